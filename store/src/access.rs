@@ -1,0 +1,271 @@
+//! What a store of ciphertext offers to whoever uses a repository: the one interface behind which an embedded
+//! repository, a server's storage, a repository in memory and a remote client look alike.
+//!
+//! The calls are blocking and may be made from many threads at once. Nothing here needs a key of the repository, and
+//! nothing here trusts the caller: an implementation bounds and verifies all that it is given. Each call says what is
+//! durable when it returns.
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
+use crate::{
+    crypto::Wrap,
+    error::Result,
+    id::{ChunkId, ClientId, Hash, Incarnation, KeyId, PackId, SlotId, SnapshotId},
+    tree::Time,
+};
+
+/// How much one [`Access::read`] answers at most, in bytes of frames (the first frame is answered whatever its size).
+pub const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How many ids one request names at most.
+pub const IDS_MAX: usize = 65_536;
+/// How many newest snapshots [`Opened`] carries at most.
+pub const OPENED_SNAPSHOTS_MAX: usize = 32;
+
+/// What a new repository begins with.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct InitRequest {
+    /// The signed configuration.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub config: Vec<u8>,
+    /// The signed first roster.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub roster: Vec<u8>,
+    /// Passphrase slots, none if they are kept elsewhere.
+    #[n(2)]
+    pub slots: Vec<Slot>,
+}
+
+/// A passphrase slot as stored: its name and its bytes (a format of [`crate::keys`]).
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Slot {
+    /// The slot's name.
+    #[n(0)]
+    pub id: SlotId,
+    /// The slot's record.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// What a client knows when it opens a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct OpenRequest {
+    /// The client that will push, if it will.
+    #[n(0)]
+    pub client: Option<ClientId>,
+    /// What the client saw when it was here last.
+    #[n(1)]
+    pub seen: Option<Seen>,
+}
+
+/// A point of the repository's past that a client remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Seen {
+    /// The life of the store.
+    #[n(0)]
+    pub incarnation: Incarnation,
+    /// Length of the log, in records.
+    #[n(1)]
+    pub log_len: u64,
+    /// Head of the log at that length.
+    #[n(2)]
+    pub log_head: Hash,
+}
+
+/// What lost its last live copy since the client was here.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(flat)]
+pub enum Lost {
+    /// Just these; none if empty.
+    #[n(0)]
+    Ids(#[n(0)] Vec<ChunkId>),
+    /// Nobody can tell: whatever the client believes to be stored must be asked again.
+    #[n(1)]
+    Everything,
+}
+
+/// The answer to opening a repository: all that `ls` of a mount and an unchanged push need, in one reply.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Opened {
+    /// The signed configuration.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub config: Vec<u8>,
+    /// The newest signed roster.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub roster: Vec<u8>,
+    /// The passphrase slots; empty if the caller may not read.
+    #[n(2)]
+    pub slots: Vec<Slot>,
+    /// Where the log stands now.
+    #[n(3)]
+    pub now: Seen,
+    /// The log's head at the length that the client remembers; none if the log is shorter or no length was given.
+    #[n(4)]
+    pub head_at_seen: Option<Hash>,
+    /// The repository's prune counter.
+    #[n(5)]
+    pub generation: u64,
+    /// The session's claim on what it has now seen.
+    #[n(6)]
+    pub lease: u64,
+    /// What the client must subtract from what it believes to be stored.
+    #[n(7)]
+    pub lost: Lost,
+    /// How many chunks are stored; 0 means that nothing need be asked.
+    #[n(8)]
+    pub chunks: u64,
+    /// The newest snapshot of the client that opened, by its own count.
+    #[n(9)]
+    pub last: Option<LastSnapshot>,
+    /// The newest snapshots, oldest first, at most [`OPENED_SNAPSHOTS_MAX`]; empty if the caller may not read.
+    #[n(10)]
+    pub snapshots: Vec<SnapshotObject>,
+}
+
+/// A client's newest snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct LastSnapshot {
+    /// The snapshot.
+    #[n(0)]
+    pub id: SnapshotId,
+    /// The client's own count.
+    #[n(1)]
+    pub sequence: u64,
+}
+
+/// A snapshot as the store hands it out.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct SnapshotObject {
+    /// Its id: the hash of `bytes`.
+    #[n(0)]
+    pub id: SnapshotId,
+    /// Place of its commit in the log.
+    #[n(1)]
+    pub log_seq: u64,
+    /// When the store received it, by the store's clock.
+    #[n(2)]
+    pub received: Time,
+    /// The stored object.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// A finished pack on its way to the store.
+#[derive(Debug, Clone)]
+pub struct PackUpload {
+    /// Its id.
+    pub id: PackId,
+    /// All its bytes, footer included.
+    pub bytes: Bytes,
+}
+
+/// Asks for the frames that hold chunks.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub struct ReadRequest {
+    /// The chunks, at most [`IDS_MAX`].
+    #[n(0)]
+    pub ids: Vec<ChunkId>,
+    /// After the frames asked for, the frames that follow the last one in its pack, up to so many bytes.
+    #[n(1)]
+    pub neighbour_bytes: u32,
+}
+
+/// One sealed frame, and where it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedFrame {
+    /// The pack.
+    pub pack: PackId,
+    /// Number of the frame in the pack, from 0.
+    pub frame: u32,
+    /// The frame's bytes.
+    pub bytes: Bytes,
+}
+
+/// The answer to [`ReadRequest`]. Frames come in the order of the ids that asked for them, each once; ids beyond
+/// [`READ_BYTES_MAX`] are left out, and are to be asked again.
+#[derive(Debug, Clone, Default)]
+pub struct ReadReply {
+    /// The frames.
+    pub frames: Vec<SealedFrame>,
+    /// How many of the ids, from the first, were dealt with (answered or found missing).
+    pub done: usize,
+    /// Those of the ids dealt with that are not stored.
+    pub missing: Vec<ChunkId>,
+}
+
+/// The acknowledgement of a committed snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Receipt {
+    /// The snapshot.
+    #[n(0)]
+    pub snapshot: SnapshotId,
+    /// When the store received it.
+    #[n(1)]
+    pub received: Time,
+    /// Where the log stands with it.
+    #[n(2)]
+    pub now: Seen,
+}
+
+/// A pack in the store, as `check` lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct PackInfo {
+    /// The pack.
+    #[n(0)]
+    pub id: PackId,
+    /// Its length in bytes.
+    #[n(1)]
+    pub len: u64,
+}
+
+/// A repository's store, as its users see it.
+pub trait Access: Send + Sync {
+    /// Makes the repository. Durable on return; fails with [`crate::Error::RepositoryExists`] if there is one.
+    fn init(&self, request: &InitRequest) -> Result<()>;
+
+    /// Opens the repository, and begins a session if a client is named.
+    fn open(&self, request: &OpenRequest) -> Result<Opened>;
+
+    /// Which of the ids (at most [`IDS_MAX`]) have a live copy.
+    fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>>;
+
+    /// Stores a pack. On return it is durable and its chunks are found. Storing a pack again is no error.
+    fn put_pack(&self, pack: &PackUpload) -> Result<()>;
+
+    /// Reads frames.
+    fn read(&self, request: &ReadRequest) -> Result<ReadReply>;
+
+    /// Finds the sealed wraps of data keys; unknown ones are left out.
+    fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>>;
+
+    /// Commits a snapshot under a lease. On return it is durable. Every pack that it needs must have been put before.
+    fn commit(&self, lease: u64, snapshot: &[u8]) -> Result<Receipt>;
+
+    /// The snapshots whose commits lie at `from` or later in the log, oldest first; at most `limit`.
+    fn snapshots(&self, from: u64, limit: u32) -> Result<Vec<SnapshotObject>>;
+
+    /// The log's records from `from` on, encoded, oldest first; at most `limit`.
+    fn log(&self, from: u64, limit: u32) -> Result<Vec<Vec<u8>>>;
+
+    /// Waits until the log is longer than `len` records or the time is over; returns its length.
+    fn wait_log(&self, len: u64, timeout: std::time::Duration) -> Result<u64>;
+
+    /// Appends a roster, which must be signed by the admin key and have the number that follows. Durable on return.
+    fn put_roster(&self, signed: &[u8]) -> Result<()>;
+
+    /// Adds or replaces a passphrase slot. Durable on return.
+    fn put_slot(&self, slot: &Slot) -> Result<()>;
+
+    /// Removes a passphrase slot; the last one is kept. Durable on return.
+    fn remove_slot(&self, id: SlotId) -> Result<()>;
+
+    /// The packs whose ids follow `after`, in the order of their ids; at most `limit`.
+    fn packs(&self, after: Option<PackId>, limit: u32) -> Result<Vec<PackInfo>>;
+
+    /// A whole pack, as stored.
+    fn read_pack(&self, id: PackId) -> Result<Bytes>;
+}

@@ -1,0 +1,58 @@
+//! The configuration of a repository: written once at `init`, signed by the admin key, in the clear.
+//!
+//! It holds what a client must know before it has any secret. A push key file names the keys that the configuration
+//! must show, so a server cannot slip in a seal key of its own.
+
+use minicbor::{Decode, Encode};
+
+use crate::{codec::Header, id::RepoId, tree::Time};
+
+/// How the chunker cuts; a setting of the repository, because changing it ends deduplication with what is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct ChunkerParams {
+    /// No chunk but a file's last is shorter, in bytes.
+    #[n(0)]
+    pub min: u32,
+    /// Average distance of the first step's candidates, in bytes; a power of two.
+    #[n(1)]
+    pub candidates: u32,
+    /// The second step accepts one candidate in so many.
+    #[n(2)]
+    pub accept: u32,
+    /// No chunk is longer, in bytes.
+    #[n(3)]
+    pub max: u32,
+}
+
+impl Default for ChunkerParams {
+    /// A mean of about 80 KiB: measured on a changed disk image, see the design's section 14.
+    fn default() -> Self {
+        Self { min: 16 * 1024, candidates: 8 * 1024, accept: 6, max: 256 * 1024 }
+    }
+}
+
+/// The configuration. Stored as a [`crate::signed::Signed`] whose payload is this record behind [`Config::HEADER`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Config {
+    /// The repository's name.
+    #[n(0)]
+    pub repo: RepoId,
+    /// When it was made.
+    #[n(1)]
+    pub created: Time,
+    /// How files are cut.
+    #[n(2)]
+    pub chunker: ChunkerParams,
+    /// Public part of the seal key pair (X-Wing, 1216 bytes).
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub seal_public: Vec<u8>,
+    /// Public part of the admin signing key (Ed25519).
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub admin_public: Vec<u8>,
+}
+
+impl Config {
+    /// Magic and version.
+    pub const HEADER: Header = Header { what: "the repository's configuration", magic: *b"bkfsconf", version: 1 };
+}

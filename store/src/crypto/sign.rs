@@ -1,0 +1,103 @@
+//! Ed25519 signatures, each bound to a context so that it never fits a record of another kind.
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+
+use super::Secret;
+use crate::id::ClientId;
+
+/// Length of a signature in bytes.
+pub const SIGNATURE_LEN: usize = 64;
+
+/// A key that signs, made from a seed of 32 bytes.
+pub struct SigningKey {
+    seed: Secret,
+    pair: Ed25519KeyPair,
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SigningKey({})", self.verifying_key().client_id())
+    }
+}
+
+impl Clone for SigningKey {
+    fn clone(&self) -> Self {
+        Self::from_seed(self.seed.clone())
+    }
+}
+
+impl SigningKey {
+    /// A new random key.
+    pub fn random() -> Self {
+        Self::from_seed(Secret::random())
+    }
+
+    /// The key of a seed.
+    pub fn from_seed(seed: Secret) -> Self {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&seed.0).expect("any 32 bytes are a seed");
+        Self { seed, pair }
+    }
+
+    /// The seed, to be stored under a key.
+    pub fn seed(&self) -> &Secret {
+        &self.seed
+    }
+
+    /// The public part.
+    pub fn verifying_key(&self) -> VerifyingKey {
+        VerifyingKey(self.pair.public_key().as_ref().try_into().expect("32 bytes"))
+    }
+
+    /// Signs context and message.
+    pub fn sign(&self, context: &[u8; 8], message: &[u8]) -> [u8; SIGNATURE_LEN] {
+        let signature = self.pair.sign(&bound(context, message));
+        signature.as_ref().try_into().expect("64 bytes")
+    }
+}
+
+/// A key that checks signatures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifyingKey(pub [u8; 32]);
+
+impl VerifyingKey {
+    /// Takes 32 bytes; none if there are more or fewer.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The id of the client that signs with this key.
+    pub fn client_id(&self) -> ClientId {
+        let hash = blake3::derive_key("bkfs v1 client id", &self.0);
+        ClientId::from_slice(&hash[..16]).expect("16 bytes")
+    }
+
+    /// Whether the signature is of this key over context and message.
+    pub fn verify(&self, context: &[u8; 8], message: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ED25519, &self.0).verify(&bound(context, message), signature).is_ok()
+    }
+}
+
+/// What is signed: the hash of the message keyed by its context, so that large messages are not copied.
+fn bound(context: &[u8; 8], message: &[u8]) -> [u8; 40] {
+    let mut bytes = [0; 40];
+    bytes[..8].copy_from_slice(context);
+    bytes[8..].copy_from_slice(blake3::hash(message).as_bytes());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signature_fits_only_its_message_context_and_key() {
+        let key = SigningKey::from_seed(Secret([9; 32]));
+        let signature = key.sign(b"contextA", b"hello");
+        let public = key.verifying_key();
+        assert!(public.verify(b"contextA", b"hello", &signature));
+        assert!(!public.verify(b"contextB", b"hello", &signature));
+        assert!(!public.verify(b"contextA", b"hellO", &signature));
+        assert!(!public.verify(b"contextA", b"hello", &signature[1..]));
+        assert!(!SigningKey::random().verifying_key().verify(b"contextA", b"hello", &signature));
+    }
+}

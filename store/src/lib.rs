@@ -1,0 +1,19 @@
+//! bkfs at rest: ids, formats, cryptography, packs, trees, snapshots, the index and the repository.
+//!
+//! This crate knows no network, no FUSE, no terminal, no home directory and no environment. Whoever uses a repository
+//! does so through [`access::Access`], behind which a local folder, memory and a remote server look alike.
+//! `docs/FORMAT.md` describes every byte that is written here.
+
+pub mod access;
+pub mod codec;
+pub mod config;
+pub mod crypto;
+pub mod error;
+pub mod id;
+pub mod log;
+pub mod roster;
+pub mod signed;
+pub mod snapshot;
+pub mod tree;
+
+pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,1 @@
+//! bkfs transport
