@@ -1,1 +1,7 @@
-//! bkfs fs
+//! bkfs on the local machine: walking and reading what is pushed, and showing and restoring what was.
+//!
+//! This crate knows no network and no terminal. It meets the store only through `bkfs_store::access::Access`.
+
+pub mod exclude;
+pub mod metadata;
+pub mod walk;

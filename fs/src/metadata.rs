@@ -1,0 +1,327 @@
+//! What the system says of a file, and the node that a backup keeps of it.
+//!
+//! All calls are relative to directory handles and never follow a symbolic link in the last component. Times are those
+//! of `statx`, owner names come from the system's user database (each looked up once).
+
+use std::{
+    collections::HashMap,
+    ffi::{CStr, CString, OsStr},
+    io,
+    mem::MaybeUninit,
+    os::{fd::AsFd, unix::ffi::OsStrExt},
+};
+
+use bkfs_store::tree::{Device, Node, NodeKind, Time, Xattr};
+use parking_lot::Mutex;
+use rustix::{
+    fs::{AtFlags, Statx, StatxFlags, StatxTimestamp},
+    io::Errno,
+};
+
+/// The kernel's limits: a value has at most 64 KiB, a list of names too.
+const XATTR_BYTES_MAX: usize = 64 * 1024;
+
+/// The state of an entry at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Kind.
+    pub kind: NodeKind,
+    /// Permission bits with setuid, setgid and sticky.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Length in bytes.
+    pub size: u64,
+    /// Number of the inode.
+    pub inode: u64,
+    /// How many names the inode has.
+    pub links: u32,
+    /// The file system's device number, joined from major and minor.
+    pub device: u64,
+    /// What a device node stands for.
+    pub stands_for: Device,
+    /// Last change of the contents.
+    pub mtime: Time,
+    /// Last change of the inode.
+    pub ctime: Time,
+    /// Birth of the inode, where the file system knows.
+    pub btime: Option<Time>,
+}
+
+impl Stat {
+    /// The state of what `name` in a directory is, itself if it is a link.
+    pub fn of<F: AsFd>(dir: F, name: &CStr) -> io::Result<Self> {
+        Self::call(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// The state of what `name` in a directory leads to.
+    pub fn following<F: AsFd>(dir: F, name: &CStr) -> io::Result<Self> {
+        Self::call(dir, name, AtFlags::empty())
+    }
+
+    /// The state of an open file.
+    pub fn of_handle<F: AsFd>(file: F) -> io::Result<Self> {
+        Self::call(file, c"", AtFlags::EMPTY_PATH)
+    }
+
+    fn call<F: AsFd>(dir: F, name: &CStr, flags: AtFlags) -> io::Result<Self> {
+        let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+        let x = rustix::fs::statx(dir, name, flags | AtFlags::NO_AUTOMOUNT, mask)?;
+        Self::from_statx(&x).ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "an unknown kind of file"))
+    }
+
+    fn from_statx(x: &Statx) -> Option<Self> {
+        let mode = u32::from(x.stx_mode);
+        let kind = match mode & libc::S_IFMT {
+            libc::S_IFREG => NodeKind::File,
+            libc::S_IFDIR => NodeKind::Directory,
+            libc::S_IFLNK => NodeKind::Symlink,
+            libc::S_IFIFO => NodeKind::Fifo,
+            libc::S_IFSOCK => NodeKind::Socket,
+            libc::S_IFCHR => NodeKind::CharDevice,
+            libc::S_IFBLK => NodeKind::BlockDevice,
+            _ => return None,
+        };
+        let has_btime = x.stx_mask & StatxFlags::BTIME.bits() != 0;
+        Some(Self {
+            kind,
+            mode: mode & 0o7777,
+            uid: x.stx_uid,
+            gid: x.stx_gid,
+            size: x.stx_size,
+            inode: x.stx_ino,
+            links: x.stx_nlink,
+            device: u64::from(x.stx_dev_major) << 32 | u64::from(x.stx_dev_minor),
+            stands_for: Device { major: x.stx_rdev_major, minor: x.stx_rdev_minor },
+            mtime: time(&x.stx_mtime),
+            ctime: time(&x.stx_ctime),
+            btime: has_btime.then(|| time(&x.stx_btime)),
+        })
+    }
+
+    /// Whether nothing that shows a change differs: same inode, kind, length and times.
+    pub fn is_same(&self, other: &Stat) -> bool {
+        (self.kind, self.inode, self.size, self.mtime, self.ctime)
+            == (other.kind, other.inode, other.size, other.mtime, other.ctime)
+    }
+
+    /// A node with all that `statx` tells; what else its kind needs is still to be filled in.
+    pub fn node(&self, name: &[u8], owners: &Owners) -> Node {
+        let is_file = self.kind == NodeKind::File;
+        let is_device = matches!(self.kind, NodeKind::CharDevice | NodeKind::BlockDevice);
+        Node {
+            name: name.to_vec(),
+            kind: self.kind,
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            user: owners.user(self.uid),
+            group: owners.group(self.gid),
+            mtime: self.mtime,
+            ctime: Some(self.ctime),
+            btime: self.btime,
+            size: if is_file { self.size } else { 0 },
+            xattrs: None,
+            target: None,
+            device: is_device.then_some(self.stands_for),
+            hard_link: None,
+            links: (self.kind != NodeKind::Directory && self.links > 1).then_some(self.links),
+            content: None,
+            subtree: None,
+        }
+    }
+}
+
+fn time(t: &StatxTimestamp) -> Time {
+    // A broken file system may say anything; a node's nanoseconds are below a second.
+    Time { secs: t.tv_sec, nanos: t.tv_nsec.min(999_999_999) }
+}
+
+/// Names of users and groups, each asked of the system once.
+#[derive(Debug, Default)]
+pub struct Owners {
+    users: Mutex<HashMap<u32, Option<String>>>,
+    groups: Mutex<HashMap<u32, Option<String>>>,
+}
+
+impl Owners {
+    /// Name of a user, none if the system knows none (or one that is not UTF-8).
+    pub fn user(&self, uid: u32) -> Option<String> {
+        self.users.lock().entry(uid).or_insert_with(|| lookup_user(uid)).clone()
+    }
+
+    /// Name of a group.
+    pub fn group(&self, gid: u32) -> Option<String> {
+        self.groups.lock().entry(gid).or_insert_with(|| lookup_group(gid)).clone()
+    }
+}
+
+/// Longest entry of the user database that is read, in bytes (a group may list thousands of members).
+const OWNER_BYTES_MAX: usize = 1 << 20;
+
+fn lookup_user(uid: u32) -> Option<String> {
+    lookup(|buffer| {
+        let mut entry = MaybeUninit::<libc::passwd>::uninit();
+        let mut found = std::ptr::null_mut();
+        // SAFETY: every pointer leads to memory of ours that outlives the call, and the length is that of the buffer.
+        let code =
+            unsafe { libc::getpwuid_r(uid, entry.as_mut_ptr(), buffer.as_mut_ptr().cast(), buffer.len(), &mut found) };
+        // SAFETY: a non-null result points to `entry`, whose name the call has placed, terminated, in the buffer.
+        let name = (!found.is_null()).then(|| unsafe { CStr::from_ptr((*found).pw_name) }.to_owned());
+        (code, name)
+    })
+}
+
+fn lookup_group(gid: u32) -> Option<String> {
+    lookup(|buffer| {
+        let mut entry = MaybeUninit::<libc::group>::uninit();
+        let mut found = std::ptr::null_mut();
+        // SAFETY: as in `lookup_user`.
+        let code =
+            unsafe { libc::getgrgid_r(gid, entry.as_mut_ptr(), buffer.as_mut_ptr().cast(), buffer.len(), &mut found) };
+        // SAFETY: as in `lookup_user`.
+        let name = (!found.is_null()).then(|| unsafe { CStr::from_ptr((*found).gr_name) }.to_owned());
+        (code, name)
+    })
+}
+
+fn lookup(call: impl Fn(&mut [u8]) -> (libc::c_int, Option<CString>)) -> Option<String> {
+    let mut buffer = vec![0u8; 1024];
+    loop {
+        match call(&mut buffer) {
+            (libc::ERANGE, _) if buffer.len() < OWNER_BYTES_MAX => buffer.resize(buffer.len() * 4, 0),
+            (libc::EINTR, _) => {}
+            (_, name) => return name.and_then(|n| n.into_string().ok()),
+        }
+    }
+}
+
+/// The extended attributes of an open file or directory, sorted by name; none if there are none.
+pub fn xattrs_of_handle<F: AsFd>(file: F) -> io::Result<Option<Vec<Xattr>>> {
+    let file = file.as_fd();
+    collect(|buffer| rustix::fs::flistxattr(file, buffer), |name, buffer| rustix::fs::fgetxattr(file, name, buffer))
+}
+
+/// The extended attributes of an entry that is not opened: a link, a device, a socket.
+///
+/// There is no call relative to a directory before Linux 6.13, so the path goes through `/proc/self/fd`.
+pub fn xattrs_of_entry<F: AsFd>(dir: F, name: &[u8]) -> io::Result<Option<Vec<Xattr>>> {
+    use std::os::fd::AsRawFd;
+    let mut path = format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()).into_bytes();
+    path.extend_from_slice(name);
+    let path = CString::new(path)?;
+    collect(
+        |buffer| rustix::fs::llistxattr(path.as_c_str(), buffer),
+        |name, buffer| rustix::fs::lgetxattr(path.as_c_str(), name, buffer),
+    )
+}
+
+fn collect(
+    list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+    get: impl Fn(&CStr, &mut [u8]) -> rustix::io::Result<usize>,
+) -> io::Result<Option<Vec<Xattr>>> {
+    let names = match grow(512, &list) {
+        Ok(names) if names.is_empty() => return Ok(None),
+        Ok(names) => names,
+        Err(Errno::NOTSUP) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    let mut found = Vec::new();
+    for name in names.split_inclusive(|b| *b == 0) {
+        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+        if !is_kept(name.to_bytes()) {
+            continue;
+        }
+        match grow(256, |buffer| get(name, buffer)) {
+            Ok(value) => found.push(Xattr { name: name.to_bytes().to_vec(), value }),
+            // Taken away meanwhile, or not for us to see: then it is not part of what this user can copy.
+            Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok((!found.is_empty()).then_some(found))
+}
+
+/// Of the `system.` names only ACLs are data; others are windows into the file system's state.
+fn is_kept(name: &[u8]) -> bool {
+    !name.starts_with(b"system.")
+        || matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default" | b"system.nfs4_acl")
+}
+
+/// Calls with a buffer that grows until the answer fits.
+fn grow(first: usize, call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    let mut buffer = vec![0; first];
+    loop {
+        match call(&mut buffer) {
+            Ok(len) => {
+                buffer.truncate(len);
+                return Ok(buffer);
+            }
+            Err(Errno::RANGE) if buffer.len() < XATTR_BYTES_MAX => buffer.resize(XATTR_BYTES_MAX, 0),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// The target of a symbolic link.
+pub fn link_target<F: AsFd>(dir: F, name: &CStr) -> io::Result<Vec<u8>> {
+    Ok(rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes())
+}
+
+/// A name as the system calls want it; names with a NUL do not exist.
+pub fn c_name(name: &[u8]) -> io::Result<CString> {
+    Ok(CString::new(name)?)
+}
+
+/// A path in bytes, for messages.
+pub fn display(path: &[u8]) -> std::path::PathBuf {
+    OsStr::from_bytes(path).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_what_the_system_tells() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("f"), b"12345").unwrap();
+        std::os::unix::fs::symlink("to/where", dir.path().join("l")).unwrap();
+        let handle = std::fs::File::open(dir.path()).unwrap();
+        let file = Stat::of(&handle, c"f").unwrap();
+        assert_eq!((file.kind, file.size, file.links), (NodeKind::File, 5, 1));
+        assert!(file.is_same(&Stat::of_handle(std::fs::File::open(dir.path().join("f")).unwrap()).unwrap()));
+        assert_eq!(Stat::of(&handle, c"l").unwrap().kind, NodeKind::Symlink);
+        assert_eq!(link_target(&handle, c"l").unwrap(), b"to/where");
+        assert_eq!(Stat::of_handle(&handle).unwrap().kind, NodeKind::Directory);
+        assert!(Stat::of(&handle, c"none").is_err());
+    }
+
+    #[test]
+    fn owners_have_names() {
+        let owners = Owners::default();
+        assert_eq!(owners.user(0).as_deref(), Some("root"));
+        assert_eq!(owners.group(0).as_deref(), Some("root"));
+        assert_eq!(owners.user(3_999_999_999), None);
+    }
+
+    #[test]
+    fn attributes_with_binary_values_come_back_sorted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, b"").unwrap();
+        if xattr::set(&path, "user.z", b"\x00\xff").is_err() {
+            return; // A file system without user attributes has nothing to show.
+        }
+        xattr::set(&path, "user.a", &vec![7; 2000]).unwrap();
+        let found = xattrs_of_handle(std::fs::File::open(&path).unwrap()).unwrap().unwrap();
+        assert_eq!(found.iter().map(|x| x.name.as_slice()).collect::<Vec<_>>(), [&b"user.a"[..], b"user.z"]);
+        assert_eq!((found[0].value.len(), found[1].value.as_slice()), (2000, &b"\x00\xff"[..]));
+        let handle = std::fs::File::open(dir.path()).unwrap();
+        assert_eq!(xattrs_of_entry(&handle, b"f").unwrap(), Some(found));
+    }
+}

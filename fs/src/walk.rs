@@ -1,0 +1,396 @@
+//! Walking the source: directories are listed by a pool of threads, and handed out in depth-first order of their names.
+//!
+//! Whoever consumes the walk takes one directory after another ([`Walk::take`]). The threads list ahead of it, nearest
+//! first, because a cold disk wants many requests at once; how much may lie listed and untaken is bounded. A directory that
+//! no thread has come to is listed by the consumer itself, so there is nothing to wait for and no deadlock.
+//!
+//! Every call is relative to an open directory, so paths of any depth work and a name swapped for a link leads nowhere.
+//! Of a directory of very many entries only the names are held; the entries come in batches. The walk looks and lists; it
+//! reads no contents and decides nothing about them.
+
+mod list;
+mod place;
+mod roots;
+
+use std::{
+    cmp::Ordering,
+    collections::BinaryHeap,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::JoinHandle,
+};
+
+use bkfs_store::tree::NodeKind;
+use parking_lot::{Condvar, Mutex};
+use rustix::fs::{CWD, Mode, OFlags};
+
+use crate::{
+    exclude::Excludes,
+    metadata::{self, Stat},
+};
+
+pub use list::{Dir, Entry};
+pub use place::Place;
+pub use roots::{Plan, Roots, mount_root};
+
+/// Threads that list ahead: as many requests as a cold disk can use, whatever the number of cores.
+const THREADS: usize = 16;
+/// Bytes of listings that may lie untaken.
+const AHEAD_BYTES_MAX: usize = 12 << 20;
+/// Directories that may lie listed and untaken, each an open file.
+const AHEAD_DIRS_MAX: usize = 512;
+/// Directories of more entries are looked at in batches of this many.
+const BATCH: usize = 4096;
+
+/// Where entries that cannot be looked at are reported.
+pub trait Problems: Send + Sync {
+    /// An entry is left out, or not whole.
+    fn problem(&self, path: PathBuf, error: io::Error);
+}
+
+/// What all threads share.
+struct Walked {
+    excludes: Excludes,
+    problems: Arc<dyn Problems>,
+    base: PathBuf,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+impl Walked {
+    fn problem(&self, path: PathBuf, error: io::Error) {
+        self.problems.problem(self.base.join(path), error);
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: BinaryHeap<Waiting>,
+    ahead_bytes: usize,
+    ahead_dirs: usize,
+    closed: bool,
+}
+
+/// A directory in the queue; the greatest is the one that the consumer will want first.
+struct Waiting(Arc<Task>);
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.order == other.0.order
+    }
+}
+impl Eq for Waiting {}
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.0.order.cmp(&self.0.order)
+    }
+}
+
+/// A directory that is to be listed.
+pub struct Task {
+    /// Numbers of the entries on the way from the root: sorts depth-first.
+    order: Box<[u32]>,
+    parent: Mutex<Option<Arc<Dir>>>,
+    place: Arc<Place>,
+    name: Box<[u8]>,
+    device: u64,
+    plan: Option<Arc<Plan>>,
+    state: Mutex<State>,
+    listed: Condvar,
+}
+
+enum State {
+    Waiting,
+    Busy,
+    Done(io::Result<Listed>),
+    Taken,
+}
+
+/// A directory with what is in it.
+pub struct Listed {
+    /// The directory.
+    pub dir: Arc<Dir>,
+    order: Box<[u32]>,
+    entries: std::vec::IntoIter<Entry>,
+    /// Of a large directory, the names that were not looked at yet.
+    names: std::vec::IntoIter<Box<[u8]>>,
+    tasks: std::vec::IntoIter<Arc<Task>>,
+    next: u32,
+    bytes: usize,
+}
+
+/// A walk under way.
+pub struct Walk {
+    walked: Arc<Walked>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Walk {
+    /// Begins to walk. Returns the root too, as the first directory to take, and its state. `key` is the root's
+    /// [`Place::key`].
+    pub fn start(
+        roots: &Roots,
+        excludes: Excludes,
+        problems: Arc<dyn Problems>,
+        key: [u8; 16],
+    ) -> io::Result<(Self, Arc<Task>, Stat)> {
+        raise_file_limit();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let handle = rustix::fs::openat(CWD, &roots.base, flags, Mode::empty())?;
+        let stat = Stat::of_handle(&handle)?;
+        let plan = Arc::new(roots.plan.clone());
+        let dir = Dir {
+            handle,
+            place: Place::root(key),
+            mount_root: mount_root(&roots.base)?.into(),
+            device: stat.device,
+            root_device: plan.taken.then_some(stat.device),
+            plan: Some(plan.clone()),
+        };
+        let walked = Arc::new(Walked {
+            excludes,
+            problems,
+            base: roots.base.clone(),
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        // The root is open already: it is listed here, which gives the threads something to begin with.
+        let walk = Self { walked, threads: Vec::new() };
+        let listed = walk.walked.list(Arc::new(dir), Box::default());
+        let root = Arc::new(Task {
+            order: Box::default(),
+            parent: Mutex::new(None),
+            place: Place::root(key),
+            name: Box::default(),
+            device: stat.device,
+            plan: Some(plan),
+            state: Mutex::new(State::Done(listed)),
+            listed: Condvar::new(),
+        });
+        Ok((walk, root, stat))
+    }
+
+    /// Takes a directory; waits for it or lists it here. Each can be taken once.
+    pub fn take(&mut self, task: &Arc<Task>) -> io::Result<Listed> {
+        let mut state = task.state.lock();
+        while matches!(*state, State::Busy) {
+            task.listed.wait(&mut state);
+        }
+        match std::mem::replace(&mut *state, State::Taken) {
+            State::Done(listed) => {
+                drop(state);
+                if !task.order.is_empty() {
+                    self.walked.give_back(&listed);
+                }
+                self.start_threads();
+                listed
+            }
+            State::Waiting => {
+                drop(state);
+                let listed = self.walked.open_and_list(task);
+                self.start_threads();
+                listed
+            }
+            State::Busy | State::Taken => unreachable!("a directory is taken once, and not while it is being listed"),
+        }
+    }
+
+    /// The next entry of a directory, in the order of names; with a directory comes the task to take it, unless it lies
+    /// on a file system that is left out.
+    pub fn next(&self, listed: &mut Listed) -> Option<(Entry, Option<Arc<Task>>)> {
+        if listed.entries.len() == 0 && listed.names.len() > 0 {
+            let names: Vec<_> = listed.names.by_ref().take(BATCH).collect();
+            let (entries, tasks) = self.walked.look(&listed.dir, names, &listed.order, listed.next);
+            listed.entries = entries.into_iter();
+            listed.tasks = tasks.into_iter();
+            // A batch of which nothing is taken is no end.
+            return self.next(listed);
+        }
+        let entry = listed.entries.next()?;
+        listed.next += 1;
+        let is_next = |task: &Arc<Task>| task.name == entry.name;
+        let is_dir = entry.stat.kind == NodeKind::Directory;
+        let task =
+            if is_dir && listed.tasks.as_slice().first().is_some_and(is_next) { listed.tasks.next() } else { None };
+        Some((entry, task))
+    }
+
+    /// The first threads start with the first subdirectory: a small walk needs none.
+    fn start_threads(&mut self) {
+        if self.threads.is_empty() && !self.walked.queue.lock().waiting.is_empty() {
+            for _ in 0..THREADS {
+                let walked = self.walked.clone();
+                let thread = std::thread::Builder::new().name("walk".to_owned()).spawn(move || walked.run());
+                // Fewer threads than wanted, even none, still walk everything.
+                self.threads.extend(thread);
+            }
+        }
+    }
+}
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        self.walked.queue.lock().closed = true;
+        self.walked.changed.notify_all();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Walked {
+    /// One thread's work: list what the consumer will want soonest.
+    fn run(&self) {
+        while let Some(task) = self.next_task() {
+            let mut state = task.state.lock();
+            if !matches!(*state, State::Waiting) {
+                continue;
+            }
+            *state = State::Busy;
+            drop(state);
+            let listed = self.open_and_list(&task);
+            {
+                let mut queue = self.queue.lock();
+                queue.ahead_dirs += 1;
+                queue.ahead_bytes += listed.as_ref().map_or(0, |l| l.bytes);
+            }
+            *task.state.lock() = State::Done(listed);
+            task.listed.notify_all();
+        }
+    }
+
+    fn next_task(&self) -> Option<Arc<Task>> {
+        let mut queue = self.queue.lock();
+        loop {
+            if queue.closed {
+                return None;
+            }
+            if queue.ahead_bytes < AHEAD_BYTES_MAX && queue.ahead_dirs < AHEAD_DIRS_MAX {
+                if let Some(Waiting(task)) = queue.waiting.pop() {
+                    return Some(task);
+                }
+            }
+            self.changed.wait(&mut queue);
+        }
+    }
+
+    fn give_back(&self, listed: &io::Result<Listed>) {
+        let mut queue = self.queue.lock();
+        let was_full = queue.ahead_bytes >= AHEAD_BYTES_MAX || queue.ahead_dirs >= AHEAD_DIRS_MAX;
+        queue.ahead_dirs -= 1;
+        queue.ahead_bytes -= listed.as_ref().map_or(0, |l| l.bytes);
+        if was_full {
+            self.changed.notify_all();
+        }
+    }
+
+    fn open_and_list(&self, task: &Arc<Task>) -> io::Result<Listed> {
+        let parent = task.parent.lock().take().ok_or_else(|| io::Error::other("a directory was listed twice"))?;
+        let follow = task.plan.as_ref().is_some_and(|p| p.follow || !p.taken && !parent_takes(&parent));
+        let handle: OwnedFd = list::open_dir(parent.as_fd(), &metadata::c_name(&task.name)?, follow)?;
+        let named = task.plan.as_ref().is_some_and(|p| p.taken);
+        let mount_root = if task.device == parent.device {
+            parent.mount_root.clone()
+        } else {
+            use std::os::unix::ffi::OsStrExt;
+            let path = self.base.join(metadata::display(&task.place.path()));
+            path.as_os_str().as_bytes().into()
+        };
+        let dir = Dir {
+            handle,
+            place: task.place.clone(),
+            mount_root,
+            device: task.device,
+            root_device: if named { Some(task.device) } else { parent.root_device },
+            plan: task.plan.clone(),
+        };
+        drop(parent);
+        self.list(Arc::new(dir), task.order.clone())
+    }
+
+    fn list(&self, dir: Arc<Dir>, order: Box<[u32]>) -> io::Result<Listed> {
+        let mut names = list::names(self, &dir)?;
+        let is_large = names.len() > BATCH;
+        if is_large {
+            names.sort_unstable_by(|a, b| a.1.cmp(&b.1));
+        }
+        let mut names: Vec<Box<[u8]>> = names.into_iter().map(|(_, name)| name).collect();
+        let mut bytes = names.iter().map(|name| name.len() + 32).sum();
+        let (entries, tasks) = if is_large {
+            (Vec::new(), Vec::new())
+        } else {
+            bytes += names.len() * size_of::<Entry>();
+            self.look(&dir, std::mem::take(&mut names), &order, 0)
+        };
+        Ok(Listed {
+            dir,
+            order,
+            entries: entries.into_iter(),
+            names: names.into_iter(),
+            tasks: tasks.into_iter(),
+            next: 0,
+            bytes,
+        })
+    }
+
+    /// Looks at names, and puts the directories among them into the queue.
+    fn look(&self, dir: &Arc<Dir>, names: Vec<Box<[u8]>>, order: &[u32], first: u32) -> (Vec<Entry>, Vec<Arc<Task>>) {
+        let entries = list::look(self, dir, names);
+        let mut tasks = Vec::new();
+        for (number, entry) in (first..).zip(&entries) {
+            if entry.stat.kind != NodeKind::Directory {
+                continue;
+            }
+            let plan = list::child_plan(dir, &entry.name);
+            let is_other = dir.root_device.is_some_and(|device| device != entry.stat.device);
+            if self.excludes.one_file_system() && is_other && plan.is_none() {
+                continue;
+            }
+            tasks.push(Arc::new(Task {
+                order: order.iter().copied().chain([number]).collect(),
+                parent: Mutex::new(Some(dir.clone())),
+                place: dir.place.child(&entry.name),
+                name: entry.name.clone(),
+                device: entry.stat.device,
+                plan: plan.map(|plan| Arc::new(plan.clone())),
+                state: Mutex::new(State::Waiting),
+                listed: Condvar::new(),
+            }));
+        }
+        if !tasks.is_empty() {
+            self.queue.lock().waiting.extend(tasks.iter().cloned().map(Waiting));
+            self.changed.notify_all();
+        }
+        (entries, tasks)
+    }
+}
+
+fn parent_takes(parent: &Dir) -> bool {
+    parent.plan.as_ref().is_none_or(|plan| plan.taken)
+}
+
+/// Directories on the way and files being read are open at once: the soft limit is raised to the hard one.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        // If it cannot be raised, the walk lives with what there is.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+}
+
+/// The path of a base folder and a path below it, for messages.
+pub fn join(base: &Path, path: &[u8]) -> PathBuf {
+    base.join(metadata::display(path))
+}
+
+#[cfg(test)]
+mod tests;

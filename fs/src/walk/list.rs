@@ -1,0 +1,175 @@
+//! Listing one directory: its names, what they are, and which of them are to be taken.
+
+use std::{
+    ffi::CStr,
+    fs::File,
+    io::{self, Read},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
+
+use bkfs_store::tree::NodeKind;
+use rustix::{
+    fs::{Mode, OFlags, RawDir},
+    io::Errno,
+};
+
+use super::{Place, Plan, Walked};
+use crate::{
+    exclude::CACHEDIR_SIGNATURE,
+    metadata::{self, Stat},
+};
+
+/// Buffer for the kernel's directory entries, in bytes: some 800 entries a call.
+const READDIR_BYTES: usize = 32 * 1024;
+
+/// An open directory.
+#[derive(Debug)]
+pub struct Dir {
+    pub(super) handle: OwnedFd,
+    /// Where it stands.
+    pub place: Arc<Place>,
+    /// Path of the root of the file system that holds it.
+    pub mount_root: Arc<[u8]>,
+    pub(super) device: u64,
+    /// The device of the named path that this was reached from.
+    pub(super) root_device: Option<u64>,
+    pub(super) plan: Option<Arc<Plan>>,
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+/// An entry of a directory.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its name.
+    pub name: Box<[u8]>,
+    /// What it is.
+    pub stat: Stat,
+}
+
+/// Opens a directory below another. Links are followed only where the user's own path leads through them.
+pub(super) fn open_dir(parent: BorrowedFd<'_>, name: &CStr, follow: bool) -> io::Result<OwnedFd> {
+    let mut flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    if !follow {
+        flags |= OFlags::NOFOLLOW;
+    }
+    // Leaving the access time alone is allowed to owners only.
+    match rustix::fs::openat(parent, name, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?),
+        other => Ok(other?),
+    }
+}
+
+/// The names in a directory with their inode numbers, as the system gives them.
+fn read_names(dir: BorrowedFd<'_>) -> io::Result<Vec<(u64, Box<[u8]>)>> {
+    let mut buffer = vec![MaybeUninit::<u8>::uninit(); READDIR_BYTES];
+    let mut reader = RawDir::new(dir, &mut buffer);
+    let mut names = Vec::new();
+    while let Some(entry) = reader.next() {
+        let entry = match entry {
+            Err(Errno::INTR) => continue,
+            other => other?,
+        };
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push((entry.ino(), Box::from(name)));
+        }
+    }
+    Ok(names)
+}
+
+/// The names that are to be looked at, in the order of the inodes.
+pub(super) fn names(walked: &Walked, dir: &Dir) -> io::Result<Vec<(u64, Box<[u8]>)>> {
+    let taken = dir.plan.as_ref().is_none_or(|plan| plan.taken);
+    if !taken {
+        let named = dir.plan.iter().flat_map(|plan| plan.children.keys());
+        return Ok(named.map(|name| (0, Box::from(name.as_slice()))).collect());
+    }
+    let mut names = read_names(dir.as_fd())?;
+    if walked.excludes.has_tags() {
+        let sorted = {
+            let mut all: Vec<&[u8]> = names.iter().map(|(_, name)| &**name).collect();
+            all.sort_unstable();
+            all
+        };
+        let has_name = |name: &[u8]| sorted.binary_search(&name).is_ok();
+        if let Some(tag) = walked.excludes.tag(has_name, |name| read_start(dir.as_fd(), name)) {
+            names.retain(|(_, name)| **name == *tag || is_named(dir, name));
+        }
+    }
+    for name in dir.plan.iter().flat_map(|plan| plan.children.keys()) {
+        if !names.iter().any(|(_, n)| **n == **name) {
+            walked.problem(dir.place.display(name), io::Error::from(Errno::NOENT));
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Looks at some names and keeps what is to be taken, sorted by name. Entries that cannot be looked at are reported.
+pub(super) fn look(walked: &Walked, dir: &Dir, names: impl IntoIterator<Item = Box<[u8]>>) -> Vec<Entry> {
+    let path = if walked.excludes.has_patterns() { dir.place.path() } else { Vec::new() };
+    let mut entries = Vec::new();
+    for name in names {
+        let plan = child_plan(dir, &name);
+        let found = metadata::c_name(&name).and_then(|c| match plan {
+            Some(plan) if !plan.taken && !below_taken(dir) || plan.follow => Stat::following(dir, &c),
+            _ => Stat::of(dir, &c),
+        });
+        let stat = match found {
+            Ok(stat) => stat,
+            Err(error) => {
+                walked.problem(dir.place.display(&name), error);
+                continue;
+            }
+        };
+        let is_dir = stat.kind == NodeKind::Directory;
+        if plan.is_some_and(|plan| !plan.children.is_empty()) && !is_dir {
+            walked.problem(dir.place.display(&name), io::Error::from(Errno::NOTDIR));
+        }
+        if plan.is_none() {
+            let mut whole = path.clone();
+            if walked.excludes.has_patterns() {
+                if !whole.is_empty() {
+                    whole.push(b'/');
+                }
+                whole.extend_from_slice(&name);
+            }
+            if walked.excludes.matches(&whole, is_dir)
+                || stat.kind == NodeKind::File && walked.excludes.too_large(stat.size)
+            {
+                continue;
+            }
+        }
+        entries.push(Entry { name, stat });
+    }
+    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    entries
+}
+
+pub(super) fn child_plan<'a>(dir: &'a Dir, name: &[u8]) -> Option<&'a Plan> {
+    dir.plan.as_ref()?.children.get(name)
+}
+
+fn is_named(dir: &Dir, name: &[u8]) -> bool {
+    child_plan(dir, name).is_some()
+}
+
+fn below_taken(dir: &Dir) -> bool {
+    dir.plan.as_ref().is_none_or(|plan| plan.taken)
+}
+
+fn read_start(dir: BorrowedFd<'_>, name: &[u8]) -> Option<[u8; CACHEDIR_SIGNATURE.len()]> {
+    let name = metadata::c_name(name).ok()?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(dir, name, flags, Mode::empty()).ok()?;
+    let mut start = [0; CACHEDIR_SIGNATURE.len()];
+    File::from(file).read_exact(&mut start).ok()?;
+    Some(start)
+}

@@ -1,0 +1,150 @@
+//! The paths that the user names, as one small tree of what is to be taken.
+//!
+//! Without a base, paths are made absolute and kept so: their ancestors become directories of the snapshot. With a base,
+//! they are relative to it and stay below it. Overlapping paths merge; naming the base itself takes it as the root.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::unix::ffi::OsStrExt,
+    path::{Component, Path, PathBuf},
+};
+
+/// What is to be taken of a directory.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// All that lies below, not only `children`.
+    pub taken: bool,
+    /// The path was written with a slash at its end: a link stands for what it leads to.
+    pub follow: bool,
+    /// Entries that are named, or lead to ones that are.
+    pub children: BTreeMap<Vec<u8>, Plan>,
+}
+
+/// The roots of a push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roots {
+    /// The directory that becomes the snapshot's root.
+    pub base: PathBuf,
+    /// What is taken below it.
+    pub plan: Plan,
+    /// The paths as they are recorded: absolute, or relative to the base.
+    pub paths: Vec<Vec<u8>>,
+}
+
+impl Roots {
+    /// Works out the roots. Fails if a path leaves the base, or if there is none.
+    pub fn new(base: Option<&Path>, paths: &[PathBuf]) -> io::Result<Self> {
+        let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
+        if paths.is_empty() {
+            return Err(wrong("no path is given".to_owned()));
+        }
+        let working = match base {
+            Some(_) => PathBuf::new(),
+            None => std::env::current_dir()?,
+        };
+        let mut roots = Self {
+            base: base.map_or_else(|| PathBuf::from("/"), Path::to_path_buf),
+            plan: Plan::default(),
+            paths: Vec::new(),
+        };
+        for path in paths {
+            let mut names: Vec<&[u8]> = Vec::new();
+            let whole = match base {
+                // An absolute path is welcome where it lies below the base.
+                Some(base) if path.is_absolute() => path
+                    .strip_prefix(base)
+                    .map_err(|_| wrong(format!("{} does not lie below {}", path.display(), base.display())))?
+                    .to_path_buf(),
+                _ => working.join(path),
+            };
+            for component in whole.components() {
+                match component {
+                    Component::Normal(name) => names.push(name.as_bytes()),
+                    Component::ParentDir if names.pop().is_none() && base.is_some() => {
+                        return Err(wrong(format!("{} leads out of the folder given with -C", path.display())));
+                    }
+                    Component::ParentDir | Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+                }
+            }
+            let bytes = path.as_os_str().as_bytes();
+            let follow = bytes.ends_with(b"/") || bytes.ends_with(b"/.");
+            let mut plan = &mut roots.plan;
+            for name in &names {
+                plan = plan.children.entry(name.to_vec()).or_default();
+            }
+            plan.taken = true;
+            plan.follow |= follow;
+            let mut recorded = if base.is_none() { b"/".to_vec() } else { Vec::new() };
+            recorded.extend(names.join(&b'/'));
+            if recorded.is_empty() {
+                recorded.push(b'.');
+            }
+            if !roots.paths.contains(&recorded) {
+                roots.paths.push(recorded);
+            }
+        }
+        Ok(roots)
+    }
+}
+
+/// The path at which the file system that holds `path` is mounted: what stands for its device number, which changes
+/// from boot to boot.
+pub fn mount_root(path: &Path) -> io::Result<Vec<u8>> {
+    use std::os::unix::fs::MetadataExt;
+    let path = path.canonicalize()?;
+    let device = path.metadata()?.dev();
+    let mut root = path.as_path();
+    while let Some(parent) = root.parent() {
+        if parent.metadata()?.dev() != device {
+            break;
+        }
+        root = parent;
+    }
+    Ok(root.as_os_str().as_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roots(base: Option<&str>, paths: &[&str]) -> io::Result<Roots> {
+        Roots::new(base.map(Path::new), &paths.iter().map(PathBuf::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn absolute_paths_keep_their_ancestors() {
+        let r = roots(None, &["/a/b", "/a/c/", "/a/b"]).unwrap();
+        assert_eq!(r.paths, [b"/a/b".to_vec(), b"/a/c".to_vec()]);
+        let a = &r.plan.children[&b"a"[..]];
+        assert!(!r.plan.taken && !a.taken && a.children[&b"b"[..]].taken);
+        assert!(a.children[&b"c"[..]].follow && !a.children[&b"b"[..]].follow);
+    }
+
+    #[test]
+    fn a_base_makes_paths_relative() {
+        let r = roots(Some("/base"), &["x", "./y/../z", "/base/w"]).unwrap();
+        assert_eq!(r.paths, [b"x".to_vec(), b"z".to_vec(), b"w".to_vec()]);
+        let r = roots(Some("/base"), &["."]).unwrap();
+        assert!(r.plan.taken && r.paths == [b".".to_vec()]);
+        assert!(roots(Some("/base"), &["../x"]).is_err());
+        assert!(roots(Some("/base"), &["/elsewhere"]).is_err());
+        assert!(roots(None, &[]).is_err());
+    }
+
+    #[test]
+    fn relative_paths_without_base_become_absolute() {
+        let r = roots(None, &["."]).unwrap();
+        let expected = std::env::current_dir().unwrap();
+        assert_eq!(r.paths, [expected.as_os_str().as_bytes().to_vec()]);
+    }
+
+    #[test]
+    fn the_mount_root_is_a_prefix() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = mount_root(dir.path()).unwrap();
+        let path = dir.path().canonicalize().unwrap();
+        assert!(path.as_os_str().as_bytes().starts_with(&root) && root.starts_with(b"/"));
+        assert_eq!(mount_root(Path::new("/")).unwrap(), b"/");
+    }
+}
