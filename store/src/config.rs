@@ -5,7 +5,14 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::{codec::Header, id::RepoId, tree::Time};
+use crate::{
+    codec::Header,
+    crypto::{SealPublic, VerifyingKey},
+    error::{Error, Result},
+    id::RepoId,
+    signed::Signed,
+    tree::Time,
+};
 
 /// How the chunker cuts; a setting of the repository, because changing it ends deduplication with what is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -55,4 +62,23 @@ pub struct Config {
 impl Config {
     /// Magic and version.
     pub const HEADER: Header = Header { what: "the repository's configuration", magic: *b"bkfsconf", version: 1 };
+}
+
+/// Largest configuration in bytes.
+pub const CONFIG_MAX: usize = 16 * 1024;
+
+/// Reads a configuration: its size, its signature by the admin key that it names itself, and its public keys. That the
+/// keys are the right ones only a key holder can tell ([`crate::keys::PushKey::check_config`]).
+pub fn verify(bytes: &[u8]) -> Result<Config> {
+    let what = Config::HEADER.what;
+    if bytes.len() > CONFIG_MAX {
+        return Err(Error::TooLarge { what, size: bytes.len() as u64, limit: CONFIG_MAX as u64 });
+    }
+    let signed = Signed::decode(what, bytes)?;
+    let config: Config = Config::HEADER.decode(&signed.payload)?;
+    let admin = VerifyingKey::from_slice(&config.admin_public)
+        .ok_or_else(|| Error::damaged(what, "the admin's public key has a wrong length"))?;
+    signed.verify(what, &Config::HEADER.magic, &admin)?;
+    SealPublic::from_bytes(&config.seal_public)?;
+    Ok(config)
 }

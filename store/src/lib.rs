@@ -10,6 +10,8 @@ pub mod config;
 pub mod crypto;
 pub mod error;
 pub mod id;
+pub mod keyring;
+pub mod keys;
 pub mod log;
 pub mod roster;
 pub mod signed;

@@ -3,6 +3,14 @@
 //! Stored as [`StoredSnapshot`], signed by the client: outside the seal stands only what the server must enforce; the
 //! [`Snapshot`] itself is sealed under the push's data key, whose wrap travels along. A client's snapshots are chained:
 //! each names the one before it and the head of the repository's log that the client last saw.
+//!
+//! [`seal`] and [`open`] belong to those with keys, [`verify_stored`] to anyone; [`Chains`] checks the chains.
+
+mod chain;
+mod sealed;
+
+pub use chain::Chains;
+pub use sealed::{open, open_object, seal, snapshot_id, verify_stored};
 
 use minicbor::{Decode, Encode};
 
