@@ -31,6 +31,11 @@ pub struct ChunkerParams {
     pub max: u32,
 }
 
+impl ChunkerParams {
+    /// No repository may set a larger `max`, in bytes: what is read is bounded by it.
+    pub const MAX_MAX: u32 = 4 * 1024 * 1024;
+}
+
 impl Default for ChunkerParams {
     /// A mean of about 80 KiB: measured on a changed disk image, see the design's section 14.
     fn default() -> Self {

@@ -5,10 +5,13 @@
 //! `docs/FORMAT.md` describes every byte that is written here.
 
 pub mod access;
+pub mod chunker;
 pub mod codec;
+pub mod compress;
 pub mod config;
 pub mod crypto;
 pub mod error;
+pub mod frame;
 pub mod id;
 pub mod keyring;
 pub mod keys;
