@@ -35,5 +35,6 @@ fn secret_of(what: &str, bytes: &[u8]) -> crate::Result<crate::crypto::Secret> {
 
 /// Shortens a label to [`LABEL_MAX`] bytes at a character's boundary.
 fn bounded_label(label: &str) -> &str {
-    &label[..label.floor_char_boundary(LABEL_MAX)]
+    let end = (0..=label.len().min(LABEL_MAX)).rev().find(|at| label.is_char_boundary(*at));
+    &label[..end.unwrap_or(0)]
 }

@@ -1,3 +1,5 @@
+//! Walking made folders: what is seen, what is left out, and what cannot be read.
+
 use std::{
     ffi::OsStr,
     fs,

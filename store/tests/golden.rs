@@ -1,0 +1,217 @@
+//! Golden bytes: each format of keys and records as it was first written. A record must still encode to exactly these
+//! bytes; a sealed thing, whose bytes are random, must still open. The files in `golden/` are never edited: a format
+//! that changes gets a new version and a new file, and the old file must still be read.
+//!
+//! With `BKFS_GOLDEN_WRITE=1` missing files are written; existing ones never are.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use bkfs_store::{
+    codec,
+    id::*,
+    keyring::KeyRing,
+    keys::{
+        FullKey, KeyFile,
+        slot::{self, SlotParams},
+        verify_config, verify_roster,
+    },
+    log::{Event, LogRecord},
+    snapshot,
+    tree::*,
+};
+use support::*;
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// The golden bytes of a name; written first from `make` where they are missing and may be made.
+fn golden(name: &str, make: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
+    let path = path(&format!("{name}.hex"));
+    if !path.exists() && std::env::var_os("BKFS_GOLDEN_WRITE").is_some() {
+        let hex: String = make().iter().map(|b| format!("{b:02x}")).collect();
+        let lines: Vec<&str> = (0..hex.len()).step_by(100).map(|at| &hex[at..hex.len().min(at + 100)]).collect();
+        fs::write(&path, lines.join("\n") + "\n").unwrap();
+    }
+    let hex: String = fs::read_to_string(&path).unwrap().split_whitespace().collect();
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+/// Bytes that are the same whenever they are made.
+fn same(name: &str, bytes: &[u8]) {
+    let golden = golden(name, || bytes.to_vec());
+    assert!(
+        golden == bytes,
+        "{name}: the format changed: {}",
+        bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()
+    );
+}
+
+/// The node that has everything a node can have.
+fn odd_nodes() -> Vec<Node> {
+    let xattr = Xattr { name: b"user.bin".to_vec(), value: vec![0, 255, 10] };
+    let data = Extent::Data { id: ChunkId([0xaa; 32]), len: 70_000 };
+    let hole = Extent::Hole { len: 5 << 30 };
+    let file = Node {
+        mode: 0o4755,
+        user: Some("alice".into()),
+        group: Some("users".into()),
+        ctime: Some(time(1)),
+        btime: Some(Time { secs: i64::MIN, nanos: 0 }),
+        size: 70_000 + (5 << 30),
+        xattrs: Some(vec![xattr]),
+        hard_link: Some(HardLinkGroup([0xbb; 16])),
+        links: Some(2),
+        content: Some(Content::Extents(vec![data, hole])),
+        ..node(b"sparse \xff", NodeKind::File)
+    };
+    let inline = Node { size: 5, content: Some(Content::Inline(b"hello".to_vec())), ..node(b"short", NodeKind::File) };
+    let large =
+        Node { size: 1 << 40, content: Some(Content::Tree(ChunkId([0xcc; 32]))), ..node(b"image", NodeKind::File) };
+    let device = |kind| Node { device: Some(Device { major: 8, minor: 1 }), ..node(b"sda1", kind) };
+    vec![
+        file,
+        inline,
+        large,
+        root(),
+        Node { target: Some(b"../\xfe".to_vec()), ..node(b"link", NodeKind::Symlink) },
+        node(b"fifo", NodeKind::Fifo),
+        node(b"socket", NodeKind::Socket),
+        device(NodeKind::CharDevice),
+        device(NodeKind::BlockDevice),
+    ]
+}
+
+#[test]
+fn nodes() {
+    let nodes = odd_nodes();
+    for node in &nodes {
+        node.validate(node.name.is_empty()).unwrap();
+    }
+    let bytes = codec::encode(&nodes);
+    same("nodes-1", &bytes);
+    assert_eq!(codec::decode::<Vec<Node>>("nodes", &bytes).unwrap(), nodes);
+}
+
+#[test]
+fn log_records() {
+    let events = vec![
+        Event::Init { config: Hash([1; 32]) },
+        Event::Incarnation { incarnation: Incarnation([2; 16]), reason: "init".into() },
+        Event::Roster { signed: vec![3; 4] },
+        Event::Commit {
+            snapshot: SnapshotId([4; 32]),
+            client: ClientId([5; 16]),
+            target: TargetTag([6; 16]),
+            sequence: 7,
+            sender: Some(Hash([8; 32])),
+        },
+        Event::Annotation { snapshot: SnapshotId([4; 32]), signed: vec![9; 3] },
+        Event::Forget { snapshot: SnapshotId([4; 32]) },
+        Event::Unforget { snapshot: SnapshotId([4; 32]) },
+        Event::Expire { snapshot: SnapshotId([4; 32]) },
+        Event::Condemn { generation: 2, set: Hash([10; 32]) },
+        Event::Sweep { packs: vec![PackId([11; 32])] },
+    ];
+    let mut head = Hash::default();
+    let mut records = Vec::new();
+    for (seq, event) in events.into_iter().enumerate() {
+        let record = LogRecord { seq: seq as u64, time: time(1_763_000_000), event };
+        let bytes = record.encode();
+        assert_eq!(codec::decode::<LogRecord>("a log record", &bytes).unwrap(), record);
+        head = LogRecord::link(head, &bytes);
+        records.extend(bytes);
+    }
+    records.extend(head.0);
+    same("log-records-1", &records);
+}
+
+#[test]
+fn configuration() {
+    let bytes = golden("config-1", config);
+    let full = full_key();
+    let read = verify_config(&bytes).unwrap();
+    full.check_config(&read).unwrap();
+    push_key().check_config(&read).unwrap();
+    same("config-1", &config());
+}
+
+#[test]
+fn rosters() {
+    let full = full_key();
+    same("roster-1", &full.sign_roster(&roster()));
+    let bytes = golden("roster-1", Vec::new);
+    assert_eq!(verify_roster(&bytes, &full.admin.verifying_key(), full.repo).unwrap(), roster());
+}
+
+#[test]
+fn labels() {
+    let full = full_key();
+    let mut client = roster().clients.remove(0);
+    client.label = golden("label-1", || full.seal_label(client.id, "alpha"));
+    assert_eq!(full.open_label(&client).unwrap(), "alpha");
+}
+
+#[test]
+fn full_keys() {
+    let full = full_key();
+    same("full-key-1", &full.encode());
+    let read = FullKey::decode(&golden("full-key-1", Vec::new)).unwrap();
+    assert_eq!(read.encode(), full.encode());
+    same("recovery-1", full.recovery_words().as_bytes());
+    let words = String::from_utf8(golden("recovery-1", Vec::new)).unwrap();
+    assert_eq!(FullKey::from_recovery(&words).unwrap().encode(), full.encode());
+}
+
+#[test]
+fn key_files() {
+    for (name, file) in [
+        ("push-key-file-1", KeyFile::Push(push_key())),
+        ("full-key-file-1", KeyFile::Full { full: full_key(), push: push_key() }),
+    ] {
+        same(name, &file.encode());
+        let read = KeyFile::decode(&golden(name, Vec::new)).unwrap();
+        assert_eq!(read.encode(), file.encode());
+        assert_eq!(read.push().client_id(), push_key().client_id());
+        assert_eq!(read.push().url, push_key().url);
+        assert_eq!(read.full().is_some(), file.full().is_some());
+    }
+}
+
+#[test]
+fn slots() {
+    let id = SlotId([0xdd; 16]);
+    // The slot's name is bound to its bytes, so the file holds both.
+    let bytes = golden("slot-1", || {
+        let slot = slot::seal_slot(&full_key(), b"correct horse", SlotParams::LEAST).unwrap();
+        [&slot.id.0[..], &slot.bytes].concat()
+    });
+    let (name, bytes) = bytes.split_at(SlotId::LEN);
+    let slot = bkfs_store::access::Slot { id: SlotId::from_slice(name).unwrap(), bytes: bytes.to_vec() };
+    assert_ne!(slot.id, id);
+    assert_eq!(slot::slot_params(&slot).unwrap(), SlotParams::LEAST);
+    assert_eq!(slot::open_slot(&slot, b"correct horse").unwrap().unwrap().encode(), full_key().encode());
+    assert!(slot::open_slot(&slot, b"wrong horse").unwrap().is_none());
+    let moved = bkfs_store::access::Slot { id, ..slot };
+    assert!(slot::open_slot(&moved, b"correct horse").unwrap().is_none());
+}
+
+#[test]
+fn stored_snapshots() {
+    let (full, push) = (full_key(), push_key());
+    let bytes = golden("stored-snapshot-1", || {
+        let key = data_key();
+        let wrap = push.seal().unwrap().wrap(push.repo, &key);
+        snapshot::seal(&support::snapshot(1, None), &push, &push.ids(), &key, &wrap)
+    });
+    let stored = snapshot::verify_stored(&bytes, &roster(), time(1_763_000_001)).unwrap();
+    assert_eq!(stored.wrap.key, data_key().id());
+    let ring = KeyRing::new(full, Arc::new(Wraps(vec![])));
+    let opened = snapshot::open(&stored, snapshot::snapshot_id(&bytes), &ring).unwrap();
+    assert_eq!(opened, support::snapshot(1, None));
+    same("snapshot-record-1", &snapshot::Snapshot::HEADER.encode(&opened));
+}
