@@ -9,6 +9,7 @@ pub mod chunker;
 pub mod codec;
 pub mod compress;
 pub mod config;
+pub mod content;
 pub mod crypto;
 pub mod error;
 pub mod frame;
