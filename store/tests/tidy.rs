@@ -35,11 +35,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("backend", &["error", "id"]),
     ("index", &["error", "id", "pack"]),
     ("tree", &["codec", "config", "crypto", "error", "id", "keys", "node"]),
+    ("content", &["error", "id", "keys", "node", "tree"]),
     (
         "reader",
         &[
-            "access", "config", "crypto", "error", "frame", "id", "keyring", "keys", "node", "roster", "snapshot",
-            "tree",
+            "access", "config", "content", "crypto", "error", "frame", "id", "keyring", "keys", "node", "roster",
+            "snapshot", "tree",
         ],
     ),
     ("packer", &["access", "codec", "compress", "crypto", "error", "frame", "id", "keys", "node", "pack"]),
