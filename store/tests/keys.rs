@@ -160,6 +160,16 @@ fn rosters_are_checked_and_chained() {
     view.advance(&full.sign_roster(&third)).unwrap();
     assert!(view.without_client(ClientId([0; 16]), time(1)).is_none());
 
+    // What a store shows may skip numbers, and never goes back.
+    let mut shown = RosterView::new(&full.sign_roster(&first), admin, full.repo).unwrap();
+    shown.renew(&full.sign_roster(&first)).unwrap();
+    shown.renew(&full.sign_roster(&third)).unwrap();
+    let mut other_third = third.clone();
+    other_third.clients[1].until = None;
+    for bad in [&first, &second, &other_third, &dropped] {
+        assert!(shown.renew(&full.sign_roster(bad)).is_err());
+    }
+
     let newest = view.newest();
     let what = || "a pack".to_owned();
     assert!(newest.counts(beta.id, time(99), what).is_ok());

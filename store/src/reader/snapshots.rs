@@ -1,15 +1,12 @@
 //! The snapshots of a repository: fetched as the log grows, verified, opened, and checked for gaps in their chains.
 
-use std::collections::HashMap;
-
 use super::Reader;
 use crate::{
     access::{OpenRequest, SnapshotObject},
     error::{Error, Result},
     id::{ClientId, SnapshotId},
-    keys,
-    roster::Roster,
-    snapshot::{self, Snapshot},
+    roster::{Roster, RosterView},
+    snapshot::{self, Chains, Snapshot},
     tree::Time,
 };
 
@@ -43,8 +40,8 @@ pub struct SnapshotList {
 #[derive(Default)]
 pub(super) struct State {
     next: u64,
-    roster: Option<Roster>,
-    last: HashMap<ClientId, (u64, SnapshotId)>,
+    roster: Option<RosterView>,
+    chains: Chains,
     list: SnapshotList,
 }
 
@@ -79,45 +76,37 @@ impl Reader {
             let reason = "its bytes do not have its id".to_owned();
             return Err(Error::SnapshotDamaged { snapshot: object.id, reason });
         }
-        let stored = match &state.roster {
-            Some(roster) => snapshot::verify_stored(&object.bytes, roster, object.received),
-            None => Err(Error::NotOnRoster { what: String::new(), client: ClientId::default() }),
-        };
-        let stored = match stored {
+        let verify = |view: &RosterView| snapshot::verify_stored(&object.bytes, view.newest(), object.received);
+        let stored = match state.roster.as_ref().map(verify) {
             // The client may have been enrolled since: look at the newest roster before refusing it.
-            Err(Error::NotOnRoster { .. }) => {
-                let roster = self.roster()?;
-                let stored = snapshot::verify_stored(&object.bytes, &roster, object.received);
-                state.roster = Some(roster);
-                stored?
-            }
-            other => other?,
+            None | Some(Err(Error::NotOnRoster { .. })) => verify(self.renew(&mut state.roster)?)?,
+            Some(verified) => verified?,
         };
         let snapshot = snapshot::open(&stored, object.id, &self.keys)?;
-        let expected = state.last.get(&stored.client).copied();
-        let continues = match expected {
-            Some((sequence, id)) => snapshot.sequence == sequence + 1 && snapshot.previous == Some(id),
-            None => snapshot.sequence == 1 && snapshot.previous.is_none(),
-        };
-        if !continues {
-            state.list.problems.push(Error::SnapshotDamaged {
-                snapshot: object.id,
-                reason: format!(
-                    "it is number {} of client {}, but the one before it is {}: snapshots are missing",
-                    snapshot.sequence,
-                    stored.client,
-                    expected.map_or("none".to_owned(), |(sequence, _)| format!("number {sequence}")),
-                ),
-            });
+        // A gap in a chain is a problem of the store; the snapshot itself is sound and counts.
+        if let Err(problem) = state.chains.admit(object.id, &stored, &snapshot) {
+            state.list.problems.push(problem);
         }
-        state.last.insert(stored.client, (snapshot.sequence, object.id));
         let SnapshotObject { id, log_seq, received, .. } = *object;
         Ok(SnapshotInfo { id, log_seq, received, client: stored.client, snapshot })
     }
 
-    /// The repository's newest roster, verified.
+    /// The repository's newest roster, verified. Not to be called from within [`Reader::with_snapshots`].
     pub fn roster(&self) -> Result<Roster> {
-        let opened = self.access.open(&OpenRequest::default())?;
-        keys::verify_roster(&opened.roster, &self.keys.full().admin.verifying_key(), self.config.repo)
+        self.renew(&mut self.snapshots.lock().roster).map(|view| view.newest().clone())
+    }
+
+    fn renew<'a>(&self, view: &'a mut Option<RosterView>) -> Result<&'a RosterView> {
+        let signed = self.access.open(&OpenRequest::default())?.roster;
+        match view {
+            Some(view) => {
+                view.renew(&signed)?;
+                Ok(view)
+            }
+            None => {
+                let admin = self.keys.full().admin.verifying_key();
+                Ok(view.insert(RosterView::new(&signed, admin, self.config.repo)?))
+            }
+        }
     }
 }

@@ -34,6 +34,20 @@ impl RosterView {
         if Some(next.number) != self.newest.number.checked_add(1) {
             return Err(damaged(&format!("number {} follows number {}", next.number, self.newest.number)));
         }
+        self.take(next)
+    }
+
+    /// Takes what a store shows as its newest roster, for readers that did not see those between. An older one than was
+    /// seen before is refused: it would bring back clients that have ended.
+    pub fn renew(&mut self, signed: &[u8]) -> Result<&Roster> {
+        let next = verify(signed, &self.admin, self.repo)?;
+        if next.number < self.newest.number || (next.number == self.newest.number && next != self.newest) {
+            return Err(damaged(&format!("number {} is shown after number {}", next.number, self.newest.number)));
+        }
+        self.take(next)
+    }
+
+    fn take(&mut self, next: Roster) -> Result<&Roster> {
         let kept = self.newest.clients.len() <= next.clients.len()
             && self
                 .newest
