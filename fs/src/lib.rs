@@ -4,4 +4,5 @@
 
 pub mod exclude;
 pub mod metadata;
+pub mod restore;
 pub mod walk;

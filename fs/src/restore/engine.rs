@@ -1,0 +1,331 @@
+//! The run of a restore: its threads and what they share.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use bkfs_store::{
+    Error, ErrorKind, Result,
+    tree::{Node, NodeKind},
+};
+use parking_lot::Mutex;
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags},
+    io::Errno,
+};
+
+use super::{
+    Problem, Progress, Reason, RestoreOptions, RestoreReport,
+    attributes::has_default_acl,
+    content::{FileJob, create_mark},
+    folder::Folder,
+    handle::{Dir, Handles, is_file_name},
+    link::Links,
+    owner::OwnerMap,
+    queue::Queue,
+    source::Source,
+    temp::{MARK, TempNames},
+};
+
+/// How many entries of a folder one task takes.
+const STRETCH: usize = 256;
+
+/// What can be done next.
+pub(super) enum Task {
+    /// Restore a folder's entries from this number on.
+    Walk { folder: Arc<Folder>, from: u64 },
+    /// Restore an entry.
+    Entry { folder: Arc<Folder>, node: Box<Node> },
+    /// Take a step of a large file.
+    File(Arc<FileJob>),
+}
+
+/// Counters of the report.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) files: AtomicU64,
+    pub(super) dirs: AtomicU64,
+    pub(super) others: AtomicU64,
+    pub(super) links: AtomicU64,
+    pub(super) kept: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) owners_skipped: AtomicU64,
+    pub(super) xattrs_skipped: AtomicU64,
+}
+
+/// What the threads share.
+pub(super) struct Engine<'a> {
+    pub(super) source: &'a dyn Source,
+    pub(super) options: &'a RestoreOptions,
+    pub(super) progress: &'a Progress,
+    pub(super) queue: Queue<Task>,
+    pub(super) handles: Handles,
+    pub(super) links: Links,
+    pub(super) owners: OwnerMap,
+    pub(super) temps: TempNames,
+    pub(super) counts: Counts,
+    /// The process is root.
+    pub(super) root: bool,
+    /// Bytes of contents that one thread holds at once.
+    pub(super) window: u64,
+    /// The mark is in the destination.
+    pub(super) marked: AtomicBool,
+    problems: Mutex<Vec<Problem>>,
+    failed: Mutex<Option<Error>>,
+    has_failed: AtomicBool,
+}
+
+/// Restores a node: a folder's contents into `dest`, or another entry under its name.
+pub(super) fn run(
+    source: &dyn Source,
+    node: Node,
+    dest: &Path,
+    options: &RestoreOptions,
+    progress: &Progress,
+) -> Result<RestoreReport> {
+    let threads = options.threads.max(1);
+    let window = (options.memory_bytes / threads).max(1 << 20) as u64;
+    let engine = Engine {
+        source,
+        options,
+        progress,
+        queue: Queue::new(),
+        handles: Handles::by_limit(),
+        links: Links::default(),
+        owners: OwnerMap::default(),
+        temps: TempNames::new(),
+        counts: Counts::default(),
+        root: rustix::process::geteuid().is_root(),
+        window,
+        marked: AtomicBool::new(false),
+        problems: Mutex::default(),
+        failed: Mutex::default(),
+        has_failed: AtomicBool::new(false),
+    };
+    // Held to the end: one restore at a time has the destination.
+    let _lock = engine.start(node, dest)?;
+    std::thread::scope(|scope| {
+        for number in 0..threads {
+            let worker = || engine.work();
+            // Fewer threads do as well, as long as there is one.
+            if std::thread::Builder::new().name(format!("restore-{number}")).spawn_scoped(scope, worker).is_err() {
+                engine.work();
+                break;
+            }
+        }
+    });
+    engine.report()
+}
+
+impl Engine<'_> {
+    /// Opens the destination and pushes the first task. Returns a handle that holds the lock.
+    fn start(&self, node: Node, dest: &Path) -> Result<OwnedFd> {
+        let failed = |error: io::Error| Error::io(dest, error);
+        let missing = std::fs::metadata(dest).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        std::fs::create_dir_all(dest).map_err(failed)?;
+        let open = || -> io::Result<OwnedFd> {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            Ok(rustix::fs::open(dest, flags, Mode::empty())?)
+        };
+        let (fd, lock) = (open().map_err(failed)?, open().map_err(failed)?);
+        // Any other failure: a file system without locks.
+        if let Err(Errno::WOULDBLOCK) = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            return Err(Error::Locked { what: dest.display().to_string() });
+        }
+        let totals = node.subtree.map(|s| s.totals).unwrap_or_default();
+        let entries = [totals.files, totals.dirs, totals.others].into_iter().fold(0, u64::saturating_add);
+        let is_dir = node.kind == NodeKind::Directory;
+        self.progress.entries_total.store(if is_dir { entries } else { 1 }, Ordering::Relaxed);
+        self.progress.bytes_total.store(if is_dir { totals.bytes } else { node.size }, Ordering::Relaxed);
+
+        let apply = is_dir && self.owns(&fd, &node, missing).map_err(failed)?;
+        if is_dir {
+            self.remove_leftovers(&fd, &node).map_err(failed)?;
+        }
+        let inherits = has_default_acl(&fd);
+        let (stored, wrapped) = if is_dir { (node, None) } else { (Self::no_folder(&node), Some(node)) };
+        let folder = Arc::new(Folder {
+            dir: Dir::root(fd),
+            node: stored,
+            parent: None,
+            fresh: false,
+            inherits,
+            strip: true,
+            apply,
+        });
+        self.queue.push(match wrapped {
+            None => Task::Walk { folder, from: 0 },
+            Some(node) => Task::Entry { folder, node: Box::new(node) },
+        });
+        Ok(lock)
+    }
+
+    /// Whether the destination gets the stored folder's attributes: if it is new or empty, if an earlier restore that
+    /// found it so did not end, or if it may be overwritten. Leaves a mark for the case that this one does not end.
+    fn owns(&self, fd: &OwnedFd, node: &Node, missing: bool) -> io::Result<bool> {
+        let mut empty = true;
+        let mut marked = false;
+        for entry in rustix::fs::Dir::read_from(fd)? {
+            match entry?.file_name().to_bytes() {
+                b"." | b".." => {}
+                MARK => marked = true,
+                _ => empty = false,
+            }
+        }
+        // Something stored under the very name of the mark is an entry like any other, and then there is no mark.
+        if let Some(subtree) = &node.subtree
+            && self.source.lookup(subtree, MARK).is_ok_and(|found| found.is_some())
+        {
+            return Ok(missing || empty || self.options.overwrite);
+        }
+        let owns = missing || empty || marked;
+        if owns {
+            create_mark(fd, MARK)?;
+            self.marked.store(true, Ordering::Relaxed);
+        }
+        Ok(owns || self.options.overwrite)
+    }
+
+    /// What stands for the destination when it takes a single entry: nothing is applied to it.
+    fn no_folder(node: &Node) -> Node {
+        Node { name: Vec::new(), xattrs: None, content: None, target: None, hard_link: None, ..node.clone() }
+    }
+
+    /// What each thread does.
+    fn work(&self) {
+        while let Some((task, _working)) = self.queue.pop(|| self.stopped()) {
+            match task {
+                Task::Walk { folder, from } => {
+                    self.walk(&folder, from);
+                    self.release(folder);
+                }
+                Task::Entry { folder, node } => {
+                    self.nodes(&folder, vec![*node]);
+                    self.release(folder);
+                }
+                Task::File(job) if self.stopped() => {
+                    FileJob::abandon(job);
+                }
+                Task::File(job) => self.file_step(job),
+            }
+        }
+        if self.stopped() {
+            self.queue.close();
+        }
+    }
+
+    fn walk(&self, folder: &Arc<Folder>, from: u64) {
+        let Some(subtree) = &folder.node.subtree else { return };
+        if from >= subtree.entries {
+            return;
+        }
+        match self.source.nodes(subtree, from, STRETCH) {
+            Ok(nodes) if nodes.is_empty() => {
+                let error =
+                    Error::damaged("a tree", format!("{} entries are stated, {from} are there", subtree.entries));
+                self.problem(&folder.dir, b"", error.into());
+            }
+            Ok(nodes) => {
+                let next = from.saturating_add(nodes.len() as u64);
+                if next < subtree.entries {
+                    self.queue.push(Task::Walk { folder: folder.clone(), from: next });
+                }
+                self.nodes(folder, nodes);
+            }
+            Err(error) => self.problem(&folder.dir, b"", error.into()),
+        }
+    }
+
+    fn nodes(&self, folder: &Arc<Folder>, nodes: Vec<Node>) {
+        let mut dirs = Vec::new();
+        let mut plans = Vec::new();
+        // A single folder is entered; several become tasks, so that other threads can take them.
+        let single = nodes.len() == 1;
+        for node in nodes {
+            if self.stopped() {
+                return;
+            }
+            if !is_file_name(&node.name) || node.validate(false).is_err() {
+                self.progress.entries_done.fetch_add(1, Ordering::Relaxed);
+                self.problem(&folder.dir, b"", Reason::BadName);
+            } else if node.kind != NodeKind::Directory {
+                plans.extend(self.entry(folder, node));
+            } else if single {
+                self.enter(folder, node);
+            } else {
+                dirs.push(Task::Entry { folder: folder.clone(), node: Box::new(node) });
+            }
+        }
+        self.queue.push_all(dirs.into_iter());
+        self.files(folder, plans);
+    }
+
+    /// Whether to leave off.
+    pub(super) fn stopped(&self) -> bool {
+        self.progress.stopped() || self.has_failed.load(Ordering::Relaxed)
+    }
+
+    /// Notes what went wrong with an entry (the folder itself if the name is empty); ends the restore if going on
+    /// makes no sense.
+    pub(super) fn problem(&self, dir: &Dir, name: &[u8], reason: Reason) {
+        use std::os::unix::ffi::OsStrExt;
+        let mut path = dir.path();
+        if !name.is_empty() {
+            path.push(std::ffi::OsStr::from_bytes(name));
+        }
+        match reason {
+            Reason::Store(error)
+                if !matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Other) =>
+            {
+                self.fail(error);
+            }
+            Reason::System { error, .. }
+                if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+            {
+                self.fail(Error::io(path, error));
+            }
+            reason => {
+                self.progress.problems.fetch_add(1, Ordering::Relaxed);
+                let mut problems = self.problems.lock();
+                if problems.len() < RestoreReport::PROBLEMS_MAX {
+                    problems.push(Problem { path, reason });
+                }
+            }
+        }
+    }
+
+    fn fail(&self, error: Error) {
+        self.failed.lock().get_or_insert(error);
+        self.has_failed.store(true, Ordering::Relaxed);
+    }
+
+    fn report(self) -> Result<RestoreReport> {
+        if let Some(error) = self.failed.into_inner() {
+            return Err(error);
+        }
+        if self.progress.stopped() {
+            return Err(Error::Interrupted);
+        }
+        let Counts { files, dirs, others, links, kept, bytes, owners_skipped, xattrs_skipped } = self.counts;
+        let mut problems = self.problems.into_inner();
+        problems.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(RestoreReport {
+            files: files.into_inner(),
+            dirs: dirs.into_inner(),
+            others: others.into_inner(),
+            links: links.into_inner(),
+            kept: kept.into_inner(),
+            bytes: bytes.into_inner(),
+            owners_skipped: owners_skipped.into_inner(),
+            xattrs_skipped: xattrs_skipped.into_inner(),
+            problems_total: self.progress.problems.load(Ordering::Relaxed),
+            problems,
+        })
+    }
+}

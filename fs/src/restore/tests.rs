@@ -1,0 +1,38 @@
+//! Restores of trees that no repository would hold, and of ordinary ones, from a source in memory.
+
+mod existing;
+mod fake;
+mod hostile;
+mod kinds;
+mod resume;
+
+use std::path::Path;
+
+use super::{Progress, RestoreOptions, RestoreReport, engine};
+use bkfs_store::{Result, tree::Node};
+use fake::Fake;
+
+fn options() -> RestoreOptions {
+    // A small window, so that files of some megabytes take several steps.
+    RestoreOptions { threads: 4, memory_bytes: 4 << 20, ..RestoreOptions::default() }
+}
+
+fn try_restore(fake: &Fake, root: &Node, dest: &Path, options: &RestoreOptions) -> Result<RestoreReport> {
+    engine::run(fake, root.clone(), dest, options, &Progress::default())
+}
+
+fn restore(fake: &Fake, root: &Node, dest: &Path) -> RestoreReport {
+    try_restore(fake, root, dest, &options()).unwrap()
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The names in a folder, sorted.
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}

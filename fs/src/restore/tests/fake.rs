@@ -1,0 +1,154 @@
+//! A source in memory, which believes whatever it is told.
+
+use std::collections::HashMap;
+
+use bkfs_store::{
+    Error, Result,
+    id::{ChunkId, HardLinkGroup},
+    tree::{Content, Device, Extent, Node, NodeKind, Subtree, Time, Totals, Xattr},
+};
+use bytes::Bytes;
+
+use crate::restore::source::Source;
+
+/// Called before chunks are handed out.
+type Hook = Box<dyn Fn(&[ChunkId]) -> Result<()> + Send + Sync>;
+
+#[derive(Default)]
+pub struct Fake {
+    folders: HashMap<ChunkId, Vec<Node>>,
+    contents: HashMap<ChunkId, Vec<Extent>>,
+    pub chunks: HashMap<ChunkId, Bytes>,
+    pub hook: Option<Hook>,
+    next: u64,
+}
+
+/// Part of a file.
+pub enum Piece {
+    Data(Vec<u8>),
+    Hole(u64),
+}
+
+pub fn node(name: impl AsRef<[u8]>, kind: NodeKind) -> Node {
+    Node {
+        name: name.as_ref().to_vec(),
+        kind,
+        mode: if kind == NodeKind::Directory { 0o755 } else { 0o644 },
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        user: None,
+        group: None,
+        mtime: Time { secs: 1_000_000_000, nanos: 123_456_789 },
+        ctime: None,
+        btime: None,
+        size: 0,
+        xattrs: None,
+        target: None,
+        device: None,
+        hard_link: None,
+        links: None,
+        content: None,
+        subtree: None,
+    }
+}
+
+pub fn symlink(name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Node {
+    Node { target: Some(target.as_ref().to_vec()), ..node(name, NodeKind::Symlink) }
+}
+
+pub fn device(name: &str, kind: NodeKind, major: u32, minor: u32) -> Node {
+    Node { device: Some(Device { major, minor }), ..node(name, kind) }
+}
+
+pub fn inline(name: impl AsRef<[u8]>, bytes: &[u8]) -> Node {
+    Node { size: bytes.len() as u64, content: Some(Content::Inline(bytes.to_vec())), ..node(name, NodeKind::File) }
+}
+
+pub fn linked(node: Node, group: u8, links: u32) -> Node {
+    Node {
+        hard_link: Some(HardLinkGroup::from_slice(&[group; HardLinkGroup::LEN]).unwrap()),
+        links: Some(links),
+        ..node
+    }
+}
+
+pub fn xattr(name: &str, value: &[u8]) -> Xattr {
+    Xattr { name: name.into(), value: value.to_vec() }
+}
+
+impl Fake {
+    fn id(&mut self) -> ChunkId {
+        self.next += 1;
+        let mut id = ChunkId::default();
+        id.0[..8].copy_from_slice(&self.next.to_be_bytes());
+        id
+    }
+
+    pub fn folder(&mut self, name: impl AsRef<[u8]>, nodes: Vec<Node>) -> Node {
+        let id = self.id();
+        let mut totals = Totals::default();
+        nodes.iter().for_each(|node| totals.add(node));
+        let entries = nodes.len() as u64;
+        self.folders.insert(id, nodes);
+        Node { subtree: Some(Subtree { id, entries, totals }), ..node(name, NodeKind::Directory) }
+    }
+
+    /// A file of extents, with a content tree if they are many.
+    pub fn file(&mut self, name: impl AsRef<[u8]>, pieces: &[Piece]) -> Node {
+        let mut extents = Vec::new();
+        for piece in pieces {
+            extents.push(match piece {
+                Piece::Hole(len) => Extent::Hole { len: *len },
+                Piece::Data(bytes) => {
+                    let id = self.id();
+                    self.chunks.insert(id, Bytes::from(bytes.clone()));
+                    Extent::Data { id, len: bytes.len() as u32 }
+                }
+            });
+        }
+        let size = extents.iter().map(Extent::len).sum();
+        let content = if extents.len() <= Content::EXTENTS_MAX {
+            Content::Extents(extents)
+        } else {
+            let id = self.id();
+            self.contents.insert(id, extents);
+            Content::Tree(id)
+        };
+        Node { size, content: Some(content), ..node(name, NodeKind::File) }
+    }
+}
+
+impl Source for Fake {
+    fn nodes(&self, subtree: &Subtree, from: u64, limit: usize) -> Result<Vec<Node>> {
+        let nodes = self.folders.get(&subtree.id).ok_or(Error::ChunkMissing { id: subtree.id })?;
+        Ok(nodes.iter().skip(from as usize).take(limit).cloned().collect())
+    }
+
+    fn lookup(&self, subtree: &Subtree, name: &[u8]) -> Result<Option<Node>> {
+        Ok(self.folders.get(&subtree.id).and_then(|nodes| nodes.iter().find(|node| node.name == name)).cloned())
+    }
+
+    fn extents(&self, node: &Node, offset: u64, len: u64) -> Result<Vec<(u64, Extent)>> {
+        let extents = match &node.content {
+            Some(Content::Extents(extents)) => extents,
+            Some(Content::Tree(id)) => self.contents.get(id).ok_or(Error::ChunkMissing { id: *id })?,
+            _ => return Ok(Vec::new()),
+        };
+        let mut at = 0;
+        let mut found = Vec::new();
+        for extent in extents {
+            if at + extent.len() > offset && at < offset + len {
+                found.push((at, *extent));
+            }
+            at += extent.len();
+        }
+        Ok(found)
+    }
+
+    fn data(&self, ids: &[ChunkId]) -> Result<Vec<Bytes>> {
+        if let Some(hook) = &self.hook {
+            hook(ids)?;
+        }
+        ids.iter().map(|id| self.chunks.get(id).cloned().ok_or(Error::ChunkMissing { id: *id })).collect()
+    }
+}
