@@ -215,3 +215,25 @@ fn stored_snapshots() {
     assert_eq!(opened, support::snapshot(1, None));
     same("snapshot-record-1", &snapshot::Snapshot::HEADER.encode(&opened));
 }
+
+proptest::proptest! {
+    #[test]
+    fn damaged_records_are_survived(at: proptest::sample::Index, to: u8, cut: bool) {
+        for name in ["nodes-1", "log-records-1", "snapshot-record-1", "stored-snapshot-1", "config-1", "roster-1", "full-key-1"] {
+            let mut bytes = golden(name, Vec::new);
+            let at = at.index(bytes.len());
+            if cut { bytes.truncate(at) } else { bytes[at] = to }
+            if let Ok(nodes) = codec::decode::<Vec<Node>>("nodes", &bytes) {
+                for node in nodes {
+                    let _ = node.validate(false);
+                }
+            }
+            let _ = codec::decode::<LogRecord>("a log record", &bytes);
+            let _ = snapshot::Snapshot::HEADER.decode::<snapshot::Snapshot>(&bytes);
+            let _ = snapshot::verify_stored(&bytes, &roster(), time(1));
+            let _ = verify_config(&bytes);
+            let _ = verify_roster(&bytes, &full_key().admin.verifying_key(), full_key().repo);
+            let _ = FullKey::decode(&bytes);
+        }
+    }
+}
