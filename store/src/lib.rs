@@ -17,6 +17,7 @@ pub mod id;
 pub mod keyring;
 pub mod keys;
 pub mod log;
+pub mod pack;
 pub mod reader;
 pub mod roster;
 pub mod signed;

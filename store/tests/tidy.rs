@@ -31,7 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("chunker", &["config", "crypto", "error"]),
     ("compress", &["error"]),
     ("frame", &["codec", "compress", "crypto", "error", "id"]),
-    ("pack", &["access", "codec", "crypto", "error", "frame", "id", "signed"]),
+    ("pack", &["access", "codec", "crypto", "error", "frame", "id", "roster", "signed"]),
     ("backend", &["error", "id"]),
     ("index", &["error", "id", "pack"]),
     ("tree", &["codec", "config", "crypto", "error", "id", "keys", "node"]),
