@@ -124,11 +124,11 @@ impl Excludes {
 
     /// The name that marks a folder as one to be left out, among its sorted names; `read_start` reads the first bytes
     /// of an entry.
-    pub fn tag<'a>(
-        &'a self,
+    pub fn tag(
+        &self,
         has_name: impl Fn(&[u8]) -> bool,
         read_start: impl Fn(&[u8]) -> Option<[u8; CACHEDIR_SIGNATURE.len()]>,
-    ) -> Option<&'a [u8]> {
+    ) -> Option<&[u8]> {
         if let Some(name) = self.if_present.iter().find(|name| has_name(name)) {
             return Some(name);
         }

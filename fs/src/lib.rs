@@ -2,7 +2,9 @@
 //!
 //! This crate knows no network and no terminal. It meets the store only through `bkfs_store::access::Access`.
 
+pub mod cache;
 pub mod exclude;
 pub mod metadata;
+pub mod push;
 pub mod restore;
 pub mod walk;

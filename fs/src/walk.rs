@@ -32,7 +32,7 @@ use crate::{
 };
 
 pub use list::{Dir, Entry};
-pub use place::Place;
+pub use place::{Place, child_key};
 pub use roots::{Plan, Roots, mount_root};
 
 /// Threads that list ahead: as many requests as a cold disk can use, whatever the number of cores.
@@ -55,6 +55,7 @@ struct Walked {
     excludes: Excludes,
     problems: Arc<dyn Problems>,
     base: PathBuf,
+    ahead_dirs_max: usize,
     queue: Mutex<Queue>,
     changed: Condvar,
 }
@@ -106,6 +107,13 @@ pub struct Task {
     listed: Condvar,
 }
 
+impl Task {
+    /// Where the directory stands.
+    pub fn place(&self) -> &Arc<Place> {
+        &self.place
+    }
+}
+
 enum State {
     Waiting,
     Busy,
@@ -141,7 +149,7 @@ impl Walk {
         problems: Arc<dyn Problems>,
         key: [u8; 16],
     ) -> io::Result<(Self, Arc<Task>, Stat)> {
-        raise_file_limit();
+        let ahead_dirs_max = AHEAD_DIRS_MAX.min(raise_file_limit() / 4);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = rustix::fs::openat(CWD, &roots.base, flags, Mode::empty())?;
         let stat = Stat::of_handle(&handle)?;
@@ -158,6 +166,7 @@ impl Walk {
             excludes,
             problems,
             base: roots.base.clone(),
+            ahead_dirs_max,
             queue: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -272,10 +281,9 @@ impl Walked {
             if queue.closed {
                 return None;
             }
-            if queue.ahead_bytes < AHEAD_BYTES_MAX && queue.ahead_dirs < AHEAD_DIRS_MAX {
-                if let Some(Waiting(task)) = queue.waiting.pop() {
-                    return Some(task);
-                }
+            let has_room = queue.ahead_bytes < AHEAD_BYTES_MAX && queue.ahead_dirs < self.ahead_dirs_max;
+            if has_room && let Some(Waiting(task)) = queue.waiting.pop() {
+                return Some(task);
             }
             self.changed.wait(&mut queue);
         }
@@ -283,7 +291,7 @@ impl Walked {
 
     fn give_back(&self, listed: &io::Result<Listed>) {
         let mut queue = self.queue.lock();
-        let was_full = queue.ahead_bytes >= AHEAD_BYTES_MAX || queue.ahead_dirs >= AHEAD_DIRS_MAX;
+        let was_full = queue.ahead_bytes >= AHEAD_BYTES_MAX || queue.ahead_dirs >= self.ahead_dirs_max;
         queue.ahead_dirs -= 1;
         queue.ahead_bytes -= listed.as_ref().map_or(0, |l| l.bytes);
         if was_full {
@@ -376,15 +384,19 @@ fn parent_takes(parent: &Dir) -> bool {
     parent.plan.as_ref().is_none_or(|plan| plan.taken)
 }
 
-/// Directories on the way and files being read are open at once: the soft limit is raised to the hard one.
-fn raise_file_limit() {
+/// Directories on the way and files being read are open at once: the soft limit is raised to the hard one. Returns how
+/// many files may be open.
+pub fn raise_file_limit() -> usize {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
         // If it cannot be raised, the walk lives with what there is.
-        let _ = setrlimit(Resource::Nofile, limit);
+        if setrlimit(Resource::Nofile, limit).is_err() {
+            limit = getrlimit(Resource::Nofile);
+        }
     }
+    limit.current.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
 /// The path of a base folder and a path below it, for messages.

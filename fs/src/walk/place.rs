@@ -23,12 +23,7 @@ impl Place {
 
     /// The place of a directory in this one.
     pub fn child(self: &Arc<Self>, name: &[u8]) -> Arc<Self> {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.key);
-        hasher.update(name);
-        let mut key = [0; 16];
-        key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        Arc::new(Self { parent: Some(self.clone()), name: name.into(), key })
+        Arc::new(Self { parent: Some(self.clone()), name: name.into(), key: child_key(&self.key, name) })
     }
 
     /// A key that names this place and no other: derived from the root's and from the names on the way.
@@ -67,6 +62,16 @@ impl Place {
     pub fn display(&self, name: &[u8]) -> PathBuf {
         metadata::display(&self.path_of(name))
     }
+}
+
+/// The key of a place, from that of the directory that holds it.
+pub fn child_key(parent: &[u8; 16], name: &[u8]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(parent);
+    hasher.update(name);
+    let mut key = [0; 16];
+    key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    key
 }
 
 impl Drop for Place {

@@ -43,6 +43,8 @@ impl Roots {
             Some(_) => PathBuf::new(),
             None => std::env::current_dir()?,
         };
+        let base = base.map(std::path::absolute).transpose()?;
+        let base = base.as_deref();
         let mut roots = Self {
             base: base.map_or_else(|| PathBuf::from("/"), Path::to_path_buf),
             plan: Plan::default(),

@@ -165,8 +165,7 @@ fn named_paths_bring_their_ancestors_only() {
         let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
         let (found, seen) = walk(Some(dir.path()), &paths, &ExcludeOptions::default());
         assert_eq!(names(&found), expected, "{paths:?}");
-        let seen = seen.0.lock().len();
-        seen
+        seen.0.lock().len()
     };
     assert_eq!(check(&["a/b/c", "f"], &["a", "a/b", "a/b/c", "f", "f/g"]), 0);
     // Overlapping paths merge.

@@ -1,0 +1,118 @@
+//! The bytes of contents that may be held between reading and sealing.
+//!
+//! Files are read by many threads and used in one order. A thread waits when the budget is spent, except the one that
+//! reads the file that is wanted next: it may always hold a little, or nobody would get on.
+
+use parking_lot::{Condvar, Mutex};
+
+/// What the reader of the file that is wanted next may hold beyond the budget, in bytes.
+const HEAD_BYTES: usize = 1 << 20;
+
+/// A budget of bytes, shared by the readers.
+#[derive(Debug)]
+pub struct Budget {
+    limit: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    used: usize,
+    used_max: usize,
+    head: u64,
+    head_used: usize,
+    closed: bool,
+}
+
+/// The push is over or has failed: nobody wants what is read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Closed;
+
+impl Budget {
+    /// A budget of so many bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Takes bytes for the file with this number; waits until there are some.
+    pub fn take(&self, file: u64, bytes: usize) -> Result<(), Closed> {
+        let mut state = self.state.lock();
+        loop {
+            if state.closed {
+                return Err(Closed);
+            }
+            // Whatever the size, something may be held when nothing is.
+            let fits = state.used == 0 || state.used + bytes <= self.limit;
+            if fits || file == state.head && state.head_used < HEAD_BYTES {
+                break;
+            }
+            self.changed.wait(&mut state);
+        }
+        state.used += bytes;
+        state.used_max = state.used_max.max(state.used);
+        if file == state.head {
+            state.head_used += bytes;
+        }
+        Ok(())
+    }
+
+    /// Gives back bytes that the file with this number took.
+    pub fn give(&self, file: u64, bytes: usize) {
+        let mut state = self.state.lock();
+        state.used -= bytes;
+        if file == state.head {
+            state.head_used = state.head_used.saturating_sub(bytes);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Names the file that is wanted next.
+    pub fn set_head(&self, file: u64) {
+        let mut state = self.state.lock();
+        (state.head, state.head_used) = (file, 0);
+        self.changed.notify_all();
+    }
+
+    /// Lets nobody wait any more.
+    pub fn close(&self) {
+        self.state.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// The most that was held at once.
+    pub fn used_max(&self) -> usize {
+        self.state.lock().used_max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn the_wanted_file_gets_through_a_spent_budget() {
+        let budget = Arc::new(Budget::new(100));
+        budget.set_head(1);
+        budget.take(2, 100).unwrap();
+        budget.take(1, 500).unwrap();
+        let other = budget.clone();
+        let waits = std::thread::spawn(move || other.take(3, 1));
+        budget.give(1, 500);
+        budget.give(2, 100);
+        assert_eq!(waits.join().unwrap(), Ok(()));
+        assert_eq!(budget.used_max(), 600);
+    }
+
+    #[test]
+    fn closing_ends_the_wait() {
+        let budget = Arc::new(Budget::new(1));
+        budget.take(7, 1).unwrap();
+        let other = budget.clone();
+        let waits = std::thread::spawn(move || other.take(8, 1));
+        budget.close();
+        assert_eq!(waits.join().unwrap(), Err(Closed));
+    }
+}

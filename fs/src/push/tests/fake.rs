@@ -1,0 +1,199 @@
+//! A store in memory that opens what it is given, counts what it is asked, and fails when told to.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use bkfs_store::{
+    access::{InitRequest, PackInfo, PackUpload, ReadReply, ReadRequest, Slot, SnapshotObject},
+    crypto::SealSecret,
+    frame,
+    id::{Hash, Incarnation, KeyId, PackId, SlotId, SnapshotId},
+    keyring::KeyRing,
+    keys::FullKey,
+    pack::Pack,
+    signed::Signed,
+    snapshot::StoredSnapshot,
+};
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::super::*;
+
+pub struct Fake {
+    pub full: FullKey,
+    pub client: PushKey,
+    pub config: Config,
+    pub state: Mutex<State>,
+    pub asked: AtomicU64,
+    pub puts: AtomicU64,
+    pub commits: AtomicU64,
+    /// So many commits are made, and their answers lost.
+    pub deaf: AtomicU64,
+    /// Fails from this many packs on.
+    pub full_at: AtomicU64,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub chunks: HashMap<ChunkId, Bytes>,
+    pub snapshots: Vec<(SnapshotId, Vec<u8>)>,
+    pub lost: Vec<ChunkId>,
+    pub incarnation: u8,
+}
+
+pub use bkfs_store::id::ChunkId;
+
+impl Fake {
+    pub fn new() -> Arc<Self> {
+        let full = FullKey::random(RepoId([7; 16]));
+        Self::with(full)
+    }
+
+    pub fn with(full: FullKey) -> Arc<Self> {
+        let signed = full.config(Time::default(), Default::default());
+        let config = bkfs_store::keys::verify_config(&signed).unwrap();
+        let (client, _) = full.new_client("test", None, true, Time::default());
+        Arc::new(Self {
+            full,
+            client,
+            config,
+            state: Mutex::default(),
+            asked: AtomicU64::new(0),
+            puts: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+            deaf: AtomicU64::new(0),
+            full_at: AtomicU64::new(u64::MAX),
+        })
+    }
+
+    fn seen(state: &State) -> Seen {
+        let len = state.snapshots.len() as u64;
+        Seen { incarnation: Incarnation([state.incarnation; 16]), log_len: len, log_head: Hash([len as u8; 32]) }
+    }
+
+    /// The newest snapshot, opened.
+    pub fn newest(self: &Arc<Self>) -> Snapshot {
+        let (id, bytes) = self.state.lock().snapshots.last().cloned().unwrap();
+        let signed = Signed::decode("snapshot", &bytes).unwrap();
+        let payload =
+            signed.verify("snapshot", &StoredSnapshot::HEADER.magic, &self.client.signing.verifying_key()).unwrap();
+        let stored: StoredSnapshot = StoredSnapshot::HEADER.decode(payload).unwrap();
+        let ring = KeyRing::new(self.full.clone(), self.clone());
+        snapshot::open(&stored, id, &ring).unwrap()
+    }
+}
+
+fn secret(full: &FullKey) -> &SealSecret {
+    &full.seal
+}
+
+impl Access for Fake {
+    fn init(&self, _: &InitRequest) -> Result<()> {
+        unimplemented_here()
+    }
+    fn open(&self, request: &OpenRequest) -> Result<Opened> {
+        let mut state = self.state.lock();
+        let now = Self::seen(&state);
+        let last = state.snapshots.last().map(|(id, _)| LastSnapshot { id: *id, sequence: now.log_len });
+        let lost = match request.seen {
+            Some(seen) if seen.incarnation == now.incarnation => Lost::Ids(std::mem::take(&mut state.lost)),
+            _ => Lost::Everything,
+        };
+        Ok(Opened {
+            config: vec![],
+            roster: vec![],
+            slots: vec![],
+            now,
+            head_at_seen: request.seen.filter(|s| s.log_len <= now.log_len).map(|s| Hash([s.log_len as u8; 32])),
+            generation: 0,
+            lease: now.log_len,
+            lost,
+            chunks: state.chunks.len() as u64,
+            last,
+            snapshots: vec![],
+        })
+    }
+    fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        self.asked.fetch_add(ids.len() as u64, Relaxed);
+        let state = self.state.lock();
+        Ok(ids.iter().map(|id| state.chunks.contains_key(id)).collect())
+    }
+    fn put_pack(&self, pack: &PackUpload) -> Result<()> {
+        if self.puts.fetch_add(1, Relaxed) >= self.full_at.load(Relaxed) {
+            return Err(Error::Full { place: "here".into() });
+        }
+        let parsed = Pack::parse(&pack.bytes).unwrap();
+        let wrap = &parsed.table.wraps[0];
+        let key = secret(&self.full).unwrap(self.full.repo, wrap).unwrap();
+        let kind = match parsed.table.kind {
+            bkfs_store::pack::PackKind::Data => frame::ChunkKind::Data,
+            bkfs_store::pack::PackKind::Tree => frame::ChunkKind::Tree,
+        };
+        for (number, entry) in parsed.table.frames.iter().enumerate() {
+            let chunks = frame::open(&parsed.frame(number).unwrap(), self.full.repo, kind, &key).unwrap();
+            assert_eq!(chunks.len(), entry.ids.len());
+            for (id, chunk) in entry.ids.iter().zip(chunks) {
+                let ids = self.full.ids();
+                let expected = match kind {
+                    frame::ChunkKind::Data => ids.data_id(&chunk),
+                    frame::ChunkKind::Tree => ids.tree_id(&chunk),
+                };
+                assert_eq!(*id, expected);
+                let old = self.state.lock().chunks.insert(*id, chunk);
+                assert!(old.is_none(), "a chunk was sent twice");
+            }
+        }
+        Ok(())
+    }
+    fn read(&self, _: &ReadRequest) -> Result<ReadReply> {
+        unimplemented_here()
+    }
+    fn wraps(&self, _: &[KeyId]) -> Result<Vec<Wrap>> {
+        Ok(vec![])
+    }
+    fn commit(&self, lease: u64, snapshot: &[u8]) -> Result<Receipt> {
+        self.commits.fetch_add(1, Relaxed);
+        let mut state = self.state.lock();
+        if lease != state.snapshots.len() as u64 {
+            return Err(Error::LeaseRefused { reason: "it is old".into() });
+        }
+        let id = bkfs_store::snapshot::snapshot_id(snapshot);
+        state.snapshots.push((id, snapshot.to_vec()));
+        if self.deaf.load(Relaxed) > 0 {
+            self.deaf.fetch_sub(1, Relaxed);
+            return Err(Error::Unreachable("gone".into()));
+        }
+        Ok(Receipt { snapshot: id, received: Time::default(), now: Self::seen(&state) })
+    }
+    fn snapshots(&self, _: u64, _: u32) -> Result<Vec<SnapshotObject>> {
+        unimplemented_here()
+    }
+    fn log(&self, _: u64, _: u32) -> Result<Vec<Vec<u8>>> {
+        unimplemented_here()
+    }
+    fn wait_log(&self, _: u64, _: Duration) -> Result<u64> {
+        unimplemented_here()
+    }
+    fn put_roster(&self, _: &[u8]) -> Result<()> {
+        unimplemented_here()
+    }
+    fn put_slot(&self, _: &Slot) -> Result<()> {
+        unimplemented_here()
+    }
+    fn remove_slot(&self, _: SlotId) -> Result<()> {
+        unimplemented_here()
+    }
+    fn packs(&self, _: Option<PackId>, _: u32) -> Result<Vec<PackInfo>> {
+        unimplemented_here()
+    }
+    fn read_pack(&self, _: PackId) -> Result<Bytes> {
+        unimplemented_here()
+    }
+}
+
+fn unimplemented_here<T>() -> Result<T> {
+    Err(Error::Invalid("a push has no need of this".into()))
+}
