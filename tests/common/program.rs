@@ -1,0 +1,222 @@
+//! The real program, with configuration, cache and passphrase of its own, its servers and its mounts. What was started
+//! ends, and what was mounted is unmounted, when the value goes, whatever happened to the test.
+
+use std::{
+    ffi::OsStr,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+/// How long the slowest of starts may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A person who uses the program.
+pub struct Person {
+    /// A folder for whatever the test needs; removed at the end.
+    pub dir: tempfile::TempDir,
+    /// What `-r` gets.
+    pub repo: String,
+}
+
+impl Person {
+    /// Somebody who has nothing yet. The repository is to be a folder of theirs.
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a folder for the test");
+        let repo = dir.path().join("repo").to_str().expect("a readable path").to_owned();
+        Self { dir, repo }
+    }
+
+    /// Somebody with an empty repository in a folder.
+    pub fn with_repo() -> Self {
+        let person = Self::new();
+        person.run(["init"]);
+        person
+    }
+
+    /// A path in the person's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The program, about to be run.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bkfs"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("BKFS_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .env("BKFS_REPOSITORY", &self.repo)
+            .env("BKFS_PASSWORD", "correct horse battery staple")
+            .env("BKFS_CONFIG_DIR", self.path("config"))
+            .env("BKFS_CACHE_DIR", self.path("cache"))
+            .env("XDG_RUNTIME_DIR", self.path("runtime"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn output<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
+        self.command().args(args).output().expect("the program runs")
+    }
+
+    /// Runs the program, which must succeed, and returns what it printed.
+    pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> String {
+        let args: Vec<A> = args.into_iter().collect();
+        let output = self.output(&args);
+        let line: Vec<_> = args.iter().map(|a| a.as_ref().to_string_lossy()).collect();
+        assert!(
+            output.status.success(),
+            "bkfs {} ended with {}:\n{}{}",
+            line.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Pushes a folder's contents, so that the snapshot's root stands for it.
+    pub fn push(&self, folder: &Path) {
+        self.run([OsStr::new("push"), OsStr::new("-C"), folder.as_os_str(), OsStr::new(".")]);
+    }
+
+    /// Mounts the repository.
+    pub fn mount(&self, extra: &[&str]) -> Mount {
+        let point = self.path("mount");
+        std::fs::create_dir_all(&point).expect("a mountpoint");
+        let child = self.command().arg("mount").args(extra).arg(&point).spawn().expect("the program runs");
+        let mut mount = Mount { child, point };
+        let outside = std::fs::metadata(self.dir.path()).expect("the test's folder");
+        let begin = Instant::now();
+        loop {
+            use std::os::unix::fs::MetadataExt;
+            if std::fs::metadata(&mount.point).is_ok_and(|inside| inside.dev() != outside.dev()) {
+                return mount;
+            }
+            if let Ok(Some(status)) = mount.child.try_wait() {
+                panic!("the mount ended with {status}");
+            }
+            assert!(begin.elapsed() < PATIENCE, "the mount is not ready");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Why nothing can be mounted here, if so.
+pub fn no_mount() -> Option<String> {
+    if let Err(error) = std::fs::File::options().read(true).write(true).open("/dev/fuse") {
+        return Some(format!("/dev/fuse: {error}"));
+    }
+    let helper = Command::new("fusermount3").arg("--version").output().is_ok_and(|out| out.status.success());
+    (!helper && !rustix::process::geteuid().is_root()).then(|| "fusermount3 is not installed".into())
+}
+
+/// A mount in use.
+pub struct Mount {
+    child: Child,
+    /// Where it is.
+    pub point: PathBuf,
+}
+
+impl Mount {
+    /// The newest snapshot's root.
+    pub fn latest(&self) -> PathBuf {
+        self.point.join("latest")
+    }
+
+    /// The mount's process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let unmount = |args: &[&str]| {
+            let (program, args) = args.split_first().expect("a command");
+            let output = Command::new(program).args(args).arg(&self.point).stderr(Stdio::null()).status();
+            output.is_ok_and(|status| status.success())
+        };
+        let _ = unmount(&["fusermount3", "-u"])
+            || unmount(&["umount"])
+            || unmount(&["fusermount3", "-u", "-z"])
+            || unmount(&["umount", "-l"]);
+        end(&mut self.child);
+    }
+}
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    data: PathBuf,
+    /// Where it listens.
+    pub address: String,
+}
+
+impl Server {
+    /// Starts a server with its data in `data`, on a port of the loopback that is free.
+    pub fn start(person: &Person, data: &Path) -> Self {
+        // The address must be known before the server listens: tokens carry it.
+        let free = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a free port");
+        let address = free.to_string();
+        let text = data.to_str().expect("a readable path");
+        person.run(["server", "init", "--data", text, "--address", &address]);
+        Self::run(person, data, &address)
+    }
+
+    /// Starts a server whose data are there already.
+    pub fn run(person: &Person, data: &Path, address: &str) -> Self {
+        let mut command = person.command();
+        command.args(["server", "run", "--listen", address, "--data"]).arg(data);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program runs");
+        let stdout = child.stdout.take().expect("its output");
+        let server = Self { child, data: data.to_owned(), address: address.to_owned() };
+        let mut lines = BufReader::new(stdout).lines();
+        let ready = lines.find_map(|line| line.ok().filter(|line| line.starts_with("listening on ")));
+        assert!(ready.is_some(), "the server says that it listens");
+        // Whatever else it prints must have somewhere to go.
+        std::thread::spawn(move || lines.for_each(drop));
+        server
+    }
+
+    /// A token for an account.
+    pub fn invite(&self, person: &Person, account: &str, can: &str) -> String {
+        let data = self.data.to_str().expect("a readable path");
+        person.run(["server", "invite", "--data", data, account, "--can", can]).trim().to_owned()
+    }
+
+    /// Somebody with an empty repository at this server.
+    pub fn person(&self, account: &str) -> Person {
+        let mut person = Person::new();
+        let token = self.invite(&person, account, "all");
+        person.repo = person.run(["join", &token]).trim().to_owned();
+        person.run(["init"]);
+        person
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.child.id() as i32) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        end(&mut self.child);
+    }
+}
+
+/// Waits for a program that was asked to end, and kills it if it does not.
+fn end(child: &mut Child) {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(10) {
+        if let Ok(Some(_)) = child.try_wait() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
