@@ -174,18 +174,37 @@ fn one_changed_file_costs_itself_and_the_trees_above() {
 #[test]
 fn contents_are_what_the_files_hold() {
     let mut case = Case::new();
-    for len in [0usize, 1, 256, 257, 100_000, 128 * 1024, 128 * 1024 + 1, 200_000] {
+    for len in [0usize, 1, 256, 257, 100_000, 128 * 1024, 128 * 1024 + 1, 300_000, 20_000_000] {
         case.write("f", &noise(len as u64, len));
         case.options.paths = vec!["f".into()];
         case.push();
-        // Through the file cache: the last record of the directory holds the node.
-        let node = only_node(&case);
-        assert_eq!(node.size, len as u64);
-        // A comparison that fails must not print half a megabyte.
-        let is_equal = contents(&case, &node).is_some_and(|bytes| bytes == noise(len as u64, len));
-        assert!(is_equal || matches!(node.content, Some(Content::Tree(_))), "{len}");
+        let node = read_back(&case, "f", &noise(len as u64, len));
         assert_eq!(matches!(node.content, Some(Content::Inline(_))), len <= 256);
+        assert!(len < 5_000_000 || matches!(node.content, Some(Content::Tree(_))));
     }
+    // A change in the middle sends what is around it, and the rest is shared.
+    let mut bytes = noise(20_000_000, 20_000_000);
+    bytes.splice(9_000_000..9_000_010, *b"something else");
+    case.write("f", &bytes);
+    let report = case.push();
+    read_back(&case, "f", &bytes);
+    assert!((1..8).contains(&report.stats.chunks_new) && report.stats.bytes_new < 600_000, "{:?}", report.stats);
+}
+
+/// Reads a file of the newest snapshot with the full key, and compares.
+fn read_back(case: &Case, path: &str, expected: &[u8]) -> bkfs_store::tree::Node {
+    let store = &case.store;
+    let reader = bkfs_store::reader::Reader::new(store.clone(), store.full.clone(), &store.config, 64 << 20);
+    let node = reader.resolve(&store.newest().root, path.as_bytes()).unwrap();
+    let file = reader.file(&node);
+    assert_eq!(file.len(), expected.len() as u64);
+    let mut bytes = Vec::new();
+    while bytes.len() < expected.len() {
+        bytes.extend_from_slice(&file.read_at(bytes.len() as u64, 1 << 20).unwrap());
+    }
+    // A comparison that fails must not print megabytes.
+    assert!(bytes == expected, "{path}, {} bytes", expected.len());
+    node
 }
 
 /// The node of the only entry of the root directory.
@@ -201,28 +220,6 @@ fn only_node(case: &Case) -> bkfs_store::tree::Node {
     }
     assert_eq!(found.len(), 1);
     found.remove(0)
-}
-
-/// The bytes of a file of few extents.
-fn contents(case: &Case, node: &bkfs_store::tree::Node) -> Option<Vec<u8>> {
-    let state = case.store.state.lock();
-    match node.content.as_ref()? {
-        Content::Inline(bytes) => Some(bytes.clone()),
-        Content::Tree(_) => None,
-        Content::Extents(extents) => Some(
-            extents
-                .iter()
-                .flat_map(|extent| match extent {
-                    Extent::Data { id, len } => {
-                        let chunk = state.chunks[id].to_vec();
-                        assert_eq!(chunk.len(), *len as usize);
-                        chunk
-                    }
-                    Extent::Hole { len } => vec![0; *len as usize],
-                })
-                .collect(),
-        ),
-    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bkfs_store::{
-    access::{InitRequest, PackInfo, PackUpload, ReadReply, ReadRequest, Slot, SnapshotObject},
+    access::{InitRequest, PackInfo, PackUpload, ReadReply, ReadRequest, SealedFrame, Slot, SnapshotObject},
     crypto::SealSecret,
     frame,
     id::{Hash, Incarnation, KeyId, PackId, SlotId, SnapshotId},
@@ -41,6 +41,8 @@ pub struct State {
     pub chunks: HashMap<ChunkId, Bytes>,
     pub snapshots: Vec<(SnapshotId, Vec<u8>)>,
     pub lost: Vec<ChunkId>,
+    frames: HashMap<ChunkId, SealedFrame>,
+    wraps: HashMap<KeyId, Wrap>,
     pub incarnation: u8,
 }
 
@@ -132,8 +134,11 @@ impl Access for Fake {
             bkfs_store::pack::PackKind::Data => frame::ChunkKind::Data,
             bkfs_store::pack::PackKind::Tree => frame::ChunkKind::Tree,
         };
+        self.state.lock().wraps.insert(wrap.key, wrap.clone());
         for (number, entry) in parsed.table.frames.iter().enumerate() {
-            let chunks = frame::open(&parsed.frame(number).unwrap(), self.full.repo, kind, &key).unwrap();
+            let bytes = parsed.frame(number).unwrap();
+            let chunks = frame::open(&bytes, self.full.repo, kind, &key).unwrap();
+            let sealed = SealedFrame { pack: pack.id, frame: number as u32, bytes };
             assert_eq!(chunks.len(), entry.ids.len());
             for (id, chunk) in entry.ids.iter().zip(chunks) {
                 let ids = self.full.ids();
@@ -142,17 +147,29 @@ impl Access for Fake {
                     frame::ChunkKind::Tree => ids.tree_id(&chunk),
                 };
                 assert_eq!(*id, expected);
-                let old = self.state.lock().chunks.insert(*id, chunk);
+                let mut state = self.state.lock();
+                state.frames.insert(*id, sealed.clone());
+                let old = state.chunks.insert(*id, chunk);
                 assert!(old.is_none(), "a chunk was sent twice");
             }
         }
         Ok(())
     }
-    fn read(&self, _: &ReadRequest) -> Result<ReadReply> {
-        unimplemented_here()
+    fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
+        let state = self.state.lock();
+        let mut reply = ReadReply { done: request.ids.len(), ..Default::default() };
+        for id in &request.ids {
+            match state.frames.get(id) {
+                Some(frame) if !reply.frames.contains(frame) => reply.frames.push(frame.clone()),
+                Some(_) => {}
+                None => reply.missing.push(*id),
+            }
+        }
+        Ok(reply)
     }
-    fn wraps(&self, _: &[KeyId]) -> Result<Vec<Wrap>> {
-        Ok(vec![])
+    fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>> {
+        let state = self.state.lock();
+        Ok(keys.iter().filter_map(|key| state.wraps.get(key).cloned()).collect())
     }
     fn commit(&self, lease: u64, snapshot: &[u8]) -> Result<Receipt> {
         self.commits.fetch_add(1, Relaxed);
