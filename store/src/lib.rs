@@ -5,6 +5,7 @@
 //! `docs/FORMAT.md` describes every byte that is written here.
 
 pub mod access;
+pub mod backend;
 pub mod chunker;
 pub mod codec;
 pub mod compress;
@@ -14,11 +15,14 @@ pub mod crypto;
 pub mod error;
 pub mod frame;
 pub mod id;
+pub mod index;
 pub mod keyring;
 pub mod keys;
 pub mod log;
+pub mod logfile;
 pub mod pack;
 pub mod reader;
+pub mod repository;
 pub mod roster;
 pub mod signed;
 pub mod snapshot;

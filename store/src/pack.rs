@@ -21,6 +21,9 @@
 mod parse;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub use parse::{FOOTER_READ, Footer, Pack};
 pub use write::PackWriter;
 

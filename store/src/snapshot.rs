@@ -10,7 +10,7 @@ mod chain;
 mod sealed;
 
 pub use chain::Chains;
-pub use sealed::{open, open_object, seal, snapshot_id, verify_stored};
+pub use sealed::{open, open_object, seal, snapshot_id, verify_stored, wrap_of};
 
 use minicbor::{Decode, Encode};
 

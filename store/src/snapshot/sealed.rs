@@ -36,6 +36,13 @@ pub fn snapshot_id(bytes: &[u8]) -> SnapshotId {
     SnapshotId(*blake3::hash(bytes).as_bytes())
 }
 
+/// The wrap that travels with a stored snapshot. Nothing is verified but the form.
+pub fn wrap_of(bytes: &[u8]) -> Result<Wrap> {
+    let signed = Signed::decode(StoredSnapshot::HEADER.what, bytes)?;
+    let stored: StoredSnapshot = StoredSnapshot::HEADER.decode(&signed.payload)?;
+    Ok(stored.wrap)
+}
+
 /// Checks all that can be checked without keys: size, form, repository, that the client is on the roster and was when
 /// the store received the snapshot, and the client's signature.
 pub fn verify_stored(bytes: &[u8], roster: &Roster, received: Time) -> Result<StoredSnapshot> {

@@ -1,0 +1,430 @@
+//! The index: chunk id -> (pack, frame), and all else that is derived from packs and log, in LMDB.
+//!
+//! Nothing here is truth: the environment can be thrown away at any moment and is built again. It is thrown away when
+//! it does not open, when its last page lies beyond its file, or when it belongs to another repository or format. LMDB
+//! has no checksums, so what is read from it is only ever a hint that packs and ids confirm.
+//!
+//! Chunks are keyed by the first three bytes of their id, with fixed-size duplicates (13 more bytes, pack u32, frame
+//! u24, big-endian): 30 to 48 bytes a chunk where full keys would take 70. Two ids that agree in 128 bits are taken for
+//! one; a reader would notice. Commits keep their order and integrity over a crash, but the last may be lost
+//! (`NO_META_SYNC`): what is missing is read in again.
+
+mod tables;
+
+pub use tables::{CommitRow, PackRow};
+
+use std::{
+    collections::HashMap,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock, Weak},
+};
+
+use heed::{
+    CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls,
+    types::{Bytes, U32, U64, Unit},
+};
+use heed::{DatabaseFlags, byteorder::BigEndian};
+use parking_lot::Mutex;
+
+use crate::{
+    codec,
+    error::{Error, Result},
+    id::{ChunkId, ClientId, Hash, KeyId, PackId, SnapshotId},
+    logfile::Position,
+    pack::PackTable,
+};
+
+/// Address space, not room on disk: the file grows as it is used.
+const MAP_SIZE: usize = 64 << 30;
+/// Raised whenever a table changes its form; an index of another format is built anew.
+const FORMAT: u32 = 1;
+const VALUE_LEN: usize = 20;
+
+type Raw = Database<'static, Bytes, Bytes>;
+
+/// The index of one repository.
+pub struct Index {
+    path: PathBuf,
+    env: Env<WithoutTls>,
+    tables: Tables,
+}
+
+struct Tables {
+    chunks: Raw,
+    packs: Database<'static, U32<BigEndian>, Bytes>,
+    pack_numbers: Database<'static, Bytes, U32<BigEndian>>,
+    wraps: Raw,
+    commits: Database<'static, U64<BigEndian>, Bytes>,
+    snapshots: Database<'static, Bytes, U64<BigEndian>>,
+    clients: Database<'static, Bytes, U64<BigEndian>>,
+    offsets: Database<'static, U64<BigEndian>, U64<BigEndian>>,
+    meta: Raw,
+    refused: Database<'static, Bytes, Unit>,
+}
+
+/// LMDB must not be opened twice in a process: whoever opens the same folder again gets the same index.
+static OPEN: LazyLock<Mutex<HashMap<PathBuf, Weak<Index>>>> = LazyLock::new(Mutex::default);
+
+impl Tables {
+    fn clear(&self, txn: &mut RwTxn<'_>) -> heed::Result<()> {
+        self.chunks.clear(txn)?;
+        self.packs.clear(txn)?;
+        self.pack_numbers.clear(txn)?;
+        self.wraps.clear(txn)?;
+        self.commits.clear(txn)?;
+        self.snapshots.clear(txn)?;
+        self.clients.clear(txn)?;
+        self.offsets.clear(txn)?;
+        self.meta.clear(txn)?;
+        self.refused.clear(txn)?;
+        self.meta.put(txn, b"format", &FORMAT.to_le_bytes())
+    }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Index({})", self.path.display())
+    }
+}
+
+impl Index {
+    /// Opens the index in a folder, or makes one; whatever does not open is thrown away.
+    pub fn open(path: &Path) -> Result<Arc<Self>> {
+        fs::create_dir_all(path).map_err(|e| Error::io(path, e))?;
+        let path = path.canonicalize().map_err(|e| Error::io(path, e))?;
+        let mut open = OPEN.lock();
+        if let Some(index) = open.get(&path).and_then(Weak::upgrade) {
+            return Ok(index);
+        }
+        open.retain(|_, index| index.strong_count() > 0);
+        let index = match Self::try_open(&path) {
+            Ok(index) => index,
+            Err(reason) => {
+                tracing::info!(path = %path.display(), reason, "the index is built anew");
+                Self::wipe(&path)?;
+                Self::try_open(&path).map_err(|reason| Error::Index { path: path.clone(), reason })?
+            }
+        };
+        let index = Arc::new(index);
+        open.insert(path, Arc::downgrade(&index));
+        Ok(index)
+    }
+
+    /// Removes the files of an index. Processes that have it open go on with what they have.
+    pub fn wipe(path: &Path) -> Result<()> {
+        for name in ["data.mdb", "lock.mdb"] {
+            let file = path.join(name);
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io(file, error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn try_open(path: &Path) -> Result<Self, String> {
+        let text = |e: heed::Error| e.to_string();
+        check_file(&path.join("data.mdb"))?;
+        // SAFETY: the file is ours alone, lies in a private folder, and is only changed through LMDB, which locks
+        // between processes; within the process `OPEN` makes sure that it is opened once. `NO_META_SYNC` keeps
+        // integrity and may lose the last commit, which is read in again.
+        let env = unsafe {
+            EnvOpenOptions::new()
+                .read_txn_without_tls()
+                .map_size(MAP_SIZE)
+                .max_dbs(16)
+                .max_readers(1024)
+                .flags(EnvFlags::NO_META_SYNC)
+                .open(path)
+        }
+        .map_err(text)?;
+        let info = env.info();
+        let len = fs::metadata(path.join("data.mdb")).map_err(|e| e.to_string())?.len();
+        if (info.last_page_number as u64 + 1).saturating_mul(PAGE) > len.max(2 * PAGE) {
+            return Err("its last page lies beyond its file".into());
+        }
+        let tables = env
+            .create_databases_and_commit(env.write_txn().map_err(text)?, |opener, txn| {
+                let mut chunks = opener.database_options().types::<Bytes, Bytes>();
+                chunks.name("chunks").flags(DatabaseFlags::DUP_SORT | DatabaseFlags::DUP_FIXED);
+                let chunks = chunks.create(txn)?;
+                let packs = opener.create_database(txn, Some("packs"))?;
+                let pack_numbers = opener.create_database(txn, Some("pack_numbers"))?;
+                let wraps = opener.create_database(txn, Some("wraps"))?;
+                let commits = opener.create_database(txn, Some("commits"))?;
+                let snapshots = opener.create_database(txn, Some("snapshots"))?;
+                let clients = opener.create_database(txn, Some("clients"))?;
+                let offsets = opener.create_database(txn, Some("offsets"))?;
+                let meta = opener.create_database(txn, Some("meta"))?;
+                let refused = opener.create_database(txn, Some("refused"))?;
+                let all = ((chunks, packs, pack_numbers, wraps, commits), (snapshots, clients, offsets, meta, refused));
+                Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(all))
+            })
+            .map_err(text)?
+            .unwrap_commit();
+        let ((chunks, packs, pack_numbers, wraps, commits), (snapshots, clients, offsets, meta, refused)) = tables;
+        let tables = Tables { chunks, packs, pack_numbers, wraps, commits, snapshots, clients, offsets, meta, refused };
+        let index = Self { path: path.to_owned(), env, tables };
+        let format = index.meta_get("format").map_err(|e| e.to_string())?;
+        if format.as_deref() != Some(&FORMAT.to_le_bytes()) {
+            index.clear().map_err(|e| e.to_string())?;
+        }
+        Ok(index)
+    }
+
+    /// Empties all tables but the format's mark.
+    pub fn clear(&self) -> Result<()> {
+        self.write(|txn| self.tables.clear(txn))
+    }
+
+    fn read<T>(&self, run: impl FnOnce(&RoTxn<'_, WithoutTls>) -> Result<T, heed::Error>) -> Result<T> {
+        self.env.read_txn().and_then(|txn| run(&txn)).map_err(|e| self.error(e))
+    }
+
+    fn write<T>(&self, run: impl FnOnce(&mut RwTxn<'_>) -> Result<T, heed::Error>) -> Result<T> {
+        let run = || {
+            let mut txn = self.env.write_txn()?;
+            let value = run(&mut txn)?;
+            txn.commit()?;
+            Ok(value)
+        };
+        run().map_err(|e| self.error(e))
+    }
+
+    fn error(&self, error: heed::Error) -> Error {
+        match error {
+            heed::Error::Io(error) => Error::io(&self.path, error),
+            error => Error::Index { path: self.path.clone(), reason: error.to_string() },
+        }
+    }
+
+    /// Which of the ids have a copy.
+    pub fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        self.read(|txn| ids.iter().map(|id| Ok(self.find(txn, id)?.is_some())).collect())
+    }
+
+    /// Where chunks are: number of the pack and of the frame in it.
+    pub fn locate(&self, ids: &[ChunkId]) -> Result<Vec<Option<(u32, u32)>>> {
+        self.read(|txn| ids.iter().map(|id| self.find(txn, id)).collect())
+    }
+
+    fn find(&self, txn: &RoTxn<'_, WithoutTls>, id: &ChunkId) -> Result<Option<(u32, u32)>, heed::Error> {
+        let Some(copies) = self.tables.chunks.get_duplicates(txn, &id.0[..3])? else { return Ok(None) };
+        for copy in copies {
+            let (_, value) = copy?;
+            if value.len() == VALUE_LEN && value[..13] == id.0[3..16] {
+                let pack = u32::from_be_bytes([value[13], value[14], value[15], value[16]]);
+                let frame = u32::from_be_bytes([0, value[17], value[18], value[19]]);
+                return Ok(Some((pack, frame)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many chunks there are, copies counted.
+    pub fn chunk_count(&self) -> Result<u64> {
+        self.read(|txn| self.tables.chunks.len(txn))
+    }
+
+    /// A pack by its number.
+    pub fn pack(&self, number: u32) -> Result<Option<PackRow>> {
+        self.read(|txn| Ok(self.tables.packs.get(txn, &number)?.and_then(PackRow::decode)))
+    }
+
+    /// Whether a pack is in the index.
+    pub fn has_pack(&self, id: &PackId) -> Result<bool> {
+        self.read(|txn| Ok(self.tables.pack_numbers.get(txn, &id.0)?.is_some()))
+    }
+
+    /// Packs in the order of their ids: id and length.
+    pub fn list_packs(&self, after: Option<PackId>, limit: usize) -> Result<Vec<(PackId, u64)>> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map(|id| id.0);
+        let start = from.as_ref().map_or(Unbounded, |id| Excluded(&id[..]));
+        self.read(|txn| {
+            let mut found = Vec::new();
+            for row in self.tables.pack_numbers.range(txn, &(start, Unbounded))?.take(limit) {
+                let (id, number) = row?;
+                let len = self.tables.packs.get(txn, &number)?.and_then(PackRow::decode).map_or(0, |row| row.len);
+                found.extend(PackId::from_slice(id).map(|id| (id, len)));
+            }
+            Ok(found)
+        })
+    }
+
+    /// Takes a pack's table in.
+    pub fn add_pack(&self, table: &PackTable, len: u64) -> Result<()> {
+        self.write(|txn| {
+            if self.tables.pack_numbers.get(txn, &table.id.0)?.is_some() {
+                return Ok(());
+            }
+            let number = self.tables.packs.last(txn)?.map_or(0, |(last, _)| last + 1);
+            self.tables.packs.put(txn, &number, &PackRow::encode(table, len))?;
+            self.tables.pack_numbers.put(txn, &table.id.0, &number)?;
+            for wrap in &table.wraps {
+                self.tables.wraps.put(txn, &wrap.key.0, &codec::encode(wrap))?;
+            }
+            let mut entries: Vec<([u8; 3], [u8; VALUE_LEN])> = Vec::with_capacity(table.chunks());
+            for (frame, entry) in table.frames.iter().enumerate() {
+                for id in &entry.ids {
+                    let mut value = [0; VALUE_LEN];
+                    value[..13].copy_from_slice(&id.0[3..16]);
+                    value[13..17].copy_from_slice(&number.to_be_bytes());
+                    value[17..].copy_from_slice(&(frame as u32).to_be_bytes()[1..]);
+                    entries.push(([id.0[0], id.0[1], id.0[2]], value));
+                }
+            }
+            entries.sort_unstable();
+            entries.iter().try_for_each(|(key, value)| self.tables.chunks.put(txn, key, value))
+        })
+    }
+
+    /// The stored wraps of data keys.
+    pub fn wraps(&self, keys: &[KeyId]) -> Result<Vec<crate::crypto::Wrap>> {
+        let mut found = Vec::new();
+        for raw in self.read(|txn| {
+            let rows = keys.iter().map(|key| Ok(self.tables.wraps.get(txn, &key.0)?.map(<[u8]>::to_vec)));
+            rows.collect::<Result<Vec<_>, heed::Error>>()
+        })? {
+            found.extend(raw.and_then(|raw| codec::decode("a wrap in the index", &raw).ok()));
+        }
+        Ok(found)
+    }
+
+    /// Adds the wrap that came with a snapshot.
+    pub fn add_wrap(&self, wrap: &crate::crypto::Wrap) -> Result<()> {
+        self.write(|txn| self.tables.wraps.put(txn, &wrap.key.0, &codec::encode(wrap)))
+    }
+
+    /// How far the log was taken in.
+    pub fn position(&self) -> Result<Position> {
+        Ok(self.meta_get("log")?.and_then(|raw| codec::decode("the log's position", &raw).ok()).unwrap_or_default())
+    }
+
+    /// A remembered value.
+    pub fn meta_get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        self.read(|txn| Ok(self.tables.meta.get(txn, key.as_bytes())?.map(<[u8]>::to_vec)))
+    }
+
+    /// Remembers values.
+    pub fn meta_put(&self, values: &[(String, Vec<u8>)]) -> Result<()> {
+        self.write(|txn| values.iter().try_for_each(|(key, value)| self.tables.meta.put(txn, key.as_bytes(), value)))
+    }
+
+    /// Takes records of the log in: where each begins, what each commits, and what else is to be remembered of them.
+    pub fn apply(
+        &self,
+        starts: &[(u64, u64)],
+        commits: &[CommitRow],
+        meta: &[(&str, Vec<u8>)],
+        end: Position,
+    ) -> Result<()> {
+        self.write(|txn| {
+            for (seq, offset) in starts {
+                self.tables.offsets.put(txn, seq, offset)?;
+            }
+            for row in commits {
+                self.tables.commits.put(txn, &row.seq, &codec::encode(row))?;
+                self.tables.snapshots.put(txn, &row.snapshot.0, &row.seq)?;
+                self.tables.clients.put(txn, &row.client.0, &row.seq)?;
+            }
+            for (key, value) in meta {
+                self.tables.meta.put(txn, key.as_bytes(), value)?;
+            }
+            self.tables.meta.put(txn, b"log", &codec::encode(&end))
+        })
+    }
+
+    /// Where a record of the log begins in its file.
+    pub fn offset(&self, seq: u64) -> Result<Option<u64>> {
+        self.read(|txn| self.tables.offsets.get(txn, &seq))
+    }
+
+    /// Commits at `from` or later in the log, oldest first.
+    pub fn commits_from(&self, from: u64, limit: usize) -> Result<Vec<CommitRow>> {
+        let raw: Vec<Vec<u8>> = self.read(|txn| {
+            let rows = self.tables.commits.range(txn, &(from..))?.take(limit);
+            rows.map(|row| row.map(|(_, raw)| raw.to_vec())).collect()
+        })?;
+        raw.iter().map(|raw| codec::decode("a commit in the index", raw)).collect()
+    }
+
+    /// The newest commits, oldest first.
+    pub fn newest_commits(&self, limit: usize) -> Result<Vec<CommitRow>> {
+        let raw: Vec<Vec<u8>> = self.read(|txn| {
+            let rows = self.tables.commits.rev_iter(txn)?.take(limit);
+            rows.map(|row| row.map(|(_, raw)| raw.to_vec())).collect()
+        })?;
+        raw.iter().rev().map(|raw| codec::decode("a commit in the index", raw)).collect()
+    }
+
+    /// A snapshot's commit.
+    pub fn commit_of(&self, snapshot: &SnapshotId) -> Result<Option<CommitRow>> {
+        let seq = self.read(|txn| self.tables.snapshots.get(txn, &snapshot.0))?;
+        Ok(match seq {
+            Some(seq) => self.commits_from(seq, 1)?.pop().filter(|row| row.snapshot == *snapshot),
+            None => None,
+        })
+    }
+
+    /// A client's newest commit.
+    pub fn last_of(&self, client: &ClientId) -> Result<Option<CommitRow>> {
+        let seq = self.read(|txn| self.tables.clients.get(txn, &client.0))?;
+        Ok(match seq {
+            Some(seq) => self.commits_from(seq, 1)?.pop(),
+            None => None,
+        })
+    }
+
+    /// Remembers a file among the packs that is none, so that it is not read again and again.
+    pub fn refuse(&self, pack: &PackId, len: u64) -> Result<()> {
+        self.write(|txn| self.tables.refused.put(txn, &refused_key(pack, len), &()))
+    }
+
+    /// Whether this file was refused before, at this length.
+    pub fn is_refused(&self, pack: &PackId, len: u64) -> Result<bool> {
+        self.read(|txn| Ok(self.tables.refused.get(txn, &refused_key(pack, len))?.is_some()))
+    }
+
+    /// The hash that names the repository that this index is of.
+    pub fn owner(&self) -> Result<Option<Hash>> {
+        Ok(self.meta_get("owner")?.and_then(|raw| Hash::from_slice(&raw)))
+    }
+}
+
+fn refused_key(pack: &PackId, len: u64) -> [u8; 40] {
+    let mut key = [0; 40];
+    key[..32].copy_from_slice(&pack.0);
+    key[32..].copy_from_slice(&len.to_be_bytes());
+    key
+}
+
+/// LMDB's page, on the machines that this runs on.
+const PAGE: u64 = 4096;
+
+/// Refuses a file that LMDB would map without noticing that it is cut off or is no database. Both its first pages are
+/// meta pages; each names the database's magic and the last page in use. LMDB itself reads the newer one.
+fn check_file(path: &Path) -> Result<(), String> {
+    use std::os::unix::fs::FileExt;
+    let Ok(file) = fs::File::open(path) else { return Ok(()) };
+    let len = file.metadata().map_err(|e| e.to_string())?.len();
+    if len == 0 {
+        return Ok(());
+    }
+    let mut last_page = 0;
+    for page in 0..2 {
+        // Page header 16 bytes; magic u32, version u32, address u64, map size u64, two tables of 48, last page u64.
+        let mut meta = [0u8; 144];
+        file.read_exact_at(&mut meta, page * PAGE).map_err(|_| "it is shorter than its first pages".to_owned())?;
+        if meta[16..20] != 0xBEEF_C0DE_u32.to_le_bytes() {
+            return Err("it is no LMDB file".into());
+        }
+        let last = u64::from_le_bytes(meta[128..136].try_into().expect("8 bytes"));
+        last_page = last_page.max(last);
+    }
+    match last_page.checked_add(1).and_then(|pages| pages.checked_mul(PAGE)) {
+        Some(need) if need <= len || last_page <= 1 => Ok(()),
+        _ => Err("it is cut off".into()),
+    }
+}

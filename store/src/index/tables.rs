@@ -1,0 +1,74 @@
+//! Rows of the index's tables.
+
+use minicbor::{Decode, Encode};
+
+use crate::{
+    id::{ClientId, Hash, PackId, SnapshotId, TargetTag},
+    pack::PackTable,
+    tree::Time,
+};
+
+/// A pack: where its frames lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackRow {
+    /// The pack.
+    pub id: PackId,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Where each frame begins, and at last where the last one ends.
+    pub bounds: Vec<u32>,
+}
+
+impl PackRow {
+    pub(super) fn encode(table: &PackTable, len: u64) -> Vec<u8> {
+        let mut row = Vec::with_capacity(PackId::LEN + 8 + 4 * table.frames.len() + 4);
+        row.extend_from_slice(table.id.as_bytes());
+        row.extend_from_slice(&len.to_le_bytes());
+        for frame in &table.frames {
+            row.extend_from_slice(&frame.offset.to_le_bytes());
+        }
+        let end = table.frames.last().map_or(0, |frame| frame.offset + frame.len);
+        row.extend_from_slice(&end.to_le_bytes());
+        row
+    }
+
+    pub(super) fn decode(row: &[u8]) -> Option<Self> {
+        let (id, rest) = row.split_at_checked(PackId::LEN)?;
+        let (len, bounds) = rest.split_first_chunk::<8>()?;
+        let bounds = bounds.as_chunks::<4>().0.iter().map(|four| u32::from_le_bytes(*four)).collect();
+        Some(Self { id: PackId::from_slice(id)?, len: u64::from_le_bytes(*len), bounds })
+    }
+
+    /// Offset and length of a frame.
+    pub fn frame(&self, number: u32) -> Option<(u32, u32)> {
+        let start = *self.bounds.get(number as usize)?;
+        let end = *self.bounds.get(number as usize + 1)?;
+        Some((start, end.checked_sub(start)?))
+    }
+}
+
+/// A commit of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CommitRow {
+    /// Its place in the log.
+    #[n(0)]
+    pub seq: u64,
+    /// When the store wrote it.
+    #[n(1)]
+    pub received: Time,
+    /// The snapshot.
+    #[n(2)]
+    pub snapshot: SnapshotId,
+    /// Its client.
+    #[n(3)]
+    pub client: ClientId,
+    /// Its target.
+    #[n(4)]
+    pub target: TargetTag,
+    /// The client's own count.
+    #[n(5)]
+    pub sequence: u64,
+    /// Who sent it.
+    #[n(6)]
+    pub sender: Option<Hash>,
+}

@@ -1,0 +1,111 @@
+//! The log as a file: records framed one after another, each with the hash that the chain has behind it.
+//!
+//! ```text
+//! record := length u32, little-endian | that many bytes of CBOR | chained hash (32)
+//! ```
+//!
+//! A record that the file ends within was never acknowledged, and is cut off by the next append. Any other record that
+//! does not fit its hash is damage, and an error.
+
+use crate::{
+    codec,
+    error::{Error, Result},
+    id::Hash,
+    log::LogRecord,
+};
+
+/// Largest record in bytes.
+pub const RECORD_MAX: usize = 16 * 1024 * 1024;
+const OVERHEAD: usize = 4 + Hash::LEN;
+
+/// A place in the log between two records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, minicbor::Encode, minicbor::Decode)]
+pub struct Position {
+    /// How many records lie before.
+    #[n(0)]
+    pub len: u64,
+    /// The chain's hash there.
+    #[n(1)]
+    pub head: Hash,
+    /// How many bytes of the file lie before.
+    #[n(2)]
+    pub offset: u64,
+}
+
+/// Frames a record that follows `at`; returns its bytes and the place behind it.
+pub fn frame(at: Position, record: &LogRecord) -> (Vec<u8>, Position) {
+    let body = record.encode();
+    let head = LogRecord::link(at.head, &body);
+    let mut bytes = Vec::with_capacity(body.len() + OVERHEAD);
+    bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(head.as_bytes());
+    let next = Position { len: at.len + 1, head, offset: at.offset + bytes.len() as u64 };
+    (bytes, next)
+}
+
+/// Reads the record at `at`, which is where `bytes` begin. None if the bytes end before it does.
+pub fn parse(at: Position, bytes: &[u8]) -> Result<Option<(LogRecord, Position)>> {
+    let Some((raw, next)) = split(at, bytes)? else { return Ok(None) };
+    let record: LogRecord = codec::decode("a record of the log", raw)?;
+    if record.seq != at.len {
+        return Err(damaged(at, "it has another number"));
+    }
+    Ok(Some((record, next)))
+}
+
+/// Like [`parse`], but leaves the record encoded.
+pub fn split(at: Position, bytes: &[u8]) -> Result<Option<(&[u8], Position)>> {
+    let Some(len) = bytes.first_chunk::<4>() else { return Ok(None) };
+    let len = u32::from_le_bytes(*len) as usize;
+    if len > RECORD_MAX {
+        return Err(damaged(at, "its length is out of bounds"));
+    }
+    let Some(rest) = bytes.get(4..4 + len + Hash::LEN) else { return Ok(None) };
+    let (body, hash) = rest.split_at(len);
+    let head = LogRecord::link(at.head, body);
+    if head.as_bytes() != hash {
+        return Err(damaged(at, "it does not fit the chain"));
+    }
+    Ok(Some((body, Position { len: at.len + 1, head, offset: at.offset + (len + OVERHEAD) as u64 })))
+}
+
+fn damaged(at: Position, reason: &str) -> Error {
+    Error::damaged(format!("the log, record {} at byte {},", at.len, at.offset), reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{log::Event, tree::Time};
+    use proptest::prelude::*;
+
+    fn record(seq: u64) -> LogRecord {
+        LogRecord { seq, time: Time { secs: 5, nanos: 6 }, event: Event::Init { config: Hash([7; 32]) } }
+    }
+
+    #[test]
+    fn records_chain_and_torn_ones_are_none() {
+        let start = Position::default();
+        let (one, next) = frame(start, &record(0));
+        let (two, end) = frame(next, &record(1));
+        let file = [one.clone(), two].concat();
+        let (read, at) = parse(start, &file).unwrap().unwrap();
+        assert_eq!((read, at), (record(0), next));
+        assert_eq!(parse(at, &file[one.len()..]).unwrap().unwrap(), (record(1), end));
+        for cut in 0..one.len() {
+            assert_eq!(parse(start, &file[..cut]).unwrap(), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_flipped_bit_never_passes(at: prop::sample::Index, bit in 0u32..8) {
+            let (mut bytes, _) = frame(Position::default(), &record(0));
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1u8 << bit;
+            // A larger length makes it look torn; everything else is an error.
+            prop_assert!(!matches!(parse(Position::default(), &bytes), Ok(Some(_))));
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! A repository's store: packs, objects and the log on a backend, with the index beside it. It holds no keys; the same
+//! code is the embedded repository at a path, one repository of a server, and the repository in memory of tests.
+//!
+//! ```text
+//! config, config.2          the signed configuration; written last by `init`, so it marks a whole repository
+//! log                       the log
+//! packs/ab/<pack id>        packs, in 256 folders by the first byte of their ids
+//! slots/<id>, slots.2/      passphrase slots           } small objects lie twice; whichever copy is whole is read
+//! snapshots/<id>, .2/       stored snapshots           }
+//! lock                      held by whoever appends to the log
+//! ```
+//!
+//! **Order of writes.** A pack is durable before it enters the index and before it is acknowledged. A snapshot's object
+//! is durable before the log names it; the log is durable before the index follows and the commit is acknowledged.
+//! Whatever the index lacks is read in from packs and log when the repository is opened, so a crash between any two
+//! writes loses nothing that was acknowledged.
+//!
+//! Several processes may use one repository: each appends under the lock, after reading what others appended.
+
+mod commit;
+mod layout;
+mod read;
+mod sync;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+
+use crate::{
+    access::{
+        Access, InitRequest, Lost, OPENED_SNAPSHOTS_MAX, OpenRequest, Opened, PackInfo, PackUpload, ReadReply,
+        ReadRequest, Receipt, Slot, SnapshotObject,
+    },
+    backend::{Backend, LocalBackend, MemoryBackend},
+    config::Config,
+    crypto::{VerifyingKey, Wrap},
+    error::{Error, Result},
+    id::{ChunkId, Hash, KeyId, PackId, SlotId},
+    index::Index,
+    keys,
+    log::{Event, LogRecord},
+    pack::Pack,
+    tree::Time,
+};
+
+/// A repository's store.
+pub struct Repository {
+    backend: Box<dyn Backend>,
+    index: Arc<Index>,
+    /// Removes a memory repository's index folder.
+    _scratch: Option<Scratch>,
+    state: Mutex<Option<State>>,
+    grown: Condvar,
+    /// Fingerprint of the network identity that a server acts for, written into commits.
+    clock: fn() -> Time,
+}
+
+/// What is known of a repository that exists.
+#[derive(Clone)]
+struct State {
+    config_bytes: Vec<u8>,
+    config: Config,
+    admin: VerifyingKey,
+}
+
+struct Scratch(std::path::PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Best effort: it lies in the system's temporary folder.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Repository({})", self.backend.place())
+    }
+}
+
+/// The prune counter before there is a first prune.
+const GENERATION: u64 = 1;
+
+impl Repository {
+    /// The repository in a folder, with its index in another (in the user's cache, or beside it on a server). The
+    /// repository need not be there yet: [`Access::init`] makes it.
+    pub fn local(folder: &Path, index: &Path) -> Result<Self> {
+        Self::on(Box::new(LocalBackend::new(folder)), Index::open(index)?, None)
+    }
+
+    /// A repository in memory. Its index lies in the system's temporary folder as long as it lives.
+    pub fn memory() -> Result<Self> {
+        let name = format!("bkfs-memory-{}-{}", std::process::id(), PackId(crate::crypto::random()).short());
+        let scratch = Scratch(std::env::temp_dir().join(name));
+        let index = Index::open(&scratch.0)?;
+        Self::on(Box::new(MemoryBackend::default()), index, Some(scratch))
+    }
+
+    /// A repository on any backend, with its index in a folder.
+    pub fn with_backend(backend: Box<dyn Backend>, index: &Path) -> Result<Self> {
+        Self::on(backend, Index::open(index)?, None)
+    }
+
+    fn on(backend: Box<dyn Backend>, index: Arc<Index>, scratch: Option<Scratch>) -> Result<Self> {
+        let repository = Self {
+            backend,
+            index,
+            _scratch: scratch,
+            state: Mutex::new(None),
+            grown: Condvar::new(),
+            clock: system_time,
+        };
+        match repository.state() {
+            Ok(_) => repository.read_in()?,
+            Err(Error::NoRepository { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(repository)
+    }
+
+    /// Whether a folder holds a repository.
+    pub fn exists(folder: &Path) -> Result<bool> {
+        let backend = LocalBackend::new(folder);
+        Ok(backend.len(layout::CONFIG)?.is_some() || backend.len(&layout::second(layout::CONFIG))?.is_some())
+    }
+
+    /// Bytes of all packs that the index knows.
+    pub fn bytes_stored(&self) -> Result<u64> {
+        let mut sum = 0;
+        let mut after = None;
+        loop {
+            let packs = self.index.list_packs(after, 4096)?;
+            let Some((last, _)) = packs.last() else { return Ok(sum) };
+            after = Some(*last);
+            sum += packs.iter().map(|(_, len)| len).sum::<u64>();
+        }
+    }
+
+    fn state(&self) -> Result<State> {
+        let mut slot = self.state.lock();
+        if let Some(state) = &*slot {
+            return Ok(state.clone());
+        }
+        let bytes = self
+            .get_object(layout::CONFIG, |bytes| keys::verify_config(bytes).map(drop))?
+            .ok_or_else(|| Error::NoRepository { place: self.backend.place() })?;
+        let config = keys::verify_config(&bytes)?;
+        let admin = VerifyingKey::from_slice(&config.admin_public)
+            .ok_or_else(|| Error::damaged(Config::HEADER.what, "its admin key has a wrong length"))?;
+        let state = State { config_bytes: bytes.to_vec(), config, admin };
+        *slot = Some(state.clone());
+        Ok(state)
+    }
+}
+
+fn system_time() -> Time {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Time { secs: since.as_secs() as i64, nanos: since.subsec_nanos() }
+}
+
+impl Access for Repository {
+    fn init(&self, request: &InitRequest) -> Result<()> {
+        let config = keys::verify_config(&request.config)?;
+        let admin = VerifyingKey::from_slice(&config.admin_public)
+            .ok_or_else(|| Error::damaged(Config::HEADER.what, "its admin key has a wrong length"))?;
+        keys::verify_roster(&request.roster, &admin, config.repo)?;
+        let _lock = self.backend.lock()?;
+        if self.backend.len(layout::CONFIG)?.is_some() || self.backend.len(&layout::second(layout::CONFIG))?.is_some() {
+            return Err(Error::RepositoryExists { place: self.backend.place() });
+        }
+        // An `init` that was cut short may have left these; without a configuration nothing of it counts.
+        self.backend.delete(layout::LOG)?;
+        self.index.clear()?;
+        for slot in &request.slots {
+            self.put_object(&layout::slot(slot.id), &slot.bytes)?;
+        }
+        let incarnation = crate::id::Incarnation(crate::crypto::random());
+        self.append(&[
+            Event::Init { config: Hash::of(&[&request.config]) },
+            Event::Incarnation { incarnation, reason: "init".into() },
+            Event::Roster { signed: request.roster.clone() },
+        ])?;
+        self.put_object(layout::CONFIG, &request.config)?;
+        *self.state.lock() = None;
+        self.state().map(drop)
+    }
+
+    fn open(&self, request: &OpenRequest) -> Result<Opened> {
+        let state = self.state()?;
+        self.read_in()?;
+        let now = self.seen()?;
+        let head_at_seen = match &request.seen {
+            Some(seen) => self.head_at(seen.log_len)?,
+            None => None,
+        };
+        let same_life =
+            request.seen.is_some_and(|seen| seen.incarnation == now.incarnation && head_at_seen == Some(seen.log_head));
+        let last = match &request.client {
+            Some(client) => self.index.last_of(client)?,
+            None => None,
+        };
+        Ok(Opened {
+            config: state.config_bytes,
+            roster: self.roster_bytes()?,
+            slots: self.slots()?,
+            now,
+            head_at_seen,
+            generation: GENERATION,
+            lease: GENERATION,
+            lost: if same_life { Lost::Ids(Vec::new()) } else { Lost::Everything },
+            chunks: self.index.chunk_count()?,
+            last: last.map(|row| crate::access::LastSnapshot { id: row.snapshot, sequence: row.sequence }),
+            snapshots: self.objects(self.index.newest_commits(OPENED_SNAPSHOTS_MAX)?)?,
+        })
+    }
+
+    fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        read::bounded(ids.len())?;
+        self.index.has(ids)
+    }
+
+    fn put_pack(&self, upload: &PackUpload) -> Result<()> {
+        let pack = Pack::parse(&upload.bytes)?;
+        let table = &pack.table;
+        if table.id != upload.id {
+            return Err(Error::PackDamaged { pack: upload.id, reason: format!("it is pack {}", table.id) });
+        }
+        self.state()?;
+        table.verify(&self.roster()?)?;
+        let name = layout::pack(table.id);
+        let len = upload.bytes.len() as u64;
+        if self.index.has_pack(&table.id)? && self.backend.len(&name)? == Some(len) {
+            return Ok(());
+        }
+        self.backend.put(&name, &upload.bytes)?;
+        self.index.add_pack(table, len)
+    }
+
+    fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
+        self.read_frames(request)
+    }
+
+    fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>> {
+        read::bounded(keys.len())?;
+        self.index.wraps(keys)
+    }
+
+    fn commit(&self, lease: u64, snapshot: &[u8]) -> Result<Receipt> {
+        self.commit_as(lease, snapshot, None)
+    }
+
+    fn snapshots(&self, from: u64, limit: u32) -> Result<Vec<SnapshotObject>> {
+        self.state()?;
+        self.follow()?;
+        self.objects(self.index.commits_from(from, limit.min(1024) as usize)?)
+    }
+
+    fn log(&self, from: u64, limit: u32) -> Result<Vec<Vec<u8>>> {
+        self.state()?;
+        self.follow()?;
+        self.records(from, limit.min(4096) as usize)
+    }
+
+    fn wait_log(&self, len: u64, timeout: Duration) -> Result<u64> {
+        self.wait(len, timeout)
+    }
+
+    fn put_roster(&self, signed: &[u8]) -> Result<()> {
+        let state = self.state()?;
+        let roster = keys::verify_roster(signed, &state.admin, state.config.repo)?;
+        let _lock = self.backend.lock()?;
+        self.follow()?;
+        let newest = self.roster()?.number;
+        if roster.number != newest + 1 {
+            let number = roster.number;
+            return Err(Error::LeaseRefused { reason: format!("roster {number} does not follow roster {newest}") });
+        }
+        self.append(&[Event::Roster { signed: signed.to_vec() }])
+    }
+
+    fn put_slot(&self, slot: &Slot) -> Result<()> {
+        self.state()?;
+        if slot.bytes.len() > layout::SLOT_MAX {
+            let size = slot.bytes.len() as u64;
+            return Err(Error::TooLarge { what: "a key slot", size, limit: layout::SLOT_MAX as u64 });
+        }
+        let _lock = self.backend.lock()?;
+        let slots = self.slots()?;
+        if slots.len() >= layout::SLOTS_MAX && !slots.iter().any(|s| s.id == slot.id) {
+            let size = slots.len() as u64 + 1;
+            return Err(Error::TooLarge { what: "the number of key slots", size, limit: layout::SLOTS_MAX as u64 });
+        }
+        self.put_object(&layout::slot(slot.id), &slot.bytes)
+    }
+
+    fn remove_slot(&self, id: SlotId) -> Result<()> {
+        self.state()?;
+        let _lock = self.backend.lock()?;
+        let slots = self.slots()?;
+        match slots.iter().any(|slot| slot.id == id) {
+            false => Err(Error::Invalid(format!("there is no key slot {id}"))),
+            true if slots.len() == 1 => Err(Error::Invalid("the last key slot is kept: add another one first".into())),
+            true => self.delete_object(&layout::slot(id)),
+        }
+    }
+
+    fn packs(&self, after: Option<PackId>, limit: u32) -> Result<Vec<PackInfo>> {
+        self.state()?;
+        let packs = self.index.list_packs(after, limit.min(65_536) as usize)?;
+        Ok(packs.into_iter().map(|(id, len)| PackInfo { id, len }).collect())
+    }
+
+    fn read_pack(&self, id: PackId) -> Result<Bytes> {
+        let bytes = self.backend.get(&layout::pack(id))?;
+        bytes.ok_or_else(|| Error::PackDamaged { pack: id, reason: "its file is missing".into() })
+    }
+}
+
+/// A record with its place and time.
+fn record(seq: u64, time: Time, event: Event) -> LogRecord {
+    LogRecord { seq, time, event }
+}

@@ -1,0 +1,71 @@
+//! Committing snapshots, and handing them out.
+
+use bytes::Bytes;
+
+use super::{GENERATION, Repository, layout};
+use crate::{
+    access::{Receipt, SnapshotObject},
+    error::{Error, Result},
+    id::{Hash, SnapshotId},
+    index::CommitRow,
+    log::Event,
+    snapshot::{snapshot_id, verify_stored},
+};
+
+impl Repository {
+    /// Commits a snapshot on behalf of a network identity. The same snapshot again gets the same receipt, so a client
+    /// that lost the answer asks once more.
+    pub fn commit_as(&self, lease: u64, snapshot: &[u8], sender: Option<Hash>) -> Result<Receipt> {
+        let state = self.state()?;
+        if lease != GENERATION {
+            return Err(Error::LeaseRefused { reason: "its lease is unknown".into() });
+        }
+        let id = snapshot_id(snapshot);
+        let _lock = self.backend.lock()?;
+        self.follow()?;
+        if let Some(row) = self.index.commit_of(&id)? {
+            return Ok(Receipt { snapshot: id, received: row.received, now: self.seen()? });
+        }
+        let stored = verify_stored(snapshot, &self.roster()?, (self.clock)())?;
+        if stored.repo != state.config.repo {
+            return Err(Error::SnapshotDamaged { snapshot: id, reason: "it is of another repository".into() });
+        }
+        let last = self.index.last_of(&stored.client)?.map_or(0, |row| row.sequence);
+        if stored.sequence != last + 1 {
+            let (got, want) = (stored.sequence, last + 1);
+            let reason = format!("snapshot {got} of this client came where {want} was expected (another push ran?)");
+            return Err(Error::LeaseRefused { reason });
+        }
+        self.put_object(&layout::snapshot(id), snapshot)?;
+        let (client, target, sequence) = (stored.client, stored.target, stored.sequence);
+        self.append(&[Event::Commit { snapshot: id, client, target, sequence, sender }])?;
+        let row = self.index.commit_of(&id)?;
+        let received = row.ok_or_else(|| Error::damaged("the index", "a new commit is not in it"))?.received;
+        Ok(Receipt { snapshot: id, received, now: self.seen()? })
+    }
+
+    /// A stored snapshot, whichever copy is whole.
+    pub(super) fn stored_snapshot(&self, id: SnapshotId) -> Result<Option<Bytes>> {
+        let whole = |bytes: &[u8]| match snapshot_id(bytes) == id {
+            true => Ok(()),
+            false => Err(Error::SnapshotDamaged { snapshot: id, reason: "its bytes do not have its id".into() }),
+        };
+        self.get_object(&layout::snapshot(id), whole)
+    }
+
+    /// The objects of commits. One that is lost or damaged comes without a right body, so that readers can name it.
+    pub(super) fn objects(&self, commits: Vec<CommitRow>) -> Result<Vec<SnapshotObject>> {
+        let mut objects = Vec::with_capacity(commits.len());
+        for row in commits {
+            let bytes = match self.stored_snapshot(row.snapshot) {
+                Ok(bytes) => bytes.unwrap_or_default().to_vec(),
+                Err(Error::SnapshotDamaged { .. }) => {
+                    self.backend.get(&layout::snapshot(row.snapshot))?.unwrap_or_default().to_vec()
+                }
+                Err(error) => return Err(error),
+            };
+            objects.push(SnapshotObject { id: row.snapshot, log_seq: row.seq, received: row.received, bytes });
+        }
+        Ok(objects)
+    }
+}

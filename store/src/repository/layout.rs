@@ -1,0 +1,94 @@
+//! Names of a repository's files, and its small objects, which lie twice.
+
+use bytes::Bytes;
+
+use super::Repository;
+use crate::{
+    error::{Error, Result},
+    id::{PackId, SlotId, SnapshotId},
+};
+
+pub(super) const CONFIG: &str = "config";
+pub(super) const LOG: &str = "log";
+/// Most passphrase slots of a repository.
+pub(super) const SLOTS_MAX: usize = 64;
+/// Largest passphrase slot in bytes.
+pub(super) const SLOT_MAX: usize = 64 * 1024;
+
+pub(super) fn pack(id: PackId) -> String {
+    format!("packs/{:02x}/{id}", id.0[0])
+}
+
+pub(super) fn shard(first: u8) -> String {
+    format!("packs/{first:02x}")
+}
+
+pub(super) fn slot(id: SlotId) -> String {
+    format!("slots/{id}")
+}
+
+pub(super) fn snapshot(id: SnapshotId) -> String {
+    format!("snapshots/{id}")
+}
+
+/// Where the second copy of an object lies.
+pub(super) fn second(name: &str) -> String {
+    match name.split_once('/') {
+        Some((folder, file)) => format!("{folder}.2/{file}"),
+        None => format!("{name}.2"),
+    }
+}
+
+impl Repository {
+    pub(super) fn put_object(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.backend.put(name, bytes)?;
+        self.backend.put(&second(name), bytes)
+    }
+
+    pub(super) fn delete_object(&self, name: &str) -> Result<()> {
+        self.backend.delete(name)?;
+        self.backend.delete(&second(name))
+    }
+
+    /// The first copy that passes the check; none if there is no copy; the check's error if no copy passes.
+    pub(super) fn get_object(&self, name: &str, check: impl Fn(&[u8]) -> Result<()>) -> Result<Option<Bytes>> {
+        let mut failed: Option<Error> = None;
+        for name in [name.to_owned(), second(name)] {
+            let Some(bytes) = self.backend.get(&name)? else { continue };
+            match check(&bytes) {
+                Ok(()) => {
+                    if let Some(error) = failed {
+                        tracing::warn!(object = name, %error, "the first copy is damaged; the second one serves");
+                    }
+                    return Ok(Some(bytes));
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(None), Err)
+    }
+
+    /// All passphrase slots, in the order of their names.
+    pub(super) fn slots(&self) -> Result<Vec<crate::access::Slot>> {
+        let mut names: Vec<String> = Vec::new();
+        for folder in ["slots", "slots.2"] {
+            names.extend(self.backend.list(folder)?.into_iter().map(|listed| listed.name));
+        }
+        names.sort_unstable();
+        names.dedup();
+        let mut slots = Vec::new();
+        for id in names.iter().filter_map(|name| name.parse::<SlotId>().ok()).take(SLOTS_MAX) {
+            let whole = |bytes: &[u8]| {
+                let slot = crate::access::Slot { id, bytes: bytes.to_vec() };
+                crate::keys::slot::slot_params(&slot).map(drop)
+            };
+            match self.get_object(&self::slot(id), whole) {
+                Ok(Some(bytes)) => slots.push(crate::access::Slot { id, bytes: bytes.to_vec() }),
+                Ok(None) => {}
+                // One bad slot must not keep the others from opening.
+                Err(error) => tracing::warn!(slot = %id, %error, "a key slot is damaged"),
+            }
+        }
+        Ok(slots)
+    }
+}

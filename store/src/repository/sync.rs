@@ -1,0 +1,233 @@
+//! Following the truth: the log's tail and packs that the index lacks are read in.
+
+use std::time::{Duration, Instant};
+
+use super::{Repository, layout, record};
+use crate::{
+    access::Seen,
+    error::{Error, Result},
+    id::{Hash, Incarnation, PackId},
+    index::CommitRow,
+    keys,
+    log::{Event, LogRecord},
+    logfile::{self, Position},
+    pack::{FOOTER_LEN, Footer, PackTable},
+    roster::Roster,
+    snapshot,
+};
+
+/// How much of the log is read at once; records are bounded below it.
+const READ: usize = logfile::RECORD_MAX + 64;
+/// How often another process's appends are looked for while waiting.
+const POLL: Duration = Duration::from_millis(200);
+
+impl Repository {
+    /// Brings the index up to date with log and packs.
+    pub(super) fn read_in(&self) -> Result<()> {
+        let owner = Hash::of(&[&self.state()?.config_bytes]);
+        if self.index.owner()?.is_some_and(|other| other != owner) {
+            self.index.clear()?;
+        }
+        self.follow()?;
+        if self.index.owner()?.is_none() {
+            self.index.meta_put(&[("owner".into(), owner.0.to_vec())])?;
+        }
+        self.find_packs()
+    }
+
+    /// Takes in what was appended to the log since.
+    pub(super) fn follow(&self) -> Result<()> {
+        let mut at = self.index.position()?;
+        let len = self.backend.len(layout::LOG)?.unwrap_or(0);
+        if !self.fits(at, len)? {
+            tracing::info!("the index does not fit the log and is built anew");
+            self.index.clear()?;
+            at = Position::default();
+            self.forget_shards()?;
+        }
+        while at.offset < len {
+            let bytes = self.backend.get_range(layout::LOG, at.offset, READ)?.unwrap_or_default();
+            let (mut rest, start) = (&bytes[..], at);
+            let mut batch = Batch::default();
+            while let Some((record, next)) = logfile::parse(at, rest)? {
+                rest = &rest[(next.offset - at.offset) as usize..];
+                self.take(&mut batch, record, at)?;
+                at = next;
+            }
+            if at == start {
+                // A torn record: never acknowledged, cut off by the next append.
+                break;
+            }
+            self.index.apply(&batch.starts, &batch.commits, &batch.meta, at)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the log still holds, at this place, the hash that was read there.
+    fn fits(&self, at: Position, len: u64) -> Result<bool> {
+        if at == Position::default() {
+            return Ok(true);
+        }
+        if len < at.offset || at.offset < Hash::LEN as u64 {
+            return Ok(false);
+        }
+        let hash = self.backend.get_range(layout::LOG, at.offset - Hash::LEN as u64, Hash::LEN)?;
+        Ok(hash.is_some_and(|hash| hash[..] == at.head.0))
+    }
+
+    fn take(&self, batch: &mut Batch, record: LogRecord, at: Position) -> Result<()> {
+        batch.starts.push((record.seq, at.offset));
+        match record.event {
+            Event::Incarnation { incarnation, .. } => batch.meta.push(("incarnation", incarnation.0.to_vec())),
+            Event::Roster { signed } => batch.meta.push(("roster", signed)),
+            Event::Commit { snapshot, client, target, sequence, sender } => {
+                let received = record.time;
+                batch.commits.push(CommitRow { seq: record.seq, received, snapshot, client, target, sequence, sender });
+                match self.stored_snapshot(snapshot) {
+                    Ok(Some(bytes)) => {
+                        if let Ok(wrap) = snapshot::wrap_of(&bytes) {
+                            self.index.add_wrap(&wrap)?;
+                        }
+                    }
+                    Ok(None) => tracing::warn!(%snapshot, "a committed snapshot is missing"),
+                    Err(error) => tracing::warn!(%snapshot, %error, "a committed snapshot is damaged"),
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Appends events, durably, and takes them in. The caller holds the lock and has followed the log.
+    pub(super) fn append(&self, events: &[Event]) -> Result<()> {
+        let start = self.index.position()?;
+        let (mut at, mut bytes) = (start, Vec::new());
+        for event in events {
+            let (framed, next) = logfile::frame(at, &record(at.len, (self.clock)(), event.clone()));
+            bytes.extend(framed);
+            at = next;
+        }
+        self.backend.append(layout::LOG, start.offset, &bytes)?;
+        self.follow()?;
+        self.grown.notify_all();
+        Ok(())
+    }
+
+    /// Reads in the packs that the index lacks. Folders that have not changed since they were read are passed over.
+    fn find_packs(&self) -> Result<()> {
+        let mut stamps = Vec::new();
+        for first in 0..=u8::MAX {
+            let folder = layout::shard(first);
+            let stamp = self.backend.stamp(&folder)?.map(|stamp| stamp.to_le_bytes().to_vec());
+            if stamp.is_some() && self.index.meta_get(&folder)? == stamp {
+                continue;
+            }
+            for listed in self.backend.list(&folder)? {
+                let Ok(id) = listed.name.parse::<PackId>() else { continue };
+                if self.index.has_pack(&id)? || self.index.is_refused(&id, listed.len)? {
+                    continue;
+                }
+                match self.table_of(id, listed.len) {
+                    Ok(table) => self.index.add_pack(&table, listed.len)?,
+                    Err(error @ Error::Io { .. }) => return Err(error),
+                    Err(error) => {
+                        tracing::warn!(pack = %id, %error, "a pack cannot be read in; its chunks count as missing");
+                        self.index.refuse(&id, listed.len)?;
+                    }
+                }
+            }
+            if let Some(stamp) = stamp {
+                stamps.push((folder, stamp));
+            }
+        }
+        if stamps.is_empty() { Ok(()) } else { self.index.meta_put(&stamps) }
+    }
+
+    fn forget_shards(&self) -> Result<()> {
+        let stamps: Vec<_> = (0..=u8::MAX).map(|first| (layout::shard(first), Vec::new())).collect();
+        self.index.meta_put(&stamps)
+    }
+
+    /// A pack's table, read from its end. Frames are not read: each proves itself when it is opened.
+    fn table_of(&self, id: PackId, len: u64) -> Result<PackTable> {
+        let name = layout::pack(id);
+        let damaged = |reason: &str| Error::PackDamaged { pack: id, reason: reason.to_owned() };
+        let tail_at = len.checked_sub(FOOTER_LEN as u64).ok_or_else(|| damaged("it is too short"))?;
+        let tail = self.backend.get_range(&name, tail_at, FOOTER_LEN)?.ok_or_else(|| damaged("it vanished"))?;
+        let footer = Footer::parse_tail(&tail, len)?;
+        if footer.id != id {
+            return Err(damaged("its footer names another pack"));
+        }
+        let table = self.backend.get_range(&name, footer.table_offset as u64, footer.table_len)?;
+        let table = footer.table(&table.ok_or_else(|| damaged("it vanished"))?)?;
+        table.verify(&self.roster()?)?;
+        Ok(table)
+    }
+
+    /// Where the log stands.
+    pub(super) fn seen(&self) -> Result<Seen> {
+        let at = self.index.position()?;
+        let incarnation = self.index.meta_get("incarnation")?.and_then(|raw| Incarnation::from_slice(&raw));
+        let incarnation = incarnation.ok_or_else(|| Error::damaged("the log", "it names no incarnation"))?;
+        Ok(Seen { incarnation, log_len: at.len, log_head: at.head })
+    }
+
+    /// The chain's hash at a length; none if the log is shorter.
+    pub(super) fn head_at(&self, len: u64) -> Result<Option<Hash>> {
+        let now = self.index.position()?;
+        if len == 0 {
+            return Ok(Some(Hash::default()));
+        }
+        let end = if len == now.len { Some(now.offset) } else { self.index.offset(len)? };
+        let Some(start) = end.and_then(|end| end.checked_sub(Hash::LEN as u64)) else { return Ok(None) };
+        let hash = self.backend.get_range(layout::LOG, start, Hash::LEN)?;
+        Ok(hash.and_then(|hash| Hash::from_slice(&hash)))
+    }
+
+    /// Records from `from` on, encoded.
+    pub(super) fn records(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>> {
+        let (Some(offset), Some(head)) = (self.index.offset(from)?, self.head_at(from)?) else { return Ok(Vec::new()) };
+        let mut at = Position { len: from, head, offset };
+        let bytes = self.backend.get_range(layout::LOG, offset, READ)?.unwrap_or_default();
+        let (mut rest, mut records) = (&bytes[..], Vec::new());
+        while records.len() < limit {
+            let Some((raw, next)) = logfile::split(at, rest)? else { break };
+            records.push(raw.to_vec());
+            rest = &rest[(next.offset - at.offset) as usize..];
+            at = next;
+        }
+        Ok(records)
+    }
+
+    /// The newest roster's bytes.
+    pub(super) fn roster_bytes(&self) -> Result<Vec<u8>> {
+        self.index.meta_get("roster")?.ok_or_else(|| Error::damaged("the log", "it holds no roster"))
+    }
+
+    /// The newest roster, verified.
+    pub(super) fn roster(&self) -> Result<Roster> {
+        let state = self.state()?;
+        keys::verify_roster(&self.roster_bytes()?, &state.admin, state.config.repo)
+    }
+
+    /// Waits until the log is longer than `len`.
+    pub(super) fn wait(&self, len: u64, timeout: Duration) -> Result<u64> {
+        let end = Instant::now() + timeout;
+        loop {
+            self.follow()?;
+            let now = self.index.position()?.len;
+            let left = end.saturating_duration_since(Instant::now());
+            if now > len || left.is_zero() {
+                return Ok(now);
+            }
+            self.grown.wait_for(&mut self.state.lock(), left.min(POLL));
+        }
+    }
+}
+
+#[derive(Default)]
+struct Batch {
+    starts: Vec<(u64, u64)>,
+    commits: Vec<CommitRow>,
+    meta: Vec<(&'static str, Vec<u8>)>,
+}
