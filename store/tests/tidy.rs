@@ -32,8 +32,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("compress", &["error"]),
     ("frame", &["codec", "compress", "crypto", "error", "id"]),
     ("pack", &["access", "codec", "crypto", "error", "frame", "id", "roster", "signed"]),
-    ("backend", &["error", "id"]),
-    ("index", &["error", "id", "pack"]),
+    ("logfile", &["codec", "error", "id", "log", "node"]),
+    ("backend", &["crypto", "error", "id"]),
+    ("index", &["codec", "crypto", "error", "id", "logfile", "node", "pack"]),
     ("tree", &["codec", "config", "crypto", "error", "id", "keys", "node"]),
     ("content", &["error", "id", "keys", "node", "tree"]),
     (
@@ -43,12 +44,11 @@ const LAYERS: &[(&str, &[&str])] = &[
             "snapshot", "tree",
         ],
     ),
-    ("packer", &["access", "codec", "compress", "crypto", "error", "frame", "id", "keys", "node", "pack"]),
     (
         "repository",
         &[
-            "access", "backend", "codec", "config", "crypto", "error", "frame", "id", "index", "keys", "log", "node",
-            "pack", "roster", "signed", "snapshot",
+            "access", "backend", "codec", "config", "crypto", "error", "frame", "id", "index", "keys", "log",
+            "logfile", "node", "pack", "roster", "signed", "snapshot",
         ],
     ),
 ];

@@ -1,3 +1,5 @@
+//! Tests of packs: what is written is read, and nothing else passes.
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
