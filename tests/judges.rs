@@ -1,6 +1,8 @@
 //! The judges of the fidelity tests are judged: they find nothing between a tree and its exact copy, and every kind of
 //! difference otherwise.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::{

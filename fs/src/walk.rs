@@ -20,7 +20,6 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
-    time::Instant,
 };
 
 use bkfs_store::tree::NodeKind;
@@ -126,8 +125,6 @@ enum State {
 pub struct Listed {
     /// The directory.
     pub dir: Arc<Dir>,
-    /// When looking at its entries began.
-    pub looked_at: Instant,
     order: Box<[u32]>,
     entries: std::vec::IntoIter<Entry>,
     /// Of a large directory, the names that were not looked at yet.
@@ -327,7 +324,6 @@ impl Walked {
     }
 
     fn list(&self, dir: Arc<Dir>, order: Box<[u32]>) -> io::Result<Listed> {
-        let looked_at = Instant::now();
         let mut names = list::names(self, &dir)?;
         let is_large = names.len() > BATCH;
         if is_large {
@@ -343,7 +339,6 @@ impl Walked {
         };
         Ok(Listed {
             dir,
-            looked_at,
             order,
             entries: entries.into_iter(),
             names: names.into_iter(),

@@ -1,5 +1,6 @@
 //! What the integration tests share: the real program with a home of its own, trees with every odd thing, comparisons.
 #![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used)]
 
 pub mod compare;
 pub mod odd_tree;

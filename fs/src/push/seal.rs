@@ -119,8 +119,7 @@ impl<'a> Sealer<'a> {
             tree.send(&uploads);
         }
         drop(uploads);
-        let joined = threads.into_iter().map(|thread| thread.join());
-        let stored = joined.map(|stored| stored.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).sum();
+        let stored = threads.into_iter().map(|thread| thread.join().unwrap_or(0)).sum();
         match self.failed.lock().take() {
             Some(error) => Err(error),
             None => Ok(stored),

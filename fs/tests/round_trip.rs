@@ -1,0 +1,136 @@
+//! A push and a restore with a repository in a folder between them: what comes back is what was there.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{fs, path::Path, sync::Arc};
+
+use bkfs_fs::{
+    push::{self, PushOptions},
+    restore::{Progress, RestoreOptions, RestoreReport, restore},
+};
+use bkfs_store::{
+    Result,
+    access::{Access, InitRequest, OpenRequest},
+    config::Config,
+    id::RepoId,
+    keys::{FullKey, PushKey, verify_config},
+    reader::Reader,
+    repository::Repository,
+    roster::Roster,
+    tree::Time,
+};
+
+#[path = "../../tests/common/compare.rs"]
+#[allow(dead_code, reason = "shared with the tests of the program")]
+mod compare;
+#[path = "../../tests/common/odd_tree.rs"]
+#[allow(dead_code, reason = "shared with the tests of the program")]
+mod odd_tree;
+
+/// A repository, and one who has all its keys.
+struct Owner {
+    full: FullKey,
+    client: PushKey,
+    config: Config,
+    access: Arc<dyn Access>,
+}
+
+impl Owner {
+    fn new(folder: &Path) -> Self {
+        let full = FullKey::random(RepoId([7; 16]));
+        let signed = full.config(Time::default(), Default::default());
+        let (client, entry) = full.new_client("test", None, true, Time::default());
+        let roster = Roster { repo: full.repo, number: 1, clients: vec![entry] };
+        let access: Arc<dyn Access> = Arc::new(Repository::local(&folder.join("repo"), &folder.join("index")).unwrap());
+        let roster = full.sign_roster(&roster);
+        access.init(&InitRequest { config: signed.clone(), roster, slots: vec![] }).unwrap();
+        Self { full, client, config: verify_config(&signed).unwrap(), access }
+    }
+
+    fn push(&self, source: &Path, cache: &Path) -> push::PushReport {
+        let request =
+            OpenRequest { client: Some(self.client.client_id()), seen: push::last_seen(cache, self.client.repo) };
+        let opened = self.access.open(&request).unwrap();
+        let options = PushOptions {
+            target: "t".into(),
+            base: Some(source.into()),
+            paths: vec![".".into()],
+            ..PushOptions::default()
+        };
+        push::push(&self.access, &opened, &self.config, &self.client, cache, &options, &Arc::default()).unwrap()
+    }
+
+    fn restore(&self, path: Option<&[u8]>, dest: &Path) -> Result<RestoreReport> {
+        let reader = Reader::new(self.access.clone(), self.full.clone(), &self.config, 64 << 20);
+        let newest = reader.snapshots()?.pop().unwrap();
+        let options = RestoreOptions { verify: true, ..RestoreOptions::default() };
+        restore(&reader, &newest.snapshot.root, path, dest, &options, &Progress::default())
+    }
+}
+
+#[test]
+fn every_odd_thing_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, cache) = (dir.path().join("source"), dir.path().join("cache"));
+    fs::create_dir(&source).unwrap();
+    odd_tree::make(&source, odd_tree::Size::SMALL);
+    let owner = Owner::new(dir.path());
+    // The second push takes everything over from the first, hard links and all.
+    for round in 1..=2 {
+        let report = owner.push(&source, &cache);
+        assert!(report.problems.is_empty(), "{:?}", report.problems);
+        let dest = dir.path().join(format!("restored {round}"));
+        let report = owner.restore(None, &dest).unwrap();
+        assert!(report.problems.is_empty(), "{:?}", report.problems);
+        assert_eq!(compare::walk(&source, &dest), Vec::<String>::new());
+        let again = owner.restore(None, &dest).unwrap();
+        assert!(again.problems.is_empty(), "{:?}", again.problems);
+        assert_eq!((again.files, again.dirs, again.others, again.links, again.bytes), (0, 0, 0, 0, 0));
+        assert_eq!(compare::walk(&source, &dest), Vec::<String>::new());
+    }
+    odd_tree::unlock(dir.path());
+}
+
+#[test]
+fn a_path_and_what_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    fs::create_dir_all(source.join("a/b")).unwrap();
+    fs::write(source.join("a/b/file"), "in the folder").unwrap();
+    fs::write(source.join("a/large"), odd_tree::noise(3_000_000, 1)).unwrap();
+    fs::write(source.join("a/other"), odd_tree::noise(500_000, 2)).unwrap();
+    let owner = Owner::new(dir.path());
+    owner.push(&source, &dir.path().join("cache"));
+
+    let dest = dir.path().join("folder");
+    owner.restore(Some(b"/a/b/"), &dest).unwrap();
+    assert_eq!(fs::read(dest.join("file")).unwrap(), b"in the folder");
+    let dest = dir.path().join("file");
+    owner.restore(Some(b"a/b/file"), &dest).unwrap();
+    assert_eq!(fs::read(dest.join("file")).unwrap(), b"in the folder");
+    for path in [&b"a/none"[..], b"..", b"a/../a", b"a/b/file/x"] {
+        assert!(owner.restore(Some(path), &dir.path().join("nothing")).is_err());
+    }
+    assert!(!dir.path().join("nothing").exists());
+
+    // A byte in the middle of the largest pack is flipped: in some chunk of a large file.
+    let mut packs = Vec::new();
+    let mut folders = vec![dir.path().join("repo")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() { folders.push(entry.path()) } else { packs.push(entry.path()) }
+        }
+    }
+    let pack = packs.iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut bytes = fs::read(pack).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::remove_file(pack).unwrap();
+    fs::write(pack, bytes).unwrap();
+    let dest = dir.path().join("damaged");
+    let report = owner.restore(Some(b"a"), &dest).unwrap();
+    assert_eq!((report.problems_total, report.files), (1, 2), "{:?}", report.problems);
+    assert!(report.problems[0].to_string().contains("damaged"), "{}", report.problems[0]);
+    assert!(dest.join("b/file").exists());
+}
