@@ -277,9 +277,10 @@ impl Push<'_> {
                 relied: Vec::new(),
                 sample: Sample::default(),
             };
-            let assembled = assembler.run(&event_out);
-            drop(event_out);
-            budget.close();
+            // However the assembler ends, nobody may go on waiting for it.
+            let closing = budget.closing();
+            let assembled = assembler.run(event_out);
+            drop(closing);
             let scanned = scanning.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             (scanned, assembled, sealing.map(|sealing| sealing.finish()))
         });
@@ -426,13 +427,22 @@ fn record_root(ids: &IdKeys, target: &str, roots: &Roots) -> [u8; 16] {
     key
 }
 
+/// A file whose reader stopped, by order or by a panic: whoever waits for it must hear of it.
+struct Unfinished<'a>(&'a Outbox);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.0.put(Piece::Failed(std::io::ErrorKind::Interrupted.into()));
+    }
+}
+
 /// One reader's work.
 fn read_files(reader: &Reader, budget: &Budget, files: &crossbeam_channel::Receiver<Arc<Outbox>>) {
     while let Ok(outbox) = files.recv() {
         let mut writer = Writer { outbox: &outbox, budget };
-        if reader.read(&outbox.job, &mut writer).is_err() {
-            let error = std::io::Error::from(std::io::ErrorKind::Interrupted);
-            outbox.put(Piece::Failed(error));
+        let unfinished = Unfinished(&outbox);
+        if reader.read(&outbox.job, &mut writer).is_ok() {
+            std::mem::forget(unfinished);
         }
     }
 }

@@ -20,6 +20,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
+    time::Instant,
 };
 
 use bkfs_store::tree::NodeKind;
@@ -125,6 +126,8 @@ enum State {
 pub struct Listed {
     /// The directory.
     pub dir: Arc<Dir>,
+    /// When looking at its entries began.
+    pub looked_at: Instant,
     order: Box<[u32]>,
     entries: std::vec::IntoIter<Entry>,
     /// Of a large directory, the names that were not looked at yet.
@@ -324,6 +327,7 @@ impl Walked {
     }
 
     fn list(&self, dir: Arc<Dir>, order: Box<[u32]>) -> io::Result<Listed> {
+        let looked_at = Instant::now();
         let mut names = list::names(self, &dir)?;
         let is_large = names.len() > BATCH;
         if is_large {
@@ -339,6 +343,7 @@ impl Walked {
         };
         Ok(Listed {
             dir,
+            looked_at,
             order,
             entries: entries.into_iter(),
             names: names.into_iter(),

@@ -112,7 +112,7 @@ pub struct Assembled {
 
 impl<'a> Assembler<'a> {
     /// Takes events until the root is over; then all frames are on their way.
-    pub fn run(mut self, events: &Receiver<Event>) -> Result<Assembled> {
+    pub fn run(mut self, events: Receiver<Event>) -> Result<Assembled> {
         let mut stack: Vec<Frame<'a>> = Vec::new();
         loop {
             if self.progress.is_stopped() {

@@ -80,9 +80,23 @@ impl Budget {
         self.changed.notify_all();
     }
 
+    /// Closes the budget when dropped.
+    pub fn closing(&self) -> Closing<'_> {
+        Closing(self)
+    }
+
     /// The most that was held at once.
     pub fn used_max(&self) -> usize {
         self.state.lock().used_max
+    }
+}
+
+/// See [`Budget::closing`].
+pub struct Closing<'a>(&'a Budget);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -4,7 +4,7 @@
 //! a stream of [`Event`]s; files that must be read go to the readers as well. Entries that are as they were are only
 //! counted: whether their nodes are needed at all shows when the directory is over.
 
-use std::{collections::HashSet, io, path::PathBuf, sync::Arc};
+use std::{collections::HashSet, io, path::PathBuf, sync::Arc, time::Instant};
 
 use bkfs_store::{
     Error, Result,
@@ -163,8 +163,8 @@ impl<'a> Scanner<'a> {
     pub fn run(mut self, root: &Arc<Task>, stat: Stat) -> Result<Counts> {
         let place = root.place().clone();
         let mut record = Cursor::new(self.cache, root_record(&place));
-        let looked_at = (self.clock)();
         let listed = self.walk.take(root).map_err(|e| Error::io(&self.base, e))?;
+        let looked_at = self.time_of(listed.looked_at);
         let root_dir = listed.dir.clone();
         let attributes = || metadata::xattrs_of_handle(&root_dir);
         let entry = self.dir_entry(&mut record, b"", &stat, attributes, &place, looked_at);
@@ -200,8 +200,16 @@ impl<'a> Scanner<'a> {
         };
         // An unlisted directory has nothing that could be compared.
         let is_whole = losses == Losses::None && listed.is_some() && !self.distrust;
+        let looked_at = listed.as_ref().map_or_else(|| (self.clock)(), |listed| self.time_of(listed.looked_at));
         self.say(Event::Enter { place, entry })?;
-        Ok(Frame { listed, cursor, losses, missing, kept: 0, is_whole, looked_at: (self.clock)() })
+        Ok(Frame { listed, cursor, losses, missing, kept: 0, is_whole, looked_at })
+    }
+
+    /// The wall clock at a moment of the past, at the latest.
+    fn time_of(&self, moment: Instant) -> Time {
+        let now = (self.clock)();
+        let ago = i64::try_from(moment.elapsed().as_secs()).unwrap_or(i64::MAX);
+        Time { secs: now.secs.saturating_sub(ago).saturating_sub(1), ..now }
     }
 
     /// Asks which chunks of a record's files the repository does not have.

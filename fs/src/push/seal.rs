@@ -119,7 +119,8 @@ impl<'a> Sealer<'a> {
             tree.send(&uploads);
         }
         drop(uploads);
-        let stored = threads.into_iter().map(|thread| thread.join().unwrap_or(0)).sum();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        let stored = joined.map(|stored| stored.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).sum();
         match self.failed.lock().take() {
             Some(error) => Err(error),
             None => Ok(stored),
