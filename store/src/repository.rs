@@ -41,6 +41,7 @@ use crate::{
     keys,
     log::{Event, LogRecord},
     pack::Pack,
+    roster::RosterView,
     tree::Time,
 };
 
@@ -227,7 +228,9 @@ impl Access for Repository {
             return Err(Error::PackDamaged { pack: upload.id, reason: format!("it is pack {}", table.id) });
         }
         self.state()?;
-        table.verify(&self.roster()?)?;
+        let roster = self.roster()?;
+        roster.counts(table.client, (self.clock)(), || format!("pack {}", table.id))?;
+        table.verify(&roster)?;
         let name = layout::pack(table.id);
         let len = upload.bytes.len() as u64;
         if self.index.has_pack(&table.id)? && self.backend.len(&name)? == Some(len) {
@@ -268,14 +271,15 @@ impl Access for Repository {
 
     fn put_roster(&self, signed: &[u8]) -> Result<()> {
         let state = self.state()?;
-        let roster = keys::verify_roster(signed, &state.admin, state.config.repo)?;
+        let number = keys::verify_roster(signed, &state.admin, state.config.repo)?.number;
         let _lock = self.backend.lock()?;
         self.follow()?;
-        let newest = self.roster()?.number;
-        if roster.number != newest + 1 {
-            let number = roster.number;
+        let mut view = RosterView::new(&self.roster_bytes()?, state.admin, state.config.repo)?;
+        let newest = view.newest().number;
+        if number != newest + 1 {
             return Err(Error::LeaseRefused { reason: format!("roster {number} does not follow roster {newest}") });
         }
+        view.advance(signed)?;
         self.append(&[Event::Roster { signed: signed.to_vec() }])
     }
 
