@@ -174,7 +174,7 @@ impl Access for Repository {
         self.backend.delete(layout::LOG)?;
         self.index.clear()?;
         for slot in &request.slots {
-            self.put_object(&layout::slot(slot.id), &slot.bytes)?;
+            self.put_bounded_slot(slot)?;
         }
         let incarnation = crate::id::Incarnation(crate::crypto::random());
         self.append(&[
@@ -285,17 +285,8 @@ impl Access for Repository {
 
     fn put_slot(&self, slot: &Slot) -> Result<()> {
         self.state()?;
-        if slot.bytes.len() > layout::SLOT_MAX {
-            let size = slot.bytes.len() as u64;
-            return Err(Error::TooLarge { what: "a key slot", size, limit: layout::SLOT_MAX as u64 });
-        }
         let _lock = self.backend.lock()?;
-        let slots = self.slots()?;
-        if slots.len() >= layout::SLOTS_MAX && !slots.iter().any(|s| s.id == slot.id) {
-            let size = slots.len() as u64 + 1;
-            return Err(Error::TooLarge { what: "the number of key slots", size, limit: layout::SLOTS_MAX as u64 });
-        }
-        self.put_object(&layout::slot(slot.id), &slot.bytes)
+        self.put_bounded_slot(slot)
     }
 
     fn remove_slot(&self, id: SlotId) -> Result<()> {

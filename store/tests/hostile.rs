@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use bkfs_store::{
     Error,
-    access::{Access, InitRequest},
+    access::{Access, InitRequest, OpenRequest, Slot},
     crypto::{DataKey, Wrap},
     frame::{ChunkKind, FRAME_MAX, FrameBuilder},
     id::*,
     keyring::KeyRing,
-    keys::PushKey,
+    keys::{
+        PushKey,
+        slot::{self, SlotParams},
+    },
     pack::{PackKind, PackWriter},
     repository::Repository,
     roster::RosterView,
@@ -93,6 +96,20 @@ fn rosters_follow_one_another_and_drop_nobody() {
     let next = full.sign_roster(&view().with_client(entry));
     repository.put_roster(&next).unwrap();
     assert!(repository.put_roster(&next).is_err());
+}
+
+#[test]
+fn slots_are_bounded_to_what_is_tried() {
+    let repository = repository();
+    let slot = |number: u8| slot::seal_slot(&full_key(), &[number], SlotParams::LEAST).unwrap();
+    assert!(repository.put_slot(&Slot { id: SlotId([0; 16]), bytes: vec![0; slot::SLOT_MAX + 1] }).is_err());
+    let slots: Vec<Slot> = (0..slot::SLOTS_MAX as u8).map(slot).collect();
+    slots.iter().for_each(|slot| repository.put_slot(slot).unwrap());
+    assert!(matches!(repository.put_slot(&slot(99)), Err(Error::TooLarge { .. })));
+    repository.put_slot(&slots[0]).unwrap();
+    let opened = repository.open(&OpenRequest::default()).unwrap();
+    let last = slots.len() as u8 - 1;
+    assert_eq!(slot::open_any(&opened.slots, &[last]).unwrap().encode(), full_key().encode());
 }
 
 /// The largest page (a node with very large attributes) in the largest frame that it makes.
