@@ -1,1 +1,96 @@
-fn main() {}
+//! `bkfs`: a FUSE-mountable versioned backup filesystem. This is its command line.
+//!
+//! Here live the things that the libraries do not know: arguments, environment, home folders, terminals, exit codes.
+//! What a command *does* is in `store`, `transport` and `fs`; each subcommand has a file in `commands/`. Called by the
+//! name `mount.bkfs`, the program is a helper for mount(8), see [`mount_helper`].
+
+mod browse;
+mod cli;
+mod commands;
+mod config;
+mod context;
+mod enrol;
+mod failure;
+mod mount_helper;
+mod output;
+mod passphrase;
+mod place;
+mod progress;
+mod selector;
+mod session;
+mod signals;
+mod unlock;
+
+use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    cli::{Cli, GlobalArgs},
+    context::Context,
+    failure::{Exit, describe, exit_of, is_closed_pipe},
+};
+
+// Pushes allocate and free many buffers of very different sizes on many threads; the C library's allocator keeps far
+// more memory from that, and is slower.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let outcome = match mount_helper::is_called(&args) {
+        true => run_as_helper(args),
+        false => run(args),
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(error) if is_closed_pipe(&error) => Exit::Success.into(),
+        Err(error) => {
+            eprintln!("{}", describe(&error));
+            exit_of(&error).into()
+        }
+    }
+}
+
+fn run(args: Vec<OsString>) -> anyhow::Result<Exit> {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; a closed pipe while printing them is none either.
+            let _ = error.print();
+            return Ok(if error.use_stderr() { Exit::Error } else { Exit::Success });
+        }
+    };
+    start_logging(&cli.global);
+    let context = Context::new(&cli.global)?;
+    commands::run(&context, cli.command)
+}
+
+fn run_as_helper(args: Vec<OsString>) -> anyhow::Result<Exit> {
+    let (global, args) = mount_helper::parse(args)?;
+    start_logging(&global);
+    commands::mount::run(&Context::new(&global)?, args)
+}
+
+/// Warnings go to standard error; `-v` and BKFS_LOG ask for more.
+fn start_logging(global: &GlobalArgs) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "warn,bkfs=info,bkfs_store=info,bkfs_fs=info,bkfs_transport=info",
+        (false, 2) => "info,bkfs=debug,bkfs_store=debug,bkfs_fs=debug,bkfs_transport=debug",
+        (false, _) => "trace",
+    };
+    let filter = EnvFilter::try_from_env("BKFS_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(global.verbose > 1);
+    // journald and cron add times of their own; on a terminal they are noise.
+    let _ = match global.verbose > 1 {
+        true => subscriber.try_init(),
+        false => subscriber.without_time().try_init(),
+    };
+}

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod backend;
+pub mod check;
 pub mod chunker;
 pub mod codec;
 pub mod compress;

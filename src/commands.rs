@@ -1,0 +1,30 @@
+//! The subcommands, one a file.
+
+pub mod cat;
+pub mod check;
+pub mod init;
+pub mod key;
+pub mod ls;
+pub mod mount;
+pub mod push;
+pub mod restore;
+pub mod snapshots;
+
+use anyhow::Result;
+
+use crate::{cli::Command, context::Context, failure::Exit};
+
+/// Runs one.
+pub fn run(context: &Context, command: Command) -> Result<Exit> {
+    match command {
+        Command::Init(args) => init::run(context, args),
+        Command::Push(args) => push::run(context, args),
+        Command::Snapshots(args) => snapshots::run(context, args),
+        Command::Ls(args) => ls::run(context, args),
+        Command::Cat(args) => cat::run(context, args),
+        Command::Restore(args) => restore::run(context, args),
+        Command::Mount(args) => mount::run(context, args),
+        Command::Check(args) => check::run(context, args),
+        Command::Key(command) => key::run(context, command),
+    }
+}

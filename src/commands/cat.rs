@@ -1,0 +1,69 @@
+//! `bkfs cat`: prints a file of a snapshot.
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::Result;
+use bkfs_store::tree::NodeKind;
+use clap::Args;
+
+use crate::{
+    browse::Library,
+    cli::RepoArgs,
+    context::Context,
+    failure::{Exit, Failure},
+    output,
+    selector::{Filters, Selector, value_parser},
+    session::Session,
+};
+
+/// Bytes read at once: enough for the reader to ask for many frames in one request.
+const STEP: usize = 4 << 20;
+
+/// Arguments of `cat`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  bkfs cat latest:etc/fstab\n  bkfs cat 2026-11-20T090000Z:home/me/photo.jpg > photo.jpg")]
+pub struct CatArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
+    #[command(flatten)]
+    filters: Filters,
+    /// The snapshot, and the file in it
+    #[arg(value_name = "SNAPSHOT:PATH", value_parser = value_parser())]
+    selector: Selector,
+}
+
+/// Runs it.
+pub fn run(context: &Context, args: CatArgs) -> Result<Exit> {
+    let Some(path) = args.selector.path.as_ref().filter(|path| !path.is_empty()) else {
+        let hint = "`bkfs ls SNAPSHOT` shows what is there";
+        return Err(Failure::new("no file was named: SNAPSHOT:PATH", hint).into());
+    };
+    let session = Session::open(context, &args.repo)?;
+    let library = Library::open(context, &session, "reading files")?;
+    let (_, node) = library.find(&args.selector, &args.filters)?;
+    if node.kind != NodeKind::File {
+        let hint = match node.kind {
+            NodeKind::Directory => "`bkfs ls` lists it, `bkfs restore` copies it",
+            _ => "`bkfs ls -l` shows what it is",
+        };
+        return Err(Failure::new(format!("{} is no regular file", output::name(path)), hint).into());
+    }
+    let file = library.reader.file(&node);
+    let mut out = std::io::stdout().lock();
+    let is_terminal = out.is_terminal();
+    let mut offset = 0;
+    while offset < file.len() {
+        let bytes = file.read_at(offset, STEP)?;
+        if bytes.is_empty() {
+            break;
+        }
+        if is_terminal && offset == 0 && bytes[..bytes.len().min(1024)].contains(&0) {
+            let hint = "redirect it to a file: bkfs cat ... > FILE";
+            return Err(Failure::new(format!("{} is binary, and this is a terminal", output::name(path)), hint).into());
+        }
+        out.write_all(&bytes)?;
+        offset += bytes.len() as u64;
+    }
+    out.flush()?;
+    Ok(Exit::Success)
+}

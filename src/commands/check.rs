@@ -1,0 +1,131 @@
+//! `bkfs check`: verifies a repository.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use anyhow::Result;
+use bkfs_store::check::{CheckOptions, CheckReport, Progress, check};
+use clap::Args;
+use serde::Serialize;
+
+use crate::{
+    browse,
+    cli::RepoArgs,
+    context::Context,
+    failure::Exit,
+    output,
+    progress::{Line, View},
+    session::Session,
+    signals,
+};
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Verify the repository with its full key: the log and its chain, the clients' snapshots and their chains, \
+        and that every snapshot reaches all that it needs. With --read-data every pack is read, and every chunk in it \
+        opened and compared. Everything that is wrong is listed; the exit code is 1 then, and 13 if the repository was \
+        rolled back.",
+    after_help = "Examples:\n  bkfs check\n  bkfs check --read-data\n  \
+        bkfs check --accept-rollback     an older copy was put back on purpose: stop warning about it"
+)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
+    /// Read and verify all data, too
+    #[arg(long)]
+    read_data: bool,
+    /// Take the present state for right, though this machine has seen a newer one
+    #[arg(long)]
+    accept_rollback: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    log_records: u64,
+    snapshots: u64,
+    tree_pages: u64,
+    chunks: u64,
+    packs: u64,
+    bytes: u64,
+    problems: Vec<String>,
+    problems_total: u64,
+    rolled_back: Option<String>,
+}
+
+/// Runs it.
+pub fn run(context: &Context, args: CheckArgs) -> Result<Exit> {
+    let session = Session::open(context, &args.repo)?;
+    let reader = browse::reader(context, &session, "checking")?;
+    let progress = Arc::new(Progress::default());
+    let stop = progress.clone();
+    signals::on_stop(move || stop.stop.store(true, Ordering::Relaxed))?;
+    let options = CheckOptions { read_data: args.read_data, ..CheckOptions::default() };
+    let shown = progress.clone();
+    let line = Line::start(context, move || view(&shown));
+    let checked = check(&reader, &session.opened, &options, &progress);
+    drop(line);
+    let report = checked?;
+    print(context, &args, &session, &report)?;
+    if args.accept_rollback && session.rollback.is_some() {
+        session.accept_rollback()?;
+        if !context.quiet && !context.json {
+            output::line("the present state is taken for right from now on")?;
+        }
+    } else if let Some(failure) = session.rollback_failure() {
+        return Err(failure.into());
+    }
+    Ok(if report.problems_total == 0 { Exit::Success } else { Exit::Error })
+}
+
+fn view(progress: &Progress) -> View {
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let (packs, packs_total) = (load(&progress.packs), load(&progress.packs_total));
+    if packs < packs_total {
+        let (bytes, bytes_total) = (load(&progress.bytes), load(&progress.bytes_total));
+        let text = format!("packs: {} of {}", output::size(bytes), output::size(bytes_total));
+        return View { done: Some((bytes, bytes_total)), text };
+    }
+    let (snapshots, total) = (load(&progress.snapshots), load(&progress.snapshots_total));
+    let text = format!("snapshots: {snapshots} of {total}, {} tree pages", load(&progress.pages));
+    View { done: Some((snapshots, total)), text }
+}
+
+fn print(context: &Context, args: &CheckArgs, session: &Session, report: &CheckReport) -> Result<()> {
+    if context.json {
+        return output::json_pretty(&Report {
+            log_records: report.log_records,
+            snapshots: report.snapshots,
+            tree_pages: report.pages,
+            chunks: report.chunks,
+            packs: report.packs,
+            bytes: report.bytes,
+            problems: report.problems.iter().map(|p| p.to_string()).collect(),
+            problems_total: report.problems_total,
+            rolled_back: session.rollback.clone(),
+        });
+    }
+    for problem in &report.problems {
+        eprintln!("bkfs: {problem}");
+    }
+    let listed = report.problems.len() as u64;
+    if report.problems_total > listed {
+        eprintln!("bkfs: ... and {} more", report.problems_total - listed);
+    }
+    if report.problems_total > 0 {
+        eprintln!("bkfs: {} found in {}", output::count(report.problems_total, "problem"), session.place);
+    }
+    if context.quiet {
+        return Ok(());
+    }
+    let read = match args.read_data {
+        true => format!("; read {}, {}", output::count(report.packs, "pack"), output::size(report.bytes)),
+        false => String::new(),
+    };
+    let verdict = if report.problems_total == 0 { "no problems: " } else { "" };
+    output::line(format!(
+        "{verdict}{}, {}, {}{read}",
+        output::count(report.snapshots, "snapshot"),
+        output::count(report.pages, "tree page"),
+        output::count(report.chunks, "reference") + " to data",
+    ))
+}

@@ -1,0 +1,88 @@
+//! `bkfs key add`, `change` and `remove`.
+
+use std::path::Path;
+
+use anyhow::Result;
+use bkfs_store::{
+    Error,
+    access::Slot,
+    keys::{slot, slot::SlotParams, verify_roster},
+};
+
+use crate::{cli::RepoArgs, context::Context, enrol, failure::Failure, output, passphrase, session::Session, unlock};
+
+/// Adds a passphrase.
+pub fn add(context: &Context, repo: &RepoArgs, file: Option<&Path>) -> Result<()> {
+    let session = Session::open(context, repo)?;
+    let full = session.full_key(context, "adding a passphrase")?;
+    let passphrase = passphrase::additional(file)?;
+    let slot = slot::seal_slot(&full, passphrase.as_bytes(), SlotParams::default())?;
+    session.access.put_slot(&slot)?;
+    said(context, format!("added passphrase slot {}", slot.id.short()))
+}
+
+/// Replaces the passphrase that opens the repository now.
+pub fn change(context: &Context, repo: &RepoArgs, file: Option<&Path>) -> Result<()> {
+    let session = Session::open(context, repo)?;
+    // Which slot to replace only the old passphrase itself can tell, so no key file and no keyring will do.
+    let Some(old) = passphrase::existing(context, &session.place.to_string())? else {
+        return Err(passphrase::missing("changing the passphrase needs the old one").into());
+    };
+    let mut found = None;
+    for slot in &session.opened.slots {
+        if let Some(full) = slot::open_slot(slot, old.as_bytes())? {
+            found = Some((slot.id, full));
+            break;
+        }
+    }
+    let Some((old_id, full)) = found else {
+        return Err(Error::WrongPassphrase { slots: session.opened.slots.len() }.into());
+    };
+    full.check_config(&session.config)?;
+    let passphrase = passphrase::additional(file)?;
+    // The new slot first: a crash in between leaves both passphrases, never none.
+    let slot = slot::seal_slot(&full, passphrase.as_bytes(), SlotParams::default())?;
+    session.access.put_slot(&slot)?;
+    session.access.remove_slot(old_id)?;
+    said(context, format!("changed the passphrase: slot {} replaces {}", slot.id.short(), old_id.short()))
+}
+
+/// Removes a slot, or ends a client.
+pub fn remove(context: &Context, repo: &RepoArgs, id: &str) -> Result<()> {
+    let session = Session::open(context, repo)?;
+    let full = session.full_key(context, "removing a key")?;
+    let roster = verify_roster(&session.opened.roster, &full.admin.verifying_key(), full.repo)?;
+    let id = id.to_ascii_lowercase();
+    let slots: Vec<&Slot> = session.opened.slots.iter().filter(|s| s.id.to_string().starts_with(&id)).collect();
+    let clients: Vec<_> =
+        roster.clients.iter().filter(|c| c.until.is_none() && c.id.to_string().starts_with(&id)).collect();
+    match (slots.as_slice(), clients.as_slice()) {
+        ([slot], []) => {
+            if session.opened.slots.len() == 1 {
+                let hint = "`bkfs key add` adds another one first";
+                return Err(Failure::new("this is the last passphrase of the repository", hint).into());
+            }
+            session.access.remove_slot(slot.id)?;
+            unlock::forget(full.repo)?;
+            said(context, format!("removed passphrase slot {}", slot.id.short()))
+        }
+        ([], [client]) => {
+            enrol::end_client(session.access.as_ref(), &full, client.id)?;
+            let label = full.open_label(client).unwrap_or_default();
+            said(
+                context,
+                format!("client {} ({}) does not count from now on", client.id.short(), output::name(label.as_bytes())),
+            )
+        }
+        ([], []) => Err(Failure::new(
+            format!("no passphrase slot and no client has an id that begins with {id:?}"),
+            "`bkfs key list` lists them",
+        )
+        .into()),
+        _ => Err(Failure::new(format!("{id} fits several slots and clients"), "give more digits of the id").into()),
+    }
+}
+
+fn said(context: &Context, text: String) -> Result<()> {
+    if context.quiet || context.json { Ok(()) } else { output::line(text) }
+}

@@ -1,0 +1,45 @@
+//! `bkfs key unlock` and `lock`.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::{
+    cli::RepoArgs, context::Context, failure::Failure, output, place::Place, session::Session, unlock,
+};
+
+/// Keeps the full key in the kernel's keyring.
+pub fn unlock(context: &Context, repo: &RepoArgs, timeout: Option<Duration>) -> Result<()> {
+    let timeout = timeout.unwrap_or(unlock::TIMEOUT);
+    if timeout.is_zero() {
+        return Err(Failure::new("--for 0 keeps nothing", "give a time like 1h").into());
+    }
+    let session = Session::open(context, repo)?;
+    session.warn_of_rollback();
+    // The kept key must not be what unlocks: its time would begin anew without anybody proving anything.
+    unlock::forget(session.config.repo)?;
+    let full = session.full_key(context, "unlocking")?;
+    unlock::keep(full.repo, &full.encode(), timeout)?;
+    match context.quiet || context.json {
+        true => Ok(()),
+        false => output::line(format!(
+            "{} is unlocked for {}; `bkfs key lock` ends it",
+            session.place,
+            output::duration(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
+        )),
+    }
+}
+
+/// Drops the key from the keyring. The repository itself need not be reachable.
+pub fn lock(context: &Context, repo: &RepoArgs) -> Result<()> {
+    let place = Place::parse(repo.repository.as_deref())?;
+    let id = match context.folders.places().repository(&place.to_string())? {
+        Some(id) => id,
+        None => Session::open(context, repo)?.config.repo,
+    };
+    let text = match unlock::forget(id)? {
+        true => "locked",
+        false => "was not unlocked",
+    };
+    if context.quiet || context.json { Ok(()) } else { output::line(text) }
+}

@@ -1,0 +1,118 @@
+//! `--background`: the program starts itself once more, and returns as soon as that child says that the mount is ready.
+//!
+//! The child keeps the terminal until then, so it can ask for a passphrase and say what is wrong. The word comes through
+//! the child's standard output; then the child leaves the terminal and the session, and logs to a file.
+
+use std::{
+    ffi::OsString,
+    fs::{File, OpenOptions},
+    io::{Read, Write},
+    os::unix::{ffi::OsStrExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::MountArgs;
+use crate::{
+    context::Context,
+    failure::{Exit, Failure},
+};
+
+const READY: &[u8] = b"ready\n";
+/// A log longer than this is begun anew.
+const LOG_BYTES_MAX: u64 = 1 << 20;
+
+/// Starts the child and waits until it is ready or gone.
+pub fn run(context: &Context, args: &MountArgs) -> Result<Exit> {
+    let program = std::env::current_exe().context("finding the program's own file")?;
+    let mut child = Command::new(program)
+        .arg0("bkfs")
+        .args(arguments(context, args))
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("starting the mount in the background")?;
+    let mut said = Vec::new();
+    if let Some(output) = child.stdout.take() {
+        output.take(READY.len() as u64).read_to_end(&mut said).context("waiting for the mount")?;
+    }
+    if said == READY {
+        return Ok(Exit::Success);
+    }
+    // It has said on standard error why.
+    let status = child.wait().context("waiting for the mount")?;
+    let exits = [Exit::Incomplete, Exit::NoRepository, Exit::Locked, Exit::WrongKey, Exit::RolledBack, Exit::Interrupted];
+    Ok(exits.into_iter().find(|exit| status.code() == Some(*exit as i32)).unwrap_or(Exit::Error))
+}
+
+/// The same command for the child, with what options said made explicit.
+fn arguments(context: &Context, args: &MountArgs) -> Vec<OsString> {
+    let mut list: Vec<OsString> = vec!["mount".into(), "--is-child".into()];
+    let mut add = |name: &str, value: &dyn AsRef<std::ffi::OsStr>| {
+        list.push(name.into());
+        list.push(value.as_ref().into());
+    };
+    if let Some(repository) = &args.repo.repository {
+        add("--repository", repository);
+    }
+    if let Some(selector) = &args.snapshot {
+        add("--snapshot", &selector.to_os_string());
+    }
+    for (name, value) in [("--host", &args.filters.host), ("--target", &args.filters.target)] {
+        if let Some(value) = value {
+            add(name, value);
+        }
+    }
+    args.filters.tag.iter().for_each(|tag| add("--tag", tag));
+    args.filters.path.iter().for_each(|path| add("--path", path));
+    add("--config-dir", &context.folders.config);
+    add("--cache-dir", &context.folders.cache);
+    for (name, value) in [("--key-file", &context.key_file), ("--password-file", &context.password_file)] {
+        if let Some(value) = value {
+            add(name, value);
+        }
+    }
+    list.extend((0..context.verbose).map(|_| "-v".into()));
+    if context.quiet {
+        list.push("--quiet".into());
+    }
+    if args.allow_other {
+        list.push("--allow-other".into());
+    }
+    list.push("--".into());
+    list.push(args.mountpoint.clone().into());
+    list
+}
+
+/// In the child, once the mount is ready: says so, and lets go of terminal, session and working folder.
+pub fn detach(context: &Context, mountpoint: &Path) -> Result<()> {
+    let log = log_file(context, mountpoint)?;
+    let mut out = std::io::stdout().lock();
+    out.write_all(READY).and_then(|()| out.flush()).context("telling that the mount is ready")?;
+    let null = File::open("/dev/null").context("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null).context("leaving the terminal")?;
+    rustix::stdio::dup2_stdout(&log).context("leaving the terminal")?;
+    rustix::stdio::dup2_stderr(&log).context("leaving the terminal")?;
+    // Fails only where the process leads a group already: then there is no terminal to leave.
+    let _ = rustix::process::setsid();
+    std::env::set_current_dir("/").context("leaving the working folder")
+}
+
+/// Where a mount in the background says what is wrong.
+fn log_file(context: &Context, mountpoint: &Path) -> Result<File> {
+    let folder = context.folders.cache.join("log");
+    crate::config::make_private_dir(&folder)?;
+    let name: String = mountpoint
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .map(|b| if b.is_ascii_alphanumeric() { char::from(*b) } else { '-' })
+        .take(100)
+        .collect();
+    let path: PathBuf = folder.join(format!("mount{name}.log"));
+    let is_long = path.metadata().is_ok_and(|meta| meta.len() > LOG_BYTES_MAX);
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).append(!is_long).truncate(is_long);
+    options.open(&path).map_err(|e| Failure::new(format!("the log {}: {e}", path.display()), "").into())
+}

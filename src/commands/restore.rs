@@ -1,0 +1,164 @@
+//! `bkfs restore`: copies files out of a snapshot.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
+};
+
+use anyhow::Result;
+use bkfs_fs::restore::{Owners, Progress, RestoreOptions, RestoreReport, restore};
+use clap::Args;
+use serde::Serialize;
+
+use crate::{
+    browse::Library,
+    cli::RepoArgs,
+    context::Context,
+    failure::Exit,
+    output,
+    progress::{Line, View},
+    selector::{Filters, Selector, value_parser},
+    session::Session,
+    signals,
+};
+
+/// Arguments of `restore`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Copy files out of a snapshot.\n\n\
+        Without PATH the stored paths appear under DEST; with the PATH of a folder, its contents appear in DEST; with \
+        that of a file, the file. Nothing is written outside DEST. What exists there and is the same (kind, size, time) \
+        is left alone; what differs is reported and left alone too, unless --overwrite is given. A restore that was \
+        interrupted can be run again.",
+    after_help = "Examples:\n  bkfs restore latest /tmp/all\n  bkfs restore latest:/home/me/Documents ~/Documents.old\n  \
+        bkfs restore --host alpha --target db --verify 2026-11-20 /var/lib/postgresql"
+)]
+pub struct RestoreArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
+    #[command(flatten)]
+    filters: Filters,
+    /// Replace existing files that differ
+    #[arg(long)]
+    overwrite: bool,
+    /// Read everything back and compare it
+    #[arg(long)]
+    verify: bool,
+    /// Give files to the users and groups of the stored names, not of the stored numbers
+    #[arg(long)]
+    owners_by_name: bool,
+    /// The snapshot, and what of it
+    #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = value_parser())]
+    selector: Selector,
+    /// Where to put it
+    #[arg(value_name = "DEST")]
+    dest: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Report {
+    snapshot: String,
+    files: u64,
+    dirs: u64,
+    others: u64,
+    links: u64,
+    kept: u64,
+    bytes: u64,
+    owners_skipped: u64,
+    xattrs_skipped: u64,
+    duration_ms: u64,
+    problems: Vec<Problem>,
+    problems_total: u64,
+}
+
+#[derive(Serialize)]
+struct Problem {
+    path: String,
+    error: String,
+}
+
+/// Runs it.
+pub fn run(context: &Context, args: RestoreArgs) -> Result<Exit> {
+    let session = Session::open(context, &args.repo)?;
+    let library = Library::open(context, &session, "restoring")?;
+    let info = library.choose(&args.selector, &args.filters)?;
+    let begun = Instant::now();
+    let progress = Arc::new(Progress::default());
+    let stop = progress.clone();
+    signals::on_stop(move || stop.stop())?;
+    let options = RestoreOptions {
+        overwrite: args.overwrite,
+        verify: args.verify,
+        owners: if args.owners_by_name { Owners::Names } else { Owners::Numeric },
+        ..RestoreOptions::default()
+    };
+    let shown = progress.clone();
+    let line = Line::start(context, move || view(&shown));
+    // The root itself is the path that names nothing.
+    let path = args.selector.path.as_deref().filter(|path| !path.is_empty());
+    let restored = restore(&library.reader, &info.snapshot.root, path, &args.dest, &options, &progress);
+    drop(line);
+    let report = restored?;
+    let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    print(context, &args, &info.id.to_string(), &report, duration_ms)?;
+    Ok(if report.problems_total == 0 { Exit::Success } else { Exit::Error })
+}
+
+fn view(progress: &Progress) -> View {
+    let (done, total) = (progress.bytes_done.load(Relaxed), progress.bytes_total.load(Relaxed));
+    let (entries, entries_total) = (progress.entries_done.load(Relaxed), progress.entries_total.load(Relaxed));
+    let text = format!("{} of {}, {entries} of {entries_total} entries", output::size(done), output::size(total));
+    // Trees of empty files have no bytes to count by.
+    View { done: Some(if total > 0 { (done, total) } else { (entries, entries_total) }), text }
+}
+
+fn print(context: &Context, args: &RestoreArgs, id: &str, report: &RestoreReport, duration_ms: u64) -> Result<()> {
+    for problem in &report.problems {
+        eprintln!("bkfs: {}", output::name(problem.to_string().as_bytes()));
+    }
+    let listed = report.problems.len() as u64;
+    if report.problems_total > listed {
+        eprintln!("bkfs: ... and {} more", report.problems_total - listed);
+    }
+    if report.problems_total > 0 {
+        eprintln!("bkfs: {} not restored as stored", output::count(report.problems_total, "entry").replace("entrys", "entries"));
+    }
+    if !context.quiet && report.owners_skipped + report.xattrs_skipped > 0 {
+        eprintln!(
+            "bkfs: note: only root can set all owners and attributes: {} owners, {} attributes were left",
+            report.owners_skipped, report.xattrs_skipped
+        );
+    }
+    if context.json {
+        let problem = |p: &bkfs_fs::restore::Problem| Problem {
+            path: p.path.to_string_lossy().into_owned(),
+            error: p.reason.to_string(),
+        };
+        return output::json(&Report {
+            snapshot: id.to_owned(),
+            files: report.files,
+            dirs: report.dirs,
+            others: report.others,
+            links: report.links,
+            kept: report.kept,
+            bytes: report.bytes,
+            owners_skipped: report.owners_skipped,
+            xattrs_skipped: report.xattrs_skipped,
+            duration_ms,
+            problems: report.problems.iter().map(problem).collect(),
+            problems_total: report.problems_total,
+        });
+    }
+    if !context.shows_summary() {
+        return Ok(());
+    }
+    let kept = if report.kept > 0 { format!(", {} already there", report.kept) } else { String::new() };
+    output::line(format!(
+        "restored {}, {} to {}{kept}, in {}",
+        output::count(report.files + report.links, "file"),
+        output::size(report.bytes),
+        args.dest.display(),
+        output::duration(duration_ms),
+    ))
+}

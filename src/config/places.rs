@@ -1,0 +1,75 @@
+//! Which repository was found at which place, and which server certificate.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::Result;
+use bkfs_store::id::{Hash, RepoId};
+use serde::{Deserialize, Serialize};
+
+use super::{read_toml, update_toml};
+
+/// The file `places.toml`.
+#[derive(Debug, Clone)]
+pub struct Places {
+    path: PathBuf,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Contents {
+    /// Path or URL -> repository id.
+    #[serde(default)]
+    repositories: BTreeMap<String, String>,
+    /// HOST:PORT -> fingerprint of the server's certificate.
+    #[serde(default)]
+    pins: BTreeMap<String, String>,
+}
+
+impl Places {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// The repository that was last found there.
+    pub fn repository(&self, place: &str) -> Result<Option<RepoId>> {
+        Ok(read_toml::<Contents>(&self.path)?.repositories.get(place).and_then(|id| id.parse().ok()))
+    }
+
+    /// Remembers which repository is there.
+    pub fn set_repository(&self, place: &str, id: RepoId) -> Result<()> {
+        match self.repository(place)? == Some(id) {
+            true => Ok(()),
+            false => update_toml(&self.path, |c: &mut Contents| {
+                c.repositories.insert(place.to_owned(), id.to_string());
+            }),
+        }
+    }
+
+    /// The pin of a server.
+    pub fn pin(&self, address: &str) -> Result<Option<Hash>> {
+        Ok(read_toml::<Contents>(&self.path)?.pins.get(address).and_then(|pin| pin.parse().ok()))
+    }
+
+    /// Remembers the pin of a server.
+    pub fn set_pin(&self, address: &str, pin: Hash) -> Result<()> {
+        update_toml(&self.path, |c: &mut Contents| {
+            c.pins.insert(address.to_owned(), pin.to_string());
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembers() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::new(dir.path().join("config/places.toml"));
+        assert_eq!(places.repository("/a").unwrap(), None);
+        places.set_repository("/a", RepoId([1; 16])).unwrap();
+        places.set_pin("h:1", Hash([2; 32])).unwrap();
+        assert_eq!(places.repository("/a").unwrap(), Some(RepoId([1; 16])));
+        assert_eq!(places.pin("h:1").unwrap(), Some(Hash([2; 32])));
+        assert_eq!(places.pin("h:2").unwrap(), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! `mount.bkfs`: the program under the name that mount(8) calls for `mount -t bkfs` and for lines of /etc/fstab.
+//!
+//! ```text
+//! mount.bkfs REPO MOUNTPOINT [-sfnvrw] [-t TYPE] [-N NAMESPACE] [-o OPTION,...]
+//! bkfs://nas.lan:7443/alice  /mnt/backup  bkfs  noauto,user,key-file=/root/alice.key,allow_other  0 0
+//! ```
+//!
+//! It mounts in the background, as mount(8) expects. Options that mount(8) handles itself, or that say what a read-only
+//! mount does anyway, are accepted; unknown ones are errors, because a mistyped `snapshot=` would show something else.
+
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+
+use crate::{
+    cli::{GlobalArgs, RepoArgs},
+    commands::mount::MountArgs,
+    failure::Failure,
+};
+
+const NAME: &str = "mount.bkfs";
+const USAGE: &str = "usage: mount.bkfs REPO MOUNTPOINT [-o OPTION,...]";
+
+/// Options that change nothing here.
+const IGNORED: [&str; 26] = [
+    "ro", "rw", "auto", "noauto", "user", "nouser", "users", "group", "owner", "defaults", "_netdev", "nofail", "exec",
+    "noexec", "suid", "nosuid", "dev", "nodev", "atime", "noatime", "relatime", "norelatime", "nodiratime", "sync",
+    "async", "default_permissions",
+];
+
+/// Whether the program was called by the helper's name.
+pub fn is_called(args: &[OsString]) -> bool {
+    args.first().and_then(|arg| Path::new(arg).file_name()).is_some_and(|name| name == NAME)
+}
+
+/// Reads the helper's arguments.
+pub fn parse(args: Vec<OsString>) -> Result<(GlobalArgs, MountArgs)> {
+    let mut places: Vec<OsString> = Vec::new();
+    let mut global = GlobalArgs::default();
+    let mut mount = MountArgs { background: true, ..MountArgs::default() };
+    let mut args = args.into_iter().skip(1);
+    while let Some(arg) = args.next() {
+        let bytes = arg.as_bytes();
+        if !bytes.starts_with(b"-") || bytes == b"-" {
+            places.push(arg);
+            continue;
+        }
+        let mut flags = bytes[1..].iter();
+        while let Some(flag) = flags.next() {
+            match flag {
+                // Sloppy, fake, no mtab, verbose, read-only, read-write.
+                b's' | b'n' | b'r' | b'w' => {}
+                b'f' => mount.fake = true,
+                b'v' => global.verbose = global.verbose.saturating_add(1),
+                b'o' | b't' | b'N' => {
+                    let rest = flags.as_slice();
+                    let value = match rest.is_empty() {
+                        true => args.next().ok_or_else(|| usage("an option lacks its value"))?,
+                        false => OsString::from_vec(rest.to_vec()),
+                    };
+                    if *flag == b'o' {
+                        options(&value, &mut global, &mut mount)?;
+                    }
+                    break;
+                }
+                b'h' => return Err(usage("")),
+                flag => return Err(usage(&format!("unknown flag -{}", flag.escape_ascii()))),
+            }
+        }
+    }
+    let [repository, mountpoint] =
+        <[OsString; 2]>::try_from(places).map_err(|_| usage("a repository and a mountpoint are needed"))?;
+    let repository = repository.into_string().map_err(|_| usage("the repository's name is not UTF-8"))?;
+    mount.repo = RepoArgs { repository: Some(repository) };
+    mount.mountpoint = PathBuf::from(mountpoint);
+    Ok((global, mount))
+}
+
+fn options(list: &OsStr, global: &mut GlobalArgs, mount: &mut MountArgs) -> Result<()> {
+    for option in list.as_bytes().split(|b| *b == b',').filter(|option| !option.is_empty()) {
+        let (name, value) = match option.iter().position(|b| *b == b'=') {
+            Some(at) => (&option[..at], Some(OsStr::from_bytes(&option[at + 1..]))),
+            None => (option, None),
+        };
+        // fstab files use both.
+        let name = String::from_utf8_lossy(name).replace('_', "-");
+        let text = || -> Result<String> {
+            match value.and_then(OsStr::to_str) {
+                Some(text) if !text.is_empty() => Ok(text.to_owned()),
+                _ => Err(usage(&format!("the option {name} needs a value: {name}=..."))),
+            }
+        };
+        match name.as_str() {
+            "snapshot" => {
+                let selector = crate::selector::Selector::parse(OsStr::new(&text()?)).map_err(|e| usage(&e))?;
+                mount.snapshot = Some(selector);
+            }
+            "allow-other" => mount.allow_other = true,
+            "key-file" => global.key_file = Some(text()?.into()),
+            "password-file" => global.password_file = Some(text()?.into()),
+            "config-dir" => global.config_dir = Some(text()?.into()),
+            "cache-dir" => global.cache_dir = Some(text()?.into()),
+            "host" => mount.filters.host = Some(text()?),
+            "target" => mount.filters.target = Some(text()?),
+            "tag" => mount.filters.tag.push(text()?),
+            other if other.starts_with("x-") || other.starts_with("comment") => {}
+            _ if IGNORED.iter().any(|known| known.replace('_', "-") == name) => {}
+            _ => return Err(usage(&format!("unknown option {name}"))),
+        }
+    }
+    Ok(())
+}
+
+fn usage(problem: &str) -> anyhow::Error {
+    let hint = "options: snapshot=S, allow_other, key-file=F, password-file=F, config-dir=D, cache-dir=D, host=, target=, tag=";
+    let message = if problem.is_empty() { USAGE.to_owned() } else { format!("{NAME}: {problem}; {USAGE}") };
+    Failure::new(message, hint).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Result<(GlobalArgs, MountArgs)> {
+        let args = ["/sbin/mount.bkfs"].iter().chain(args).map(OsString::from).collect::<Vec<_>>();
+        assert!(is_called(&args));
+        parse(args)
+    }
+
+    #[test]
+    fn reads_what_mount_gives() {
+        let (global, mount) =
+            parsed(&["bkfs://h:1/a", "/mnt", "-o", "rw,noauto,snapshot=latest,allow_other,key_file=/k,x-systemd.automount"])
+                .unwrap();
+        assert_eq!(mount.repo.repository.as_deref(), Some("bkfs://h:1/a"));
+        assert_eq!(mount.mountpoint, Path::new("/mnt"));
+        assert!(mount.allow_other && mount.background && mount.snapshot.is_some());
+        assert_eq!(global.key_file.as_deref(), Some(Path::new("/k")));
+        let (global, mount) = parsed(&["-sv", "/repo", "-ohost=a", "/mnt", "-t", "bkfs"]).unwrap();
+        assert_eq!((global.verbose, mount.filters.host.as_deref()), (1, Some("a")));
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        for bad in [&["/repo"][..], &["/a", "/b", "/c"], &["/a", "/b", "-o", "snapshto=x"], &["/a", "/b", "-o"], &["/a", "/b", "-o", "snapshot"], &["/a", "/b", "-Z"]] {
+            assert!(parsed(bad).is_err(), "{bad:?}");
+        }
+    }
+}

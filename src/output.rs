@@ -1,0 +1,208 @@
+//! What people and scripts read: sizes, times, tables, JSON, and names that cannot harm a terminal.
+
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal, Write},
+};
+
+use anyhow::Result;
+use bkfs_store::tree::Time;
+use jiff::{Timestamp, tz::TimeZone};
+
+/// Writes a line to standard output. A closed pipe becomes an error that ends the program quietly.
+pub fn line(text: impl AsRef<str>) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_ref().as_bytes())?;
+    out.write_all(b"\n")?;
+    Ok(())
+}
+
+/// Writes a value as one line of JSON.
+pub fn json(value: &impl serde::Serialize) -> Result<()> {
+    line(serde_json::to_string(value)?)
+}
+
+/// Writes a value as JSON over several lines.
+pub fn json_pretty(value: &impl serde::Serialize) -> Result<()> {
+    line(serde_json::to_string_pretty(value)?)
+}
+
+/// A number of bytes for people: `999 B`, `1.50 KiB`, `20.0 GiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
+    format!("{value:.digits$} {}", UNITS[unit])
+}
+
+/// A number with its noun: `1 file`, `2 files`.
+pub fn count(n: u64, noun: &str) -> String {
+    match n {
+        1 => format!("1 {noun}"),
+        _ => format!("{n} {noun}s"),
+    }
+}
+
+/// A duration for people: `850 ms`, `12.3 s`, `4m05s`, `2h03m`.
+pub fn duration(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{:.1} s", ms as f64 / 1000.0),
+        60_000..3_600_000 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// A time as folders and selectors name it: `2026-11-20T090000Z`.
+pub fn time_name(time: Time) -> String {
+    match timestamp(time) {
+        Some(t) => t.strftime("%Y-%m-%dT%H%M%SZ").to_string(),
+        None => format!("@{}", time.secs),
+    }
+}
+
+/// A time in RFC 3339, for JSON.
+pub fn time_json(time: Time) -> String {
+    timestamp(time).map_or_else(|| format!("@{}", time.secs), |t| t.to_string())
+}
+
+/// A time for people, in the local time zone, to the second.
+pub fn time_local(time: Time) -> String {
+    match timestamp(time) {
+        Some(t) => t.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        None => format!("@{}", time.secs),
+    }
+}
+
+/// The time now, by the system's clock.
+pub fn now() -> Time {
+    let now = Timestamp::now();
+    let nanos = now.as_nanosecond();
+    Time {
+        secs: i64::try_from(nanos.div_euclid(1_000_000_000)).unwrap_or(i64::MAX),
+        nanos: u32::try_from(nanos.rem_euclid(1_000_000_000)).unwrap_or(0),
+    }
+}
+
+/// Times of snapshots can be any numbers: those beyond the years of the calendar have no date.
+fn timestamp(time: Time) -> Option<Timestamp> {
+    let whole = Timestamp::from_second(time.secs).ok()?;
+    whole.checked_add(jiff::SignedDuration::from_nanos(time.nanos.into())).ok()
+}
+
+/// Bytes of a name, as text that is safe to print anywhere: what is not UTF-8 or would steer a terminal is escaped.
+pub fn name(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' => text.push_str("\\\\"),
+                c if c.is_control() || is_invisible(c) => text.extend(c.escape_default()),
+                c => text.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// Bytes of a name to be written to standard output: as they are when a program reads them, escaped on a terminal.
+pub fn name_for_stdout(bytes: &[u8]) -> Vec<u8> {
+    match std::io::stdout().is_terminal() {
+        true => name(bytes).into_bytes(),
+        false => bytes.to_vec(),
+    }
+}
+
+/// Characters that reorder or hide text.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// A table with left-aligned columns, but for those that are named as numbers.
+#[derive(Debug, Default)]
+pub struct Table {
+    rows: Vec<Vec<String>>,
+    right: Vec<usize>,
+}
+
+impl Table {
+    /// A table with these headings; `right` are the columns to be aligned to the right.
+    pub fn new(head: &[&str], right: &[usize]) -> Self {
+        Self { rows: vec![head.iter().map(|s| (*s).to_owned()).collect()], right: right.to_vec() }
+    }
+
+    /// Adds a row.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    /// Writes it to standard output.
+    pub fn print(&self) -> Result<()> {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |i: usize| self.rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut rendered = String::new();
+            for (i, cell) in row.iter().enumerate() {
+                let pad = " ".repeat(widths[i] - cell.chars().count());
+                let gap = if i == 0 { "" } else { "  " };
+                match self.right.contains(&i) {
+                    true => rendered.extend([gap, &pad, cell]),
+                    false => rendered.extend([gap, cell, &pad]),
+                }
+            }
+            text.push_str(rendered.trim_end());
+            text.push('\n');
+        }
+        std::io::stdout().lock().write_all(text.as_bytes())?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_read_well() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(1023), "1023 B");
+        assert_eq!(size(1536), "1.50 KiB");
+        assert_eq!(size(1024 * 1024 - 1), "1.00 MiB");
+        assert_eq!(size(20 << 30), "20.0 GiB");
+        assert_eq!(size(u64::MAX), "16.0 EiB");
+        assert_eq!(duration(850), "850 ms");
+        assert_eq!(duration(12_300), "12.3 s");
+        assert_eq!(duration(245_000), "4m05s");
+        assert_eq!(duration(7_380_000), "2h03m");
+    }
+
+    #[test]
+    fn times_have_names_whatever_they_are() {
+        assert_eq!(time_name(Time { secs: 1_795_165_200, nanos: 5 }), "2026-11-20T090000Z");
+        assert_eq!(time_json(Time { secs: 0, nanos: 500_000_000 }), "1970-01-01T00:00:00.5Z");
+        assert_eq!(time_name(Time { secs: i64::MAX, nanos: 0 }), format!("@{}", i64::MAX));
+        assert_eq!(time_json(Time { secs: -1, nanos: 999_999_999 }), "1969-12-31T23:59:59.999999999Z");
+    }
+
+    #[test]
+    fn names_cannot_steer_a_terminal() {
+        assert_eq!(name("gr\u{fc}n".as_bytes()), "gr\u{fc}n");
+        assert_eq!(name(b"a\x1b[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
+        assert_eq!(name(b"\xff\\"), "\\xff\\\\");
+        assert_eq!(name("a\u{202e}b".as_bytes()), "a\\u{202e}b");
+    }
+}

@@ -1,0 +1,188 @@
+//! Where passphrases come from: BKFS_PASSWORD, BKFS_PASSWORD_FILE, BKFS_PASSWORD_COMMAND, and a prompt on a terminal,
+//! in this order. Without a terminal nothing ever waits for input. Passphrases are wiped from memory after use.
+
+use std::{
+    env,
+    io::{IsTerminal, Read},
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+use zeroize::Zeroizing;
+
+use crate::{
+    context::Context,
+    failure::{Exit, Failure},
+};
+
+/// Longest passphrase in bytes.
+const LEN_MAX: usize = 4096;
+
+/// A passphrase, wiped when dropped.
+pub type Passphrase = Zeroizing<String>;
+
+/// The passphrase that opens the repository; none if there is neither a source nor a terminal.
+pub fn existing(context: &Context, place: &str) -> Result<Option<Passphrase>> {
+    if let Some(path) = &context.password_file {
+        return from_file(path).map(Some);
+    }
+    if let Some(passphrase) = from_environment("BKFS_PASSWORD")? {
+        return Ok(Some(passphrase));
+    }
+    match has_terminal() {
+        true => prompt(&format!("Passphrase of {place}: ")).map(Some),
+        false => Ok(None),
+    }
+}
+
+/// Whether a passphrase is to be had without asking a person.
+pub fn is_configured(context: &Context) -> bool {
+    context.password_file.is_some() || ["BKFS_PASSWORD", "BKFS_PASSWORD_FILE", "BKFS_PASSWORD_COMMAND"].iter().any(|name| non_empty(name).is_some())
+}
+
+/// A passphrase for a new repository: the same sources; on a terminal it is typed twice.
+pub fn initial(context: &Context) -> Result<Passphrase> {
+    if let Some(path) = &context.password_file {
+        return from_file(path);
+    }
+    if let Some(passphrase) = from_environment("BKFS_PASSWORD")? {
+        return Ok(passphrase);
+    }
+    if !has_terminal() {
+        return Err(missing("a new repository needs a passphrase").into());
+    }
+    twice("Passphrase for the new repository: ")
+}
+
+/// A passphrase for a further slot: a file if one is named, else BKFS_NEW_PASSWORD[_FILE|_COMMAND], else typed twice.
+pub fn additional(file: Option<&Path>) -> Result<Passphrase> {
+    if let Some(path) = file {
+        return from_file(path);
+    }
+    if let Some(passphrase) = from_environment("BKFS_NEW_PASSWORD")? {
+        return Ok(passphrase);
+    }
+    if !has_terminal() {
+        return Err(Failure::new(
+            "no new passphrase was given, and there is no terminal to ask on",
+            "give --new-password-file FILE, or set BKFS_NEW_PASSWORD",
+        )
+        .exit(Exit::WrongKey)
+        .into());
+    }
+    twice("New passphrase: ")
+}
+
+/// The error of having no passphrase and nobody to ask.
+pub fn missing(what: &str) -> Failure {
+    Failure::new(
+        format!("{what}, none was given, and there is no terminal to ask on"),
+        "set BKFS_PASSWORD, BKFS_PASSWORD_FILE or BKFS_PASSWORD_COMMAND, or name a key file in BKFS_KEY_FILE",
+    )
+    .exit(Exit::WrongKey)
+}
+
+fn from_environment(name: &str) -> Result<Option<Passphrase>> {
+    if let Some(value) = non_empty(name) {
+        let value = value.into_string().map_err(|_| Failure::new(format!("{name} is not UTF-8"), ""))?;
+        return checked(Zeroizing::new(value), name).map(Some);
+    }
+    if let Some(path) = non_empty(&format!("{name}_FILE")) {
+        return from_file(Path::new(&path)).map(Some);
+    }
+    match non_empty(&format!("{name}_COMMAND")) {
+        Some(command) => from_command(&command, &format!("{name}_COMMAND")).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn non_empty(name: &str) -> Option<std::ffi::OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn from_file(path: &Path) -> Result<Passphrase> {
+    let file = std::fs::File::open(path).with_context(|| format!("the passphrase file {}", path.display()))?;
+    read(file, &path.display().to_string())
+}
+
+/// Runs a command through the shell and takes what it prints.
+fn from_command(command: &std::ffi::OsStr, name: &str) -> Result<Passphrase> {
+    let mut child = Command::new("/bin/sh")
+        .arg("-c")
+        .arg(command)
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("running {name} with /bin/sh"))?;
+    let passphrase = match child.stdout.take() {
+        Some(output) => read(output, name),
+        None => Err(Failure::new(format!("{name} has no output"), "").into()),
+    };
+    let status = child.wait().with_context(|| format!("running {name}"))?;
+    if !status.success() {
+        let how = match status.code() {
+            Some(code) => format!("code {code}"),
+            None => format!("signal {}", status.signal().unwrap_or_default()),
+        };
+        return Err(Failure::new(format!("{name} failed with {how}"), "").exit(Exit::WrongKey).into());
+    }
+    passphrase
+}
+
+/// Reads all, without the line's end.
+fn read(source: impl Read, name: &str) -> Result<Passphrase> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LEN_MAX + 2));
+    source.take(LEN_MAX as u64 + 2).read_to_end(&mut bytes).with_context(|| format!("reading {name}"))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| Failure::new(format!("{name} is not UTF-8"), ""))?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    checked(Zeroizing::new(text.strip_suffix('\r').unwrap_or(text).to_owned()), name)
+}
+
+fn checked(passphrase: Passphrase, name: &str) -> Result<Passphrase> {
+    match passphrase.len() {
+        0 => Err(Failure::new(format!("the passphrase from {name} is empty"), "").exit(Exit::WrongKey).into()),
+        len if len > LEN_MAX => {
+            Err(Failure::new(format!("the passphrase from {name} is longer than {LEN_MAX} bytes"), "").into())
+        }
+        _ => Ok(passphrase),
+    }
+}
+
+fn has_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+fn prompt(text: &str) -> Result<Passphrase> {
+    let passphrase = Zeroizing::new(rpassword::prompt_password(text).context("asking for the passphrase")?);
+    checked(passphrase, "the prompt")
+}
+
+fn twice(text: &str) -> Result<Passphrase> {
+    let passphrase = prompt(text)?;
+    let again = prompt("Once more: ")?;
+    match *passphrase == *again {
+        true => Ok(passphrase),
+        false => Err(Failure::new("the two passphrases differ", "nothing was changed").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_end_is_no_part_of_it() {
+        assert_eq!(*read(&b"a b \r\n"[..], "x").unwrap(), "a b ");
+        assert_eq!(*read(&b"ab"[..], "x").unwrap(), "ab");
+        assert!(read(&b"\n"[..], "x").is_err());
+        assert!(read(&b"\xff"[..], "x").is_err());
+        assert!(read(&[b'a'; LEN_MAX + 5][..], "x").is_err());
+    }
+
+    #[test]
+    fn commands_must_succeed() {
+        assert_eq!(*from_command("printf secret".as_ref(), "X").unwrap(), "secret");
+        assert!(from_command("printf secret; exit 3".as_ref(), "X").unwrap_err().to_string().contains("code 3"));
+    }
+}

@@ -1,0 +1,78 @@
+//! Progress on a terminal: a line on standard error that is redrawn a few times a second, from counters that the work
+//! keeps. Nothing is drawn in cron, into a file, with `--quiet` or with `--json`.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::context::Context;
+
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// A drawn line. Dropping it wipes the line.
+pub struct Line {
+    drawing: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
+}
+
+/// What a line shows.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// How much is done, and of how much; none where nobody knows.
+    pub done: Option<(u64, u64)>,
+    /// Words.
+    pub text: String,
+}
+
+impl Line {
+    /// Begins to draw what `view` says, where a person looks.
+    pub fn start(context: &Context, view: impl Fn() -> View + Send + 'static) -> Self {
+        if !context.shows_progress() {
+            return Self { drawing: None };
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let draw = move || {
+            let bar = ProgressBar::new(0);
+            let known = ProgressStyle::with_template("{bar:24} {percent:>3} %  {elapsed}  {wide_msg}");
+            let unknown = ProgressStyle::with_template("{spinner} {elapsed}  {wide_msg}");
+            let (Ok(known), Ok(unknown)) = (known, unknown) else { return };
+            bar.set_style(unknown);
+            let mut is_known = false;
+            while !stopped.load(Ordering::Acquire) {
+                let view = view();
+                if let Some((done, total)) = view.done.filter(|(_, total)| *total > 0) {
+                    if !is_known {
+                        bar.set_style(known.clone());
+                        is_known = true;
+                    }
+                    bar.set_length(total);
+                    bar.set_position(done.min(total));
+                }
+                bar.set_message(view.text);
+                bar.tick();
+                std::thread::park_timeout(INTERVAL);
+            }
+            bar.finish_and_clear();
+        };
+        let thread = std::thread::Builder::new().name("progress".into()).spawn(draw);
+        Self { drawing: thread.ok().map(|thread| (stop, thread)) }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.drawing.take() {
+            stop.store(true, Ordering::Release);
+            thread.thread().unpark();
+            // A panic while drawing is no reason to fail the command.
+            let _ = thread.join();
+        }
+    }
+}

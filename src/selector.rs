@@ -1,0 +1,303 @@
+//! How a snapshot is named on the command line: `SNAPSHOT[:PATH]`, where SNAPSHOT is an id or a prefix of one, `latest`,
+//! or a time like `2026-11-20T090000Z` (or a prefix of one, like `2026-11-20`).
+//!
+//! Filters narrow the snapshots among which any of these chooses. What fits several is refused, with the candidates.
+
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    str::FromStr,
+};
+
+use bkfs_store::{Error, Result, id::SnapshotId, snapshot::Snapshot, tree::Time};
+use clap::{
+    Args,
+    builder::{OsStringValueParser, TypedValueParser},
+};
+
+use crate::output;
+
+/// Which snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The newest.
+    Latest,
+    /// By id or a prefix of it.
+    Id(String),
+    /// By time or a prefix of it, as folders of the mount are named.
+    Time(String),
+}
+
+impl FromStr for Which {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let is_hex = |s: &str| s.bytes().all(|b| b.is_ascii_hexdigit());
+        if s == "latest" {
+            Ok(Self::Latest)
+        } else if (1..=SnapshotId::LEN * 2).contains(&s.len()) && is_hex(s) {
+            Ok(Self::Id(s.to_ascii_lowercase()))
+        } else if is_time_prefix(s) {
+            // RFC 3339 with colons is what `--json` prints; here it means the same as the name without them.
+            Ok(Self::Time(s.replace(':', "")))
+        } else {
+            Err(format!(
+                "{s:?} names no snapshot: give an id or its prefix, latest, or a time like 2026-11-20T090000Z"
+            ))
+        }
+    }
+}
+
+fn is_time_prefix(s: &str) -> bool {
+    let s = s.as_bytes();
+    let digits = |range: std::ops::Range<usize>| s.get(range).is_some_and(|d| d.iter().all(u8::is_ascii_digit));
+    s.len() >= 7
+        && digits(0..4)
+        && s[4] == b'-'
+        && digits(5..7)
+        && s[7..].iter().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'T' | b'Z' | b':' | b'.'))
+}
+
+/// `SNAPSHOT[:PATH]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selector {
+    /// The snapshot.
+    pub which: Which,
+    /// The path in it, without leading or trailing slashes; none if none was given.
+    pub path: Option<Vec<u8>>,
+}
+
+impl Selector {
+    /// Reads it. The path begins after the first colon, so it may hold colons and need not be UTF-8.
+    pub fn parse(text: &OsStr) -> Result<Self, String> {
+        let bytes = text.as_bytes();
+        let (which, path) = match bytes.iter().position(|b| *b == b':') {
+            Some(colon) => (&bytes[..colon], Some(clean_path(&bytes[colon + 1..])?)),
+            None => (bytes, None),
+        };
+        let which = std::str::from_utf8(which).map_err(|_| "a snapshot's name is not UTF-8".to_owned())?;
+        Ok(Self { which: which.parse()?, path })
+    }
+
+    /// The text that [`Selector::parse`] reads as the same.
+    pub fn to_os_string(&self) -> OsString {
+        let mut bytes = match &self.which {
+            Which::Latest => b"latest".to_vec(),
+            Which::Id(text) | Which::Time(text) => text.clone().into_bytes(),
+        };
+        if let Some(path) = &self.path {
+            bytes.push(b':');
+            bytes.extend_from_slice(path);
+        }
+        OsString::from_vec(bytes)
+    }
+}
+
+/// A path below a snapshot's root: `/a//b/./` becomes `a/b`; `..` is refused.
+fn clean_path(path: &[u8]) -> Result<Vec<u8>, String> {
+    let mut clean: Vec<&[u8]> = Vec::new();
+    for part in path.split(|b| *b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => return Err("a path in a snapshot cannot contain `..`".to_owned()),
+            part => clean.push(part),
+        }
+    }
+    Ok(clean.join(&b'/'))
+}
+
+/// For clap.
+pub fn value_parser() -> impl TypedValueParser<Value = Selector> {
+    OsStringValueParser::new().try_map(|text| Selector::parse(&text))
+}
+
+/// Narrows the snapshots that are considered.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Choosing among snapshots")]
+pub struct Filters {
+    /// Only snapshots of this machine
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// Only snapshots of this target
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
+    /// Only snapshots with this tag (each one, if given several times)
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    /// Only snapshots of which PATH was pushed (each one, if given several times)
+    #[arg(long, value_name = "PATH")]
+    pub path: Vec<OsString>,
+}
+
+impl Filters {
+    /// Whether the snapshot passes.
+    pub fn matches(&self, snapshot: &Snapshot) -> bool {
+        let trimmed = |path: &OsStr| match path.as_bytes() {
+            b"/" => b"/".to_vec(),
+            bytes => bytes.strip_suffix(b"/").unwrap_or(bytes).to_vec(),
+        };
+        self.host.as_ref().is_none_or(|host| *host == snapshot.host)
+            && self.target.as_ref().is_none_or(|target| *target == snapshot.target)
+            && self.tag.iter().all(|tag| snapshot.tags.contains(tag))
+            && self.path.iter().all(|path| snapshot.paths.iter().any(|p| p.0 == trimmed(path)))
+    }
+
+    /// Whether nothing is narrowed.
+    pub fn is_empty(&self) -> bool {
+        self.host.is_none() && self.target.is_none() && self.tag.is_empty() && self.path.is_empty()
+    }
+}
+
+/// What a choice looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// The snapshot's id.
+    pub id: SnapshotId,
+    /// The snapshot.
+    pub snapshot: &'a Snapshot,
+}
+
+/// Chooses one of the snapshots (oldest first); returns its place.
+pub fn choose(candidates: &[Candidate<'_>], which: &Which, filters: &Filters) -> Result<usize> {
+    let fits = |c: &Candidate<'_>| {
+        filters.matches(c.snapshot)
+            && match which {
+                Which::Latest => true,
+                Which::Id(prefix) => c.id.to_string().starts_with(prefix),
+                Which::Time(prefix) => time_fits(c.snapshot.time, prefix),
+            }
+    };
+    let found: Vec<usize> = candidates.iter().enumerate().filter(|(_, c)| fits(c)).map(|(i, _)| i).collect();
+    match (found.as_slice(), which) {
+        ([], _) => Err(Error::SnapshotNotFound(none_found(candidates.len(), which, filters))),
+        (all, Which::Latest) => {
+            Ok(all.iter().copied().max_by_key(|i| (candidates[*i].snapshot.time, *i)).unwrap_or_default())
+        }
+        ([one], _) => Ok(*one),
+        (several, Which::Id(text) | Which::Time(text)) => {
+            let mut names: Vec<String> = several
+                .iter()
+                .take(8)
+                .map(|i| format!("{} ({})", candidates[*i].id.short(), output::time_name(candidates[*i].snapshot.time)))
+                .collect();
+            if several.len() > names.len() {
+                names.push("...".to_owned());
+            }
+            let count = several.len();
+            Err(Error::SnapshotNotFound(format!("{text} fits {count} snapshots, say which: {}", names.join(", "))))
+        }
+    }
+}
+
+/// Whether the time, written as folders of the mount are named or with its fraction, begins with the prefix.
+fn time_fits(time: Time, prefix: &str) -> bool {
+    output::time_name(time).starts_with(prefix) || output::time_json(time).replace(':', "").starts_with(prefix)
+}
+
+fn none_found(all: usize, which: &Which, filters: &Filters) -> String {
+    let what = match which {
+        Which::Latest => "there is no snapshot".to_owned(),
+        Which::Id(text) => format!("no snapshot has an id that begins with {text}"),
+        Which::Time(text) => format!("no snapshot was made at {text} (times are in UTC)"),
+    };
+    let narrowed = if filters.is_empty() { "" } else { " among those that --host, --target, --tag and --path leave" };
+    match all {
+        0 => "the repository has no snapshots yet; `bkfs push` makes one".to_owned(),
+        _ => format!("{what}{narrowed}; `bkfs snapshots` lists them"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bkfs_store::{
+        id::{ChunkId, Hash},
+        snapshot::{PathBytes, PushStats},
+        tree::{Node, NodeKind, Subtree, Totals},
+    };
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Selector, String> {
+        Selector::parse(OsStr::new(text))
+    }
+
+    #[test]
+    fn reads_all_forms() {
+        assert_eq!(parse("latest").unwrap(), Selector { which: Which::Latest, path: None });
+        assert_eq!(parse("latest:").unwrap().path, Some(vec![]));
+        assert_eq!(parse("AB12:/etc//./x:y/").unwrap(), Selector {
+            which: Which::Id("ab12".into()),
+            path: Some(b"etc/x:y".to_vec())
+        });
+        assert_eq!(parse("2026-11-20T090000Z:a").unwrap().which, Which::Time("2026-11-20T090000Z".into()));
+        assert_eq!(parse("2026-11").unwrap().which, Which::Time("2026-11".into()));
+        assert_eq!(parse("20261120").unwrap().which, Which::Id("20261120".into()));
+        for bad in ["", ":x", "newest", "latest:a/../b", "2026-1", &"a".repeat(65)] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        let path = Selector::parse(OsStr::from_bytes(b"latest:\xff")).unwrap().path;
+        assert_eq!(path, Some(vec![0xff]));
+    }
+
+    fn snapshot(secs: i64, host: &str, tags: &[&str]) -> Snapshot {
+        let root = Node {
+            name: vec![],
+            kind: NodeKind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            user: None,
+            group: None,
+            mtime: Time::default(),
+            ctime: None,
+            btime: None,
+            size: 0,
+            xattrs: None,
+            target: None,
+            device: None,
+            hard_link: None,
+            links: None,
+            content: None,
+            subtree: Some(Subtree { id: ChunkId::default(), entries: 0, totals: Totals::default() }),
+        };
+        Snapshot {
+            time: Time { secs, nanos: 0 },
+            host: host.into(),
+            user: "u".into(),
+            target: "home".into(),
+            paths: vec![PathBytes(b"/home".to_vec())],
+            tags: tags.iter().map(|t| (*t).into()).collect(),
+            root,
+            stats: PushStats::default(),
+            program: "bkfs".into(),
+            sequence: 1,
+            previous: None,
+            log_len: 0,
+            log_head: Hash::default(),
+        }
+    }
+
+    #[test]
+    fn chooses_one_or_says_why_not() {
+        let snapshots = [snapshot(1_795_165_200, "a", &["x"]), snapshot(1_795_165_260, "b", &[])];
+        let ids = [SnapshotId([0x11; 32]), SnapshotId([0x12; 32])];
+        let candidates: Vec<_> =
+            snapshots.iter().zip(ids).map(|(snapshot, id)| Candidate { id, snapshot }).collect();
+        let pick = |text: &str, filters: &Filters| choose(&candidates, &parse(text).unwrap().which, filters);
+        let none = Filters::default();
+        assert_eq!(pick("latest", &none).unwrap(), 1);
+        assert_eq!(pick("11", &none).unwrap(), 0);
+        assert_eq!(pick("2026-11-20T090000Z", &none).unwrap(), 0);
+        assert!(pick("1", &none).unwrap_err().to_string().contains("fits 2 snapshots"));
+        assert!(pick("2026-11-20", &none).unwrap_err().to_string().contains("12121212"));
+        assert!(pick("ff", &none).unwrap_err().to_string().contains("begins with ff"));
+        let host = Filters { host: Some("a".into()), ..none.clone() };
+        assert_eq!(pick("latest", &host).unwrap(), 0);
+        assert_eq!(pick("1", &host).unwrap(), 0);
+        let tag = Filters { tag: vec!["x".into()], path: vec!["/home/".into()], ..none.clone() };
+        assert_eq!(pick("latest", &tag).unwrap(), 0);
+        let path = Filters { path: vec!["/etc".into()], ..none };
+        assert!(pick("latest", &path).unwrap_err().to_string().contains("--path"));
+        assert!(choose(&[], &Which::Latest, &path).unwrap_err().to_string().contains("no snapshots yet"));
+    }
+}

@@ -1,0 +1,158 @@
+//! Checking a repository with its full key: that every snapshot reaches what it needs, and if asked, that every stored
+//! byte is what it should be.
+//!
+//! Three steps. *History*: the log's chain of hashes, the rosters in it, the snapshots and their chains, and that no
+//! committed snapshot is withheld. *Packs*, only on request: every pack is read whole, its id, table and signature are
+//! verified, every frame is opened and every chunk compared with its id. *Trees*: every page that a snapshot reaches is
+//! loaded, and the chunks that files need are looked for; where a pack was found damaged they are read, so that the
+//! report names the files that are hurt.
+//!
+//! Every problem is reported, none ends the check. It changes nothing. Memory is bounded but for 16 bytes a tree page:
+//! chunks of data are asked about in batches, again rather than remembered.
+
+mod history;
+mod packs;
+mod trees;
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    access::Opened,
+    error::{Error, Result},
+    id::SnapshotId,
+    reader::Reader,
+};
+
+/// What to check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckOptions {
+    /// Read and open everything that is stored, too.
+    pub read_data: bool,
+    /// Threads that open packs.
+    pub threads: usize,
+}
+
+impl Default for CheckOptions {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, |n| n.get());
+        Self { read_data: false, threads }
+    }
+}
+
+/// How far a check is: counters to be read from another thread, and a way to stop it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Packs to read; known once they are listed.
+    pub packs_total: AtomicU64,
+    /// Packs read.
+    pub packs: AtomicU64,
+    /// Bytes of packs to read.
+    pub bytes_total: AtomicU64,
+    /// Bytes of packs read.
+    pub bytes: AtomicU64,
+    /// Snapshots to walk.
+    pub snapshots_total: AtomicU64,
+    /// Snapshots walked.
+    pub snapshots: AtomicU64,
+    /// Tree pages loaded.
+    pub pages: AtomicU64,
+    /// Set to stop the check soon.
+    pub stop: AtomicBool,
+}
+
+impl Progress {
+    fn go_on(&self) -> Result<()> {
+        if self.stop.load(Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// Something that is wrong.
+#[derive(Debug)]
+pub struct Problem {
+    /// The snapshot in which it was met first, if it belongs to one.
+    pub snapshot: Option<SnapshotId>,
+    /// The file or folder that it hurts; empty if it belongs to none.
+    pub path: Vec<u8>,
+    /// What is wrong.
+    pub error: Error,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(snapshot) = self.snapshot {
+            write!(f, "snapshot {}: ", snapshot.short())?;
+        }
+        if !self.path.is_empty() {
+            write!(f, "/{}: ", self.path.escape_ascii())?;
+        }
+        write!(f, "{}", self.error)
+    }
+}
+
+/// What was checked and found.
+#[derive(Debug, Default)]
+pub struct CheckReport {
+    /// Records of the log.
+    pub log_records: u64,
+    /// Snapshots that count.
+    pub snapshots: u64,
+    /// Different tree pages that they reach.
+    pub pages: u64,
+    /// Chunks of data that these name (a chunk that several files use may be counted for each).
+    pub chunks: u64,
+    /// Packs that were read.
+    pub packs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What is wrong; at most [`CheckReport::PROBLEMS_MAX`].
+    pub problems: Vec<Problem>,
+    /// How many problems there are in all.
+    pub problems_total: u64,
+}
+
+impl CheckReport {
+    /// How many problems are kept.
+    pub const PROBLEMS_MAX: usize = 10_000;
+}
+
+/// Problems as they are found, from several threads.
+#[derive(Debug, Default)]
+struct Findings {
+    problems: Mutex<Vec<Problem>>,
+    total: AtomicU64,
+}
+
+impl Findings {
+    /// Takes an error for a problem; only those that no check can go on after are handed back.
+    fn note(&self, snapshot: Option<SnapshotId>, path: &[u8], error: Error) -> Result<()> {
+        if matches!(error, Error::Interrupted | Error::Unreachable(_) | Error::NoPermission { .. }) {
+            return Err(error);
+        }
+        self.total.fetch_add(1, Relaxed);
+        let mut problems = self.problems.lock();
+        if problems.len() < CheckReport::PROBLEMS_MAX {
+            problems.push(Problem { snapshot, path: path.to_owned(), error });
+        }
+        Ok(())
+    }
+}
+
+/// Checks the repository that `opened` told of.
+pub fn check(reader: &Reader, opened: &Opened, options: &CheckOptions, progress: &Progress) -> Result<CheckReport> {
+    let findings = Findings::default();
+    let mut report = CheckReport::default();
+    let snapshots = history::check(reader, opened, &findings, progress, &mut report)?;
+    let damaged = match options.read_data {
+        true => packs::check(reader, options.threads, &findings, progress, &mut report)?,
+        false => false,
+    };
+    trees::check(reader, &snapshots, damaged, &findings, progress, &mut report)?;
+    report.problems_total = findings.total.into_inner();
+    report.problems = findings.problems.into_inner();
+    Ok(report)
+}

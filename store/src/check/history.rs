@@ -1,0 +1,117 @@
+//! The log, the rosters and the snapshots.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{CheckReport, Findings, Progress};
+use crate::{
+    access::Opened,
+    codec,
+    error::{Error, Result},
+    id::{Hash, SnapshotId},
+    log::{Event, LogRecord},
+    reader::{Reader, SnapshotInfo},
+    roster::RosterView,
+};
+
+/// Records of the log fetched at once.
+const BATCH: u32 = 1024;
+
+/// Checks them; returns the snapshots that count, oldest first.
+pub(super) fn check(
+    reader: &Reader,
+    opened: &Opened,
+    findings: &Findings,
+    progress: &Progress,
+    report: &mut CheckReport,
+) -> Result<Vec<SnapshotInfo>> {
+    let committed = check_log(reader, opened, findings, progress, report)?;
+    let (snapshots, problems) = reader.with_snapshots(|list| {
+        (list.snapshots.clone(), list.problems.iter().map(|e| (named(e), e.to_string())).collect::<Vec<_>>())
+    })?;
+    let mut shown: HashSet<SnapshotId> = snapshots.iter().map(|info| info.id).collect();
+    for (snapshot, text) in problems {
+        shown.extend(snapshot);
+        findings.note(None, b"", Error::Invalid(text))?;
+    }
+    let hidden = committed.iter().filter(|(id, seq)| **seq < opened.now.log_len && !shown.contains(id));
+    for (snapshot, seq) in hidden {
+        let reason = format!("entry {seq} of the log committed it, but it is not handed out");
+        findings.note(None, b"", Error::SnapshotDamaged { snapshot: *snapshot, reason })?;
+    }
+    report.snapshots = snapshots.len() as u64;
+    Ok(snapshots)
+}
+
+/// The snapshot that a problem of the list is about.
+fn named(error: &Error) -> Option<SnapshotId> {
+    match error {
+        Error::SnapshotDamaged { snapshot, .. } => Some(*snapshot),
+        // The text begins with what was written: `snapshot ID`.
+        Error::NotOnRoster { what, .. } => what.split_ascii_whitespace().find_map(|word| word.parse().ok()),
+        _ => None,
+    }
+}
+
+/// Follows the log from its beginning; returns the snapshots that it committed and did not forget, with their places.
+fn check_log(
+    reader: &Reader,
+    opened: &Opened,
+    findings: &Findings,
+    progress: &Progress,
+    report: &mut CheckReport,
+) -> Result<HashMap<SnapshotId, u64>> {
+    let damaged = |seq: u64, reason: &str| Error::damaged(format!("entry {seq} of the log"), reason);
+    let mut committed = HashMap::new();
+    let mut rosters = Rosters { reader, view: None };
+    let (mut seq, mut head) = (0u64, Hash::default());
+    while seq < opened.now.log_len {
+        progress.go_on()?;
+        let records = reader.access().log(seq, BATCH)?;
+        if records.is_empty() {
+            findings.note(None, b"", damaged(seq, "it is missing, and so is what follows"))?;
+            break;
+        }
+        for bytes in &records {
+            match codec::decode::<LogRecord>("an entry of the log", bytes) {
+                Ok(record) if record.seq == seq => match record.event {
+                    Event::Commit { snapshot, .. } => drop(committed.insert(snapshot, seq)),
+                    Event::Forget { snapshot } | Event::Expire { snapshot } => drop(committed.remove(&snapshot)),
+                    Event::Roster { signed } => {
+                        if let Err(error) = rosters.advance(&signed) {
+                            findings.note(None, b"", damaged(seq, &error.to_string()))?;
+                        }
+                    }
+                    _ => {}
+                },
+                Ok(record) => findings.note(None, b"", damaged(seq, &format!("it says that it is {}", record.seq)))?,
+                Err(error) => findings.note(None, b"", damaged(seq, &error.to_string()))?,
+            }
+            head = LogRecord::link(head, bytes);
+            seq += 1;
+            if seq == opened.now.log_len && head != opened.now.log_head {
+                findings.note(None, b"", damaged(seq - 1, "the chain of hashes does not lead to the log's head"))?;
+            }
+        }
+    }
+    report.log_records = seq;
+    Ok(committed)
+}
+
+/// The rosters in the order of the log.
+struct Rosters<'a> {
+    reader: &'a Reader,
+    view: Option<RosterView>,
+}
+
+impl Rosters<'_> {
+    fn advance(&mut self, signed: &[u8]) -> Result<()> {
+        match &mut self.view {
+            Some(view) => view.advance(signed).map(drop),
+            None => {
+                let admin = self.reader.keys().full().admin.verifying_key();
+                self.view = Some(RosterView::new(signed, admin, self.reader.config().repo)?);
+                Ok(())
+            }
+        }
+    }
+}
