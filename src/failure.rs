@@ -73,9 +73,9 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
 
 /// Whether the error is that whoever read our output went away (`bkfs ls ... | head`): no error to a person.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-    })
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
 }
 
 /// The lines for a person.
@@ -100,7 +100,9 @@ fn hint(error: &bkfs_store::Error) -> &'static str {
         Error::WrongPassphrase { .. } => {
             "passphrases come from BKFS_PASSWORD, BKFS_PASSWORD_FILE, BKFS_PASSWORD_COMMAND or the prompt, in this order"
         }
-        Error::WrongKey { .. } => "look at BKFS_KEY_FILE, and at -r or BKFS_REPOSITORY: one of them means another repository",
+        Error::WrongKey { .. } => {
+            "look at BKFS_KEY_FILE, and at -r or BKFS_REPOSITORY: one of them means another repository"
+        }
         Error::ChunkMissing { .. }
         | Error::FrameDamaged { .. }
         | Error::PackDamaged { .. }

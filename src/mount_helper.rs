@@ -27,9 +27,32 @@ const USAGE: &str = "usage: mount.bkfs REPO MOUNTPOINT [-o OPTION,...]";
 
 /// Options that change nothing here.
 const IGNORED: [&str; 26] = [
-    "ro", "rw", "auto", "noauto", "user", "nouser", "users", "group", "owner", "defaults", "_netdev", "nofail", "exec",
-    "noexec", "suid", "nosuid", "dev", "nodev", "atime", "noatime", "relatime", "norelatime", "nodiratime", "sync",
-    "async", "default_permissions",
+    "ro",
+    "rw",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "group",
+    "owner",
+    "defaults",
+    "_netdev",
+    "nofail",
+    "exec",
+    "noexec",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "atime",
+    "noatime",
+    "relatime",
+    "norelatime",
+    "nodiratime",
+    "sync",
+    "async",
+    "default_permissions",
 ];
 
 /// Whether the program was called by the helper's name.
@@ -133,9 +156,13 @@ mod tests {
 
     #[test]
     fn reads_what_mount_gives() {
-        let (global, mount) =
-            parsed(&["bkfs://h:1/a", "/mnt", "-o", "rw,noauto,snapshot=latest,allow_other,key_file=/k,x-systemd.automount"])
-                .unwrap();
+        let (global, mount) = parsed(&[
+            "bkfs://h:1/a",
+            "/mnt",
+            "-o",
+            "rw,noauto,snapshot=latest,allow_other,key_file=/k,x-systemd.automount",
+        ])
+        .unwrap();
         assert_eq!(mount.repo.repository.as_deref(), Some("bkfs://h:1/a"));
         assert_eq!(mount.mountpoint, Path::new("/mnt"));
         assert!(mount.allow_other && mount.background && mount.snapshot.is_some());
@@ -146,7 +173,14 @@ mod tests {
 
     #[test]
     fn refuses_what_it_does_not_know() {
-        for bad in [&["/repo"][..], &["/a", "/b", "/c"], &["/a", "/b", "-o", "snapshto=x"], &["/a", "/b", "-o"], &["/a", "/b", "-o", "snapshot"], &["/a", "/b", "-Z"]] {
+        for bad in [
+            &["/repo"][..],
+            &["/a", "/b", "/c"],
+            &["/a", "/b", "-o", "snapshto=x"],
+            &["/a", "/b", "-o"],
+            &["/a", "/b", "-o", "snapshot"],
+            &["/a", "/b", "-Z"],
+        ] {
             assert!(parsed(bad).is_err(), "{bad:?}");
         }
     }

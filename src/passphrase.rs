@@ -39,7 +39,8 @@ pub fn existing(context: &Context, place: &str) -> Result<Option<Passphrase>> {
 
 /// Whether a passphrase is to be had without asking a person.
 pub fn is_configured(context: &Context) -> bool {
-    context.password_file.is_some() || ["BKFS_PASSWORD", "BKFS_PASSWORD_FILE", "BKFS_PASSWORD_COMMAND"].iter().any(|name| non_empty(name).is_some())
+    context.password_file.is_some()
+        || ["BKFS_PASSWORD", "BKFS_PASSWORD_FILE", "BKFS_PASSWORD_COMMAND"].iter().any(|name| non_empty(name).is_some())
 }
 
 /// A passphrase for a new repository: the same sources; on a terminal it is typed twice.

@@ -68,7 +68,9 @@ mod tests {
     #[test]
     fn paths_and_urls_are_told_apart() {
         assert!(matches!(Place::parse(Some("bkfs://h:1/a")).unwrap(), Place::Url(_)));
-        assert!(matches!(Place::parse(Some("/no/such/folder")).unwrap(), Place::Path(p) if p == PathBuf::from("/no/such/folder")));
+        assert!(
+            matches!(Place::parse(Some("/no/such/folder")).unwrap(), Place::Path(p) if p == PathBuf::from("/no/such/folder"))
+        );
         assert!(matches!(Place::parse(Some("relative")).unwrap(), Place::Path(p) if p.is_absolute()));
         for bad in [None, Some(""), Some("sftp://h/x")] {
             assert!(Place::parse(bad).is_err(), "{bad:?}");

@@ -41,9 +41,7 @@ impl FromStr for Which {
             // RFC 3339 with colons is what `--json` prints; here it means the same as the name without them.
             Ok(Self::Time(s.replace(':', "")))
         } else {
-            Err(format!(
-                "{s:?} names no snapshot: give an id or its prefix, latest, or a time like 2026-11-20T090000Z"
-            ))
+            Err(format!("{s:?} names no snapshot: give an id or its prefix, latest, or a time like 2026-11-20T090000Z"))
         }
     }
 }
@@ -225,10 +223,10 @@ mod tests {
     fn reads_all_forms() {
         assert_eq!(parse("latest").unwrap(), Selector { which: Which::Latest, path: None });
         assert_eq!(parse("latest:").unwrap().path, Some(vec![]));
-        assert_eq!(parse("AB12:/etc//./x:y/").unwrap(), Selector {
-            which: Which::Id("ab12".into()),
-            path: Some(b"etc/x:y".to_vec())
-        });
+        assert_eq!(
+            parse("AB12:/etc//./x:y/").unwrap(),
+            Selector { which: Which::Id("ab12".into()), path: Some(b"etc/x:y".to_vec()) }
+        );
         assert_eq!(parse("2026-11-20T090000Z:a").unwrap().which, Which::Time("2026-11-20T090000Z".into()));
         assert_eq!(parse("2026-11").unwrap().which, Which::Time("2026-11".into()));
         assert_eq!(parse("20261120").unwrap().which, Which::Id("20261120".into()));
@@ -281,8 +279,7 @@ mod tests {
     fn chooses_one_or_says_why_not() {
         let snapshots = [snapshot(1_795_165_200, "a", &["x"]), snapshot(1_795_165_260, "b", &[])];
         let ids = [SnapshotId([0x11; 32]), SnapshotId([0x12; 32])];
-        let candidates: Vec<_> =
-            snapshots.iter().zip(ids).map(|(snapshot, id)| Candidate { id, snapshot }).collect();
+        let candidates: Vec<_> = snapshots.iter().zip(ids).map(|(snapshot, id)| Candidate { id, snapshot }).collect();
         let pick = |text: &str, filters: &Filters| choose(&candidates, &parse(text).unwrap().which, filters);
         let none = Filters::default();
         assert_eq!(pick("latest", &none).unwrap(), 1);

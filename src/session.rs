@@ -218,4 +218,3 @@ fn check_expected(place: &Place, expected: Option<RepoId>, found: RepoId, named:
         None => Ok(()),
     }
 }
-

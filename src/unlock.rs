@@ -44,9 +44,10 @@ pub fn find(repo: RepoId) -> Option<Zeroizing<Vec<u8>>> {
 /// Drops the key; says whether there was one.
 pub fn forget(repo: RepoId) -> Result<bool> {
     let Ok(key) = keyring().and_then(|ring| ring.search(&name(repo))) else { return Ok(false) };
-    key.invalidate().or_else(|_| key.revoke()).map(|()| true).map_err(|e| {
-        Failure::new(format!("the key could not be taken from the kernel's keyring: {e}"), "").into()
-    })
+    key.invalidate()
+        .or_else(|_| key.revoke())
+        .map(|()| true)
+        .map_err(|e| Failure::new(format!("the key could not be taken from the kernel's keyring: {e}"), "").into())
 }
 
 fn keyring() -> Result<KeyRing, KeyError> {

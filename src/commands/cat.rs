@@ -21,7 +21,9 @@ const STEP: usize = 4 << 20;
 
 /// Arguments of `cat`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  bkfs cat latest:etc/fstab\n  bkfs cat 2026-11-20T090000Z:home/me/photo.jpg > photo.jpg")]
+#[command(
+    after_help = "Examples:\n  bkfs cat latest:etc/fstab\n  bkfs cat 2026-11-20T090000Z:home/me/photo.jpg > photo.jpg"
+)]
 pub struct CatArgs {
     #[command(flatten)]
     repo: RepoArgs,

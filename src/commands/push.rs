@@ -14,7 +14,10 @@ use bkfs_fs::{
     exclude::ExcludeOptions,
     push::{Progress, PushOptions, PushReport, last_seen, push},
 };
-use bkfs_store::{access::{LastSnapshot, Lost}, keys::{KeyFile, PushKey}};
+use bkfs_store::{
+    access::{LastSnapshot, Lost},
+    keys::{KeyFile, PushKey},
+};
 use clap::Args;
 use serde::Serialize;
 
@@ -40,7 +43,7 @@ use crate::{
     after_help = "Examples:\n  bkfs push -r /media/usb/repo ~ /etc\n  bkfs push --target db --tag nightly /var/lib/postgresql\n  \
         bkfs push -C /srv/www .                      paths are kept relative to /srv/www\n  \
         bkfs push --exclude '*.o' --exclude /home/*/.cache --exclude-caches --one-file-system /\n  \
-        15 3 * * *  BKFS_REPOSITORY=bkfs://nas:7443/alice bkfs push $HOME     a line for cron",
+        15 3 * * *  BKFS_REPOSITORY=bkfs://nas:7443/alice bkfs push $HOME     a line for cron"
 )]
 pub struct PushArgs {
     #[command(flatten)]
@@ -284,7 +287,10 @@ fn print(context: &Context, target: &str, session: &Session, report: &PushReport
     }
     if stats.errors > 0 {
         let what = if report.snapshot.is_some() { "the snapshot was made without them" } else { "a dry run" };
-        eprintln!("bkfs: {} of the source could not be read, or not whole; {what}", output::count(stats.errors, "part"));
+        eprintln!(
+            "bkfs: {} of the source could not be read, or not whole; {what}",
+            output::count(stats.errors, "part")
+        );
     }
     if context.json {
         return output::json(&json(target, session, report));

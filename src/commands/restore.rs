@@ -122,7 +122,10 @@ fn print(context: &Context, args: &RestoreArgs, id: &str, report: &RestoreReport
         eprintln!("bkfs: ... and {} more", report.problems_total - listed);
     }
     if report.problems_total > 0 {
-        eprintln!("bkfs: {} not restored as stored", output::count(report.problems_total, "entry").replace("entrys", "entries"));
+        eprintln!(
+            "bkfs: {} not restored as stored",
+            output::count(report.problems_total, "entry").replace("entrys", "entries")
+        );
     }
     if !context.quiet && report.owners_skipped + report.xattrs_skipped > 0 {
         eprintln!(

@@ -69,7 +69,10 @@ impl SeenState {
                 ));
             }
             if opened.head_at_seen != Some(seen.log_head) {
-                return Some(format!("its log differs from what was seen before, within the first {} entries", seen.log_len));
+                return Some(format!(
+                    "its log differs from what was seen before, within the first {} entries",
+                    seen.log_len
+                ));
             }
         }
         let own = self.own(client?)?;
@@ -203,7 +206,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = RepoFolder::new(dir.path().join("r"));
         let client = ClientId([3; 16]);
-        assert_eq!(folder.seen().unwrap().contradiction(&opened(1, None, None), Some(client)), None, "nothing is known");
+        assert_eq!(
+            folder.seen().unwrap().contradiction(&opened(1, None, None), Some(client)),
+            None,
+            "nothing is known"
+        );
 
         let seen = Seen { incarnation: Incarnation([1; 16]), log_len: 5, log_head: Hash([5; 32]) };
         folder.advance(seen).unwrap();

@@ -44,13 +44,19 @@ fn export(context: &Context, args: &ExportArgs, with_full: bool) -> Result<()> {
     let written = enrol::add_client(session.access.as_ref(), &full, &label, url, with_full).and_then(|push| {
         let client = push.client_id();
         let key = if with_full { KeyFile::Full { full, push } } else { KeyFile::Push(push) };
-        file.write_all(&key.encode()).and_then(|()| file.sync_all()).with_context(|| args.file.display().to_string())?;
+        file.write_all(&key.encode())
+            .and_then(|()| file.sync_all())
+            .with_context(|| args.file.display().to_string())?;
         Ok(client)
     });
     let client = written.inspect_err(|_| drop(fs::remove_file(&args.file)))?;
     if !context.quiet && !context.json {
         let what = if with_full { "full key" } else { "push key" };
-        output::line(format!("wrote the {what} of new client {} ({label}) to {}", client.short(), args.file.display()))?;
+        output::line(format!(
+            "wrote the {what} of new client {} ({label}) to {}",
+            client.short(),
+            args.file.display()
+        ))?;
     }
     Ok(())
 }

@@ -1,7 +1,10 @@
 //! `bkfs key list`.
 
 use anyhow::Result;
-use bkfs_store::{keys::{slot, verify_roster}, roster::RosterClient};
+use bkfs_store::{
+    keys::{slot, verify_roster},
+    roster::RosterClient,
+};
 use serde::Serialize;
 
 use crate::{

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::{
-    cli::RepoArgs, context::Context, failure::Failure, output, place::Place, session::Session, unlock,
-};
+use crate::{cli::RepoArgs, context::Context, failure::Failure, output, place::Place, session::Session, unlock};
 
 /// Keeps the full key in the kernel's keyring.
 pub fn unlock(context: &Context, repo: &RepoArgs, timeout: Option<Duration>) -> Result<()> {

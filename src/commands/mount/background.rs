@@ -42,7 +42,8 @@ pub fn run(context: &Context, args: &MountArgs) -> Result<Exit> {
     }
     // It has said on standard error why.
     let status = child.wait().context("waiting for the mount")?;
-    let exits = [Exit::Incomplete, Exit::NoRepository, Exit::Locked, Exit::WrongKey, Exit::RolledBack, Exit::Interrupted];
+    let exits =
+        [Exit::Incomplete, Exit::NoRepository, Exit::Locked, Exit::WrongKey, Exit::RolledBack, Exit::Interrupted];
     Ok(exits.into_iter().find(|exit| status.code() == Some(*exit as i32)).unwrap_or(Exit::Error))
 }
 
