@@ -69,7 +69,7 @@ impl Default for RestoreOptions {
             overwrite: false,
             verify: false,
             owners: Owners::Numeric,
-            threads: (cores * 2).clamp(4, 16),
+            threads: (cores * 2).clamp(8, 16),
             memory_bytes: 64 * 1024 * 1024,
         }
     }

@@ -24,7 +24,7 @@ pub const BODY_MAX: usize = 8 * 1024 * 1024;
 /// Largest frame in bytes: a body that did not compress, its overheads and padding.
 pub const FRAME_MAX: usize = BODY_MAX + BODY_MAX / 8 + 1024;
 /// Most chunks in a frame.
-pub const CHUNKS_MAX: usize = 65_536;
+pub const CHUNKS_MAX: usize = 16_384;
 /// Small files' chunks are gathered up to so many plaintext bytes: they compress together and one fetch serves the
 /// neighbours that `cp -r` asks for next. Measured in the design, section 14: beyond 256 KiB little is gained.
 pub const GATHER_BYTES: usize = 256 * 1024;

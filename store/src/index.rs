@@ -29,6 +29,7 @@ use parking_lot::Mutex;
 
 use crate::{
     codec,
+    crypto::Wrap,
     error::{Error, Result},
     id::{ChunkId, ClientId, Hash, KeyId, PackId, SnapshotId},
     logfile::Position,
@@ -263,7 +264,7 @@ impl Index {
             self.tables.packs.put(txn, &number, &PackRow::encode(table, len))?;
             self.tables.pack_numbers.put(txn, &table.id.0, &number)?;
             for wrap in &table.wraps {
-                self.tables.wraps.put(txn, &wrap.key.0, &codec::encode(wrap))?;
+                self.tables.wraps.put(txn, &wrap_row(&wrap.key, &table.client), &codec::encode(wrap))?;
             }
             let mut entries: Vec<([u8; 3], [u8; VALUE_LEN])> = Vec::with_capacity(table.chunks());
             for (frame, entry) in table.frames.iter().enumerate() {
@@ -280,21 +281,23 @@ impl Index {
         })
     }
 
-    /// The stored wraps of data keys.
-    pub fn wraps(&self, keys: &[KeyId]) -> Result<Vec<crate::crypto::Wrap>> {
-        let mut found = Vec::new();
-        for raw in self.read(|txn| {
-            let rows = keys.iter().map(|key| Ok(self.tables.wraps.get(txn, &key.0)?.map(<[u8]>::to_vec)));
-            rows.collect::<Result<Vec<_>, heed::Error>>()
-        })? {
-            found.extend(raw.and_then(|raw| codec::decode("a wrap in the index", &raw).ok()));
-        }
-        Ok(found)
+    /// The stored wraps of data keys; of one key, as many as there are clients that brought one.
+    pub fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>> {
+        let raw: Vec<Vec<u8>> = self.read(|txn| {
+            let mut found = Vec::new();
+            for key in keys {
+                for row in self.tables.wraps.prefix_iter(txn, &key.0)? {
+                    found.push(row?.1.to_vec());
+                }
+            }
+            Ok(found)
+        })?;
+        Ok(raw.iter().filter_map(|raw| codec::decode("a wrap in the index", raw).ok()).collect())
     }
 
-    /// Adds the wrap that came with a snapshot.
-    pub fn add_wrap(&self, wrap: &crate::crypto::Wrap) -> Result<()> {
-        self.write(|txn| self.tables.wraps.put(txn, &wrap.key.0, &codec::encode(wrap)))
+    /// Adds the wrap that came with a client's snapshot.
+    pub fn add_wrap(&self, wrap: &Wrap, client: &ClientId) -> Result<()> {
+        self.write(|txn| self.tables.wraps.put(txn, &wrap_row(&wrap.key, client), &codec::encode(wrap)))
     }
 
     /// How far the log was taken in.
@@ -391,6 +394,14 @@ impl Index {
     pub fn owner(&self) -> Result<Option<Hash>> {
         Ok(self.meta_get("owner")?.and_then(|raw| Hash::from_slice(&raw)))
     }
+}
+
+/// Nobody here can tell a good wrap from rubbish under a good key's name, so no client's wrap replaces another's.
+fn wrap_row(key: &KeyId, client: &ClientId) -> [u8; KeyId::LEN + ClientId::LEN] {
+    let mut row = [0; KeyId::LEN + ClientId::LEN];
+    row[..KeyId::LEN].copy_from_slice(&key.0);
+    row[KeyId::LEN..].copy_from_slice(&client.0);
+    row
 }
 
 fn refused_key(pack: &PackId, len: u64) -> [u8; 40] {

@@ -39,13 +39,13 @@ pub const PACK_TARGET: usize = 16 * 1024 * 1024;
 /// No pack is longer, in bytes.
 pub const PACK_MAX: usize = 64 * 1024 * 1024;
 /// No sealed frame is longer, in bytes.
-pub const FRAME_MAX: usize = 2 * 1024 * 1024;
+pub const FRAME_MAX: usize = crate::frame::FRAME_MAX;
 /// No sealed frame is shorter: key id, nonce and tag.
 pub const FRAME_MIN: usize = KeyId::LEN + NONCE_LEN + TAG_LEN;
 /// How many frames a pack has at most.
 pub const FRAMES_MAX: usize = 65_536;
 /// How many chunks one frame has at most.
-pub const FRAME_CHUNKS_MAX: usize = 16_384;
+pub const FRAME_CHUNKS_MAX: usize = crate::frame::CHUNKS_MAX;
 /// How many chunks a pack has at most.
 pub const CHUNKS_MAX: usize = 262_144;
 /// How many data keys a pack's frames use at most.

@@ -41,6 +41,7 @@ use crate::{
     keys,
     log::{Event, LogRecord},
     pack::Pack,
+    roster::RosterView,
     tree::Time,
 };
 
@@ -173,7 +174,7 @@ impl Access for Repository {
         self.backend.delete(layout::LOG)?;
         self.index.clear()?;
         for slot in &request.slots {
-            self.put_object(&layout::slot(slot.id), &slot.bytes)?;
+            self.put_bounded_slot(slot)?;
         }
         let incarnation = crate::id::Incarnation(crate::crypto::random());
         self.append(&[
@@ -227,7 +228,9 @@ impl Access for Repository {
             return Err(Error::PackDamaged { pack: upload.id, reason: format!("it is pack {}", table.id) });
         }
         self.state()?;
-        table.verify(&self.roster()?)?;
+        let roster = self.roster()?;
+        roster.counts(table.client, (self.clock)(), || format!("pack {}", table.id))?;
+        table.verify(&roster)?;
         let name = layout::pack(table.id);
         let len = upload.bytes.len() as u64;
         if self.index.has_pack(&table.id)? && self.backend.len(&name)? == Some(len) {
@@ -268,30 +271,22 @@ impl Access for Repository {
 
     fn put_roster(&self, signed: &[u8]) -> Result<()> {
         let state = self.state()?;
-        let roster = keys::verify_roster(signed, &state.admin, state.config.repo)?;
+        let number = keys::verify_roster(signed, &state.admin, state.config.repo)?.number;
         let _lock = self.backend.lock()?;
         self.follow()?;
-        let newest = self.roster()?.number;
-        if roster.number != newest + 1 {
-            let number = roster.number;
+        let mut view = RosterView::new(&self.roster_bytes()?, state.admin, state.config.repo)?;
+        let newest = view.newest().number;
+        if number != newest + 1 {
             return Err(Error::LeaseRefused { reason: format!("roster {number} does not follow roster {newest}") });
         }
+        view.advance(signed)?;
         self.append(&[Event::Roster { signed: signed.to_vec() }])
     }
 
     fn put_slot(&self, slot: &Slot) -> Result<()> {
         self.state()?;
-        if slot.bytes.len() > layout::SLOT_MAX {
-            let size = slot.bytes.len() as u64;
-            return Err(Error::TooLarge { what: "a key slot", size, limit: layout::SLOT_MAX as u64 });
-        }
         let _lock = self.backend.lock()?;
-        let slots = self.slots()?;
-        if slots.len() >= layout::SLOTS_MAX && !slots.iter().any(|s| s.id == slot.id) {
-            let size = slots.len() as u64 + 1;
-            return Err(Error::TooLarge { what: "the number of key slots", size, limit: layout::SLOTS_MAX as u64 });
-        }
-        self.put_object(&layout::slot(slot.id), &slot.bytes)
+        self.put_bounded_slot(slot)
     }
 
     fn remove_slot(&self, id: SlotId) -> Result<()> {

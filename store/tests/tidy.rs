@@ -157,7 +157,7 @@ fn modules_use_only_what_the_table_lets_them() {
     let records = records();
     let mut files = Vec::new();
     rust_files(&src, &mut files);
-    let mut wrong = Vec::new();
+    let (mut wrong, mut seen) = (Vec::new(), BTreeSet::new());
     for file in files {
         let inside = file.strip_prefix(&src).unwrap();
         // Unit tests in a file of their own may use anything.
@@ -177,6 +177,7 @@ fn modules_use_only_what_the_table_lets_them() {
             2 => Some("super::super::"),
             _ => None,
         };
+        seen.insert(module.clone());
         let Some(allowed) = table.get(module.as_str()) else {
             wrong.push(format!("{module} has no row in the table of store/tests/tidy.rs"));
             continue;
@@ -186,6 +187,11 @@ fn modules_use_only_what_the_table_lets_them() {
             if !own && !allowed.contains(&used.as_str()) {
                 wrong.push(format!("{}: {module} may not use {used}", inside.display()));
             }
+        }
+    }
+    for (module, _) in LAYERS {
+        if !seen.contains(*module) {
+            wrong.push(format!("the table has a row for {module}, which is not there"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -7,10 +7,7 @@
 use std::{
     fs::File,
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::FileExt,
-    },
+    os::{fd::AsFd, unix::fs::FileExt},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -49,7 +46,7 @@ pub(super) struct FilePlan {
 
 enum Action {
     Write { replace: bool },
-    Compare { file: File },
+    Compare,
 }
 
 impl FilePlan {
@@ -59,8 +56,8 @@ impl FilePlan {
     }
 
     /// Compare it with what is there.
-    pub(super) fn compare(node: Node, lead: bool, file: OwnedFd) -> Self {
-        Self { node, lead, action: Action::Compare { file: file.into() } }
+    pub(super) fn compare(node: Node, lead: bool) -> Self {
+        Self { node, lead, action: Action::Compare }
     }
 
     /// The chunks it needs if it can be done in one request of at most `window` bytes.
@@ -138,8 +135,9 @@ impl Engine<'_> {
             batch.push((plan, needs.len()));
             ids.extend(needs);
         }
-        let jobs = large.into_iter().filter_map(|plan| self.start_file(folder, plan)).collect::<Vec<_>>();
-        self.queue.push_all(jobs.into_iter().map(Task::File));
+        // Opened only when their turn comes: there may be more of them than files may be open.
+        let task = |plan| Task::Start { folder: folder.clone(), plan: Box::new(plan) };
+        self.queue.push_all(large.into_iter().map(task));
         self.batch(folder, batch, ids);
     }
 
@@ -171,9 +169,10 @@ impl Engine<'_> {
         let parts = parts(node, chunks)?;
         match &plan.action {
             Action::Write { replace } => self.small_write(folder, node, &parts, *replace),
-            Action::Compare { file } => {
-                if same(file, &parts).map_err(reading)? {
-                    self.kept(folder, node, file)
+            Action::Compare => {
+                let file = self.open_there(folder, node)?;
+                if same(&file, &parts).map_err(reading)? {
+                    self.kept(folder, node, &file)
                 } else if self.options.overwrite {
                     self.small_write(folder, node, &parts, true)
                 } else {
@@ -223,17 +222,27 @@ impl Engine<'_> {
         self.keep(folder, &fd, node, &stat)
     }
 
-    fn start_file(&self, folder: &Arc<Folder>, plan: FilePlan) -> Option<Arc<FileJob>> {
+    /// Opens the file that is there.
+    fn open_there(&self, folder: &Folder, node: &Node) -> Result<File, Reason> {
+        let what = |error| Reason::System { what: "open the file that is there", error };
+        let fd = self.handles.get(&folder.dir).map_err(what)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        Ok(open_beneath(&fd, &node.name, flags, Mode::empty()).map_err(what)?.into())
+    }
+
+    /// Begins a large file, and takes its first step.
+    pub(super) fn start_file(&self, folder: &Arc<Folder>, plan: FilePlan) {
         let FilePlan { node, lead, action } = plan;
         let place = match action {
-            Action::Compare { file } => Ok(Place::Compare { file }),
+            Action::Compare => self.open_there(folder, &node).map(|file| Place::Compare { file }),
             Action::Write { replace } => self.create(folder).and_then(|(file, temp)| {
                 file.set_len(node.size).map_err(writing)?;
                 Ok(Place::Write { file, temp, replace })
             }),
         };
         match place {
-            Ok(place) => Some(Arc::new(FileJob {
+            Err(reason) => self.settle(folder, &node, lead, 0, Err(reason)),
+            Ok(place) => self.file_step(Arc::new(FileJob {
                 folder: folder.clone(),
                 node,
                 lead,
@@ -242,10 +251,6 @@ impl Engine<'_> {
                 counted: AtomicU64::new(0),
                 failed: Mutex::new(None),
             })),
-            Err(reason) => {
-                self.settle(folder, &node, lead, 0, Err(reason));
-                None
-            }
         }
     }
 
@@ -335,10 +340,8 @@ impl Engine<'_> {
             (Some(Failure::Reason(reason)), _) => Err(reason),
             (Some(Failure::Differs), _) if self.options.overwrite => {
                 self.progress.bytes_done.fetch_sub(counted, Ordering::Relaxed);
-                if let Some(job) = self.start_file(&folder, FilePlan::write(node, lead, true)) {
-                    self.queue.push(Task::File(job));
-                }
-                return self.release(folder);
+                let plan = Box::new(FilePlan::write(node, lead, true));
+                return self.queue.push(Task::Start { folder, plan });
             }
             (Some(Failure::Differs), _) => Err(Reason::Differs),
         };

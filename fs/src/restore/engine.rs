@@ -23,7 +23,7 @@ use rustix::{
 use super::{
     Problem, Progress, Reason, RestoreOptions, RestoreReport,
     attributes::has_default_acl,
-    content::{FileJob, create_mark},
+    content::{FileJob, FilePlan, create_mark},
     folder::Folder,
     handle::{Dir, Handles, is_file_name},
     link::Links,
@@ -42,6 +42,8 @@ pub(super) enum Task {
     Walk { folder: Arc<Folder>, from: u64 },
     /// Restore an entry.
     Entry { folder: Arc<Folder>, node: Box<Node> },
+    /// Begin a large file.
+    Start { folder: Arc<Folder>, plan: Box<FilePlan> },
     /// Take a step of a large file.
     File(Arc<FileJob>),
 }
@@ -207,6 +209,10 @@ impl Engine<'_> {
                 }
                 Task::Entry { folder, node } => {
                     self.nodes(&folder, vec![*node]);
+                    self.release(folder);
+                }
+                Task::Start { folder, plan } => {
+                    self.start_file(&folder, *plan);
                     self.release(folder);
                 }
                 Task::File(job) if self.stopped() => {

@@ -90,7 +90,7 @@ impl Engine<'_> {
         match self.sort(folder, &node) {
             Ok(Sorted::Done(made)) => self.settle(folder, &node, lead, 0, Ok(made)),
             Ok(Sorted::Write { replace }) => return Some(FilePlan::write(node, lead, replace)),
-            Ok(Sorted::Compare { file }) => return Some(FilePlan::compare(node, lead, file)),
+            Ok(Sorted::Compare) => return Some(FilePlan::compare(node, lead)),
             Err(reason) => self.settle(folder, &node, lead, 0, Err(reason)),
         }
         None
@@ -148,11 +148,7 @@ impl Engine<'_> {
             (Decision::Refuse(reason), _) => Err(reason),
             (Decision::Make { replace }, _) if node.kind == NodeKind::File => Ok(Sorted::Write { replace }),
             (Decision::Make { replace }, _) => self.make_special(folder, fd, node, replace).map(Sorted::Done),
-            (Decision::Compare, _) => {
-                let file = open_beneath(&fd, name, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())
-                    .map_err(|error| Reason::System { what: "open the file that is there", error })?;
-                Ok(Sorted::Compare { file })
-            }
+            (Decision::Compare, _) => Ok(Sorted::Compare),
             (Decision::Keep, Some(stat)) => self.keep(folder, &fd, node, stat).map(Sorted::Done),
             (Decision::Keep, None) => Err(Reason::Differs),
         }
@@ -218,5 +214,5 @@ enum Sorted {
     /// Its contents written.
     Write { replace: bool },
     /// Its contents compared.
-    Compare { file: OwnedFd },
+    Compare,
 }

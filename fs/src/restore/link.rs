@@ -126,11 +126,15 @@ impl Engine<'_> {
             Some(_) => return Err(Reason::Differs),
             None => false,
         };
-        let from = self.handles.get(&first.dir).map_err(what("open the folder of the first link"))?;
+        // Somebody who is not root may have restored, and so closed, a folder that lets its owner not in.
+        let from = match self.handles.get(&first.dir) {
+            Ok(fd) => fd,
+            Err(error) => return Ok(Linked::Impossible(error)),
+        };
         let name = self.temps.name();
         match rustix::fs::linkat(&from, first.name.as_slice(), &fd, name.as_slice(), AtFlags::empty()) {
             Ok(()) => {}
-            Err(error @ (Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::OPNOTSUPP)) => {
+            Err(error @ (Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP)) => {
                 return Ok(Linked::Impossible(error.into()));
             }
             Err(error) => return Err(Reason::System { what: "make a hard link", error: error.into() }),

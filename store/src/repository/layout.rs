@@ -4,16 +4,14 @@ use bytes::Bytes;
 
 use super::Repository;
 use crate::{
+    access::Slot,
     error::{Error, Result},
     id::{PackId, SlotId, SnapshotId},
+    keys::slot::{SLOT_MAX, SLOTS_MAX},
 };
 
 pub(super) const CONFIG: &str = "config";
 pub(super) const LOG: &str = "log";
-/// Most passphrase slots of a repository.
-pub(super) const SLOTS_MAX: usize = 64;
-/// Largest passphrase slot in bytes.
-pub(super) const SLOT_MAX: usize = 64 * 1024;
 
 pub(super) fn pack(id: PackId) -> String {
     format!("packs/{:02x}/{id}", id.0[0])
@@ -68,8 +66,21 @@ impl Repository {
         failed.map_or(Ok(None), Err)
     }
 
+    /// Stores a passphrase slot; slots beyond what is read again are refused.
+    pub(super) fn put_bounded_slot(&self, slot: &Slot) -> Result<()> {
+        let too_large = |what, size: usize, limit: usize| match size <= limit {
+            true => Ok(()),
+            false => Err(Error::TooLarge { what, size: size as u64, limit: limit as u64 }),
+        };
+        too_large("a key slot", slot.bytes.len(), SLOT_MAX)?;
+        let slots = self.slots()?;
+        let replaced = slots.iter().any(|s| s.id == slot.id);
+        too_large("the number of key slots", slots.len() + usize::from(!replaced), SLOTS_MAX)?;
+        self.put_object(&self::slot(slot.id), &slot.bytes)
+    }
+
     /// All passphrase slots, in the order of their names.
-    pub(super) fn slots(&self) -> Result<Vec<crate::access::Slot>> {
+    pub(super) fn slots(&self) -> Result<Vec<Slot>> {
         let mut names: Vec<String> = Vec::new();
         for folder in ["slots", "slots.2"] {
             names.extend(self.backend.list(folder)?.into_iter().map(|listed| listed.name));
@@ -79,11 +90,11 @@ impl Repository {
         let mut slots = Vec::new();
         for id in names.iter().filter_map(|name| name.parse::<SlotId>().ok()).take(SLOTS_MAX) {
             let whole = |bytes: &[u8]| {
-                let slot = crate::access::Slot { id, bytes: bytes.to_vec() };
+                let slot = Slot { id, bytes: bytes.to_vec() };
                 crate::keys::slot::slot_params(&slot).map(drop)
             };
             match self.get_object(&self::slot(id), whole) {
-                Ok(Some(bytes)) => slots.push(crate::access::Slot { id, bytes: bytes.to_vec() }),
+                Ok(Some(bytes)) => slots.push(Slot { id, bytes: bytes.to_vec() }),
                 Ok(None) => {}
                 // One bad slot must not keep the others from opening.
                 Err(error) => tracing::warn!(slot = %id, %error, "a key slot is damaged"),

@@ -86,7 +86,7 @@ impl Repository {
                 match self.stored_snapshot(snapshot) {
                     Ok(Some(bytes)) => {
                         if let Ok(wrap) = snapshot::wrap_of(&bytes) {
-                            self.index.add_wrap(&wrap)?;
+                            self.index.add_wrap(&wrap, &client)?;
                         }
                     }
                     Ok(None) => tracing::warn!(%snapshot, "a committed snapshot is missing"),
