@@ -5,6 +5,8 @@
 pub mod cache;
 pub mod exclude;
 pub mod metadata;
+pub mod mount;
 pub mod push;
 pub mod restore;
+pub mod vfs;
 pub mod walk;

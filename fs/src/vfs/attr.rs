@@ -1,0 +1,144 @@
+//! Attributes of what the file system shows, in the terms of stat(2).
+
+use bkfs_store::tree::{Content, Extent, Node, NodeKind, Time};
+
+/// What stat(2) tells of an inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attr {
+    /// Inode number.
+    pub ino: u64,
+    /// Kind.
+    pub kind: NodeKind,
+    /// Permission bits with setuid, setgid and sticky.
+    pub mode: u16,
+    /// Number of names. 1 for a directory: that is how a file system says that it does not count subdirectories.
+    pub nlink: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Device numbers of a device node.
+    pub device: (u32, u32),
+    /// Length in bytes; of a symbolic link, its target's.
+    pub size: u64,
+    /// Allocated blocks of 512 bytes; fewer than the size needs if there are holes.
+    pub blocks: u64,
+    /// Last change of the contents; shown as the last access too.
+    pub mtime: Time,
+    /// Last change of the inode on the source machine, or `mtime` where it was not known.
+    pub ctime: Time,
+    /// Birth on the source machine, or `mtime` where it was not known.
+    pub btime: Time,
+}
+
+impl Attr {
+    /// Attributes of a node.
+    pub fn of(ino: u64, node: &Node) -> Self {
+        let size = match (&node.target, node.kind) {
+            (Some(target), NodeKind::Symlink) => target.len() as u64,
+            (_, NodeKind::File) => node.size,
+            (_, NodeKind::Directory) => 4096,
+            _ => 0,
+        };
+        Self {
+            ino,
+            kind: node.kind,
+            mode: (node.mode & 0o7777) as u16,
+            nlink: if node.is_dir() { 1 } else { node.links.unwrap_or(1).max(1) },
+            uid: node.uid,
+            gid: node.gid,
+            device: node.device.map_or((0, 0), |d| (d.major, d.minor)),
+            size,
+            blocks: blocks(node),
+            mtime: node.mtime,
+            ctime: node.ctime.unwrap_or(node.mtime),
+            btime: node.btime.unwrap_or(node.mtime),
+        }
+    }
+
+    /// Attributes of a directory above the snapshots.
+    pub fn top_dir(ino: u64, owner: Owner, changed: Time) -> Self {
+        let (uid, gid) = (owner.uid, owner.gid);
+        let (kind, mode) = (NodeKind::Directory, 0o555);
+        let time = changed;
+        Self {
+            ino,
+            kind,
+            mode,
+            nlink: 1,
+            uid,
+            gid,
+            device: (0, 0),
+            size: 4096,
+            blocks: 8,
+            mtime: time,
+            ctime: time,
+            btime: time,
+        }
+    }
+
+    /// Attributes of a symbolic link above the snapshots.
+    pub fn top_link(ino: u64, owner: Owner, changed: Time, target: &[u8]) -> Self {
+        let dir = Self::top_dir(ino, owner, changed);
+        Self { kind: NodeKind::Symlink, mode: 0o777, size: target.len() as u64, blocks: 0, ..dir }
+    }
+}
+
+/// Who owns what lies above the snapshots: whoever mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// Blocks of 512 bytes that hold data, counted in pages of 4 KiB as file systems do. Of a file whose extents lie in a
+/// content tree, nothing is known here without loading the tree; it is shown as if its last page were a hole, because
+/// `cp` and `tar` look for holes with lseek(2) only in files that are shorter on disk than in length.
+fn blocks(node: &Node) -> u64 {
+    let data = match (&node.content, node.kind) {
+        (Some(Content::Extents(extents)), NodeKind::File) => {
+            extents.iter().filter(|extent| matches!(extent, Extent::Data { .. })).map(Extent::len).sum()
+        }
+        (Some(Content::Tree(_)), NodeKind::File) => return node.size.saturating_sub(4096) / 4096 * 8,
+        (_, NodeKind::File) => node.size,
+        (_, NodeKind::Directory) => 4096,
+        _ => 0,
+    };
+    u64::div_ceil(data, 4096) * 8
+}
+
+#[cfg(test)]
+mod tests {
+    use bkfs_store::id::ChunkId;
+
+    use super::*;
+    use crate::vfs::testing;
+
+    #[test]
+    fn holes_take_no_blocks() {
+        let mut node = testing::file(b"x", 1 << 30);
+        let id = ChunkId([1; 32]);
+        node.content = Some(Content::Extents(vec![Extent::Hole { len: (1 << 30) - 10 }, Extent::Data { id, len: 10 }]));
+        let attr = Attr::of(7, &node);
+        assert_eq!((attr.size, attr.blocks), (1 << 30, 8));
+        node.content = Some(Content::Extents(vec![Extent::Hole { len: 1 << 30 }]));
+        assert_eq!(Attr::of(7, &node).blocks, 0);
+        node.content = Some(Content::Tree(id));
+        assert!(Attr::of(7, &node).blocks * 512 < 1 << 30, "so that cp looks for holes");
+    }
+
+    #[test]
+    fn shows_what_was_stored() {
+        let mut node = testing::file(b"x", 5);
+        node.mode = 0o4755;
+        node.links = Some(3);
+        node.mtime = Time { secs: -5, nanos: 7 };
+        let attr = Attr::of(9, &node);
+        assert_eq!((attr.ino, attr.mode, attr.nlink, attr.size, attr.blocks), (9, 0o4755, 3, 5, 8));
+        assert_eq!((attr.mtime, attr.ctime), (node.mtime, node.mtime));
+        node.ctime = Some(Time { secs: 1, nanos: 0 });
+        assert_eq!(Attr::of(9, &node).ctime.secs, 1);
+    }
+}

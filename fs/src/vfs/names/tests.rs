@@ -1,0 +1,170 @@
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::vfs::testing;
+
+fn version(secs: i64, log_seq: u64, target: &str, host: &str, tags: &[&str]) -> Arc<Version> {
+    let root = testing::node(b"", bkfs_store::tree::NodeKind::Directory);
+    let id = SnapshotId(Hash::of(&[&log_seq.to_le_bytes()]).0);
+    Arc::new(Version { id, log_seq, snapshot: testing::snapshot(secs, target, host, tags, root) })
+}
+
+fn listed(names: &Names, place: &Place) -> Vec<String> {
+    let all = names.list(place, 0, usize::MAX);
+    all.iter().map(|listed| String::from_utf8_lossy(&listed.name).into_owned()).collect()
+}
+
+#[test]
+fn times_are_named_in_utc() {
+    let name = |secs| time_name(Time { secs, nanos: 999_999_999 });
+    assert_eq!(name(0), "1970-01-01T000000Z");
+    assert_eq!(name(1_795_165_200), "2026-11-20T090000Z");
+    assert_eq!(name(951_782_399), "2000-02-28T235959Z");
+    assert_eq!(name(951_782_400), "2000-02-29T000000Z");
+    assert_eq!(name(-1), "1969-12-31T235959Z");
+    assert_eq!(name(4_107_542_400), "2100-03-01T000000Z");
+    assert_eq!(name(-62_135_596_800), "0001-01-01T000000Z");
+    // Any time has a name, and no panic.
+    assert!(name(i64::MAX).ends_with('Z') && name(i64::MIN).ends_with('Z'));
+}
+
+#[test]
+fn shows_every_way_to_a_snapshot() {
+    let names = Names::new(&[
+        version(1_795_165_200, 3, "home", "alpha", &["keep"]),
+        version(1_795_165_260, 5, "etc", "alpha", &[]),
+        version(1_795_165_200, 7, "home", "beta", &["keep", "release/1"]),
+    ]);
+    assert_eq!(listed(&names, &Place::Root), ["latest", "snapshots", "ids", "targets", "hosts", "tags"]);
+    assert_eq!(listed(&names, &Place::Snapshots), ["2026-11-20T090000Z", "2026-11-20T090100Z", "2026-11-20T090000Z-2"]);
+    let latest = |place: &Place| match names.find(place, b"latest") {
+        Some(Item::Latest { target, .. }) => String::from_utf8(target).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(latest(&Place::Root), "snapshots/2026-11-20T090100Z");
+    let home = Place::Group(GroupBy::Targets, b"home".as_slice().into());
+    assert_eq!(listed(&names, &home), ["latest", "2026-11-20T090000Z", "2026-11-20T090000Z-2"]);
+    assert_eq!(latest(&home), "2026-11-20T090000Z-2");
+    let mut tags = listed(&names, &Place::Groups(GroupBy::Tags));
+    tags.sort();
+    assert_eq!(tags, ["keep", "release%2F1"]);
+    assert!(names.find(&home, b"2026-11-20T090100Z").is_none(), "of another target");
+    let id = names.versions().next().unwrap().id.to_string();
+    for length in [PREFIX_MIN, 9, 64] {
+        assert!(matches!(names.find(&Place::Ids, &id.as_bytes()[..length]), Some(Item::Version(v)) if v.log_seq == 3));
+    }
+    for wrong in ["", "abc", &id[..3], &id.to_uppercase(), &format!("{id}0")] {
+        assert!(names.find(&Place::Ids, wrong.as_bytes()).is_none(), "{wrong}");
+    }
+}
+
+#[test]
+fn an_ambiguous_prefix_names_nothing() {
+    let with_id = |byte: u8, log_seq| {
+        let plain = version(0, log_seq, "t", "h", &[]);
+        let mut id = SnapshotId([0xab; 32]);
+        id.0[31] = byte;
+        Arc::new(Version { id, log_seq, snapshot: plain.snapshot.clone() })
+    };
+    let names = Names::new(&[with_id(1, 1), with_id(2, 2)]);
+    assert!(names.find(&Place::Ids, &b"ab".repeat(31)).is_none());
+    let full = format!("{}02", "ab".repeat(31));
+    assert!(matches!(names.find(&Place::Ids, full.as_bytes()), Some(Item::Version(v)) if v.log_seq == 2));
+}
+
+#[test]
+fn an_empty_repository_has_its_folders() {
+    let names = Names::new(&[]);
+    assert_eq!(listed(&names, &Place::Root), ["snapshots", "ids", "targets", "hosts", "tags"]);
+    assert!(listed(&names, &Place::Snapshots).is_empty() && listed(&names, &Place::Groups(GroupBy::Tags)).is_empty());
+}
+
+#[test]
+fn components_are_one_name_each() {
+    for (text, name) in [("a", "a"), ("a/b", "a%2Fb"), ("", "%"), (".", "%2E"), ("..", "%2E."), ("50%", "50%25")] {
+        assert_eq!(String::from_utf8(component(text.as_bytes())).unwrap(), name);
+    }
+    assert_eq!(component(&[b'x'; 255]).len(), 255);
+    assert!(component(&[b'x'; 256]).len() <= 255 && component(&[b'/'; 300]).len() <= 255);
+}
+
+fn any_text() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-c./%]{0,3}", "[a/%]{250,300}", any::<String>()]
+}
+
+prop_compose! {
+    fn any_versions()(
+        all in prop::collection::vec((0..5i64, any_text(), any_text(), prop::collection::vec(any_text(), 0..3)), 0..12)
+    ) -> Vec<Arc<Version>> {
+        (all.iter().zip(1..))
+            .map(|((secs, target, host, tags), seq)| {
+                let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+                version(*secs, seq * 3, target, host, &tags)
+            })
+            .collect()
+    }
+}
+
+fn places(names: &Names) -> Vec<Place> {
+    let mut places = vec![Place::Root, Place::Snapshots, Place::Ids];
+    for by in GroupBy::ALL {
+        places.push(Place::Groups(by));
+        places.extend(names.list(&Place::Groups(by), 0, usize::MAX).into_iter().map(|listed| match listed.item {
+            Item::Place(place) => place,
+            other => panic!("{other:?}"),
+        }));
+    }
+    places
+}
+
+proptest! {
+    #[test]
+    fn different_texts_have_different_names(a in any_text(), b in any_text()) {
+        let (one, other) = (component(a.as_bytes()), component(b.as_bytes()));
+        prop_assert_eq!(a == b, one == other);
+        for name in [one, other] {
+            prop_assert!((1..=NAME_MAX).contains(&name.len()));
+            prop_assert!(!name.contains(&b'/') && !name.contains(&0) && name != b"." && name != b"..");
+        }
+    }
+
+    #[test]
+    fn listings_and_lookups_agree(versions in any_versions(), step in 1usize..5) {
+        let names = Names::new(&versions);
+        for place in places(&names) {
+            let all = names.list(&place, 0, usize::MAX);
+            prop_assert!(all.windows(2).all(|pair| pair[0].cookie < pair[1].cookie));
+            let distinct: HashSet<_> = all.iter().map(|listed| &listed.name).collect();
+            prop_assert_eq!(distinct.len(), all.len());
+            for listed in &all {
+                prop_assert_eq!(names.find(&place, &listed.name), Some(listed.item.clone()));
+            }
+            // In pieces it is the same.
+            let (mut pieces, mut after) = (Vec::new(), 0);
+            loop {
+                let piece = names.list(&place, after, step);
+                let Some(last) = piece.last() else { break };
+                after = last.cookie;
+                pieces.extend(piece);
+            }
+            prop_assert_eq!(&pieces, &all);
+        }
+        prop_assert_eq!(names.list(&Place::Snapshots, 0, usize::MAX).len(), versions.len());
+    }
+
+    #[test]
+    fn a_new_snapshot_renames_none_and_moves_no_cookie(versions in any_versions()) {
+        let Some((_, before)) = versions.split_last() else { return Ok(()) };
+        let (old, new) = (Names::new(before), Names::new(&versions));
+        for place in places(&old) {
+            let after = new.list(&place, 0, usize::MAX);
+            for listed in old.list(&place, 0, usize::MAX) {
+                if !matches!(listed.item, Item::Latest { .. }) {
+                    prop_assert!(after.contains(&listed));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! A source in memory for the file system's tests: snapshots of directories, files that are told by a seed, and
+//! switches that make it fail, lose ranges, and count.
+
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bkfs_store::{
+    Error, Result,
+    id::{ChunkId, Hash, SnapshotId},
+    snapshot::{PushStats, Snapshot},
+    tree::{Content, Extent, Node, NodeKind, Subtree, Time, Totals},
+};
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+
+use super::source::{Seek, Source, Version};
+
+/// A node of a kind.
+pub fn node(name: &[u8], kind: NodeKind) -> Node {
+    Node {
+        name: name.to_vec(),
+        kind,
+        mode: 0o644,
+        uid: 1000,
+        gid: 1000,
+        user: None,
+        group: None,
+        mtime: Time { secs: 1_000_000, nanos: 5 },
+        ctime: None,
+        btime: None,
+        size: 0,
+        xattrs: None,
+        target: None,
+        device: None,
+        hard_link: None,
+        links: None,
+        content: None,
+        subtree: None,
+    }
+}
+
+/// A file without holes. Its byte at `n` is [`byte`] of `n`.
+pub fn file(name: &[u8], size: u64) -> Node {
+    let extent = Extent::Data { id: ChunkId::default(), len: size.max(1) as u32 };
+    Node { size, content: Some(Content::Extents(vec![extent])), ..node(name, NodeKind::File) }
+}
+
+/// The byte of every file at a place.
+pub fn byte(at: u64) -> u8 {
+    (at ^ (at >> 8) ^ (at >> 16)) as u8
+}
+
+/// What the tests' repository holds.
+#[derive(Default)]
+pub struct Memory {
+    dirs: Mutex<HashMap<ChunkId, Arc<Vec<Node>>>>,
+    versions: Mutex<Vec<Arc<Version>>>,
+    grown: Condvar,
+    /// Every call fails as if the server were away.
+    pub away: AtomicBool,
+    /// Reads that touch this range of any file fail.
+    pub lost: Mutex<Option<Range<u64>>>,
+    /// Calls of `visit` and `find`.
+    pub looks: AtomicU64,
+    /// Ranges that were fetched ahead.
+    pub prefetched: Mutex<Vec<Range<u64>>>,
+}
+
+impl Memory {
+    /// A directory node of these entries, which are sorted here.
+    pub fn dir(&self, name: &[u8], mut nodes: Vec<Node>) -> Node {
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut totals = Totals::default();
+        nodes.iter().for_each(|node| totals.add(node));
+        let mut dirs = self.dirs.lock();
+        let id = ChunkId(Hash::of(&[&(dirs.len() as u64).to_le_bytes()]).0);
+        let entries = nodes.len() as u64;
+        dirs.insert(id, Arc::new(nodes));
+        Node { mode: 0o755, subtree: Some(Subtree { id, entries, totals }), ..node(name, NodeKind::Directory) }
+    }
+
+    /// Adds a snapshot.
+    pub fn push(&self, secs: i64, target: &str, host: &str, tags: &[&str], root: Node) -> Arc<Version> {
+        let mut versions = self.versions.lock();
+        let log_seq = versions.last().map_or(1, |version| version.log_seq + 1);
+        let id = SnapshotId(Hash::of(&[b"snapshot", &log_seq.to_le_bytes()]).0);
+        let version = Arc::new(Version { id, log_seq, snapshot: snapshot(secs, target, host, tags, root) });
+        versions.push(version.clone());
+        self.grown.notify_all();
+        version
+    }
+
+    /// Removes a snapshot, as forgetting does.
+    pub fn expire(&self, id: SnapshotId) {
+        self.versions.lock().retain(|version| version.id != id);
+    }
+
+    fn here(&self) -> Result<()> {
+        match self.away.load(Ordering::SeqCst) {
+            true => Err(Error::Unreachable("the server is away".into())),
+            false => Ok(()),
+        }
+    }
+
+    fn nodes(&self, dir: &Subtree) -> Result<Arc<Vec<Node>>> {
+        self.here()?;
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.dirs.lock().get(&dir.id).cloned().ok_or(Error::ChunkMissing { id: dir.id })
+    }
+}
+
+/// A snapshot's record.
+pub fn snapshot(secs: i64, target: &str, host: &str, tags: &[&str], root: Node) -> Snapshot {
+    Snapshot {
+        time: Time { secs, nanos: 0 },
+        host: host.into(),
+        user: "user".into(),
+        target: target.into(),
+        paths: vec![],
+        tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        root: Node { name: vec![], ..root },
+        stats: PushStats::default(),
+        program: "test".into(),
+        sequence: 1,
+        previous: None,
+        log_len: 0,
+        log_head: Hash::default(),
+    }
+}
+
+impl Source for Memory {
+    fn find(&self, dir: &Subtree, name: &[u8]) -> Result<Option<(u64, Node)>> {
+        let nodes = self.nodes(dir)?;
+        let found = nodes.binary_search_by(|node| node.name.as_slice().cmp(name));
+        Ok(found.ok().map(|at| (at as u64, nodes[at].clone())))
+    }
+
+    fn visit(&self, dir: &Subtree, from: u64, each: &mut dyn FnMut(u64, &Node) -> bool) -> Result<()> {
+        let nodes = self.nodes(dir)?;
+        for (at, node) in nodes.iter().enumerate().skip(from as usize) {
+            if !each(at as u64, node) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, file: &Node, offset: u64, len: usize) -> Result<Bytes> {
+        self.here()?;
+        let end = (offset + len as u64).min(file.size);
+        if self.lost.lock().as_ref().is_some_and(|lost| lost.start < end && offset < lost.end) {
+            return Err(Error::ChunkMissing { id: ChunkId([9; 32]) });
+        }
+        Ok((offset..end).map(byte).collect())
+    }
+
+    fn prefetch(&self, _: &Node, range: Range<u64>) -> Result<()> {
+        self.prefetched.lock().push(range);
+        Ok(())
+    }
+
+    fn seek(&self, file: &Node, offset: u64, what: Seek) -> Result<Option<u64>> {
+        let Some(Content::Extents(extents)) = &file.content else { return Ok(None) };
+        let mut at = 0;
+        for extent in extents {
+            let end = at + extent.len();
+            let fits = matches!(extent, Extent::Data { .. }) == (what == Seek::Data);
+            if fits && end > offset {
+                return Ok(Some(offset.max(at)));
+            }
+            at = end;
+        }
+        Ok((what == Seek::Hole && offset < file.size).then_some(file.size))
+    }
+
+    fn versions(&self) -> Result<Vec<Arc<Version>>> {
+        self.here()?;
+        Ok(self.versions.lock().clone())
+    }
+
+    fn wait(&self, len: u64, timeout: Duration) -> Result<u64> {
+        self.here()?;
+        let mut versions = self.versions.lock();
+        let length = |versions: &Vec<Arc<Version>>| versions.last().map_or(1, |version| version.log_seq + 1);
+        if length(&versions) <= len {
+            self.grown.wait_for(&mut versions, timeout);
+        }
+        Ok(length(&versions))
+    }
+}
