@@ -34,11 +34,15 @@ pub struct Position {
 
 /// Frames a record that follows `at`; returns its bytes and the place behind it.
 pub fn frame(at: Position, record: &LogRecord) -> (Vec<u8>, Position) {
-    let body = record.encode();
-    let head = LogRecord::link(at.head, &body);
+    frame_bytes(at, &record.encode())
+}
+
+/// Frames the bytes of any record that follows `at`.
+pub fn frame_bytes(at: Position, body: &[u8]) -> (Vec<u8>, Position) {
+    let head = LogRecord::link(at.head, body);
     let mut bytes = Vec::with_capacity(body.len() + OVERHEAD);
     bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
-    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(body);
     bytes.extend_from_slice(head.as_bytes());
     let next = Position { len: at.len + 1, head, offset: at.offset + bytes.len() as u64 };
     (bytes, next)

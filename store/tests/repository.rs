@@ -1,5 +1,7 @@
 //! A repository's store from outside: what goes in comes out, on every backend, over reopening, rebuilding and damage.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use bkfs_store::{

@@ -1,1 +1,21 @@
-//! bkfs transport
+//! bkfs over the network: a server that keeps many accounts' repositories, and a client to which a remote repository
+//! looks like any other store ([`bkfs_store::access::Access`]).
+//!
+//! QUIC (quinn) under mutual TLS 1.3 with pinned self-signed certificates; one bidirectional stream a request. Async code
+//! stays in here: what the crate offers is blocking. It reads no environment, prints nothing, and knows no home directory:
+//! identities, pins and addresses are given to it. `docs/PROTOCOL.md` describes every byte on the wire.
+
+mod base32;
+pub mod client;
+mod message;
+mod permission;
+mod quic;
+pub mod server;
+pub mod tls;
+mod token;
+mod url;
+
+pub use permission::Permissions;
+pub use tls::Identity;
+pub use token::Token;
+pub use url::{DEFAULT_REPOSITORY, Name, RepoUrl};

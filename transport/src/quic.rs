@@ -1,0 +1,45 @@
+//! The settings of QUIC and its sockets, for both sides.
+
+use std::{net::SocketAddr, net::UdpSocket, sync::Arc, time::Duration};
+
+use bkfs_store::{Error, Result};
+use quinn::{TransportConfig, VarInt};
+use rustix::net::sockopt;
+
+/// Bytes that may be under way on one stream: the default of 1.25 MB is far too little for a fast or long link.
+const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
+/// Bytes that may be under way on one connection, each way.
+const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
+/// Requests that a client may have under way.
+const STREAMS_MAX: u32 = 256;
+/// A peer that is silent for so long is gone.
+const IDLE: Duration = Duration::from_secs(20);
+/// How often a client says that it is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// What the sockets ask of the kernel; it may give less.
+const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+
+/// The settings of a connection.
+pub fn transport(client: bool) -> Arc<TransportConfig> {
+    let mut config = TransportConfig::default();
+    config
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(u64::from(CONNECTION_WINDOW))
+        .max_concurrent_bidi_streams(VarInt::from_u32(if client { 0 } else { STREAMS_MAX }))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        .max_idle_timeout(Some(IDLE.try_into().expect("twenty seconds")))
+        .keep_alive_interval(client.then_some(KEEP_ALIVE));
+    Arc::new(config)
+}
+
+/// A bound UDP socket with large buffers.
+pub fn socket(address: SocketAddr) -> Result<UdpSocket> {
+    let socket =
+        UdpSocket::bind(address).map_err(|e| Error::Unreachable(format!("cannot listen on {address}: {e}")))?;
+    // The kernel caps these; less is slower, not wrong.
+    let _ = sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER);
+    let _ = sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER);
+    Ok(socket)
+}

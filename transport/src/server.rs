@@ -1,0 +1,231 @@
+//! The server: many accounts' repositories in one folder, offered over QUIC.
+//!
+//! ```text
+//! identity                       the server's certificate and key (mode 0600)
+//! log                            what happened: accounts, invitations, clients; hash-chained, fsynced
+//! accounts/<account>/<name>/     a repository each, its index in `index/` below
+//! ```
+//!
+//! The log is truth and small; what it says is held in memory. `invite` appends to it whether a server runs or not: a
+//! running one reads what was added before it turns anybody away. This module opens and closes; [`session`] speaks.
+
+mod registry;
+mod session;
+mod uploads;
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bkfs_store::{Error, Result, backend::Backend, backend::LocalBackend, id::Hash, repository::Repository};
+use parking_lot::Mutex;
+use quinn::Endpoint;
+use tokio::runtime::Runtime;
+
+use self::registry::Registry;
+use crate::{
+    Permissions, Token, quic,
+    tls::{self, Identity},
+    token::TokenSecret,
+    url::{self, Name},
+};
+
+const IDENTITY: &str = "identity";
+/// How long an invitation is good, in seconds: a week.
+const INVITATION_SECS: i64 = 7 * 24 * 3600;
+/// Connections that may be shaking hands at once; more are asked to prove their address first, then refused.
+const HANDSHAKES_MAX: usize = 64;
+/// How long requests under way may take to end when the server stops.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Makes a server's folder. `address` is what invitations will carry; `protect_secs` the age below which no network
+/// credential can make a snapshot unrecoverable.
+pub fn init(data: &Path, address: &str, protect_secs: u64) -> Result<()> {
+    let address = url::normal_address(address)?;
+    let backend = LocalBackend::new(data);
+    if backend.len(IDENTITY)?.is_some() {
+        return Err(Error::Invalid(format!("there is already a server in {}", data.display())));
+    }
+    backend.put(IDENTITY, &Identity::generate()?.encode())?;
+    Registry::new(data).create(&address, protect_secs)
+}
+
+/// Makes an invitation to an account, which comes into being with its first one.
+pub fn invite(data: &Path, account: &Name, can: Permissions, quota_bytes: Option<u64>) -> Result<Token> {
+    let identity = identity(data)?;
+    let registry = Registry::new(data);
+    registry.refresh()?;
+    let address = registry.address()?;
+    let secret = TokenSecret::random()?;
+    registry.invite(&secret, account, can, quota_bytes, INVITATION_SECS)?;
+    Ok(Token { address, pin: identity.fingerprint(), account: account.clone(), secret })
+}
+
+fn identity(data: &Path) -> Result<Identity> {
+    let bytes = LocalBackend::new(data).get(IDENTITY)?.ok_or_else(|| {
+        Error::Invalid(format!("there is no server in {}: `bkfs server init --data` makes one", data.display()))
+    })?;
+    Identity::decode(&bytes)
+}
+
+/// A server that runs.
+pub struct Running {
+    runtime: Option<Runtime>,
+    endpoint: Endpoint,
+    address: SocketAddr,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Running({})", self.address)
+    }
+}
+
+/// Starts a server. Returns once it listens.
+pub fn start(data: &Path, listen: SocketAddr) -> Result<Running> {
+    let identity = identity(data)?;
+    let registry = Registry::new(data);
+    registry.refresh()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).max(2))
+        .max_blocking_threads(64)
+        .thread_name("bkfs-server")
+        .enable_all()
+        .build()
+        .map_err(|e| Error::Unreachable(format!("cannot start the server's threads: {e}")))?;
+    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls::server_config(&identity)?)
+        .map_err(|e| Error::Unreachable(format!("cannot set up TLS: {e}")))?;
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    config.transport_config(quic::transport(false));
+    let endpoint = {
+        let _entered = runtime.enter();
+        let socket = quic::socket(listen)?;
+        Endpoint::new(Default::default(), Some(config), socket, Arc::new(quinn::TokioRuntime))
+            .map_err(|e| Error::Unreachable(format!("cannot listen on {listen}: {e}")))?
+    };
+    let address = endpoint.local_addr().map_err(|e| Error::Unreachable(format!("cannot listen on {listen}: {e}")))?;
+    let host = Arc::new(Host::new(data, registry));
+    runtime.spawn(accept(endpoint.clone(), host));
+    Ok(Running { runtime: Some(runtime), endpoint, address })
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops it: no new connections, requests under way get a moment to end. What was acknowledged is durable anyway.
+    pub fn stop(mut self) {
+        self.shut_down();
+    }
+
+    fn shut_down(&mut self) {
+        let Some(runtime) = self.runtime.take() else { return };
+        self.endpoint.set_server_config(None);
+        self.endpoint.close(0u32.into(), b"the server stops");
+        runtime.block_on(async {
+            let _ = tokio::time::timeout(GRACE, self.endpoint.wait_idle()).await;
+        });
+        runtime.shutdown_timeout(GRACE);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+async fn accept(endpoint: Endpoint, host: Arc<Host>) {
+    let handshakes = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES_MAX));
+    while let Some(incoming) = endpoint.accept().await {
+        let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+            // Too many at once: whoever cannot show that the address is theirs waits outside.
+            if incoming.may_retry() {
+                drop(incoming.retry())
+            } else {
+                incoming.refuse()
+            }
+            continue;
+        };
+        let host = host.clone();
+        tokio::spawn(async move {
+            let connected = match incoming.accept() {
+                Ok(connecting) => connecting.await,
+                Err(error) => Err(error),
+            };
+            drop(permit);
+            match connected {
+                Ok(connection) => session::serve(connection, host).await,
+                Err(error) => tracing::debug!(%error, "a handshake failed"),
+            }
+        });
+    }
+}
+
+/// What sessions share.
+struct Host {
+    data: PathBuf,
+    registry: Registry,
+    repositories: Mutex<HashMap<(Name, Name), Arc<Hosted>>>,
+    uploads: uploads::Uploads,
+}
+
+/// A repository that is open, and how many bytes of packs it holds.
+struct Hosted {
+    repository: Repository,
+    bytes: std::sync::atomic::AtomicU64,
+}
+
+impl Host {
+    fn new(data: &Path, registry: Registry) -> Self {
+        Self { data: data.to_owned(), registry, repositories: Mutex::default(), uploads: uploads::Uploads::default() }
+    }
+
+    /// The repository of that name, opened once. Names were checked when they were parsed.
+    fn repository(&self, account: &Name, name: &Name) -> Result<Arc<Hosted>> {
+        let mut open = self.repositories.lock();
+        let key = (account.clone(), name.clone());
+        if let Some(hosted) = open.get(&key) {
+            return Ok(hosted.clone());
+        }
+        let folder = self.data.join("accounts").join(account.as_str()).join(name.as_str());
+        let repository = Repository::local(&folder, &folder.join("index"))?;
+        let bytes = repository.bytes_stored()?.into();
+        let hosted = Arc::new(Hosted { repository, bytes });
+        open.insert(key, hosted.clone());
+        Ok(hosted)
+    }
+
+    /// Whether there is such a repository: asking for one must not make a folder.
+    fn exists(&self, account: &Name, name: &Name) -> Result<bool> {
+        Repository::exists(&self.data.join("accounts").join(account.as_str()).join(name.as_str()))
+    }
+
+    /// Bytes of packs in all of an account's repositories.
+    fn account_bytes(&self, account: &Name) -> Result<u64> {
+        let folder = self.data.join("accounts").join(account.as_str());
+        let entries = std::fs::read_dir(&folder).map_err(|e| Error::io(&folder, e))?;
+        let mut sum = 0;
+        for entry in entries {
+            let entry = entry.map_err(|e| Error::io(&folder, e))?;
+            if let Some(name) = entry.file_name().to_str().and_then(|name| name.parse::<Name>().ok()) {
+                let hosted = self.repository(account, &name)?;
+                sum += hosted.bytes.load(std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        Ok(sum)
+    }
+}
+
+/// The fingerprint of the client at the other end.
+fn peer(connection: &quinn::Connection) -> Option<Hash> {
+    let identity = connection.peer_identity()?;
+    let chain = identity.downcast_ref::<Vec<rustls::pki_types::CertificateDer<'static>>>()?;
+    chain.first().map(tls::fingerprint)
+}

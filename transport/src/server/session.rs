@@ -1,0 +1,245 @@
+//! One client's connection: requests come on streams of their own and are answered there, each after a look at what
+//! the client may do.
+//!
+//! A client that never joined an account may only join; whatever else it asks gets the same answer, whether the account
+//! exists or not. Calls of the store block, so they run on threads for that.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use bkfs_store::{
+    Error, Result,
+    access::{Access, PackUpload},
+    id::{Hash, PackId},
+    pack::PACK_MAX,
+};
+use bytes::Bytes;
+use quinn::{Connection, RecvStream, SendStream};
+
+use super::{Host, Hosted, peer};
+use crate::{
+    Permissions,
+    message::{self, Ask, Broken, FrameHead, LogBytes, REQUEST_MAX, Reply, Request, STRANGER_MAX, WireError},
+    url::Name,
+};
+
+/// A wait for the log ends after so long, and the client asks anew.
+const WAIT_MS_MAX: u32 = 10_000;
+/// Small reads go first, bulk after them.
+const BULK_PRIORITY: i32 = -1;
+const BULK_BYTES: usize = 1024 * 1024;
+
+/// Answers a client until it goes.
+pub async fn serve(connection: Connection, host: Arc<Host>) {
+    let Some(client) = peer(&connection) else {
+        return connection.close(2u32.into(), b"no certificate");
+    };
+    tracing::debug!(%client, address = %connection.remote_address(), "connected");
+    while let Ok((send, receive)) = connection.accept_bi().await {
+        let (host, session) = (host.clone(), Session { client });
+        tokio::spawn(async move {
+            if let Err(Broken(error)) = session.answer(&host, send, receive).await {
+                tracing::debug!(%client, error, "a request broke off");
+            }
+        });
+    }
+    tracing::debug!(%client, "gone");
+}
+
+#[derive(Clone, Copy)]
+struct Session {
+    client: Hash,
+}
+
+/// What goes back.
+enum Answer {
+    Message(Reply),
+    Bulk(Reply, Vec<Bytes>),
+}
+
+impl Session {
+    async fn answer(self, host: &Arc<Host>, mut send: SendStream, mut receive: RecvStream) -> Result<(), Broken> {
+        let known = host.registry.is_known(self.client);
+        let max = if known { REQUEST_MAX } else { STRANGER_MAX };
+        let Request { account, repository, ask } = message::receive(&mut receive, max).await?;
+        let place = format!("account {account}, repository {repository}");
+        let answered = match ask {
+            Ask::Join(secret) => {
+                let (host, client) = (host.clone(), self.client);
+                blocking(move || host.registry.join(&secret, client).map(|()| Answer::Message(Reply::Done))).await
+            }
+            Ask::PutPack(pack, len) => {
+                match self.put_pack(host, &account, &repository, pack, len, &mut send, &mut receive).await? {
+                    Ok(()) => Ok(Answer::Message(Reply::Done)),
+                    Err(error) => Err(error),
+                }
+            }
+            ask => {
+                let host = host.clone();
+                blocking(move || self.call(&host, &account, &repository, ask)).await
+            }
+        };
+        match answered {
+            Ok(Answer::Message(reply)) => message::send(&mut send, &reply).await?,
+            Ok(Answer::Bulk(reply, mut chunks)) => {
+                message::send(&mut send, &reply).await?;
+                if chunks.iter().map(Bytes::len).sum::<usize>() > BULK_BYTES {
+                    send.set_priority(BULK_PRIORITY)?;
+                }
+                send.write_all_chunks(&mut chunks).await?;
+            }
+            Err(error) => {
+                tracing::info!(client = %self.client, place, %error, "a request failed");
+                message::send(&mut send, &Reply::Failed(WireError::of(&error, &place))).await?;
+            }
+        }
+        Ok(send.finish()?)
+    }
+
+    /// Checks that the client may do this, and finds the repository.
+    fn admit(self, host: &Host, account: &Name, name: &Name, ask: &Ask) -> Result<Arc<Hosted>> {
+        let (needed, operation) = needs(ask);
+        let may = host.registry.permissions(self.client, account).or_else(|| {
+            // It may have joined through another process's word.
+            host.registry.refresh().ok()?;
+            host.registry.permissions(self.client, account)
+        });
+        match may {
+            None => return Err(Error::NoPermission { operation: format!("use account {account}") }),
+            Some(may) if !may.intersects(needed) => {
+                return Err(Error::NoPermission { operation: format!("{operation} in account {account}") });
+            }
+            Some(_) => {}
+        }
+        if !matches!(ask, Ask::Init(_)) && !host.exists(account, name)? {
+            return Err(Error::NoRepository { place: String::new() });
+        }
+        host.repository(account, name)
+    }
+
+    fn call(self, host: &Host, account: &Name, name: &Name, ask: Ask) -> Result<Answer> {
+        let hosted = self.admit(host, account, name, &ask)?;
+        let repository = &hosted.repository;
+        Ok(Answer::Message(match ask {
+            Ask::Init(request) => repository.init(&request).map(|()| Reply::Done)?,
+            Ask::Open(request) => {
+                let mut opened = repository.open(&request)?;
+                let may = host.registry.permissions(self.client, account).unwrap_or_default();
+                if !may.intersects(Permissions::READ) {
+                    // Who may not read gets no slots to guess at, and no snapshots.
+                    opened.slots.clear();
+                    opened.snapshots.clear();
+                }
+                Reply::Opened(Box::new(opened))
+            }
+            Ask::Has(ids) => Reply::Has(message::to_bits(&repository.has(&ids)?)),
+            Ask::Read(request) => {
+                let reply = repository.read(&request)?;
+                let head = |f: &bkfs_store::access::SealedFrame| FrameHead {
+                    pack: f.pack,
+                    frame: f.frame,
+                    len: f.bytes.len() as u32,
+                };
+                let heads = reply.frames.iter().map(head).collect();
+                let frames = reply.frames.into_iter().map(|frame| frame.bytes).collect();
+                return Ok(Answer::Bulk(Reply::Frames(heads, reply.done as u32, reply.missing), frames));
+            }
+            Ask::ReadPack(id) => {
+                let bytes = repository.read_pack(id)?;
+                return Ok(Answer::Bulk(Reply::Pack(bytes.len() as u64), vec![bytes]));
+            }
+            Ask::Wraps(keys) => Reply::Wraps(repository.wraps(&keys)?),
+            Ask::Commit(lease, snapshot) => {
+                Reply::Committed(repository.commit_as(lease, &snapshot, Some(self.client))?)
+            }
+            Ask::Snapshots(from, limit) => Reply::Snapshots(repository.snapshots(from, limit)?),
+            Ask::Log(from, limit) => Reply::Log(repository.log(from, limit)?.into_iter().map(LogBytes).collect()),
+            Ask::WaitLog(len, ms) => {
+                let timeout = std::time::Duration::from_millis(ms.min(WAIT_MS_MAX).into());
+                Reply::LogLen(repository.wait_log(len, timeout)?)
+            }
+            Ask::PutRoster(signed) => repository.put_roster(&signed).map(|()| Reply::Done)?,
+            Ask::PutSlot(slot) => repository.put_slot(&slot).map(|()| Reply::Done)?,
+            Ask::RemoveSlot(id) => repository.remove_slot(id).map(|()| Reply::Done)?,
+            Ask::Packs(after, limit) => Reply::Packs(repository.packs(after, limit)?),
+            Ask::Join(_) | Ask::PutPack(..) => return Err(Error::Invalid("this is answered elsewhere".into())),
+        }))
+    }
+
+    /// Takes a pack in: says how much of it is there, receives the rest, and acknowledges what is durable.
+    #[allow(clippy::too_many_arguments, reason = "a stream has two ends, a pack a name and a length")]
+    async fn put_pack(
+        self,
+        host: &Arc<Host>,
+        account: &Name,
+        name: &Name,
+        pack: PackId,
+        len: u64,
+        send: &mut SendStream,
+        receive: &mut RecvStream,
+    ) -> Result<Result<()>, Broken> {
+        if len > PACK_MAX as u64 {
+            return Ok(Err(Error::TooLarge { what: "a pack", size: len, limit: PACK_MAX as u64 }));
+        }
+        let admitted = {
+            let (host, account, name) = (host.clone(), account.clone(), name.clone());
+            blocking(move || {
+                let hosted = self.admit(&host, &account, &name, &Ask::PutPack(pack, len))?;
+                if let Some(quota) = host.registry.quota(&account)
+                    && host.account_bytes(&account)? + len > quota
+                {
+                    let text = format!("account {account}: its quota of {quota} bytes is used up");
+                    return Err(Error::Invalid(text));
+                }
+                Ok(hosted)
+            })
+            .await
+        };
+        let hosted = match admitted {
+            Ok(hosted) => hosted,
+            Err(error) => return Ok(Err(error)),
+        };
+        let _room = host.uploads.room(len as usize).await;
+        let mut bytes = host.uploads.take(self.client, pack);
+        bytes.truncate(len as usize);
+        message::send(send, &Reply::SendFrom(bytes.len() as u64)).await?;
+        while bytes.len() < len as usize {
+            match receive.read_chunk(len as usize - bytes.len(), true).await {
+                Ok(Some(chunk)) => bytes.extend_from_slice(&chunk.bytes),
+                broken => {
+                    host.uploads.keep(self.client, pack, bytes);
+                    broken?;
+                    return Err(Broken("the stream ended early".into()));
+                }
+            }
+        }
+        let stored = blocking(move || {
+            hosted.repository.put_pack(&PackUpload { id: pack, bytes: bytes.into() })?;
+            hosted.bytes.fetch_add(len, Ordering::Relaxed);
+            Ok(())
+        });
+        Ok(stored.await)
+    }
+}
+
+/// Which permissions a call needs (any of them), and what it does, for people.
+fn needs(ask: &Ask) -> (Permissions, &'static str) {
+    let either = Permissions::PUSH.union(Permissions::READ);
+    match ask {
+        Ask::Join(_) => (Permissions::NONE, "join"),
+        Ask::Init(_) => (Permissions::ADMIN, "make a repository"),
+        Ask::Open(_) | Ask::WaitLog(..) => (either, "open a repository"),
+        Ask::Has(_) | Ask::PutPack(..) | Ask::Commit(..) => (Permissions::PUSH, "push"),
+        // The admin key's signature is the authority; the permission only keeps strangers away.
+        Ask::PutRoster(_) => (either.union(Permissions::ADMIN), "change the roster"),
+        Ask::Read(_) | Ask::Wraps(_) | Ask::Snapshots(..) | Ask::Log(..) => (Permissions::READ, "read"),
+        Ask::Packs(..) | Ask::ReadPack(_) => (Permissions::READ, "read"),
+        Ask::PutSlot(_) | Ask::RemoveSlot(_) => (Permissions::ADMIN, "change key slots"),
+    }
+}
+
+async fn blocking<T: Send + 'static>(run: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(run).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::Invalid(format!("the server failed: {error}"))),
+    }
+}

@@ -1,0 +1,211 @@
+//! A real server and real clients on loopback.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use bkfs_store::{
+    Error, ErrorKind,
+    access::{Access, InitRequest, OpenRequest, PackUpload, ReadRequest},
+    config::ChunkerParams,
+    crypto::{DataKey, random},
+    frame::{ChunkKind, FrameBuilder},
+    id::{ChunkId, RepoId},
+    keys::{FullKey, PushKey},
+    pack::{PackKind, PackWriter},
+    roster::Roster,
+    tree::Time,
+};
+use bkfs_transport::{
+    Identity, Name, Permissions, RepoUrl,
+    client::{self, Remote},
+    server::{self, Running},
+};
+
+struct Site {
+    folder: tempfile::TempDir,
+}
+
+impl Site {
+    /// A server's folder whose invitations carry a free port's address, and the server that runs on it.
+    fn new() -> (Self, Running) {
+        let folder = tempfile::tempdir().unwrap();
+        let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        server::init(folder.path(), &format!("127.0.0.1:{port}"), 0).unwrap();
+        let site = Self { folder };
+        let running = site.start(port);
+        (site, running)
+    }
+
+    fn start(&self, port: u16) -> Running {
+        server::start(self.folder.path(), SocketAddr::from(([127, 0, 0, 1], port))).unwrap()
+    }
+
+    fn data(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A client that joined an account.
+    fn client(&self, account: &str, can: &str) -> (Identity, RepoUrl, bkfs_store::id::Hash) {
+        let name: Name = account.parse().unwrap();
+        let token = server::invite(self.data(), &name, can.parse().unwrap(), None).unwrap();
+        let identity = Identity::generate().unwrap();
+        let url = client::join(&token, &identity).unwrap();
+        (identity, url, token.pin)
+    }
+
+    fn remote(&self, account: &str, can: &str) -> Remote {
+        let (identity, url, pin) = self.client(account, can);
+        Remote::connect(&url, &identity, pin).unwrap()
+    }
+}
+
+fn repository() -> (InitRequest, PushKey) {
+    let full = FullKey::random(RepoId(random()));
+    let now = Time { secs: 1_000_000_000, nanos: 0 };
+    let (push, client) = full.new_client("host", None, true, now);
+    let roster = full.sign_roster(&Roster { repo: full.repo, number: 1, clients: vec![client] });
+    (InitRequest { config: full.config(now, ChunkerParams::default()), roster, slots: vec![] }, push)
+}
+
+fn pack(push: &PushKey, bytes: usize) -> (PackUpload, ChunkId) {
+    let key = DataKey::random();
+    let mut writer = PackWriter::new(PackKind::Data, push.repo, &push.signing);
+    writer.add_wrap(&push.seal().unwrap().wrap(push.repo, &key));
+    let mut last = ChunkId::default();
+    for i in 0..bytes.div_ceil(100_000) {
+        let mut chunk = vec![0; 100_000];
+        blake3::Hasher::new().update(&(i as u64).to_le_bytes()).finalize_xof().fill(&mut chunk);
+        let mut frame = FrameBuilder::new();
+        frame.push(&chunk);
+        last = push.ids().data_id(&chunk);
+        writer.add(&frame.seal(push.repo, ChunkKind::Data, &key, 1), &[last]);
+    }
+    (writer.finish(), last)
+}
+
+#[test]
+fn a_pack_goes_there_and_comes_back() {
+    let (site, running) = Site::new();
+    let remote = site.remote("alice", "all");
+    assert_eq!(remote.open(&OpenRequest::default()).unwrap_err().kind(), ErrorKind::NoRepository);
+    let (request, push) = repository();
+    remote.init(&request).unwrap();
+    assert!(matches!(remote.init(&request), Err(Error::RepositoryExists { .. })));
+    let (upload, id) = pack(&push, 12_000_000);
+    remote.put_pack(&upload).unwrap();
+    remote.put_pack(&upload).unwrap();
+    assert_eq!(remote.has(&[id, ChunkId([1; 32])]).unwrap(), [true, false]);
+    let reply = remote.read(&ReadRequest { ids: vec![id, ChunkId([1; 32])], neighbour_bytes: 0 }).unwrap();
+    assert_eq!((reply.frames.len(), reply.done, reply.missing.len()), (1, 2, 1));
+    assert_eq!(remote.read_pack(upload.id).unwrap(), upload.bytes);
+    assert_eq!(remote.packs(None, 10).unwrap().len(), 1);
+    assert_eq!(remote.open(&OpenRequest::default()).unwrap().chunks, 120);
+    assert_eq!(remote.log(0, 10).unwrap().len(), 3);
+    assert_eq!(remote.wait_log(3, Duration::from_millis(10)).unwrap(), 3);
+    running.stop();
+}
+
+#[test]
+fn permissions_are_enforced() {
+    let (site, _running) = Site::new();
+    let (request, push) = repository();
+    site.remote("alice", "all").init(&request).unwrap();
+    let writer = site.remote("alice", "push");
+    let (upload, id) = pack(&push, 1000);
+    writer.put_pack(&upload).unwrap();
+    let opened = writer.open(&OpenRequest::default()).unwrap();
+    assert!(opened.slots.is_empty() && opened.snapshots.is_empty());
+    let read = ReadRequest { ids: vec![id], neighbour_bytes: 0 };
+    for error in [
+        writer.read(&read).unwrap_err(),
+        writer.snapshots(0, 10).unwrap_err(),
+        writer.read_pack(upload.id).unwrap_err(),
+        writer.remove_slot(Default::default()).unwrap_err(),
+        site.remote("alice", "read").put_pack(&upload).unwrap_err(),
+        site.remote("bob", "push,read").init(&request).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::NoPermission, "{error}");
+    }
+    // Another account's client sees nothing of this one.
+    let (identity, url, pin) = site.client("bob", "all");
+    let other = RepoUrl { account: "alice".parse().unwrap(), ..url };
+    let error = Remote::connect(&other, &identity, pin).unwrap().open(&OpenRequest::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoPermission, "{error}");
+}
+
+#[test]
+fn strangers_and_false_servers_get_nothing() {
+    let (site, _running) = Site::new();
+    let (_, url, pin) = site.client("alice", "all");
+    let stranger = Identity::generate().unwrap();
+    let error = Remote::connect(&url, &stranger, pin).unwrap().open(&OpenRequest::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoPermission);
+    let error = Remote::connect(&url, &stranger, bkfs_store::id::Hash([1; 32])).unwrap_err();
+    assert!(error.to_string().contains("pinned"), "{error}");
+
+    let token = server::invite(site.data(), &"carol".parse().unwrap(), Permissions::PUSH, None).unwrap();
+    client::join(&token, &stranger).unwrap();
+    let error = client::join(&token, &Identity::generate().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("has been used"), "{error}");
+}
+
+#[test]
+fn a_server_that_comes_back_is_found_again() {
+    let (site, running) = Site::new();
+    let port = running.local_addr().port();
+    let remote = site.remote("alice", "all");
+    let (request, push) = repository();
+    remote.init(&request).unwrap();
+    let (upload, id) = pack(&push, 3_000_000);
+    running.stop();
+    let again = std::thread::scope(|scope| {
+        let put = scope.spawn(|| remote.put_pack(&upload));
+        std::thread::sleep(Duration::from_millis(300));
+        let again = site.start(port);
+        put.join().unwrap().unwrap();
+        again
+    });
+    assert_eq!(remote.has(&[id]).unwrap(), [true]);
+    again.stop();
+    remote.set_patience(Duration::from_millis(100));
+    let error = remote.has(&[id]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
+}
+
+#[test]
+fn many_clients_and_accounts_at_once() {
+    let (site, _running) = Site::new();
+    std::thread::scope(|scope| {
+        for account in ["alice", "bob"] {
+            let (request, push) = repository();
+            site.remote(account, "all").init(&request).unwrap();
+            for _ in 0..3 {
+                let (site, push) = (&site, push.clone());
+                scope.spawn(move || {
+                    let remote = site.remote(account, "push,read");
+                    for _ in 0..3 {
+                        let (upload, id) = pack(&push, 500_000);
+                        remote.put_pack(&upload).unwrap();
+                        assert_eq!(remote.has(&[id]).unwrap(), [true]);
+                    }
+                });
+            }
+        }
+    });
+}
+
+#[test]
+fn a_quota_holds() {
+    let (site, _running) = Site::new();
+    let (request, push) = repository();
+    let name: Name = "alice".parse().unwrap();
+    let token = server::invite(site.data(), &name, Permissions::ALL, Some(250_000)).unwrap();
+    let identity = Identity::generate().unwrap();
+    let url = client::join(&token, &identity).unwrap();
+    let remote = Remote::connect(&url, &identity, token.pin).unwrap();
+    remote.init(&request).unwrap();
+    remote.put_pack(&pack(&push, 100_000).0).unwrap();
+    let error = remote.put_pack(&pack(&push, 300_000).0).unwrap_err();
+    assert!(error.to_string().contains("quota"), "{error}");
+}
