@@ -71,11 +71,6 @@ impl Identity {
         fingerprint(&self.certificate)
     }
 
-    /// A key for one purpose, derived from the identity's private key.
-    pub(crate) fn derive(&self, context: &'static str) -> [u8; 32] {
-        blake3::derive_key(context, &self.key)
-    }
-
     fn key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.to_vec()).into()
     }

@@ -17,13 +17,16 @@ const BUDGET_KIB: u32 = 144 * 1024;
 /// Kept ones at most.
 const KEPT_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// How long a broken one is kept.
-const KEPT: Duration = Duration::from_secs(300);
+const KEEP: Duration = Duration::from_secs(300);
 
 /// All packs under way.
 pub struct Uploads {
     room: Arc<Semaphore>,
-    kept: Mutex<HashMap<(Hash, PackId), (Instant, Vec<u8>)>>,
+    kept: Mutex<HashMap<(Hash, PackId), Kept>>,
 }
+
+/// Since when, and the bytes.
+type Kept = (Instant, Vec<u8>);
 
 impl Default for Uploads {
     fn default() -> Self {
@@ -46,7 +49,7 @@ impl Uploads {
     /// Keeps what came of a pack before the connection broke.
     pub fn keep(&self, client: Hash, pack: PackId, bytes: Vec<u8>) {
         let mut kept = self.kept.lock();
-        kept.retain(|_, (since, _)| since.elapsed() < KEPT);
+        kept.retain(|_, (since, _)| since.elapsed() < KEEP);
         let sum: usize = kept.values().map(|(_, bytes)| bytes.len()).sum();
         if sum + bytes.len() <= KEPT_BYTES_MAX {
             kept.insert((client, pack), (Instant::now(), bytes));
