@@ -1,0 +1,246 @@
+//! Stored things that are not what they were: cut, flipped, gone, of a newer version, or by somebody unknown.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use bkfs_store::{
+    config::Config,
+    crypto::{DataKey, Secret, SigningKey, VerifyingKey},
+    id::{ChunkId, Hash},
+    keys::{PushKey, verify_config},
+    log::{Event, LogRecord},
+    logfile::{self, Position},
+    signed::Signed,
+    snapshot::{self, PathBytes, PushStats, Snapshot},
+    tree::{Node, NodeKind, Subtree, Time, Totals},
+};
+
+use crate::{common::program::Person, expect, make_source, text};
+
+fn pushed() -> Person {
+    let person = Person::with_repo();
+    make_source(&person.path("src"));
+    person.push(&person.path("src"));
+    person
+}
+
+/// The files below a folder of the repository, largest first.
+fn files(person: &Person, folder: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![person.path("repo").join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            match entry.file_type().unwrap().is_dir() {
+                true => folders.push(entry.path()),
+                false => found.push(entry.path()),
+            }
+        }
+    }
+    found.sort_by_key(|path| std::cmp::Reverse(path.metadata().unwrap().len()));
+    found
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    let at = at.min(bytes.len() - 1);
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+fn truncate(path: &Path) {
+    let len = path.metadata().unwrap().len();
+    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(len / 2).unwrap();
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+/// The largest pack holds the data.
+fn data_pack(person: &Person) -> PathBuf {
+    files(person, "packs")[0].clone()
+}
+
+#[test]
+fn a_flipped_bit_in_a_pack_hurts_only_what_it_hits() {
+    let person = pushed();
+    let pack = data_pack(&person);
+    flip(&pack, 500_000);
+    let output = person.output(["check", "--read-data"]);
+    expect(&output, 1, &[&name(&pack), "damaged", "sub/big"]);
+    let out = person.path("out");
+    let output = person.output(["restore", "latest", out.to_str().unwrap()]);
+    expect(&output, 1, &["sub/big", &name(&pack)]);
+    assert_eq!(fs::read_to_string(out.join("hello")).unwrap(), "hello\n", "the rest is there");
+    expect(&person.output(["cat", "latest:sub/small"]), 0, &[]);
+}
+
+#[test]
+fn a_truncated_pack_is_named() {
+    let person = pushed();
+    let pack = data_pack(&person);
+    truncate(&pack);
+    expect(&person.output(["check", "--read-data"]), 1, &[&name(&pack), "sub/big"]);
+    expect(&person.output(["cat", "latest:sub/big"]), 1, &[]);
+    expect(&person.output(["cat", "latest:hello"]), 0, &[]);
+    expect(&person.output(["snapshots"]), 0, &[]);
+}
+
+#[test]
+fn a_missing_pack_is_noticed() {
+    let person = pushed();
+    let pack = data_pack(&person);
+    fs::remove_file(&pack).unwrap();
+    expect(&person.output(["check", "--read-data"]), 1, &["sub/big"]);
+    expect(&person.output(["cat", "latest:sub/big"]), 1, &[]);
+    expect(&person.output(["cat", "latest:hello"]), 0, &[]);
+}
+
+#[test]
+fn a_damaged_index_is_built_anew() {
+    let person = pushed();
+    let index = person.path("cache/index");
+    let data: Vec<PathBuf> =
+        fs::read_dir(&index).unwrap().map(|entry| entry.unwrap().path().join("data.mdb")).collect();
+    for harm in [flip_pages as fn(&Path), truncate, empty] {
+        data.iter().for_each(|path| harm(path));
+        let output = person.output(["cat", "latest:hello"]);
+        expect(&output, 0, &[]);
+        assert_eq!(text(&output.stdout), "hello\n");
+        expect(&person.output(["check", "--read-data"]), 0, &[]);
+        person.push(&person.path("src"));
+    }
+}
+
+/// LMDB's two meta pages, which everything else hangs on.
+fn flip_pages(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[..8192].fill(0xff);
+    fs::write(path, bytes).unwrap();
+}
+
+fn empty(path: &Path) {
+    fs::write(path, b"").unwrap();
+}
+
+#[test]
+fn a_snapshot_has_two_copies() {
+    let person = pushed();
+    let first = files(&person, "snapshots")[0].clone();
+    flip(&first, 200);
+    expect(&person.output(["cat", "latest:hello"]), 0, &[]);
+    // With both gone, the snapshot is named and the others stay.
+    let id = name(&first);
+    person.push(&person.path("src"));
+    truncate(&person.path("repo/snapshots.2").join(&id));
+    expect(&person.output(["cat", "latest:hello"]), 0, &[&id, "damaged"]);
+    expect(&person.output(["check"]), 1, &[&id, "damaged"]);
+}
+
+#[test]
+fn a_damaged_log_is_noticed() {
+    let person = pushed();
+    let log = person.path("repo/log");
+    let middle = log.metadata().unwrap().len() as usize / 2;
+    flip(&log, middle);
+    fs::remove_dir_all(person.path("cache")).unwrap();
+    expect(&person.output(["snapshots"]), 1, &["log", "damaged"]);
+    expect(&person.output(["push", "/etc/hostname"]), 1, &["log", "damaged"]);
+}
+
+#[test]
+fn a_newer_repository_is_left_alone() {
+    let person = pushed();
+    let config = fs::read(person.path("repo/config")).unwrap();
+    let mut payload = Signed::decode("x", &config).unwrap().payload;
+    payload[8..10].copy_from_slice(&9u16.to_le_bytes());
+    let newer = Signed::new(&Config::HEADER.magic, payload, &SigningKey::random()).encode();
+    for copy in ["config", "config.2"] {
+        fs::write(person.path("repo").join(copy), &newer).unwrap();
+    }
+    for args in [&["snapshots"][..], &["push", "/etc/hostname"], &["check"]] {
+        expect(&person.output(args), 1, &["version 9", "newer bkfs"]);
+    }
+}
+
+/// Puts a snapshot into the store that a client signed who is on no roster, as somebody at the server could.
+fn plant_foreign_snapshot(person: &Person) -> (String, String) {
+    let repo = person.path("repo");
+    let config = verify_config(&fs::read(repo.join("config")).unwrap()).unwrap();
+    let key = PushKey {
+        repo: config.repo,
+        id_key: Secret::random(),
+        seal_public: config.seal_public.clone(),
+        admin_public: VerifyingKey::from_slice(&config.admin_public).unwrap(),
+        signing: SigningKey::random(),
+        label: "mallory".into(),
+        url: None,
+    };
+    let snapshot = Snapshot {
+        time: Time { secs: 1_795_165_200, nanos: 0 },
+        host: "mallory".into(),
+        user: "root".into(),
+        target: "home".into(),
+        paths: vec![PathBytes(b"/home".to_vec())],
+        tags: vec![],
+        root: Node {
+            name: vec![],
+            kind: NodeKind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            user: None,
+            group: None,
+            mtime: Time::default(),
+            ctime: None,
+            btime: None,
+            size: 0,
+            xattrs: None,
+            target: None,
+            device: None,
+            hard_link: None,
+            links: None,
+            content: None,
+            subtree: Some(Subtree { id: ChunkId([1; 32]), entries: 0, totals: Totals::default() }),
+        },
+        stats: PushStats::default(),
+        program: "mallory".into(),
+        sequence: 1,
+        previous: None,
+        log_len: 0,
+        log_head: Hash::default(),
+    };
+    let data_key = DataKey::random();
+    let wrap = key.seal().unwrap().wrap(key.repo, &data_key);
+    let ids = key.ids();
+    let bytes = snapshot::seal(&snapshot, &key, &ids, &data_key, &wrap);
+    let id = snapshot::snapshot_id(&bytes);
+    for folder in ["snapshots", "snapshots.2"] {
+        fs::write(repo.join(folder).join(id.to_string()), &bytes).unwrap();
+    }
+    let mut log = fs::read(repo.join("log")).unwrap();
+    let mut at = Position::default();
+    while let Some((_, next)) = logfile::split(at, &log[at.offset as usize..]).unwrap() {
+        at = next;
+    }
+    let (client, target) = (key.client_id(), ids.target_tag("home"));
+    let event = Event::Commit { snapshot: id, client, target, sequence: 1, sender: None };
+    let record = LogRecord { seq: at.len, time: Time { secs: 1_795_165_300, nanos: 0 }, event };
+    log.extend(logfile::frame(at, &record).0);
+    fs::write(repo.join("log"), log).unwrap();
+    (id.to_string(), client.to_string())
+}
+
+#[test]
+fn a_snapshot_by_nobody_on_the_roster_is_hidden() {
+    let person = pushed();
+    let (id, client) = plant_foreign_snapshot(&person);
+    let output = person.output(["snapshots", "--json"]);
+    expect(&output, 0, &["warning", &id, &client, "roster"]);
+    assert!(!text(&output.stdout).contains(&id));
+    expect(&person.output(["ls", &id]), 1, &[&id]);
+    expect(&person.output(["cat", "latest:hello"]), 0, &[&client]);
+    expect(&person.output(["check"]), 1, &[&client, "roster"]);
+}

@@ -1,0 +1,51 @@
+//! The command line as people and scripts meet it: what each command prints, and for every kind of bad input a clear
+//! message that names the thing, the right exit code, nothing lost and nothing left mounted.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod damage;
+mod keys;
+mod mounting;
+mod rollback;
+mod source;
+mod usage;
+
+use std::{path::Path, process::Output};
+
+/// What a command must end with.
+#[track_caller]
+fn expect(output: &Output, code: i32, words: &[&str]) {
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "exit code\nstdout: {out}\nstderr: {err}");
+    for word in words {
+        assert!(err.contains(word), "{word:?} is not in what was said: {err}");
+    }
+    assert!(!err.contains("panicked"), "{err}");
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A small source: a few files, one of them of several chunks.
+fn make_source(dir: &Path) {
+    std::fs::create_dir_all(dir.join("sub")).unwrap();
+    std::fs::write(dir.join("hello"), "hello\n").unwrap();
+    std::fs::write(dir.join("sub/big"), noise(1, 1 << 20)).unwrap();
+    std::fs::write(dir.join("sub/small"), noise(2, 5000)).unwrap();
+}
+
+/// Bytes that do not compress, the same each time.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}

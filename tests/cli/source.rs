@@ -1,0 +1,106 @@
+//! Sources that are not there or cannot be read, and repositories that cannot be written.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+
+use crate::{common::program::Person, expect, make_source};
+
+/// The program as an ordinary user; none where this cannot be had (only root can become somebody else).
+fn as_nobody(person: &Person) -> Option<Command> {
+    if !rustix::process::geteuid().is_root() {
+        return Some(person.command());
+    }
+    // The user must get at the program and at the test's folder.
+    let program = person.path("bkfs");
+    fs::copy(env!("CARGO_BIN_EXE_bkfs"), &program).unwrap();
+    fs::set_permissions(person.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+    for (name, value) in person.command().get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let works = Command::new("setpriv").args(["--reuid=65534", "--regid=65534", "--clear-groups", "true"]).status();
+    works.is_ok_and(|status| status.success()).then_some(command)
+}
+
+fn chown(path: &Path, id: u32) {
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(path, Some(id), Some(id)).unwrap();
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_the_rest_is_kept() {
+    let person = Person::new();
+    let Some(mut init) = as_nobody(&person) else { crate::skip!("nobody else to be") };
+    let source = person.path("src");
+    make_source(&source);
+    fs::write(source.join("secret"), "secret").unwrap();
+    fs::set_permissions(source.join("secret"), fs::Permissions::from_mode(0)).unwrap();
+    fs::create_dir(source.join("closed")).unwrap();
+    fs::write(source.join("closed/inside"), "x").unwrap();
+    fs::set_permissions(source.join("closed"), fs::Permissions::from_mode(0)).unwrap();
+    for name in ["repo", "config", "cache"] {
+        fs::create_dir(person.path(name)).unwrap();
+        chown(&person.path(name), 65534);
+    }
+    expect(&init.arg("init").output().unwrap(), 0, &[]);
+    let output = as_nobody(&person).unwrap().args(["push", "-C"]).arg(&source).arg(".").output().unwrap();
+    expect(&output, 3, &["secret", "closed", "Permission denied", "2 parts"]);
+    let output = as_nobody(&person).unwrap().args(["cat", "latest:hello"]).output().unwrap();
+    expect(&output, 0, &[]);
+    fs::set_permissions(source.join("closed"), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_source_that_is_not_there_is_named() {
+    let person = Person::with_repo();
+    expect(&person.output(["push", "/no/such/folder"]), 1, &["/no/such/folder", "nothing was pushed"]);
+    expect(&person.output(["push", "-C", "/no/such/base", "."]), 1, &["/no/such/base"]);
+    expect(&person.output(["push", "-C", "/etc/hostname", "."]), 1, &["/etc/hostname", "no folder"]);
+    // One of several is missing: the others are pushed.
+    make_source(&person.path("src"));
+    let output = person.output(["push", "/no/such/folder", person.path("src").to_str().unwrap()]);
+    expect(&output, 3, &["/no"]);
+    assert_eq!(person.run(["snapshots", "--json"]).matches("\"received\"").count(), 1);
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        crate::skip!("only root can mount a small disk");
+    }
+    let person = Person::new();
+    let disk = person.path("disk");
+    fs::create_dir(&disk).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&disk).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        crate::skip!("nothing can be mounted");
+    }
+    struct Unmount(std::path::PathBuf);
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        }
+    }
+    let _unmount = Unmount(disk.clone());
+    let repo = disk.join("repo");
+    let run = |args: &[&str]| person.command().env("BKFS_REPOSITORY", &repo).args(args).output().unwrap();
+    expect(&run(&["init"]), 0, &[]);
+    let source = person.path("src");
+    make_source(&source);
+    expect(&run(&["push", "-C", source.to_str().unwrap(), "."]), 0, &[]);
+    fs::write(source.join("huge"), crate::noise(3, 24 << 20)).unwrap();
+    expect(&run(&["push", "-C", source.to_str().unwrap(), "."]), 1, &["no space left", "nothing was lost"]);
+    expect(&run(&["cat", "latest:hello"]), 0, &[]);
+    expect(&run(&["check", "--read-data"]), 0, &[]);
+    // With room again the same command does it.
+    fs::remove_file(source.join("huge")).unwrap();
+    fs::write(source.join("tiny"), "x").unwrap();
+    let remount = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&disk).status().unwrap();
+    assert!(remount.success());
+    expect(&run(&["push", "-C", source.to_str().unwrap(), "."]), 0, &[]);
+    expect(&run(&["check", "--read-data"]), 0, &[]);
+}
