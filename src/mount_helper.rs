@@ -26,7 +26,7 @@ const NAME: &str = "mount.bkfs";
 const USAGE: &str = "usage: mount.bkfs REPO MOUNTPOINT [-o OPTION,...]";
 
 /// Options that change nothing here.
-const IGNORED: [&str; 26] = [
+const IGNORED: [&str; 23] = [
     "ro",
     "rw",
     "auto",
@@ -40,10 +40,7 @@ const IGNORED: [&str; 26] = [
     "_netdev",
     "nofail",
     "exec",
-    "noexec",
-    "suid",
     "nosuid",
-    "dev",
     "nodev",
     "atime",
     "noatime",
@@ -123,6 +120,9 @@ fn options(list: &OsStr, global: &mut GlobalArgs, mount: &mut MountArgs) -> Resu
                 mount.snapshot = Some(selector);
             }
             "allow-other" => mount.allow_other = true,
+            "dev" => mount.dev = true,
+            "suid" => mount.suid = true,
+            "noexec" => mount.noexec = true,
             "key-file" => global.key_file = Some(text()?.into()),
             "password-file" => global.password_file = Some(text()?.into()),
             "config-dir" => global.config_dir = Some(text()?.into()),

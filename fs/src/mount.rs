@@ -67,6 +67,13 @@ impl Default for MountOptions {
     }
 }
 
+/// Checks what can be checked before anybody is asked for a passphrase: the mountpoint, and that FUSE is at hand.
+pub fn check(mountpoint: &Path) -> Result<()> {
+    point::check(mountpoint)?;
+    point::check_helper()?;
+    point::check_fuse()
+}
+
 /// Mounts the repository that `reader` reads. The mountpoint must be an empty folder. When this returns, the mount can
 /// be used.
 pub fn mount(reader: &Arc<Reader>, mountpoint: &Path, options: &MountOptions) -> Result<Mount> {

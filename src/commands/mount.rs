@@ -1,20 +1,22 @@
 //! `bkfs mount`: shows snapshots as folders.
 
 mod background;
-mod preconditions;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
+use bkfs_fs::mount::{MountOptions, Unmounted, check, mount};
 use clap::Args;
 
 use crate::{
-    browse,
+    browse::Library,
     cli::RepoArgs,
     context::Context,
-    failure::Exit,
+    failure::{Exit, Failure},
+    output,
     selector::{Filters, Selector, value_parser},
     session::Session,
+    signals,
 };
 
 /// Arguments of `mount`.
@@ -37,7 +39,7 @@ pub struct MountArgs {
     #[command(flatten)]
     pub filters: Filters,
     /// Show only this snapshot, at the root
-    #[arg(long, value_name = "SNAPSHOT[:PATH]", value_parser = value_parser())]
+    #[arg(long, value_name = "SNAPSHOT", value_parser = value_parser())]
     pub snapshot: Option<Selector>,
     /// Let other users see it, as far as the stored permissions let them
     #[arg(long)]
@@ -51,6 +53,15 @@ pub struct MountArgs {
     /// For mount(8): do everything but mount.
     #[arg(skip)]
     pub fake: bool,
+    /// Devices can be opened (root only)
+    #[arg(long, hide = true)]
+    pub dev: bool,
+    /// setuid and setgid bits have effect (root only)
+    #[arg(long, hide = true)]
+    pub suid: bool,
+    /// Programs cannot be started from the mount
+    #[arg(long, hide = true)]
+    pub noexec: bool,
     /// An empty folder
     #[arg(value_name = "MOUNTPOINT")]
     pub mountpoint: PathBuf,
@@ -58,7 +69,48 @@ pub struct MountArgs {
 
 /// Runs it.
 pub fn run(context: &Context, args: MountArgs) -> Result<Exit> {
-    preconditions::check(&args)?;
-    let _ = (context, browse::reader, Session::open, background::run);
-    Err(crate::failure::Failure::new("this build cannot mount yet", "").into())
+    if args.snapshot.as_ref().is_some_and(|selector| selector.path.is_some()) {
+        let hint = "give --snapshot SNAPSHOT, and look for the path in the mount";
+        return Err(Failure::new("a path in a snapshot cannot be mounted", hint).into());
+    }
+    check(&args.mountpoint)?;
+    if args.fake {
+        return Ok(Exit::Success);
+    }
+    if args.background && !args.is_child {
+        return background::run(context, &args);
+    }
+    let session = Session::open(context, &args.repo)?;
+    let library = Library::open(context, &session, "mounting")?;
+    let snapshot = match &args.snapshot {
+        Some(selector) => Some(library.choose(selector, &args.filters)?.id),
+        None => None,
+    };
+    let options = MountOptions {
+        snapshot,
+        allow_other: args.allow_other,
+        dev: args.dev,
+        suid: args.suid,
+        noexec: args.noexec,
+        name: session.place.to_string(),
+        ..MountOptions::default()
+    };
+    let mount = mount(&library.reader, &args.mountpoint, &options)?;
+    let unmounter = mount.unmounter();
+    signals::on_stop(move || match unmounter.unmount() {
+        Ok(Unmounted::Ended) => {}
+        Ok(Unmounted::InUse) => {
+            eprintln!(
+                "bkfs: the mount is in use; it has left its place and ends with its last user (or a second signal)"
+            );
+        }
+        Err(error) => eprintln!("bkfs: {error}"),
+    })?;
+    if args.is_child {
+        background::detach(context, mount.mountpoint())?;
+    } else if context.shows_summary() {
+        output::line(format!("mounted at {}; Ctrl-C or umount ends it", mount.mountpoint().display()))?;
+    }
+    mount.wait()?;
+    Ok(Exit::Success)
 }

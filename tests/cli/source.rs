@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 use crate::{common::program::Person, expect, make_source};
 
 /// The program as an ordinary user; none where this cannot be had (only root can become somebody else).
-fn as_nobody(person: &Person) -> Option<Command> {
+pub fn as_nobody(person: &Person) -> Option<Command> {
     if !rustix::process::geteuid().is_root() {
         return Some(person.command());
     }
@@ -13,7 +13,7 @@ fn as_nobody(person: &Person) -> Option<Command> {
     let program = person.path("bkfs");
     fs::copy(env!("CARGO_BIN_EXE_bkfs"), &program).unwrap();
     fs::set_permissions(person.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let mut command = Command::new("setpriv");
+    let mut command = Command::new("/usr/bin/setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
     for (name, value) in person.command().get_envs() {
         match value {

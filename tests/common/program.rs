@@ -128,6 +128,11 @@ impl Mount {
         self.point.join("latest")
     }
 
+    /// Waits until its process has ended.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().expect("the mount's process")
+    }
+
     /// The mount's process.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -41,6 +41,15 @@ pub fn check_fuse() -> Result<()> {
     }
 }
 
+/// Checks that there is somebody to mount: root, or the helper that mounts for others.
+pub fn check_helper() -> Result<()> {
+    let found = || {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| folder.join("fusermount3").is_file())
+    };
+    if is_root() || found() { Ok(()) } else { Err(Error::NoFusermount) }
+}
+
 /// What an error of the mounting itself means.
 pub fn explain(mountpoint: &Path, source: io::Error) -> Error {
     let said = source.to_string();

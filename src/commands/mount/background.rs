@@ -75,12 +75,14 @@ fn arguments(context: &Context, args: &MountArgs) -> Vec<OsString> {
         }
     }
     list.extend((0..context.verbose).map(|_| "-v".into()));
-    if context.quiet {
-        list.push("--quiet".into());
-    }
-    if args.allow_other {
-        list.push("--allow-other".into());
-    }
+    let flags = [
+        ("--allow-other", args.allow_other),
+        ("--dev", args.dev),
+        ("--suid", args.suid),
+        ("--noexec", args.noexec),
+        ("--quiet", context.quiet),
+    ];
+    list.extend(flags.iter().filter(|(_, set)| *set).map(|(name, _)| OsString::from(name)));
     list.push("--".into());
     list.push(args.mountpoint.clone().into());
     list
