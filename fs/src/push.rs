@@ -66,7 +66,7 @@ use crate::{
 /// Threads that read files: a cold disk wants depth, whatever the number of cores.
 const READERS: usize = 16;
 /// Bytes of contents held between reading and sealing.
-const BUDGET_BYTES: usize = 32 << 20;
+const BUDGET_BYTES: usize = 24 << 20;
 /// Events between scanner and assembler.
 const EVENTS: usize = 4096;
 /// Files that wait for a reader; each may hold its directory open.

@@ -39,7 +39,7 @@ pub use roots::{Plan, Roots, mount_root};
 /// Threads that list ahead: as many requests as a cold disk can use, whatever the number of cores.
 const THREADS: usize = 16;
 /// Bytes of listings that may lie untaken.
-const AHEAD_BYTES_MAX: usize = 12 << 20;
+const AHEAD_BYTES_MAX: usize = 8 << 20;
 /// Directories that may lie listed and untaken, each an open file.
 const AHEAD_DIRS_MAX: usize = 512;
 /// Directories of more entries are looked at in batches of this many.

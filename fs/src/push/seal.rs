@@ -27,7 +27,7 @@ use super::{
 };
 
 /// Frames between the assembler and the packer.
-const FRAMES: usize = 48;
+const FRAMES: usize = 32;
 /// Packs on their way at once: one is written by the store while the next one travels.
 const UPLOADS: usize = 2;
 
