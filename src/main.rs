@@ -32,12 +32,8 @@ use crate::{
     failure::{Exit, describe, exit_of, is_closed_pipe},
 };
 
-// Pushes allocate and free many buffers of very different sizes on many threads; the C library's allocator keeps far
-// more memory from that, and is slower.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    bkfs_fs::allocator::settle();
     let args: Vec<OsString> = std::env::args_os().collect();
     let outcome = match mount_helper::is_called(&args) {
         true => run_as_helper(args),

@@ -2,6 +2,7 @@
 //!
 //! This crate knows no network and no terminal. It meets the store only through `bkfs_store::access::Access`.
 
+pub mod allocator;
 pub mod cache;
 pub mod exclude;
 pub mod metadata;
