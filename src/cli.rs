@@ -76,6 +76,11 @@ pub struct RepoArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Keep repositories for others: make a server, run it, invite clients
+    #[command(subcommand)]
+    Server(commands::server::ServerCommand),
+    /// Enrol this machine at a server
+    Join(commands::join::JoinArgs),
     /// Make a new repository
     Init(commands::init::InitArgs),
     /// Back up files and folders

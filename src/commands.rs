@@ -3,11 +3,13 @@
 pub mod cat;
 pub mod check;
 pub mod init;
+pub mod join;
 pub mod key;
 pub mod ls;
 pub mod mount;
 pub mod push;
 pub mod restore;
+pub mod server;
 pub mod snapshots;
 
 use anyhow::Result;
@@ -17,6 +19,8 @@ use crate::{cli::Command, context::Context, failure::Exit};
 /// Runs one.
 pub fn run(context: &Context, command: Command) -> Result<Exit> {
     match command {
+        Command::Server(command) => server::run(context, command),
+        Command::Join(args) => join::run(context, args),
         Command::Init(args) => init::run(context, args),
         Command::Push(args) => push::run(context, args),
         Command::Snapshots(args) => snapshots::run(context, args),

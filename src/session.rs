@@ -7,7 +7,7 @@
 mod connect;
 mod keys;
 
-pub use connect::{connect, connect_new};
+pub use connect::{connect, connect_new, identity};
 pub use keys::NamedKey;
 
 use std::sync::Arc;

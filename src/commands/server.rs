@@ -1,0 +1,104 @@
+//! `bkfs server`: makes a server, runs it, and invites clients. All of it by whoever has the server's data folder.
+
+use std::{net::SocketAddr, path::PathBuf, sync::mpsc};
+
+use anyhow::Result;
+use bkfs_transport::{Name, Permissions, server};
+use clap::{Args, Subcommand};
+
+use super::{key::parse_duration, push::parse_size};
+use crate::{context::Context, failure::Exit, output, signals};
+
+/// What a server's operator does.
+#[derive(Debug, Subcommand)]
+pub enum ServerCommand {
+    /// Make a server's data folder
+    Init(InitArgs),
+    /// Run the server until it is told to stop
+    Run(RunArgs),
+    /// Print an invitation, good for one client
+    Invite(InviteArgs),
+}
+
+/// Arguments of `server init`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  bkfs server init --data /srv/bkfs --address backup.example.org:7443")]
+pub struct InitArgs {
+    /// The folder of the server's data
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Where clients reach the server; invitations carry it
+    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:7443")]
+    address: String,
+    /// No client can make anything unrecoverable that is younger than this
+    #[arg(long, value_name = "TIME", default_value = "14d", value_parser = parse_duration)]
+    protect: std::time::Duration,
+}
+
+/// Arguments of `server run`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  bkfs server run --data /srv/bkfs --listen 0.0.0.0:7443")]
+pub struct RunArgs {
+    /// The folder of the server's data
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The address and UDP port to listen on
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:7443")]
+    listen: SocketAddr,
+}
+
+/// Arguments of `server invite`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Print an invitation to an account, good for one client and one week. The account comes into being with \
+        its first invitation. Works while the server runs and while it does not.",
+    after_help = "Examples:\n  bkfs server invite --data /srv/bkfs alice --can all\n  \
+        bkfs server invite --data /srv/bkfs alice --can push --quota 200G\n\n\
+        Permissions: push, read, forget, prune, admin (make repositories, change passphrases), or all."
+)]
+pub struct InviteArgs {
+    /// The folder of the server's data
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The account
+    account: Name,
+    /// What the client may do
+    #[arg(long, value_name = "LIST", default_value = "push,read")]
+    can: Permissions,
+    /// How much the account may store, as 500M or 200G
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    quota: Option<u64>,
+}
+
+/// Runs it.
+pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
+    match command {
+        ServerCommand::Init(args) => {
+            server::init(&args.data, &args.address, args.protect.as_secs())?;
+            if context.shows_summary() {
+                println!("made a server in {}; invitations will carry {}", args.data.display(), args.address);
+            }
+        }
+        ServerCommand::Invite(args) => {
+            let token = server::invite(&args.data, &args.account, args.can, args.quota)?.text();
+            match context.json {
+                true => output::json(&serde_json::json!({ "token": token }))?,
+                false => println!("{token}"),
+            }
+        }
+        ServerCommand::Run(args) => {
+            let (stop, stopped) = mpsc::channel();
+            signals::on_stop(move || {
+                let _ = stop.send(());
+            })?;
+            let running = server::start(&args.data, args.listen)?;
+            println!("listening on {}", running.local_addr());
+            // Without a service manager there is nobody to tell.
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+            let _ = stopped.recv();
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+            running.stop();
+        }
+    }
+    Ok(Exit::Success)
+}
