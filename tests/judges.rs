@@ -26,6 +26,9 @@ fn pair(dir: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
     (source, copy)
 }
 
+/// Something done to a tree that a judge must see.
+type Change = Box<dyn Fn(&Path)>;
+
 #[test]
 fn an_exact_copy_is_the_same() {
     let dir = tempfile::tempdir().unwrap();
@@ -42,7 +45,7 @@ fn an_exact_copy_is_the_same() {
 fn every_difference_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let (source, copy) = pair(dir.path());
-    let mut changes: Vec<(&str, Box<dyn Fn(&Path)>)> = vec![
+    let mut changes: Vec<(&str, Change)> = vec![
         ("mode", Box::new(|p| fs::set_permissions(p, fs::Permissions::from_mode(0o604)).unwrap())),
         (
             "ns of mtime",

@@ -38,10 +38,10 @@ fn what_cannot_be_read_is_named_and_the_rest_is_kept() {
     let source = person.path("src");
     make_source(&source);
     fs::write(source.join("secret"), "secret").unwrap();
-    fs::set_permissions(source.join("secret"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(source.join("secret"), fs::Permissions::from_mode(0o0)).unwrap();
     fs::create_dir(source.join("closed")).unwrap();
     fs::write(source.join("closed/inside"), "x").unwrap();
-    fs::set_permissions(source.join("closed"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(source.join("closed"), fs::Permissions::from_mode(0o0)).unwrap();
     for name in ["repo", "config", "cache"] {
         fs::create_dir(person.path(name)).unwrap();
         chown(&person.path(name), 65534);
