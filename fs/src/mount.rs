@@ -269,3 +269,6 @@ fn version(source: &dyn Source, id: SnapshotId) -> Result<Arc<Version>> {
     let found = source.versions()?.into_iter().find(|version| version.id == id);
     found.ok_or_else(|| bkfs_store::Error::SnapshotNotFound(format!("there is no snapshot {id}")).into())
 }
+
+#[cfg(test)]
+mod tests;

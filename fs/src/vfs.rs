@@ -17,7 +17,7 @@ mod reader;
 pub mod refresh;
 pub mod source;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::{
     collections::HashMap,

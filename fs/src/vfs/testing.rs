@@ -65,6 +65,8 @@ pub struct Memory {
     grown: Condvar,
     /// Every call fails as if the server were away.
     pub away: AtomicBool,
+    /// Every read panics.
+    pub panics: AtomicBool,
     /// Reads that touch this range of any file fail.
     pub lost: Mutex<Option<Range<u64>>>,
     /// Calls of `visit` and `find`.
@@ -154,6 +156,7 @@ impl Source for Memory {
 
     fn read(&self, file: &Node, offset: u64, len: usize) -> Result<Bytes> {
         self.here()?;
+        assert!(!self.panics.load(Ordering::SeqCst), "as the test wants it");
         let end = (offset + len as u64).min(file.size);
         if self.lost.lock().as_ref().is_some_and(|lost| lost.start < end && offset < lost.end) {
             return Err(Error::ChunkMissing { id: ChunkId([9; 32]) });
