@@ -7,6 +7,7 @@
 //! say), or from outside by umount(8). A mount that is in use is taken from its place at once and lives on, without a
 //! name, until its last user has gone or the process ends.
 
+mod breaker;
 mod error;
 mod fuse;
 mod point;
@@ -24,6 +25,7 @@ use bkfs_store::{id::SnapshotId, reader::Reader};
 use fuser::{Config, INodeNo, MountOption, Session, SessionACL, SessionUnmounter};
 use parking_lot::Mutex;
 
+pub use breaker::Breaker;
 pub use error::{Error, Result};
 
 use crate::vfs::{self, Owner, Source, Version, Vfs};

@@ -127,6 +127,12 @@ fn watch(current: &Weak<Current>, changed: &dyn Fn()) {
             Ok(false) if began.elapsed() >= PAUSE => {}
             Ok(false) => thread::sleep(PAUSE),
             Err(error) => {
+                if let Some(current) = current.upgrade() {
+                    // Nobody who looks need find out again.
+                    if let Some(mut due) = current.due.try_lock() {
+                        *due = Instant::now() + RETRY_AFTER;
+                    }
+                }
                 if reachable {
                     tracing::warn!(%error, "cannot wait for new snapshots; trying again until it works");
                 }

@@ -1,0 +1,166 @@
+//! Waiting once for a store that is away, not once for each request.
+//!
+//! A remote store waits for its server a bounded time before it says that it is unreachable. A program that looks at a
+//! thousand files of a mount would wait that long a thousand times. Behind a [`Breaker`], a failure is remembered for
+//! [`COOL_DOWN`]: calls fail at once, but for one at a time that tries. The first that succeeds heals all.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bkfs_store::{
+    Error, ErrorKind, Result,
+    access::{
+        Access, InitRequest, OpenRequest, Opened, PackInfo, PackUpload, ReadReply, ReadRequest, Receipt, Slot,
+        SnapshotObject,
+    },
+    crypto::Wrap,
+    id::{ChunkId, KeyId, PackId, SlotId},
+};
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+/// How long a failure is believed: so short that a store that comes back is seen at once by a person's measure.
+const COOL_DOWN: Duration = Duration::from_secs(2);
+
+/// What is known about the other side. Pure: the time is handed in.
+#[derive(Debug, Default)]
+struct Health {
+    away: Option<Away>,
+}
+
+#[derive(Debug)]
+struct Away {
+    why: String,
+    /// When the next may try.
+    until: Instant,
+}
+
+impl Health {
+    /// Whether a call may be made now; the reason if not. Whoever gets through while the store is away is the one who
+    /// tries: the next may only after another cool-down.
+    fn may_call(&mut self, now: Instant) -> Result<(), String> {
+        match &mut self.away {
+            Some(away) if now < away.until => Err(away.why.clone()),
+            Some(away) => {
+                away.until = now + COOL_DOWN;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A call ended.
+    fn ended(&mut self, now: Instant, unreachable: Option<String>) {
+        self.away = unreachable.map(|why| Away { why, until: now + COOL_DOWN });
+    }
+}
+
+/// A store whose absence is waited for once.
+pub struct Breaker {
+    access: Arc<dyn Access>,
+    health: Mutex<Health>,
+}
+
+impl Breaker {
+    /// Stands before a store.
+    pub fn new(access: Arc<dyn Access>) -> Arc<Self> {
+        Arc::new(Self { access, health: Mutex::default() })
+    }
+
+    fn call<T>(&self, call: impl FnOnce(&dyn Access) -> Result<T>) -> Result<T> {
+        self.health.lock().may_call(Instant::now()).map_err(Error::Unreachable)?;
+        let result = call(&*self.access);
+        let unreachable = match &result {
+            Err(error) if error.kind() == ErrorKind::Unreachable => Some(error.to_string()),
+            _ => None,
+        };
+        self.health.lock().ended(Instant::now(), unreachable);
+        result
+    }
+}
+
+impl Access for Breaker {
+    fn init(&self, request: &InitRequest) -> Result<()> {
+        self.call(|access| access.init(request))
+    }
+
+    fn open(&self, request: &OpenRequest) -> Result<Opened> {
+        self.call(|access| access.open(request))
+    }
+
+    fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        self.call(|access| access.has(ids))
+    }
+
+    fn put_pack(&self, pack: &PackUpload) -> Result<()> {
+        self.call(|access| access.put_pack(pack))
+    }
+
+    fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
+        self.call(|access| access.read(request))
+    }
+
+    fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>> {
+        self.call(|access| access.wraps(keys))
+    }
+
+    fn commit(&self, lease: u64, snapshot: &[u8]) -> Result<Receipt> {
+        self.call(|access| access.commit(lease, snapshot))
+    }
+
+    fn snapshots(&self, from: u64, limit: u32) -> Result<Vec<SnapshotObject>> {
+        self.call(|access| access.snapshots(from, limit))
+    }
+
+    fn log(&self, from: u64, limit: u32) -> Result<Vec<Vec<u8>>> {
+        self.call(|access| access.log(from, limit))
+    }
+
+    fn wait_log(&self, len: u64, timeout: Duration) -> Result<u64> {
+        self.call(|access| access.wait_log(len, timeout))
+    }
+
+    fn put_roster(&self, signed: &[u8]) -> Result<()> {
+        self.call(|access| access.put_roster(signed))
+    }
+
+    fn put_slot(&self, slot: &Slot) -> Result<()> {
+        self.call(|access| access.put_slot(slot))
+    }
+
+    fn remove_slot(&self, id: SlotId) -> Result<()> {
+        self.call(|access| access.remove_slot(id))
+    }
+
+    fn packs(&self, after: Option<PackId>, limit: u32) -> Result<Vec<PackInfo>> {
+        self.call(|access| access.packs(after, limit))
+    }
+
+    fn read_pack(&self, id: PackId) -> Result<Bytes> {
+        self.call(|access| access.read_pack(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_tries_while_the_store_is_away() {
+        let (mut health, start) = (Health::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!(health.may_call(at(0)), Ok(()));
+        health.ended(at(10), Some("away".into()));
+        assert_eq!(health.may_call(at(20)), Err("away".into()));
+        assert_eq!(health.may_call(at(2009)), Err("away".into()));
+        assert_eq!(health.may_call(at(2010)), Ok(()), "one tries");
+        assert_eq!(health.may_call(at(2011)), Err("away".into()), "the others do not wait with it");
+        health.ended(at(2500), Some("still away".into()));
+        assert_eq!(health.may_call(at(2600)), Err("still away".into()));
+        assert_eq!(health.may_call(at(4500)), Ok(()));
+        health.ended(at(4600), None);
+        assert_eq!([health.may_call(at(4601)), health.may_call(at(4602))], [Ok(()), Ok(())], "healed");
+    }
+}
