@@ -2,70 +2,19 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, path::Path, sync::Arc};
+mod common;
 
-use bkfs_fs::{
-    push::{self, PushOptions},
-    restore::{Progress, RestoreOptions, RestoreReport, restore},
-};
-use bkfs_store::{
-    Result,
-    access::{Access, InitRequest, OpenRequest},
-    config::Config,
-    id::RepoId,
-    keys::{FullKey, PushKey, verify_config},
-    reader::Reader,
-    repository::Repository,
-    roster::Roster,
-    tree::Time,
-};
+use std::{fs, path::Path};
 
-#[path = "../../tests/common/compare.rs"]
-#[allow(dead_code, reason = "shared with the tests of the program")]
-mod compare;
-#[path = "../../tests/common/odd_tree.rs"]
-#[allow(dead_code, reason = "shared with the tests of the program")]
-mod odd_tree;
+use bkfs_fs::restore::{Progress, RestoreOptions, RestoreReport, restore};
+use bkfs_store::Result;
+use common::{Owner, compare, odd_tree};
 
-/// A repository, and one who has all its keys.
-struct Owner {
-    full: FullKey,
-    client: PushKey,
-    config: Config,
-    access: Arc<dyn Access>,
-}
-
-impl Owner {
-    fn new(folder: &Path) -> Self {
-        let full = FullKey::random(RepoId([7; 16]));
-        let signed = full.config(Time::default(), Default::default());
-        let (client, entry) = full.new_client("test", None, true, Time::default());
-        let roster = Roster { repo: full.repo, number: 1, clients: vec![entry] };
-        let access: Arc<dyn Access> = Arc::new(Repository::local(&folder.join("repo"), &folder.join("index")).unwrap());
-        let roster = full.sign_roster(&roster);
-        access.init(&InitRequest { config: signed.clone(), roster, slots: vec![] }).unwrap();
-        Self { full, client, config: verify_config(&signed).unwrap(), access }
-    }
-
-    fn push(&self, source: &Path, cache: &Path) -> push::PushReport {
-        let request =
-            OpenRequest { client: Some(self.client.client_id()), seen: push::last_seen(cache, self.client.repo) };
-        let opened = self.access.open(&request).unwrap();
-        let options = PushOptions {
-            target: "t".into(),
-            base: Some(source.into()),
-            paths: vec![".".into()],
-            ..PushOptions::default()
-        };
-        push::push(&self.access, &opened, &self.config, &self.client, cache, &options, &Arc::default()).unwrap()
-    }
-
-    fn restore(&self, path: Option<&[u8]>, dest: &Path) -> Result<RestoreReport> {
-        let reader = Reader::new(self.access.clone(), self.full.clone(), &self.config, 64 << 20);
-        let newest = reader.snapshots()?.pop().unwrap();
-        let options = RestoreOptions { verify: true, ..RestoreOptions::default() };
-        restore(&reader, &newest.snapshot.root, path, dest, &options, &Progress::default())
-    }
+fn restored(owner: &Owner, path: Option<&[u8]>, dest: &Path) -> Result<RestoreReport> {
+    let reader = owner.reader();
+    let newest = reader.snapshots()?.pop().unwrap();
+    let options = RestoreOptions { verify: true, ..RestoreOptions::default() };
+    restore(&reader, &newest.snapshot.root, path, dest, &options, &Progress::default())
 }
 
 #[test]
@@ -80,10 +29,10 @@ fn every_odd_thing_comes_back() {
         let report = owner.push(&source, &cache);
         assert!(report.problems.is_empty(), "{:?}", report.problems);
         let dest = dir.path().join(format!("restored {round}"));
-        let report = owner.restore(None, &dest).unwrap();
+        let report = restored(&owner, None, &dest).unwrap();
         assert!(report.problems.is_empty(), "{:?}", report.problems);
         assert_eq!(compare::walk(&source, &dest), Vec::<String>::new());
-        let again = owner.restore(None, &dest).unwrap();
+        let again = restored(&owner, None, &dest).unwrap();
         assert!(again.problems.is_empty(), "{:?}", again.problems);
         assert_eq!((again.files, again.dirs, again.others, again.links, again.bytes), (0, 0, 0, 0, 0));
         assert_eq!(compare::walk(&source, &dest), Vec::<String>::new());
@@ -103,13 +52,13 @@ fn a_path_and_what_is_damaged() {
     owner.push(&source, &dir.path().join("cache"));
 
     let dest = dir.path().join("folder");
-    owner.restore(Some(b"/a/b/"), &dest).unwrap();
+    restored(&owner, Some(b"/a/b/"), &dest).unwrap();
     assert_eq!(fs::read(dest.join("file")).unwrap(), b"in the folder");
     let dest = dir.path().join("file");
-    owner.restore(Some(b"a/b/file"), &dest).unwrap();
+    restored(&owner, Some(b"a/b/file"), &dest).unwrap();
     assert_eq!(fs::read(dest.join("file")).unwrap(), b"in the folder");
     for path in [&b"a/none"[..], b"..", b"a/../a", b"a/b/file/x"] {
-        assert!(owner.restore(Some(path), &dir.path().join("nothing")).is_err());
+        assert!(restored(&owner, Some(path), &dir.path().join("nothing")).is_err());
     }
     assert!(!dir.path().join("nothing").exists());
 
@@ -129,7 +78,7 @@ fn a_path_and_what_is_damaged() {
     fs::remove_file(pack).unwrap();
     fs::write(pack, bytes).unwrap();
     let dest = dir.path().join("damaged");
-    let report = owner.restore(Some(b"a"), &dest).unwrap();
+    let report = restored(&owner, Some(b"a"), &dest).unwrap();
     assert_eq!((report.problems_total, report.files), (1, 2), "{:?}", report.problems);
     assert!(report.problems[0].to_string().contains("damaged"), "{}", report.problems[0]);
     assert!(dest.join("b/file").exists());

@@ -37,6 +37,10 @@ impl Mounted {
 
 /// Mounts a root folder with these entries; none if that cannot be done here.
 fn mounted(make: impl FnOnce(&Memory) -> Vec<Node>) -> Option<Mounted> {
+    mounted_with(MountOptions { threads: 4, ..MountOptions::default() }, make)
+}
+
+fn mounted_with(options: MountOptions, make: impl FnOnce(&Memory) -> Vec<Node>) -> Option<Mounted> {
     if let Err(error) = point::check_fuse() {
         println!("skipped: no /dev/fuse ({error})");
         return None;
@@ -47,7 +51,6 @@ fn mounted(make: impl FnOnce(&Memory) -> Vec<Node>) -> Option<Mounted> {
     memory.push(0, "home", "alpha", &["keep"], root);
     let vfs = Arc::new(Vfs::all(memory.clone(), vfs::Options::new(owner())).unwrap());
     let dir = tempfile::tempdir().unwrap();
-    let options = MountOptions { threads: 4, ..MountOptions::default() };
     match mount_vfs(vfs.clone(), dir.path(), &options) {
         Ok(mount) => Some(Mounted { memory, vfs, mount: Some(mount), dir }),
         Err(error @ (Error::NoFusermount | Error::Refused { .. })) => {
@@ -420,4 +423,38 @@ fn a_place_in_use_is_not_mounted_over() {
     let Some(mounted) = mounted(|_| vec![]) else { return };
     let again = mount_vfs(mounted.vfs.clone(), mounted.dir.path(), &MountOptions::default());
     assert!(matches!(again, Err(Error::NotEmpty(_))));
+}
+
+#[test]
+fn with_allow_other_owner_mode_and_acl_decide() {
+    if !point::is_root() {
+        return println!("skipped: becoming another user needs root");
+    }
+    // (tag, permissions, id) of user::rw-, user:65534:..., group::---, mask::r--, other::---
+    let acl = |nobody: u16| {
+        let entries = [(1u16, 6u16, u32::MAX), (2, nobody, 65_534), (4, 0, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)];
+        let encoded = entries.iter().flat_map(|(tag, perm, id)| {
+            [&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat()
+        });
+        let name = b"system.posix_acl_access".to_vec();
+        Some(vec![Xattr { name, value: [2, 0, 0, 0].into_iter().chain(encoded).collect() }])
+    };
+    let file = |name: &[u8], mode, gid| Node { mode, gid, uid: 0, ..testing::file(name, 5) };
+    let Some(mounted) = mounted_with(MountOptions { allow_other: true, ..MountOptions::default() }, |_| {
+        let mut may = file(b"granted", 0o640, 0);
+        may.xattrs = acl(4);
+        // The group bits are the mask; the group itself has nothing.
+        let mut masked = file(b"masked", 0o640, 65_534);
+        masked.xattrs = acl(0);
+        vec![may, masked, file(b"open", 0o644, 0), file(b"closed", 0o600, 0)]
+    }) else {
+        return;
+    };
+    let reads = |name: &str| {
+        use std::os::unix::process::CommandExt;
+        let mut cat = std::process::Command::new("cat");
+        cat.arg(mounted.path(FIRST).join(name)).uid(65_534).gid(65_534);
+        cat.stderr(std::process::Stdio::null()).output().unwrap().status.success()
+    };
+    assert_eq!(["open", "closed", "granted", "masked"].map(reads), [true, false, true, false]);
 }

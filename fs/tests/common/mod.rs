@@ -1,0 +1,60 @@
+//! A repository in a folder, for the tests of what works with one.
+
+#![allow(clippy::unwrap_used, dead_code, reason = "each test uses its part")]
+
+use std::{path::Path, sync::Arc};
+
+use bkfs_fs::push::{self, PushOptions};
+use bkfs_store::{
+    access::{Access, InitRequest, OpenRequest},
+    config::Config,
+    id::RepoId,
+    keys::{FullKey, PushKey, verify_config},
+    reader::Reader,
+    repository::Repository,
+    roster::Roster,
+    tree::Time,
+};
+
+#[path = "../../../tests/common/compare.rs"]
+pub mod compare;
+#[path = "../../../tests/common/odd_tree.rs"]
+pub mod odd_tree;
+
+/// A repository, and one who has all its keys.
+pub struct Owner {
+    pub full: FullKey,
+    pub client: PushKey,
+    pub config: Config,
+    pub access: Arc<dyn Access>,
+}
+
+impl Owner {
+    pub fn new(folder: &Path) -> Self {
+        let full = FullKey::random(RepoId([7; 16]));
+        let signed = full.config(Time::default(), Default::default());
+        let (client, entry) = full.new_client("test", None, true, Time::default());
+        let roster = Roster { repo: full.repo, number: 1, clients: vec![entry] };
+        let access: Arc<dyn Access> = Arc::new(Repository::local(&folder.join("repo"), &folder.join("index")).unwrap());
+        let roster = full.sign_roster(&roster);
+        access.init(&InitRequest { config: signed.clone(), roster, slots: vec![] }).unwrap();
+        Self { full, client, config: verify_config(&signed).unwrap(), access }
+    }
+
+    pub fn push(&self, source: &Path, cache: &Path) -> push::PushReport {
+        let request =
+            OpenRequest { client: Some(self.client.client_id()), seen: push::last_seen(cache, self.client.repo) };
+        let opened = self.access.open(&request).unwrap();
+        let options = PushOptions {
+            target: "t".into(),
+            base: Some(source.into()),
+            paths: vec![".".into()],
+            ..PushOptions::default()
+        };
+        push::push(&self.access, &opened, &self.config, &self.client, cache, &options, &Arc::default()).unwrap()
+    }
+
+    pub fn reader(&self) -> Arc<Reader> {
+        Reader::new(self.access.clone(), self.full.clone(), &self.config, 64 << 20)
+    }
+}
