@@ -5,7 +5,7 @@ mod background;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bkfs_fs::mount::{MountOptions, Unmounted, check, mount};
+use bkfs_fs::mount::{Breaker, MountOptions, Unmounted, check, mount};
 use clap::Args;
 
 use crate::{
@@ -80,7 +80,9 @@ pub fn run(context: &Context, args: MountArgs) -> Result<Exit> {
     if args.background && !args.is_child {
         return background::run(context, &args);
     }
-    let session = Session::open(context, &args.repo)?;
+    let mut session = Session::open(context, &args.repo)?;
+    // A server that goes away is waited for once, not once for each file that somebody looks at.
+    session.access = Breaker::new(session.access);
     let library = Library::open(context, &session, "mounting")?;
     let snapshot = match &args.snapshot {
         Some(selector) => Some(library.choose(selector, &args.filters)?.id),
