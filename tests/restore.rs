@@ -1,0 +1,122 @@
+//! `bkfs restore` as a person uses it: again after it was killed, onto what is there, as somebody without rights.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{fs, os::unix::fs::MetadataExt, process::Command};
+
+use common::{
+    compare,
+    odd_tree::{self, Size, noise},
+    program::Person,
+};
+
+#[test]
+fn a_killed_restore_is_run_again() {
+    let person = Person::with_repo();
+    let source = person.path("source");
+    for folder in 0..20 {
+        let folder_path = source.join(format!("folder {folder}"));
+        fs::create_dir_all(&folder_path).unwrap();
+        for file in 0..100u64 {
+            fs::write(folder_path.join(format!("{file}")), noise(30_000, folder * 1000 + file)).unwrap();
+        }
+        fs::write(folder_path.join("large"), noise(3_000_000, folder)).unwrap();
+        fs::hard_link(folder_path.join("large"), source.join(format!("link to {folder}"))).unwrap();
+    }
+    person.push(&source);
+    let dest = person.path("restored");
+    for round in 1..=3 {
+        let mut child = person.command().args(["restore", "latest"]).arg(&dest).spawn().unwrap();
+        // Killed once it is under way (or done, on a fast machine: then the next one finds nothing to do).
+        while child.try_wait().unwrap().is_none() {
+            if fs::read_dir(&dest).is_ok_and(|entries| entries.count() > round * 5) {
+                break;
+            }
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    person.run(["restore".as_ref(), "latest".as_ref(), dest.as_os_str()]);
+    let differences = compare::walk(&source, &dest);
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn onto_what_is_there() {
+    let person = Person::with_repo();
+    let source = person.path("source");
+    fs::create_dir_all(source.join("folder")).unwrap();
+    fs::write(source.join("folder/file"), "stored").unwrap();
+    fs::write(source.join("same"), "stored").unwrap();
+    person.push(&source);
+    let dest = person.path("dest");
+    let restore =
+        |extra: &[&str], what: &str| person.command().arg("restore").args(extra).arg(what).arg(&dest).output().unwrap();
+    assert_eq!(restore(&[], "latest").status.code(), Some(0));
+    assert_eq!(restore(&[], "latest").status.code(), Some(0), "all is there");
+    fs::write(dest.join("folder/file"), "mine, edited").unwrap();
+    let output = restore(&[], "latest");
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("folder/file") && stderr.contains("--overwrite"), "{stderr}");
+    assert_eq!(fs::read(dest.join("folder/file")).unwrap(), b"mine, edited");
+    assert_eq!(restore(&["--overwrite"], "latest").status.code(), Some(0));
+    let differences = compare::walk(&source, &dest);
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+
+    // A path: a folder's contents, or the file, appear in DEST.
+    let dest = person.path("part");
+    person.run(["restore".as_ref(), "latest:/folder".as_ref(), dest.as_os_str()]);
+    assert_eq!(fs::read(dest.join("file")).unwrap(), b"stored");
+    let dest = person.path("one");
+    person.run(["restore".as_ref(), "latest:same".as_ref(), dest.as_os_str()]);
+    assert_eq!(fs::read(dest.join("same")).unwrap(), b"stored");
+    let missing = person.output(["restore".as_ref(), "latest:no/such".as_ref(), dest.as_os_str()]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("no/such"));
+    let climbing = person.output(["restore".as_ref(), "latest:../..".as_ref(), dest.as_os_str()]);
+    assert_eq!(climbing.status.code(), Some(1));
+}
+
+#[test]
+fn as_somebody_without_rights() {
+    if !rustix::process::geteuid().is_root() {
+        skip!("only root can become somebody else");
+    }
+    let person = Person::with_repo();
+    let source = person.path("source");
+    fs::create_dir(&source).unwrap();
+    odd_tree::make(&source, Size { folder_entries: 10, ..Size::SMALL });
+    person.push(&source);
+    let home = person.path("home");
+    fs::create_dir(&home).unwrap();
+    let allow = Command::new("chown").args(["-R", "65534:65534"]).args([&home, &person.path("repo")]).status();
+    assert!(allow.unwrap().success());
+    fs::set_permissions(person.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // The program itself may lie where others cannot go.
+    let program = person.path("bkfs");
+    fs::copy(env!("CARGO_BIN_EXE_bkfs"), &program).unwrap();
+    let restore = || {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&program);
+        command.env("BKFS_REPOSITORY", &person.repo).env("BKFS_PASSWORD", "correct horse battery staple");
+        command.env("BKFS_CONFIG_DIR", home.join("config")).env("BKFS_CACHE_DIR", home.join("cache"));
+        command.args(["restore", "latest"]).arg(home.join("restored")).output()
+    };
+    let Ok(output) = restore() else { skip!("setpriv is not installed") };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "devices are reported: {stderr}");
+    assert!(stderr.contains("specials/null") && stderr.contains("only by root"), "{stderr}");
+    let meta = |name: &str| fs::symlink_metadata(home.join("restored").join(name)).unwrap();
+    assert_eq!(meta("modes/file 4755").uid(), 65534);
+    assert_eq!(meta("modes/file 4755").mode() & 0o7777, 0o755, "another owner: no set-id bit");
+    assert_eq!(meta("modes/folder 0000").mode() & 0o7777, 0);
+    assert_eq!(meta("times/before 1970").mtime(), -1_500_000_000);
+    // Everything is there but for the devices, so a second run has nothing else to say.
+    let again = restore().unwrap();
+    let stderr_again = String::from_utf8_lossy(&again.stderr);
+    assert_eq!(stderr_again.matches("only by root").count(), stderr.matches("only by root").count(), "{stderr_again}");
+    assert_eq!(again.status.code(), Some(1));
+}
