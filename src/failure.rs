@@ -80,7 +80,14 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
 
 /// The lines for a person.
 pub fn describe(error: &anyhow::Error) -> String {
-    let mut text = format!("bkfs: {error:#}");
+    let mut text = String::from("bkfs");
+    for cause in error.chain().map(ToString::to_string) {
+        // Many errors show their cause themselves.
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
     let hint = match error.downcast_ref::<Failure>() {
         Some(failure) => failure.hint.clone(),
         None => error.downcast_ref::<bkfs_store::Error>().map(hint).unwrap_or_default().to_owned(),
@@ -109,7 +116,6 @@ fn hint(error: &bkfs_store::Error) -> &'static str {
         | Error::SnapshotDamaged { .. }
         | Error::KeyMissing { .. } => "the rest can be read; `bkfs check --read-data` lists everything that is damaged",
         Error::NotOnRoster { .. } => "`bkfs key list` shows the clients on the roster",
-        Error::Unreachable(_) => "is the server running (`bkfs server run`), and is UDP let through to it?",
         _ => "",
     }
 }
@@ -129,5 +135,7 @@ mod tests {
         assert_eq!(code(bkfs_store::Error::Invalid("x".into())), Exit::Error);
         let failure = Failure::new("a", "b").exit(Exit::RolledBack);
         assert_eq!(describe(&failure.into()), "bkfs: a\n      b");
+        let cause = bkfs_store::Error::io("/x", std::io::Error::other("no luck"));
+        assert_eq!(describe(&anyhow::Error::new(cause).context("copying")), "bkfs: copying: /x: no luck");
     }
 }

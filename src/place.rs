@@ -4,6 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use bkfs_store::id::Hash;
+use bkfs_transport::RepoUrl;
 
 use crate::{context::Context, failure::Failure};
 
@@ -13,7 +14,7 @@ pub enum Place {
     /// A folder, absolute and without symbolic links where it exists.
     Path(PathBuf),
     /// On a server.
-    Url(String),
+    Url(RepoUrl),
 }
 
 impl Place {
@@ -26,8 +27,8 @@ impl Place {
             )
             .into());
         };
-        if text.starts_with("bkfs://") {
-            return Ok(Self::Url(text.to_owned()));
+        if RepoUrl::is_url(text) {
+            return Ok(Self::Url(text.parse()?));
         }
         if let Some((scheme, _)) = text.split_once("://") {
             return Err(Failure::new(
@@ -72,7 +73,7 @@ mod tests {
             matches!(Place::parse(Some("/no/such/folder")).unwrap(), Place::Path(p) if p == std::path::Path::new("/no/such/folder"))
         );
         assert!(matches!(Place::parse(Some("relative")).unwrap(), Place::Path(p) if p.is_absolute()));
-        for bad in [None, Some(""), Some("sftp://h/x")] {
+        for bad in [None, Some(""), Some("sftp://h/x"), Some("bkfs://h:1"), Some("bkfs://h:1/../x")] {
             assert!(Place::parse(bad).is_err(), "{bad:?}");
         }
     }

@@ -56,7 +56,7 @@ pub fn run(context: &Context, args: JoinArgs) -> Result<Exit> {
     }
     match context.json {
         true => output::json(&Report { url: url.to_string(), server: token.pin.to_string() })?,
-        false => println!("{url}"),
+        false => output::line(url.to_string())?,
     }
     Ok(Exit::Success)
 }

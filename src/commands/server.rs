@@ -1,8 +1,12 @@
 //! `bkfs server`: makes a server, runs it, and invites clients. All of it by whoever has the server's data folder.
 
-use std::{net::SocketAddr, path::PathBuf, sync::mpsc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::mpsc,
+};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bkfs_transport::{Name, Permissions, server};
 use clap::{Args, Subcommand};
 
@@ -74,16 +78,17 @@ pub struct InviteArgs {
 pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
     match command {
         ServerCommand::Init(args) => {
-            server::init(&args.data, &args.address, args.protect.as_secs())?;
-            if context.shows_summary() {
-                println!("made a server in {}; invitations will carry {}", args.data.display(), args.address);
+            let data = absolute(&args.data)?;
+            server::init(&data, &args.address, args.protect.as_secs())?;
+            if !context.quiet {
+                output::line(format!("made a server in {}; invitations will carry {}", data.display(), args.address))?;
             }
         }
         ServerCommand::Invite(args) => {
-            let token = server::invite(&args.data, &args.account, args.can, args.quota)?.text();
+            let token = server::invite(&absolute(&args.data)?, &args.account, args.can, args.quota)?.text();
             match context.json {
                 true => output::json(&serde_json::json!({ "token": token }))?,
-                false => println!("{token}"),
+                false => output::line(&token)?,
             }
         }
         ServerCommand::Run(args) => {
@@ -91,8 +96,8 @@ pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
             signals::on_stop(move || {
                 let _ = stop.send(());
             })?;
-            let running = server::start(&args.data, args.listen)?;
-            println!("listening on {}", running.local_addr());
+            let running = server::start(&absolute(&args.data)?, args.listen)?;
+            output::line(format!("listening on {}", running.local_addr()))?;
             // Without a service manager there is nobody to tell.
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
             let _ = stopped.recv();
@@ -101,4 +106,9 @@ pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
         }
     }
     Ok(Exit::Success)
+}
+
+/// A relative path must mean the same from now on.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| path.display().to_string())
 }

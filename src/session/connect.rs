@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use bkfs_store::{Error, access::Access, repository::Repository};
-use bkfs_transport::{Identity, RepoUrl, client::Remote};
+use bkfs_transport::{Identity, client::Remote};
 
 use crate::{config, context::Context, failure::Failure, place::Place};
 
@@ -27,12 +27,11 @@ pub fn connect_new(context: &Context, place: &Place) -> Result<Arc<dyn Access>> 
     match place {
         Place::Path(path) => Ok(Arc::new(Repository::local(path, &place.index_dir(context))?)),
         Place::Url(url) => {
-            let url: RepoUrl = url.parse()?;
             let Some(pin) = context.folders.places().pin(&url.server())? else {
                 let what = format!("this machine has not joined the server at {}", url.server());
                 return Err(Failure::new(what, "`bkfs join TOKEN` enrols it, with a token from the operator").into());
             };
-            Ok(Arc::new(Remote::connect(&url, &identity(context)?, pin)?))
+            Ok(Arc::new(Remote::connect(url, &identity(context)?, pin)?))
         }
     }
 }
