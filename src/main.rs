@@ -69,12 +69,13 @@ fn run_as_helper(args: Vec<OsString>) -> anyhow::Result<Exit> {
     commands::mount::run(&Context::new(&global)?, args)
 }
 
-/// Warnings go to standard error; `-v` and BKFS_LOG ask for more.
+/// Warnings go to standard error; `-v` and BKFS_LOG ask for more. Those of fuser are left out: it warns when umount(8) was
+/// quicker than itself, which is the ordinary end of a mount.
 fn start_logging(global: &GlobalArgs) {
     let level = match (global.quiet, global.verbose) {
         (true, _) => "error",
-        (false, 0) => "warn",
-        (false, 1) => "warn,bkfs=info,bkfs_store=info,bkfs_fs=info,bkfs_transport=info",
+        (false, 0) => "warn,fuser=error",
+        (false, 1) => "warn,fuser=error,bkfs=info,bkfs_store=info,bkfs_fs=info,bkfs_transport=info",
         (false, 2) => "info,bkfs=debug,bkfs_store=debug,bkfs_fs=debug,bkfs_transport=debug",
         (false, _) => "trace",
     };
