@@ -1,3 +1,5 @@
+//! Tests of the file system, over a repository in memory.
+
 use std::sync::atomic::Ordering;
 
 use bkfs_store::{

@@ -1,3 +1,5 @@
+//! Tests of inode numbers.
+
 use bkfs_store::{id::ChunkId, tree::Totals};
 
 use super::*;

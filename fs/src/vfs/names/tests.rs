@@ -1,3 +1,5 @@
+//! Tests of the names of the top level.
+
 use std::collections::HashSet;
 
 use proptest::prelude::*;
