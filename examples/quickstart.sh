@@ -21,6 +21,12 @@ finish() {
   chmod -R u+rwX "$work" && rm -rf "$work"
 }
 trap finish EXIT
+# Compares a copy with the source, content and attributes; says what differs, and fails if anything does.
+same() {
+  rsync -aHAXnc --delete --itemize-changes "$work/source/" "$1/" >"$work/differences"
+  cat "$work/differences"
+  [ ! -s "$work/differences" ] || exit 1
+}
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
 mkdir "$work/source" "$work/mnt" "$work/out"
@@ -50,8 +56,7 @@ echo "a new file" >"$work/source/new.txt"
 
 say "restore"
 "$bkfs" restore latest "$work/out/restored"
-rsync -aHAXnc --delete --itemize-changes "$work/source/" "$work/out/restored/" | tee "$work/differences"
-[ ! -s "$work/differences" ] && echo "restored: every byte and attribute is the same"
+same "$work/out/restored" && echo "restored: every byte and attribute is the same"
 
 if [ -e /dev/fuse ]; then
   say "mount, look, and copy out"
@@ -60,8 +65,7 @@ if [ -e /dev/fuse ]; then
   for _ in $(seq 100); do [ -e "$work/mnt/latest" ] && break; sleep 0.1; done
   ls "$work/mnt" "$work/mnt/latest/"
   cp -a "$work/mnt/latest/." "$work/out/copied"
-  rsync -aHAXnc --delete --itemize-changes "$work/source/" "$work/out/copied/" | tee "$work/differences"
-  [ ! -s "$work/differences" ] && echo "copied out of the mount: every byte and attribute is the same"
+  same "$work/out/copied" && echo "copied out of the mount: every byte and attribute is the same"
   kill "$mount" && wait "$mount" || true
   mount=
 else
