@@ -9,6 +9,7 @@ mod common;
 mod damage;
 mod keys;
 mod mounting;
+mod network;
 mod rollback;
 mod source;
 mod usage;

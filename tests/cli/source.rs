@@ -67,26 +67,41 @@ fn a_source_that_is_not_there_is_named() {
     assert_eq!(person.run(["snapshots", "--json"]).matches("\"received\"").count(), 1);
 }
 
+/// A disk of 8 MB, unmounted when it goes.
+pub struct SmallDisk {
+    /// Where it is.
+    pub path: std::path::PathBuf,
+}
+
+impl SmallDisk {
+    /// Mounts one; none where this is not to be had.
+    pub fn new(path: &Path) -> Option<Self> {
+        fs::create_dir(path).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(path).status();
+        mounted.is_ok_and(|status| status.success()).then(|| Self { path: path.to_owned() })
+    }
+
+    /// Makes room.
+    pub fn grow(&self) {
+        let status = Command::new("mount").args(["-o", "remount,size=128m"]).arg(&self.path).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
+    }
+}
+
 #[test]
 fn a_full_disk_loses_nothing() {
     if !rustix::process::geteuid().is_root() {
         crate::skip!("only root can mount a small disk");
     }
     let person = Person::new();
-    let disk = person.path("disk");
-    fs::create_dir(&disk).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&disk).status();
-    if !mounted.is_ok_and(|status| status.success()) {
-        crate::skip!("nothing can be mounted");
-    }
-    struct Unmount(std::path::PathBuf);
-    impl Drop for Unmount {
-        fn drop(&mut self) {
-            let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-        }
-    }
-    let _unmount = Unmount(disk.clone());
-    let repo = disk.join("repo");
+    let Some(disk) = SmallDisk::new(&person.path("disk")) else { crate::skip!("nothing can be mounted") };
+    let repo = disk.path.join("repo");
     let run = |args: &[&str]| person.command().env("BKFS_REPOSITORY", &repo).args(args).output().unwrap();
     expect(&run(&["init"]), 0, &[]);
     let source = person.path("src");
@@ -97,10 +112,7 @@ fn a_full_disk_loses_nothing() {
     expect(&run(&["cat", "latest:hello"]), 0, &[]);
     expect(&run(&["check", "--read-data"]), 0, &[]);
     // With room again the same command does it.
-    fs::remove_file(source.join("huge")).unwrap();
-    fs::write(source.join("tiny"), "x").unwrap();
-    let remount = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&disk).status().unwrap();
-    assert!(remount.success());
+    disk.grow();
     expect(&run(&["push", "-C", source.to_str().unwrap(), "."]), 0, &[]);
     expect(&run(&["check", "--read-data"]), 0, &[]);
 }

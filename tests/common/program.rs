@@ -188,6 +188,11 @@ impl Server {
         server
     }
 
+    /// The server's process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A token for an account.
     pub fn invite(&self, person: &Person, account: &str, can: &str) -> String {
         let data = self.data.to_str().expect("a readable path");

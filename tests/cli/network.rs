@@ -1,0 +1,260 @@
+//! Over the network: servers that are away, gone, full, put back or false; tokens and permissions.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use rustix::process::{Pid, Signal};
+
+use crate::{
+    common::program::{Person, Server},
+    expect, make_source, text,
+};
+
+/// A server, and somebody with a repository at it and one push in it.
+fn pushed() -> (Person, Server, Person) {
+    let operator = Person::new();
+    let server = Server::start(&operator, &operator.path("server"));
+    let person = server.person("alice");
+    make_source(&person.path("src"));
+    person.push(&person.path("src"));
+    (operator, server, person)
+}
+
+/// The program with another configuration: another machine of the same person.
+fn elsewhere(person: &Person, name: &str, args: &[&str]) -> Output {
+    let mut command = person.command();
+    command.env("BKFS_CONFIG_DIR", person.path(&format!("config-{name}")));
+    command.env("BKFS_CACHE_DIR", person.path(&format!("cache-{name}")));
+    command.args(args).output().unwrap()
+}
+
+fn push_args(source: &Path) -> Vec<&str> {
+    vec!["push", "-C", source.to_str().unwrap(), "."]
+}
+
+fn kill(server: &Server) {
+    let pid = Pid::from_raw(i32::try_from(server.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+}
+
+#[test]
+fn a_server_serves_from_join_to_restore() {
+    let (_operator, server, person) = pushed();
+    assert!(person.repo.starts_with(&format!("bkfs://{}/alice", server.address)), "{}", person.repo);
+    assert_eq!(person.run(["cat", "latest:hello"]), "hello\n");
+    let out = person.path("out");
+    person.run(["restore", "latest", out.to_str().unwrap()]);
+    assert_eq!(fs::read(out.join("sub/big")).unwrap(), fs::read(person.path("src/sub/big")).unwrap());
+    person.run(["check", "--read-data"]);
+    // A second repository of the account.
+    let second = format!("{}/second", person.repo);
+    let run = |args: &[&str]| person.command().env("BKFS_REPOSITORY", &second).args(args).output().unwrap();
+    expect(&run(&["snapshots"]), 10, &["second"]);
+    expect(&run(&["init"]), 0, &[]);
+    expect(&run(&["snapshots", "--json"]), 0, &[]);
+}
+
+#[test]
+fn a_push_only_machine_joins_with_its_key() {
+    let (operator, server, person) = pushed();
+    let key = person.path("laptop.key");
+    person.run(["key", "export-push", key.to_str().unwrap()]);
+    let token = server.invite(&operator, "alice", "push");
+    let laptop = |args: &[&str]| {
+        let mut command = person.command();
+        command.env_remove("BKFS_PASSWORD").env("BKFS_CONFIG_DIR", person.path("config-laptop"));
+        command.env("BKFS_CACHE_DIR", person.path("cache-laptop")).args(args).output().unwrap()
+    };
+    let joined = laptop(&["join", &token, "--push-key", key.to_str().unwrap()]);
+    expect(&joined, 0, &[]);
+    assert_eq!(text(&joined.stdout).trim(), person.repo);
+    fs::write(person.path("src/of-laptop"), "x\n").unwrap();
+    let source = person.path("src");
+    expect(&laptop(&push_args(&source)), 0, &[]);
+    fs::write(person.path("src/of-laptop-2"), "y\n").unwrap();
+    expect(&laptop(&push_args(&source)), 0, &[]);
+    // The key cannot read, and with the passphrase the server still does not let this client.
+    expect(&laptop(&["snapshots"]), 1, &["no permission", "read"]);
+    expect(&elsewhere(&person, "laptop", &["snapshots"]), 1, &["no permission", "read"]);
+    expect(&laptop(&["check"]), 1, &["no permission"]);
+    assert_eq!(person.run(["cat", "latest:of-laptop-2"]), "y\n");
+}
+
+#[test]
+fn a_reader_cannot_push() {
+    let (operator, server, person) = pushed();
+    let token = server.invite(&operator, "alice", "read");
+    expect(&elsewhere(&person, "reader", &["join", &token]), 0, &[]);
+    expect(&elsewhere(&person, "reader", &["cat", "latest:hello"]), 0, &[]);
+    expect(&elsewhere(&person, "reader", &["push", "/etc/hostname"]), 1, &["no permission"]);
+    expect(&elsewhere(&person, "reader", &["key", "add"]), 12, &["new passphrase"]);
+}
+
+#[test]
+fn a_token_works_once_and_only_whole() {
+    let (operator, server, person) = pushed();
+    let token = server.invite(&operator, "alice", "push");
+    expect(&elsewhere(&person, "a", &["join", &token]), 0, &[]);
+    expect(&elsewhere(&person, "b", &["join", &token]), 1, &["used"]);
+    let cut = &token[..token.len() - 3];
+    expect(&elsewhere(&person, "b", &["join", cut]), 1, &["token"]);
+    expect(&elsewhere(&person, "b", &["join", "nonsense"]), 1, &["token"]);
+    // A key file that is not there does not cost the token.
+    let token = server.invite(&operator, "alice", "push");
+    expect(&elsewhere(&person, "b", &["join", &token, "--push-key", "/no/such.key"]), 1, &["/no/such.key"]);
+    expect(&elsewhere(&person, "b", &["join", &token]), 0, &[]);
+}
+
+#[test]
+fn who_has_not_joined_is_told_to() {
+    let (_operator, server, person) = pushed();
+    expect(&elsewhere(&person, "stranger", &["snapshots"]), 1, &[&server.address, "not joined", "bkfs join"]);
+}
+
+#[test]
+fn another_certificate_is_not_talked_to() {
+    let (_operator, server, person) = pushed();
+    let places = person.path("config/places.toml");
+    let text = fs::read_to_string(&places).unwrap();
+    let pin = text.lines().find(|line| line.contains(&server.address) && !line.contains("bkfs://")).unwrap();
+    let digits = pin.split('"').rev().nth(1).unwrap();
+    let wrong: String = digits.chars().map(|c| if c == '0' { '1' } else { '0' }).collect();
+    fs::write(&places, text.replace(digits, &wrong)).unwrap();
+    expect(&person.output(["snapshots"]), 1, &[&server.address, "certificate", "not the one"]);
+    expect(&person.output(["push", "/etc/hostname"]), 1, &[&server.address, "certificate"]);
+}
+
+#[test]
+fn a_server_that_is_down_is_named() {
+    let (operator, server, person) = pushed();
+    let address = server.address.clone();
+    drop(server);
+    expect(&person.output(["snapshots"]), 1, &[&address, "is it running"]);
+    expect(&person.output(["push", "/etc/hostname"]), 1, &[&address]);
+    let _server = Server::run(&operator, &operator.path("server"), &address);
+    expect(&person.output(["cat", "latest:hello"]), 0, &[]);
+}
+
+#[test]
+fn a_server_that_dies_in_a_push_costs_nothing() {
+    let (operator, server, person) = pushed();
+    let source = person.path("src");
+    for i in 0..24u64 {
+        fs::write(source.join(format!("file-{i}")), crate::noise(i + 10, 4 << 20)).unwrap();
+    }
+    let child = person.command().args(push_args(&source)).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // As soon as something of it lies there.
+    let packs = || {
+        let output =
+            Command::new("find").arg(operator.path("server")).args(["-path", "*packs*", "-type", "f"]).output();
+        text(&output.unwrap().stdout).lines().count()
+    };
+    let before = packs();
+    while packs() == before {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    kill(&server);
+    let address = server.address.clone();
+    drop(server);
+    let _server = Server::run(&operator, &operator.path("server"), &address);
+    // It finds the server again and goes on; or it ends with an error that says so, and the next push goes on.
+    let output = child.wait_with_output().unwrap();
+    if !output.status.success() {
+        expect(&output, 1, &[&address]);
+        person.run(push_args(&source));
+    }
+    let out = person.path("out");
+    person.run(["restore", "latest", out.to_str().unwrap()]);
+    let compare = Command::new("diff").arg("-r").args([&source, &out]).output().unwrap();
+    assert!(compare.status.success(), "{}", text(&compare.stdout));
+    person.run(["check", "--read-data"]);
+}
+
+#[test]
+fn several_machines_push_at_once() {
+    let (operator, server, person) = pushed();
+    let source = person.path("src");
+    for i in 0..8u64 {
+        fs::write(source.join(format!("file-{i}")), crate::noise(i + 40, 1 << 20)).unwrap();
+    }
+    let names = ["one", "two", "three"];
+    for name in names {
+        let token = server.invite(&operator, "alice", "all");
+        expect(&elsewhere(&person, name, &["join", &token]), 0, &[]);
+    }
+    std::thread::scope(|scope| {
+        for name in names {
+            let (person, source) = (&person, &source);
+            scope.spawn(move || expect(&elsewhere(person, name, &push_args(source)), 0, &[]));
+        }
+    });
+    let list: serde_json::Value = serde_json::from_str(&person.run(["snapshots", "--json"])).unwrap();
+    assert_eq!(list.as_array().unwrap().len(), 4);
+    person.run(["check", "--read-data"]);
+}
+
+#[test]
+fn a_server_put_back_to_an_older_copy_is_noticed() {
+    let (operator, server, person) = pushed();
+    let (data, copy, address) = (operator.path("server"), operator.path("copy"), server.address.clone());
+    drop(server);
+    assert!(Command::new("cp").arg("-a").args([&data, &copy]).status().unwrap().success());
+    let server = Server::run(&operator, &data, &address);
+    let source = person.path("src");
+    fs::write(source.join("later"), "later\n").unwrap();
+    person.push(&source);
+    drop(server);
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&copy, &data).unwrap();
+    let _server = Server::run(&operator, &data, &address);
+    expect(&person.output(["snapshots"]), 0, &["warning", "rolled back"]);
+    expect(&person.output(["check"]), 13, &["rolled back"]);
+    expect(&person.output(push_args(&source)), 13, &["rolled back"]);
+    expect(&person.output(["check", "--read-data", "--accept-rollback"]), 0, &[]);
+    expect(&person.output(push_args(&source)), 0, &[]);
+    assert_eq!(person.run(["cat", "latest:later"]), "later\n");
+}
+
+#[test]
+fn a_full_disk_at_the_server_is_said_to_the_client() {
+    if !rustix::process::geteuid().is_root() {
+        crate::skip!("only root can mount a small disk");
+    }
+    let operator = Person::new();
+    let Some(disk) = crate::source::SmallDisk::new(&operator.path("disk")) else {
+        crate::skip!("nothing can be mounted");
+    };
+    let server = Server::start(&operator, &disk.path.join("server"));
+    let person = server.person("alice");
+    let source = person.path("src");
+    make_source(&source);
+    person.push(&source);
+    fs::write(source.join("huge"), crate::noise(3, 24 << 20)).unwrap();
+    expect(&person.output(push_args(&source)), 1, &["no space left", "nothing was lost"]);
+    expect(&person.output(["cat", "latest:hello"]), 0, &[]);
+    fs::remove_file(source.join("huge")).unwrap();
+    disk.grow();
+    expect(&person.output(push_args(&source)), 0, &[]);
+    expect(&person.output(["check", "--read-data"]), 0, &[]);
+}
+
+#[test]
+fn a_damaged_pack_at_the_server_is_named_at_the_client() {
+    let (operator, _server, person) = pushed();
+    let output = Command::new("find")
+        .arg(operator.path("server"))
+        .args(["-path", "*packs*", "-type", "f", "-size", "+500k"])
+        .output()
+        .unwrap();
+    let found = text(&output.stdout);
+    let pack = Path::new(found.lines().next().unwrap());
+    let mut bytes = fs::read(pack).unwrap();
+    bytes[400_000] ^= 4;
+    fs::write(pack, bytes).unwrap();
+    let name = pack.file_name().unwrap().to_str().unwrap();
+    expect(&person.output(["check", "--read-data"]), 1, &[name, "sub/big"]);
+    expect(&person.output(["cat", "latest:hello"]), 0, &[]);
+}
