@@ -351,17 +351,16 @@ impl Vfs {
     }
 
     fn file(&self, ino: u64) -> Result<Arc<File>> {
-        let load = || {
-            let Inode::Entry(dir, index) = self.inode(ino)? else { return Err(Error::IsADirectory) };
-            if let What::Top(_) = dir.what {
-                return Err(Error::Invalid);
-            }
+        let Inode::Entry(dir, index) = self.inode(ino)? else { return Err(Error::IsADirectory) };
+        if let What::Top(_) = dir.what {
+            return Err(Error::Invalid);
+        }
+        self.files.get(ino, &dir, index, || {
             let node = self.with_node(&dir, index, ino, |node| (node.kind == NodeKind::File).then(|| node.clone()))?;
             let node = Arc::new(node.ok_or(Error::Invalid)?);
             let cursors = Mutex::new(Cursors::new(self.options.prefetch_bytes));
-            Ok(Arc::new(File { node, dir, cursors }))
-        };
-        self.files.get(ino, load)
+            Ok(Arc::new(File { node, dir: dir.clone(), index, cursors }))
+        })
     }
 
     fn fresh(&self) -> Result<Arc<State>> {

@@ -18,6 +18,8 @@ pub struct File {
     pub node: Arc<Node>,
     /// Where it lies (one of its places, if it has several).
     pub dir: Arc<Dir>,
+    /// Its place there.
+    pub index: u64,
     /// Its readers.
     pub cursors: Mutex<Cursors>,
 }
@@ -48,9 +50,16 @@ impl Files {
         Self { cache: Cache::with_weighter((BUDGET / 600) as usize, BUDGET, ByNode) }
     }
 
-    /// The file, or what `load` makes.
-    pub fn get<E>(&self, ino: u64, load: impl FnOnce() -> Result<Arc<File>, E>) -> Result<Arc<File>, E> {
-        match self.cache.get(&ino) {
+    /// The file with that number, which must be the entry at this place: a number may have come to mean another file
+    /// since. If it is not known, what `load` makes.
+    pub fn get<E>(
+        &self,
+        ino: u64,
+        dir: &Arc<Dir>,
+        index: u64,
+        load: impl FnOnce() -> Result<Arc<File>, E>,
+    ) -> Result<Arc<File>, E> {
+        match self.cache.get(&ino).filter(|file| file.dir.key == dir.key && file.index == index) {
             Some(file) => Ok(file),
             None => {
                 // Two threads may load it at once; then one's cursors are lost, which costs a little read-ahead.

@@ -122,3 +122,52 @@ fn work(jobs: &Receiver<Job>, source: &dyn Source, shared: &Shared) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::vfs::testing::{self, Memory};
+
+    fn until(done: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !done() {
+            assert!(Instant::now() < deadline);
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn what_fits_the_queue_is_fetched_in_pieces_and_the_rest_dropped() {
+        let memory = Arc::new(Memory::default());
+        let node = Arc::new(testing::file(b"f", 1 << 30));
+        let held = memory.prefetched.lock();
+        let pool = Pool::new(&(memory.clone() as Arc<dyn Source>), 1).unwrap();
+        pool.submit(&node, 0..3 * PIECE + 5);
+        pool.submit(&node, 0..PIECE * 2 * QUEUE as u64);
+        pool.submit(&node, 0..3 * PIECE);
+        assert_eq!(pool.counts(), (0, 2), "the thread waits, so nothing is fetched; two jobs did not fit whole");
+        drop(held);
+        until(|| pool.counts().0 >= QUEUE as u64);
+        let fetched = memory.prefetched.lock();
+        assert_eq!(fetched[..4], [0..PIECE, PIECE..2 * PIECE, 2 * PIECE..3 * PIECE, 3 * PIECE..3 * PIECE + 5]);
+    }
+
+    #[test]
+    fn speculation_waits_for_demand_but_not_for_ever() {
+        let memory = Arc::new(Memory::default());
+        let pool = Pool::new(&(memory.clone() as Arc<dyn Source>), 2).unwrap();
+        let _demand = pool.demand();
+        pool.submit(&Arc::new(testing::file(b"f", 1 << 30)), 0..PIECE);
+        until(|| pool.counts().0 == 1);
+    }
+
+    #[test]
+    fn no_threads_no_speculation() {
+        let memory = Arc::new(Memory::default());
+        let pool = Pool::new(&(memory as Arc<dyn Source>), 0).unwrap();
+        pool.submit(&Arc::new(testing::file(b"f", 9)), 0..9);
+        assert_eq!(pool.counts(), (0, 0));
+    }
+}
