@@ -10,7 +10,7 @@ mod keys;
 pub use connect::{connect, connect_new, identity};
 pub use keys::NamedKey;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 use bkfs_store::{
@@ -52,18 +52,28 @@ pub struct Session {
 impl Session {
     /// Opens the repository to read from it or to manage it.
     pub fn open(context: &Context, repo: &RepoArgs) -> Result<Self> {
-        Self::open_at(context, repo, |_| None)
+        Self::open_at(context, repo, None, |_| None)
     }
 
     /// Opens the repository to push to it. `cached` is the point to which the caches of the push refer.
     pub fn open_to_push(context: &Context, repo: &RepoArgs, cached: impl Fn(RepoId) -> Option<Seen>) -> Result<Self> {
-        Self::open_at(context, repo, cached)
+        Self::open_at(context, repo, None, cached)
     }
 
-    fn open_at(context: &Context, repo: &RepoArgs, cached: impl Fn(RepoId) -> Option<Seen>) -> Result<Self> {
+    /// Opens the repository to mount it. A lost server is waited for only so long: somebody stands before an `ls`.
+    pub fn open_to_mount(context: &Context, repo: &RepoArgs, patience: Duration) -> Result<Self> {
+        Self::open_at(context, repo, Some(patience), |_| None)
+    }
+
+    fn open_at(
+        context: &Context,
+        repo: &RepoArgs,
+        patience: Option<Duration>,
+        cached: impl Fn(RepoId) -> Option<Seen>,
+    ) -> Result<Self> {
         let named = NamedKey::load(context)?;
         let place = Place::parse(repo.repository.as_deref().or(named.as_ref().and_then(NamedKey::url)))?;
-        let access = connect(context, &place)?;
+        let access = connect(context, &place, patience)?;
         let expected = match context.folders.places().repository(&place.to_string())? {
             Some(id) => Some(id),
             None => named.as_ref().map(NamedKey::repo),

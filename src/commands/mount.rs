@@ -2,7 +2,7 @@
 
 mod background;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use bkfs_fs::mount::{Breaker, MountOptions, Unmounted, check, mount};
@@ -18,6 +18,9 @@ use crate::{
     session::Session,
     signals,
 };
+
+/// How long a read goes on trying after the server was lost, before it fails. Noticing the loss takes longer than this.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Arguments of `mount`.
 #[derive(Debug, Default, Args)]
@@ -80,7 +83,7 @@ pub fn run(context: &Context, args: MountArgs) -> Result<Exit> {
     if args.background && !args.is_child {
         return background::run(context, &args);
     }
-    let mut session = Session::open(context, &args.repo)?;
+    let mut session = Session::open_to_mount(context, &args.repo, PATIENCE)?;
     // A server that goes away is waited for once, not once for each file that somebody looks at.
     session.access = Breaker::new(session.access);
     let library = Library::open(context, &session, "mounting")?;

@@ -1,15 +1,16 @@
 //! From a place to its store.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 use bkfs_store::{Error, access::Access, repository::Repository};
-use bkfs_transport::{Identity, client::Remote};
+use bkfs_transport::{Identity, RepoUrl, client::Remote};
 
 use crate::{config, context::Context, failure::Failure, place::Place};
 
-/// The store at a place where a repository is.
-pub fn connect(context: &Context, place: &Place) -> Result<Arc<dyn Access>> {
+/// The store at a place where a repository is. A server that was lost is waited for as long as `patience` says; none:
+/// as long as is right for a push.
+pub fn connect(context: &Context, place: &Place, patience: Option<Duration>) -> Result<Arc<dyn Access>> {
     match place {
         Place::Path(path) => {
             // Otherwise a mistyped path would leave an index in the cache.
@@ -18,7 +19,13 @@ pub fn connect(context: &Context, place: &Place) -> Result<Arc<dyn Access>> {
             }
             connect_new(context, place)
         }
-        Place::Url(_) => connect_new(context, place),
+        Place::Url(url) => {
+            let remote = remote(context, url)?;
+            if let Some(patience) = patience {
+                remote.set_patience(patience);
+            }
+            Ok(Arc::new(remote))
+        }
     }
 }
 
@@ -26,14 +33,16 @@ pub fn connect(context: &Context, place: &Place) -> Result<Arc<dyn Access>> {
 pub fn connect_new(context: &Context, place: &Place) -> Result<Arc<dyn Access>> {
     match place {
         Place::Path(path) => Ok(Arc::new(Repository::local(path, &place.index_dir(context))?)),
-        Place::Url(url) => {
-            let Some(pin) = context.folders.places().pin(&url.server())? else {
-                let what = format!("this machine has not joined the server at {}", url.server());
-                return Err(Failure::new(what, "`bkfs join TOKEN` enrols it, with a token from the operator").into());
-            };
-            Ok(Arc::new(Remote::connect(url, &identity(context)?, pin)?))
-        }
+        Place::Url(url) => Ok(Arc::new(remote(context, url)?)),
     }
+}
+
+fn remote(context: &Context, url: &RepoUrl) -> Result<Remote> {
+    let Some(pin) = context.folders.places().pin(&url.server())? else {
+        let what = format!("this machine has not joined the server at {}", url.server());
+        return Err(Failure::new(what, "`bkfs join TOKEN` enrols it, with a token from the operator").into());
+    };
+    Ok(Remote::connect(url, &identity(context)?, pin)?)
 }
 
 /// This machine's name on the network, made when it is first needed.
