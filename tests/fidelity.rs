@@ -75,7 +75,7 @@ fn some(folder: &Path) -> Vec<OsString> {
     names.sort();
     names.retain(|name| {
         let (b, e) = weigh(&folder.join(name));
-        let fits = bytes + b <= BYTES_MAX && entries + e <= ENTRIES_MAX;
+        let fits = b <= BYTES_MAX - bytes && e <= ENTRIES_MAX - entries;
         if fits {
             (bytes, entries) = (bytes + b, entries + e);
         }
@@ -85,7 +85,7 @@ fn some(folder: &Path) -> Vec<OsString> {
     names
 }
 
-/// Bytes and entries of a tree, counted no further than needed.
+/// Bytes and entries of a tree, counted no further than needed; too many if not all of it can be read.
 fn weigh(path: &Path) -> (u64, u64) {
     let (mut bytes, mut entries) = (0, 0);
     let mut paths = vec![path.to_owned()];
@@ -95,8 +95,11 @@ fn weigh(path: &Path) -> (u64, u64) {
         if bytes > BYTES_MAX || entries > ENTRIES_MAX {
             break;
         }
-        if meta.is_dir() {
-            paths.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        match (meta.is_dir(), fs::read_dir(&path)) {
+            (true, Ok(list)) => paths.extend(list.flatten().map(|entry| entry.path())),
+            (true, Err(_)) => return (u64::MAX, u64::MAX),
+            (false, _) if meta.is_file() && fs::File::open(&path).is_err() => return (u64::MAX, u64::MAX),
+            (false, _) => {}
         }
     }
     (bytes, entries)

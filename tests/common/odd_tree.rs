@@ -240,7 +240,7 @@ fn attributes(root: &Path, left_out: &mut Vec<String>) {
     fs::write(dir.join("capability"), "with a capability").unwrap();
     symlink("file", dir.join("symlink")).unwrap();
     let access =
-        acl(&[(1, 6, NONE), (2, 7, 1), (2, 4, 12345), (4, 4, NONE), (8, 2, 54321), (16, 7, NONE), (32, 0, NONE)]);
+        acl(&[(1, 7, NONE), (2, 6, 1), (2, 4, 12345), (4, 4, NONE), (8, 2, 54321), (16, 7, NONE), (32, 0, NONE)]);
     let default = acl(&[(1, 7, NONE), (2, 5, 2), (4, 5, NONE), (16, 5, NONE), (32, 0, NONE)]);
     let every: Vec<u8> = (0..=255).collect();
     // cap_net_raw+ep, revision 2.
