@@ -24,6 +24,7 @@ pub mod logfile;
 pub mod pack;
 pub mod reader;
 pub mod repository;
+pub mod retention;
 pub mod roster;
 pub mod signed;
 pub mod snapshot;

@@ -28,6 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("keys", &["access", "codec", "config", "crypto", "error", "id", "node", "roster", "signed"]),
     ("keyring", &["access", "crypto", "error", "id", "keys"]),
     ("snapshot", &["access", "codec", "crypto", "error", "id", "keyring", "keys", "node", "roster", "signed"]),
+    ("retention", &["id", "node", "snapshot"]),
     ("chunker", &["config", "crypto", "error"]),
     ("compress", &["error"]),
     ("frame", &["codec", "compress", "crypto", "error", "id"]),
