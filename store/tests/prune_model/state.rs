@@ -1,0 +1,261 @@
+//! What a world is like at one moment: small sets of numbers, so that millions of moments can be looked at.
+
+use super::world::World;
+
+/// Places for frame copies.
+pub const COPIES: usize = 6;
+/// Packs.
+pub const PACKS: u8 = 5;
+/// Clients.
+pub const CLIENTS: usize = 2;
+/// Places for snapshots.
+pub const SNAPSHOTS: usize = 5;
+/// Places for prunes.
+pub const PRUNES: usize = 3;
+/// Places for leases of one client.
+pub const LEASES: usize = 2;
+
+/// A set of small numbers: chunks, copies, packs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Set(pub u8);
+
+impl Set {
+    pub fn all(n: usize) -> Set {
+        Set(((1_u16 << n) - 1) as u8)
+    }
+
+    pub fn of(n: u8) -> Set {
+        Set(1 << n)
+    }
+
+    pub fn has(self, n: u8) -> bool {
+        self.0 & 1 << n != 0
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub fn and(self, other: Set) -> Set {
+        Set(self.0 | other.0)
+    }
+
+    pub fn but(self, other: Set) -> Set {
+        Set(self.0 & !other.0)
+    }
+
+    pub fn both(self, other: Set) -> Set {
+        Set(self.0 & other.0)
+    }
+
+    pub fn within(self, other: Set) -> bool {
+        self.but(other).is_empty()
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = u8> {
+        (0..8).filter(move |n| self.has(*n))
+    }
+
+    pub fn filter(self, keep: impl Fn(u8) -> bool) -> Set {
+        self.iter().filter(|n| keep(*n)).fold(Set::default(), |set, n| set.and(Set::of(n)))
+    }
+}
+
+impl std::fmt::Debug for Set {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// The state of a frame copy. One that was never put is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Copied {
+    #[default]
+    Gone,
+    Live,
+    Condemned,
+    Grave,
+}
+
+/// A snapshot in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Snap {
+    pub reach: Set,
+    /// Place of its commit in the log.
+    pub at: u8,
+    pub expired: bool,
+}
+
+/// A lease, as the store knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lease {
+    pub generation: u8,
+    /// Up to where the store believes to have told the client what was lost.
+    pub told: u8,
+    /// Packs that were put under it.
+    pub pins: Set,
+    /// The base that it pins, a snapshot.
+    pub base: Option<u8>,
+}
+
+/// An answer to `has` that is under way: yes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Yes {
+    pub chunk: u8,
+    /// The store's generation when it was given.
+    pub generation: u8,
+}
+
+/// A commit that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sent {
+    /// Which of the client's leases it names.
+    pub lease: u8,
+    pub generation: u8,
+    pub reach: Set,
+}
+
+/// A client's session, as the client knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Session {
+    /// Which of the client's leases it has.
+    pub lease: u8,
+    pub generation: u8,
+    /// Up to which place in the log it has been told what was lost.
+    pub seen: u8,
+    pub yes: Option<Yes>,
+    /// The chunks that it relies on.
+    pub relied: Set,
+    /// Whether it relies on them because they are in its base, without having looked at each.
+    pub by_base: bool,
+}
+
+/// A client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Client {
+    /// The snapshot from which its file cache derives; outlives its crashes.
+    pub base: Option<u8>,
+    pub session: Option<Session>,
+    /// A commit that it sent, which arrives at some time or never.
+    pub sent: Option<Sent>,
+    pub pushes: u8,
+}
+
+/// A known-set: on a client's disk, so it outlives crashes, and two sessions may share one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Known {
+    /// What is believed to be stored.
+    pub ids: Set,
+    /// Up to which place in the log that has been corrected.
+    pub seen: u8,
+}
+
+/// A prune, as far as its pruner has got: what it has sent, which may come at any time, more than once, or never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Pruner {
+    pub condemn: Option<Condemn>,
+    /// The chunks reached by what was committed between mark and re-mark.
+    pub remark: Option<Set>,
+}
+
+/// What a condemn message says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Condemn {
+    /// The generation at the time of the mark.
+    pub generation: u8,
+    /// Length of the log at the time of the mark.
+    pub log_len: u8,
+    /// The filter.
+    pub filter: Set,
+}
+
+/// The prune that is open in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Open {
+    pub prune: u8,
+    /// The generation that it began.
+    pub generation: u8,
+    pub mark: Condemn,
+    /// What is still condemned, copies.
+    pub set: Set,
+    /// What was condemned at first.
+    pub fixed: Set,
+    /// Whether the wait was over when the re-mark read the log.
+    pub waited: bool,
+    pub remarked: bool,
+}
+
+/// Everything at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct State {
+    pub copies: [Copied; COPIES],
+    /// Length of the log; only commits and condemnations are counted.
+    pub log: u8,
+    pub generation: u8,
+    /// When each chunk last lost its last live copy, a length of the log.
+    pub lost_at: [u8; 2],
+    pub snapshots: [Option<Snap>; SNAPSHOTS],
+    pub leases: [[Option<Lease>; LEASES]; CLIENTS],
+    pub clients: [Client; CLIENTS],
+    pub known: [Known; CLIENTS],
+    pub pruners: [Pruner; PRUNES],
+    pub open: Option<Open>,
+    /// Copies that a put made live without logging it (in a broken world).
+    pub unlogged: Set,
+    /// A lease older than the open prune's generation has committed after the re-mark read the log.
+    pub late_commit: bool,
+    /// A copy was swept that was not in the fixed set, or the set grew.
+    pub swept_outside: bool,
+}
+
+impl State {
+    /// The beginning.
+    pub fn new(world: &World) -> State {
+        let client =
+            |c: usize| Client { base: world.tree.then_some(0), session: None, sent: None, pushes: world.pushes[c] };
+        let snap = |reach: Set| (!reach.is_empty()).then_some(Snap { reach, at: 0, expired: false });
+        let mut copies = [Copied::Gone; COPIES];
+        world.live.iter().for_each(|copy| copies[copy as usize] = Copied::Live);
+        State {
+            copies,
+            log: 0,
+            generation: 0,
+            lost_at: [0; 2],
+            snapshots: [snap(world.snapshots[0]), snap(world.snapshots[1]), None, None, None],
+            leases: [[None; LEASES]; CLIENTS],
+            clients: std::array::from_fn(client),
+            known: world.known.map(|ids| Known { ids, seen: 0 }),
+            pruners: [Pruner::default(); PRUNES],
+            open: None,
+            unlogged: Set::default(),
+            late_commit: false,
+            swept_outside: false,
+        }
+    }
+
+    /// All leases.
+    pub fn leases(&self) -> impl Iterator<Item = &Lease> {
+        self.leases.iter().flatten().flatten()
+    }
+
+    /// The copies in a state.
+    pub fn copies_in(&self, state: Copied) -> Set {
+        Set::all(COPIES).filter(|copy| self.copies[copy as usize] == state)
+    }
+
+    /// The chunks that have a copy in a state.
+    pub fn chunks_in(&self, world: &World, state: Copied) -> Set {
+        self.chunks_of(world, self.copies_in(state))
+    }
+
+    /// The chunks of copies.
+    pub fn chunks_of(&self, world: &World, copies: Set) -> Set {
+        copies.iter().fold(Set::default(), |set, copy| set.and(Set::of(world.chunk_of[copy as usize])))
+    }
+
+    /// The chunks that unexpired snapshots reach.
+    pub fn reached(&self) -> Set {
+        let snapshots = self.snapshots.iter().flatten().filter(|s| !s.expired);
+        snapshots.fold(Set::default(), |set, s| set.and(s.reach))
+    }
+}

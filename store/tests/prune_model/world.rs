@@ -1,0 +1,190 @@
+//! The small worlds that are searched, and the ways in which a protocol can be broken.
+
+use super::state::{CLIENTS, COPIES, Set};
+
+/// One way to break the protocol. Each of them loses data, and the search must show how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// `open` does not tell what was lost since the client was there.
+    NoDeltaAtOpen,
+    /// The wait is left out: leases of older generations may commit after the re-mark has begun.
+    NoWait,
+    /// The re-mark is left out: what is condemned is swept, whatever was committed since the mark.
+    NoRemark,
+    /// Not the fixed set is swept but all that is outside the filters when the sweep comes.
+    SweepOutsideFilter,
+    /// A put of a condemned or buried pack is answered with "already have it", and changes nothing.
+    AlreadyHaveIt,
+    /// A pack that a put made live again is not logged: the store forgets it when it crashes.
+    RevivalNotLogged,
+    /// Re-mark and sweep are taken from whatever prune they come.
+    NoFence,
+    /// Condemn does not compare the generation: one that comes late opens its prune a second time.
+    NoCompareAndSwap,
+    /// An advance tells what was lost since what the store believes to have told before, not since what the client names.
+    DeltaFromTheStoresMemory,
+    /// A commit does not say which generation the client has advanced to: the store believes its own stamp.
+    CommitWithoutGeneration,
+    /// A client takes a yes that was given before what it has since been told to be lost.
+    StaleYes,
+    /// Of two sessions with one known-set, the one that knows less adds to what the other has corrected.
+    SharedSetUnguarded,
+    /// A base that a lease names stops being a root when it expires.
+    BaseNotPinned,
+    /// The re-mark passes over what was committed since the mark and has expired again, though a lease may name it as its base.
+    RemarkPassesOverExpired,
+    /// A client that knows a tree to be stored takes all that lies below it for stored, without a base.
+    TreesById,
+    /// A sweep removes a pack that has live frames without having copied them.
+    RepackWithoutCopy,
+}
+
+/// What exists in a world, and how long it goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct World {
+    /// Whether it is broken, and how.
+    pub broken: Option<Broken>,
+    /// The pack of each frame copy.
+    pub pack_of: [u8; COPIES],
+    /// The chunk of each frame copy; the frames of these worlds hold one each.
+    pub chunk_of: [u8; COPIES],
+    /// The copies that are live at the beginning.
+    pub live: Set,
+    /// Which chunks the snapshots of the beginning reach.
+    pub snapshots: [Set; 2],
+    /// What each client pushes.
+    pub content: [Set; CLIENTS],
+    /// How often each client pushes, at most.
+    pub pushes: [u8; CLIENTS],
+    /// The copy that a client makes of a chunk when it puts it: `puts[client][chunk]`.
+    pub puts: [[u8; 2]; CLIENTS],
+    /// What each known-set holds at the beginning.
+    pub known: [Set; CLIENTS],
+    /// Which known-set each client has.
+    pub set_of: [usize; CLIENTS],
+    /// How many leases a client can have at a time: with two, one of a session that died may live on beside that of the next.
+    pub leases: usize,
+    /// Whether commits may be under way for a while. (With one lease a client that is the same as a client that pauses.)
+    pub late: bool,
+    /// Whether chunk 0 is a tree page above chunk 1, so that who reuses it does not look at chunk 1.
+    pub tree: bool,
+    /// Which of the live chunks' filter answers may be wrong: ids that a filter may hold though nothing reaches them.
+    pub false_positives: Set,
+    /// Into which copies a sweep copies the live frames of pack 0; none if it does not repack.
+    pub repack: Set,
+    /// Whether packs that were put are pinned by their lease.
+    pub pins: bool,
+    /// How many prunes there are.
+    pub prunes: usize,
+}
+
+impl World {
+    /// One chunk, two clients that push it, one that knows it and one that does not, and two prunes.
+    pub fn two_clients() -> World {
+        World {
+            broken: None,
+            pack_of: [0, 1, 2, 0, 0, 0],
+            chunk_of: [0; COPIES],
+            live: Set(0b001),
+            snapshots: [Set(0b1), Set(0)],
+            content: [Set(0b1); CLIENTS],
+            pushes: [1, 1],
+            puts: [[1, 0], [2, 0]],
+            known: [Set(0b1), Set(0)],
+            set_of: [0, 1],
+            leases: 1,
+            late: false,
+            tree: false,
+            false_positives: Set(0),
+            repack: Set(0),
+            pins: true,
+            prunes: 2,
+        }
+    }
+
+    /// The same, but that the clients are two sessions of one machine with one known-set.
+    pub fn one_machine() -> World {
+        World { set_of: [0, 0], ..World::two_clients() }
+    }
+
+    /// One client, whose sessions leave leases and commits behind when they die.
+    pub fn leftovers() -> World {
+        World { pushes: [2, 0], leases: 2, late: true, ..World::two_clients() }
+    }
+
+    /// A tree page above a chunk, and a client that pushes them twice, from a base.
+    pub fn tree() -> World {
+        World {
+            broken: None,
+            pack_of: [0, 1, 2, 3, 0, 0],
+            chunk_of: [0, 1, 0, 1, 0, 0],
+            live: Set(0b0011),
+            snapshots: [Set(0b11), Set(0)],
+            content: [Set(0b11), Set(0)],
+            pushes: [2, 0],
+            puts: [[2, 3], [0, 0]],
+            known: [Set(0b11), Set(0)],
+            set_of: [0, 1],
+            leases: 1,
+            late: false,
+            tree: true,
+            false_positives: Set(0b01),
+            repack: Set(0),
+            pins: true,
+            prunes: 2,
+        }
+    }
+
+    /// A pack with two frames of which one dies, so that the other is copied out of it.
+    pub fn repack() -> World {
+        World {
+            broken: None,
+            pack_of: [0, 0, 1, 2, 3, 4],
+            chunk_of: [0, 1, 0, 1, 0, 1],
+            live: Set(0b000011),
+            snapshots: [Set(0b01), Set(0b10)],
+            content: [Set(0b11), Set(0)],
+            pushes: [1, 0],
+            puts: [[4, 5], [0, 0]],
+            known: [Set(0b11), Set(0)],
+            set_of: [0, 1],
+            leases: 1,
+            late: false,
+            tree: false,
+            false_positives: Set(0),
+            repack: Set(0b001100),
+            pins: true,
+            prunes: 2,
+        }
+    }
+
+    /// The same with that many pushes of each client, and that many prunes.
+    pub fn with(self, pushes: [u8; CLIENTS], prunes: usize) -> World {
+        World { pushes, prunes, ..self }
+    }
+
+    /// The same, broken.
+    pub fn but(self, broken: Broken) -> World {
+        World { broken: Some(broken), ..self }
+    }
+
+    /// Whether it is broken so.
+    pub fn is(&self, broken: Broken) -> bool {
+        self.broken == Some(broken)
+    }
+
+    /// The copies of a pack.
+    pub fn copies_of(&self, pack: u8) -> Set {
+        Set::all(COPIES).filter(|copy| self.pack_of[copy as usize] == pack && self.exists(copy))
+    }
+
+    /// Whether a place in the arrays stands for a copy that can exist.
+    fn exists(&self, copy: u8) -> bool {
+        let put = self
+            .puts
+            .iter()
+            .enumerate()
+            .any(|(c, of)| self.pushes[c] > 0 && self.content[c].iter().any(|chunk| of[chunk as usize] == copy));
+        put || self.live.has(copy) || self.repack.has(copy)
+    }
+}
