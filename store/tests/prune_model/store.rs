@@ -19,7 +19,8 @@ impl State {
         if client.session.is_some() || client.pushes == 0 {
             return None;
         }
-        let base = client.base.filter(|b| self.snapshots[*b as usize].is_some_and(|s| !s.expired));
+        let holds = |s: Snap| !s.expired || world.is(Broken::ExpiredBase);
+        let base = client.base.filter(|b| self.snapshots[*b as usize].is_some_and(holds));
         let known = self.known[world.set_of[c]];
         let lost = match world.is(Broken::NoDeltaAtOpen) {
             true => Set::default(),
@@ -230,7 +231,7 @@ impl State {
         let pins = self.leases().fold(Set::default(), |set, lease| set.and(lease.pins));
         let set = self.copies_in(Copied::Live).filter(|copy| {
             let (pack, chunk) = (world.pack_of[copy as usize], world.chunk_of[copy as usize]);
-            !(pins.has(pack) && world.pins) && !mark.filter.has(chunk)
+            !(world.pins && pins.has(pack) || mark.filter.has(chunk))
         });
         if set.is_empty() {
             return None;

@@ -31,6 +31,8 @@ pub enum Broken {
     SharedSetUnguarded,
     /// A base that a lease names stops being a root when it expires.
     BaseNotPinned,
+    /// A base that has expired is pinned all the same.
+    ExpiredBase,
     /// The re-mark passes over what was committed since the mark and has expired again, though a lease may name it as its base.
     RemarkPassesOverExpired,
     /// A client that knows a tree to be stored takes all that lies below it for stored, without a base.
