@@ -63,7 +63,7 @@ fn a_source_that_is_not_there_is_named() {
     // One of several is missing: the others are pushed.
     make_source(&person.path("src"));
     let output = person.output(["push", "/no/such/folder", person.path("src").to_str().unwrap()]);
-    expect(&output, 3, &["/no"]);
+    expect(&output, 3, &["bkfs: /no/such/folder: No such file", "1 part"]);
     assert_eq!(person.run(["snapshots", "--json"]).matches("\"received\"").count(), 1);
 }
 

@@ -103,9 +103,9 @@ pub(super) fn names(walked: &Walked, dir: &Dir) -> io::Result<Vec<(u64, Box<[u8]
             names.retain(|(_, name)| **name == *tag || is_named(dir, name));
         }
     }
-    for name in dir.plan.iter().flat_map(|plan| plan.children.keys()) {
+    for (name, plan) in dir.plan.iter().flat_map(|plan| &plan.children) {
         if !names.iter().any(|(_, n)| **n == **name) {
-            walked.problem(dir.place.display(name), io::Error::from(Errno::NOENT));
+            named_problem(walked, dir, name, Some(plan), Errno::NOENT.into());
         }
     }
     names.sort_unstable();
@@ -125,13 +125,18 @@ pub(super) fn look(walked: &Walked, dir: &Dir, names: impl IntoIterator<Item = B
         let stat = match found {
             Ok(stat) => stat,
             Err(error) => {
-                walked.problem(dir.place.display(&name), error);
+                named_problem(walked, dir, &name, plan, error);
                 continue;
             }
         };
         let is_dir = stat.kind == NodeKind::Directory;
-        if plan.is_some_and(|plan| !plan.children.is_empty()) && !is_dir {
-            walked.problem(dir.place.display(&name), io::Error::from(Errno::NOTDIR));
+        if !is_dir {
+            for (below, plan) in plan.iter().flat_map(|plan| &plan.children) {
+                let path = dir.place.display(&name).join(metadata::display(below));
+                for path in plan.named(path) {
+                    walked.problem(path, Errno::NOTDIR.into());
+                }
+            }
         }
         if plan.is_none() {
             let mut whole = path.clone();
@@ -151,6 +156,19 @@ pub(super) fn look(walked: &Walked, dir: &Dir, names: impl IntoIterator<Item = B
     }
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     entries
+}
+
+/// Reports an entry that cannot be looked at, by the paths that the user gave if it is on the way to some.
+fn named_problem(walked: &Walked, dir: &Dir, name: &[u8], plan: Option<&Plan>, error: io::Error) {
+    let path = dir.place.display(name);
+    for path in plan.map_or_else(|| vec![path.clone()], |plan| plan.named(path.clone())) {
+        walked.problem(path, again(&error));
+    }
+}
+
+/// The same error once more, which the type cannot copy.
+fn again(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
 pub(super) fn child_plan<'a>(dir: &'a Dir, name: &[u8]) -> Option<&'a Plan> {

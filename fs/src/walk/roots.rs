@@ -10,6 +10,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use crate::metadata;
+
 /// What is to be taken of a directory.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -19,6 +21,22 @@ pub struct Plan {
     pub follow: bool,
     /// Entries that are named, or lead to ones that are.
     pub children: BTreeMap<Vec<u8>, Plan>,
+}
+
+impl Plan {
+    /// The paths that the user named at and below an entry that has this plan and stands at `path`: what is missing, or
+    /// to be reported, if the entry is not there.
+    pub fn named(&self, path: PathBuf) -> Vec<PathBuf> {
+        let mut named = Vec::new();
+        let mut open = vec![(path, self)];
+        while let Some((path, plan)) = open.pop() {
+            open.extend(plan.children.iter().rev().map(|(name, child)| (path.join(metadata::display(name)), child)));
+            if plan.taken {
+                named.push(path);
+            }
+        }
+        named
+    }
 }
 
 /// The roots of a push.
@@ -121,6 +139,13 @@ mod tests {
         let a = &r.plan.children[&b"a"[..]];
         assert!(!r.plan.taken && !a.taken && a.children[&b"b"[..]].taken);
         assert!(a.children[&b"c"[..]].follow && !a.children[&b"b"[..]].follow);
+    }
+
+    #[test]
+    fn a_missing_ancestor_stands_for_what_was_named_below_it() {
+        let r = roots(None, &["/no/such/folder", "/no/b", "/no/such", "/else"]).unwrap();
+        let named = r.plan.children[&b"no"[..]].named("/no".into());
+        assert_eq!(named, ["/no/b", "/no/such", "/no/such/folder"].map(PathBuf::from));
     }
 
     #[test]

@@ -177,6 +177,17 @@ fn named_paths_bring_their_ancestors_only() {
     // What is not there is a problem, whether or not something around it is taken.
     assert_eq!(check(&["none/x", "f"], &["f", "f/g"]), 1);
     assert_eq!(check(&["f/none", "f"], &["f", "f/g"]), 1);
+    // It is reported as it was named, not as the first part of it that is not there.
+    let paths = ["none/x/y", "f", "f/g/in a file", "f/none/deep"].map(PathBuf::from);
+    let (_, seen) = walk(Some(dir.path()), &paths, &ExcludeOptions::default());
+    let mut seen = seen.0.lock().clone();
+    seen.sort();
+    let expected = [
+        ("f/g/in a file", io::ErrorKind::NotADirectory),
+        ("f/none/deep", io::ErrorKind::NotFound),
+        ("none/x/y", io::ErrorKind::NotFound),
+    ];
+    assert_eq!(seen, expected.map(|(path, kind)| (dir.path().join(path), kind)));
     // An absolute push of the same has the real ancestors.
     let (found, _) = walk(None, &[at("f")], &ExcludeOptions::default());
     assert!(found[0].0.len() < found[1].0.len() && found.last().unwrap().0.ends_with(b"f/g"));
