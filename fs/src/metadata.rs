@@ -201,7 +201,12 @@ fn lookup(call: impl Fn(&mut [u8]) -> (libc::c_int, Option<CString>)) -> Option<
 /// The extended attributes of an open file or directory, sorted by name; none if there are none.
 pub fn xattrs_of_handle<F: AsFd>(file: F) -> io::Result<Option<Vec<Xattr>>> {
     let file = file.as_fd();
-    collect(|buffer| rustix::fs::flistxattr(file, buffer), |name, buffer| rustix::fs::fgetxattr(file, name, buffer))
+    let list = |buffer: &mut [u8]| rustix::fs::flistxattr(file, buffer);
+    match collect(list, |name, buffer| rustix::fs::fgetxattr(file, name, buffer)) {
+        // A directory that could not be opened for reading.
+        Err(error) if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) => xattrs_of_entry(file, b"."),
+        other => other,
+    }
 }
 
 /// The extended attributes of an entry that is not opened: a link, a device, a socket.

@@ -16,7 +16,10 @@ use std::{
     cmp::Ordering,
     collections::BinaryHeap,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
@@ -25,7 +28,7 @@ use std::{
 
 use bkfs_store::tree::NodeKind;
 use parking_lot::{Condvar, Mutex};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::CWD;
 
 use crate::{
     exclude::Excludes,
@@ -153,8 +156,8 @@ impl Walk {
         key: [u8; 16],
     ) -> io::Result<(Self, Arc<Task>, Stat)> {
         let ahead_dirs_max = AHEAD_DIRS_MAX.min(raise_file_limit() / 4);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let handle = rustix::fs::openat(CWD, &roots.base, flags, Mode::empty())?;
+        let base = metadata::c_name(roots.base.as_os_str().as_bytes())?;
+        let handle = list::open_dir(CWD, &base, true, !roots.plan.taken)?;
         let stat = Stat::of_handle(&handle)?;
         let plan = Arc::new(roots.plan.clone());
         let dir = Dir {
@@ -305,12 +308,12 @@ impl Walked {
     fn open_and_list(&self, task: &Arc<Task>) -> io::Result<Listed> {
         let parent = task.parent.lock().take().ok_or_else(|| io::Error::other("a directory was listed twice"))?;
         let follow = task.plan.as_ref().is_some_and(|p| p.follow || !p.taken && !parent_takes(&parent));
-        let handle: OwnedFd = list::open_dir(parent.as_fd(), &metadata::c_name(&task.name)?, follow)?;
+        let is_passed = task.plan.as_ref().is_some_and(|p| !p.taken) && !parent_takes(&parent);
+        let handle: OwnedFd = list::open_dir(parent.as_fd(), &metadata::c_name(&task.name)?, follow, is_passed)?;
         let named = task.plan.as_ref().is_some_and(|p| p.taken);
         let mount_root = if task.device == parent.device {
             parent.mount_root.clone()
         } else {
-            use std::os::unix::ffi::OsStrExt;
             let path = self.base.join(metadata::display(&task.place.path()));
             path.as_os_str().as_bytes().into()
         };

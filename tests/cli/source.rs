@@ -55,6 +55,34 @@ fn what_cannot_be_read_is_named_and_the_rest_is_kept() {
 }
 
 #[test]
+fn a_closed_folder_on_the_way_keeps_nobody_from_their_own() {
+    let person = Person::new();
+    let Some(mut init) = as_nobody(&person) else { crate::skip!("nobody else to be") };
+    // As /home is where people cannot see who else has one.
+    let (home, own) = (person.path("home"), person.path("home/own"));
+    make_source(&own);
+    for name in ["repo", "config", "cache"] {
+        fs::create_dir(person.path(name)).unwrap();
+        chown(&person.path(name), 65534);
+    }
+    expect(&init.arg("init").output().unwrap(), 0, &[]);
+    let closed = |mode| fs::set_permissions(&home, fs::Permissions::from_mode(mode)).unwrap();
+    closed(0o311);
+    let push = |args: &[&str]| as_nobody(&person).unwrap().arg("push").args(args).output().unwrap();
+    let list = || crate::text(&as_nobody(&person).unwrap().args(["ls", "-R", "latest"]).output().unwrap().stdout);
+    expect(&push(&[own.to_str().unwrap()]), 0, &[]);
+    let below = own.strip_prefix("/").unwrap().display().to_string();
+    assert!(list().ends_with(&format!("{below}/\n{below}/hello\n{below}/sub/\n{below}/sub/big\n{below}/sub/small\n")));
+    expect(&push(&["-C", home.to_str().unwrap(), "own/sub"]), 0, &[]);
+    assert_eq!(list(), "own/\nown/sub/\nown/sub/big\nown/sub/small\n");
+    // Taken as a whole it cannot be.
+    expect(&push(&[home.to_str().unwrap()]), 3, &["/home: Permission denied"]);
+    closed(0o600);
+    expect(&push(&[own.to_str().unwrap()]), 1, &["home/own: Permission denied"]);
+    closed(0o755);
+}
+
+#[test]
 fn a_source_that_is_not_there_is_named() {
     let person = Person::with_repo();
     expect(&person.output(["push", "/no/such/folder"]), 1, &["/no/such/folder", "nothing was pushed"]);

@@ -53,8 +53,9 @@ pub struct Entry {
     pub stat: Stat,
 }
 
-/// Opens a directory below another. Links are followed only where the user's own path leads through them.
-pub(super) fn open_dir(parent: BorrowedFd<'_>, name: &CStr, follow: bool) -> io::Result<OwnedFd> {
+/// Opens a directory below another. Links are followed only where the user's own path leads through them. One that
+/// `is_passed` is only on the way to what is taken: it may be closed to reading, as `/home` is to the people in it.
+pub(super) fn open_dir(parent: BorrowedFd<'_>, name: &CStr, follow: bool, is_passed: bool) -> io::Result<OwnedFd> {
     let mut flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     if !follow {
         flags |= OFlags::NOFOLLOW;
@@ -62,6 +63,7 @@ pub(super) fn open_dir(parent: BorrowedFd<'_>, name: &CStr, follow: bool) -> io:
     // Leaving the access time alone is allowed to owners only.
     match rustix::fs::openat(parent, name, flags | OFlags::NOATIME, Mode::empty()) {
         Err(Errno::PERM) => Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?),
+        Err(Errno::ACCESS) if is_passed => Ok(rustix::fs::openat(parent, name, flags | OFlags::PATH, Mode::empty())?),
         other => Ok(other?),
     }
 }

@@ -6,6 +6,8 @@ use std::{
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
 };
 
+use rustix::fs::{Mode, OFlags};
+
 use super::*;
 use crate::exclude::ExcludeOptions;
 
