@@ -22,7 +22,7 @@ use bkfs_store::{
     id::{ChunkId, RepoId, TargetTag},
 };
 use heed::{
-    CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RwTxn, WithoutTls,
+    CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls,
     types::{Bytes, Str, Unit},
 };
 use rustix::fs::FlockOperation;
@@ -37,6 +37,9 @@ const MAP_BYTES: usize = 64 << 30;
 const ID_PREFIX: usize = 16;
 /// Bytes of records in one transaction.
 const BATCH_BYTES: usize = 16 << 20;
+
+/// Name of the place in the log up to which losses were noted.
+const CORRECTED: &str = "corrected";
 
 /// Lost ids that are kept; more count as everything.
 const LOST_MAX: u64 = 4 << 20;
@@ -207,14 +210,18 @@ impl Cache {
         look().unwrap_or_else(|_| vec![false; ids.len()])
     }
 
-    /// Adds ids to the known-set.
-    pub fn learn(&self, ids: &mut Vec<ChunkId>) -> Result<()> {
+    /// Adds ids to the known-set, unless somebody who saw more of the repository than this session has noted losses since: what
+    /// this session was told to be stored may be among them, and nobody would say so again.
+    pub fn learn(&self, ids: &mut Vec<ChunkId>, sight: &Sight) -> Result<()> {
         if ids.is_empty() {
             return Ok(());
         }
         ids.sort_unstable();
         let put = || -> heed::Result<()> {
             let mut txn = self.env.write_txn()?;
+            if self.is_corrected_beyond(&txn, &sight.now)? {
+                return Ok(());
+            }
             for id in ids.iter() {
                 self.known.put(&mut txn, &id.0[..ID_PREFIX], &())?;
             }
@@ -225,22 +232,44 @@ impl Cache {
         Ok(())
     }
 
+    /// Whether losses were noted by somebody who saw the repository later than so, or in another life.
+    fn is_corrected_beyond(&self, txn: &RoTxn<'_, WithoutTls>, now: &Seen) -> heed::Result<bool> {
+        let corrected = self.corrected(txn)?;
+        Ok(corrected.is_some_and(|seen| seen.incarnation != now.incarnation || seen.log_len > now.log_len))
+    }
+
+    /// Up to where losses were noted.
+    fn corrected(&self, txn: &RoTxn<'_, WithoutTls>) -> heed::Result<Option<Seen>> {
+        Ok(self.meta.get(txn, CORRECTED)?.and_then(|bytes| codec::decode("the file cache", bytes).ok()))
+    }
+
     /// How many times losses were noted.
     pub fn epoch(&self) -> u32 {
         self.number("epoch")
     }
 
-    /// Notes what the repository says was lost: it leaves the known-set, and records of before must be checked.
-    pub fn note_lost(&self, lost: &Lost) -> Result<()> {
-        match lost {
-            Lost::Ids(ids) if ids.is_empty() => Ok(()),
-            _ => self.try_note_lost(lost).map_err(|e| index_error(&self.folder, e)),
-        }
+    /// Notes what the repository says was lost when it was opened and stood at `now`: it leaves the known-set, and records of
+    /// before must be checked. What the session writes afterwards carries the sight that is returned.
+    pub fn note_lost(&self, lost: &Lost, now: Seen) -> Result<Sight> {
+        let noted = match lost {
+            Lost::Ids(ids) if ids.is_empty() => self.sight(now),
+            _ => self.try_note_lost(lost, now),
+        };
+        noted.map_err(|e| index_error(&self.folder, e))
     }
 
-    fn try_note_lost(&self, lost: &Lost) -> heed::Result<()> {
-        let epoch = self.epoch().saturating_add(1).to_le_bytes();
+    /// The sight of a session to which nothing was told to be lost.
+    fn sight(&self, now: Seen) -> heed::Result<Sight> {
+        let txn = self.env.read_txn()?;
+        let epoch = self.meta.get(&txn, "epoch")?.map_or(0, number);
+        let epoch = if self.is_corrected_beyond(&txn, &now)? { None } else { Some(epoch) };
+        Ok(Sight { now, epoch })
+    }
+
+    fn try_note_lost(&self, lost: &Lost, now: Seen) -> heed::Result<Sight> {
         let mut txn = self.env.write_txn()?;
+        let number = self.meta.get(&txn, "epoch")?.map_or(0, number).saturating_add(1);
+        let epoch = number.to_le_bytes();
         let mut is_all = matches!(lost, Lost::Everything);
         if let Lost::Ids(ids) = lost {
             for id in ids {
@@ -256,7 +285,17 @@ impl Cache {
             self.meta.put(&mut txn, "all lost", &epoch)?;
         }
         self.meta.put(&mut txn, "epoch", &epoch)?;
-        txn.commit()
+        // Whoever opened later may have come first with what it was told. Its losses are then not this session's.
+        let corrected = self.corrected(&txn)?;
+        let is_behind = corrected.is_some_and(|seen| match seen.incarnation == now.incarnation {
+            true => seen.log_len > now.log_len,
+            false => !matches!(lost, Lost::Everything),
+        });
+        if !is_behind {
+            self.meta.put(&mut txn, CORRECTED, &codec::encode(&now))?;
+        }
+        txn.commit()?;
+        Ok(Sight { now, epoch: (!is_behind).then_some(number) })
     }
 
     /// What was lost that a record of an epoch does not take into account.
@@ -284,6 +323,21 @@ impl Cache {
             Ok(self.meta.get(&txn, name)?.map_or(0, number))
         };
         look().unwrap_or(0)
+    }
+}
+
+/// Up to where a session has been told what was lost. Several pushes of one machine share a cache, and each knows only what it
+/// was told when it opened the repository; the cache may know more.
+#[derive(Debug, Clone, Copy)]
+pub struct Sight {
+    now: Seen,
+    epoch: Option<u32>,
+}
+
+impl Sight {
+    /// The epoch whose losses the session takes into account; none if the cache knew more when the session began.
+    pub fn epoch(&self) -> Option<u32> {
+        self.epoch
     }
 }
 

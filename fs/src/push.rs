@@ -57,7 +57,7 @@ use self::{
     seal::Sealer,
 };
 use crate::{
-    cache::{Cache, record::RecordStamp},
+    cache::{Cache, Sight, record::RecordStamp},
     exclude::Excludes,
     metadata::Owners,
     walk::{self, Roots, Walk},
@@ -114,11 +114,10 @@ fn push_by(
     let ids = key.ids();
     let cache = Arc::new(Cache::open(cache_dir, key.repo)?);
     let _lock = cache.lock_target(ids.target_tag(&options.target))?;
-    if cache.seen().is_none_or(|seen| !is_continued(opened, &seen)) {
-        cache.note_lost(&Lost::Everything)?;
-    } else {
-        cache.note_lost(&opened.lost)?;
-    }
+    let sight = match cache.seen().is_none_or(|seen| !is_continued(opened, &seen)) {
+        true => cache.note_lost(&Lost::Everything, opened.now)?,
+        false => cache.note_lost(&opened.lost, opened.now)?,
+    };
     let mut push = Push {
         access,
         opened,
@@ -128,6 +127,7 @@ fn push_by(
         progress,
         ids,
         cache,
+        sight,
         problems: Arc::new(ProblemList::new(progress.clone())),
         time,
         begun,
@@ -138,7 +138,7 @@ fn push_by(
         Some(done) => done,
         None => {
             // Something that the cache relied on is gone, and nobody said so: believe nothing, once.
-            push.cache.note_lost(&Lost::Everything)?;
+            push.sight = push.cache.note_lost(&Lost::Everything, opened.now)?;
             push.distrust = true;
             push.collect()?
                 .ok_or_else(|| Error::Invalid("chunks vanish from the repository while they are used".into()))?
@@ -161,6 +161,8 @@ struct Push<'a> {
     progress: &'a Arc<Progress>,
     ids: IdKeys,
     cache: Arc<Cache>,
+    /// What the repository had told when it was opened.
+    sight: Sight,
     problems: Arc<ProblemList>,
     time: Time,
     begun: Instant,
@@ -198,7 +200,7 @@ impl Push<'_> {
         let data_key = DataKey::random();
         let wrap = self.key.seal()?.wrap(self.key.repo, &data_key);
 
-        let known_set = self.options.known_set.then(|| self.cache.clone());
+        let known_set = self.options.known_set.then(|| (self.cache.clone(), self.sight));
         let mut dedup = Dedup::new(self.access.clone(), known_set, self.opened.chunks == 0);
         dedup.start();
         let reader = Reader {
@@ -214,7 +216,9 @@ impl Push<'_> {
         let base = roots.base.clone();
         let (event_in, event_out) = crossbeam_channel::bounded(EVENTS);
         let (file_in, file_out) = crossbeam_channel::bounded::<Arc<Outbox>>(FILES.min(walk::raise_file_limit() / 4));
-        let stamp = RecordStamp { generation: bkfs_store::crypto::random(), epoch: self.cache.epoch() };
+        // Without a sight of all that the cache knows to be lost, the next push must look at all of it.
+        let epoch = self.sight.epoch().unwrap_or(0);
+        let stamp = RecordStamp { generation: bkfs_store::crypto::random(), epoch };
 
         let sealer = Sealer {
             access: self.access,
@@ -245,7 +249,7 @@ impl Push<'_> {
                         walk,
                         access: self.access.as_ref(),
                         cache: &self.cache,
-                        epoch: self.cache.epoch(),
+                        epoch: self.sight.epoch(),
                         distrust: self.distrust,
                         ids: &self.ids,
                         owners: &reader.owners,

@@ -97,6 +97,51 @@ fn removal_takes_all_below() {
     assert_eq!((read(&cache, [1; 16]).0, read(&cache, below).0, read(&cache, other).0), (0, 0, 3));
 }
 
+/// A place in the log.
+fn at(log_len: u64) -> Seen {
+    Seen { incarnation: Incarnation([1; 16]), log_len, log_head: Hash([2; 32]) }
+}
+
+/// The sight of a session that opened at a place and was told of no loss.
+fn nothing_lost(cache: &Cache, log_len: u64) -> Sight {
+    cache.note_lost(&Lost::Ids(vec![]), at(log_len)).unwrap()
+}
+
+/// Two pushes of one machine, to two targets, share a known-set.
+#[test]
+fn a_session_does_not_put_back_what_a_later_one_was_told_to_be_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
+    let ids: Vec<_> = (0..4u8).map(|i| ChunkId([i; 32])).collect();
+    let older = nothing_lost(&cache, 7);
+    cache.learn(&mut ids[..1].to_vec(), &older).unwrap();
+    let later = cache.note_lost(&Lost::Ids(ids[1..2].to_vec()), at(8)).unwrap();
+    cache.learn(&mut ids[1..3].to_vec(), &older).unwrap();
+    assert_eq!(
+        cache.known(&ids),
+        [true, false, false, false],
+        "the older session was told that they are stored too early"
+    );
+    cache.learn(&mut ids[3..].to_vec(), &later).unwrap();
+    assert_eq!(cache.known(&ids), [true, false, false, true]);
+
+    // One that opened before and comes to note it only now knows less than the cache, whatever else it was told.
+    assert_eq!((older.epoch(), later.epoch()), (Some(0), Some(1)));
+    assert_eq!(nothing_lost(&cache, 7).epoch(), None);
+    assert_eq!(cache.note_lost(&Lost::Ids(ids[..1].to_vec()), at(7)).unwrap().epoch(), None);
+    cache.learn(&mut ids[3..].to_vec(), &later).unwrap();
+    assert_eq!(cache.known(&ids), [false, false, false, true]);
+    assert_eq!(nothing_lost(&cache, 8).epoch(), Some(2));
+
+    // Another life of the store.
+    let other = Seen { incarnation: Incarnation([9; 16]), ..at(2) };
+    let reborn = cache.note_lost(&Lost::Everything, other).unwrap();
+    cache.learn(&mut ids.clone(), &later).unwrap();
+    assert_eq!(cache.known(&ids), [false; 4]);
+    cache.learn(&mut ids.clone(), &reborn).unwrap();
+    assert_eq!(cache.known(&ids), [true; 4]);
+}
+
 #[test]
 fn losses_are_remembered() {
     let dir = tempfile::tempdir().unwrap();
@@ -104,9 +149,9 @@ fn losses_are_remembered() {
     write(&cache, [1; 16], 1, 10, 10);
     assert_eq!((cache.epoch(), Cursor::new(&cache, [1; 16]).epoch()), (0, 3));
     let ids: Vec<_> = (0..10u8).map(|i| ChunkId([i; 32])).collect();
-    cache.learn(&mut ids.clone()).unwrap();
-    cache.note_lost(&Lost::Ids(ids[..2].to_vec())).unwrap();
-    cache.note_lost(&Lost::Ids(ids[2..4].to_vec())).unwrap();
+    cache.learn(&mut ids.clone(), &nothing_lost(&cache, 7)).unwrap();
+    cache.note_lost(&Lost::Ids(ids[..2].to_vec()), at(7)).unwrap();
+    cache.note_lost(&Lost::Ids(ids[2..4].to_vec()), at(7)).unwrap();
     assert_eq!(cache.epoch(), 2);
     assert_eq!(cache.known(&ids), (0..10).map(|i| i >= 4).collect::<Vec<_>>());
     let lost = |epoch| match cache.losses(epoch) {
@@ -115,11 +160,11 @@ fn losses_are_remembered() {
         Losses::All => vec![99],
     };
     assert_eq!((lost(0), lost(1), lost(2)), (vec![0, 1, 2, 3], vec![2, 3], vec![]));
-    cache.note_lost(&Lost::Everything).unwrap();
+    cache.note_lost(&Lost::Everything, at(7)).unwrap();
     assert_eq!((lost(0), lost(2), lost(3)), (vec![99], vec![99], vec![]));
     assert!(!cache.known(&ids).contains(&true));
     // No loss changes nothing.
-    cache.note_lost(&Lost::Ids(vec![])).unwrap();
+    cache.note_lost(&Lost::Ids(vec![]), at(7)).unwrap();
     assert_eq!(cache.epoch(), 3);
 }
 
@@ -128,9 +173,9 @@ fn the_known_set_and_what_was_seen() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
     let ids: Vec<_> = (0..100u8).map(|i| ChunkId([i; 32])).collect();
-    cache.learn(&mut ids[..50].to_vec()).unwrap();
+    cache.learn(&mut ids[..50].to_vec(), &nothing_lost(&cache, 7)).unwrap();
     assert_eq!(cache.known(&ids), (0..100).map(|i| i < 50).collect::<Vec<_>>());
-    cache.note_lost(&Lost::Ids(ids[10..20].to_vec())).unwrap();
+    cache.note_lost(&Lost::Ids(ids[10..20].to_vec()), at(7)).unwrap();
     assert_eq!(cache.known(&ids[5..15]), [vec![true; 5], vec![false; 5]].concat());
     let seen = Seen { incarnation: Incarnation([1; 16]), log_len: 7, log_head: Hash([2; 32]) };
     assert_eq!(cache.seen(), None);

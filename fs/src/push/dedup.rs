@@ -13,7 +13,7 @@ use std::{
 use bkfs_store::{Error, Result, access::Access, id::ChunkId};
 use parking_lot::{Condvar, Mutex};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Sight};
 
 /// Questions under way at once.
 const THREADS: usize = 4;
@@ -41,7 +41,7 @@ pub struct Dedup {
 
 struct Shared {
     access: Arc<dyn Access>,
-    cache: Option<Arc<Cache>>,
+    cache: Option<(Arc<Cache>, Sight)>,
     /// Nothing is stored yet, so nothing need be asked.
     is_empty: bool,
     state: Mutex<State>,
@@ -64,7 +64,7 @@ struct State {
 
 impl Dedup {
     /// Ready to answer. With a cache, its known-set is asked first and taught what the repository says.
-    pub fn new(access: Arc<dyn Access>, cache: Option<Arc<Cache>>, is_empty: bool) -> Self {
+    pub fn new(access: Arc<dyn Access>, cache: Option<(Arc<Cache>, Sight)>, is_empty: bool) -> Self {
         let shared = Shared {
             access,
             cache,
@@ -177,7 +177,7 @@ impl Announcer {
 
 impl Shared {
     fn announce(&self, ids: &[ChunkId]) {
-        let known = self.cache.as_ref().map(|cache| cache.known(ids));
+        let known = self.cache.as_ref().map(|(cache, _)| cache.known(ids));
         let mut state = self.state.lock();
         let mut asks = false;
         for (i, id) in ids.iter().enumerate() {
@@ -253,8 +253,8 @@ impl Shared {
     }
 
     fn learn(&self, mut ids: Vec<ChunkId>) {
-        if let Some(cache) = self.cache.as_ref().filter(|_| !ids.is_empty())
-            && let Err(error) = cache.learn(&mut ids)
+        if let Some((cache, sight)) = self.cache.as_ref().filter(|_| !ids.is_empty())
+            && let Err(error) = cache.learn(&mut ids, sight)
         {
             tracing::warn!("the known-set is not kept: {error}");
         }

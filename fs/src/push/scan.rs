@@ -128,8 +128,8 @@ pub struct Scanner<'a> {
     pub(super) walk: Walk,
     pub(super) access: &'a dyn Access,
     pub(super) cache: &'a Cache,
-    /// The cache's epoch.
-    pub(super) epoch: u32,
+    /// The epoch whose losses this push takes into account; none if that is not all that the cache knows.
+    pub(super) epoch: Option<u32>,
     /// Take nothing from the cache.
     pub(super) distrust: bool,
     pub(super) ids: &'a IdKeys,
@@ -190,7 +190,7 @@ impl<'a> Scanner<'a> {
 
     fn enter(&mut self, place: Arc<Place>, entry: DirEntry, listed: Option<Listed>) -> Result<Frame<'a>> {
         let cursor = Cursor::new(self.cache, place.key());
-        let losses = match cursor.is_absent() || cursor.epoch() == self.epoch {
+        let losses = match cursor.is_absent() || Some(cursor.epoch()) == self.epoch {
             true => Losses::None,
             false => self.cache.losses(cursor.epoch()),
         };
