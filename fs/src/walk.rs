@@ -107,6 +107,7 @@ pub struct Task {
     name: Box<[u8]>,
     device: u64,
     plan: Option<Arc<Plan>>,
+    is_taken: bool,
     state: Mutex<State>,
     listed: Condvar,
 }
@@ -167,6 +168,7 @@ impl Walk {
             device: stat.device,
             root_device: plan.taken.then_some(stat.device),
             plan: Some(plan.clone()),
+            is_taken: plan.taken,
         };
         let walked = Arc::new(Walked {
             excludes,
@@ -178,13 +180,14 @@ impl Walk {
         });
         // The root is open already: it is listed here, which gives the threads something to begin with.
         let walk = Self { walked, threads: Vec::new() };
-        let listed = walk.walked.list(Arc::new(dir), Box::default());
+        let listed = walk.walked.list(dir, Box::default());
         let root = Arc::new(Task {
             order: Box::default(),
             parent: Mutex::new(None),
             place: Place::root(key),
             name: Box::default(),
             device: stat.device,
+            is_taken: plan.taken,
             plan: Some(plan),
             state: Mutex::new(State::Done(listed)),
             listed: Condvar::new(),
@@ -307,9 +310,10 @@ impl Walked {
 
     fn open_and_list(&self, task: &Arc<Task>) -> io::Result<Listed> {
         let parent = task.parent.lock().take().ok_or_else(|| io::Error::other("a directory was listed twice"))?;
-        let follow = task.plan.as_ref().is_some_and(|p| p.follow || !p.taken && !parent_takes(&parent));
-        let is_passed = task.plan.as_ref().is_some_and(|p| !p.taken) && !parent_takes(&parent);
-        let handle: OwnedFd = list::open_dir(parent.as_fd(), &metadata::c_name(&task.name)?, follow, is_passed)?;
+        let is_passed = !task.is_taken && !parent.is_taken;
+        let follow = is_passed || task.plan.as_ref().is_some_and(|plan| plan.follow);
+        let name = metadata::c_name(&task.name)?;
+        let handle: OwnedFd = list::open_dir(parent.as_fd(), &name, follow, !task.is_taken)?;
         let named = task.plan.as_ref().is_some_and(|p| p.taken);
         let mount_root = if task.device == parent.device {
             parent.mount_root.clone()
@@ -324,14 +328,16 @@ impl Walked {
             device: task.device,
             root_device: if named { Some(task.device) } else { parent.root_device },
             plan: task.plan.clone(),
+            is_taken: task.is_taken,
         };
         drop(parent);
-        self.list(Arc::new(dir), task.order.clone())
+        self.list(dir, task.order.clone())
     }
 
-    fn list(&self, dir: Arc<Dir>, order: Box<[u32]>) -> io::Result<Listed> {
+    fn list(&self, mut dir: Dir, order: Box<[u32]>) -> io::Result<Listed> {
         let looked_at = Instant::now();
-        let mut names = list::names(self, &dir)?;
+        let mut names = list::names(self, &mut dir)?;
+        let dir = Arc::new(dir);
         let is_large = names.len() > BATCH;
         if is_large {
             names.sort_unstable_by(|a, b| a.1.cmp(&b.1));
@@ -365,8 +371,7 @@ impl Walked {
                 continue;
             }
             let plan = list::child_plan(dir, &entry.name);
-            let is_other = dir.root_device.is_some_and(|device| device != entry.stat.device);
-            if self.excludes.one_file_system() && is_other && plan.is_none() {
+            if plan.is_none() && list::is_other_file_system(self, dir, &entry.stat) {
                 continue;
             }
             tasks.push(Arc::new(Task {
@@ -376,6 +381,7 @@ impl Walked {
                 name: entry.name.clone(),
                 device: entry.stat.device,
                 plan: plan.map(|plan| Arc::new(plan.clone())),
+                is_taken: entry.is_taken,
                 state: Mutex::new(State::Waiting),
                 listed: Condvar::new(),
             }));
@@ -386,10 +392,6 @@ impl Walked {
         }
         (entries, tasks)
     }
-}
-
-fn parent_takes(parent: &Dir) -> bool {
-    parent.plan.as_ref().is_none_or(|plan| plan.taken)
 }
 
 /// Directories on the way and files being read are open at once: the soft limit is raised to the hard one. Returns how

@@ -268,7 +268,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn entry(&mut self, frame: &mut Frame<'a>, entry: Entry, task: Option<Arc<Task>>) -> Result<Option<Frame<'a>>> {
-        let Entry { name, stat } = entry;
+        let Entry { name, stat, .. } = entry;
         let Some(dir) = frame.listed.as_ref().map(|listed| listed.dir.clone()) else { return Ok(None) };
         self.gone(frame, Some(&name))?;
         let was = frame.cursor.entry().filter(|was| was.name == &*name);

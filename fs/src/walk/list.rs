@@ -36,6 +36,8 @@ pub struct Dir {
     /// The device of the named path that this was reached from.
     pub(super) root_device: Option<u64>,
     pub(super) plan: Option<Arc<Plan>>,
+    /// Whether all that lies in it is taken, not only what the plan names.
+    pub(super) is_taken: bool,
 }
 
 impl AsFd for Dir {
@@ -51,6 +53,8 @@ pub struct Entry {
     pub name: Box<[u8]>,
     /// What it is.
     pub stat: Stat,
+    /// See [`Dir::is_taken`].
+    pub(super) is_taken: bool,
 }
 
 /// Opens a directory below another. Links are followed only where the user's own path leads through them. One that
@@ -86,10 +90,10 @@ fn read_names(dir: BorrowedFd<'_>) -> io::Result<Vec<(u64, Box<[u8]>)>> {
     Ok(names)
 }
 
-/// The names that are to be looked at, in the order of the inodes.
-pub(super) fn names(walked: &Walked, dir: &Dir) -> io::Result<Vec<(u64, Box<[u8]>)>> {
-    let taken = dir.plan.as_ref().is_none_or(|plan| plan.taken);
-    if !taken {
+/// The names that are to be looked at, in the order of the inodes. A directory whose contents a tag leaves out is not
+/// taken any more.
+pub(super) fn names(walked: &Walked, dir: &mut Dir) -> io::Result<Vec<(u64, Box<[u8]>)>> {
+    if !dir.is_taken {
         let named = dir.plan.iter().flat_map(|plan| plan.children.keys());
         return Ok(named.map(|name| (0, Box::from(name.as_slice()))).collect());
     }
@@ -102,7 +106,8 @@ pub(super) fn names(walked: &Walked, dir: &Dir) -> io::Result<Vec<(u64, Box<[u8]
         };
         let has_name = |name: &[u8]| sorted.binary_search(&name).is_ok();
         if let Some(tag) = walked.excludes.tag(has_name, |name| read_start(dir.as_fd(), name)) {
-            names.retain(|(_, name)| **name == *tag || is_named(dir, name));
+            names.retain(|(_, name)| **name == *tag || child_plan(dir, name).is_some());
+            dir.is_taken = false;
         }
     }
     for (name, plan) in dir.plan.iter().flat_map(|plan| &plan.children) {
@@ -121,7 +126,7 @@ pub(super) fn look(walked: &Walked, dir: &Dir, names: impl IntoIterator<Item = B
     for name in names {
         let plan = child_plan(dir, &name);
         let found = metadata::c_name(&name).and_then(|c| match plan {
-            Some(plan) if !plan.taken && !below_taken(dir) || plan.follow => Stat::following(dir, &c),
+            Some(plan) if !plan.taken && !dir.is_taken || plan.follow => Stat::following(dir, &c),
             _ => Stat::of(dir, &c),
         });
         let stat = match found {
@@ -140,7 +145,7 @@ pub(super) fn look(walked: &Walked, dir: &Dir, names: impl IntoIterator<Item = B
                 }
             }
         }
-        if plan.is_none() {
+        let is_left_out = || {
             let mut whole = path.clone();
             if walked.excludes.has_patterns() {
                 if !whole.is_empty() {
@@ -148,13 +153,18 @@ pub(super) fn look(walked: &Walked, dir: &Dir, names: impl IntoIterator<Item = B
                 }
                 whole.extend_from_slice(&name);
             }
-            if walked.excludes.matches(&whole, is_dir)
+            walked.excludes.matches(&whole, is_dir)
                 || stat.kind == NodeKind::File && walked.excludes.too_large(stat.size)
-            {
-                continue;
-            }
-        }
-        entries.push(Entry { name, stat });
+        };
+        // What is named is taken, whatever is excluded. What lies on the way to it is taken as a whole only if it would
+        // be without that.
+        let is_taken = match plan {
+            None if is_left_out() => continue,
+            None => true,
+            Some(plan) if plan.taken => true,
+            Some(_) => dir.is_taken && !is_left_out() && !is_other_file_system(walked, dir, &stat),
+        };
+        entries.push(Entry { name, stat, is_taken });
     }
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     entries
@@ -177,12 +187,9 @@ pub(super) fn child_plan<'a>(dir: &'a Dir, name: &[u8]) -> Option<&'a Plan> {
     dir.plan.as_ref()?.children.get(name)
 }
 
-fn is_named(dir: &Dir, name: &[u8]) -> bool {
-    child_plan(dir, name).is_some()
-}
-
-fn below_taken(dir: &Dir) -> bool {
-    dir.plan.as_ref().is_none_or(|plan| plan.taken)
+/// Whether an entry lies on a file system that is left out, unless it is named.
+pub(super) fn is_other_file_system(walked: &Walked, dir: &Dir, stat: &Stat) -> bool {
+    walked.excludes.one_file_system() && dir.root_device.is_some_and(|device| device != stat.device)
 }
 
 fn read_start(dir: BorrowedFd<'_>, name: &[u8]) -> Option<[u8; CACHEDIR_SIGNATURE.len()]> {

@@ -153,6 +153,15 @@ fn exclusions() {
     // What is named is taken.
     let (found, _) = walk(Some(dir.path()), &["a/x.o".into(), "big".into()], &options);
     assert_eq!(names(&found), ["a", "a/x.o", "big"]);
+    // On the way to it, what is left out stays so.
+    let (found, _) = walk(Some(dir.path()), &[".".into(), "no/data/deep".into(), "cache".into()], &options);
+    let more =
+        |name: &'static str| if name == "no/.nobackup" { vec![name, "no/data", "no/data/deep"] } else { vec![name] };
+    assert_eq!(names(&found), expected.iter().flat_map(|name| more(name)).collect::<Vec<_>>());
+    touch(&at("no/data/other"));
+    let options = ExcludeOptions { patterns: vec!["no".to_owned()], ..Default::default() };
+    let (found, _) = walk(Some(dir.path()), &["fake".into(), ".".into(), "no/data/deep".into()], &options);
+    assert_eq!(names(&found)[10..], ["no", "no/data", "no/data/deep"]);
 }
 
 #[test]
@@ -172,6 +181,9 @@ fn named_paths_bring_their_ancestors_only() {
     assert_eq!(check(&["a/b/c", "f"], &["a", "a/b", "a/b/c", "f", "f/g"]), 0);
     // Overlapping paths merge.
     assert_eq!(check(&["a/b", "a", "a/b/c"], &["a", "a/b", "a/b/c", "a/b/d", "a/e"]), 0);
+    assert_eq!(check(&["a", "a/b/c"], &["a", "a/b", "a/b/c", "a/b/d", "a/e"]), 0);
+    assert_eq!(check(&["a/b/c", "."], &["a", "a/b", "a/b/c", "a/b/d", "a/e", "f", "f/g", "link"]), 0);
+    assert_eq!(check(&[".", "link/e"], &["a", "a/b", "a/b/c", "a/b/d", "a/e", "f", "f/g", "link"]), 1);
     // A link is a link, unless the path says otherwise or leads through it.
     assert_eq!(check(&["link"], &["link"]), 0);
     assert_eq!(check(&["link/"], &["link", "link/b", "link/b/c", "link/b/d", "link/e"]), 0);
