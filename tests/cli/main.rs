@@ -7,6 +7,7 @@
 mod common;
 
 mod damage;
+mod exclude;
 mod keys;
 mod mounting;
 mod network;
