@@ -54,10 +54,10 @@ pub struct RunArgs {
 /// Arguments of `server invite`.
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Print an invitation to an account, good for one client and one week. The account comes into being with \
-        its first invitation. Works while the server runs and while it does not.",
+    long_about = "Print an invitation to an account, good for one client and a limited time. The account comes into being \
+        with its first invitation. Works while the server runs and while it does not.",
     after_help = "Examples:\n  bkfs server invite --data /srv/bkfs alice --can all\n  \
-        bkfs server invite --data /srv/bkfs alice --can push --quota 200G\n\n\
+        bkfs server invite --data /srv/bkfs alice --can push --quota 200G --valid 1h\n\n\
         Permissions: push, read, forget, prune, admin (make repositories, change passphrases), or all."
 )]
 pub struct InviteArgs {
@@ -72,6 +72,9 @@ pub struct InviteArgs {
     /// How much the account may store, as 500M or 200G
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     quota: Option<u64>,
+    /// How long it can be used
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = parse_duration)]
+    valid: std::time::Duration,
 }
 
 /// Runs it.
@@ -85,7 +88,8 @@ pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
             }
         }
         ServerCommand::Invite(args) => {
-            let token = server::invite(&absolute(&args.data)?, &args.account, args.can, args.quota)?.text();
+            let data = absolute(&args.data)?;
+            let token = server::invite(&data, &args.account, args.can, args.quota, args.valid)?.text();
             match context.json {
                 true => output::json(&serde_json::json!({ "token": token }))?,
                 false => output::line(&token)?,

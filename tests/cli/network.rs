@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A server, and somebody with a repository at it and one push in it.
-fn pushed() -> (Person, Server, Person) {
+pub fn pushed() -> (Person, Server, Person) {
     let operator = Person::new();
     let server = Server::start(&operator, &operator.path("server"));
     let person = server.person("alice");
@@ -35,7 +35,8 @@ fn push_args(source: &Path) -> Vec<&str> {
     vec!["push", "-C", source.to_str().unwrap(), "."]
 }
 
-fn kill(server: &Server) {
+/// Kills a server without giving it a moment to say goodbye.
+pub fn kill(server: &Server) {
     let pid = Pid::from_raw(i32::try_from(server.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
 }
@@ -106,6 +107,28 @@ fn a_token_works_once_and_only_whole() {
     let token = server.invite(&operator, "alice", "push");
     expect(&elsewhere(&person, "b", &["join", &token, "--push-key", "/no/such.key"]), 1, &["/no/such.key"]);
     expect(&elsewhere(&person, "b", &["join", &token]), 0, &[]);
+}
+
+#[test]
+fn a_token_works_for_its_time_only() {
+    let (operator, _server, person) = pushed();
+    let data = operator.path("server");
+    let invite = |valid: &str| {
+        operator.output(["server", "invite", "--data", data.to_str().unwrap(), "alice", "--valid", valid])
+    };
+    let (long, short) = (invite("1h"), invite("1s"));
+    expect(&long, 0, &[]);
+    expect(&short, 0, &[]);
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+    let late = elsewhere(&person, "a", &["join", text(&short.stdout).trim()]);
+    expect(&late, 1, &["expired", "ask the operator for a new one"]);
+    // Nothing of it stays: no server is known, and the same machine joins with the next token.
+    expect(&elsewhere(&person, "a", &["snapshots"]), 1, &["not joined"]);
+    expect(&elsewhere(&person, "a", &["join", text(&long.stdout).trim()]), 0, &[]);
+    expect(&elsewhere(&person, "a", &["cat", "latest:hello"]), 0, &[]);
+    for bad in ["0s", "1", "soon"] {
+        expect(&invite(bad), 1, &[if bad == "0s" { "a second at least" } else { "valid" }]);
+    }
 }
 
 #[test]

@@ -35,8 +35,6 @@ use crate::{
 };
 
 const IDENTITY: &str = "identity";
-/// How long an invitation is good, in seconds: a week.
-const INVITATION_SECS: i64 = 7 * 24 * 3600;
 /// Connections that may be shaking hands at once; more are asked to prove their address first, then refused.
 const HANDSHAKES_MAX: usize = 64;
 /// How long requests under way may take to end when the server stops.
@@ -54,14 +52,25 @@ pub fn init(data: &Path, address: &str, protect_secs: u64) -> Result<()> {
     Registry::new(data).create(&address, protect_secs)
 }
 
-/// Makes an invitation to an account, which comes into being with its first one.
-pub fn invite(data: &Path, account: &Name, can: Permissions, quota_bytes: Option<u64>) -> Result<Token> {
+/// Makes an invitation to an account, which comes into being with its first one. It can be used as long as it is `valid`,
+/// by this machine's clock, in whole seconds.
+pub fn invite(
+    data: &Path,
+    account: &Name,
+    can: Permissions,
+    quota_bytes: Option<u64>,
+    valid: Duration,
+) -> Result<Token> {
+    let valid_secs = i64::try_from(valid.as_secs()).unwrap_or(i64::MAX);
+    if valid_secs == 0 {
+        return Err(Error::Invalid("an invitation must be valid for a second at least".into()));
+    }
     let identity = identity(data)?;
     let registry = Registry::new(data);
     registry.refresh()?;
     let address = registry.address()?;
     let secret = TokenSecret::random()?;
-    registry.invite(&secret, account, can, quota_bytes, INVITATION_SECS)?;
+    registry.invite(&secret, account, can, quota_bytes, valid_secs)?;
     Ok(Token { address, pin: identity.fingerprint(), account: account.clone(), secret })
 }
 

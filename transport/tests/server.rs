@@ -22,6 +22,8 @@ use bkfs_transport::{
     server::{self, Running},
 };
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 struct Site {
     folder: tempfile::TempDir,
 }
@@ -48,7 +50,7 @@ impl Site {
     /// A client that joined an account.
     fn client(&self, account: &str, can: &str) -> (Identity, RepoUrl, bkfs_store::id::Hash) {
         let name: Name = account.parse().unwrap();
-        let token = server::invite(self.data(), &name, can.parse().unwrap(), None).unwrap();
+        let token = server::invite(self.data(), &name, can.parse().unwrap(), None, HOUR).unwrap();
         let identity = Identity::generate().unwrap();
         let url = client::join(&token, &identity).unwrap();
         (identity, url, token.pin)
@@ -144,7 +146,7 @@ fn strangers_and_false_servers_get_nothing() {
     let error = Remote::connect(&url, &stranger, bkfs_store::id::Hash([1; 32])).unwrap_err();
     assert!(error.to_string().contains("pinned"), "{error}");
 
-    let token = server::invite(site.data(), &"carol".parse().unwrap(), Permissions::PUSH, None).unwrap();
+    let token = server::invite(site.data(), &"carol".parse().unwrap(), Permissions::PUSH, None, HOUR).unwrap();
     client::join(&token, &stranger).unwrap();
     let error = client::join(&token, &Identity::generate().unwrap()).unwrap_err();
     assert!(error.to_string().contains("has been used"), "{error}");
@@ -200,7 +202,7 @@ fn a_quota_holds() {
     let (site, _running) = Site::new();
     let (request, push) = repository();
     let name: Name = "alice".parse().unwrap();
-    let token = server::invite(site.data(), &name, Permissions::ALL, Some(250_000)).unwrap();
+    let token = server::invite(site.data(), &name, Permissions::ALL, Some(250_000), HOUR).unwrap();
     let identity = Identity::generate().unwrap();
     let url = client::join(&token, &identity).unwrap();
     let remote = Remote::connect(&url, &identity, token.pin).unwrap();

@@ -148,7 +148,7 @@ impl Registry {
         quota_bytes: Option<u64>,
         valid_secs: i64,
     ) -> Result<()> {
-        let expires_secs = now_secs() + valid_secs;
+        let expires_secs = now_secs().saturating_add(valid_secs);
         let mut events = vec![Event::Invite { secret: secret.hash(), account: account.clone(), can, expires_secs }];
         events.extend(quota_bytes.map(|bytes| Event::Quota { account: account.clone(), bytes }));
         let _lock = self.backend.lock()?;
