@@ -1,8 +1,17 @@
 //! What keeps a mount from being made, and that none is left behind.
 
-use std::{fs, process::Command};
+use std::{
+    fs, io,
+    path::Path,
+    process::Command,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
-use crate::{common::program::Person, expect, make_source};
+use crate::{
+    common::program::{Person, Server},
+    expect, make_source, network,
+};
 
 fn pushed() -> Person {
     let person = Person::with_repo();
@@ -137,14 +146,74 @@ fn a_signal_unmounts() {
     // New snapshots appear while it is mounted.
     fs::write(person.path("src/new"), "new\n").unwrap();
     person.push(&person.path("src"));
-    let begin = std::time::Instant::now();
+    let begin = Instant::now();
     while !mount.latest().join("new").exists() {
         assert!(begin.elapsed().as_secs() < 60, "the new snapshot does not appear");
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     let pid = rustix::process::Pid::from_raw(i32::try_from(mount.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let status = mount.wait();
     assert_eq!(status.code(), Some(0), "{status}");
     assert!(!mounts().contains(mount.point.to_str().unwrap()));
+}
+
+/// Reads a file in a thread of its own, which a mount that hangs would keep; how long it took.
+fn read_within(limit: Duration, path: &Path) -> (io::Result<Vec<u8>>, Duration) {
+    let (send, receive) = mpsc::channel();
+    let (begin, path) = (Instant::now(), path.to_owned());
+    let shown = path.display().to_string();
+    std::thread::spawn(move || send.send(fs::read(path)));
+    let read = receive.recv_timeout(limit);
+    (read.unwrap_or_else(|_| panic!("reading {shown} hangs for {limit:?}")), begin.elapsed())
+}
+
+#[test]
+fn a_mount_outlives_its_server() {
+    if let Some(why) = crate::common::program::no_mount() {
+        crate::skip!("{why}");
+    }
+    let (operator, server, person) = network::pushed();
+    let source = person.path("src");
+    // So long that nothing else brings all of it along.
+    fs::write(source.join("far"), crate::noise(7, 12 << 20)).unwrap();
+    person.push(&source);
+    let mount = person.mount(&[]);
+    let (far, hello) = (mount.latest().join("far"), mount.latest().join("hello"));
+    assert_eq!(fs::read_to_string(&hello).unwrap(), "hello\n");
+    assert_eq!(fs::read_dir(mount.latest().join("sub")).unwrap().count(), 2);
+
+    network::kill(&server);
+    let address = server.address.clone();
+    drop(server);
+    // Only its silence tells that it is gone: that takes its time, and then a few attempts to connect.
+    let (lost, took) = read_within(Duration::from_secs(90), &far);
+    assert_eq!(lost.unwrap_err().raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()), "after {took:?}");
+    // From then on it is known: nobody waits again, but for one at a time who tries.
+    let (lost, _) = read_within(Duration::from_secs(30), &far);
+    assert_eq!(lost.unwrap_err().raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
+    // What is known is there.
+    let (cached, took) = read_within(Duration::from_secs(30), &hello);
+    assert_eq!(cached.unwrap(), b"hello\n");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(fs::metadata(&far).unwrap().len(), 12 << 20);
+    assert_eq!(fs::read_dir(mount.latest().join("sub")).unwrap().count(), 2);
+
+    let _server = Server::run(&operator, &operator.path("server"), &address);
+    let begin = Instant::now();
+    let healed = loop {
+        match read_within(Duration::from_secs(90), &far).0 {
+            Ok(bytes) => break bytes,
+            Err(error) => assert!(begin.elapsed() < Duration::from_secs(60), "it does not heal: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert!(healed == fs::read(source.join("far")).unwrap(), "it reads something else");
+    // New snapshots come again, too.
+    fs::write(source.join("new"), "new\n").unwrap();
+    person.push(&source);
+    while !mount.latest().join("new").exists() {
+        assert!(begin.elapsed() < Duration::from_secs(120), "the new snapshot does not appear");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
