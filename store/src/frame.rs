@@ -46,6 +46,20 @@ pub enum ChunkKind {
     Tree,
 }
 
+impl ChunkKind {
+    /// The number that stands for it in frames and packs.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            ChunkKind::Data => 0,
+            ChunkKind::Tree => 1,
+        }
+    }
+
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        [ChunkKind::Data, ChunkKind::Tree].into_iter().find(|kind| kind.number() == number)
+    }
+}
+
 /// Gathers chunks for one frame.
 #[derive(Debug, Default)]
 pub struct FrameBuilder {
@@ -169,10 +183,7 @@ fn split(body: &Bytes) -> Result<Vec<Bytes>, &'static str> {
 fn associated(repo: RepoId, kind: ChunkKind) -> [u8; 18] {
     let mut bytes = [0; 18];
     bytes[..16].copy_from_slice(&repo.0);
-    bytes[16] = match kind {
-        ChunkKind::Data => 0,
-        ChunkKind::Tree => 1,
-    };
+    bytes[16] = kind.number();
     bytes[17] = VERSION;
     bytes
 }

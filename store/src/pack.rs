@@ -30,6 +30,7 @@ pub use write::PackWriter;
 use crate::{
     crypto::{NONCE_LEN, TAG_LEN, VerifyingKey, Wrap},
     error::{Error, Result},
+    frame::ChunkKind,
     id::{ChunkId, ClientId, KeyId, PackId, RepoId},
     roster::Roster,
 };
@@ -66,32 +67,6 @@ const TABLE_TAIL: usize = 32 + crate::crypto::SIGNATURE_LEN;
 /// What a signature is bound to.
 const CONTEXT: &[u8; 8] = b"bkfspack";
 
-/// What a pack's chunks are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PackKind {
-    /// Pages of trees and content trees.
-    Tree,
-    /// Contents of files.
-    Data,
-}
-
-impl PackKind {
-    pub(crate) fn number(self) -> u8 {
-        match self {
-            PackKind::Tree => 1,
-            PackKind::Data => 2,
-        }
-    }
-
-    pub(crate) fn from_number(number: u8) -> Option<Self> {
-        match number {
-            1 => Some(PackKind::Tree),
-            2 => Some(PackKind::Data),
-            _ => None,
-        }
-    }
-}
-
 /// Where a frame lies in its pack, and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrameEntry {
@@ -109,7 +84,7 @@ pub struct PackTable {
     /// The pack.
     pub id: PackId,
     /// What the chunks are.
-    pub kind: PackKind,
+    pub kind: ChunkKind,
     /// The repository.
     pub repo: RepoId,
     /// Who made the pack.

@@ -17,7 +17,7 @@ use bkfs_store::{
         PushKey,
         slot::{self, SlotParams},
     },
-    pack::{PackKind, PackWriter},
+    pack::PackWriter,
     repository::Repository,
     roster::RosterView,
     tree::Time,
@@ -40,7 +40,7 @@ fn view() -> RosterView {
 fn pack(push: &PushKey, key: &DataKey, wrap: &Wrap, chunk: &[u8]) -> bkfs_store::access::PackUpload {
     let mut frame = FrameBuilder::new();
     frame.push(chunk);
-    let mut pack = PackWriter::new(PackKind::Data, push.repo, &push.signing);
+    let mut pack = PackWriter::new(ChunkKind::Data, push.repo, &push.signing);
     pack.add_wrap(wrap);
     pack.add(&frame.seal(push.repo, ChunkKind::Data, key, 1), &[push.ids().data_id(chunk)]);
     pack.finish()

@@ -13,7 +13,7 @@ use bkfs_store::{
     frame::{ChunkKind, FrameBuilder},
     id::{ChunkId, SlotId},
     keys::{self, FullKey, PushKey},
-    pack::{PackKind, PackWriter},
+    pack::PackWriter,
     reader::Reader,
     repository::Repository,
     roster::Roster,
@@ -67,8 +67,8 @@ fn push(repo: &dyn Access, world: &World, files: &[(String, Vec<u8>)], extra: &[
     let ids = world.push.ids();
     let key = DataKey::random();
     let wrap = world.push.seal().unwrap().wrap(world.push.repo, &key);
-    let mut data = PackWriter::new(PackKind::Data, world.push.repo, &world.push.signing);
-    let mut trees = PackWriter::new(PackKind::Tree, world.push.repo, &world.push.signing);
+    let mut data = PackWriter::new(ChunkKind::Data, world.push.repo, &world.push.signing);
+    let mut trees = PackWriter::new(ChunkKind::Tree, world.push.repo, &world.push.signing);
     data.add_wrap(&wrap);
     trees.add_wrap(&wrap);
     let put = |writer: &mut PackWriter, kind, id: ChunkId, bytes: &[u8]| {
@@ -311,7 +311,7 @@ fn hostile_uploads_are_refused() {
     let repo = Repository::memory().unwrap();
     repo.init(&ours.request).unwrap();
     let pack = |world: &World| {
-        let mut writer = PackWriter::new(PackKind::Data, world.push.repo, &world.push.signing);
+        let mut writer = PackWriter::new(ChunkKind::Data, world.push.repo, &world.push.signing);
         let key = DataKey::random();
         writer.add_wrap(&world.push.seal().unwrap().wrap(world.push.repo, &key));
         let mut frame = FrameBuilder::new();

@@ -12,7 +12,7 @@ use bkfs_store::{
     frame::{ChunkKind, FrameBuilder},
     id::{ChunkId, RepoId},
     keys::{FullKey, PushKey},
-    pack::{PackKind, PackWriter},
+    pack::PackWriter,
     roster::Roster,
     tree::Time,
 };
@@ -72,7 +72,7 @@ fn repository() -> (InitRequest, PushKey) {
 
 fn pack(push: &PushKey, bytes: usize) -> (PackUpload, ChunkId) {
     let key = DataKey::random();
-    let mut writer = PackWriter::new(PackKind::Data, push.repo, &push.signing);
+    let mut writer = PackWriter::new(ChunkKind::Data, push.repo, &push.signing);
     writer.add_wrap(&push.seal().unwrap().wrap(push.repo, &key));
     let mut last = ChunkId::default();
     for i in 0..bytes.div_ceil(100_000) {

@@ -9,10 +9,9 @@ use std::collections::VecDeque;
 use bkfs_store::{
     Error, Result,
     content::ContentBuilder,
-    frame::{FrameBuilder, GATHER_BYTES},
+    frame::{ChunkKind, FrameBuilder, GATHER_BYTES},
     id::ChunkId,
     keys::IdKeys,
-    pack::PackKind,
     tree::{Content, Extent, Node, Subtree, TreeBuilder},
 };
 
@@ -116,11 +115,11 @@ impl<'a> Output<'a> {
         self.count(bytes.len());
         let Some(sealing) = self.sealing else { return Ok(()) };
         if is_small {
-            return self.small.add(PackKind::Data, GATHER_BYTES, id, bytes, sealing);
+            return self.small.add(ChunkKind::Data, GATHER_BYTES, id, bytes, sealing);
         }
         let mut alone = Group::default();
-        alone.add(PackKind::Data, GATHER_BYTES, id, bytes, sealing)?;
-        alone.flush(PackKind::Data, sealing)
+        alone.add(ChunkKind::Data, GATHER_BYTES, id, bytes, sealing)?;
+        alone.flush(ChunkKind::Data, sealing)
     }
 
     fn add_pages(&mut self, pages: Vec<(ChunkId, Vec<u8>)>) -> Result<()> {
@@ -143,7 +142,7 @@ impl<'a> Output<'a> {
         }
         self.count(bytes.len());
         match self.sealing {
-            Some(sealing) => self.pages.add(PackKind::Tree, PAGE_FRAME, id, &bytes, sealing),
+            Some(sealing) => self.pages.add(ChunkKind::Tree, PAGE_FRAME, id, &bytes, sealing),
             None => Ok(()),
         }
     }
@@ -159,15 +158,15 @@ impl<'a> Output<'a> {
             self.settle_page()?;
         }
         if let Some(sealing) = self.sealing {
-            self.small.flush(PackKind::Data, sealing)?;
-            self.pages.flush(PackKind::Tree, sealing)?;
+            self.small.flush(ChunkKind::Data, sealing)?;
+            self.pages.flush(ChunkKind::Tree, sealing)?;
         }
         Ok(())
     }
 }
 
 impl Group {
-    fn add(&mut self, kind: PackKind, limit: usize, id: ChunkId, bytes: &[u8], sealing: &Sealing<'_>) -> Result<()> {
+    fn add(&mut self, kind: ChunkKind, limit: usize, id: ChunkId, bytes: &[u8], sealing: &Sealing<'_>) -> Result<()> {
         if !self.ids.is_empty() && (self.frame.len() + bytes.len() > limit || self.ids.len() >= FRAME_CHUNKS) {
             self.flush(kind, sealing)?;
         }
@@ -176,7 +175,7 @@ impl Group {
         Ok(())
     }
 
-    fn flush(&mut self, kind: PackKind, sealing: &Sealing<'_>) -> Result<()> {
+    fn flush(&mut self, kind: ChunkKind, sealing: &Sealing<'_>) -> Result<()> {
         if self.ids.is_empty() {
             return Ok(());
         }

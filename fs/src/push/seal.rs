@@ -16,7 +16,7 @@ use bkfs_store::{
     frame::{ChunkKind, FrameBuilder},
     id::ChunkId,
     keys::PushKey,
-    pack::{PackKind, PackWriter},
+    pack::PackWriter,
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
@@ -55,14 +55,14 @@ pub struct Sealing<'scope> {
 pub struct Stopped;
 
 struct Job {
-    kind: PackKind,
+    kind: ChunkKind,
     frame: FrameBuilder,
     sealed: Sender<Vec<u8>>,
 }
 
 /// A frame in its place in the order.
 struct Sealed {
-    kind: PackKind,
+    kind: ChunkKind,
     ids: Vec<ChunkId>,
     bytes: Receiver<Vec<u8>>,
 }
@@ -81,7 +81,7 @@ impl<'a> Sealer<'a> {
             let jobs = jobs_out.clone();
             scope.spawn(move || {
                 for job in jobs {
-                    let bytes = job.frame.seal(self.key.repo, chunk_kind(job.kind), self.data_key, self.level);
+                    let bytes = job.frame.seal(self.key.repo, job.kind, self.data_key, self.level);
                     // Nobody waits for it if the packer has stopped.
                     let _ = job.sealed.send(bytes);
                 }
@@ -100,14 +100,14 @@ impl<'a> Sealer<'a> {
             threads.push(scope.spawn(move || self.upload(&uploads)));
         }
         drop(uploads_out);
-        let mut data = Packing::new(PackKind::Data);
-        let mut tree = Packing::new(PackKind::Tree);
+        let mut data = Packing::new(ChunkKind::Data);
+        let mut tree = Packing::new(ChunkKind::Tree);
         let mut is_running = true;
         for frame in order {
             let Ok(bytes) = frame.bytes.recv() else { break };
             let packing = match frame.kind {
-                PackKind::Data => &mut data,
-                PackKind::Tree => &mut tree,
+                ChunkKind::Data => &mut data,
+                ChunkKind::Tree => &mut tree,
             };
             is_running = packing.add(self, &bytes, frame.ids, &uploads);
             if !is_running {
@@ -148,7 +148,7 @@ impl<'a> Sealer<'a> {
 
 impl Sealing<'_> {
     /// Gives a frame into the order.
-    pub fn frame(&self, kind: PackKind, frame: FrameBuilder, ids: Vec<ChunkId>) -> Result<(), Stopped> {
+    pub fn frame(&self, kind: ChunkKind, frame: FrameBuilder, ids: Vec<ChunkId>) -> Result<(), Stopped> {
         let (sealed, bytes) = bounded(1);
         self.order.send(Sealed { kind, ids, bytes }).map_err(|_| Stopped)?;
         self.jobs.send(Job { kind, frame, sealed }).map_err(|_| Stopped)
@@ -161,22 +161,15 @@ impl Sealing<'_> {
     }
 }
 
-fn chunk_kind(kind: PackKind) -> ChunkKind {
-    match kind {
-        PackKind::Data => ChunkKind::Data,
-        PackKind::Tree => ChunkKind::Tree,
-    }
-}
-
 /// A pack in the making, with what it will be known to hold.
 struct Packing {
-    kind: PackKind,
+    kind: ChunkKind,
     pack: Option<PackWriter>,
     ids: Vec<ChunkId>,
 }
 
 impl Packing {
-    fn new(kind: PackKind) -> Self {
+    fn new(kind: ChunkKind) -> Self {
         Self { kind, pack: None, ids: Vec::new() }
     }
 

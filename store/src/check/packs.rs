@@ -11,9 +11,8 @@ use super::{CheckReport, Findings, Progress};
 use crate::{
     access::{PackInfo, SealedFrame},
     error::{Error, Result},
-    frame::ChunkKind,
     id::PackId,
-    pack::{Pack, PackKind},
+    pack::Pack,
     reader::Reader,
     roster::Roster,
 };
@@ -106,10 +105,6 @@ fn check_pack(
             wrong(pack_damaged(error.to_string()))?;
         }
     }
-    let kind = match pack.table.kind {
-        PackKind::Tree => ChunkKind::Tree,
-        PackKind::Data => ChunkKind::Data,
-    };
     for (number, entry) in pack.table.frames.iter().enumerate() {
         let frame_damaged = |reason: String| Error::FrameDamaged { pack: info.id, frame: number as u32, reason };
         let Some(bytes) = pack.frame(number) else {
@@ -117,7 +112,7 @@ fn check_pack(
             continue;
         };
         let frame = SealedFrame { pack: info.id, frame: number as u32, bytes };
-        match reader.open(kind, &frame) {
+        match reader.open(pack.table.kind, &frame) {
             Ok(chunks) if chunks.iter().map(|(id, _)| id).eq(&entry.ids) => {}
             Ok(_) => wrong(frame_damaged("its chunks are not those that the table names".into()))?,
             Err(error) => wrong(error)?,

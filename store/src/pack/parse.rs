@@ -4,12 +4,13 @@ use bytes::Bytes;
 
 use super::{
     CHUNKS_MAX, FOOTER_LEN, FOOTER_MAGIC, FRAME_CHUNKS_MAX, FRAME_MAX, FRAME_MIN, FRAMES_MAX, FrameEntry, HEADER_LEN,
-    MAGIC, PACK_MAX, PackKind, PackTable, Signature, TABLE_HEAD, TABLE_TAIL, VERSION, WRAP_MAX, WRAPS_MAX,
+    MAGIC, PACK_MAX, PackTable, Signature, TABLE_HEAD, TABLE_TAIL, VERSION, WRAP_MAX, WRAPS_MAX,
 };
 use crate::{
     codec,
     crypto::{SIGNATURE_LEN, Wrap},
     error::{Error, Result},
+    frame::ChunkKind,
     id::{ChunkId, ClientId, KeyId, PackId, RepoId},
 };
 
@@ -121,7 +122,8 @@ impl Footer {
         let (rest, _frames_hash) = message.split_last_chunk::<32>().ok_or_else(short)?;
         let mut rest = Fields(rest);
 
-        let kind = PackKind::from_number(rest.u8().ok_or_else(short)?).ok_or_else(|| damaged("has an unknown kind"))?;
+        let kind =
+            ChunkKind::from_number(rest.u8().ok_or_else(short)?).ok_or_else(|| damaged("has an unknown kind"))?;
         let reserved = rest.u8().ok_or_else(short)?;
         let wraps_len = usize::from(rest.u16().ok_or_else(short)?);
         let frames_len = rest.u32().ok_or_else(short)? as usize;

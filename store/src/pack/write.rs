@@ -4,18 +4,19 @@ use bytes::Bytes;
 
 use super::{
     CHUNKS_MAX, CONTEXT, FOOTER_LEN, FOOTER_MAGIC, FRAME_CHUNKS_MAX, FRAME_MAX, FRAME_MIN, FRAMES_MAX, HEADER_LEN,
-    MAGIC, PACK_MAX, PACK_TARGET, PackKind, TABLE_HEAD, TABLE_TAIL, VERSION, WRAP_MAX, WRAPS_MAX,
+    MAGIC, PACK_MAX, PACK_TARGET, TABLE_HEAD, TABLE_TAIL, VERSION, WRAP_MAX, WRAPS_MAX,
 };
 use crate::{
     access::PackUpload,
     codec,
     crypto::{SigningKey, Wrap},
+    frame::ChunkKind,
     id::{ChunkId, KeyId, PackId, RepoId},
 };
 
 /// A pack that grows. Its bytes up to the last frame are hashed as they come.
 pub struct PackWriter {
-    kind: PackKind,
+    kind: ChunkKind,
     repo: RepoId,
     client: SigningKey,
     bytes: Vec<u8>,
@@ -27,7 +28,7 @@ pub struct PackWriter {
 
 impl PackWriter {
     /// An empty pack of one client.
-    pub fn new(kind: PackKind, repo: RepoId, client: &SigningKey) -> Self {
+    pub fn new(kind: ChunkKind, repo: RepoId, client: &SigningKey) -> Self {
         let mut bytes = Vec::with_capacity(64 * 1024);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());

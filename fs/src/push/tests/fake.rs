@@ -130,10 +130,7 @@ impl Access for Fake {
         let parsed = Pack::parse(&pack.bytes).unwrap();
         let wrap = &parsed.table.wraps[0];
         let key = secret(&self.full).unwrap(self.full.repo, wrap).unwrap();
-        let kind = match parsed.table.kind {
-            bkfs_store::pack::PackKind::Data => frame::ChunkKind::Data,
-            bkfs_store::pack::PackKind::Tree => frame::ChunkKind::Tree,
-        };
+        let kind = parsed.table.kind;
         self.state.lock().wraps.insert(wrap.key, wrap.clone());
         for (number, entry) in parsed.table.frames.iter().enumerate() {
             let bytes = parsed.frame(number).unwrap();
