@@ -1,0 +1,91 @@
+//! What the stages work on: made from a seed, so that every run measures the same bytes.
+
+use std::{fs, path::Path, sync::Arc};
+
+use bkfs_fs::push::{Progress, PushOptions, push};
+use bkfs_store::{
+    access::{Access, InitRequest, OpenRequest},
+    config::{ChunkerParams, Config},
+    crypto::random,
+    id::RepoId,
+    keys::{FullKey, PushKey, verify_config},
+    roster::Roster,
+    tree::Time,
+};
+
+/// Bytes that nothing can compress.
+pub fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// Text of made-up words, frequent ones among them more often: compresses about as source code does.
+pub fn text(len: usize, seed: u64) -> Vec<u8> {
+    let dice = noise(len * 2, seed);
+    let words: Vec<String> = (0..4096u64)
+        .map(|n| {
+            let letters = noise(12, n);
+            let size = 2 + letters[11] as usize % 8;
+            letters[..size].iter().map(|b| char::from(b'a' + b % 26)).collect()
+        })
+        .collect();
+    let mut text = Vec::with_capacity(len + 16);
+    for pair in dice.as_chunks::<2>().0 {
+        let x = f64::from(u16::from_le_bytes(*pair)) / 65536.0;
+        text.extend_from_slice(words[(4096.0_f64.powf(x) - 1.0) as usize].as_bytes());
+        text.push(if pair[0] % 9 == 0 { b'\n' } else { b' ' });
+        if text.len() >= len {
+            break;
+        }
+    }
+    text.truncate(len);
+    text
+}
+
+/// A tree of 100 folders with 40 small files each, and one file of 64 MB that does not compress.
+pub fn tree(folder: &Path) {
+    let text = text(1 << 20, 7);
+    for dir in 0..100usize {
+        let place = folder.join(format!("folder-{dir:03}"));
+        fs::create_dir_all(&place).unwrap();
+        for file in 0..40usize {
+            let from = (dir * 7919 + file * 104_729) % (text.len() - 20_000);
+            let len = 500 + (file * 1237 + dir * 31) % 15_000;
+            fs::write(place.join(format!("file-{file:02}.txt")), &text[from..from + len]).unwrap();
+        }
+    }
+    fs::write(folder.join("large"), noise(64 << 20, 9)).unwrap();
+}
+
+/// Who owns a repository, and who pushes to it.
+pub struct Owner {
+    pub full: FullKey,
+    pub push: PushKey,
+    pub config: Config,
+}
+
+/// Makes a repository.
+pub fn owner(access: &dyn Access) -> Owner {
+    let now = Time { secs: 1_700_000_000, nanos: 0 };
+    let full = FullKey::random(RepoId(random()));
+    let (push, entry) = full.new_client("bench", None, true, now);
+    let roster = full.sign_roster(&Roster { repo: full.repo, number: 1, clients: vec![entry] });
+    let config = full.config(now, ChunkerParams::default());
+    access.init(&InitRequest { config: config.clone(), roster, slots: vec![] }).unwrap();
+    Owner { config: verify_config(&config).unwrap(), full, push }
+}
+
+/// Pushes a folder.
+pub fn push_folder(access: &Arc<dyn Access>, owner: &Owner, source: &Path, cache: &Path) {
+    let seen = bkfs_fs::push::last_seen(cache, owner.full.repo);
+    let opened = access.open(&OpenRequest { client: Some(owner.push.client_id()), seen }).unwrap();
+    let options = PushOptions {
+        target: "bench".into(),
+        base: Some(source.to_owned()),
+        paths: vec![".".into()],
+        host: "bench".into(),
+        ..PushOptions::default()
+    };
+    push(access, &opened, &owner.config, &owner.push, cache, &options, &Arc::new(Progress::default())).unwrap();
+}
