@@ -51,13 +51,18 @@ impl LocalBackend {
     }
 }
 
+/// Makes a folder and those above it. Each new folder's own entry must be durable too, or what is in it is not.
 fn make_folders(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    // The new folder's own entry must be durable too, or what is in it is not.
-    folder.parent().map_or(Ok(()), sync_folder)
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_folders(parent)?;
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        // Whoever else has just made it may not have come so far as to make it durable.
+        _ => sync_folder(parent),
+    }
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
