@@ -16,13 +16,13 @@ pub use directory::Directory;
 pub use file::FileContent;
 pub use snapshots::{SnapshotInfo, SnapshotList};
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quick_cache::{
-    Weighter,
-    sync::{Cache, GuardResult},
+    DefaultHashBuilder, OptionsBuilder, Weighter,
+    sync::{Cache, DefaultLifecycle, GuardResult},
 };
 
 use crate::{
@@ -40,6 +40,13 @@ use crate::{
 const TREE_NEIGHBOUR_BYTES: u32 = 128 * 1024;
 /// The part of the budget that decoded tree pages get.
 const PAGES_SHARE: u64 = 4;
+
+/// The part of the chunks' cache for those that were used again. A chunk fetched ahead waits in the other part, and must
+/// still be there when its reader comes; with the cache's default of 97 % here it was not, and every third chunk of a
+/// sequential read was fetched twice.
+const CHUNKS_HOT: f64 = 0.5;
+/// The same of tree pages, of which the upper ones are used again and again.
+const PAGES_HOT: f64 = 0.9;
 
 /// Reads a repository.
 pub struct Reader {
@@ -72,6 +79,21 @@ impl Weighter<ChunkId, Arc<CachedPage>> for ByLen {
     }
 }
 
+/// A cache of so many bytes, of which a part is for what was used again.
+fn cache<T: Clone>(bytes: u64, hot: f64) -> Cache<ChunkId, T, ByLen>
+where
+    ByLen: Weighter<ChunkId, T>,
+{
+    let options = OptionsBuilder::new()
+        .weight_capacity(bytes)
+        // A hint for the cache's tables.
+        .estimated_items_capacity((bytes / 32_768) as usize)
+        .hot_allocation(hot)
+        .build()
+        .expect("both capacities are set");
+    Cache::with_options(options, ByLen, DefaultHashBuilder::default(), DefaultLifecycle::default())
+}
+
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Reader(repository {})", self.config.repo)
@@ -87,9 +109,8 @@ impl Reader {
             keys: KeyRing::new(full, access.clone()),
             access,
             config: config.clone(),
-            // The expected number of items is a hint for the cache's tables.
-            chunks: Cache::with_weighter((chunks / 32_768) as usize, chunks, ByLen),
-            pages: Cache::with_weighter((pages / 32_768) as usize, pages, ByLen),
+            chunks: cache(chunks, CHUNKS_HOT),
+            pages: cache(pages, PAGES_HOT),
             snapshots: Mutex::default(),
         })
     }
@@ -117,32 +138,47 @@ impl Reader {
     /// Many chunks of data, in the order of the ids. If one fails, all do: ask one by one to learn which.
     pub fn data_many(&self, ids: &[ChunkId]) -> Result<Vec<Bytes>> {
         let mut found: HashMap<ChunkId, Bytes> = HashMap::with_capacity(ids.len());
-        let mut wanted = Vec::new();
-        for id in ids {
-            if !found.contains_key(id) {
-                match self.chunks.get(id) {
-                    Some(chunk) => drop(found.insert(*id, chunk)),
-                    None => wanted.push(*id),
-                }
-            }
-        }
-        wanted.sort_unstable();
-        wanted.dedup();
-        if !wanted.is_empty() {
-            // Asked for in the order given: that is mostly the order in which they are stored.
-            let order: HashMap<ChunkId, usize> = ids.iter().enumerate().rev().map(|(i, id)| (*id, i)).collect();
-            wanted.sort_unstable_by_key(|id| order[id]);
-            self.fetch(ChunkKind::Data, &wanted, 0, &mut |id, chunk| {
-                found.insert(id, chunk);
-            })?;
+        let elsewhere = self.gather(ids, &mut |id, chunk| {
+            found.insert(id, chunk);
+        })?;
+        // Only now, when nobody waits for this thread, may it wait for others.
+        for id in elsewhere {
+            found.insert(id, self.data(id)?);
         }
         ids.iter().map(|id| found.get(id).cloned().ok_or(Error::ChunkMissing { id: *id })).collect()
     }
 
-    /// Brings chunks of data into the cache, those that are not there.
+    /// Brings chunks of data into the cache, those that are not there and that nobody else is bringing.
     pub fn prefetch(&self, ids: &[ChunkId]) -> Result<()> {
-        let wanted: Vec<ChunkId> = ids.iter().copied().filter(|id| !self.chunks.contains_key(id)).collect();
-        if wanted.is_empty() { Ok(()) } else { self.fetch(ChunkKind::Data, &wanted, 0, &mut |_, _| {}) }
+        self.gather(ids, &mut |_, _| {}).map(drop)
+    }
+
+    /// Takes chunks of data from the cache, and fetches those that nobody else is fetching, in the order given: that is
+    /// mostly the order in which they are stored. Returns the ones that others are fetching.
+    fn gather(&self, ids: &[ChunkId], take: &mut dyn FnMut(ChunkId, Bytes)) -> Result<Vec<ChunkId>> {
+        let (mut guards, mut wanted, mut elsewhere) = (HashMap::new(), Vec::new(), Vec::new());
+        for id in ids {
+            match self.chunks.get_value_or_guard(id, Some(Duration::ZERO)) {
+                GuardResult::Value(chunk) => take(*id, chunk),
+                GuardResult::Guard(guard) => {
+                    guards.insert(*id, guard);
+                    wanted.push(*id);
+                }
+                // Also when this thread itself is the one, because an id comes twice.
+                GuardResult::Timeout => elsewhere.push(*id),
+            }
+        }
+        if !wanted.is_empty() {
+            self.fetch(ChunkKind::Data, &wanted, 0, &mut |id, chunk| {
+                match guards.remove(&id) {
+                    // The cache may have dropped the place meanwhile: the chunk is right all the same.
+                    Some(guard) => drop(guard.insert(chunk.clone())),
+                    None => self.keep(id, &chunk),
+                }
+                take(id, chunk);
+            })?;
+        }
+        Ok(elsewhere)
     }
 
     /// Whether a chunk is in the cache.
@@ -204,7 +240,7 @@ impl Reader {
         };
         let mut found = None;
         let mut others = Vec::new();
-        self.fetch_uncached(kind, &[id], neighbour_bytes, &mut |other, chunk| match other == id {
+        self.fetch(kind, &[id], neighbour_bytes, &mut |other, chunk| match other == id {
             true => found = Some(chunk),
             false => others.push((other, chunk)),
         })?;
@@ -213,28 +249,20 @@ impl Reader {
             let _ = guard.insert(chunk.clone());
         }
         for (other, chunk) in others {
-            if !self.chunks.contains_key(&other) {
-                self.chunks.insert(other, chunk);
-            }
+            self.keep(other, &chunk);
         }
         Ok(chunk)
     }
 
-    fn fetch(
-        &self,
-        kind: ChunkKind,
-        ids: &[ChunkId],
-        neighbour_bytes: u32,
-        each: &mut dyn FnMut(ChunkId, Bytes),
-    ) -> Result<()> {
-        self.fetch_uncached(kind, ids, neighbour_bytes, &mut |id, chunk| {
+    /// Keeps a chunk that came along with others.
+    fn keep(&self, id: ChunkId, chunk: &Bytes) {
+        if !self.chunks.contains_key(&id) {
             self.chunks.insert(id, chunk.clone());
-            each(id, chunk);
-        })
+        }
     }
 
     /// Fetches and opens the frames of the ids; hands out every chunk in them. All ids were handed out if it succeeds.
-    fn fetch_uncached(
+    fn fetch(
         &self,
         kind: ChunkKind,
         ids: &[ChunkId],

@@ -107,17 +107,18 @@ impl Backend for LocalBackend {
     fn get_range(&self, name: &str, offset: u64, len: usize) -> Result<Option<Bytes>> {
         let path = self.path(name);
         let Some(file) = found(&path, File::open(&path))? else { return Ok(None) };
-        let mut bytes = vec![0; len];
-        let mut filled = 0;
-        while filled < len {
-            match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let at = offset + bytes.len() as u64;
+            match rustix::io::pread(&file, rustix::buffer::spare_capacity(&mut bytes), at) {
                 Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::io(path, error)),
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(Error::io(path, error.into())),
             }
         }
-        bytes.truncate(filled);
+        // More room may have been set aside than was asked for.
+        bytes.truncate(len);
         Ok(Some(bytes.into()))
     }
 

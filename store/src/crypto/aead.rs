@@ -54,15 +54,19 @@ impl AeadKey {
 
     /// Opens what a seal made; none if a bit of it, the key or the associated data differ.
     pub fn open(&self, sealed: &[u8], aad: &[u8]) -> Option<Vec<u8>> {
-        if sealed.len() < NONCE_LEN + TAG_LEN {
-            return None;
-        }
-        let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE_LEN>()?;
+        let mut buffer = Vec::new();
+        self.open_into(sealed, aad, &mut buffer).then_some(buffer)
+    }
+
+    /// Opens what a seal made into a buffer, whose contents before are lost; says whether it opened.
+    pub fn open_into(&self, sealed: &[u8], aad: &[u8], buffer: &mut Vec<u8>) -> bool {
+        buffer.clear();
+        let Some((nonce, ciphertext)) = sealed.split_first_chunk::<NONCE_LEN>() else { return false };
         let (key, nonce) = self.subkey(nonce);
-        let mut buffer = ciphertext.to_vec();
-        let len = key.open_in_place(nonce, Aad::from(aad), &mut buffer).ok()?.len();
-        buffer.truncate(len);
-        Some(buffer)
+        buffer.extend_from_slice(ciphertext);
+        let opened = key.open_in_place(nonce, Aad::from(aad), buffer).map(|plaintext| plaintext.len());
+        buffer.truncate(opened.unwrap_or(0));
+        opened.is_ok()
     }
 
     fn subkey(&self, nonce: &[u8; NONCE_LEN]) -> (LessSafeKey, Nonce) {

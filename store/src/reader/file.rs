@@ -66,7 +66,7 @@ impl<'a> FileContent<'a> {
             ids => self.reader.data_many(ids)?,
         };
         let mut chunks = chunks.into_iter();
-        let mut out = BytesMut::new();
+        let mut out = BytesMut::with_capacity((end - offset) as usize);
         let mut at = offset;
         for (start, extent) in &extents {
             // Extents follow one another without gaps, so each begins at or before what is still to come.
