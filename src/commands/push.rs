@@ -16,6 +16,7 @@ use bkfs_fs::{
 };
 use bkfs_store::{
     access::{LastSnapshot, Lost},
+    compress::LEVEL_DEFAULT,
     keys::{KeyFile, PushKey},
 };
 use clap::Args;
@@ -67,7 +68,7 @@ pub struct PushArgs {
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
     /// Level of compression, 1 (fast) to 19
-    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19), default_value_t = 1)]
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19), default_value_t = LEVEL_DEFAULT)]
     compression: i32,
     #[command(flatten)]
     exclude: ExcludeArgs,

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// Plaintext bytes in a frame of pages.
-const PAGE_FRAME: usize = 128 * 1024;
+const PAGE_FRAME: usize = 256 * 1024;
 /// Bytes of pages that wait for the answer whether they are new.
 const PAGES_WAIT: usize = 2 << 20;
 /// Chunks in one frame.
