@@ -7,6 +7,7 @@
 
 mod base32;
 pub mod client;
+mod congestion;
 mod message;
 mod permission;
 mod quic;

@@ -6,6 +6,8 @@ use bkfs_store::{Error, Result};
 use quinn::{TransportConfig, VarInt};
 use rustix::net::sockopt;
 
+use crate::congestion::ByDistanceConfig;
+
 /// Bytes that may be under way on one stream: the default of 1.25 MB is far too little for a fast or long link.
 const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
 /// Bytes that may be under way on one connection, each way.
@@ -29,6 +31,7 @@ pub fn transport(client: bool) -> Arc<TransportConfig> {
         .max_concurrent_bidi_streams(VarInt::from_u32(if client { 0 } else { STREAMS_MAX }))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
+        .congestion_controller_factory(Arc::new(ByDistanceConfig::default()))
         .max_idle_timeout(Some(IDLE.try_into().expect("twenty seconds")))
         .keep_alive_interval(client.then_some(KEEP_ALIVE));
     Arc::new(config)
