@@ -17,6 +17,7 @@
 //! Not here: which snapshot is meant, and how progress is shown. Nothing is flushed to disk: after a power cut run the
 //! restore again with [`RestoreOptions::verify`].
 
+mod ahead;
 mod attributes;
 mod content;
 mod decide;

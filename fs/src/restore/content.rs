@@ -142,6 +142,9 @@ impl Engine<'_> {
     }
 
     fn batch(&self, folder: &Arc<Folder>, batch: Vec<(FilePlan, usize)>, ids: Vec<ChunkId>) {
+        if let Some(ahead) = &self.ahead {
+            ahead.wait(self, &ids);
+        }
         let mut whole = if ids.is_empty() { Some(Vec::new()) } else { self.source.data(&ids).ok() };
         let mut taken = 0;
         for (plan, count) in batch {

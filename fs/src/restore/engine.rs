@@ -22,6 +22,7 @@ use rustix::{
 
 use super::{
     Problem, Progress, Reason, RestoreOptions, RestoreReport,
+    ahead::Ahead,
     attributes::has_default_acl,
     content::{FileJob, FilePlan, create_mark},
     folder::Folder,
@@ -64,6 +65,7 @@ pub(super) struct Counts {
 /// What the threads share.
 pub(super) struct Engine<'a> {
     pub(super) source: &'a dyn Source,
+    pub(super) ahead: Option<Ahead>,
     pub(super) options: &'a RestoreOptions,
     pub(super) progress: &'a Progress,
     pub(super) queue: Queue<Task>,
@@ -93,8 +95,9 @@ pub(super) fn run(
 ) -> Result<RestoreReport> {
     let threads = options.threads.max(1);
     let window = (options.memory_bytes / threads).max(1 << 20) as u64;
-    let engine = Engine {
+    let mut engine = Engine {
         source,
+        ahead: None,
         options,
         progress,
         queue: Queue::new(),
@@ -110,26 +113,48 @@ pub(super) fn run(
         failed: Mutex::default(),
         has_failed: AtomicBool::new(false),
     };
+    let folder = node.subtree;
     // Held to the end: one restore at a time has the destination.
-    let _lock = engine.start(node, dest)?;
+    let Started { lock: _lock, is_new } = engine.start(node, dest)?;
+    engine.ahead = folder.filter(|_| is_new).map(Ahead::new);
+    let shared = &engine;
     std::thread::scope(|scope| {
-        for number in 0..threads {
-            let worker = || engine.work();
-            // Fewer threads do as well, as long as there is one.
-            if std::thread::Builder::new().name(format!("restore-{number}")).spawn_scoped(scope, worker).is_err() {
-                engine.work();
-                break;
-            }
+        if let Some(ahead) = &shared.ahead {
+            ahead.start(shared, scope);
+        }
+        shared.work_all(threads);
+        if let Some(ahead) = &shared.ahead {
+            ahead.end();
         }
     });
     engine.report()
 }
 
+/// What a restore begins with.
+struct Started {
+    /// Holds the lock of the destination.
+    lock: OwnedFd,
+    /// Nothing was there before.
+    is_new: bool,
+}
+
+/// Whether a folder is empty, and whether the mark of a restore that did not end is in it.
+fn look_into(fd: &OwnedFd) -> io::Result<(bool, bool)> {
+    let (mut is_empty, mut is_marked) = (true, false);
+    for entry in rustix::fs::Dir::read_from(fd)? {
+        match entry?.file_name().to_bytes() {
+            b"." | b".." => {}
+            MARK => (is_empty, is_marked) = (false, true),
+            _ => is_empty = false,
+        }
+    }
+    Ok((is_empty, is_marked))
+}
+
 impl Engine<'_> {
-    /// Opens the destination and pushes the first task. Returns a handle that holds the lock.
-    fn start(&self, node: Node, dest: &Path) -> Result<OwnedFd> {
+    /// Opens the destination and pushes the first task.
+    fn start(&self, node: Node, dest: &Path) -> Result<Started> {
         let failed = |error: io::Error| Error::io(dest, error);
-        let missing = std::fs::metadata(dest).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         std::fs::create_dir_all(dest).map_err(failed)?;
         let open = || -> io::Result<OwnedFd> {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -146,7 +171,8 @@ impl Engine<'_> {
         self.progress.entries_total.store(if is_dir { entries } else { 1 }, Ordering::Relaxed);
         self.progress.bytes_total.store(if is_dir { totals.bytes } else { node.size }, Ordering::Relaxed);
 
-        let apply = is_dir && self.owns(&fd, &node, missing).map_err(failed)?;
+        let (is_new, is_marked) = look_into(&fd).map_err(failed)?;
+        let apply = is_dir && self.owns(&fd, &node, is_new, is_marked).map_err(failed)?;
         if is_dir {
             self.remove_leftovers(&fd, &node).map_err(failed)?;
         }
@@ -165,28 +191,19 @@ impl Engine<'_> {
             None => Task::Walk { folder, from: 0 },
             Some(node) => Task::Entry { folder, node: Box::new(node) },
         });
-        Ok(lock)
+        Ok(Started { lock, is_new })
     }
 
     /// Whether the destination gets the stored folder's attributes: if it is new or empty, if an earlier restore that
     /// found it so did not end, or if it may be overwritten. Leaves a mark for the case that this one does not end.
-    fn owns(&self, fd: &OwnedFd, node: &Node, missing: bool) -> io::Result<bool> {
-        let mut empty = true;
-        let mut marked = false;
-        for entry in rustix::fs::Dir::read_from(fd)? {
-            match entry?.file_name().to_bytes() {
-                b"." | b".." => {}
-                MARK => marked = true,
-                _ => empty = false,
-            }
-        }
+    fn owns(&self, fd: &OwnedFd, node: &Node, is_empty: bool, is_marked: bool) -> io::Result<bool> {
         // Something stored under the very name of the mark is an entry like any other, and then there is no mark.
         if let Some(subtree) = &node.subtree
             && self.source.lookup(subtree, MARK).is_ok_and(|found| found.is_some())
         {
-            return Ok(missing || empty || self.options.overwrite);
+            return Ok(is_empty || self.options.overwrite);
         }
-        let owns = missing || empty || marked;
+        let owns = is_empty || is_marked;
         if owns {
             create_mark(fd, MARK)?;
             self.marked.store(true, Ordering::Relaxed);
@@ -197,6 +214,20 @@ impl Engine<'_> {
     /// What stands for the destination when it takes a single entry: nothing is applied to it.
     fn no_folder(node: &Node) -> Node {
         Node { name: Vec::new(), xattrs: None, content: None, target: None, hard_link: None, ..node.clone() }
+    }
+
+    /// Does all tasks, with so many threads.
+    fn work_all(&self, threads: usize) {
+        std::thread::scope(|scope| {
+            for number in 0..threads {
+                let worker = || self.work();
+                // Fewer threads do as well, as long as there is one.
+                if std::thread::Builder::new().name(format!("restore-{number}")).spawn_scoped(scope, worker).is_err() {
+                    self.work();
+                    break;
+                }
+            }
+        });
     }
 
     /// What each thread does.

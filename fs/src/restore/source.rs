@@ -22,6 +22,12 @@ pub(super) trait Source: Sync {
 
     /// Chunks of data, in the order of the ids, verified.
     fn data(&self, ids: &[ChunkId]) -> Result<Vec<Bytes>>;
+
+    /// Makes chunks of data be at hand soon.
+    fn prefetch(&self, ids: &[ChunkId]) -> Result<()>;
+
+    /// Whether a chunk of data can be had without waiting.
+    fn is_at_hand(&self, id: &ChunkId) -> bool;
 }
 
 impl Source for Reader {
@@ -39,5 +45,13 @@ impl Source for Reader {
 
     fn data(&self, ids: &[ChunkId]) -> Result<Vec<Bytes>> {
         self.data_many(ids)
+    }
+
+    fn prefetch(&self, ids: &[ChunkId]) -> Result<()> {
+        Reader::prefetch(self, ids)
+    }
+
+    fn is_at_hand(&self, id: &ChunkId) -> bool {
+        self.is_cached(id)
     }
 }

@@ -1,5 +1,6 @@
 //! Restores of trees that no repository would hold, and of ordinary ones, from a source in memory.
 
+mod ahead;
 mod existing;
 mod fake;
 mod hostile;

@@ -8,6 +8,7 @@ use bkfs_store::{
     tree::{Content, Device, Extent, Node, NodeKind, Subtree, Time, Totals, Xattr},
 };
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::restore::source::Source;
 
@@ -20,6 +21,10 @@ pub struct Fake {
     contents: HashMap<ChunkId, Vec<Extent>>,
     pub chunks: HashMap<ChunkId, Bytes>,
     pub hook: Option<Hook>,
+    /// What was asked for ahead of time.
+    pub prefetched: Mutex<Vec<ChunkId>>,
+    /// Reading ahead brings nothing.
+    pub ahead_fails: bool,
     next: u64,
 }
 
@@ -150,5 +155,17 @@ impl Source for Fake {
             hook(ids)?;
         }
         ids.iter().map(|id| self.chunks.get(id).cloned().ok_or(Error::ChunkMissing { id: *id })).collect()
+    }
+
+    fn prefetch(&self, ids: &[ChunkId]) -> Result<()> {
+        if self.ahead_fails {
+            return Err(Error::Unreachable("gone".into()));
+        }
+        self.prefetched.lock().extend(ids);
+        Ok(())
+    }
+
+    fn is_at_hand(&self, id: &ChunkId) -> bool {
+        self.prefetched.lock().contains(id)
     }
 }

@@ -1,0 +1,73 @@
+//! Reading ahead: in the order of the push, as far as is wanted, and never in the way.
+
+use std::fs;
+
+use bkfs_store::tree::{Content, Extent};
+
+use super::{fake::*, *};
+
+/// Folders within folders with files between them, 24 MB in all: more than is read ahead at once. Returns the root and the
+/// chunks in the order of a push.
+fn tree(fake: &mut Fake) -> (Node, Vec<bkfs_store::id::ChunkId>) {
+    let mut order = Vec::new();
+    let mut top = Vec::new();
+    for a in 0..20 {
+        let mut nodes = Vec::new();
+        for b in 0..10 {
+            // 0, 1, ... are files, and a folder lies in the middle of them.
+            if b == 5 {
+                let inner = (0..50).map(|c| small(fake, &format!("{c:02}"), &mut order)).collect();
+                nodes.push(fake.folder("5", inner));
+            } else {
+                nodes.push(small(fake, &b.to_string(), &mut order));
+            }
+        }
+        nodes.push(fake.folder("empty", vec![]));
+        nodes.push(inline("inline", b"in its node"));
+        top.push(fake.folder(format!("{a:02}"), nodes));
+    }
+    (fake.folder("", top), order)
+}
+
+fn small(fake: &mut Fake, name: &str, order: &mut Vec<bkfs_store::id::ChunkId>) -> Node {
+    let file = fake.file(name, &[Piece::Data(vec![order.len() as u8; 20_000])]);
+    if let Some(Content::Extents(extents)) = &file.content {
+        order.extend(extents.iter().filter_map(|e| if let Extent::Data { id, .. } = e { Some(*id) } else { None }));
+    }
+    file
+}
+
+#[test]
+fn contents_are_read_in_the_order_of_the_push() {
+    let mut fake = Fake::default();
+    let (root, order) = tree(&mut fake);
+    let dir = tempfile::tempdir().unwrap();
+    let report = restore(&fake, &root, dir.path());
+    assert_eq!((report.files, report.problems_total), (20 * 60, 0));
+    let mut read = fake.prefetched.lock().clone();
+    // Two threads take turns, so their requests may be noted in another order than they were made.
+    read.sort_by_key(|id| order.iter().position(|other| other == id));
+    assert_eq!(read, order, "each chunk is read ahead, once");
+    assert_eq!(fs::read(dir.path().join("03/5/07")).unwrap().len(), 20_000);
+}
+
+#[test]
+fn nothing_is_read_ahead_for_a_folder_that_holds_something() {
+    let mut fake = Fake::default();
+    let (root, _) = tree(&mut fake);
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("mine"), "").unwrap();
+    let report = restore(&fake, &root, dir.path());
+    assert_eq!((report.files, report.problems_total), (20 * 60, 0));
+    assert!(fake.prefetched.lock().is_empty());
+}
+
+#[test]
+fn who_needs_a_chunk_fetches_it_where_reading_ahead_fails() {
+    let mut fake = Fake::default();
+    fake.ahead_fails = true;
+    let (root, _) = tree(&mut fake);
+    let dir = tempfile::tempdir().unwrap();
+    let report = restore(&fake, &root, dir.path());
+    assert_eq!((report.files, report.problems_total), (20 * 60, 0));
+}
