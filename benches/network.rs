@@ -1,6 +1,6 @@
 //! QUIC on loopback, both ends on this machine: a whole pack one way, and the shortest request.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use bkfs_store::{
     access::{Access, OpenRequest, PackUpload},
@@ -18,6 +18,9 @@ use divan::{Bencher, counter::BytesCount};
 
 use crate::material::{Owner, noise, owner};
 
+/// How long an invitation is good.
+const VALID: Duration = Duration::from_secs(60);
+
 struct Site {
     remote: Remote,
     owner: Owner,
@@ -31,7 +34,7 @@ fn site() -> Site {
     server::init(folder.path(), &format!("127.0.0.1:{port}"), 0).unwrap();
     let running = server::start(folder.path(), SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
     let account: Name = "bench".parse().unwrap();
-    let token = server::invite(folder.path(), &account, "all".parse().unwrap(), None).unwrap();
+    let token = server::invite(folder.path(), &account, "all".parse().unwrap(), None, VALID).unwrap();
     let identity = Identity::generate().unwrap();
     let url = client::join(&token, &identity).unwrap();
     let remote = Remote::connect(&url, &identity, token.pin).unwrap();
