@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mount.bkfs REPO MOUNTPOINT [-sfnvrw] [-t TYPE] [-N NAMESPACE] [-o OPTION,...]
-//! bkfs://nas.lan:7443/alice  /mnt/backup  bkfs  noauto,user,key-file=/root/alice.key,allow_other  0 0
+//! bkfs://nas.lan:7443/alice  /mnt/backup  bkfs  nofail,_netdev,key-file=/root/alice.key,allow_other  0  0
 //! ```
 //!
 //! It mounts in the background, as mount(8) expects. Options that mount(8) handles itself, or that say what a read-only

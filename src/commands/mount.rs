@@ -14,6 +14,7 @@ use crate::{
     context::Context,
     failure::{Exit, Failure},
     output,
+    place::Place,
     selector::{Filters, Selector, value_parser},
     session::Session,
     signals,
@@ -34,13 +35,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
         /etc/fstab.",
     after_help = "Examples:\n  bkfs mount /mnt/b                                  then: cp -a /mnt/b/latest/home/me/photos .\n  \
         bkfs mount --snapshot 2026-11-20 --background /mnt/b\n  \
-        bkfs://nas:7443/alice  /mnt/b  bkfs  noauto,user,key-file=/root/alice.key  0 0      in /etc/fstab"
+        mount -t bkfs bkfs://nas:7443/alice /mnt/b -o key-file=/root/alice.key,allow_other\n\n\
+        Lines of /etc/fstab, for root at boot and for users with their own keys:\n  \
+        bkfs://nas:7443/alice  /mnt/b  bkfs  nofail,_netdev,key-file=/root/alice.key,allow_other  0  0\n  \
+        bkfs://nas:7443/alice  /mnt/a  bkfs  noauto,user  0  0"
 )]
 pub struct MountArgs {
     #[command(flatten)]
     pub repo: RepoArgs,
-    #[command(flatten)]
-    pub filters: Filters,
     /// Show only this snapshot, at the root
     #[arg(long, value_name = "SNAPSHOT", value_parser = value_parser())]
     pub snapshot: Option<Selector>,
@@ -68,6 +70,8 @@ pub struct MountArgs {
     /// An empty folder
     #[arg(value_name = "MOUNTPOINT")]
     pub mountpoint: PathBuf,
+    #[command(flatten)]
+    pub filters: Filters,
 }
 
 /// Runs it.
@@ -97,7 +101,7 @@ pub fn run(context: &Context, args: MountArgs) -> Result<Exit> {
         dev: args.dev,
         suid: args.suid,
         noexec: args.noexec,
-        name: session.place.to_string(),
+        name: name(&session.place, &args.repo),
         ..MountOptions::default()
     };
     let mount = mount(&library.reader, &args.mountpoint, &options)?;
@@ -118,4 +122,14 @@ pub fn run(context: &Context, args: MountArgs) -> Result<Exit> {
     }
     mount.wait()?;
     Ok(Exit::Success)
+}
+
+/// What the mount is called by: as it was named, so that mount(8) finds a line of fstab again. A relative path would
+/// mean nothing to others.
+fn name(place: &Place, repo: &RepoArgs) -> String {
+    match (&repo.repository, place) {
+        (Some(text), Place::Url(_)) => text.clone(),
+        (Some(text), Place::Path(_)) if text.starts_with('/') => text.clone(),
+        _ => place.to_string(),
+    }
 }

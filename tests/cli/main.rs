@@ -8,6 +8,7 @@ mod common;
 
 mod damage;
 mod exclude;
+mod fstab;
 mod keys;
 mod mounting;
 mod network;

@@ -44,7 +44,8 @@ pub fn check_fuse() -> Result<()> {
 /// Checks that there is somebody to mount: root, or the helper that mounts for others.
 pub fn check_helper() -> Result<()> {
     let found = || {
-        let path = std::env::var_os("PATH").unwrap_or_default();
+        // Without PATH, as under mount(8) when it serves an ordinary user, these are searched.
+        let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
         std::env::split_paths(&path).any(|folder| folder.join("fusermount3").is_file())
     };
     if is_root() || found() { Ok(()) } else { Err(Error::NoFusermount) }
