@@ -27,11 +27,11 @@ const STEP: usize = 4 << 20;
 pub struct CatArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    #[command(flatten)]
-    filters: Filters,
     /// The snapshot, and the file in it
     #[arg(value_name = "SNAPSHOT:PATH", value_parser = value_parser())]
     selector: Selector,
+    #[command(flatten)]
+    filters: Filters,
 }
 
 /// Runs it.

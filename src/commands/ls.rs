@@ -30,8 +30,6 @@ const BATCH: usize = 1024;
 pub struct LsArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    #[command(flatten)]
-    filters: Filters,
     /// Show mode, owner, size and time
     #[arg(short, long)]
     long: bool,
@@ -41,6 +39,8 @@ pub struct LsArgs {
     /// The snapshot, and the folder or file in it
     #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = value_parser())]
     selector: Selector,
+    #[command(flatten)]
+    filters: Filters,
 }
 
 /// An entry in JSON, one a line.

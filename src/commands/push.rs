@@ -70,11 +70,11 @@ pub struct PushArgs {
     /// Level of compression, 1 (fast) to 19
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19), default_value_t = LEVEL_DEFAULT)]
     compression: i32,
-    #[command(flatten)]
-    exclude: ExcludeArgs,
     /// What to back up
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    exclude: ExcludeArgs,
 }
 
 /// What is left out.

@@ -37,8 +37,6 @@ use crate::{
 pub struct RestoreArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    #[command(flatten)]
-    filters: Filters,
     /// Replace existing files that differ
     #[arg(long)]
     overwrite: bool,
@@ -54,6 +52,8 @@ pub struct RestoreArgs {
     /// Where to put it
     #[arg(value_name = "DEST")]
     dest: PathBuf,
+    #[command(flatten)]
+    filters: Filters,
 }
 
 #[derive(Serialize)]

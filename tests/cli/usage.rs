@@ -106,6 +106,9 @@ fn help_has_examples_for_every_command() {
     for command in ["init", "push", "snapshots", "ls", "cat", "restore", "mount", "check"] {
         let help = person.run([command, "--help"]);
         assert!(help.contains("Examples:"), "{command}");
+        // Nothing slips below a heading that it does not belong to.
+        let takes_a_name = ["push", "ls", "cat", "restore", "mount"].contains(&command);
+        assert_eq!(help.contains("\nArguments:\n"), takes_a_name, "{command}: {help}");
     }
     assert!(person.run(["--version"]).starts_with("bkfs "));
 }
