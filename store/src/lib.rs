@@ -13,6 +13,7 @@ pub mod compress;
 pub mod config;
 pub mod content;
 pub mod crypto;
+pub mod erasure;
 pub mod error;
 pub mod frame;
 pub mod id;

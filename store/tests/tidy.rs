@@ -33,6 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("compress", &["error"]),
     ("frame", &["codec", "compress", "crypto", "error", "id"]),
     ("pack", &["access", "codec", "crypto", "error", "frame", "id", "roster", "signed"]),
+    ("erasure", &["error", "id", "pack"]),
     ("logfile", &["codec", "error", "id", "log", "node"]),
     ("backend", &["crypto", "error", "id"]),
     ("index", &["codec", "crypto", "error", "id", "logfile", "node", "pack"]),

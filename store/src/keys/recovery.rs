@@ -90,7 +90,7 @@ impl FullKey {
 fn read_line(at: usize, line: &str) -> Result<Zeroizing<Vec<u8>>> {
     let bad = |reason: String| Error::damaged(format!("{WHAT}, line {}", at + 1), reason);
     let line = match line.split_once(':') {
-        Some((number, rest)) => match number.trim().parse() {
+        Some((number, rest)) => match number.trim().parse::<usize>() {
             Ok(number) if at + 1 == number => rest,
             _ => return Err(bad(format!("it is numbered {}", number.trim()))),
         },
