@@ -1,0 +1,328 @@
+//! Writes what the fuzz targets begin with, `corpus/TARGET/seed-NAME`: the store's golden bytes, taken apart where a target
+//! wants only what is behind a seal, and a message of every kind. Random parts (nonces, keys) differ from run to run.
+
+use std::{fs, io, path::PathBuf};
+
+use bkfs_fs::cache::{
+    Change, Spool,
+    record::{CachedEntry, RecordStamp, RecordWriter},
+};
+use bkfs_fuzz::{keys, support};
+use bkfs_store::{
+    access::*,
+    codec, compress,
+    config::Config,
+    frame::ChunkKind,
+    id::*,
+    keys::KeyFile,
+    log::LogRecord,
+    logfile::{self, Position},
+    pack::{Footer, PackWriter},
+    roster::Roster,
+    signed::Signed,
+    snapshot::StoredSnapshot,
+    tree::*,
+};
+use bkfs_transport::Identity;
+use minicbor::{Decoder, Encode};
+
+type Done = Result<(), Box<dyn std::error::Error>>;
+
+fn put(target: &str, name: &str, bytes: &[u8]) -> Done {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    fs::create_dir_all(&folder)?;
+    Ok(fs::write(folder.join(format!("seed-{name}")), bytes)?)
+}
+
+fn golden(name: &str) -> io::Result<Vec<u8>> {
+    let bytes = fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../store/tests/golden").join(name))?;
+    if !name.ends_with(".hex") {
+        return Ok(bytes);
+    }
+    let digits: Vec<u8> = bytes.into_iter().filter_map(|c| char::from(c).to_digit(16)).map(|d| d as u8).collect();
+    Ok(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+/// Parts as [`bkfs_fuzz::Input::part`] takes them.
+fn parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    parts.into_iter().flat_map(|part| [&(part.len() as u16).to_le_bytes(), part].concat()).collect()
+}
+
+/// An array of values that are encoded already.
+fn array(values: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = vec![0x80 | values.len() as u8];
+    values.iter().for_each(|value| bytes.extend_from_slice(value));
+    bytes
+}
+
+fn cbor<T: Encode<()>>(value: T) -> Vec<u8> {
+    codec::encode(&value)
+}
+
+fn cbor_bytes(bytes: &[u8]) -> Vec<u8> {
+    cbor(<&minicbor::bytes::ByteSlice>::from(bytes))
+}
+
+/// A map from 0, 1, 2, ... to values that are encoded already.
+fn map(values: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = vec![0xa0 | values.len() as u8];
+    for (at, value) in values.iter().enumerate() {
+        bytes.push(at as u8);
+        bytes.extend_from_slice(value);
+    }
+    bytes
+}
+
+fn frames() -> Done {
+    let body = [&2u32.to_le_bytes()[..], &5u32.to_le_bytes(), &300u32.to_le_bytes(), b"hello", &[b'x'; 300]].concat();
+    let mut packed = Vec::new();
+    assert!(compress::compress(&body, 3, &mut packed), "it shrinks");
+    for (codec, payload) in [(0u8, &body), (1, &packed)] {
+        let header = [&[codec][..], &(body.len() as u32).to_le_bytes(), &(payload.len() as u32).to_le_bytes()].concat();
+        put("frame", &format!("opened-{codec}"), &[&header, &payload[..], &[0; 7]].concat())?;
+    }
+    put("compress", "zstd", &[&(body.len() as u32).to_le_bytes(), &packed[..]].concat())?;
+    put("chunker", "free", &[&[0][..], &[0, 4, 0, 0], &[0, 2, 0, 0], &[4, 0, 0, 0], &[0, 64, 0, 0], &body].concat())?;
+    put("chunker", "valid", &[&[1, 0, 1, 2, 5, 0, 64, 0, 0, 0, 0, 4, 0, 100, 0][..], &body].concat())?;
+    put("spool", "two", &[&[1, 2, 3, 0, 70, 1, 0, 0][..], &[5; 70], &[255, 1, 1, 0, 0, 0, 80, 0]].concat())
+}
+
+fn packs() -> Done {
+    let keys = keys();
+    let frame = |at: u8| [&keys.data.id().0[..], &[at; 60]].concat();
+    let mut writer = PackWriter::new(ChunkKind::Tree, keys.full.repo, &keys.push.signing);
+    writer.add_wrap(&keys.wrap);
+    writer.add(&frame(1), &[ChunkId([1; 32])]);
+    writer.add(&frame(2), &[ChunkId([2; 32]), ChunkId([3; 32])]);
+    for (name, pack) in [("golden", golden("pack-v1.bin")?), ("ours", writer.finish().bytes.to_vec())] {
+        put("pack", name, &pack)?;
+        let footer = Footer::parse(&pack)?;
+        let (front, rest) = pack.split_at(footer.table_offset);
+        let table = &rest[..footer.table_len - 96];
+        put("pack_sealed", name, &[&parts([front]), table].concat())?;
+    }
+    Ok(())
+}
+
+fn page<T: Encode<()>>(name: &str, kind: u8, level: u8, entries: &[T]) -> Done {
+    let mut bytes = vec![kind, 1, level];
+    bytes.extend_from_slice(&(entries.len() as u32).to_le_bytes());
+    entries.iter().for_each(|entry| bytes.extend(codec::encode(entry)));
+    put("page", name, &bytes)
+}
+
+fn trees() -> Done {
+    let bytes = golden("nodes-1.hex")?;
+    put("tree", "nodes", &[&[40, 0], &bytes[..]].concat())?;
+    put("tree", "extents", &[[0, 1, 0, 0, 0], [70, 9, 0, 0, 0], [250, 200, 1, 0, 0], [90, 1, 1, 0, 0]].concat())?;
+    let mut nodes: Vec<Node> = codec::decode("nodes", &bytes)?;
+    nodes.iter().enumerate().try_for_each(|(at, node)| put("page", &format!("node-{at}"), &codec::encode(node)))?;
+    nodes.retain(|node| !node.name.is_empty());
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    nodes.dedup_by(|a, b| a.name == b.name);
+    page("nodes", b'D', 0, &nodes)?;
+    let id = ChunkId([5; 32]);
+    let children: Vec<_> = nodes.iter().map(|n| DirChild { first: n.name.clone(), id, entries: 7 }).collect();
+    page("dirs", b'D', 1, &children)?;
+    page("extents", b'F', 0, &[Extent::Data { id, len: 5 }, Extent::Hole { len: 5 << 40 }])?;
+    page("spans", b'F', 2, &[SpanChild { id, len: 5 }, SpanChild { id, len: 5 << 40 }])?;
+    page::<Node>("empty", b'D', 0, &[])?;
+
+    let folder = std::env::temp_dir();
+    let (mut spool, stamp) = (Spool::new(&folder), RecordStamp { generation: [1; 8], epoch: 2 });
+    let mut writer = RecordWriter::new([7; 16], stamp);
+    for (at, node) in nodes.iter().enumerate() {
+        let mut stamp = [0; 41];
+        stamp[0] = u8::from(at % 3 == 0);
+        let encoded = codec::encode(node);
+        let (name, is_distrusted) = (&node.name[..], at % 2 == 0);
+        writer.add(&CachedEntry { name, stamp: &stamp, is_distrusted, node: &encoded }, &mut spool);
+    }
+    writer.finish(&support::root().subtree.unwrap_or_else(|| unreachable!("a root has a tree")), &mut spool);
+    let mut segments = Vec::new();
+    spool.drain(|change| {
+        if let Change::Put { bytes, .. } = change {
+            segments.push(bytes[..bytes.len() - 8].to_vec());
+        }
+        Ok::<_, io::Error>(())
+    })?;
+    put("file_cache", "record", &parts(segments.iter().map(Vec::as_slice)))?;
+    let first = [&segments[0][..1], &[0], &segments[0][2..]].concat();
+    put("file_cache", "two", &parts([&first[..], &segments[0]]))
+}
+
+fn records() -> Done {
+    let payload = |bytes: &[u8]| Signed::decode("a golden record", bytes).map(|signed| signed.payload);
+    for (target, name, magic) in [
+        ("config", "config-1", Config::HEADER.magic),
+        ("roster", "roster-1", Roster::HEADER.magic),
+        ("snapshot", "stored-snapshot-1", StoredSnapshot::HEADER.magic),
+    ] {
+        let bytes = golden(&format!("{name}.hex"))?;
+        put(target, "signed", &bytes)?;
+        assert!(payload(&bytes)?.starts_with(&magic));
+        put(target, "payload", &payload(&bytes)?)?;
+    }
+    put("snapshot", "record", &golden("snapshot-record-1.hex")?)?;
+    put("roster", "label", &[&cbor("alpha")[..], &[0; 26]].concat())?;
+    let (_, client) = keys().full.new_client("beta", None, false, support::time(1));
+    let mut next = support::roster();
+    (next.number, next.clients) = (2, [next.clients, vec![client]].concat());
+    put("roster", "next", &Roster::HEADER.encode(&next))?;
+
+    let bytes = golden("log-records-1.hex")?;
+    let (mut decoder, mut at, mut file, mut each) = (Decoder::new(&bytes), Position::default(), vec![], vec![]);
+    for n in 0..10 {
+        let start = decoder.position();
+        let _: LogRecord = decoder.decode()?;
+        let record = &bytes[start..decoder.position()];
+        put("log", &format!("record-{n}"), record)?;
+        let (framed, next) = logfile::frame_bytes(at, record);
+        (at, file) = (next, [file, framed].concat());
+        each.push(record);
+    }
+    put("log", "file", &file)?;
+    put("log", "parts", &parts(each))
+}
+
+fn from_base64(text: &str) -> Vec<u8> {
+    let digit = |c: u8| match c {
+        b'A'..=b'Z' => Some(c - b'A'),
+        b'a'..=b'z' => Some(c - b'a' + 26),
+        b'0'..=b'9' => Some(c - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let digits: Vec<u8> = text.bytes().filter_map(digit).collect();
+    let bytes = |group: &[u8]| {
+        let bits = group.iter().fold(0u32, |bits, digit| bits << 6 | u32::from(*digit)) << (6 * (4 - group.len()));
+        bits.to_be_bytes()[1..group.len()].to_vec()
+    };
+    digits.chunks(4).flat_map(bytes).collect()
+}
+
+fn credentials() -> Done {
+    for name in ["push-key-file-1", "full-key-file-1"] {
+        let text = String::from_utf8(golden(&format!("{name}.hex"))?)?;
+        KeyFile::decode(text.as_bytes())?;
+        put("key_file", name, text.as_bytes())?;
+        let body: String = text.lines().filter(|line| !line.starts_with(['-', '#'])).collect();
+        put("key_file", &format!("{name}-record"), &from_base64(&body))?;
+    }
+    put("full_key", "record", &golden("full-key-1.hex")?)?;
+    put("full_key", "recovery", &golden("recovery-1.hex")?)?;
+    put("full_key", "typed", &[&[7; 112][..], &[3, 0, b'o', 50, 0, b'-']].concat())?;
+    put("slot", "golden", &golden("slot-1.hex")?)?;
+    put("wrap", "record", &cbor(&keys().wrap))?;
+    put("wrap", "public", &keys().push.seal_public)?;
+    put("wrap", "changed", &[1, 9, 0, 7, 7, 7])
+}
+
+/// Everything that an [`Access`] is asked and answers; the types are private to their crate, so their frames are made by
+/// hand.
+fn messages() -> Done {
+    let (id, number) = (cbor(ChunkId([9; 32])), cbor(77u64));
+    let ids = array(&[id.clone(), id.clone()]);
+    let bytes = cbor_bytes(b"any bytes");
+    let slot = Slot { id: SlotId([1; 16]), bytes: vec![2; 40] };
+    let seen = Seen { incarnation: Incarnation([3; 16]), log_len: 5, log_head: Hash([4; 32]) };
+    let object = SnapshotObject { id: SnapshotId([5; 32]), log_seq: 6, received: support::time(7), bytes: vec![8; 9] };
+    let init = InitRequest { config: vec![1; 20], roster: vec![2; 20], slots: vec![slot.clone()] };
+    let open = OpenRequest { client: Some(ClientId([6; 16])), seen: Some(seen) };
+    let opened = Opened {
+        config: vec![1; 20],
+        roster: vec![2; 20],
+        slots: vec![slot.clone()],
+        now: seen,
+        head_at_seen: Some(Hash([4; 32])),
+        generation: 1,
+        lease: 2,
+        lost: Lost::Ids(vec![ChunkId([9; 32])]),
+        chunks: 3,
+        last: Some(LastSnapshot { id: SnapshotId([5; 32]), sequence: 1 }),
+        snapshots: vec![object.clone()],
+    };
+    let receipt = Receipt { snapshot: SnapshotId([5; 32]), received: support::time(7), now: seen };
+    let read = ReadRequest { ids: vec![ChunkId([9; 32])], neighbour_bytes: 5 };
+    let asks = [
+        vec![cbor_bytes(&[7; 16])],
+        vec![cbor(init)],
+        vec![cbor(open)],
+        vec![ids.clone()],
+        vec![id.clone(), number.clone()],
+        vec![cbor(read)],
+        vec![ids.clone()],
+        vec![number.clone(), bytes.clone()],
+        vec![number.clone(), cbor(8u32)],
+        vec![number.clone(), cbor(8u32)],
+        vec![number.clone(), cbor(8u32)],
+        vec![bytes.clone()],
+        vec![cbor(&slot)],
+        vec![cbor(SlotId([1; 16]))],
+        vec![id.clone(), cbor(8u32)],
+        vec![id.clone()],
+    ];
+    for (at, fields) in asks.into_iter().enumerate() {
+        let ask = array(&[vec![cbor(at)], fields].concat());
+        put("message", &format!("ask-{at}"), &map(&[cbor("alice"), cbor("main"), ask]))?;
+    }
+    let head = array(&[id.clone(), cbor(1u32), cbor(80u32)]);
+    let error = array(&[cbor(9u32), cbor("a pack"), cbor(ClientId([6; 16]))]);
+    let replies = [
+        vec![error],
+        vec![],
+        vec![cbor(opened)],
+        vec![bytes.clone()],
+        vec![number.clone()],
+        vec![array(&[head]), cbor(1u32), ids],
+        vec![array(&[cbor(&keys().wrap)])],
+        vec![cbor(receipt)],
+        vec![array(&[cbor(object)])],
+        vec![array(&[bytes.clone(), bytes])],
+        vec![number.clone()],
+        vec![array(&[cbor(PackInfo { id: PackId([1; 32]), len: 5 })])],
+        vec![number],
+    ];
+    for (at, fields) in replies.into_iter().enumerate() {
+        let reply = if fields.is_empty() { cbor(at) } else { array(&[vec![cbor(at)], fields].concat()) };
+        put("message", &format!("reply-{at}"), &reply)?;
+    }
+    let errors: [&[Vec<u8>]; 3] = [&[cbor("x")], std::slice::from_ref(&id), &[id.clone(), cbor("x")]];
+    for (at, fields) in [0, 0, 0, 0, 1, 0, 0, 2, 2].into_iter().map(|at| errors[at]).enumerate() {
+        let error = array(&[vec![cbor(at)], fields.to_vec()].concat());
+        put("message", &format!("error-{at}"), &array(&[cbor(0u32), error]))?;
+    }
+    Ok(())
+}
+
+fn network() -> Done {
+    let (hash, name) = (cbor(Hash([7; 32])), cbor("alice"));
+    put("token", "record", &map(&[cbor("nas.example:7443"), hash.clone(), name.clone(), cbor_bytes(&[9; 16])]))?;
+    for (at, text) in ["bkfs://nas.lan:7443/alice", "bkfs://[::1]:9/alice/work.2", "push, read", "all", "a.b-c_d"]
+        .into_iter()
+        .chain(["mzxw6ytboi", "77c264b2514ee0dc5e76c175acc75fc7ec162be45e41f52060c2996f141d7bcd"])
+        .enumerate()
+    {
+        put("text", &at.to_string(), text.as_bytes())?;
+    }
+    put("identity", "new", &Identity::generate()?.encode())?;
+    let record = |event: &[Vec<u8>]| array(&[cbor(1_763_000_000i64), array(event)]);
+    let log = [
+        record(&[cbor(0u32), cbor(1u32), cbor("host:1"), cbor(0u64)]),
+        record(&[cbor(1u32), hash.clone(), name.clone(), cbor(3u32), cbor(1i64)]),
+        record(&[cbor(2u32), hash.clone(), hash, name.clone(), cbor(3u32)]),
+        record(&[cbor(3u32), name, cbor(5u64)]),
+    ];
+    put("server_log", "parts", &parts(log.iter().map(Vec::as_slice)))
+}
+
+fn main() -> Done {
+    frames()?;
+    packs()?;
+    trees()?;
+    records()?;
+    credentials()?;
+    messages()?;
+    network()
+}

@@ -1,0 +1,19 @@
+//! The configuration: as it comes, and signed by the admin key that golden configurations name.
+
+#![no_main]
+
+use bkfs_fuzz::{encodes_back, keys};
+use bkfs_store::{chunker::Chunker, config, crypto::SealPublic, signed::Signed};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let keys = keys();
+    let _ = config::verify(data);
+    let payload = data.to_vec();
+    let signed = Signed::new(&config::Config::HEADER.magic, payload, &keys.full.admin).encode();
+    let Ok(config) = config::verify(&signed) else { return };
+    assert!(signed.len() <= 16 << 10);
+    encodes_back(&config);
+    assert!(config.created.nanos < 1_000_000_000);
+    assert_eq!(SealPublic::from_bytes(&config.seal_public).expect("a checked key").to_bytes(), config.seal_public);
+    let _ = (keys.full.check_config(&config), Chunker::new(&config.chunker, keys.ids.chunker()));
+});

@@ -1,0 +1,39 @@
+//! The full key: its record, its recovery text, and recovery texts with a wrong character.
+
+#![no_main]
+
+use bkfs_fuzz::Input;
+use bkfs_store::{
+    crypto::{SealSecret, Secret, SigningKey},
+    id::RepoId,
+    keys::FullKey,
+};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    if let Ok(full) = FullKey::decode(data) {
+        assert_eq!(FullKey::decode(&full.encode()).expect("what was encoded").encode(), full.encode());
+    }
+    if let Ok(text) = str::from_utf8(data)
+        && let Ok(full) = FullKey::from_recovery(text)
+    {
+        assert_eq!(FullKey::from_recovery(&full.recovery_words()).expect("what was written").encode(), full.encode());
+    }
+
+    let mut input = Input(data);
+    let full = FullKey {
+        repo: RepoId(input.array()),
+        id_key: Secret(input.array()),
+        seal: SealSecret::from_seed(Secret(input.array())),
+        admin: SigningKey::from_seed(Secret(input.array())),
+    };
+    let mut typed: Vec<char> = full.recovery_words().chars().collect();
+    assert_eq!(FullKey::from_recovery(&full.recovery_words()).expect("what was written").encode(), full.encode());
+    while !input.0.is_empty() {
+        let (at, to) = (usize::from(input.u16()) % typed.len(), char::from(input.u8()));
+        typed[at] = to;
+    }
+    // What is still read is what was meant.
+    if let Ok(read) = FullKey::from_recovery(&typed.iter().collect::<String>()) {
+        assert_eq!(read.encode(), full.encode());
+    }
+});

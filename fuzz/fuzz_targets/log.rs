@@ -1,0 +1,46 @@
+//! The log: a file of any bytes, and records of any bytes that fit the chain.
+
+#![no_main]
+
+use bkfs_fuzz::{Input, encodes_back};
+use bkfs_store::{
+    codec,
+    log::LogRecord,
+    logfile::{self, Position},
+};
+
+/// Reads a log to its end or to its damage; returns how many records it has and where they end.
+fn read(file: &[u8]) -> (u64, u64) {
+    let mut at = Position::default();
+    while let Ok(Some((body, next))) = logfile::split(at, &file[at.offset as usize..]) {
+        assert!(body.len() <= 16 << 20 && next.len == at.len + 1);
+        assert_eq!(next.offset, at.offset + body.len() as u64 + 36);
+        if let Ok(parsed) = logfile::parse(at, &file[at.offset as usize..]) {
+            let (record, end) = parsed.expect("a record that was split off");
+            assert_eq!((record.seq, end), (at.len, next));
+            let (framed, _) = logfile::frame(at, &record);
+            assert_eq!(logfile::parse(at, &framed).expect("a record").expect("all of it").0, record);
+        }
+        at = next;
+    }
+    (at.len, at.offset)
+}
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    read(data);
+    if let Ok(record) = codec::decode::<LogRecord>("a record", data) {
+        encodes_back(&record);
+    }
+
+    let (mut input, mut at, mut file) = (Input(data), Position::default(), Vec::new());
+    while let Some(body) = input.part() {
+        let (framed, next) = logfile::frame_bytes(at, body);
+        file.extend_from_slice(&framed);
+        at = next;
+    }
+    assert_eq!(read(&file), (at.len, file.len() as u64));
+    // A file that is cut off has its records up to there.
+    let cut = file.len() - data.len().min(file.len()) / 3;
+    let (len, end) = read(&file[..cut]);
+    assert!(len <= at.len && end <= cut as u64);
+});

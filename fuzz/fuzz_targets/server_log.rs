@@ -1,0 +1,54 @@
+//! The server's log of accounts, invitations and clients: records of any bytes that fit the chain, read from a file. The
+//! module is private to its crate and is compiled in here by its path.
+
+#![no_main]
+#![allow(dead_code, missing_docs)]
+
+#[path = "../../transport/src/base32.rs"]
+mod base32;
+#[path = "../../transport/src/permission.rs"]
+mod permission;
+#[path = "../../transport/src/server/registry.rs"]
+mod registry;
+#[path = "../../transport/src/token.rs"]
+mod token;
+#[path = "../../transport/src/url.rs"]
+mod url;
+
+use std::{fs, sync::LazyLock};
+
+use bkfs_fuzz::Input;
+use bkfs_store::{
+    id::Hash,
+    logfile::{self, Position},
+};
+pub use permission::Permissions;
+use registry::Registry;
+
+static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a temporary folder"));
+
+/// Reads a log as a server that starts does, and again as one that runs.
+fn read(file: &[u8]) -> bool {
+    fs::write(FOLDER.path().join("log"), file).expect("a file in a temporary folder");
+    let registry = Registry::new(FOLDER.path());
+    let good = registry.refresh().is_ok();
+    assert_eq!(registry.refresh().is_ok(), good);
+    let account = url::Name::default_repository();
+    let _ = (registry.address(), registry.permissions(Hash([1; 32]), &account), registry.quota(&account));
+    registry.is_known(Hash([1; 32]));
+    good
+}
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    read(data);
+    let (mut input, mut at, mut file) = (Input(data), Position::default(), Vec::new());
+    while let Some(body) = input.part() {
+        let (framed, next) = logfile::frame_bytes(at, body);
+        file.extend_from_slice(&framed);
+        at = next;
+    }
+    if read(&file) && !file.is_empty() {
+        // Torn in its last record, it is read up to there.
+        assert!(read(&file[..file.len() - 1]));
+    }
+});

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Runs all fuzz targets, or those named, one after another: fuzz/run.sh SECONDS [TARGET]...
+# Ends at the first finding. With 0 seconds the corpora are played, and nothing is searched for. See README.md.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export RUSTC_BOOTSTRAP=1
+seconds=${1:?seconds for each target}
+shift
+[ $# -gt 0 ] || mapfile -t targets < <(cargo fuzz list)
+[ $# -eq 0 ] || targets=("$@")
+cargo run --quiet --manifest-path fuzz/Cargo.toml --target-dir target --no-default-features --example seeds
+[ "$seconds" -gt 0 ] && limit=-max_total_time=$seconds || limit=-runs=0
+for target in "${targets[@]}"; do
+  printf '\n== %s\n' "$target"
+  cargo fuzz run "$target" -- "$limit" -max_len=65536 -rss_limit_mb=2048 -timeout=25 -print_final_stats=1
+done

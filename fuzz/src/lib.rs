@@ -1,0 +1,116 @@
+//! What several fuzz targets share: the keys that the store's golden bytes were made with, cutting a fuzzer's input into
+//! parts, and the property that most records have.
+
+#[allow(missing_docs)]
+#[path = "../../store/tests/support/mod.rs"]
+pub mod support;
+
+use std::{
+    fmt::Debug,
+    sync::{Arc, LazyLock},
+};
+
+use bkfs_store::{
+    codec,
+    crypto::{DataKey, Wrap},
+    keyring::KeyRing,
+    keys::{FullKey, IdKeys, PushKey},
+    roster::Roster,
+};
+use minicbor::{Decode, Encode};
+
+/// Fixed keys, and what is made of them once.
+pub struct Keys {
+    /// The owner's.
+    pub full: FullKey,
+    /// A client's.
+    pub push: PushKey,
+    /// The ids' keys.
+    pub ids: IdKeys,
+    /// A data key.
+    pub data: DataKey,
+    /// Its wrap, different in each run.
+    pub wrap: Wrap,
+    /// The roster with the client of `push`.
+    pub roster: Roster,
+    /// Opens what is sealed.
+    pub ring: KeyRing,
+}
+
+/// The fixed keys.
+pub fn keys() -> &'static Keys {
+    static KEYS: LazyLock<Keys> = LazyLock::new(|| {
+        let (full, push, data) = (support::full_key(), support::push_key(), support::data_key());
+        let wrap = full.seal.public().wrap(full.repo, &data);
+        let ring = KeyRing::new(full.clone(), Arc::new(support::Wraps(vec![])));
+        Keys { ids: full.ids(), full, push, data, wrap, roster: support::roster(), ring }
+    });
+    &KEYS
+}
+
+/// A fuzzer's input, taken from the front; what is not there reads as zeros or as nothing.
+pub struct Input<'a>(pub &'a [u8]);
+
+impl<'a> Input<'a> {
+    /// Up to `len` bytes.
+    pub fn bytes(&mut self, len: usize) -> &'a [u8] {
+        let (head, rest) = self.0.split_at(len.min(self.0.len()));
+        self.0 = rest;
+        head
+    }
+
+    /// Exactly `N` bytes.
+    pub fn array<const N: usize>(&mut self) -> [u8; N] {
+        let (mut array, bytes) = ([0; N], self.bytes(N));
+        array[..bytes.len()].copy_from_slice(bytes);
+        array
+    }
+
+    /// A byte.
+    pub fn u8(&mut self) -> u8 {
+        self.array::<1>()[0]
+    }
+
+    /// Two bytes.
+    pub fn u16(&mut self) -> u16 {
+        u16::from_le_bytes(self.array())
+    }
+
+    /// Four bytes.
+    pub fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.array())
+    }
+
+    /// Bytes behind a length of two bytes; none at the end.
+    pub fn part(&mut self) -> Option<&'a [u8]> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let len = self.u16();
+        Some(self.bytes(len.into()))
+    }
+}
+
+/// What was decoded encodes to bytes that decode to the same, and there is one encoding.
+pub fn encodes_back<T>(value: &T)
+where
+    T: Encode<()> + for<'b> Decode<'b, ()> + PartialEq + Debug,
+{
+    let bytes = codec::encode(value);
+    let again: T = codec::decode("what was encoded", &bytes).expect("decodes");
+    assert_eq!(&again, value);
+    assert_eq!(codec::encode(&again), bytes);
+}
+
+/// A pack's table is within the format's bounds, and its frames lie one after another up to `end`.
+pub fn check_table(table: &bkfs_store::pack::PackTable, end: usize) {
+    assert!(table.wraps.len() <= 64 && (1..=65_536).contains(&table.frames.len()) && table.chunks() <= 262_144);
+    let mut at = 16;
+    for frame in &table.frames {
+        assert_eq!(frame.offset as usize, at);
+        assert!((72..=(9 << 20) + 1024).contains(&frame.len) && (1..=16_384).contains(&frame.ids.len()));
+        at += frame.len as usize;
+    }
+    assert_eq!(at, end);
+    table.wraps.iter().for_each(encodes_back);
+}
