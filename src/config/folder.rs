@@ -198,6 +198,7 @@ mod tests {
             chunks: 0,
             last: last.map(|(sequence, b)| LastSnapshot { id: SnapshotId([b; 32]), sequence }),
             snapshots: vec![],
+            protect_secs: 0,
         }
     }
 

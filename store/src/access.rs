@@ -19,6 +19,8 @@ use crate::{
 pub const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How many ids one request names at most.
 pub const IDS_MAX: usize = 65_536;
+/// How many snapshots one request forgets, or brings back, at most.
+pub const FORGET_MAX: usize = 8192;
 /// How many newest snapshots [`Opened`] carries at most.
 pub const OPENED_SNAPSHOTS_MAX: usize = 32;
 
@@ -123,6 +125,9 @@ pub struct Opened {
     /// The newest snapshots, oldest first, at most [`OPENED_SNAPSHOTS_MAX`]; empty if the caller may not read.
     #[n(10)]
     pub snapshots: Vec<SnapshotObject>,
+    /// The store's floor, in seconds: what was received later than that ago cannot be made unrecoverable.
+    #[n(11)]
+    pub protect_secs: u64,
 }
 
 /// A client's newest snapshot.
@@ -211,6 +216,38 @@ pub struct Receipt {
     pub now: Seen,
 }
 
+/// Asks to forget snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct ForgetRequest {
+    /// A signed tombstone ([`crate::tombstone::Tombstone`]) of each snapshot, at most [`FORGET_MAX`].
+    #[n(0)]
+    pub tombstones: Vec<Signature>,
+    /// Make them unrecoverable at once, not move them to the trash.
+    #[n(1)]
+    pub now: bool,
+    /// Make unrecoverable, too, what has been in the trash for as long as the floor says.
+    #[n(2)]
+    pub empty_trash: bool,
+}
+
+/// Signed bytes in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Signature(#[cbor(n(0), with = "minicbor::bytes")] pub Vec<u8>);
+
+/// What came of a [`ForgetRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct ForgetReply {
+    /// How many snapshots went to the trash, or on the way through it.
+    #[n(0)]
+    pub forgotten: u64,
+    /// The snapshots that are gone for good by this.
+    #[n(1)]
+    pub expired: Vec<SnapshotId>,
+}
+
 /// A pack in the store, as `check` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct PackInfo {
@@ -245,8 +282,16 @@ pub trait Access: Send + Sync {
     /// Commits a snapshot under a lease. On return it is durable. Every pack that it needs must have been put before.
     fn commit(&self, lease: u64, snapshot: &[u8]) -> Result<Receipt>;
 
-    /// The snapshots whose commits lie at `from` or later in the log, oldest first; at most `limit`.
+    /// The snapshots whose commits lie at `from` or later in the log, oldest first; at most `limit`. Those in the trash are
+    /// among them, those that are gone for good are not.
     fn snapshots(&self, from: u64, limit: u32) -> Result<Vec<SnapshotObject>>;
+
+    /// Moves snapshots to the trash, or makes them unrecoverable as far as the floor allows: all of them or, on error, none.
+    /// Durable on return. What is there already is left as it is, so asking again is no error.
+    fn forget(&self, request: &ForgetRequest) -> Result<ForgetReply>;
+
+    /// Brings snapshots back from the trash: all of them or, on error, none. Durable on return.
+    fn unforget(&self, snapshots: &[SnapshotId]) -> Result<()>;
 
     /// The log's records from `from` on, encoded, oldest first; at most `limit`.
     fn log(&self, from: u64, limit: u32) -> Result<Vec<Vec<u8>>>;

@@ -3,7 +3,7 @@
 //! `Error::kind` sorts them into the few cases that callers act on: the command line maps kinds to exit codes, the
 //! server to wire codes, the mount to errno values.
 
-use std::{io, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
 
 use crate::id::{ChunkId, ClientId, KeyId, PackId, SnapshotId};
 
@@ -133,6 +133,17 @@ pub enum Error {
         /// What the server has instead.
         found: String,
     },
+    /// The store's floor keeps a snapshot from being made unrecoverable.
+    #[error(
+        "snapshot {snapshot} cannot be made unrecoverable before {}: the server protects what is younger. Nothing was changed; without --now it goes to the trash",
+        Moment(*.until_secs)
+    )]
+    Protected {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// Until when, in seconds since 1970.
+        until_secs: i64,
+    },
     /// The session's lease is unknown or too old to commit.
     #[error("the repository refused the session: {reason}; run the command again")]
     LeaseRefused {
@@ -256,5 +267,17 @@ impl Error {
     /// Something is damaged, and why.
     pub fn damaged(what: impl Into<String>, reason: impl ToString) -> Self {
         Error::Damaged { what: what.into(), reason: reason.to_string() }
+    }
+}
+
+/// A moment as people write it, to the second and in UTC.
+struct Moment(i64);
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_second(self.0) {
+            Ok(time) => write!(f, "{time}"),
+            Err(_) => f.write_str("the end of the calendar"),
+        }
     }
 }

@@ -11,7 +11,7 @@
 
 mod tables;
 
-pub use tables::{CommitRow, PackRow};
+pub use tables::{Batch, Change, CommitRow, PackRow};
 
 use std::{
     collections::HashMap,
@@ -39,8 +39,9 @@ use crate::{
 /// Address space, not room on disk: the file grows as it is used.
 const MAP_SIZE: usize = 64 << 30;
 /// Raised whenever a table changes its form; an index of another format is built anew.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const VALUE_LEN: usize = 20;
+const COMMIT: &str = "a commit in the index";
 
 type Raw = Database<'static, Bytes, Bytes>;
 
@@ -315,24 +316,31 @@ impl Index {
         self.write(|txn| values.iter().try_for_each(|(key, value)| self.tables.meta.put(txn, key.as_bytes(), value)))
     }
 
-    /// Takes records of the log in: where each begins, what each commits, and what else is to be remembered of them.
-    pub fn apply(
-        &self,
-        starts: &[(u64, u64)],
-        commits: &[CommitRow],
-        meta: &[(&str, Vec<u8>)],
-        end: Position,
-    ) -> Result<()> {
+    /// Takes records of the log in, from `start` to `end`. If the index is not at `start` any more nothing is done: another
+    /// thread or process was faster, and going back would make the next append overwrite what is there.
+    pub fn apply(&self, start: Position, batch: &Batch, end: Position) -> Result<()> {
         self.write(|txn| {
-            for (seq, offset) in starts {
+            let at = self.tables.meta.get(txn, b"log")?;
+            let at: Option<Position> = at.and_then(|raw| codec::decode("the log's position", raw).ok());
+            if at.unwrap_or_default() != start {
+                return Ok(());
+            }
+            for (seq, offset) in &batch.starts {
                 self.tables.offsets.put(txn, seq, offset)?;
             }
-            for row in commits {
+            for row in &batch.commits {
                 self.tables.commits.put(txn, &row.seq, &codec::encode(row))?;
                 self.tables.snapshots.put(txn, &row.snapshot.0, &row.seq)?;
                 self.tables.clients.put(txn, &row.client.0, &row.seq)?;
             }
-            for (key, value) in meta {
+            for change in &batch.changes {
+                let Some(seq) = self.tables.snapshots.get(txn, &change.snapshot.0)? else { continue };
+                let row = self.tables.commits.get(txn, &seq)?;
+                let Some(mut row) = row.and_then(|raw| codec::decode::<CommitRow>(COMMIT, raw).ok()) else { continue };
+                row.take(change);
+                self.tables.commits.put(txn, &seq, &codec::encode(&row))?;
+            }
+            for (key, value) in &batch.meta {
                 self.tables.meta.put(txn, key.as_bytes(), value)?;
             }
             self.tables.meta.put(txn, b"log", &codec::encode(&end))
@@ -344,29 +352,42 @@ impl Index {
         self.read(|txn| self.tables.offsets.get(txn, &seq))
     }
 
-    /// Commits at `from` or later in the log, oldest first.
-    pub fn commits_from(&self, from: u64, limit: usize) -> Result<Vec<CommitRow>> {
-        let raw: Vec<Vec<u8>> = self.read(|txn| {
-            let rows = self.tables.commits.range(txn, &(from..))?.take(limit);
-            rows.map(|row| row.map(|(_, raw)| raw.to_vec())).collect()
-        })?;
-        raw.iter().map(|raw| codec::decode("a commit in the index", raw)).collect()
+    /// Commits at `from` or later in the log that are wanted, oldest first.
+    pub fn commits_from(&self, from: u64, limit: usize, wanted: impl Fn(&CommitRow) -> bool) -> Result<Vec<CommitRow>> {
+        self.read(|txn| Ok(self.choose(self.tables.commits.range(txn, &(from..))?, limit, wanted)))?
     }
 
-    /// The newest commits, oldest first.
-    pub fn newest_commits(&self, limit: usize) -> Result<Vec<CommitRow>> {
-        let raw: Vec<Vec<u8>> = self.read(|txn| {
-            let rows = self.tables.commits.rev_iter(txn)?.take(limit);
-            rows.map(|row| row.map(|(_, raw)| raw.to_vec())).collect()
-        })?;
-        raw.iter().rev().map(|raw| codec::decode("a commit in the index", raw)).collect()
+    /// The newest commits that are wanted, oldest first.
+    pub fn newest_commits(&self, limit: usize, wanted: impl Fn(&CommitRow) -> bool) -> Result<Vec<CommitRow>> {
+        let mut rows = self.read(|txn| Ok(self.choose(self.tables.commits.rev_iter(txn)?, limit, wanted)))??;
+        rows.reverse();
+        Ok(rows)
+    }
+
+    fn choose<'t>(
+        &self,
+        rows: impl Iterator<Item = heed::Result<(u64, &'t [u8])>>,
+        limit: usize,
+        wanted: impl Fn(&CommitRow) -> bool,
+    ) -> Result<Vec<CommitRow>> {
+        let mut found = Vec::new();
+        for row in rows {
+            if found.len() >= limit {
+                break;
+            }
+            let row = codec::decode(COMMIT, row.map_err(|e| self.error(e))?.1)?;
+            if wanted(&row) {
+                found.push(row);
+            }
+        }
+        Ok(found)
     }
 
     /// A snapshot's commit.
     pub fn commit_of(&self, snapshot: &SnapshotId) -> Result<Option<CommitRow>> {
         let seq = self.read(|txn| self.tables.snapshots.get(txn, &snapshot.0))?;
         Ok(match seq {
-            Some(seq) => self.commits_from(seq, 1)?.pop().filter(|row| row.snapshot == *snapshot),
+            Some(seq) => self.commits_from(seq, 1, |_| true)?.pop().filter(|row| row.snapshot == *snapshot),
             None => None,
         })
     }
@@ -375,7 +396,7 @@ impl Index {
     pub fn last_of(&self, client: &ClientId) -> Result<Option<CommitRow>> {
         let seq = self.read(|txn| self.tables.clients.get(txn, &client.0))?;
         Ok(match seq {
-            Some(seq) => self.commits_from(seq, 1)?.pop(),
+            Some(seq) => self.commits_from(seq, 1, |_| true)?.pop(),
             None => None,
         })
     }

@@ -15,6 +15,7 @@ pub mod content;
 pub mod crypto;
 pub mod erasure;
 pub mod error;
+pub mod fate;
 pub mod frame;
 pub mod id;
 pub mod index;
@@ -29,6 +30,7 @@ pub mod retention;
 pub mod roster;
 pub mod signed;
 pub mod snapshot;
+pub mod tombstone;
 pub mod tree;
 
 pub use error::{Error, ErrorKind, Result};

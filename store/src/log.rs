@@ -83,12 +83,16 @@ pub enum Event {
         #[cbor(n(1), with = "minicbor::bytes")]
         signed: Vec<u8>,
     },
-    /// A snapshot went to the trash.
+    /// A snapshot went to the trash; or, where it is gone already, its owner took note of that.
     #[n(5)]
     Forget {
         /// The snapshot.
         #[n(0)]
         snapshot: SnapshotId,
+        /// The signed tombstone ([`crate::tombstone::Tombstone`]); the format was laid down without it, and what has none
+        /// forgets nothing.
+        #[cbor(n(1), with = "minicbor::bytes", default)]
+        signed: Vec<u8>,
     },
     /// A snapshot came back from the trash.
     #[n(6)]
@@ -97,7 +101,7 @@ pub enum Event {
         #[n(0)]
         snapshot: SnapshotId,
     },
-    /// A snapshot is gone for good; it no longer keeps anything.
+    /// A snapshot is gone for good; it no longer keeps anything. Without a tombstone before it, the store's operator did it.
     #[n(7)]
     Expire {
         /// The snapshot.

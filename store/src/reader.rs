@@ -14,7 +14,7 @@ mod snapshots;
 
 pub use directory::Directory;
 pub use file::FileContent;
-pub use snapshots::{SnapshotInfo, SnapshotList};
+pub use snapshots::{Purged, SnapshotInfo, SnapshotList, Trashed};
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 

@@ -18,6 +18,7 @@
 //! Several processes may use one repository: each appends under the lock, after reading what others appended.
 
 mod commit;
+mod forget;
 mod layout;
 mod read;
 mod sync;
@@ -29,15 +30,16 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     access::{
-        Access, InitRequest, Lost, OPENED_SNAPSHOTS_MAX, OpenRequest, Opened, PackInfo, PackUpload, ReadReply,
-        ReadRequest, Receipt, Slot, SnapshotObject,
+        Access, ForgetReply, ForgetRequest, InitRequest, Lost, OPENED_SNAPSHOTS_MAX, OpenRequest, Opened, PackInfo,
+        PackUpload, ReadReply, ReadRequest, Receipt, Slot, SnapshotObject,
     },
     backend::{Backend, LocalBackend, MemoryBackend},
     config::Config,
     crypto::{VerifyingKey, Wrap},
     error::{Error, Result},
-    id::{ChunkId, Hash, KeyId, PackId, SlotId},
-    index::Index,
+    fate::Fate,
+    id::{ChunkId, Hash, KeyId, PackId, SlotId, SnapshotId},
+    index::{CommitRow, Index},
     keys,
     log::{Event, LogRecord},
     pack::Pack,
@@ -53,8 +55,9 @@ pub struct Repository {
     _scratch: Option<Scratch>,
     state: Mutex<Option<State>>,
     grown: Condvar,
-    /// Fingerprint of the network identity that a server acts for, written into commits.
     clock: fn() -> Time,
+    /// The floor: what is younger cannot be made unrecoverable.
+    protect_secs: u64,
 }
 
 /// What is known of a repository that exists.
@@ -111,6 +114,7 @@ impl Repository {
             state: Mutex::new(None),
             grown: Condvar::new(),
             clock: system_time,
+            protect_secs: 0,
         };
         match repository.state() {
             Ok(_) => repository.read_in()?,
@@ -118,6 +122,16 @@ impl Repository {
             Err(error) => return Err(error),
         }
         Ok(repository)
+    }
+
+    /// The same repository with a floor: nobody who uses it through [`Access`] can make unrecoverable what is younger.
+    pub fn with_floor(self, protect_secs: u64) -> Self {
+        Self { protect_secs, ..self }
+    }
+
+    /// The same repository with another clock, for tests.
+    pub fn with_clock(self, clock: fn() -> Time) -> Self {
+        Self { clock, ..self }
     }
 
     /// Whether a folder holds a repository.
@@ -212,7 +226,8 @@ impl Access for Repository {
             lost: if same_life { Lost::Ids(Vec::new()) } else { Lost::Everything },
             chunks: self.index.chunk_count()?,
             last: last.map(|row| crate::access::LastSnapshot { id: row.snapshot, sequence: row.sequence }),
-            snapshots: self.objects(self.index.newest_commits(OPENED_SNAPSHOTS_MAX)?)?,
+            snapshots: self.objects(self.index.newest_commits(OPENED_SNAPSHOTS_MAX, |row| row.fate.is_none())?)?,
+            protect_secs: self.protect_secs,
         })
     }
 
@@ -256,7 +271,16 @@ impl Access for Repository {
     fn snapshots(&self, from: u64, limit: u32) -> Result<Vec<SnapshotObject>> {
         self.state()?;
         self.follow()?;
-        self.objects(self.index.commits_from(from, limit.min(1024) as usize)?)
+        let unexpired = |row: &CommitRow| !Fate::is_expired(row.fate);
+        self.objects(self.index.commits_from(from, limit.min(1024) as usize, unexpired)?)
+    }
+
+    fn forget(&self, request: &ForgetRequest) -> Result<ForgetReply> {
+        self.forget_snapshots(request)
+    }
+
+    fn unforget(&self, snapshots: &[SnapshotId]) -> Result<()> {
+        self.unforget_snapshots(snapshots)
     }
 
     fn log(&self, from: u64, limit: u32) -> Result<Vec<Vec<u8>>> {

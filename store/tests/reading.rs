@@ -7,13 +7,13 @@ use std::{sync::Arc, time::Duration};
 use bkfs_store::{
     Error, Result,
     access::{
-        Access, InitRequest, OpenRequest, Opened, PackInfo, PackUpload, ReadReply, ReadRequest, Receipt, SealedFrame,
-        Slot, SnapshotObject,
+        Access, ForgetReply, ForgetRequest, InitRequest, OpenRequest, Opened, PackInfo, PackUpload, ReadReply,
+        ReadRequest, Receipt, SealedFrame, Slot, SnapshotObject,
     },
     config::ChunkerParams,
     crypto::{DataKey, Wrap, random},
     frame::{ChunkKind, FrameBuilder},
-    id::{ChunkId, KeyId, PackId, RepoId, SlotId},
+    id::{ChunkId, KeyId, PackId, RepoId, SlotId, SnapshotId},
     keys::{FullKey, verify_config},
     reader::Reader,
     tree::Time,
@@ -90,6 +90,12 @@ impl Access for Frames {
         none()
     }
     fn snapshots(&self, _: u64, _: u32) -> Result<Vec<SnapshotObject>> {
+        none()
+    }
+    fn forget(&self, _: &ForgetRequest) -> Result<ForgetReply> {
+        none()
+    }
+    fn unforget(&self, _: &[SnapshotId]) -> Result<()> {
         none()
     }
     fn log(&self, _: u64, _: u32) -> Result<Vec<Vec<u8>>> {

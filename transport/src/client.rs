@@ -13,12 +13,12 @@ use std::{
 use bkfs_store::{
     Error, Result,
     access::{
-        Access, InitRequest, OpenRequest, Opened, PackInfo, PackUpload, READ_BYTES_MAX, ReadReply, ReadRequest,
-        Receipt, SealedFrame, Slot, SnapshotObject,
+        Access, ForgetReply, ForgetRequest, InitRequest, OpenRequest, Opened, PackInfo, PackUpload, READ_BYTES_MAX,
+        ReadReply, ReadRequest, Receipt, SealedFrame, Slot, SnapshotObject,
     },
     crypto::Wrap,
     frame::FRAME_MAX,
-    id::{ChunkId, Hash, KeyId, PackId, SlotId},
+    id::{ChunkId, Hash, KeyId, PackId, SlotId, SnapshotId},
     pack::PACK_MAX,
 };
 use bytes::Bytes;
@@ -341,6 +341,20 @@ impl Access for Remote {
     fn snapshots(&self, from: u64, limit: u32) -> Result<Vec<SnapshotObject>> {
         match self.ask(Ask::Snapshots(from, limit))? {
             Reply::Snapshots(objects) => Ok(objects),
+            _ => Err(confused()),
+        }
+    }
+
+    fn forget(&self, request: &ForgetRequest) -> Result<ForgetReply> {
+        match self.ask(Ask::Forget(request.clone()))? {
+            Reply::Forgotten(reply) => Ok(reply),
+            _ => Err(confused()),
+        }
+    }
+
+    fn unforget(&self, snapshots: &[SnapshotId]) -> Result<()> {
+        match self.ask(Ask::Unforget(snapshots.to_vec()))? {
+            Reply::Done => Ok(()),
             _ => Err(confused()),
         }
     }

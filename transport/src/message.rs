@@ -10,7 +10,10 @@
 
 use bkfs_store::{
     Error, ErrorKind, Result,
-    access::{InitRequest, OpenRequest, Opened, PackInfo, ReadRequest, Receipt, Slot, SnapshotObject},
+    access::{
+        ForgetReply, ForgetRequest, InitRequest, OpenRequest, Opened, PackInfo, ReadRequest, Receipt, Slot,
+        SnapshotObject,
+    },
     codec,
     crypto::Wrap,
     id::{ChunkId, ClientId, KeyId, PackId, SlotId, SnapshotId},
@@ -79,6 +82,10 @@ pub enum Ask {
     Packs(#[n(0)] Option<PackId>, #[n(1)] u32),
     #[n(15)]
     ReadPack(#[n(0)] PackId),
+    #[n(16)]
+    Forget(#[n(0)] ForgetRequest),
+    #[n(17)]
+    Unforget(#[n(0)] Vec<SnapshotId>),
 }
 
 /// What a server answers.
@@ -116,6 +123,8 @@ pub enum Reply {
     /// So many bytes of a pack follow.
     #[n(12)]
     Pack(#[n(0)] u64),
+    #[n(13)]
+    Forgotten(#[n(0)] ForgetReply),
 }
 
 /// A frame whose bytes follow.
@@ -164,6 +173,10 @@ pub enum WireError {
     NotOnRoster(#[n(0)] String, #[n(1)] ClientId),
     #[n(10)]
     Damaged(#[n(0)] String, #[n(1)] String),
+    #[n(11)]
+    Protected(#[n(0)] SnapshotId, #[n(1)] i64),
+    #[n(12)]
+    SnapshotNotFound(#[n(0)] String),
 }
 
 impl WireError {
@@ -180,6 +193,8 @@ impl WireError {
             Error::SnapshotDamaged { snapshot, reason } => Self::SnapshotDamaged(*snapshot, reason.clone()),
             Error::NotOnRoster { what, client } => Self::NotOnRoster(what.clone(), *client),
             Error::Damaged { what, reason } => Self::Damaged(what.clone(), reason.clone()),
+            Error::Protected { snapshot, until_secs } => Self::Protected(*snapshot, *until_secs),
+            Error::SnapshotNotFound(text) => Self::SnapshotNotFound(text.clone()),
             Error::Io { source, .. } => Self::Other(format!("the server's storage fails: {source}")),
             Error::Index { .. } => Self::Other("the server's index fails; its log says how".into()),
             other => Self::Other(other.to_string()),
@@ -200,6 +215,8 @@ impl WireError {
             Self::SnapshotDamaged(snapshot, reason) => Error::SnapshotDamaged { snapshot, reason },
             Self::NotOnRoster(what, client) => Error::NotOnRoster { what, client },
             Self::Damaged(what, reason) => Error::Damaged { what, reason },
+            Self::Protected(snapshot, until_secs) => Error::Protected { snapshot, until_secs },
+            Self::SnapshotNotFound(text) => Error::SnapshotNotFound(text),
         }
     }
 }
@@ -303,10 +320,17 @@ mod tests {
             Error::Full { place: "here".into() },
             Error::ChunkMissing { id: ChunkId([1; 32]) },
             Error::NoRepository { place: "y".into() },
+            Error::Protected { snapshot: SnapshotId([1; 32]), until_secs: 1 },
+            Error::SnapshotNotFound("z".into()),
         ] {
             let bytes = codec::encode(&WireError::of(&error, "place"));
             let back: WireError = codec::decode("an error", &bytes).unwrap();
-            assert_eq!(back.into_error().kind(), error.kind());
+            let back = back.into_error();
+            assert_eq!(back.kind(), error.kind());
+            // A place is said in the words of the side that reads.
+            if !matches!(error, Error::NoRepository { .. } | Error::Full { .. }) {
+                assert_eq!(back.to_string(), error.to_string());
+            }
         }
     }
 }

@@ -204,7 +204,7 @@ impl Host {
             return Ok(hosted.clone());
         }
         let folder = self.data.join("accounts").join(account.as_str()).join(name.as_str());
-        let repository = Repository::local(&folder, &folder.join("index"))?;
+        let repository = Repository::local(&folder, &folder.join("index"))?.with_floor(self.registry.protect_secs());
         let bytes = repository.bytes_stored()?.into();
         let hosted = Arc::new(Hosted { repository, bytes });
         open.insert(key, hosted.clone());

@@ -6,15 +6,17 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use bkfs_store::{
     Error, ErrorKind,
-    access::{Access, InitRequest, OpenRequest, PackUpload, ReadRequest},
+    access::{Access, ForgetRequest, InitRequest, OpenRequest, PackUpload, ReadRequest, Signature},
     config::ChunkerParams,
     crypto::{DataKey, random},
     frame::{ChunkKind, FrameBuilder},
-    id::{ChunkId, RepoId},
+    id::{ChunkId, RepoId, SnapshotId},
     keys::{FullKey, PushKey},
     pack::PackWriter,
     roster::Roster,
-    tree::Time,
+    snapshot::{self, PathBytes, PushStats, Snapshot},
+    tombstone::Tombstone,
+    tree::{Node, NodeKind, Time},
 };
 use bkfs_transport::{
     Identity, Name, Permissions, RepoUrl,
@@ -31,9 +33,14 @@ struct Site {
 impl Site {
     /// A server's folder whose invitations carry a free port's address, and the server that runs on it.
     fn new() -> (Self, Running) {
+        Self::protecting(0)
+    }
+
+    /// The same with a floor.
+    fn protecting(secs: u64) -> (Self, Running) {
         let folder = tempfile::tempdir().unwrap();
         let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        server::init(folder.path(), &format!("127.0.0.1:{port}"), 0).unwrap();
+        server::init(folder.path(), &format!("127.0.0.1:{port}"), secs).unwrap();
         let site = Self { folder };
         let running = site.start(port);
         (site, running)
@@ -63,11 +70,70 @@ impl Site {
 }
 
 fn repository() -> (InitRequest, PushKey) {
+    let (request, push, _) = repository_of();
+    (request, push)
+}
+
+fn repository_of() -> (InitRequest, PushKey, FullKey) {
     let full = FullKey::random(RepoId(random()));
     let now = Time { secs: 1_000_000_000, nanos: 0 };
     let (push, client) = full.new_client("host", None, true, now);
     let roster = full.sign_roster(&Roster { repo: full.repo, number: 1, clients: vec![client] });
-    (InitRequest { config: full.config(now, ChunkerParams::default()), roster, slots: vec![] }, push)
+    (InitRequest { config: full.config(now, ChunkerParams::default()), roster, slots: vec![] }, push, full)
+}
+
+/// Commits an empty snapshot.
+fn commit(remote: &Remote, push: &PushKey) -> SnapshotId {
+    let opened = remote.open(&OpenRequest { client: Some(push.client_id()), seen: None }).unwrap();
+    let time = Time { secs: 1_700_000_000, nanos: 0 };
+    let snapshot = Snapshot {
+        time,
+        host: "host".into(),
+        user: "user".into(),
+        target: "home".into(),
+        paths: vec![PathBytes(b"/home".to_vec())],
+        tags: vec![],
+        root: empty_root(time),
+        stats: PushStats::default(),
+        program: "test".into(),
+        sequence: opened.last.map_or(1, |last| last.sequence + 1),
+        previous: opened.last.map(|last| last.id),
+        log_len: opened.now.log_len,
+        log_head: opened.now.log_head,
+    };
+    let key = DataKey::random();
+    let wrap = push.seal().unwrap().wrap(push.repo, &key);
+    let bytes = snapshot::seal(&snapshot, push, &push.ids(), &key, &wrap);
+    remote.commit(opened.lease, &bytes).unwrap().snapshot
+}
+
+fn empty_root(mtime: Time) -> Node {
+    Node {
+        name: vec![],
+        kind: NodeKind::Directory,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        user: None,
+        group: None,
+        mtime,
+        ctime: None,
+        btime: None,
+        size: 0,
+        xattrs: None,
+        target: None,
+        device: None,
+        hard_link: None,
+        links: None,
+        content: None,
+        subtree: None,
+    }
+}
+
+fn forget_request(remote: &Remote, full: &FullKey, snapshots: &[SnapshotId], now: bool) -> ForgetRequest {
+    let log_len = remote.open(&OpenRequest::default()).unwrap().now.log_len;
+    let sign = |id: &SnapshotId| Signature(Tombstone { repo: full.repo, snapshot: *id, log_len }.sign(full));
+    ForgetRequest { tombstones: snapshots.iter().map(sign).collect(), now, empty_trash: false }
 }
 
 fn pack(push: &PushKey, bytes: usize) -> (PackUpload, ChunkId) {
@@ -210,4 +276,57 @@ fn a_quota_holds() {
     remote.put_pack(&pack(&push, 100_000).0).unwrap();
     let error = remote.put_pack(&pack(&push, 300_000).0).unwrap_err();
     assert!(error.to_string().contains("quota"), "{error}");
+}
+
+#[test]
+fn forgetting_and_expiring_are_permissions_of_their_own() {
+    let (site, _running) = Site::protecting(0);
+    let (request, push, full) = repository_of();
+    let admin = site.remote("alice", "all");
+    admin.init(&request).unwrap();
+    let ids: Vec<_> = (0..4).map(|_| commit(&admin, &push)).collect();
+    let forget = |remote: &Remote, now| remote.forget(&forget_request(&admin, &full, &ids[..1], now));
+    let empty = ForgetRequest { empty_trash: true, ..ForgetRequest::default() };
+    for can in ["push", "read", "push,read", "admin", "prune"] {
+        let remote = site.remote("alice", can);
+        for error in [forget(&remote, false).unwrap_err(), remote.unforget(&ids[..1]).unwrap_err()] {
+            assert_eq!(error.kind(), ErrorKind::NoPermission, "{can}: {error}");
+        }
+        assert_eq!(remote.forget(&empty).is_ok(), can == "prune", "{can}");
+    }
+    let forgetter = site.remote("alice", "forget");
+    for error in [forget(&forgetter, true).unwrap_err(), forgetter.forget(&empty).unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::NoPermission, "{error}");
+        assert!(error.to_string().contains("prune"), "{error}");
+    }
+    assert_eq!(forget(&forgetter, false).unwrap().forgotten, 1);
+    assert_eq!(admin.open(&OpenRequest::default()).unwrap().snapshots.len(), 3);
+    forgetter.unforget(&ids[..1]).unwrap();
+    assert_eq!(admin.open(&OpenRequest::default()).unwrap().snapshots.len(), 4);
+    assert_eq!(forget(&site.remote("alice", "forget,prune"), true).unwrap().expired, ids[..1]);
+    assert_eq!(admin.snapshots(0, 10).unwrap().len(), 3);
+    let error = admin.unforget(&ids[..1]).unwrap_err();
+    assert!(error.kind() == ErrorKind::NotFound && error.to_string().contains("gone for good"), "{error}");
+}
+
+#[test]
+fn no_credential_passes_the_floor_of_the_server() {
+    let (site, running) = Site::protecting(3600);
+    let port = running.local_addr().port();
+    let (request, push, full) = repository_of();
+    let admin = site.remote("alice", "all");
+    admin.init(&request).unwrap();
+    let id = commit(&admin, &push);
+    let now = |remote: &Remote| remote.forget(&forget_request(remote, &full, &[id], true)).unwrap_err();
+    let error = now(&admin);
+    assert!(matches!(error, Error::Protected { snapshot, .. } if snapshot == id), "{error}");
+    admin.forget(&forget_request(&admin, &full, &[id], false)).unwrap();
+    assert!(matches!(now(&admin), Error::Protected { .. }), "nor by way of the trash");
+    let empty = ForgetRequest { empty_trash: true, ..ForgetRequest::default() };
+    assert_eq!(admin.forget(&empty).unwrap().expired, []);
+    // The floor was written down when the server was made, and holds when it starts again.
+    running.stop();
+    let _again = site.start(port);
+    assert!(matches!(now(&admin), Error::Protected { .. }));
+    assert_eq!(admin.open(&OpenRequest::default()).unwrap().protect_secs, 3600);
 }

@@ -12,11 +12,11 @@ use std::{
 use bkfs_store::{
     Error, ErrorKind, Result,
     access::{
-        Access, InitRequest, OpenRequest, Opened, PackInfo, PackUpload, ReadReply, ReadRequest, Receipt, Slot,
-        SnapshotObject,
+        Access, ForgetReply, ForgetRequest, InitRequest, OpenRequest, Opened, PackInfo, PackUpload, ReadReply,
+        ReadRequest, Receipt, Slot, SnapshotObject,
     },
     crypto::Wrap,
-    id::{ChunkId, KeyId, PackId, SlotId},
+    id::{ChunkId, KeyId, PackId, SlotId, SnapshotId},
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -112,6 +112,14 @@ impl Access for Breaker {
 
     fn snapshots(&self, from: u64, limit: u32) -> Result<Vec<SnapshotObject>> {
         self.call(|access| access.snapshots(from, limit))
+    }
+
+    fn forget(&self, request: &ForgetRequest) -> Result<ForgetReply> {
+        self.call(|access| access.forget(request))
+    }
+
+    fn unforget(&self, snapshots: &[SnapshotId]) -> Result<()> {
+        self.call(|access| access.unforget(snapshots))
     }
 
     fn log(&self, from: u64, limit: u32) -> Result<Vec<Vec<u8>>> {

@@ -26,7 +26,12 @@ pub(super) fn check(
 ) -> Result<Vec<SnapshotInfo>> {
     let committed = check_log(reader, opened, findings, progress, report)?;
     let (snapshots, problems) = reader.with_snapshots(|list| {
-        (list.snapshots.clone(), list.problems.iter().map(|e| (named(e), e.to_string())).collect::<Vec<_>>())
+        // What is in the trash can come back, so it must be whole.
+        let all = list.snapshots.iter().chain(list.trash.iter().map(|trashed| &trashed.info)).cloned();
+        let mut all: Vec<SnapshotInfo> = all.collect();
+        all.sort_by_key(|info| info.log_seq);
+        let problems = list.problems.iter().map(|e| (named(e), e.to_string()));
+        (all, problems.chain(list.purged.iter().map(|purged| (None, purged.to_string()))).collect::<Vec<_>>())
     })?;
     let mut shown: HashSet<SnapshotId> = snapshots.iter().map(|info| info.id).collect();
     for (snapshot, text) in problems {
@@ -52,7 +57,7 @@ fn named(error: &Error) -> Option<SnapshotId> {
     }
 }
 
-/// Follows the log from its beginning; returns the snapshots that it committed and did not forget, with their places.
+/// Follows the log from its beginning; returns the snapshots that it committed and that are not gone for good, with their places.
 fn check_log(
     reader: &Reader,
     opened: &Opened,
@@ -75,7 +80,7 @@ fn check_log(
             match codec::decode::<LogRecord>("an entry of the log", bytes) {
                 Ok(record) if record.seq == seq => match record.event {
                     Event::Commit { snapshot, .. } => drop(committed.insert(snapshot, seq)),
-                    Event::Forget { snapshot } | Event::Expire { snapshot } => drop(committed.remove(&snapshot)),
+                    Event::Expire { snapshot } => drop(committed.remove(&snapshot)),
                     Event::Roster { signed } => {
                         if let Err(error) = rosters.advance(&signed) {
                             findings.note(None, b"", damaged(seq, &error.to_string()))?;

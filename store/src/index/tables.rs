@@ -3,6 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::{
+    fate::{Fate, Step},
     id::{ClientId, Hash, PackId, SnapshotId, TargetTag},
     pack::PackTable,
     tree::Time,
@@ -71,4 +72,47 @@ pub struct CommitRow {
     /// Who sent it.
     #[n(6)]
     pub sender: Option<Hash>,
+    /// What became of the snapshot; none while it counts.
+    #[n(7)]
+    pub fate: Option<Fate>,
+    /// Place in the log of the commit, or of the record that last brought the snapshot back.
+    #[n(8)]
+    pub changed: u64,
+}
+
+/// A step of a snapshot's way that the log has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// Its place in the log.
+    pub seq: u64,
+    /// When the store wrote it.
+    pub time: Time,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The step.
+    pub step: Step,
+}
+
+impl CommitRow {
+    /// Takes the step.
+    pub(super) fn take(&mut self, change: &Change) {
+        let after = Fate::after(self.fate, change.step, change.time);
+        if self.fate.is_some() && after.is_none() {
+            self.changed = change.seq;
+        }
+        self.fate = after;
+    }
+}
+
+/// What of a stretch of the log goes into the index.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Where each record begins.
+    pub starts: Vec<(u64, u64)>,
+    /// The commits.
+    pub commits: Vec<CommitRow>,
+    /// The changes to these and older ones, in the order of the log.
+    pub changes: Vec<Change>,
+    /// What else is to be remembered.
+    pub meta: Vec<(&'static str, Vec<u8>)>,
 }

@@ -1,17 +1,33 @@
-//! The snapshots of a repository: fetched as the log grows, verified, opened, and checked for gaps in their chains.
+//! The snapshots of a repository: fetched as the log grows, verified, opened, checked for gaps in their chains, and sorted
+//! by what became of them.
+//!
+//! The log says what was committed, forgotten and brought back. Only what a tombstone of the admin key covers counts as
+//! forgotten ([`crate::tombstone`]); of what is gone without one, the list says that the store's operator removed it. A
+//! chain is followed across what is gone: the log names it, and the next snapshot must name the same.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
 
 use super::Reader;
 use crate::{
     access::{OpenRequest, SnapshotObject},
+    codec,
     error::{Error, Result},
+    fate::{Fate, Step},
     id::{ClientId, SnapshotId},
+    log::{Event, LogRecord},
     roster::{Roster, RosterView},
     snapshot::{self, Chains, Snapshot},
+    tombstone::Tombstone,
     tree::Time,
 };
 
 /// How many snapshots one request asks for.
 const BATCH: u32 = 256;
+/// How many records of the log one request asks for.
+const RECORDS: u32 = 4096;
 
 /// A snapshot, verified and opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,25 +44,89 @@ pub struct SnapshotInfo {
     pub snapshot: Snapshot,
 }
 
+/// A snapshot in the trash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trashed {
+    /// The snapshot.
+    pub info: SnapshotInfo,
+    /// When it was forgotten, by the store's clock.
+    pub since: Time,
+}
+
+/// A snapshot that the store's operator made away with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purged {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// Place in the log of the record that says so.
+    pub log_seq: u64,
+}
+
+impl fmt::Display for Purged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, log_seq } = self;
+        write!(
+            f,
+            "snapshot {id} was removed by the server's operator, and by no key of this repository (entry {log_seq} of the \
+             log); if that was agreed upon, `bkfs forget {id}` takes note of it"
+        )
+    }
+}
+
 /// What is known of the snapshots.
 #[derive(Debug, Default)]
 pub struct SnapshotList {
     /// The snapshots that count, in the order of their commits.
     pub snapshots: Vec<SnapshotInfo>,
+    /// Those in the trash, in the order of their commits.
+    pub trash: Vec<Trashed>,
+    /// Those that are gone without a word of the owner, in the order of the log.
+    pub purged: Vec<Purged>,
     /// What is wrong: snapshots that do not open or are of no client on the roster, gaps in chains.
     pub problems: Vec<Error>,
 }
 
 #[derive(Default)]
 pub(super) struct State {
+    /// How many records of the log were read.
     next: u64,
+    /// What they say of each snapshot that was ever committed.
+    known: HashMap<SnapshotId, Known>,
+    /// Commits whose objects are still to be fetched, by their places in the log.
+    waiting: BTreeMap<u64, Commit>,
+    /// Whether fates have changed since the list was sorted.
+    changed: bool,
     roster: Option<RosterView>,
     chains: Chains,
     list: SnapshotList,
 }
 
+/// A commit as the log has it.
+#[derive(Debug, Clone, Copy)]
+struct Commit {
+    id: SnapshotId,
+    client: ClientId,
+    sequence: u64,
+}
+
+/// What the log says of a snapshot.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    fate: Option<Fate>,
+    /// Place of its commit, or of the record that last brought it back.
+    changed_seq: u64,
+    /// Place of the record that expired it.
+    expired_seq: u64,
+}
+
+impl State {
+    fn fate(&self, id: &SnapshotId) -> Option<Fate> {
+        self.known.get(id).and_then(|known| known.fate)
+    }
+}
+
 impl Reader {
-    /// All snapshots, oldest first. Asks only for those that are new since the last call.
+    /// The snapshots that count, oldest first. Asks only for what is new since the last call.
     pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
         self.with_snapshots(|list| list.snapshots.clone())
     }
@@ -54,21 +134,136 @@ impl Reader {
     /// Brings the list up to date and shows it, with what is wrong about it.
     pub fn with_snapshots<T>(&self, show: impl FnOnce(&SnapshotList) -> T) -> Result<T> {
         let mut state = self.snapshots.lock();
-        loop {
-            let objects = self.access.snapshots(state.next, BATCH)?;
-            let Some(newest) = objects.last().map(|o| o.log_seq) else { break };
-            if newest < state.next {
-                return Err(Error::Invalid("the store answered with older snapshots than were asked for".into()));
-            }
-            for object in &objects {
-                match self.admit(&mut state, object) {
-                    Ok(info) => state.list.snapshots.push(info),
-                    Err(error) => state.list.problems.push(error),
-                }
-            }
-            state.next = newest + 1;
+        self.follow(&mut state)?;
+        while let Some((first, _)) = state.waiting.first_key_value() {
+            let first = *first;
+            self.fetch_snapshots(&mut state, first)?;
+        }
+        if std::mem::take(&mut state.changed) {
+            arrange(&mut state);
         }
         Ok(show(&state.list))
+    }
+
+    /// Reads what was appended to the log.
+    fn follow(&self, state: &mut State) -> Result<()> {
+        loop {
+            let records = self.access.log(state.next, RECORDS)?;
+            if records.is_empty() {
+                return Ok(());
+            }
+            for bytes in &records {
+                let seq = state.next;
+                state.next += 1;
+                match codec::decode::<LogRecord>("an entry of the log", bytes) {
+                    Ok(record) if record.seq == seq => self.heed(state, record),
+                    Ok(record) => {
+                        let reason = format!("it says that it is {}", record.seq);
+                        state.list.problems.push(Error::damaged(entry(seq), reason));
+                    }
+                    Err(error) => state.list.problems.push(Error::damaged(entry(seq), error)),
+                }
+            }
+        }
+    }
+
+    fn heed(&self, state: &mut State, record: LogRecord) {
+        let LogRecord { seq, time, event } = record;
+        let (id, step, signed) = match event {
+            Event::Commit { snapshot: id, client, sequence, .. } => {
+                state.known.insert(id, Known { fate: None, changed_seq: seq, expired_seq: 0 });
+                state.waiting.insert(seq, Commit { id, client, sequence });
+                return;
+            }
+            Event::Forget { snapshot, signed } => (snapshot, Step::Forget, signed),
+            Event::Unforget { snapshot } => (snapshot, Step::Unforget, Vec::new()),
+            Event::Expire { snapshot } => (snapshot, Step::Expire, Vec::new()),
+            _ => return,
+        };
+        let mut problem = |reason: String| state.list.problems.push(Error::damaged(entry(seq), reason));
+        let Some(known) = state.known.get_mut(&id) else {
+            return problem(format!("it is about snapshot {id}, which was never committed"));
+        };
+        if step == Step::Forget {
+            let admin = self.keys.full().admin.verifying_key();
+            let serves = match Tombstone::verify(&signed, &admin, self.config.repo) {
+                Ok(tombstone) => tombstone.serves(id, known.changed_seq),
+                Err(_) => false,
+            };
+            if !serves {
+                return problem(format!("it forgets snapshot {id}, but no key of this repository asked for that"));
+            }
+        }
+        let before = known.fate;
+        known.fate = Fate::after(before, step, time);
+        if before.is_some() && known.fate.is_none() {
+            known.changed_seq = seq;
+        }
+        if step == Step::Expire && !Fate::is_expired(before) {
+            known.expired_seq = seq;
+        }
+        state.changed |= known.fate != before;
+    }
+
+    /// Fetches objects of commits that wait, the first of which is at `first`, and takes them in.
+    fn fetch_snapshots(&self, state: &mut State, first: u64) -> Result<()> {
+        let answer = self.access.snapshots(first, BATCH)?;
+        if answer.windows(2).any(|two| two[0].log_seq >= two[1].log_seq)
+            || answer.first().is_some_and(|o| o.log_seq < first)
+        {
+            return Err(Error::Invalid("the store answered with other snapshots than were asked for".into()));
+        }
+        let covered = answer.last().map_or(u64::MAX, |newest| newest.log_seq);
+        let mut objects: HashMap<u64, SnapshotObject> = answer.into_iter().map(|o| (o.log_seq, o)).collect();
+        let absent = |state: &State| {
+            let mut due = state.waiting.range(first..=covered);
+            due.any(|(seq, commit)| !objects.contains_key(seq) && !Fate::is_expired(state.fate(&commit.id)))
+        };
+        if absent(state) {
+            // It may have expired just now.
+            self.follow(state)?;
+        }
+        let due: Vec<(u64, Commit)> =
+            state.waiting.range(first..=covered).map(|(seq, commit)| (*seq, *commit)).collect();
+        for (seq, commit) in due {
+            let object = match objects.remove(&seq) {
+                Some(object) => object,
+                // It may have been committed just now: it is asked for by itself before it counts as withheld.
+                None if seq > first && !Fate::is_expired(state.fate(&commit.id)) => return Ok(()),
+                None => {
+                    state.waiting.remove(&seq);
+                    state.chains.skip(commit.client, commit.sequence, commit.id);
+                    if !Fate::is_expired(state.fate(&commit.id)) {
+                        let reason = format!("{} committed it, but it is not handed out", entry(seq));
+                        state.list.problems.push(Error::SnapshotDamaged { snapshot: commit.id, reason });
+                    }
+                    continue;
+                }
+            };
+            let taken = match object.id == commit.id {
+                true => self.admit(state, &object),
+                false => {
+                    let reason = format!("{} committed it, but {} is handed out", entry(seq), object.id);
+                    Err(Error::SnapshotDamaged { snapshot: commit.id, reason })
+                }
+            };
+            if let Err(error @ (Error::Unreachable(_) | Error::NoPermission { .. })) = taken {
+                return Err(error);
+            }
+            state.waiting.remove(&seq);
+            match taken {
+                Ok(info) => {
+                    state.changed |= state.fate(&info.id).is_some();
+                    state.list.snapshots.push(info);
+                }
+                Err(error) => {
+                    // Its number and name are known all the same: the next one is no gap.
+                    state.chains.skip(commit.client, commit.sequence, commit.id);
+                    state.list.problems.push(error);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn admit(&self, state: &mut State, object: &SnapshotObject) -> Result<SnapshotInfo> {
@@ -109,4 +304,26 @@ impl Reader {
             }
         }
     }
+}
+
+/// Sorts the snapshots by their fates.
+fn arrange(state: &mut State) {
+    let list = &mut state.list;
+    let mut all = std::mem::take(&mut list.snapshots);
+    all.extend(std::mem::take(&mut list.trash).into_iter().map(|trashed| trashed.info));
+    all.sort_by_key(|info| info.log_seq);
+    for info in all {
+        match state.known.get(&info.id).and_then(|known| known.fate) {
+            None => list.snapshots.push(info),
+            Some(Fate::Trash { since }) => list.trash.push(Trashed { info, since }),
+            Some(Fate::Expired { .. }) => {}
+        }
+    }
+    let purged = state.known.iter().filter(|(_, known)| known.fate == Some(Fate::Expired { signed: false }));
+    list.purged = purged.map(|(id, known)| Purged { id: *id, log_seq: known.expired_seq }).collect();
+    list.purged.sort_by_key(|purged| purged.log_seq);
+}
+
+fn entry(seq: u64) -> String {
+    format!("entry {seq} of the log")
 }

@@ -5,19 +5,24 @@ use std::time::{Duration, Instant};
 use super::{Repository, layout, record};
 use crate::{
     access::Seen,
+    codec,
     error::{Error, Result},
+    fate::Step,
     id::{Hash, Incarnation, PackId},
-    index::CommitRow,
+    index::{Batch, Change, CommitRow},
     keys,
     log::{Event, LogRecord},
     logfile::{self, Position},
     pack::{FOOTER_LEN, Footer, PackTable},
     roster::Roster,
     snapshot,
+    tree::Time,
 };
 
 /// How much of the log is read at once; records are bounded below it.
 const READ: usize = logfile::RECORD_MAX + 64;
+/// Where the index remembers the time of the newest record.
+const NEWEST: &str = "newest";
 /// How often another process's appends are looked for while waiting.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -58,7 +63,9 @@ impl Repository {
                 // A torn record: never acknowledged, cut off by the next append.
                 break;
             }
-            self.index.apply(&batch.starts, &batch.commits, &batch.meta, at)?;
+            self.index.apply(start, &batch, at)?;
+            // Another thread may have gone further meanwhile.
+            at = self.index.position()?;
         }
         Ok(())
     }
@@ -77,12 +84,18 @@ impl Repository {
 
     fn take(&self, batch: &mut Batch, record: LogRecord, at: Position) -> Result<()> {
         batch.starts.push((record.seq, at.offset));
+        batch.meta.retain(|(key, _)| *key != NEWEST);
+        batch.meta.push((NEWEST, codec::encode(&record.time)));
+        let (seq, time) = (record.seq, record.time);
+        let mut change = |snapshot, step| batch.changes.push(Change { seq, time, snapshot, step });
         match record.event {
             Event::Incarnation { incarnation, .. } => batch.meta.push(("incarnation", incarnation.0.to_vec())),
             Event::Roster { signed } => batch.meta.push(("roster", signed)),
             Event::Commit { snapshot, client, target, sequence, sender } => {
                 let received = record.time;
-                batch.commits.push(CommitRow { seq: record.seq, received, snapshot, client, target, sequence, sender });
+                let (fate, changed) = (None, seq);
+                let row = CommitRow { seq, received, snapshot, client, target, sequence, sender, fate, changed };
+                batch.commits.push(row);
                 match self.stored_snapshot(snapshot) {
                     Ok(Some(bytes)) => {
                         if let Ok(wrap) = snapshot::wrap_of(&bytes) {
@@ -93,9 +106,17 @@ impl Repository {
                     Err(error) => tracing::warn!(%snapshot, %error, "a committed snapshot is damaged"),
                 }
             }
+            Event::Forget { snapshot, .. } => change(snapshot, Step::Forget),
+            Event::Unforget { snapshot } => change(snapshot, Step::Unforget),
+            Event::Expire { snapshot } => change(snapshot, Step::Expire),
             _ => {}
         }
         Ok(())
+    }
+
+    /// When the log's newest record was written.
+    pub(super) fn newest_time(&self) -> Result<Time> {
+        Ok(self.index.meta_get(NEWEST)?.and_then(|raw| codec::decode("a time", &raw).ok()).unwrap_or_default())
     }
 
     /// Appends events, durably, and takes them in. The caller holds the lock and has followed the log.
@@ -223,11 +244,4 @@ impl Repository {
             self.grown.wait_for(&mut self.state.lock(), left.min(POLL));
         }
     }
-}
-
-#[derive(Default)]
-struct Batch {
-    starts: Vec<(u64, u64)>,
-    commits: Vec<CommitRow>,
-    meta: Vec<(&'static str, Vec<u8>)>,
 }

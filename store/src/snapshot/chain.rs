@@ -16,6 +16,11 @@ pub struct Chains {
 }
 
 impl Chains {
+    /// Passes over a snapshot that was committed and is gone: the log says whose it was and which. The next one must name it.
+    pub fn skip(&mut self, client: ClientId, sequence: u64, id: SnapshotId) {
+        self.heads.insert(client, (sequence, id));
+    }
+
     /// Takes the client's next snapshot. On error the snapshot becomes the head all the same, so that one gap is
     /// reported once.
     pub fn admit(&mut self, id: SnapshotId, stored: &StoredSnapshot, snapshot: &Snapshot) -> Result<()> {

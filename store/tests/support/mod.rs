@@ -148,6 +148,12 @@ impl Access for Wraps {
     fn snapshots(&self, _: u64, _: u32) -> Result<Vec<SnapshotObject>> {
         no()
     }
+    fn forget(&self, _: &ForgetRequest) -> Result<ForgetReply> {
+        no()
+    }
+    fn unforget(&self, _: &[SnapshotId]) -> Result<()> {
+        no()
+    }
     fn log(&self, _: u64, _: u32) -> Result<Vec<Vec<u8>>> {
         no()
     }

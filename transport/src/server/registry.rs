@@ -82,6 +82,7 @@ struct Record {
 struct State {
     at: Position,
     address: Option<String>,
+    protect_secs: u64,
     invitations: HashMap<Hash, Invitation>,
     clients: HashMap<(Hash, Name), Permissions>,
     quotas: HashMap<Name, u64>,
@@ -137,6 +138,11 @@ impl Registry {
     /// The address that invitations carry.
     pub fn address(&self) -> Result<String> {
         self.state.lock().address.clone().ok_or_else(|| Error::damaged("the server's log", "it has no beginning"))
+    }
+
+    /// The floor in seconds, which the server's repositories keep to.
+    pub fn protect_secs(&self) -> u64 {
+        self.state.lock().protect_secs
     }
 
     /// Records an invitation.
@@ -221,7 +227,10 @@ impl State {
             Event::Init { format, .. } if format > FORMAT => {
                 return Err(Error::NewerVersion { what: "the server's folder", found: format, known: FORMAT });
             }
-            Event::Init { address, .. } => self.address = Some(address),
+            Event::Init { address, protect_secs, .. } => {
+                self.address = Some(address);
+                self.protect_secs = protect_secs;
+            }
             Event::Invite { secret, account, can, expires_secs } => {
                 self.invitations.insert(secret, Invitation { account, can, expires_secs, used: false });
             }

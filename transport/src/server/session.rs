@@ -97,7 +97,7 @@ impl Session {
 
     /// Checks that the client may do this, and finds the repository.
     fn admit(self, host: &Host, account: &Name, name: &Name, ask: &Ask) -> Result<Arc<Hosted>> {
-        let (needed, operation) = needs(ask);
+        let needs = needs(ask);
         let may = host.registry.permissions(self.client, account).or_else(|| {
             // It may have joined through another process's word.
             host.registry.refresh().ok()?;
@@ -105,10 +105,11 @@ impl Session {
         });
         match may {
             None => return Err(Error::NoPermission { operation: format!("use account {account}") }),
-            Some(may) if !may.intersects(needed) => {
-                return Err(Error::NoPermission { operation: format!("{operation} in account {account}") });
+            Some(may) => {
+                if let Some((_, operation)) = needs.iter().find(|(any, _)| !may.intersects(*any)) {
+                    return Err(Error::NoPermission { operation: format!("{operation} in account {account}") });
+                }
             }
-            Some(_) => {}
         }
         if !matches!(ask, Ask::Init(_)) && !host.exists(account, name)? {
             return Err(Error::NoRepository { place: String::new() });
@@ -152,6 +153,8 @@ impl Session {
                 Reply::Committed(repository.commit_as(lease, &snapshot, Some(self.client))?)
             }
             Ask::Snapshots(from, limit) => Reply::Snapshots(repository.snapshots(from, limit)?),
+            Ask::Forget(request) => Reply::Forgotten(repository.forget(&request)?),
+            Ask::Unforget(snapshots) => repository.unforget(&snapshots).map(|()| Reply::Done)?,
             Ask::Log(from, limit) => Reply::Log(repository.log(from, limit)?.into_iter().map(LogBytes).collect()),
             Ask::WaitLog(len, ms) => {
                 let timeout = std::time::Duration::from_millis(ms.min(WAIT_MS_MAX).into());
@@ -221,20 +224,31 @@ impl Session {
     }
 }
 
-/// Which permissions a call needs (any of them), and what it does, for people.
-fn needs(ask: &Ask) -> (Permissions, &'static str) {
+/// What a call needs: of each of these sets any permission. Beside each what it allows, for people.
+fn needs(ask: &Ask) -> Vec<(Permissions, &'static str)> {
     let either = Permissions::PUSH.union(Permissions::READ);
-    match ask {
+    vec![match ask {
         Ask::Join(_) => (Permissions::NONE, "join"),
         Ask::Init(_) => (Permissions::ADMIN, "make a repository"),
-        Ask::Open(_) | Ask::WaitLog(..) => (either, "open a repository"),
+        Ask::Open(_) | Ask::WaitLog(..) => (Permissions::ALL, "open a repository"),
         Ask::Has(_) | Ask::PutPack(..) | Ask::Commit(..) => (Permissions::PUSH, "push"),
         // The admin key's signature is the authority; the permission only keeps strangers away.
         Ask::PutRoster(_) => (either.union(Permissions::ADMIN), "change the roster"),
         Ask::Read(_) | Ask::Wraps(_) | Ask::Snapshots(..) | Ask::Log(..) => (Permissions::READ, "read"),
         Ask::Packs(..) | Ask::ReadPack(_) => (Permissions::READ, "read"),
         Ask::PutSlot(_) | Ask::RemoveSlot(_) => (Permissions::ADMIN, "change key slots"),
-    }
+        Ask::Unforget(_) => (Permissions::FORGET, "bring snapshots back from the trash"),
+        Ask::Forget(request) => {
+            let mut needs = Vec::new();
+            if !request.tombstones.is_empty() {
+                needs.push((Permissions::FORGET, "forget snapshots"));
+            }
+            if request.now || request.empty_trash {
+                needs.push((Permissions::PRUNE, "make snapshots unrecoverable (that is the permission prune)"));
+            }
+            return needs;
+        }
+    }]
 }
 
 async fn blocking<T: Send + 'static>(run: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

@@ -7,7 +7,10 @@ use std::{
 };
 
 use bkfs_store::{
-    access::{InitRequest, PackInfo, PackUpload, ReadReply, ReadRequest, SealedFrame, Slot, SnapshotObject},
+    access::{
+        ForgetReply, ForgetRequest, InitRequest, PackInfo, PackUpload, ReadReply, ReadRequest, SealedFrame, Slot,
+        SnapshotObject,
+    },
     crypto::SealSecret,
     frame,
     id::{Hash, Incarnation, KeyId, PackId, SlotId, SnapshotId},
@@ -116,6 +119,7 @@ impl Access for Fake {
             chunks: state.chunks.len() as u64,
             last,
             snapshots: vec![],
+            protect_secs: 0,
         })
     }
     fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
@@ -183,6 +187,12 @@ impl Access for Fake {
         Ok(Receipt { snapshot: id, received: Time::default(), now: Self::seen(&state) })
     }
     fn snapshots(&self, _: u64, _: u32) -> Result<Vec<SnapshotObject>> {
+        unimplemented_here()
+    }
+    fn forget(&self, _: &ForgetRequest) -> Result<ForgetReply> {
+        unimplemented_here()
+    }
+    fn unforget(&self, _: &[SnapshotId]) -> Result<()> {
         unimplemented_here()
     }
     fn log(&self, _: u64, _: u32) -> Result<Vec<Vec<u8>>> {

@@ -1,0 +1,455 @@
+//! Forgetting: what the store allows, what readers believe, and that both go on meaning the same, whatever happens in
+//! between.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{cell::Cell, collections::BTreeMap, fs, path::PathBuf, sync::Arc};
+
+use bkfs_store::{
+    Error, ErrorKind,
+    access::*,
+    check::{CheckOptions, Progress},
+    codec,
+    fate::Fate,
+    id::*,
+    index::{Batch, Index},
+    keys::FullKey,
+    log::{Event, LogRecord},
+    logfile::{self, Position},
+    reader::Reader,
+    repository::Repository,
+    snapshot,
+    tombstone::Tombstone,
+    tree::Time,
+};
+use proptest::prelude::*;
+use support::*;
+
+const DAY: u64 = 86_400;
+const FLOOR: u64 = 14 * DAY;
+
+thread_local! {
+    static CLOCK: Cell<i64> = const { Cell::new(1_790_000_000) };
+}
+
+fn clock() -> Time {
+    Time { secs: CLOCK.get(), nanos: 0 }
+}
+
+fn advance(secs: u64) {
+    CLOCK.set(CLOCK.get() + secs as i64);
+}
+
+/// A repository in a folder.
+struct Place {
+    folder: tempfile::TempDir,
+    floor: u64,
+    opened: Cell<u32>,
+}
+
+impl Place {
+    fn new(floor: u64) -> (Self, Arc<Repository>) {
+        let place = Self { folder: tempfile::tempdir().unwrap(), floor, opened: Cell::new(0) };
+        let repo = place.open();
+        let roster = full_key().sign_roster(&roster());
+        repo.init(&InitRequest { config: config(), roster, slots: vec![] }).unwrap();
+        (place, repo)
+    }
+
+    fn repo(&self) -> PathBuf {
+        self.folder.path().join("repo")
+    }
+
+    /// Another handle, whose index is built from nothing.
+    fn open(&self) -> Arc<Repository> {
+        self.opened.set(self.opened.get() + 1);
+        let index = self.folder.path().join(format!("index{}", self.opened.get()));
+        Arc::new(Repository::local(&self.repo(), &index).unwrap().with_floor(self.floor).with_clock(clock))
+    }
+
+    /// Appends what a store could write on its own.
+    fn append(&self, event: Event) {
+        let path = self.repo().join("log");
+        let mut bytes = fs::read(&path).unwrap();
+        let (mut at, mut rest) = (Position::default(), &bytes[..]);
+        while let Some((_, next)) = logfile::split(at, rest).unwrap() {
+            rest = &rest[(next.offset - at.offset) as usize..];
+            at = next;
+        }
+        bytes.extend(logfile::frame(at, &LogRecord { seq: at.len, time: clock(), event }).0);
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+fn reader(repo: &Arc<Repository>) -> Arc<Reader> {
+    Reader::new(repo.clone(), full_key(), &config_record(), 1 << 20)
+}
+
+fn push(repo: &dyn Access) -> SnapshotId {
+    let push = push_key();
+    let opened = repo.open(&OpenRequest { client: Some(push.client_id()), seen: None }).unwrap();
+    let mut record = snapshot(opened.last.map_or(1, |last| last.sequence + 1), opened.last.map(|last| last.id));
+    record.time = clock();
+    let key = data_key();
+    let bytes = snapshot::seal(&record, &push, &push.ids(), &key, &push.seal().unwrap().wrap(push.repo, &key));
+    repo.commit(opened.lease, &bytes).unwrap().snapshot
+}
+
+fn tombstone_by(full: &FullKey, repo: &dyn Access, snapshot: SnapshotId) -> Signature {
+    let log_len = repo.open(&OpenRequest::default()).unwrap().now.log_len;
+    Signature(Tombstone { repo: full_key().repo, snapshot, log_len }.sign(full))
+}
+
+fn request(repo: &dyn Access, ids: &[SnapshotId], now: bool) -> ForgetRequest {
+    let tombstones = ids.iter().map(|id| tombstone_by(&full_key(), repo, *id)).collect();
+    ForgetRequest { tombstones, now, empty_trash: false }
+}
+
+fn forget(repo: &dyn Access, ids: &[SnapshotId]) -> u64 {
+    repo.forget(&request(repo, ids, false)).unwrap().forgotten
+}
+
+fn empty_trash(repo: &dyn Access) -> Vec<SnapshotId> {
+    repo.forget(&ForgetRequest { empty_trash: true, ..ForgetRequest::default() }).unwrap().expired
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct View {
+    shown: Vec<SnapshotId>,
+    trash: Vec<(SnapshotId, Time)>,
+    purged: Vec<SnapshotId>,
+    problems: Vec<String>,
+}
+
+fn view(reader: &Reader) -> View {
+    let show = |list: &bkfs_store::reader::SnapshotList| View {
+        shown: list.snapshots.iter().map(|info| info.id).collect(),
+        trash: list.trash.iter().map(|trashed| (trashed.info.id, trashed.since)).collect(),
+        purged: list.purged.iter().map(|purged| purged.id).collect(),
+        problems: list.problems.iter().map(ToString::to_string).collect(),
+    };
+    reader.with_snapshots(show).unwrap()
+}
+
+/// What check says, but for the trees, which these snapshots do not have.
+fn checked(repo: &Arc<Repository>) -> Vec<String> {
+    let opened = repo.open(&OpenRequest::default()).unwrap();
+    let options = CheckOptions::default();
+    let report = bkfs_store::check::check(&reader(repo), &opened, &options, &Progress::default()).unwrap();
+    let problems = report.problems.iter().map(|problem| problem.error.to_string());
+    problems.filter(|text| !text.contains("is missing from the repository")).collect()
+}
+
+#[test]
+fn what_is_forgotten_is_in_the_trash_and_comes_back() {
+    let (_place, repo) = Place::new(0);
+    let ids: Vec<_> = (0..3).map(|_| push(&*repo)).collect();
+    let seen = reader(&repo);
+    assert_eq!(view(&seen).shown, ids);
+    assert_eq!(forget(&*repo, &[ids[0], ids[2], ids[0]]), 2);
+    assert_eq!(forget(&*repo, &[ids[0]]), 0, "again is no error, and does nothing");
+    let forgotten = view(&seen);
+    assert_eq!(forgotten.shown, [ids[1]]);
+    assert_eq!(forgotten.trash, [(ids[0], clock()), (ids[2], clock())]);
+    assert_eq!(view(&reader(&repo)), forgotten);
+    let opened = repo.open(&OpenRequest::default()).unwrap();
+    assert_eq!(opened.snapshots.iter().map(|o| o.id).collect::<Vec<_>>(), [ids[1]]);
+
+    // The client's next push follows its newest, which is in the trash.
+    let next = push(&*repo);
+    assert_eq!(view(&seen).problems, [""; 0]);
+    repo.unforget(&[ids[2], ids[2]]).unwrap();
+    repo.unforget(&[ids[2], ids[1]]).unwrap();
+    assert_eq!(view(&seen).shown, [ids[1], ids[2], next]);
+    assert_eq!(view(&reader(&repo)), view(&seen));
+    assert_eq!(checked(&repo), [""; 0]);
+}
+
+#[test]
+fn chains_hold_across_what_is_gone() {
+    let (place, repo) = Place::new(0);
+    let ids: Vec<_> = (0..5).map(|_| push(&*repo)).collect();
+    repo.forget(&request(&*repo, &[ids[0], ids[2], ids[4]], true)).unwrap();
+    assert_eq!(view(&reader(&repo)), View { shown: vec![ids[1], ids[3]], ..View::default() });
+    assert!(repo.snapshots(0, 100).unwrap().iter().all(|o| [ids[1], ids[3]].contains(&o.id)), "gone is not handed out");
+    let next = push(&*repo);
+    assert_eq!(view(&reader(&repo)), View { shown: vec![ids[1], ids[3], next], ..View::default() });
+    assert_eq!(checked(&repo), [""; 0]);
+    let error = repo.unforget(&[ids[0]]).unwrap_err();
+    assert!(error.to_string().contains("gone for good"), "{error}");
+
+    // A snapshot that is missing although nobody forgot it is missing.
+    for copies in ["snapshots", "snapshots.2"] {
+        fs::remove_file(place.repo().join(format!("{copies}/{}", ids[1]))).unwrap();
+    }
+    assert_eq!(view(&reader(&repo)).problems.len(), 1);
+    assert_eq!(checked(&repo).len(), 1, "{:?}", checked(&repo));
+}
+
+#[test]
+fn the_floor_keeps_what_is_younger() {
+    let (_place, repo) = Place::new(FLOOR);
+    let old = push(&*repo);
+    advance(10 * DAY);
+    let young = push(&*repo);
+    assert_eq!(repo.open(&OpenRequest::default()).unwrap().protect_secs, FLOOR);
+    advance(5 * DAY);
+    let error = repo.forget(&request(&*repo, &[old, young], true)).unwrap_err();
+    let until = jiff::Timestamp::from_second(CLOCK.get() + 9 * DAY as i64).unwrap().to_string();
+    assert!(matches!(&error, Error::Protected { snapshot, .. } if *snapshot == young), "{error}");
+    assert!(error.to_string().contains(&until), "{error} does not say {until}");
+    assert_eq!(view(&reader(&repo)).shown, [old, young], "all or nothing");
+
+    assert_eq!(repo.forget(&request(&*repo, &[old], true)).unwrap().expired, [old]);
+    forget(&*repo, &[young]);
+    assert!(repo.forget(&request(&*repo, &[young], true)).is_err(), "nor by way of the trash");
+    advance(9 * DAY);
+    assert_eq!(repo.forget(&request(&*repo, &[young], true)).unwrap().expired, [young]);
+}
+
+#[test]
+fn the_trash_is_emptied_after_its_time_in_it() {
+    let (_place, repo) = Place::new(FLOOR);
+    let (one, two) = (push(&*repo), push(&*repo));
+    advance(100 * DAY);
+    push(&*repo);
+    forget(&*repo, &[one]);
+    assert_eq!(empty_trash(&*repo), [], "old as it is, there is time to notice");
+    advance(7 * DAY);
+    forget(&*repo, &[two]);
+    advance(7 * DAY);
+    assert_eq!(empty_trash(&*repo), [], "the log has not seen this time yet");
+    push(&*repo);
+    assert_eq!(empty_trash(&*repo), [one]);
+    repo.unforget(&[two]).unwrap();
+    advance(100 * DAY);
+    push(&*repo);
+    assert_eq!(empty_trash(&*repo), []);
+}
+
+#[test]
+fn only_the_admin_key_forgets() {
+    let (place, repo) = Place::new(0);
+    let (one, two) = (push(&*repo), push(&*repo));
+    let foreign = FullKey { admin: FullKey::random(full_key().repo).admin, ..full_key() };
+    let other_repo = Tombstone { repo: RepoId([9; 16]), snapshot: one, log_len: 99 }.sign(&full_key());
+    for bad in [tombstone_by(&foreign, &*repo, one), Signature(other_repo), Signature(vec![0; 9000]), Signature(vec![])]
+    {
+        let request =
+            ForgetRequest { tombstones: vec![tombstone_by(&full_key(), &*repo, two), bad], ..Default::default() };
+        repo.forget(&request).unwrap_err();
+    }
+    let error = repo.forget(&request(&*repo, &[SnapshotId([7; 32])], false)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert_eq!(view(&reader(&repo)).shown, [one, two]);
+
+    // A tombstone that was taken back serves no more, neither at the store nor from the store.
+    let taken_back = tombstone_by(&full_key(), &*repo, one);
+    let replay = ForgetRequest { tombstones: vec![taken_back.clone()], ..Default::default() };
+    repo.forget(&replay).unwrap();
+    repo.unforget(&[one]).unwrap();
+    assert_eq!(repo.forget(&replay).unwrap_err().kind(), ErrorKind::Locked);
+    place.append(Event::Forget { snapshot: one, signed: taken_back.0 });
+    let seen = view(&reader(&place.open()));
+    assert_eq!(seen.shown, [one, two], "what the store says on its own is not believed");
+    assert!(seen.problems[0].contains(&one.to_string()), "{seen:?}");
+    place.append(Event::Forget { snapshot: two, signed: vec![] });
+    let seen = view(&reader(&place.open()));
+    assert_eq!((seen.shown.len(), seen.problems.len()), (2, 2));
+    assert_eq!(checked(&place.open()).len(), 2);
+}
+
+#[test]
+fn a_purge_is_the_operators_and_is_seen() {
+    let (_place, repo) = Place::new(FLOOR);
+    let ids: Vec<_> = (0..3).map(|_| push(&*repo)).collect();
+    let seen = reader(&repo);
+    assert_eq!(view(&seen).shown.len(), 3);
+    forget(&*repo, &[ids[2]]);
+    for bad in ["", "1234567", "zzzzzzzzzz", &"0".repeat(64)] {
+        assert!(repo.purge(&[ids[0].to_string(), bad.to_owned()]).is_err(), "{bad}");
+    }
+    let names = [ids[1].to_string()[..12].to_owned(), ids[2].to_string().to_uppercase(), ids[1].to_string()];
+    assert_eq!(repo.purge(&names).unwrap(), [ids[1], ids[2]]);
+    assert!(repo.purge(&names).is_err(), "it is gone");
+    let want = View { shown: vec![ids[0]], purged: vec![ids[1]], ..View::default() };
+    assert_eq!(view(&seen), want);
+    assert_eq!(view(&reader(&repo)), want);
+    assert_eq!(checked(&repo).len(), 1, "check says so");
+    // The owner takes note.
+    assert_eq!(forget(&*repo, &[ids[1]]), 0);
+    assert_eq!(view(&seen), View { shown: vec![ids[0]], ..View::default() });
+    assert_eq!(checked(&repo), [""; 0]);
+}
+
+#[test]
+fn a_slower_follower_does_not_set_the_index_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let index = Index::open(folder.path()).unwrap();
+    let at = |len| Position { len, head: Hash([len as u8; 32]), offset: len * 100 };
+    index.apply(Position::default(), &Batch::default(), at(3)).unwrap();
+    index.apply(at(3), &Batch::default(), at(5)).unwrap();
+    let late = Batch { starts: vec![(3, 1)], ..Batch::default() };
+    index.apply(at(3), &late, at(4)).unwrap();
+    assert_eq!(index.position().unwrap(), at(5));
+    assert_eq!(index.offset(3).unwrap(), None);
+}
+
+/// What can happen, and to which snapshot (counted round).
+#[derive(Debug, Clone)]
+enum Op {
+    Push,
+    Forget(Vec<usize>),
+    Now(usize),
+    Unforget(usize),
+    EmptyTrash,
+    Purge(usize),
+    Wait(u64),
+    Rebuild,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => Just(Op::Push),
+        3 => prop::collection::vec(0usize..12, 1..4).prop_map(Op::Forget),
+        1 => (0usize..12).prop_map(Op::Now),
+        2 => (0usize..12).prop_map(Op::Unforget),
+        1 => Just(Op::EmptyTrash),
+        1 => (0usize..12).prop_map(Op::Purge),
+        3 => (0..20 * DAY).prop_map(Op::Wait),
+        1 => Just(Op::Rebuild),
+    ]
+}
+
+/// The reference: what each snapshot is, without a log, an index or signatures.
+#[derive(Debug, Clone, PartialEq)]
+enum Is {
+    Shown,
+    Trash(Time),
+    Gone,
+    Purged,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn store_and_readers_mean_what_a_simple_model_means(ops in prop::collection::vec(op(), 1..40)) {
+        let (place, mut repo) = Place::new(FLOOR);
+        // One reader sees everything happen; others come new.
+        let witness = reader(&repo);
+        let mut order: Vec<SnapshotId> = Vec::new();
+        let mut model: BTreeMap<SnapshotId, (Time, Is)> = BTreeMap::new();
+        let mut newest = clock();
+        for op in ops {
+            let pick = |at: usize| (!order.is_empty()).then(|| order[at % order.len()]);
+            let before = repo.open(&OpenRequest::default()).unwrap().now.log_len;
+            let old_newest = newest;
+            match op {
+                Op::Push => {
+                    let id = push(&*repo);
+                    order.push(id);
+                    model.insert(id, (clock(), Is::Shown));
+                }
+                Op::Forget(at) => {
+                    let ids: Vec<_> = at.into_iter().filter_map(pick).collect();
+                    repo.forget(&request(&*repo, &ids, false)).unwrap();
+                    for id in ids {
+                        let is = &mut model.get_mut(&id).unwrap().1;
+                        match is {
+                            Is::Shown => *is = Is::Trash(clock()),
+                            Is::Purged => *is = Is::Gone,
+                            _ => {}
+                        }
+                    }
+                }
+                Op::Now(at) => if let Some(id) = pick(at) {
+                    let (received, is) = model.get_mut(&id).unwrap();
+                    let free = clock().secs - received.secs >= FLOOR as i64;
+                    let gone = matches!(is, Is::Gone | Is::Purged);
+                    let done = repo.forget(&request(&*repo, &[id], true));
+                    prop_assert_eq!(done.is_ok(), free || gone, "{:?}", done);
+                    if done.is_ok() {
+                        *is = Is::Gone;
+                    }
+                },
+                Op::Unforget(at) => if let Some(id) = pick(at) {
+                    let is = &mut model.get_mut(&id).unwrap().1;
+                    let gone = matches!(is, Is::Gone | Is::Purged);
+                    prop_assert_eq!(repo.unforget(&[id]).is_err(), gone);
+                    if !gone {
+                        *is = Is::Shown;
+                    }
+                },
+                Op::EmptyTrash => {
+                    let expired = empty_trash(&*repo);
+                    for (id, (_, is)) in &mut model {
+                        let due = matches!(is, Is::Trash(since) if old_newest.secs - since.secs >= FLOOR as i64);
+                        prop_assert_eq!(expired.contains(id), due);
+                        if due {
+                            *is = Is::Gone;
+                        }
+                    }
+                }
+                Op::Purge(at) => if let Some(id) = pick(at) {
+                    let is = &mut model.get_mut(&id).unwrap().1;
+                    let done = repo.purge(&[id.to_string()]);
+                    prop_assert_eq!(done.is_err(), matches!(is, Is::Gone | Is::Purged));
+                    match is {
+                        Is::Shown => *is = Is::Purged,
+                        Is::Trash(_) => *is = Is::Gone,
+                        _ => {}
+                    }
+                },
+                Op::Wait(secs) => advance(secs),
+                Op::Rebuild => repo = place.open(),
+            }
+            let opened = repo.open(&OpenRequest { client: Some(push_key().client_id()), seen: None }).unwrap();
+            if opened.now.log_len > before {
+                newest = clock();
+            }
+            let chosen = |want: fn(&Is) -> bool| {
+                order.iter().copied().filter(|id| want(&model[id].1)).collect::<Vec<_>>()
+            };
+            let shown = chosen(|is| *is == Is::Shown);
+            let seen = view(&witness);
+            prop_assert_eq!(&seen.shown, &shown);
+            let since = |id: &SnapshotId| match model[id].1 { Is::Trash(since) => since, _ => unreachable!() };
+            let trash: Vec<_> = chosen(|is| matches!(is, Is::Trash(_))).iter().map(|id| (*id, since(id))).collect();
+            prop_assert_eq!(&seen.trash, &trash);
+            let mut purged = seen.purged.clone();
+            purged.sort();
+            let mut want = chosen(|is| *is == Is::Purged);
+            want.sort();
+            prop_assert_eq!(purged, want);
+            prop_assert_eq!(&seen.problems, &[""; 0]);
+            prop_assert_eq!(&view(&reader(&repo)), &seen, "a reader that comes new sees the same");
+            let from = shown.len().saturating_sub(OPENED_SNAPSHOTS_MAX);
+            prop_assert_eq!(opened.snapshots.iter().map(|o| o.id).collect::<Vec<_>>(), &shown[from..]);
+            prop_assert_eq!(opened.last.map(|last| last.id), order.last().copied());
+        }
+        let rebuilt = place.open();
+        prop_assert_eq!(view(&reader(&rebuilt)), view(&witness));
+        prop_assert_eq!(rebuilt.open(&OpenRequest::default()).unwrap(), repo.open(&OpenRequest::default()).unwrap());
+    }
+
+    #[test]
+    fn any_bytes_are_no_tombstone(bytes: Vec<u8>, at: prop::sample::Index, bit in 0u32..8) {
+        let admin = full_key().admin.verifying_key();
+        prop_assert!(Tombstone::verify(&bytes, &admin, full_key().repo).is_err());
+        let tombstone = Tombstone { repo: full_key().repo, snapshot: SnapshotId([4; 32]), log_len: 9 };
+        let mut signed = tombstone.sign(&full_key());
+        prop_assert_eq!(Tombstone::verify(&signed, &admin, full_key().repo).unwrap(), tombstone);
+        let at = at.index(signed.len());
+        signed[at] ^= 1u8 << bit;
+        prop_assert!(Tombstone::verify(&signed, &admin, full_key().repo).is_err());
+    }
+}
+
+#[test]
+fn a_fate_in_the_index_is_what_the_log_says() {
+    let bytes = codec::encode(&Fate::Trash { since: time(4) });
+    assert_eq!(codec::decode::<Fate>("a fate", &bytes).unwrap(), Fate::Trash { since: time(4) });
+}
