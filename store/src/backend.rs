@@ -4,9 +4,11 @@
 //! name. [`Backend::put`] is atomic and durable: after it returns, the object is there whole whatever happens; before,
 //! it is not there at all. Logs are only ever appended to, under the repository's lock.
 
+mod files;
 mod local;
 mod memory;
 
+pub use files::{Disk, Files};
 pub use local::LocalBackend;
 pub use memory::MemoryBackend;
 

@@ -1,9 +1,11 @@
 //! A local folder. Objects are written beside their place and renamed into it, file and folder fsynced.
+//!
+//! All that reads or writes goes through [`Files`], so that tests can record it and make it fail.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
@@ -12,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use rustix::fs::{FlockOperation, flock};
 
-use super::{Backend, Listed, Lock};
+use super::{Backend, Disk, Files, Listed, Lock};
 use crate::error::{Error, Result};
 
 /// A folder whose time of change lies less than this in the past may change again within the same tick of its clock.
@@ -20,8 +22,9 @@ const SETTLED: Duration = Duration::from_secs(2);
 
 /// Keeps objects in a folder.
 #[derive(Debug)]
-pub struct LocalBackend {
+pub struct LocalBackend<F = Disk> {
     root: PathBuf,
+    files: F,
     counter: AtomicU64,
 }
 
@@ -31,7 +34,14 @@ impl Lock for FileLock {}
 impl LocalBackend {
     /// Uses a folder, which need not be there yet.
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), counter: AtomicU64::new(0) }
+        Self::with_files(root, Disk)
+    }
+}
+
+impl<F: Files> LocalBackend<F> {
+    /// Uses a folder by other file operations.
+    pub fn with_files(root: &Path, files: F) -> Self {
+        Self { root: root.to_owned(), files, counter: AtomicU64::new(0) }
     }
 
     /// The folder.
@@ -45,28 +55,24 @@ impl LocalBackend {
     }
 
     fn write_new(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
+        let file = self.files.create(path)?;
+        self.files.write(path, &file, bytes, 0)?;
+        self.files.sync(path, &file)
     }
-}
 
-/// Makes a folder and those above it. Each new folder's own entry must be durable too, or what is in it is not.
-fn make_folders(folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
+    /// Makes a folder and those above it. Each new folder's own entry must be durable too, or what is in it is not.
+    fn make_folders(&self, folder: &Path) -> io::Result<()> {
+        if folder.is_dir() {
+            return Ok(());
+        }
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        self.make_folders(parent)?;
+        match self.files.make_folder(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            // Whoever else has just made it may not have come so far as to make it durable.
+            _ => self.files.sync_folder(parent),
+        }
     }
-    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    make_folders(parent)?;
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        // Whoever else has just made it may not have come so far as to make it durable.
-        _ => sync_folder(parent),
-    }
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 /// No such file is an answer, not an error.
@@ -78,7 +84,7 @@ fn found<T>(path: &Path, result: io::Result<T>) -> Result<Option<T>> {
     }
 }
 
-impl Backend for LocalBackend {
+impl<F: Files> Backend for LocalBackend<F> {
     fn place(&self) -> String {
         self.root.display().to_string()
     }
@@ -86,40 +92,27 @@ impl Backend for LocalBackend {
     fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path(name);
         let folder = path.parent().unwrap_or(&self.root);
-        make_folders(folder).map_err(|e| Error::io(folder, e))?;
+        self.make_folders(folder).map_err(|e| Error::io(folder, e))?;
         // The process id keeps two processes apart, the counter two threads; leftovers of a crash are overwritten never
         // and swept by `list`.
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let temporary = folder.join(format!(".tmp-{}-{number}-{:016x}", std::process::id(), random_tail()));
-        let written = self.write_new(&temporary, bytes).and_then(|()| fs::rename(&temporary, &path));
+        let written = self.write_new(&temporary, bytes).and_then(|()| self.files.rename(&temporary, &path));
         if let Err(error) = written {
-            let _ = fs::remove_file(&temporary);
+            let _ = self.files.remove(&temporary);
             return Err(Error::io(path, error));
         }
-        sync_folder(folder).map_err(|e| Error::io(folder, e))
+        self.files.sync_folder(folder).map_err(|e| Error::io(folder, e))
     }
 
     fn get(&self, name: &str) -> Result<Option<Bytes>> {
         let path = self.path(name);
-        Ok(found(&path, fs::read(&path))?.map(Bytes::from))
+        Ok(found(&path, self.files.read(&path))?.map(Bytes::from))
     }
 
     fn get_range(&self, name: &str, offset: u64, len: usize) -> Result<Option<Bytes>> {
         let path = self.path(name);
-        let Some(file) = found(&path, File::open(&path))? else { return Ok(None) };
-        let mut bytes = Vec::with_capacity(len);
-        while bytes.len() < len {
-            let at = offset + bytes.len() as u64;
-            match rustix::io::pread(&file, rustix::buffer::spare_capacity(&mut bytes), at) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(Error::io(path, error.into())),
-            }
-        }
-        // More room may have been set aside than was asked for.
-        bytes.truncate(len);
-        Ok(Some(bytes.into()))
+        Ok(found(&path, self.files.read_at(&path, offset, len))?.map(Bytes::from))
     }
 
     fn len(&self, name: &str) -> Result<Option<u64>> {
@@ -129,9 +122,9 @@ impl Backend for LocalBackend {
 
     fn delete(&self, name: &str) -> Result<()> {
         let path = self.path(name);
-        if found(&path, fs::remove_file(&path))?.is_some() {
+        if found(&path, self.files.remove(&path))?.is_some() {
             let folder = path.parent().unwrap_or(&self.root);
-            sync_folder(folder).map_err(|e| Error::io(folder, e))?;
+            self.files.sync_folder(folder).map_err(|e| Error::io(folder, e))?;
         }
         Ok(())
     }
@@ -161,26 +154,28 @@ impl Backend for LocalBackend {
     fn append(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
         let path = self.path(name);
         let folder = path.parent().unwrap_or(&self.root);
-        make_folders(folder).map_err(|e| Error::io(folder, e))?;
-        let new = !path.exists();
+        self.make_folders(folder).map_err(|e| Error::io(folder, e))?;
         let write = || {
-            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            let (file, new) = match self.files.open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => (self.files.create(&path)?, true),
+                opened => (opened?, false),
+            };
             if file.metadata()?.len() != offset {
-                file.set_len(offset)?;
+                self.files.truncate(&path, &file, offset)?;
             }
-            let written = file.write_all_at(bytes, offset).and_then(|()| file.sync_all());
+            let written = self.files.write(&path, &file, bytes, offset).and_then(|()| self.files.sync(&path, &file));
             if written.is_err() {
                 // Nothing of it was acknowledged: leave no half record behind if that can still be done.
-                let _ = file.set_len(offset);
+                let _ = self.files.truncate(&path, &file, offset);
             }
-            written
+            written.map(|()| new)
         };
-        write().map_err(|e| Error::io(&path, e))?;
-        if new { sync_folder(folder).map_err(|e| Error::io(folder, e)) } else { Ok(()) }
+        let new = write().map_err(|e| Error::io(&path, e))?;
+        if new { self.files.sync_folder(folder).map_err(|e| Error::io(folder, e)) } else { Ok(()) }
     }
 
     fn lock(&self) -> Result<Box<dyn Lock>> {
-        make_folders(&self.root).map_err(|e| Error::io(&self.root, e))?;
+        self.make_folders(&self.root).map_err(|e| Error::io(&self.root, e))?;
         let path = self.path("lock");
         let open = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = open().map_err(|e| Error::io(&path, e))?;
