@@ -45,11 +45,15 @@ pub trait Backend: Send + Sync {
     /// Length of an object; none if there is none.
     fn len(&self, name: &str) -> Result<Option<u64>>;
 
-    /// Removes an object; removing nothing is no error. Durable on return.
+    /// Removes an object; removing nothing is no error. That it is not there is durable on return.
     fn delete(&self, name: &str) -> Result<()>;
 
     /// The objects of a folder, in no order; empty if there is no such folder.
     fn list(&self, folder: &str) -> Result<Vec<Listed>>;
+
+    /// Makes durable that the objects of a folder are there. Those that [`Backend::list`] shows may have been put by
+    /// somebody who died before [`Backend::put`] returned.
+    fn settle(&self, folder: &str) -> Result<()>;
 
     /// A number that changes whenever an object of the folder comes or goes, or none if nobody can tell: then the
     /// folder must be listed.

@@ -23,6 +23,7 @@ pub mod keyring;
 pub mod keys;
 pub mod log;
 pub mod logfile;
+pub mod logpair;
 pub mod pack;
 pub mod reader;
 pub mod repository;

@@ -4,8 +4,8 @@
 //! record := length u32, little-endian | that many bytes of CBOR | chained hash (32)
 //! ```
 //!
-//! A record that the file ends within was never acknowledged, and is cut off by the next append. Any other record that
-//! does not fit its hash is damage, and an error.
+//! This module frames and unframes. Where a log is kept, twice, and what becomes of torn ends and damage, is in
+//! [`crate::logpair`].
 
 use crate::{
     codec,
@@ -48,17 +48,16 @@ pub fn frame_bytes(at: Position, body: &[u8]) -> (Vec<u8>, Position) {
     (bytes, next)
 }
 
-/// Reads the record at `at`, which is where `bytes` begin. None if the bytes end before it does.
-pub fn parse(at: Position, bytes: &[u8]) -> Result<Option<(LogRecord, Position)>> {
-    let Some((raw, next)) = split(at, bytes)? else { return Ok(None) };
+/// Decodes a record that [`split`] found at `at`.
+pub fn decode(at: Position, raw: &[u8]) -> Result<LogRecord> {
     let record: LogRecord = codec::decode("a record of the log", raw)?;
-    if record.seq != at.len {
-        return Err(damaged(at, "it has another number"));
+    match record.seq == at.len {
+        true => Ok(record),
+        false => Err(damaged(at, "it has another number")),
     }
-    Ok(Some((record, next)))
 }
 
-/// Like [`parse`], but leaves the record encoded.
+/// Finds the record at `at`, which is where `bytes` begin, and leaves it encoded. None if the bytes end before it does.
 pub fn split(at: Position, bytes: &[u8]) -> Result<Option<(&[u8], Position)>> {
     let Some(len) = bytes.first_chunk::<4>() else { return Ok(None) };
     let len = u32::from_le_bytes(*len) as usize;
@@ -94,6 +93,7 @@ mod tests {
         let (one, next) = frame(start, &record(0));
         let (two, end) = frame(next, &record(1));
         let file = [one.clone(), two].concat();
+        let parse = |at, bytes| split(at, bytes).map(|found| found.map(|(raw, next)| (decode(at, raw).unwrap(), next)));
         let (read, at) = parse(start, &file).unwrap().unwrap();
         assert_eq!((read, at), (record(0), next));
         assert_eq!(parse(at, &file[one.len()..]).unwrap().unwrap(), (record(1), end));
@@ -109,7 +109,7 @@ mod tests {
             let at = at.index(bytes.len());
             bytes[at] ^= 1u8 << bit;
             // A larger length makes it look torn; everything else is an error.
-            prop_assert!(!matches!(parse(Position::default(), &bytes), Ok(Some(_))));
+            prop_assert!(!matches!(split(Position::default(), &bytes), Ok(Some(_))));
         }
     }
 }

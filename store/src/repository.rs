@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! config, config.2          the signed configuration; written last by `init`, so it marks a whole repository
-//! log                       the log
+//! log, log.2                the log, in two files
 //! packs/ab/<pack id>        packs, in 256 folders by the first byte of their ids
 //! slots/<id>, slots.2/      passphrase slots           } small objects lie twice; whichever copy is whole is read
 //! snapshots/<id>, .2/       stored snapshots           }
@@ -42,6 +42,7 @@ use crate::{
     index::{CommitRow, Index},
     keys,
     log::{Event, LogRecord},
+    logpair::LogPair,
     pack::Pack,
     roster::RosterView,
     tree::Time,
@@ -50,6 +51,7 @@ use crate::{
 /// A repository's store.
 pub struct Repository {
     backend: Box<dyn Backend>,
+    log: LogPair,
     index: Arc<Index>,
     /// Removes a memory repository's index folder.
     _scratch: Option<Scratch>,
@@ -109,6 +111,7 @@ impl Repository {
     fn on(backend: Box<dyn Backend>, index: Arc<Index>, scratch: Option<Scratch>) -> Result<Self> {
         let repository = Self {
             backend,
+            log: layout::log(),
             index,
             _scratch: scratch,
             state: Mutex::new(None),
@@ -185,7 +188,7 @@ impl Access for Repository {
             return Err(Error::RepositoryExists { place: self.backend.place() });
         }
         // An `init` that was cut short may have left these; without a configuration nothing of it counts.
-        self.backend.delete(layout::LOG)?;
+        self.log.delete(&*self.backend)?;
         self.index.clear()?;
         for slot in &request.slots {
             self.put_bounded_slot(slot)?;
@@ -296,8 +299,7 @@ impl Access for Repository {
     fn put_roster(&self, signed: &[u8]) -> Result<()> {
         let state = self.state()?;
         let number = keys::verify_roster(signed, &state.admin, state.config.repo)?.number;
-        let _lock = self.backend.lock()?;
-        self.follow()?;
+        let _lock = self.writing()?;
         let mut view = RosterView::new(&self.roster_bytes()?, state.admin, state.config.repo)?;
         let newest = view.newest().number;
         if number != newest + 1 {

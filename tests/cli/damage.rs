@@ -140,11 +140,19 @@ fn a_snapshot_has_two_copies() {
 }
 
 #[test]
-fn a_damaged_log_is_noticed() {
+fn a_log_has_two_copies() {
     let person = pushed();
-    let log = person.path("repo/log");
+    let (log, second) = (person.path("repo/log"), person.path("repo/log.2"));
     let middle = log.metadata().unwrap().len() as usize / 2;
     flip(&log, middle);
+    fs::remove_dir_all(person.path("cache")).unwrap();
+    expect(&person.output(["snapshots"]), 0, &[]);
+    person.push(&person.path("src"));
+    expect(&person.output(["check"]), 0, &[]);
+    assert_eq!(fs::read(&log).unwrap(), fs::read(&second).unwrap(), "it was made whole");
+    // Damage to both at the same place is noticed.
+    flip(&log, middle);
+    flip(&second, middle);
     fs::remove_dir_all(person.path("cache")).unwrap();
     expect(&person.output(["snapshots"]), 1, &["log", "damaged"]);
     expect(&person.output(["push", "/etc/hostname"]), 1, &["log", "damaged"]);

@@ -1,8 +1,8 @@
 //! The server: many accounts' repositories in one folder, offered over QUIC.
 //!
 //! ```text
-//! identity                       the server's certificate and key (mode 0600)
-//! log                            what happened: accounts, invitations, clients; hash-chained, fsynced
+//! identity, identity.2           the server's certificate and key (mode 0600), the same twice
+//! log, log.2                     what happened: accounts, invitations, clients; hash-chained, fsynced, the same twice
 //! accounts/<account>/<name>/     a repository each, its index in `index/` below
 //! ```
 //!
@@ -35,6 +35,7 @@ use crate::{
 };
 
 const IDENTITY: &str = "identity";
+const IDENTITY_2: &str = "identity.2";
 /// Connections that may be shaking hands at once; more are asked to prove their address first, then refused.
 const HANDSHAKES_MAX: usize = 64;
 /// How long requests under way may take to end when the server stops.
@@ -44,12 +45,20 @@ const GRACE: Duration = Duration::from_secs(5);
 /// credential can make a snapshot unrecoverable.
 pub fn init(data: &Path, address: &str, protect_secs: u64) -> Result<()> {
     let address = url::normal_address(address)?;
-    let backend = LocalBackend::new(data);
-    if backend.len(IDENTITY)?.is_some() {
+    let (backend, registry) = (LocalBackend::new(data), Registry::new(data));
+    if registry.exists()? {
         return Err(Error::Invalid(format!("there is already a server in {}", data.display())));
     }
-    backend.put(IDENTITY, &Identity::generate()?.encode())?;
-    Registry::new(data).create(&address, protect_secs)
+    let accounts = data.join("accounts");
+    if accounts.exists() {
+        let reason = format!("the log is gone, but {} is there: put the log back from a copy", accounts.display());
+        return Err(Error::damaged(format!("the server in {}", data.display()), reason));
+    }
+    // The log's first record is what makes it a server: an `init` that was cut short before can be run again.
+    let identity = Identity::generate()?.encode();
+    backend.put(IDENTITY, &identity)?;
+    backend.put(IDENTITY_2, &identity)?;
+    registry.create(&address, protect_secs)
 }
 
 /// Makes an invitation to an account, which comes into being with its first one. It can be used as long as it is `valid`,
@@ -74,11 +83,36 @@ pub fn invite(
     Ok(Token { address, pin: identity.fingerprint(), account: account.clone(), secret })
 }
 
+/// The server's identity, from whichever copy is whole.
 fn identity(data: &Path) -> Result<Identity> {
-    let bytes = LocalBackend::new(data).get(IDENTITY)?.ok_or_else(|| {
+    let backend = LocalBackend::new(data);
+    let mut failed = None;
+    for name in [IDENTITY, IDENTITY_2] {
+        match backend.get(name).and_then(|bytes| bytes.map(|bytes| Identity::decode(&bytes)).transpose()) {
+            Ok(Some(identity)) => {
+                if let Some(error) = failed {
+                    tracing::warn!(%error, "the first copy of the server's identity is damaged; the second one serves");
+                }
+                return Ok(identity);
+            }
+            Ok(None) => {}
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    Err(failed.unwrap_or_else(|| {
         Error::Invalid(format!("there is no server in {}: `bkfs server init --data` makes one", data.display()))
-    })?;
-    Identity::decode(&bytes)
+    }))
+}
+
+/// Makes both copies of the identity whole.
+fn keep_twice(data: &Path, identity: &Identity) -> Result<()> {
+    let (backend, bytes) = (LocalBackend::new(data), identity.encode());
+    for name in [IDENTITY, IDENTITY_2] {
+        if backend.get(name).ok().flatten().as_deref() != Some(&bytes[..]) {
+            backend.put(name, &bytes)?;
+        }
+    }
+    Ok(())
 }
 
 /// A server that runs.
@@ -97,7 +131,11 @@ impl std::fmt::Debug for Running {
 /// Starts a server. Returns once it listens.
 pub fn start(data: &Path, listen: SocketAddr) -> Result<Running> {
     let identity = identity(data)?;
+    if let Err(error) = keep_twice(data, &identity) {
+        tracing::warn!(%error, "the server's identity cannot be kept twice");
+    }
     let registry = Registry::new(data);
+    registry.settle()?;
     registry.refresh()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).max(2))

@@ -3,6 +3,7 @@
 //! All that reads or writes goes through [`Files`], so that tests can record it and make it fail.
 
 use std::{
+    collections::HashSet,
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
@@ -12,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 
 use super::{Backend, Disk, Files, Listed, Lock};
@@ -26,6 +28,9 @@ pub struct LocalBackend<F = Disk> {
     root: PathBuf,
     files: F,
     counter: AtomicU64,
+    /// Names that were there when their folder was last synced. Those of others may have been made by somebody who died
+    /// before they were durable.
+    durable: Mutex<HashSet<PathBuf>>,
 }
 
 struct FileLock(#[allow(dead_code, reason = "closing the file ends the lock")] File);
@@ -41,7 +46,7 @@ impl LocalBackend {
 impl<F: Files> LocalBackend<F> {
     /// Uses a folder by other file operations.
     pub fn with_files(root: &Path, files: F) -> Self {
-        Self { root: root.to_owned(), files, counter: AtomicU64::new(0) }
+        Self { root: root.to_owned(), files, counter: AtomicU64::new(0), durable: Mutex::default() }
     }
 
     /// The folder.
@@ -60,19 +65,45 @@ impl<F: Files> LocalBackend<F> {
         self.files.sync(path, &file)
     }
 
-    /// Makes a folder and those above it. Each new folder's own entry must be durable too, or what is in it is not.
+    /// Makes a folder and those above it, down from where there is one. Each folder's own name must be durable too, or
+    /// what is in it is not.
     fn make_folders(&self, folder: &Path) -> io::Result<()> {
-        if folder.is_dir() {
+        let is_ours = folder.starts_with(&self.root) && folder != self.root;
+        if (!is_ours && folder.is_dir()) || self.durable.lock().contains(folder) {
             return Ok(());
         }
-        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = parent(folder);
         self.make_folders(parent)?;
         match self.files.make_folder(folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            // Whoever else has just made it may not have come so far as to make it durable.
+            // Whoever made it may not have come so far as to make it durable.
+            _ if is_ours => self.settle_names(parent),
             _ => self.files.sync_folder(parent),
         }
     }
+
+    /// Makes durable all the names that a folder of ours has.
+    fn settle_names(&self, folder: &Path) -> io::Result<()> {
+        let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+        self.files.sync_folder(folder)?;
+        self.durable.lock().extend(names);
+        Ok(())
+    }
+
+    /// What lies in the root itself makes the place what it is: then the root's name is made durable, and those above
+    /// it, as far as this user may.
+    fn settle_root(&self) {
+        if self.durable.lock().insert(self.root.clone()) {
+            for folder in self.root.ancestors().skip(1) {
+                let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+                let _ = self.files.sync_folder(folder);
+            }
+        }
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// No such file is an answer, not an error.
@@ -102,6 +133,9 @@ impl<F: Files> Backend for LocalBackend<F> {
             let _ = self.files.remove(&temporary);
             return Err(Error::io(path, error));
         }
+        if folder == self.root {
+            self.settle_root();
+        }
         self.files.sync_folder(folder).map_err(|e| Error::io(folder, e))
     }
 
@@ -122,11 +156,25 @@ impl<F: Files> Backend for LocalBackend<F> {
 
     fn delete(&self, name: &str) -> Result<()> {
         let path = self.path(name);
-        if found(&path, self.files.remove(&path))?.is_some() {
-            let folder = path.parent().unwrap_or(&self.root);
-            self.files.sync_folder(folder).map_err(|e| Error::io(folder, e))?;
+        found(&path, self.files.remove(&path))?;
+        // Even if there was nothing: somebody may have removed it and died before that was durable.
+        let folder = path.parent().unwrap_or(&self.root);
+        found(folder, self.files.sync_folder(folder)).map(drop)
+    }
+
+    fn settle(&self, folder: &str) -> Result<()> {
+        let path = self.path(folder);
+        let settle = || {
+            self.make_folders(&path)?;
+            self.files.sync_folder(&path)
+        };
+        match settle() {
+            // What cannot be written to is as durable as it will ever be.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::InvalidInput) => {
+                Ok(())
+            }
+            settled => settled.map_err(|e| Error::io(path, e)),
         }
-        Ok(())
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Listed>> {
@@ -171,7 +219,10 @@ impl<F: Files> Backend for LocalBackend<F> {
             written.map(|()| new)
         };
         let new = write().map_err(|e| Error::io(&path, e))?;
-        if new { self.files.sync_folder(folder).map_err(|e| Error::io(folder, e)) } else { Ok(()) }
+        if !new && self.durable.lock().contains(&path) {
+            return Ok(());
+        }
+        self.settle_names(folder).map_err(|e| Error::io(folder, e))
     }
 
     fn lock(&self) -> Result<Box<dyn Lock>> {

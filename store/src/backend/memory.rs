@@ -59,6 +59,10 @@ impl Backend for MemoryBackend {
             .collect())
     }
 
+    fn settle(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
     fn stamp(&self, _: &str) -> Result<Option<u64>> {
         Ok(None)
     }

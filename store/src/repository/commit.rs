@@ -21,8 +21,7 @@ impl Repository {
             return Err(Error::LeaseRefused { reason: "its lease is unknown".into() });
         }
         let id = snapshot_id(snapshot);
-        let _lock = self.backend.lock()?;
-        self.follow()?;
+        let _lock = self.writing()?;
         if let Some(row) = self.index.commit_of(&id)? {
             return Ok(Receipt { snapshot: id, received: row.received, now: self.seen()? });
         }

@@ -27,8 +27,7 @@ impl Repository {
         }
         tombstones.sort_by_key(|(tombstone, _)| tombstone.snapshot);
         tombstones.dedup_by_key(|(tombstone, _)| tombstone.snapshot);
-        let _lock = self.backend.lock()?;
-        self.follow()?;
+        let _lock = self.writing()?;
         let (now, mut events, mut reply) = ((self.clock)(), Vec::new(), ForgetReply::default());
         for (tombstone, signed) in tombstones {
             let row = self.committed(tombstone.snapshot)?;
@@ -77,8 +76,7 @@ impl Repository {
     pub(super) fn unforget_snapshots(&self, snapshots: &[SnapshotId]) -> Result<()> {
         bounded(snapshots.len())?;
         self.state()?;
-        let _lock = self.backend.lock()?;
-        self.follow()?;
+        let _lock = self.writing()?;
         let mut events = Vec::new();
         for snapshot in snapshots {
             let event = Event::Unforget { snapshot: *snapshot };
@@ -98,8 +96,7 @@ impl Repository {
     /// has its files and no key. Each is named by its id or the first digits of it. Returns those that are gone by this.
     pub fn purge(&self, names: &[String]) -> Result<Vec<SnapshotId>> {
         self.state()?;
-        let _lock = self.backend.lock()?;
-        self.follow()?;
+        let _lock = self.writing()?;
         let rows = self.index.commits_from(0, usize::MAX, |row| !Fate::is_expired(row.fate))?;
         let mut chosen = Vec::new();
         for name in names {

@@ -8,10 +8,14 @@ use crate::{
     error::{Error, Result},
     id::{PackId, SlotId, SnapshotId},
     keys::slot::{SLOT_MAX, SLOTS_MAX},
+    logpair::LogPair,
 };
 
 pub(super) const CONFIG: &str = "config";
-pub(super) const LOG: &str = "log";
+
+pub(super) const fn log() -> LogPair {
+    LogPair::new("log", "log.2")
+}
 
 pub(super) fn pack(id: PackId) -> String {
     format!("packs/{:02x}/{id}", id.0[0])

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Repository, layout, record};
 use crate::{
     access::Seen,
+    backend::Lock,
     codec,
     error::{Error, Result},
     fate::Step,
@@ -19,8 +20,6 @@ use crate::{
     tree::Time,
 };
 
-/// How much of the log is read at once; records are bounded below it.
-const READ: usize = logfile::RECORD_MAX + 64;
 /// Where the index remembers the time of the newest record.
 const NEWEST: &str = "newest";
 /// How often another process's appends are looked for while waiting.
@@ -33,6 +32,8 @@ impl Repository {
         if self.index.owner()?.is_some_and(|other| other != owner) {
             self.index.clear()?;
         }
+        self.settle_log();
+        self.settle_config();
         self.follow()?;
         if self.index.owner()?.is_none() {
             self.index.meta_put(&[("owner".into(), owner.0.to_vec())])?;
@@ -40,46 +41,67 @@ impl Repository {
         self.find_packs()
     }
 
+    /// Makes both files of the log whole, where a crash or damage left them different. A place that can only be read is read
+    /// as it is.
+    fn settle_log(&self) {
+        let settle = || match self.log.is_settled(&*self.backend)? {
+            true => Ok(()),
+            false => self.backend.lock().and_then(|_lock| self.log.settle(&*self.backend)),
+        };
+        if let Err(error) = settle() {
+            tracing::warn!(%error, "the copies of the log cannot be made whole");
+        }
+    }
+
+    /// Makes sure that the configuration lies twice. An `init` that died may have left one copy, not yet durable; whoever
+    /// sees it takes the repository for one.
+    fn settle_config(&self) {
+        let settle = || {
+            let bytes = self.state()?.config_bytes;
+            for name in [layout::CONFIG.to_owned(), layout::second(layout::CONFIG)] {
+                if self.backend.get(&name).ok().flatten().as_deref() != Some(&bytes) {
+                    tracing::info!(object = name, "a copy of the configuration is made whole");
+                    self.backend.put(&name, &bytes)?;
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = settle() {
+            tracing::warn!(%error, "the configuration cannot be kept twice");
+        }
+    }
+
+    /// The lock, for whoever will append: the log is whole and taken in.
+    pub(super) fn writing(&self) -> Result<Box<dyn Lock>> {
+        let lock = self.backend.lock()?;
+        self.log.settle(&*self.backend)?;
+        self.follow()?;
+        Ok(lock)
+    }
+
     /// Takes in what was appended to the log since.
     pub(super) fn follow(&self) -> Result<()> {
         let mut at = self.index.position()?;
-        let len = self.backend.len(layout::LOG)?.unwrap_or(0);
-        if !self.fits(at, len)? {
+        if !self.log.fits(&*self.backend, at)? {
             tracing::info!("the index does not fit the log and is built anew");
             self.index.clear()?;
             at = Position::default();
             self.forget_shards()?;
         }
-        while at.offset < len {
-            let bytes = self.backend.get_range(layout::LOG, at.offset, READ)?.unwrap_or_default();
-            let (mut rest, start) = (&bytes[..], at);
-            let mut batch = Batch::default();
-            while let Some((record, next)) = logfile::parse(at, rest)? {
-                rest = &rest[(next.offset - at.offset) as usize..];
-                self.take(&mut batch, record, at)?;
-                at = next;
+        loop {
+            let records = self.log.read(&*self.backend, at)?;
+            if records.is_empty() {
+                return Ok(());
             }
-            if at == start {
-                // A torn record: never acknowledged, cut off by the next append.
-                break;
+            let (mut batch, start) = (Batch::default(), at);
+            for (raw, next) in records {
+                self.take(&mut batch, logfile::decode(at, &raw)?, at)?;
+                at = next;
             }
             self.index.apply(start, &batch, at)?;
             // Another thread may have gone further meanwhile.
             at = self.index.position()?;
         }
-        Ok(())
-    }
-
-    /// Whether the log still holds, at this place, the hash that was read there.
-    fn fits(&self, at: Position, len: u64) -> Result<bool> {
-        if at == Position::default() {
-            return Ok(true);
-        }
-        if len < at.offset || at.offset < Hash::LEN as u64 {
-            return Ok(false);
-        }
-        let hash = self.backend.get_range(layout::LOG, at.offset - Hash::LEN as u64, Hash::LEN)?;
-        Ok(hash.is_some_and(|hash| hash[..] == at.head.0))
     }
 
     fn take(&self, batch: &mut Batch, record: LogRecord, at: Position) -> Result<()> {
@@ -119,7 +141,7 @@ impl Repository {
         Ok(self.index.meta_get(NEWEST)?.and_then(|raw| codec::decode("a time", &raw).ok()).unwrap_or_default())
     }
 
-    /// Appends events, durably, and takes them in. The caller holds the lock and has followed the log.
+    /// Appends events, durably, and takes them in. The caller has the lock from [`Repository::writing`].
     pub(super) fn append(&self, events: &[Event]) -> Result<()> {
         let start = self.index.position()?;
         let (mut at, mut bytes) = (start, Vec::new());
@@ -128,7 +150,7 @@ impl Repository {
             bytes.extend(framed);
             at = next;
         }
-        self.backend.append(layout::LOG, start.offset, &bytes)?;
+        self.log.append(&*self.backend, start, &bytes)?;
         self.follow()?;
         self.grown.notify_all();
         Ok(())
@@ -143,10 +165,16 @@ impl Repository {
             if stamp.is_some() && self.index.meta_get(&folder)? == stamp {
                 continue;
             }
+            let mut is_settled = false;
             for listed in self.backend.list(&folder)? {
                 let Ok(id) = listed.name.parse::<PackId>() else { continue };
                 if self.index.has_pack(&id)? || self.index.is_refused(&id, listed.len)? {
                     continue;
+                }
+                if !is_settled {
+                    // Once it is in the index, others rely on it.
+                    self.backend.settle(&folder)?;
+                    is_settled = true;
                 }
                 match self.table_of(id, listed.len) {
                     Ok(table) => self.index.add_pack(&table, listed.len)?,
@@ -200,24 +228,17 @@ impl Repository {
             return Ok(Some(Hash::default()));
         }
         let end = if len == now.len { Some(now.offset) } else { self.index.offset(len)? };
-        let Some(start) = end.and_then(|end| end.checked_sub(Hash::LEN as u64)) else { return Ok(None) };
-        let hash = self.backend.get_range(layout::LOG, start, Hash::LEN)?;
-        Ok(hash.and_then(|hash| Hash::from_slice(&hash)))
+        match end {
+            Some(end) => self.log.hash_before(&*self.backend, end),
+            None => Ok(None),
+        }
     }
 
     /// Records from `from` on, encoded.
     pub(super) fn records(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>> {
         let (Some(offset), Some(head)) = (self.index.offset(from)?, self.head_at(from)?) else { return Ok(Vec::new()) };
-        let mut at = Position { len: from, head, offset };
-        let bytes = self.backend.get_range(layout::LOG, offset, READ)?.unwrap_or_default();
-        let (mut rest, mut records) = (&bytes[..], Vec::new());
-        while records.len() < limit {
-            let Some((raw, next)) = logfile::split(at, rest)? else { break };
-            records.push(raw.to_vec());
-            rest = &rest[(next.offset - at.offset) as usize..];
-            at = next;
-        }
-        Ok(records)
+        let records = self.log.read(&*self.backend, Position { len: from, head, offset })?;
+        Ok(records.into_iter().take(limit).map(|(raw, _)| raw).collect())
     }
 
     /// The newest roster's bytes.

@@ -1,23 +1,24 @@
 //! The server's log, and what follows from it: accounts, invitations, clients and what they may do.
 //!
-//! Framed and chained as a repository's log is. Only hashes of invitations' secrets are kept. A record that is torn was
-//! never acknowledged and is cut off by the next append; one that does not fit the chain stops the server from starting.
+//! Framed and chained as a repository's log is, and kept in two files like it. Only hashes of invitations' secrets are kept.
+//! A record that is torn was never acknowledged and is cut off; one that fits the chain in neither file stops the server
+//! from starting.
 
 use std::{collections::HashMap, path::Path};
 
 use bkfs_store::{
     Error, Result,
-    backend::{Backend, LocalBackend},
+    backend::{Backend, LocalBackend, Lock},
     codec,
     id::Hash,
     logfile::{self, Position},
+    logpair::LogPair,
 };
 use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
 
 use crate::{Permissions, token::TokenSecret, url::Name};
 
-const LOG: &str = "log";
 const FORMAT: u32 = 1;
 
 /// What can happen to a server. Numbers are never used again.
@@ -98,41 +99,62 @@ struct Invitation {
 /// Reads and appends the server's log.
 pub struct Registry {
     backend: LocalBackend,
+    log: LogPair,
     state: Mutex<State>,
 }
 
 impl Registry {
     /// The registry of a server's folder; nothing is read yet.
     pub fn new(data: &Path) -> Self {
-        Self { backend: LocalBackend::new(data), state: Mutex::default() }
+        Self { backend: LocalBackend::new(data), log: LogPair::new("log", "log.2"), state: Mutex::default() }
     }
 
-    /// Writes the first record.
+    /// Writes the first record. What a creation that was cut short left behind is removed.
     pub fn create(&self, address: &str, protect_secs: u64) -> Result<()> {
         let event = Event::Init { format: FORMAT, address: address.to_owned(), protect_secs };
         let _lock = self.backend.lock()?;
+        self.log.delete(&self.backend)?;
         self.append(&[event])
+    }
+
+    /// Whether there is a first record.
+    pub fn exists(&self) -> Result<bool> {
+        Ok(!self.log.read(&self.backend, Position::default())?.is_empty())
+    }
+
+    /// Makes both files of the log whole, where a crash or damage left them different.
+    pub fn settle(&self) -> Result<()> {
+        match self.log.is_settled(&self.backend)? {
+            true => Ok(()),
+            false => self.writing().map(drop),
+        }
     }
 
     /// Takes in what was appended since.
     pub fn refresh(&self) -> Result<()> {
         let mut state = self.state.lock();
-        let len = self.backend.len(LOG)?.unwrap_or(0);
-        if len < state.at.offset {
-            return Err(Error::damaged("the server's log", "it is shorter than it was"));
+        if !self.log.fits(&self.backend, state.at)? {
+            return Err(Error::damaged("the server's log", "it is shorter than it was, or another one"));
         }
-        if len == state.at.offset {
-            return Ok(());
+        loop {
+            let records = self.log.read(&self.backend, state.at)?;
+            if records.is_empty() {
+                return Ok(());
+            }
+            for (raw, next) in records {
+                let record: Record = codec::decode("a record of the server's log", &raw)?;
+                state.apply(record.event)?;
+                state.at = next;
+            }
         }
-        let bytes = self.backend.get_range(LOG, state.at.offset, (len - state.at.offset) as usize)?.unwrap_or_default();
-        let mut rest = &bytes[..];
-        while let Some((raw, next)) = logfile::split(state.at, rest)? {
-            let record: Record = codec::decode("a record of the server's log", raw)?;
-            rest = &rest[(next.offset - state.at.offset) as usize..];
-            state.apply(record.event)?;
-            state.at = next;
-        }
-        Ok(())
+    }
+
+    /// The lock, for whoever will append: the log is whole and taken in.
+    fn writing(&self) -> Result<Box<dyn Lock>> {
+        let lock = self.backend.lock()?;
+        self.log.settle(&self.backend)?;
+        self.refresh()?;
+        Ok(lock)
     }
 
     /// The address that invitations carry.
@@ -157,15 +179,14 @@ impl Registry {
         let expires_secs = now_secs().saturating_add(valid_secs);
         let mut events = vec![Event::Invite { secret: secret.hash(), account: account.clone(), can, expires_secs }];
         events.extend(quota_bytes.map(|bytes| Event::Quota { account: account.clone(), bytes }));
-        let _lock = self.backend.lock()?;
+        let _lock = self.writing()?;
         self.append(&events)
     }
 
     /// Uses an invitation up. The same client may repeat itself, having lost the answer.
     pub fn join(&self, secret: &TokenSecret, client: Hash) -> Result<()> {
         let secret = secret.hash();
-        let _lock = self.backend.lock()?;
-        self.refresh()?;
+        let _lock = self.writing()?;
         let refused = |why: &str| {
             Err(Error::NoPermission {
                 operation: format!("join with this token: {why}; ask the operator for a new one"),
@@ -205,9 +226,8 @@ impl Registry {
         self.state.lock().quotas.get(account).copied()
     }
 
-    /// Appends events, durably, and takes them in. The caller holds the lock.
+    /// Appends events, durably, and takes them in. The caller has the lock from [`Registry::writing`].
     fn append(&self, events: &[Event]) -> Result<()> {
-        self.refresh()?;
         let start = self.state.lock().at;
         let (mut at, mut bytes) = (start, Vec::new());
         for event in events {
@@ -216,7 +236,7 @@ impl Registry {
             bytes.extend(framed);
             at = next;
         }
-        self.backend.append(LOG, start.offset, &bytes)?;
+        self.log.append(&self.backend, start, &bytes)?;
         self.refresh()
     }
 }

@@ -1,0 +1,224 @@
+//! A log kept in two files of the same bytes, so that damage to one loses nothing.
+//!
+//! **Writing.** Records are appended to the first file and synced, then to the second and synced; then they count. So what
+//! the second file holds is durable in the first, and what is torn in the first after a crash is not in the second. Whoever
+//! appends holds the backend's lock and has called [`LogPair::settle`].
+//!
+//! **Reading** needs no lock. A record counts once the second file reaches to its end; it is taken from the first file, or
+//! from the second where the first is damaged. Nobody is shown a record that a crash could still take away.
+//!
+//! **Settling** makes both files whole again: a record that only one of them holds goes into the other, what is torn is cut
+//! off, and a file that is missing is written anew. A record that is whole in neither file, and is not the torn end of both,
+//! is an error: nothing is cut then.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use bytes::Bytes;
+
+use crate::{
+    backend::Backend,
+    error::{Error, Result},
+    id::Hash,
+    logfile::{self, Position},
+};
+
+/// How much is read at once; records are bounded below it.
+const READ: usize = logfile::RECORD_MAX + 64;
+/// How much of both ends is compared to see whether the files are the same. What a crash leaves half done is one append.
+const TAIL: u64 = 64 * 1024;
+
+/// The names of a log's files.
+#[derive(Debug)]
+pub struct LogPair {
+    first: &'static str,
+    second: &'static str,
+    /// Damage was met: the next settling looks at everything.
+    hurt: AtomicBool,
+}
+
+/// A record's bytes, and the place behind it.
+pub type Record = (Vec<u8>, Position);
+
+impl LogPair {
+    /// The log in these two files.
+    pub const fn new(first: &'static str, second: &'static str) -> Self {
+        Self { first, second, hurt: AtomicBool::new(false) }
+    }
+
+    /// Records from `at` on, some at a time; none if there are no more.
+    pub fn read(&self, backend: &dyn Backend, at: Position) -> Result<Vec<Record>> {
+        let counts = match backend.len(self.second)? {
+            Some(len) => len,
+            None => backend.len(self.first)?.unwrap_or(0),
+        };
+        let mut records = Vec::new();
+        if at.offset >= counts {
+            return Ok(records);
+        }
+        let first = take(at, &self.bytes(backend, self.first, at.offset)?, counts, &mut records);
+        if !records.is_empty() || matches!(first, End::Enough) {
+            return Ok(records);
+        }
+        let second = take(at, &self.bytes(backend, self.second, at.offset)?, counts, &mut records);
+        if records.is_empty() {
+            return match (first, second) {
+                (End::Bad(error), _) | (_, End::Bad(error)) => Err(error),
+                _ => Ok(records),
+            };
+        }
+        if !self.hurt.swap(true, Relaxed) {
+            tracing::warn!(log = self.first, byte = at.offset, "the log is damaged; its second copy serves");
+        }
+        Ok(records)
+    }
+
+    /// Whether the log still holds, at this place, the hash that was read there.
+    pub fn fits(&self, backend: &dyn Backend, at: Position) -> Result<bool> {
+        if at == Position::default() {
+            return Ok(true);
+        }
+        Ok(self.hashes(backend, at.offset)?.contains(&Some(at.head)))
+    }
+
+    /// The chain's hash that stands before a place where a record begins or the log ends.
+    pub fn hash_before(&self, backend: &dyn Backend, offset: u64) -> Result<Option<Hash>> {
+        match self.hashes(backend, offset)? {
+            [Some(one), Some(two)] if one != two => {}
+            [one, two] => return Ok(one.or(two)),
+        }
+        // One of them is damaged: only the chain can tell which.
+        let mut at = Position::default();
+        while at.offset < offset {
+            let Some((_, next)) = self.read(backend, at)?.into_iter().take_while(|(_, n)| n.offset <= offset).last()
+            else {
+                return Ok(None);
+            };
+            at = next;
+        }
+        Ok((at.offset == offset).then_some(at.head))
+    }
+
+    fn hashes(&self, backend: &dyn Backend, offset: u64) -> Result<[Option<Hash>; 2]> {
+        let Some(start) = offset.checked_sub(Hash::LEN as u64) else { return Ok([None; 2]) };
+        let hash = |name| -> Result<Option<Hash>> {
+            match readable(backend.get_range(name, start, Hash::LEN))? {
+                Some(bytes) => Ok(Hash::from_slice(&bytes)),
+                None => Ok(None),
+            }
+        };
+        Ok([hash(self.first)?, hash(self.second)?])
+    }
+
+    /// Whether both files are there and end alike.
+    pub fn is_settled(&self, backend: &dyn Backend) -> Result<bool> {
+        let (one, two) = (backend.len(self.first)?, backend.len(self.second)?);
+        if self.hurt.load(Relaxed) || one != two {
+            return Ok(false);
+        }
+        let Some(len) = one else { return Ok(true) };
+        let from = len.saturating_sub(TAIL);
+        let tail = |name| readable(backend.get_range(name, from, TAIL as usize));
+        Ok(tail(self.first)? == tail(self.second)?)
+    }
+
+    /// Makes both files whole, if they are not. The caller holds the lock.
+    pub fn settle(&self, backend: &dyn Backend) -> Result<()> {
+        if self.is_settled(backend)? {
+            return Ok(());
+        }
+        let (one, two) = (readable(backend.get(self.first))?, readable(backend.get(self.second))?);
+        let whole = merge(one.as_deref(), two.as_deref())?;
+        for (name, now) in [(self.first, one), (self.second, two)] {
+            if now.as_deref() != Some(&whole) {
+                tracing::info!(file = name, bytes = whole.len(), "a copy of the log is made whole");
+                backend.put(name, &whole)?;
+            }
+        }
+        self.hurt.store(false, Relaxed);
+        Ok(())
+    }
+
+    /// Appends records to a settled log that ends at `at`. Durable on return; the caller holds the lock.
+    pub fn append(&self, backend: &dyn Backend, at: Position, bytes: &[u8]) -> Result<()> {
+        for name in [self.first, self.second] {
+            if backend.len(name)?.unwrap_or(0) != at.offset {
+                return Err(Error::LeaseRefused { reason: "its log has just been mended".into() });
+            }
+        }
+        backend.append(self.first, at.offset, bytes)?;
+        backend.append(self.second, at.offset, bytes).inspect_err(|_| {
+            // Not acknowledged: the first file forgets it too, if it can. If not, the next settling takes it for good.
+            let _ = backend.append(self.first, at.offset, &[]);
+        })
+    }
+
+    /// Removes the log.
+    pub fn delete(&self, backend: &dyn Backend) -> Result<()> {
+        backend.delete(self.first)?;
+        backend.delete(self.second)
+    }
+
+    fn bytes(&self, backend: &dyn Backend, name: &str, offset: u64) -> Result<Bytes> {
+        Ok(readable(backend.get_range(name, offset, READ))?.unwrap_or_default())
+    }
+}
+
+/// A file that cannot be read is as good as none, as long as the other can.
+fn readable<T>(read: Result<Option<T>>) -> Result<Option<T>> {
+    match read {
+        Err(Error::Io { path, source }) if source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+            tracing::warn!(path = %path.display(), error = %source, "a copy of the log cannot be read");
+            Ok(None)
+        }
+        read => read,
+    }
+}
+
+/// Why no more records were taken.
+enum End {
+    /// The next one does not count yet.
+    Enough,
+    /// The bytes end within the next one, or before.
+    Torn,
+    /// The next one is not what it should be.
+    Bad(Error),
+}
+
+/// Takes the records at the beginning of some bytes, which lie at `at`, as far as they count.
+fn take(mut at: Position, mut bytes: &[u8], counts: u64, records: &mut Vec<Record>) -> End {
+    loop {
+        match logfile::split(at, bytes) {
+            Ok(Some((_, next))) if next.offset > counts => return End::Enough,
+            Ok(Some((raw, next))) => {
+                records.push((raw.to_vec(), next));
+                bytes = &bytes[(next.offset - at.offset) as usize..];
+                at = next;
+            }
+            Ok(None) => return End::Torn,
+            Err(error) => return End::Bad(error),
+        }
+    }
+}
+
+/// All records that are whole in one of the files, up to where the log ends.
+fn merge<'a>(first: Option<&'a [u8]>, second: Option<&'a [u8]>) -> Result<Vec<u8>> {
+    let (mut at, mut whole) = (Position::default(), Vec::new());
+    loop {
+        let rest = |file: Option<&'a [u8]>| file.and_then(|bytes| bytes.get(at.offset as usize..)).unwrap_or_default();
+        let (one, two) = (rest(first), rest(second));
+        match (logfile::split(at, one), logfile::split(at, two)) {
+            (Ok(Some((_, next))), _) => {
+                whole.extend_from_slice(&one[..(next.offset - at.offset) as usize]);
+                at = next;
+            }
+            (_, Ok(Some((_, next)))) => {
+                whole.extend_from_slice(&two[..(next.offset - at.offset) as usize]);
+                at = next;
+            }
+            // The second file has none of it, so it was never acknowledged.
+            _ if second.is_some() && two.is_empty() => return Ok(whole),
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+            _ => return Ok(whole),
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The power goes, at any moment of anything that changes a repository, and takes with it what was not yet durable.
+//!
+//! A step (`init`, a push, a change of keys, ...) runs once on a backend that writes down every write, sync and rename. Then, for
+//! every prefix of what it did, folders are made as they could be found after a crash (`crash/disk.rs`): with all unsynced
+//! writes, with none, and with some of them, torn. Each must open, with the index missing, older or as it was; show every
+//! snapshot, chunk and key slot that had been acknowledged before, and none that had been removed; pass a check that reads
+//! everything; and take the next push.
+//!
+//! A second time, the step's process dies at every point, another one does the step again, and then the power goes: what the
+//! first left behind, not yet durable, must not be taken for durable by the second.
+//!
+//! Which folders are made follows from the seed alone, which a failure prints; `BKFS_CRASH_SEED` sets it. (Names of packs and
+//! nonces differ from run to run; nothing depends on them but where a pack lies.) `BKFS_CRASH_ROUNDS` makes more folders with
+//! some of the writes: 2 at a point without it.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "crash/disk.rs"]
+mod disk;
+#[path = "crash/recorder.rs"]
+mod recorder;
+#[path = "crash/story.rs"]
+mod story;
+mod support;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
+    fs,
+    hash::{Hash as _, Hasher},
+    path::Path,
+    sync::Arc,
+};
+
+use bkfs_store::{
+    ErrorKind,
+    access::{Access, OpenRequest, Seen},
+    id::{ChunkId, SlotId, SnapshotId},
+    keys::slot,
+    repository::Repository,
+};
+
+use disk::{Disk, Image, Keep, Random};
+use recorder::Event;
+use story::{Promise, Story};
+use support::world::{Files, World, problems};
+
+/// Everything that was promised before the crash.
+#[derive(Debug, Default, Clone)]
+struct Promised {
+    initialised: bool,
+    snapshots: BTreeMap<SnapshotId, Files>,
+    forgotten: BTreeSet<SnapshotId>,
+    chunks: Vec<ChunkId>,
+    slots: BTreeSet<SlotId>,
+    slots_gone: BTreeSet<SlotId>,
+    roster: u64,
+    seen: Option<Seen>,
+    count: usize,
+}
+
+impl Promised {
+    fn add(&mut self, promise: &Promise) {
+        self.count += 1;
+        match promise {
+            Promise::Initialised(slots) => {
+                self.initialised = true;
+                self.slots.extend(slots);
+                self.roster = 1;
+            }
+            Promise::Chunks(ids) => self.chunks.extend(ids),
+            Promise::Snapshot(receipt, files) => {
+                self.snapshots.insert(receipt.snapshot, files.clone());
+                self.seen = Some(receipt.now);
+            }
+            Promise::Slot(id) => drop(self.slots.insert(*id)),
+            Promise::SlotGoing(id) => drop(self.slots.remove(id)),
+            Promise::SlotGone(id) => drop(self.slots_gone.insert(*id)),
+            Promise::Roster(number) => self.roster = *number,
+            Promise::Moving(id) => {
+                self.snapshots.remove(id);
+                self.forgotten.remove(id);
+            }
+            Promise::Forgotten(id) => drop(self.forgotten.insert(*id)),
+            Promise::Back(id, files) => drop(self.snapshots.insert(*id, files.clone())),
+        }
+    }
+}
+
+/// What is found of the index.
+#[derive(Debug, Clone, Copy)]
+enum IndexFile {
+    Missing,
+    /// As it was when the step began.
+    Old,
+    /// As it was at the crash.
+    Current,
+}
+
+const INDEX_FILES: [IndexFile; 3] = [IndexFile::Missing, IndexFile::Old, IndexFile::Current];
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+type Step = fn(&mut Story) -> bkfs_store::Result<()>;
+
+/// Runs steps, and crashes at every point of the last one.
+fn crash_in(steps: &[Step]) {
+    let mut story = Story::begin();
+    let (last, before) = steps.split_last().unwrap();
+    before.iter().for_each(|step| step(&mut story).unwrap());
+    let begin = story.recorder.events().len();
+    last(&mut story).unwrap();
+    crash_from(story, begin);
+}
+
+/// Runs steps, the last of them by a process that dies in it and another one that does it again; crashes when that is
+/// done. Once for each point at which the first can die.
+fn crash_after_death_in(steps: &[Step]) {
+    let (last, before) = steps.split_last().unwrap();
+    for after in 0.. {
+        let mut story = Story::begin();
+        before.iter().for_each(|step| step(&mut story).unwrap());
+        let ops = story.recorder.ops();
+        let came_to_its_end = story::died_and_again(&mut story, after, last);
+        assert!(came_to_its_end || story.recorder.ops() > ops);
+        let begin = story.recorder.events().len() - 1;
+        crash_from(story, begin);
+        if came_to_its_end {
+            assert!(after > 3, "the step did something");
+            return;
+        }
+    }
+}
+
+/// Crashes after each event of a story from one on.
+fn crash_from(story: Story, begin: usize) {
+    let (seed, rounds) = (number("BKFS_CRASH_SEED", 1), number("BKFS_CRASH_ROUNDS", 2));
+    let events = story.recorder.events();
+    let world = story.end();
+    let (mut disk, mut promised) = (Disk::new(), Promised::default());
+    let (mut old, mut current) = (Arc::default(), Arc::default());
+    let mut checked = Checked { world: &world, seen: BTreeSet::new(), images: 0 };
+    for (number, event) in events.iter().enumerate() {
+        match event {
+            Event::Op(op) => disk.apply(op),
+            Event::Mark(promise) => promised.add(promise),
+            Event::Index(bytes) => current = bytes.clone(),
+        }
+        if number < begin {
+            old = current.clone();
+            continue;
+        }
+        let place = format!("seed {seed}, event {number}: {event:?}").chars().take(300).collect::<String>();
+        let mut look = |image: Image, index, what: &str| {
+            let bytes = match index {
+                IndexFile::Missing => None,
+                IndexFile::Old => Some(&old),
+                IndexFile::Current => Some(&current),
+            };
+            if let Err(problem) = checked.check(&image, bytes.map(|b| &b[..]), &promised) {
+                panic!("{place}, {what}, index {index:?}: {problem}\n{}", image.listing());
+            }
+        };
+        for index in INDEX_FILES {
+            look(disk.image(&mut Keep::Everything), index, "everything kept");
+            look(disk.image(&mut Keep::Nothing), index, "nothing kept");
+        }
+        for round in 0..rounds {
+            let mut random = Random(seed ^ (number as u64) << 20 ^ round << 40);
+            let chance = [20, 50, 80, 95][random.below(4) as usize];
+            let index = INDEX_FILES[random.below(3) as usize];
+            look(disk.image(&mut Keep::Some(chance, &mut random)), index, "some kept");
+        }
+    }
+    let points = events.len() - begin;
+    println!("{points} points, {} different folders", checked.images);
+    assert!(checked.images >= points as u64 / 2, "the step did something");
+}
+
+impl Image {
+    fn listing(&self) -> String {
+        self.files.iter().map(|(name, bytes)| format!("  {name} {}\n", bytes.len())).collect()
+    }
+
+    fn write(&self, folder: &Path) {
+        for name in &self.folders {
+            fs::create_dir_all(folder.join(name)).unwrap();
+        }
+        for (name, bytes) in &self.files {
+            fs::write(folder.join(name), bytes).unwrap();
+        }
+    }
+}
+
+struct Checked<'a> {
+    world: &'a World,
+    /// Hashes of what was checked: many prefixes leave the same.
+    seen: BTreeSet<u64>,
+    images: u64,
+}
+
+impl Checked<'_> {
+    /// Whether a folder keeps what was promised, and can be used.
+    fn check(&mut self, image: &Image, index: Option<&[u8]>, promised: &Promised) -> Result<(), String> {
+        let mut hasher = DefaultHasher::new();
+        (&image.files, &image.folders, index, promised.count).hash(&mut hasher);
+        if !self.seen.insert(hasher.finish()) {
+            return Ok(());
+        }
+        self.images += 1;
+        let folder = story::folder();
+        image.write(folder.path());
+        if let Some(bytes) = index.filter(|bytes| !bytes.is_empty()) {
+            fs::create_dir_all(folder.path().join("index")).unwrap();
+            fs::write(folder.path().join("index/data.mdb"), bytes).unwrap();
+        }
+        self.usable(folder.path(), promised)
+    }
+
+    fn usable(&self, folder: &Path, promised: &Promised) -> Result<(), String> {
+        let text = |what: &'static str| move |error: bkfs_store::Error| format!("{what}: {error}");
+        let open = || Repository::local(&folder.join("repo"), &folder.join("index")).map_err(text("opening"));
+        let repo = Arc::new(open()?);
+        let opened = repo.open(&OpenRequest { client: Some(self.world.push.client_id()), seen: promised.seen });
+        let opened = match opened {
+            Err(error) if error.kind() == ErrorKind::NoRepository && !promised.initialised => {
+                repo.init(&self.world.request).map_err(text("init"))?;
+                repo.open(&OpenRequest::default())
+            }
+            opened => opened,
+        };
+        let opened = opened.map_err(text("opening"))?;
+        if opened.head_at_seen != promised.seen.map(|seen| seen.log_head) && promised.seen.is_some() {
+            return Err("the log was rolled back".into());
+        }
+        let slots: BTreeSet<SlotId> = opened.slots.iter().map(|slot| slot.id).collect();
+        if !promised.slots.is_subset(&slots) || !promised.slots_gone.is_disjoint(&slots) {
+            return Err(format!("key slots {slots:?}"));
+        }
+        if opened.slots.is_empty() || opened.slots.iter().any(|slot| slot::slot_params(slot).is_err()) {
+            return Err("a key slot does not open".into());
+        }
+        let reader = self.world.reader(repo.clone());
+        if reader.roster().map_err(text("the roster"))?.number < promised.roster {
+            return Err("an old roster".into());
+        }
+        if let Some(at) = repo.has(&promised.chunks).map_err(text("has"))?.iter().position(|has| !has) {
+            return Err(format!("chunk {} is gone", promised.chunks[at]));
+        }
+        self.whole(&reader, promised)?;
+        let files = World::files(90);
+        let receipt = self.world.push(&*repo, &files).map_err(text("the next push"))?;
+        let mut promised = promised.clone();
+        promised.snapshots.insert(receipt.snapshot, files);
+        drop((reader, repo));
+        let reader = self.world.reader(Arc::new(open()?));
+        self.whole(&reader, &promised).map_err(|error| format!("after the next push: {error}"))
+    }
+
+    /// Whether all snapshots are there and whole.
+    fn whole(&self, reader: &bkfs_store::reader::Reader, promised: &Promised) -> Result<(), String> {
+        let found = self.world.read_all(reader)?;
+        for (id, files) in &promised.snapshots {
+            if found.get(id) != Some(files) {
+                return Err(format!("snapshot {id} is not as it was pushed"));
+            }
+        }
+        if let Some(id) = promised.forgotten.iter().find(|id| found.contains_key(id)) {
+            return Err(format!("snapshot {id} was forgotten, and is there"));
+        }
+        match problems(reader, true).map_err(|e| e.to_string())? {
+            none if none.is_empty() => Ok(()),
+            some => Err(some.join("; ")),
+        }
+    }
+}
+
+#[test]
+fn a_crash_in_init() {
+    crash_in(&[story::init]);
+    crash_after_death_in(&[story::init]);
+}
+
+#[test]
+fn a_crash_in_the_first_push() {
+    crash_in(&[story::init, story::push]);
+    crash_after_death_in(&[story::init, story::push]);
+}
+
+#[test]
+fn a_crash_in_a_later_push() {
+    crash_in(&[story::init, story::push, story::push]);
+    crash_after_death_in(&[story::init, story::push, story::push]);
+}
+
+#[test]
+fn a_crash_after_an_interrupted_push() {
+    crash_in(&[story::init, story::push, story::interrupted_push]);
+}
+
+#[test]
+fn a_crash_in_forgetting() {
+    crash_in(&[story::init, story::push, story::push, story::forget]);
+}
+
+#[test]
+fn a_crash_in_a_change_of_keys() {
+    crash_in(&[story::init, story::push, story::change_keys]);
+    crash_after_death_in(&[story::init, story::push, story::change_keys]);
+}

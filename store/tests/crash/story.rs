@@ -1,0 +1,196 @@
+//! What is done to a repository before and while the power goes: one function a step, which promises what it was told.
+
+use std::path::Path;
+
+use bkfs_store::{
+    Error, Result,
+    access::{Access, ForgetRequest, OpenRequest, Receipt, Signature},
+    backend::LocalBackend,
+    id::{ChunkId, SlotId, SnapshotId},
+    keys::slot::{self, SlotParams},
+    repository::Repository,
+    roster::Roster,
+    tombstone::Tombstone,
+};
+
+use crate::{
+    recorder::{Fault, Recorder},
+    support::world::{Files, Packed, World},
+};
+
+/// What the repository has said that it holds, or no longer holds.
+#[derive(Debug, Clone)]
+pub enum Promise {
+    /// There is a repository, with these key slots.
+    Initialised(Vec<SlotId>),
+    /// These chunks are stored.
+    Chunks(Vec<ChunkId>),
+    /// A snapshot is committed.
+    Snapshot(Receipt, Files),
+    /// A key slot is stored.
+    Slot(SlotId),
+    /// A key slot is about to be removed, and may be gone.
+    SlotGoing(SlotId),
+    /// A key slot is removed.
+    SlotGone(SlotId),
+    /// A roster of this number is in force.
+    Roster(u64),
+    /// A snapshot is about to go to the trash, or to come back from it.
+    Moving(SnapshotId),
+    /// A snapshot counts no more.
+    Forgotten(SnapshotId),
+    /// A snapshot counts again.
+    Back(SnapshotId, Files),
+}
+
+/// A repository that is written down as it is used.
+pub struct Story {
+    folder: tempfile::TempDir,
+    world: World,
+    pub recorder: Recorder<Promise>,
+    repo: Option<Repository>,
+    pushes: u64,
+    /// A push that has not come to its end.
+    begun: Option<(Files, Packed)>,
+}
+
+/// A folder in memory, where there is one: nothing here must survive this process.
+pub fn folder() -> tempfile::TempDir {
+    let shared = Path::new("/dev/shm");
+    if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() }.unwrap()
+}
+
+impl Story {
+    pub fn begin() -> Self {
+        let folder = folder();
+        let (base, index) = (folder.path().join("disk"), folder.path().join("index"));
+        std::fs::create_dir(&base).unwrap();
+        let recorder = Recorder::new(&base, &index);
+        let mut story = Self { folder, world: World::new(), recorder, repo: None, pushes: 0, begun: None };
+        reopen(&mut story);
+        story
+    }
+
+    pub fn end(self) -> World {
+        self.world
+    }
+
+    fn repo(&self) -> &Repository {
+        self.repo.as_ref().unwrap()
+    }
+}
+
+/// Another process opens the repository.
+pub fn reopen(story: &mut Story) {
+    story.repo = None;
+    let backend = LocalBackend::with_files(&story.folder.path().join("disk/repo"), story.recorder.clone());
+    story.repo = Some(Repository::with_backend(Box::new(backend), &story.folder.path().join("index")).unwrap());
+}
+
+pub fn init(story: &mut Story) -> Result<()> {
+    match story.repo().init(&story.world.request) {
+        // Somebody died on the last steps. What counts as a repository must be one from now on.
+        Err(Error::RepositoryExists { .. }) => {}
+        made => made?,
+    }
+    let slots = story.world.request.slots.iter().map(|slot| slot.id).collect();
+    story.recorder.mark(Promise::Initialised(slots));
+    Ok(())
+}
+
+/// A push: the packs of the last one that did not come to its end, or new ones.
+pub fn push(story: &mut Story) -> Result<()> {
+    put_packs(story)?;
+    let (files, packed) = story.begun.as_ref().unwrap();
+    let receipt = story.world.commit(story.repo(), packed)?;
+    story.recorder.mark(Promise::Snapshot(receipt, files.clone()));
+    story.begun = None;
+    Ok(())
+}
+
+fn put_packs(story: &mut Story) -> Result<()> {
+    if story.begun.is_none() {
+        story.pushes += 1;
+        let files = World::files(story.pushes);
+        story.begun = Some((files.clone(), story.world.packs(&files)));
+    }
+    for (upload, chunks) in &story.begun.as_ref().unwrap().1.uploads {
+        story.repo().put_pack(upload)?;
+        story.recorder.mark(Promise::Chunks(chunks.clone()));
+    }
+    Ok(())
+}
+
+/// The oldest snapshot goes to the trash, comes back, and goes for good.
+pub fn forget(story: &mut Story) -> Result<()> {
+    let (repo, full) = (story.repo(), &story.world.full);
+    let oldest = repo.snapshots(0, 1)?.remove(0).id;
+    let forget = |now| {
+        let log_len = repo.open(&OpenRequest::default())?.now.log_len;
+        let tombstone = Tombstone { repo: full.repo, snapshot: oldest, log_len };
+        let tombstones = vec![Signature(tombstone.sign(full))];
+        story.recorder.mark(Promise::Moving(oldest));
+        repo.forget(&ForgetRequest { tombstones, now, empty_trash: false })?;
+        story.recorder.mark(Promise::Forgotten(oldest));
+        Ok::<_, Error>(())
+    };
+    forget(false)?;
+    story.recorder.mark(Promise::Moving(oldest));
+    repo.unforget(&[oldest])?;
+    story.recorder.mark(Promise::Back(oldest, World::files(1)));
+    forget(true)
+}
+
+/// A push that never commits; later another one, of the same files.
+pub fn interrupted_push(story: &mut Story) -> Result<()> {
+    put_packs(story)?;
+    story.pushes -= 1;
+    story.begun = None;
+    reopen(story);
+    push(story)
+}
+
+/// A process dies after so many operations and does nothing more; another does the same again, to the end. Returns whether
+/// the first came to its end too.
+pub fn died_and_again(story: &mut Story, after: usize, run: impl Fn(&mut Story) -> Result<()>) -> bool {
+    let mut left = after;
+    let dead = move |_: &str, _: &str| match left {
+        0 => Some(Fault { errno: 5, written: 0 }),
+        _ => {
+            left -= 1;
+            None
+        }
+    };
+    story.recorder.fail(Some(Box::new(dead)));
+    let done = run(story).is_ok();
+    story.recorder.fail(None);
+    if !done {
+        reopen(story);
+        run(story).unwrap();
+    }
+    done
+}
+
+/// A new passphrase, the old one removed, and a client that joins.
+pub fn change_keys(story: &mut Story) -> Result<()> {
+    let repo = story.repo();
+    let new = slot::seal_slot(&story.world.full, b"second", SlotParams::LEAST)?;
+    repo.put_slot(&new)?;
+    story.recorder.mark(Promise::Slot(new.id));
+    let opened = repo.open(&OpenRequest::default())?;
+    let old = story.world.request.slots[0].id;
+    story.recorder.mark(Promise::SlotGoing(old));
+    // Whoever died before may have come so far.
+    if opened.slots.iter().any(|slot| slot.id == old) {
+        repo.remove_slot(old)?;
+    }
+    story.recorder.mark(Promise::SlotGone(old));
+    let admin = story.world.full.admin.verifying_key();
+    let roster = bkfs_store::keys::verify_roster(&opened.roster, &admin, story.world.full.repo).unwrap();
+    let (_, client) = story.world.full.new_client("beta", None, true, story.world.config.created);
+    let clients = [roster.clients, vec![client]].concat();
+    let roster = Roster { number: roster.number + 1, clients, ..roster };
+    repo.put_roster(&story.world.full.sign_roster(&roster))?;
+    story.recorder.mark(Promise::Roster(roster.number));
+    Ok(())
+}

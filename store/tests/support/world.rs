@@ -1,0 +1,162 @@
+//! A repository's owner, with keys that are the same in every run, and small pushes whose contents follow from their
+//! names: what was pushed can be told from the snapshot's id alone, and compared byte for byte.
+
+#![allow(dead_code)]
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bkfs_store::{
+    Result,
+    access::{Access, InitRequest, OpenRequest, PackUpload, Receipt},
+    check::{self, CheckOptions, Progress},
+    config::Config,
+    content::ContentBuilder,
+    crypto::DataKey,
+    frame::{ChunkKind, FrameBuilder},
+    id::{ChunkId, SnapshotId},
+    keys::{self, FullKey, PushKey, slot::SlotParams},
+    pack::PackWriter,
+    reader::Reader,
+    snapshot::{self, Snapshot},
+    tree::{Extent, Node, NodeKind, TreeBuilder},
+};
+
+use super::{config, full_key, node, push_key, roster};
+
+/// Name and contents of each file of a snapshot.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// Who owns the repository.
+pub struct World {
+    pub full: FullKey,
+    pub push: PushKey,
+    pub config: Config,
+    pub request: InitRequest,
+}
+
+/// A push before its last step.
+pub struct Packed {
+    pub root: Node,
+    pub key: DataKey,
+    /// The packs, and the chunks in each.
+    pub uploads: Vec<(PackUpload, Vec<ChunkId>)>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let (full, push) = (full_key(), push_key());
+        let slots = vec![keys::slot::seal_slot(&full, b"first", SlotParams::LEAST).unwrap()];
+        let request = InitRequest { config: config(), roster: full.sign_roster(&roster()), slots };
+        Self { config: keys::verify_config(&request.config).unwrap(), full, push, request }
+    }
+
+    /// Files whose contents follow from a seed.
+    pub fn files(seed: u64) -> Files {
+        let file = |i: u64| {
+            let line = format!("file {i} of {seed}\n");
+            (format!("{seed:02}-{i}"), line.repeat(1 + (seed as usize * 7 + i as usize * 13) % 60).into_bytes())
+        };
+        (0..4).map(file).collect()
+    }
+
+    /// The packs of a push, and no more. `stored` is called after each acknowledged pack with its chunks.
+    pub fn pack(&self, repo: &dyn Access, files: &Files, stored: &mut dyn FnMut(&[ChunkId])) -> Result<Packed> {
+        let packed = self.packs(files);
+        for (upload, chunks) in &packed.uploads {
+            repo.put_pack(upload)?;
+            stored(chunks);
+        }
+        Ok(packed)
+    }
+
+    /// The packs of a push, not stored yet.
+    pub fn packs(&self, files: &Files) -> Packed {
+        let (ids, key) = (self.push.ids(), DataKey::random());
+        let wrap = self.push.seal().unwrap().wrap(self.push.repo, &key);
+        let mut pages = Vec::new();
+        let mut out = |id, page| pages.push((id, page));
+        let (mut tree, mut data, mut uploads) = (TreeBuilder::new(&ids), Vec::new(), Vec::new());
+        for (name, bytes) in files {
+            let mut file = node(name.as_bytes(), NodeKind::File);
+            file.size = bytes.len() as u64;
+            let mut content = ContentBuilder::new(&ids);
+            let id = ids.data_id(bytes);
+            data.push((id, bytes.clone()));
+            content.add(Extent::Data { id, len: bytes.len() as u32 }, &mut out).unwrap();
+            file.content = Some(content.finish(&mut out).unwrap());
+            tree.add(&file, &mut out).unwrap();
+        }
+        let subtree = tree.finish(&mut out).unwrap();
+        for (kind, list) in [(ChunkKind::Data, data), (ChunkKind::Tree, pages)] {
+            let mut writer = PackWriter::new(kind, self.push.repo, &self.push.signing);
+            writer.add_wrap(&wrap);
+            for (id, bytes) in &list {
+                let mut frame = FrameBuilder::new();
+                frame.push(bytes);
+                writer.add(&frame.seal(self.push.repo, kind, &key, 1), &[*id]);
+            }
+            let put: Vec<ChunkId> = list.iter().map(|(id, _)| *id).collect();
+            uploads.push((writer.finish(), put));
+        }
+        let mut root = node(b"", NodeKind::Directory);
+        root.subtree = Some(subtree);
+        Packed { root, key, uploads }
+    }
+
+    /// The last step of a push.
+    pub fn commit(&self, repo: &dyn Access, packed: &Packed) -> Result<Receipt> {
+        let wrap = self.push.seal().unwrap().wrap(self.push.repo, &packed.key);
+        let opened = repo.open(&OpenRequest { client: Some(self.push.client_id()), seen: None })?;
+        let snapshot = Snapshot {
+            root: packed.root.clone(),
+            log_len: opened.now.log_len,
+            log_head: opened.now.log_head,
+            ..super::snapshot(opened.last.map_or(1, |last| last.sequence + 1), opened.last.map(|last| last.id))
+        };
+        let bytes = snapshot::seal(&snapshot, &self.push, &self.push.ids(), &packed.key, &wrap);
+        repo.commit(opened.lease, &bytes)
+    }
+
+    /// A whole push.
+    pub fn push(&self, repo: &dyn Access, files: &Files) -> Result<Receipt> {
+        let packed = self.pack(repo, files, &mut |_| ())?;
+        self.commit(repo, &packed)
+    }
+
+    /// A reader with an empty cache.
+    pub fn reader(&self, repo: Arc<dyn Access>) -> Arc<Reader> {
+        Reader::new(repo, self.full.clone(), &self.config, 4 << 20)
+    }
+
+    /// All snapshots, and the files in each, read and proved. What is wrong comes as text.
+    pub fn read_all(&self, reader: &Reader) -> Result<BTreeMap<SnapshotId, Files>, String> {
+        let problems = reader.with_snapshots(|list| list.problems.iter().map(|e| e.to_string()).collect::<Vec<_>>());
+        let problems = problems.map_err(|e| e.to_string())?;
+        if !problems.is_empty() {
+            return Err(problems.join("; "));
+        }
+        let mut all = BTreeMap::new();
+        for info in reader.snapshots().map_err(|e| e.to_string())? {
+            all.insert(info.id, read_files(reader, &info.snapshot.root).map_err(|e| format!("{}: {e}", info.id))?);
+        }
+        Ok(all)
+    }
+}
+
+/// The files of a folder.
+pub fn read_files(reader: &Reader, root: &Node) -> Result<Files> {
+    let mut files = Files::new();
+    for node in reader.dir(root.subtree.as_ref().unwrap()).read_from(0, usize::MAX)? {
+        let bytes = reader.file(&node).read_at(0, node.size as usize)?;
+        files.insert(String::from_utf8(node.name).unwrap(), bytes.to_vec());
+    }
+    Ok(files)
+}
+
+/// What a check finds wrong.
+pub fn problems(reader: &Reader, read_data: bool) -> Result<Vec<String>> {
+    let opened = reader.access().open(&OpenRequest::default())?;
+    let options = CheckOptions { read_data, threads: 1 };
+    let report = check::check(reader, &opened, &options, &Progress::default())?;
+    Ok(report.problems.iter().map(ToString::to_string).collect())
+}
