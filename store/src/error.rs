@@ -264,6 +264,16 @@ impl Error {
         }
     }
 
+    /// Whether it is the medium that cannot give back what lies there, as with a bad sector: then another copy serves, and
+    /// one file's loss is no reason not to read the others.
+    pub fn is_unreadable(&self) -> bool {
+        let errno = match self {
+            Error::Io { source, .. } => source.raw_os_error().map(rustix::io::Errno::from_raw_os_error),
+            _ => None,
+        };
+        matches!(errno, Some(rustix::io::Errno::IO | rustix::io::Errno::BADMSG | rustix::io::Errno::NODATA))
+    }
+
     /// Something is damaged, and why.
     pub fn damaged(what: impl Into<String>, reason: impl ToString) -> Self {
         Error::Damaged { what: what.into(), reason: reason.to_string() }

@@ -10,6 +10,7 @@
 //! (`NO_META_SYNC`): what is missing is read in again.
 
 mod tables;
+mod unsettled;
 
 pub use tables::{Batch, Change, CommitRow, PackRow};
 

@@ -166,8 +166,8 @@ impl LogPair {
 /// A file that cannot be read is as good as none, as long as the other can.
 fn readable<T>(read: Result<Option<T>>) -> Result<Option<T>> {
     match read {
-        Err(Error::Io { path, source }) if source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
-            tracing::warn!(path = %path.display(), error = %source, "a copy of the log cannot be read");
+        Err(error) if error.is_unreadable() => {
+            tracing::warn!(%error, "a copy of the log cannot be read");
             Ok(None)
         }
         read => read,

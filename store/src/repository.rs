@@ -252,7 +252,7 @@ impl Access for Repository {
         let name = layout::pack(table.id);
         let len = upload.bytes.len() as u64;
         if self.index.has_pack(&table.id)? && self.backend.len(&name)? == Some(len) {
-            return Ok(());
+            return self.settle_packs();
         }
         self.backend.put(&name, &upload.bytes)?;
         self.index.add_pack(table, len)

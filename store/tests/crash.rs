@@ -34,13 +34,14 @@ use std::{
 use bkfs_store::{
     ErrorKind,
     access::{Access, OpenRequest, Seen},
+    backend::{Backend, LocalBackend},
     id::{ChunkId, SlotId, SnapshotId},
     keys::slot,
     repository::Repository,
 };
 
 use disk::{Disk, Image, Keep, Random};
-use recorder::Event;
+use recorder::{Event, Fault, Recorder};
 use story::{Promise, Story};
 use support::world::{Files, World, problems};
 
@@ -273,6 +274,58 @@ impl Checked<'_> {
             none if none.is_empty() => Ok(()),
             some => Err(some.join("; ")),
         }
+    }
+}
+
+/// What the backend has said is done is there, whoever began it.
+#[test]
+fn the_backend_keeps_its_word() {
+    let folder = story::folder();
+    let recorder = Recorder::<()>::new(folder.path(), &folder.path().join("index"));
+    let backend = || LocalBackend::with_files(&folder.path().join("repo"), recorder.clone());
+    let there = |name: &str| {
+        let mut disk = Disk::new();
+        for event in recorder.events() {
+            if let Event::Op(op) = event {
+                disk.apply(&op);
+            }
+        }
+        disk.image(&mut Keep::Nothing).files.get(&format!("repo/{name}")).cloned()
+    };
+    let one = backend();
+    one.append("log", 0, b"one").unwrap();
+    assert_eq!(there("log").as_deref(), Some(&b"one"[..]));
+    one.append("log", 3, b"two").unwrap();
+    assert_eq!(there("log").as_deref(), Some(&b"onetwo"[..]));
+    backend().append("log", 2, b"").unwrap();
+    assert_eq!(there("log").as_deref(), Some(&b"on"[..]));
+    for (name, bytes) in [("config", &b"a"[..]), ("packs/00/x", b"b"), ("packs/00/x", b"c"), ("packs/01/y", b"d")] {
+        backend().put(name, bytes).unwrap();
+        assert_eq!(there(name).as_deref(), Some(bytes), "{name}");
+    }
+    backend().delete("packs/00/x").unwrap();
+    assert_eq!(there("packs/00/x"), None);
+    // Somebody died before the last step.
+    for (what, at) in [("make_folder", "repo/packs/02"), ("rename", "repo/packs/02"), ("create", "repo/second")] {
+        let mut dead = false;
+        recorder.fail(Some(Box::new(move |now, path| {
+            let fault = dead.then_some(Fault { errno: 5, written: 0 });
+            dead |= now == what && path.starts_with(at);
+            fault
+        })));
+        let put = |backend: LocalBackend<_>| match what {
+            "create" => backend.append("second", 0, b"e"),
+            _ => backend.put("packs/02/z", b"e"),
+        };
+        assert!(put(backend()).is_err(), "{what}");
+        recorder.fail(None);
+        if what == "rename" {
+            backend().settle("packs/02").unwrap();
+        } else {
+            put(backend()).unwrap();
+        }
+        let name = if what == "create" { "second" } else { "packs/02/z" };
+        assert_eq!(there(name).as_deref(), Some(&b"e"[..]), "{what}");
     }
 }
 

@@ -164,17 +164,7 @@ impl<F: Files> Backend for LocalBackend<F> {
 
     fn settle(&self, folder: &str) -> Result<()> {
         let path = self.path(folder);
-        let settle = || {
-            self.make_folders(&path)?;
-            self.files.sync_folder(&path)
-        };
-        match settle() {
-            // What cannot be written to is as durable as it will ever be.
-            Err(error) if matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::InvalidInput) => {
-                Ok(())
-            }
-            settled => settled.map_err(|e| Error::io(path, e)),
-        }
+        self.make_folders(&path).and_then(|()| self.files.sync_folder(&path)).map_err(|e| Error::io(path, e))
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Listed>> {

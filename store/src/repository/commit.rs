@@ -35,6 +35,7 @@ impl Repository {
             let reason = format!("snapshot {got} of this client came where {want} was expected (another push ran?)");
             return Err(Error::LeaseRefused { reason });
         }
+        self.settle_packs()?;
         self.put_object(&layout::snapshot(id), snapshot)?;
         let (client, target, sequence) = (stored.client, stored.target, stored.sequence);
         self.append(&[Event::Commit { snapshot: id, client, target, sequence, sender }])?;
@@ -58,8 +59,8 @@ impl Repository {
         for row in commits {
             let bytes = match self.stored_snapshot(row.snapshot) {
                 Ok(bytes) => bytes.unwrap_or_default().to_vec(),
-                Err(Error::SnapshotDamaged { .. }) => {
-                    self.backend.get(&layout::snapshot(row.snapshot))?.unwrap_or_default().to_vec()
+                Err(error) if error.is_unreadable() || matches!(error, Error::SnapshotDamaged { .. }) => {
+                    self.backend.get(&layout::snapshot(row.snapshot)).ok().flatten().unwrap_or_default().to_vec()
                 }
                 Err(error) => return Err(error),
             };

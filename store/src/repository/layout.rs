@@ -56,9 +56,15 @@ impl Repository {
     pub(super) fn get_object(&self, name: &str, check: impl Fn(&[u8]) -> Result<()>) -> Result<Option<Bytes>> {
         let mut failed: Option<Error> = None;
         for name in [name.to_owned(), second(name)] {
-            let Some(bytes) = self.backend.get(&name)? else { continue };
-            match check(&bytes) {
-                Ok(()) => {
+            let read = self.backend.get(&name);
+            let checked = match read {
+                Ok(None) => continue,
+                Ok(Some(bytes)) => check(&bytes).map(|()| bytes),
+                Err(error) if error.is_unreadable() => Err(error),
+                Err(error) => return Err(error),
+            };
+            match checked {
+                Ok(bytes) => {
                     if let Some(error) = failed {
                         tracing::warn!(object = name, %error, "the first copy is damaged; the second one serves");
                     }

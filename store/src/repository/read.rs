@@ -81,8 +81,18 @@ impl Repository {
         let bound = |number: u32| pack.bounds.get(number as usize).copied().ok_or_else(|| damaged("its row is wrong"));
         let (start, end) = (bound(first)?, bound(first + count)?);
         let len = end.checked_sub(start).ok_or_else(|| damaged("its row is wrong"))? as usize;
-        // A lost or cut pack answers with short frames: the reader sees which of them fail, and the others serve.
-        let run = self.backend.get_range(&layout::pack(pack.id), u64::from(start), len)?.unwrap_or_default();
+        // A lost, cut or unreadable pack answers with short frames: the reader sees which fail, and the others serve.
+        let run = match self.backend.get_range(&layout::pack(pack.id), u64::from(start), len) {
+            Err(error) if error.is_unreadable() && count == 1 => {
+                tracing::warn!(pack = %pack.id, frame = first, %error, "a frame cannot be read");
+                Bytes::new()
+            }
+            // One by one, to get what can be had.
+            Err(error) if error.is_unreadable() => {
+                return (first..first + count).try_for_each(|frame| self.read_run(pack, frame, 1, frames));
+            }
+            run => run?.unwrap_or_default(),
+        };
         for frame in first..first + count {
             let from = ((bound(frame)? - start) as usize).min(run.len());
             let to = (bound(frame + 1)?.saturating_sub(start) as usize).clamp(from, run.len());

@@ -156,6 +156,17 @@ impl Repository {
         Ok(())
     }
 
+    /// Makes durable that the packs are there which were found and not put. To be called before anything is acknowledged
+    /// that may rely on them.
+    pub(super) fn settle_packs(&self) -> Result<()> {
+        let unsettled = self.index.unsettled()?;
+        if unsettled.is_empty() {
+            return Ok(());
+        }
+        unsettled.iter().try_for_each(|(first, _)| self.backend.settle(&layout::shard(*first)))?;
+        self.index.remove_unsettled(&unsettled)
+    }
+
     /// Reads in the packs that the index lacks. Folders that have not changed since they were read are passed over.
     fn find_packs(&self) -> Result<()> {
         let mut stamps = Vec::new();
@@ -165,19 +176,22 @@ impl Repository {
             if stamp.is_some() && self.index.meta_get(&folder)? == stamp {
                 continue;
             }
-            let mut is_settled = false;
+            let (mut is_first, mut is_read) = (true, true);
             for listed in self.backend.list(&folder)? {
                 let Ok(id) = listed.name.parse::<PackId>() else { continue };
                 if self.index.has_pack(&id)? || self.index.is_refused(&id, listed.len)? {
                     continue;
                 }
-                if !is_settled {
-                    // Once it is in the index, others rely on it.
-                    self.backend.settle(&folder)?;
-                    is_settled = true;
+                if is_first {
+                    self.index.add_unsettled(first)?;
+                    is_first = false;
                 }
                 match self.table_of(id, listed.len) {
                     Ok(table) => self.index.add_pack(&table, listed.len)?,
+                    Err(error) if error.is_unreadable() => {
+                        tracing::warn!(pack = %id, %error, "a pack cannot be read; its chunks count as missing for now");
+                        is_read = false;
+                    }
                     Err(error @ Error::Io { .. }) => return Err(error),
                     Err(error) => {
                         tracing::warn!(pack = %id, %error, "a pack cannot be read in; its chunks count as missing");
@@ -185,7 +199,7 @@ impl Repository {
                     }
                 }
             }
-            if let Some(stamp) = stamp {
+            if let Some(stamp) = stamp.filter(|_| is_read) {
                 stamps.push((folder, stamp));
             }
         }

@@ -5,6 +5,8 @@
 //! rename is whole or not at all, and nothing else is ordered. A file whose name is certain can therefore be empty, cut
 //! off, or full of rubbish, and a synced file can be without a name.
 
+#![allow(dead_code, reason = "the crash and the fault tests use different parts")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A file operation. Paths are relative to the backend's folder, which is "".

@@ -1,5 +1,7 @@
 //! File operations that do what is asked, and write it down; or fail, when the test wants them to.
 
+#![allow(dead_code, reason = "the crash and the fault tests use different parts")]
+
 use std::{
     fmt,
     fs::File,

@@ -1,0 +1,245 @@
+//! A full disk and a failing one: every file operation of a step fails once, and so do all that follow, until there is room
+//! again or the disk is exchanged. The error says what happened to what; nothing that was acknowledged is lost, in the same
+//! process or after opening anew; and the same step done again comes to its end.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "crash/disk.rs"]
+mod disk;
+#[path = "crash/recorder.rs"]
+mod recorder;
+mod support;
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+
+use bkfs_store::{
+    Error, ErrorKind, Result,
+    access::{Access, OpenRequest},
+    backend::LocalBackend,
+    id::SnapshotId,
+    keys::slot::{self, SlotParams},
+    repository::Repository,
+};
+
+use recorder::{Fault, Plan, Recorder};
+use support::world::{Files, World, problems};
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+/// A repository whose disk can fail.
+struct Place {
+    folder: tempfile::TempDir,
+    recorder: Recorder<()>,
+    world: World,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = Recorder::new(folder.path(), &folder.path().join("index"));
+        Self { folder, recorder, world: World::new() }
+    }
+
+    fn open(&self) -> Result<Arc<Repository>> {
+        let backend = LocalBackend::with_files(&self.folder.path().join("repo"), self.recorder.clone());
+        Ok(Arc::new(Repository::with_backend(Box::new(backend), &self.folder.path().join("index"))?))
+    }
+
+    /// The same, with an index of its own that is made from nothing.
+    fn open_anew(&self) -> Result<Arc<Repository>> {
+        let _ = fs::remove_dir_all(self.folder.path().join("index"));
+        self.open()
+    }
+
+    /// What stands in a repository that must be sound.
+    #[track_caller]
+    fn read(&self, repo: &Arc<Repository>) -> BTreeMap<SnapshotId, Files> {
+        let reader = self.world.reader(repo.clone());
+        let all = self.world.read_all(&reader).unwrap();
+        assert_eq!(problems(&reader, true).unwrap(), Vec::<String>::new());
+        all
+    }
+}
+
+/// A disk without room: what needs some fails, after having written a part; what needs none does not.
+fn full(after: usize) -> Plan {
+    let mut left = after;
+    Box::new(move |what, _| {
+        if !matches!(what, "make_folder" | "create" | "write" | "sync") {
+            return None;
+        }
+        left = left.checked_sub(1).unwrap_or(usize::MAX);
+        (left == usize::MAX).then(|| {
+            left = 0;
+            Fault { errno: ENOSPC, written: 100 }
+        })
+    })
+}
+
+/// A disk that takes and gives nothing more.
+fn broken(after: usize) -> Plan {
+    let mut left = after;
+    Box::new(move |what, _| {
+        if what == "read" {
+            return None;
+        }
+        match left {
+            0 => Some(Fault { errno: EIO, written: 10 }),
+            _ => {
+                left -= 1;
+                None
+            }
+        }
+    })
+}
+
+/// A step, which may be done again when it failed.
+type Step = fn(&Place, &dyn Access) -> Result<()>;
+
+fn init(place: &Place, repo: &dyn Access) -> Result<()> {
+    match repo.init(&place.world.request) {
+        Err(Error::RepositoryExists { .. }) => Ok(()),
+        made => made,
+    }
+}
+
+fn push(place: &Place, repo: &dyn Access) -> Result<()> {
+    place.world.push(repo, &World::files(2)).map(drop)
+}
+
+fn change_keys(place: &Place, repo: &dyn Access) -> Result<()> {
+    let new = slot::seal_slot(&place.world.full, b"second", SlotParams::LEAST)?;
+    repo.put_slot(&new)?;
+    for slot in repo.open(&OpenRequest::default())?.slots {
+        if slot.id != new.id {
+            repo.remove_slot(slot.id)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets a step fail at each of its operations.
+fn every_operation_fails(before: &[Step], step: Step, plan: fn(usize) -> Plan, errno: i32) {
+    for after in 0.. {
+        let place = Place::new();
+        let repo = place.open().unwrap();
+        before.iter().for_each(|step| step(&place, &*repo).unwrap());
+        let kept = if before.is_empty() { BTreeMap::new() } else { place.read(&repo) };
+        place.recorder.fail(Some(plan(after)));
+        let outcome = step(&place, &*repo);
+        let error = match outcome {
+            Ok(()) => {
+                assert!(after > 5, "the step writes something");
+                return;
+            }
+            Err(error) => error,
+        };
+        let text = error.to_string();
+        match errno {
+            ENOSPC => assert!(error.kind() == ErrorKind::Full && text.contains("no space left at"), "{after}: {text}"),
+            _ => assert!(matches!(error, Error::Io { .. }) && text.contains("repo"), "{after}: {text}"),
+        }
+        // While there is no room, everything can be read.
+        if !before.is_empty() {
+            let found = place.read(&repo);
+            assert!(kept.iter().all(|(id, files)| found.get(id) == Some(files)), "{after}");
+            let found = place.read(&place.open().unwrap());
+            assert!(kept.iter().all(|(id, files)| found.get(id) == Some(files)), "{after}");
+        }
+        // When there is, the same process goes on.
+        place.recorder.fail(None);
+        step(&place, &*repo).unwrap_or_else(|error| panic!("{after}, again: {error}"));
+        place.world.push(&*repo, &World::files(3)).unwrap_or_else(|error| panic!("{after}, a push: {error}"));
+        let here = place.read(&repo);
+        assert!(kept.iter().all(|(id, files)| here.get(id) == Some(files)), "{after}");
+        drop(repo);
+        assert_eq!(place.read(&place.open_anew().unwrap()), here, "{after}");
+    }
+}
+
+#[test]
+fn a_full_disk_in_init() {
+    every_operation_fails(&[], init, full, ENOSPC);
+}
+
+#[test]
+fn a_full_disk_in_a_push() {
+    every_operation_fails(&[init, push], push, full, ENOSPC);
+}
+
+#[test]
+fn a_full_disk_in_a_change_of_keys() {
+    every_operation_fails(&[init, push], change_keys, full, ENOSPC);
+}
+
+#[test]
+fn a_broken_disk_in_init() {
+    every_operation_fails(&[], init, broken, EIO);
+}
+
+#[test]
+fn a_broken_disk_in_a_push() {
+    every_operation_fails(&[init, push], push, broken, EIO);
+}
+
+#[test]
+fn a_broken_disk_in_a_change_of_keys() {
+    every_operation_fails(&[init, push], change_keys, broken, EIO);
+}
+
+/// All files of a repository, by their paths.
+fn files_of(folder: &Path) -> Vec<String> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap().map(std::result::Result::unwrap) {
+            match entry.file_type().unwrap().is_dir() {
+                true => folders.push(entry.path()),
+                false => found.push(entry.path().strip_prefix(folder).unwrap().to_str().unwrap().to_owned()),
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_file_that_cannot_be_read_costs_only_what_lies_nowhere_else() {
+    let place = Place::new();
+    let repo = place.open().unwrap();
+    [init, push].iter().for_each(|step| step(&place, &*repo).unwrap());
+    let kept = place.read(&repo);
+    drop(repo);
+    let mut packs = 0;
+    for bad in files_of(&place.folder.path().join("repo")) {
+        let path = format!("repo/{bad}");
+        let plan =
+            move |what: &str, read: &str| (what == "read" && read == path).then_some(Fault { errno: EIO, written: 0 });
+        place.recorder.fail(Some(Box::new(plan)));
+        let repo = place.open_anew().unwrap_or_else(|error| panic!("{bad}: {error}"));
+        let reader = place.world.reader(repo.clone());
+        if bad.starts_with("packs/") {
+            packs += 1;
+            let found = problems(&reader, true).unwrap();
+            assert!(!found.is_empty(), "{bad}: a pack lies once");
+        } else {
+            assert_eq!(place.world.read_all(&reader).unwrap(), kept, "{bad}");
+            assert_eq!(problems(&reader, true).unwrap(), Vec::<String>::new(), "{bad}");
+        }
+        assert_eq!(repo.open(&OpenRequest::default()).unwrap().slots.len(), 1, "{bad}");
+        drop((reader, repo));
+        // A sound disk again: nothing was given up for lost.
+        place.recorder.fail(None);
+        let repo = place.open().unwrap();
+        assert_eq!(place.read(&repo), kept, "{bad}");
+    }
+    assert_eq!(packs, 2);
+    // The next push works although a pack cannot be read.
+    place.recorder.fail(Some(Box::new(|what, path| {
+        (what == "read" && path.starts_with("repo/packs")).then_some(Fault { errno: EIO, written: 0 })
+    })));
+    let repo = place.open_anew().unwrap();
+    let receipt = place.world.push(&*repo, &World::files(5)).unwrap();
+    place.recorder.fail(None);
+    assert_eq!(place.read(&place.open().unwrap())[&receipt.snapshot], World::files(5));
+}
