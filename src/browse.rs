@@ -5,7 +5,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use bkfs_store::{
     Error,
-    reader::{Reader, SnapshotInfo},
+    keys::FullKey,
+    reader::{Purged, Reader, SnapshotInfo, Trashed},
     tree::Node,
 };
 
@@ -24,20 +25,39 @@ pub struct Library {
     pub reader: Arc<Reader>,
     /// Its snapshots, oldest first.
     pub snapshots: Vec<SnapshotInfo>,
+    /// Those in the trash, oldest first.
+    pub trash: Vec<Trashed>,
+    /// Those that the server's operator made away with.
+    pub purged: Vec<Purged>,
+    /// Length of the log that says so, in records.
+    pub log_len: u64,
 }
 
 impl Library {
     /// Reads the list of snapshots; warns of what is wrong about it, and of a rollback.
     pub fn open(context: &Context, session: &Session, operation: &'static str) -> Result<Self> {
         session.warn_of_rollback();
-        let reader = reader(context, session, operation)?;
-        let (snapshots, problems) = reader.with_snapshots(|list| {
-            (list.snapshots.clone(), list.problems.iter().map(Error::to_string).collect::<Vec<_>>())
+        let full = session.full_key(context, operation)?;
+        Self::with_key(session, &full)
+    }
+
+    /// The same with a key that is at hand: a person must not be asked twice.
+    pub fn with_key(session: &Session, full: &FullKey) -> Result<Self> {
+        let reader = Reader::new(session.access.clone(), full.clone(), &session.config, CACHE_BYTES);
+        let (library, problems) = reader.with_snapshots(|list| {
+            let library = Self {
+                reader: reader.clone(),
+                snapshots: list.snapshots.clone(),
+                trash: list.trash.clone(),
+                purged: list.purged.clone(),
+                log_len: list.log_len,
+            };
+            (library, list.problems.iter().map(Error::to_string).collect::<Vec<_>>())
         })?;
-        for problem in &problems {
+        for problem in problems.into_iter().chain(library.purged.iter().map(Purged::to_string)) {
             eprintln!("bkfs: warning: {problem}");
         }
-        Ok(Self { reader, snapshots })
+        Ok(library)
     }
 
     /// The snapshot that is meant.

@@ -35,8 +35,8 @@ Examples:
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0 done · 1 error · 3 pushed, but parts of the source could not be read · 10 no repository there
-  11 locked or session refused · 12 wrong passphrase or key · 13 the repository was rolled back · 130 interrupted";
+  0 done · 1 error · 3 done in part: some of the source could not be read, or forgetting was held
+  10 no repository there · 11 locked or session refused · 12 wrong passphrase or key · 13 the repository was rolled back · 130 interrupted";
 
 /// What every command takes.
 #[derive(Debug, Clone, Default, Args)]
@@ -96,6 +96,10 @@ pub enum Command {
     Restore(commands::restore::RestoreArgs),
     /// Show all snapshots as ordinary folders
     Mount(commands::mount::MountArgs),
+    /// Move snapshots to the trash, by name or by a policy
+    Forget(commands::forget::ForgetArgs),
+    /// Bring snapshots back from the trash
+    Unforget(commands::unforget::UnforgetArgs),
     /// Verify that everything is there, and with --read-data that it is intact
     Check(commands::check::CheckArgs),
     /// Manage passphrases, keys and clients

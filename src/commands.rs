@@ -2,6 +2,7 @@
 
 pub mod cat;
 pub mod check;
+pub mod forget;
 pub mod init;
 pub mod join;
 pub mod key;
@@ -11,6 +12,7 @@ pub mod push;
 pub mod restore;
 pub mod server;
 pub mod snapshots;
+pub mod unforget;
 
 use anyhow::Result;
 
@@ -28,6 +30,8 @@ pub fn run(context: &Context, command: Command) -> Result<Exit> {
         Command::Cat(args) => cat::run(context, args),
         Command::Restore(args) => restore::run(context, args),
         Command::Mount(args) => mount::run(context, args),
+        Command::Forget(args) => forget::run(context, args),
+        Command::Unforget(args) => unforget::run(context, args),
         Command::Check(args) => check::run(context, args),
         Command::Key(command) => key::run(context, command),
     }

@@ -10,11 +10,13 @@
 //!   places.toml                       which repository was found at which path or URL; pins of servers
 //!   repositories/ID/push.key          this machine's push key
 //!   repositories/ID/seen.toml         the log and the own snapshots as last seen: notices a rollback
+//!   repositories/ID/retention.toml    what the last runs of automatic forgetting saw: notices what shrinks
 //! ~/.cache/bkfs/                      BKFS_CACHE_DIR, else XDG_CACHE_HOME/bkfs
 //! ```
 
 mod folder;
 mod places;
+mod runs;
 
 pub use folder::{RepoFolder, SeenState};
 pub use places::Places;

@@ -12,7 +12,8 @@ pub enum Exit {
     Success = 0,
     /// Something failed; also wrong usage.
     Error = 1,
-    /// A snapshot was made, but parts of the source could not be read.
+    /// Done in part: a snapshot was made, but parts of the source could not be read; or forgetting was held for some
+    /// groups.
     Incomplete = 3,
     /// There is no repository there.
     NoRepository = 10,

@@ -1,4 +1,6 @@
-//! `bkfs server`: makes a server, runs it, and invites clients. All of it by whoever has the server's data folder.
+//! `bkfs server`: makes a server, runs it, invites clients, and purges snapshots. All of it by whoever has the server's data folder.
+
+mod purge;
 
 use std::{
     net::SocketAddr,
@@ -22,6 +24,8 @@ pub enum ServerCommand {
     Run(RunArgs),
     /// Print an invitation, good for one client
     Invite(InviteArgs),
+    /// Make snapshots unrecoverable, whatever their age
+    Purge(purge::PurgeArgs),
 }
 
 /// Arguments of `server init`.
@@ -95,6 +99,7 @@ pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
                 false => output::line(&token)?,
             }
         }
+        ServerCommand::Purge(args) => purge::run(context, &args)?,
         ServerCommand::Run(args) => {
             let (stop, stopped) = mpsc::channel();
             signals::on_stop(move || {

@@ -1,7 +1,7 @@
-//! `bkfs snapshots`: lists them.
+//! `bkfs snapshots`: lists them, or those in the trash.
 
 use anyhow::Result;
-use bkfs_store::{reader::SnapshotInfo, snapshot::PathBytes};
+use bkfs_store::{fate::later, reader::SnapshotInfo, snapshot::PathBytes, tree::Time};
 use clap::Args;
 use serde::Serialize;
 
@@ -18,12 +18,16 @@ use crate::{
 /// Arguments of `snapshots`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  bkfs snapshots\n  bkfs snapshots --host alpha --tag nightly\n  \
-    bkfs snapshots --json | jq -r '.[-1].id'")]
+    bkfs snapshots --json | jq -r '.[-1].id'\n  \
+    bkfs snapshots --trash           what `bkfs unforget` can bring back")]
 pub struct SnapshotsArgs {
     #[command(flatten)]
     repo: RepoArgs,
     #[command(flatten)]
     filters: Filters,
+    /// Those in the trash, instead
+    #[arg(long)]
+    trash: bool,
 }
 
 /// A snapshot in JSON.
@@ -44,6 +48,12 @@ struct Row<'a> {
     others: u64,
     bytes: u64,
     added: Added,
+    /// When it went to the trash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forgotten: Option<String>,
+    /// Until when the server keeps it there, whoever asks for what.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept_until: Option<String>,
 }
 
 /// What the push did.
@@ -64,21 +74,34 @@ struct Added {
 pub fn run(context: &Context, args: SnapshotsArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
     let library = Library::open(context, &session, "listing snapshots")?;
-    let chosen: Vec<&SnapshotInfo> = library.snapshots.iter().filter(|i| args.filters.matches(&i.snapshot)).collect();
+    let protect_secs = session.opened.protect_secs;
+    let all: Vec<(&SnapshotInfo, Option<Time>)> = match args.trash {
+        true => library.trash.iter().map(|trashed| (&trashed.info, Some(trashed.since))).collect(),
+        false => library.snapshots.iter().map(|info| (info, None)).collect(),
+    };
+    let chosen: Vec<_> = all.iter().filter(|(info, _)| args.filters.matches(&info.snapshot)).collect();
     if context.json {
-        output::json_pretty(&chosen.iter().map(|info| row(info)).collect::<Vec<_>>())?;
+        output::json_pretty(&chosen.iter().map(|(info, since)| row(info, *since, protect_secs)).collect::<Vec<_>>())?;
         return Ok(Exit::Success);
     }
     if chosen.is_empty() {
-        let what = if library.snapshots.is_empty() { "no snapshots yet" } else { "no snapshot fits" };
+        let what = match (all.is_empty(), args.trash) {
+            (true, true) => "there is nothing in the trash",
+            (true, false) => "no snapshots yet",
+            (false, _) => "no snapshot fits",
+        };
         eprintln!("bkfs: {what}");
         return Ok(Exit::Success);
     }
-    let mut table = Table::new(&["ID", "TIME", "FILES", "SIZE", "ADDED", "TAGS", "TARGET"], &[2, 3, 4]);
-    for info in chosen {
+    let mut head = vec!["ID", "TIME", "FILES", "SIZE", "ADDED", "TAGS", "TARGET"];
+    if args.trash {
+        head.extend(["FORGOTTEN", "KEPT UNTIL"]);
+    }
+    let mut table = Table::new(&head, &[2, 3, 4]);
+    for (info, since) in chosen {
         let snapshot = &info.snapshot;
         let totals = totals(info);
-        table.row([
+        let mut cells = vec![
             info.id.short(),
             output::time_local(snapshot.time),
             totals.files.to_string(),
@@ -86,17 +109,27 @@ pub fn run(context: &Context, args: SnapshotsArgs) -> Result<Exit> {
             output::size(snapshot.stats.bytes_stored),
             output::name(snapshot.tags.join(",").as_bytes()),
             output::name(snapshot.target.as_bytes()),
-        ]);
+        ];
+        if let Some(since) = since {
+            cells.push(output::time_local(*since));
+            cells.push(kept_until(*since, protect_secs).map_or_else(|| "prune".into(), output::time_local));
+        }
+        table.row(cells);
     }
     table.print()?;
     Ok(Exit::Success)
+}
+
+/// Until when the trash is not emptied of it; none if there is no floor.
+fn kept_until(since: Time, protect_secs: u64) -> Option<Time> {
+    (protect_secs > 0).then(|| later(since, protect_secs))
 }
 
 fn totals(info: &SnapshotInfo) -> bkfs_store::tree::Totals {
     info.snapshot.root.subtree.map(|s| s.totals).unwrap_or_default()
 }
 
-fn row(info: &SnapshotInfo) -> Row<'_> {
+fn row(info: &SnapshotInfo, since: Option<Time>, protect_secs: u64) -> Row<'_> {
     let snapshot = &info.snapshot;
     let (totals, stats) = (totals(info), &snapshot.stats);
     Row {
@@ -125,5 +158,7 @@ fn row(info: &SnapshotInfo) -> Row<'_> {
             duration_ms: stats.duration_ms,
             errors: stats.errors,
         },
+        forgotten: since.map(output::time_json),
+        kept_until: since.and_then(|since| kept_until(since, protect_secs)).map(output::time_json),
     }
 }

@@ -155,7 +155,12 @@ impl RepoFolder {
     }
 
     fn seen_path(&self) -> PathBuf {
-        self.path.join("seen.toml")
+        self.file("seen.toml")
+    }
+
+    /// A file of this folder.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
     }
 
     fn update(&self, change: impl FnOnce(&mut SeenState)) -> Result<()> {

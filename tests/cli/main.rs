@@ -8,6 +8,7 @@ mod common;
 
 mod damage;
 mod exclude;
+mod forget;
 mod fstab;
 mod keys;
 mod mounting;

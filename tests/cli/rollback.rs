@@ -50,6 +50,20 @@ fn a_push_completes_and_says_so() {
 }
 
 #[test]
+fn nothing_is_forgotten_in_an_older_copy() {
+    let person = rolled_back();
+    let ids = || person.run(["snapshots", "--json"]).matches("\"id\"").count();
+    for args in [&["forget", "--keep-last", "1"][..], &["forget", "latest"], &["forget", "--empty-trash"]] {
+        expect(&person.output(args), 13, &["rolled back", "--accept-rollback"]);
+    }
+    expect(&person.output(["forget", "--keep-last", "1", "--dry-run"]), 0, &["warning", "rolled back"]);
+    assert_eq!(ids(), 1);
+    expect(&person.output(["check", "--accept-rollback"]), 0, &[]);
+    expect(&person.output(["forget", "latest"]), 0, &[]);
+    assert_eq!(ids(), 0);
+}
+
+#[test]
 fn another_repository_at_the_place_is_refused() {
     let person = Person::with_repo();
     let other = Person::with_repo();

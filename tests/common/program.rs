@@ -165,11 +165,16 @@ pub struct Server {
 impl Server {
     /// Starts a server with its data in `data`, on a port of the loopback that is free.
     pub fn start(person: &Person, data: &Path) -> Self {
+        Self::start_protecting(person, data, "14d")
+    }
+
+    /// The same with a floor of its own.
+    pub fn start_protecting(person: &Person, data: &Path, protect: &str) -> Self {
         // The address must be known before the server listens: tokens carry it.
         let free = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a free port");
         let address = free.to_string();
         let text = data.to_str().expect("a readable path");
-        person.run(["server", "init", "--data", text, "--address", &address]);
+        person.run(["server", "init", "--data", text, "--address", &address, "--protect", protect]);
         Self::run(person, data, &address)
     }
 

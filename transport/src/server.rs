@@ -83,6 +83,19 @@ pub fn invite(
     Ok(Token { address, pin: identity.fingerprint(), account: account.clone(), secret })
 }
 
+/// A repository of a server, for its operator: whether a server runs on the folder or not. What is done with it a running server
+/// takes in by itself.
+pub fn repository(data: &Path, account: &Name, name: &Name) -> Result<Repository> {
+    identity(data)?;
+    let registry = Registry::new(data);
+    registry.refresh()?;
+    let host = Host::new(data, registry);
+    if !host.exists(account, name)? {
+        return Err(Error::NoRepository { place: format!("account {account}, repository {name}") });
+    }
+    host.open(account, name)
+}
+
 /// The server's identity, from whichever copy is whole.
 fn identity(data: &Path) -> Result<Identity> {
     let backend = LocalBackend::new(data);
@@ -241,12 +254,16 @@ impl Host {
         if let Some(hosted) = open.get(&key) {
             return Ok(hosted.clone());
         }
-        let folder = self.data.join("accounts").join(account.as_str()).join(name.as_str());
-        let repository = Repository::local(&folder, &folder.join("index"))?.with_floor(self.registry.protect_secs());
+        let repository = self.open(account, name)?;
         let bytes = repository.bytes_stored()?.into();
         let hosted = Arc::new(Hosted { repository, bytes });
         open.insert(key, hosted.clone());
         Ok(hosted)
+    }
+
+    fn open(&self, account: &Name, name: &Name) -> Result<Repository> {
+        let folder = self.data.join("accounts").join(account.as_str()).join(name.as_str());
+        Ok(Repository::local(&folder, &folder.join("index"))?.with_floor(self.registry.protect_secs()))
     }
 
     /// Whether there is such a repository: asking for one must not make a folder.

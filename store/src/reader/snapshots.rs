@@ -82,6 +82,8 @@ pub struct SnapshotList {
     pub trash: Vec<Trashed>,
     /// Those that are gone without a word of the owner, in the order of the log.
     pub purged: Vec<Purged>,
+    /// Length of the log that says all this, in records.
+    pub log_len: u64,
     /// What is wrong: snapshots that do not open or are of no client on the roster, gaps in chains.
     pub problems: Vec<Error>,
 }
@@ -142,6 +144,7 @@ impl Reader {
         if std::mem::take(&mut state.changed) {
             arrange(&mut state);
         }
+        state.list.log_len = state.next;
         Ok(show(&state.list))
     }
 

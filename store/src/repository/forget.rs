@@ -123,6 +123,13 @@ impl Repository {
         Ok(chosen)
     }
 
+    /// All snapshots that were ever committed, oldest first: what an operator can see of them without a key.
+    pub fn commits(&self) -> Result<Vec<CommitRow>> {
+        self.state()?;
+        self.follow()?;
+        self.index.commits_from(0, usize::MAX, |_| true)
+    }
+
     fn committed(&self, snapshot: SnapshotId) -> Result<CommitRow> {
         let none =
             || Error::SnapshotNotFound(format!("snapshot {snapshot} was never committed here; nothing was changed"));

@@ -1,0 +1,217 @@
+//! What `bkfs forget` says: to a person as tables, to a program as JSON.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use bkfs_store::{
+    id::SnapshotId,
+    reader::SnapshotInfo,
+    retention::{Decision, GroupPlan, Plan, Reason, SnapshotRow},
+    snapshot::PathBytes,
+};
+use serde::Serialize;
+
+use super::{ForgetArgs, Outcome, policy};
+use crate::{
+    context::Context,
+    output::{self, Table},
+};
+
+#[derive(Serialize)]
+struct Report<'a> {
+    dry_run: bool,
+    groups: Vec<GroupReport<'a>>,
+    /// What was named, where no policy chose.
+    named: Vec<Row<'a>>,
+    trashed: Vec<String>,
+    gone: Vec<String>,
+    noted: Vec<String>,
+    protected: BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+struct GroupReport<'a> {
+    client: Option<String>,
+    host: Option<&'a str>,
+    target: Option<&'a str>,
+    paths: Option<Vec<String>>,
+    held: bool,
+    holds: Vec<String>,
+    keep: Vec<Row<'a>>,
+    forget: Vec<Row<'a>>,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    id: String,
+    received: String,
+    host: &'a str,
+    target: &'a str,
+    tags: &'a [String],
+    reasons: Vec<String>,
+}
+
+/// What a policy did, or would do if there is no outcome.
+pub fn policy(context: &Context, args: &ForgetArgs, plan: &Plan, outcome: Option<&Outcome>) -> Result<()> {
+    if context.json {
+        return json(plan.groups.iter().map(|group| group_report(group, args.confirm)).collect(), vec![], outcome);
+    }
+    let show_all = args.dry_run || context.verbose > 0;
+    if show_all && !context.quiet {
+        for group in &plan.groups {
+            table(group, args)?;
+        }
+    }
+    for group in plan.groups.iter().filter(|group| !group.holds.is_empty()) {
+        for hold in &group.holds {
+            eprintln!("bkfs: {}: {hold}", output::name(group.group.to_string().as_bytes()));
+        }
+    }
+    let held = plan.groups.iter().filter(|group| !group.holds.is_empty()).count();
+    if held > 0 && !args.confirm {
+        let groups = output::count(held as u64, "group");
+        eprintln!("bkfs: nothing is forgotten in {groups}: look, and if all is well run it again with --confirm");
+    }
+    if plan.groups.is_empty() && !context.quiet {
+        eprintln!("bkfs: there are no snapshots to choose from");
+        return Ok(());
+    }
+    let forget = super::forgotten(plan, args.confirm).count();
+    let all: usize = plan.groups.iter().map(|group| group.decisions.len()).sum();
+    match outcome {
+        None if context.quiet => Ok(()),
+        None => output::line(format!(
+            "would forget {} and keep {}, in {}",
+            output::count(forget as u64, "snapshot"),
+            all - forget,
+            output::count(plan.groups.len() as u64, "group")
+        )),
+        Some(outcome) => summary(context, outcome, Some(all - forget)),
+    }
+}
+
+/// What became of named snapshots, or would.
+pub fn named(context: &Context, args: &ForgetArgs, infos: &[&SnapshotInfo], outcome: Option<&Outcome>) -> Result<()> {
+    let rows: Vec<SnapshotRow> = infos.iter().map(|info| policy::row(info)).collect();
+    if context.json {
+        return json(vec![], rows.iter().map(|r| row(r, &[])).collect(), outcome);
+    }
+    match outcome {
+        Some(outcome) => summary(context, outcome, None),
+        None if context.quiet => Ok(()),
+        None => {
+            let mut table = Table::new(&["ID", "RECEIVED", "HOST", "TARGET"], &[]);
+            for row in &rows {
+                let (host, target) = (output::name(row.host.as_bytes()), output::name(row.target.as_bytes()));
+                table.row([row.id.short(), output::time_local(row.received), host, target]);
+            }
+            table.print()?;
+            let how = if args.now { "let go" } else { "forget" };
+            output::line(format!("would {how} {}", output::count(args.snapshots.len() as u64, "snapshot")))
+        }
+    }
+}
+
+/// What went when the trash was emptied.
+pub fn emptied(context: &Context, gone: Vec<SnapshotId>) -> Result<()> {
+    let outcome = Outcome { gone, ..Outcome::default() };
+    match context.json {
+        true => json(vec![], vec![], Some(&outcome)),
+        false if context.shows_summary() => {
+            output::line(format!("{} gone for good", output::count(outcome.gone.len() as u64, "snapshot")))
+        }
+        false => Ok(()),
+    }
+}
+
+fn json(groups: Vec<GroupReport<'_>>, named: Vec<Row<'_>>, outcome: Option<&Outcome>) -> Result<()> {
+    let ids = |pick: fn(&Outcome) -> &Vec<SnapshotId>| {
+        outcome.map(|outcome| pick(outcome).iter().map(SnapshotId::to_string).collect()).unwrap_or_default()
+    };
+    let protected = outcome.into_iter().flat_map(|outcome| &outcome.protected);
+    output::json_pretty(&Report {
+        dry_run: outcome.is_none(),
+        groups,
+        named,
+        trashed: ids(|outcome| &outcome.trashed),
+        gone: ids(|outcome| &outcome.gone),
+        noted: ids(|outcome| &outcome.noted),
+        protected: protected.map(|(id, until)| (id.to_string(), output::time_json(*until))).collect(),
+    })
+}
+
+fn group_report(plan: &GroupPlan, confirmed: bool) -> GroupReport<'_> {
+    let path = |PathBytes(path): &PathBytes| String::from_utf8_lossy(path).into_owned();
+    let (keep, forget): (Vec<&Decision>, Vec<&Decision>) = plan.decisions.iter().partition(|d| d.keeps());
+    GroupReport {
+        client: plan.group.client.map(|client| client.to_string()),
+        host: plan.group.host.as_deref(),
+        target: plan.group.target.as_deref(),
+        paths: plan.group.paths.as_ref().map(|paths| paths.iter().map(path).collect()),
+        held: !confirmed && !plan.holds.is_empty(),
+        holds: plan.holds.iter().map(ToString::to_string).collect(),
+        keep: keep.into_iter().map(|d| row(&d.snapshot, &d.reasons)).collect(),
+        forget: forget.into_iter().map(|d| row(&d.snapshot, &d.reasons)).collect(),
+    }
+}
+
+fn row<'a>(row: &'a SnapshotRow, reasons: &[Reason]) -> Row<'a> {
+    Row {
+        id: row.id.to_string(),
+        received: output::time_json(row.received),
+        host: &row.host,
+        target: &row.target,
+        tags: &row.tags,
+        reasons: reasons.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn table(plan: &GroupPlan, args: &ForgetArgs) -> Result<()> {
+    let held = if plan.holds.is_empty() || args.confirm { "" } else { " (held)" };
+    output::line(format!("{}{held}", output::name(plan.group.to_string().as_bytes())))?;
+    let mut table = Table::new(&["", "ID", "RECEIVED", "TAGS", "KEPT AS"], &[]);
+    for Decision { snapshot, reasons } in &plan.decisions {
+        let what = match reasons.is_empty() {
+            false => "keep",
+            true if held.is_empty() => "forget",
+            true => "held",
+        };
+        let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+        table.row([
+            what.to_owned(),
+            snapshot.id.short(),
+            output::time_local(snapshot.received),
+            output::name(snapshot.tags.join(",").as_bytes()),
+            output::name(reasons.join(", ").as_bytes()),
+        ]);
+    }
+    table.print()?;
+    output::line("")
+}
+
+fn summary(context: &Context, outcome: &Outcome, kept: Option<usize>) -> Result<()> {
+    // Whoever asks that something go for good must hear that it did not, cron or not.
+    if let Some(until) = outcome.protected.values().max() {
+        let protected = output::count(outcome.protected.len() as u64, "snapshot");
+        eprintln!(
+            "bkfs: {protected} went to the trash only: the server protects the youngest until {}",
+            output::time_local(*until)
+        );
+    }
+    if !context.shows_summary() {
+        return Ok(());
+    }
+    let count = |ids: &[SnapshotId]| output::count(ids.len() as u64, "snapshot");
+    let mut parts = Vec::new();
+    if !outcome.gone.is_empty() {
+        parts.push(format!("{} gone for good", count(&outcome.gone)));
+    }
+    if !outcome.noted.is_empty() {
+        parts.push(format!("took note that {} had been removed by the operator", count(&outcome.noted)));
+    }
+    if !outcome.trashed.is_empty() || parts.is_empty() {
+        parts.push(format!("{} moved to the trash (`bkfs unforget` brings back)", count(&outcome.trashed)));
+    }
+    parts.extend(kept.map(|kept| format!("{kept} kept")));
+    output::line(parts.join(", "))
+}

@@ -1,0 +1,77 @@
+//! `bkfs unforget`: brings snapshots back from the trash.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use bkfs_store::{access::FORGET_MAX, id::SnapshotId};
+use clap::Args;
+use serde::Serialize;
+
+use crate::{
+    browse::Library,
+    cli::RepoArgs,
+    context::Context,
+    failure::{Exit, Failure},
+    output,
+    selector::{Candidate, Filters, Which, choose},
+    session::Session,
+};
+
+/// Arguments of `unforget`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Bring snapshots back from the trash, as they were. `bkfs snapshots --trash` lists what is there. It needs \
+        the full key, and at a server the permission forget.",
+    after_help = "Examples:\n  bkfs unforget 4f2a91c7\n  bkfs unforget 2026-11-20T090000Z\n  bkfs unforget --all --host alpha"
+)]
+pub struct UnforgetArgs {
+    /// The snapshots: ids or their beginnings, or times; latest is the newest in the trash
+    #[arg(value_name = "SNAPSHOT", required_unless_present = "all")]
+    snapshots: Vec<Which>,
+    #[command(flatten)]
+    repo: RepoArgs,
+    /// All that are in the trash (and fit)
+    #[arg(long, conflicts_with = "snapshots")]
+    all: bool,
+    #[command(flatten)]
+    filters: Filters,
+}
+
+#[derive(Serialize)]
+struct Report {
+    restored: Vec<String>,
+}
+
+/// Runs it.
+pub fn run(context: &Context, args: UnforgetArgs) -> Result<Exit> {
+    let session = Session::open(context, &args.repo)?;
+    let library = Library::open(context, &session, "bringing snapshots back")?;
+    if library.trash.is_empty() && !args.all {
+        return Err(Failure::new("there is nothing in the trash", "`bkfs snapshots` lists what counts").into());
+    }
+    let candidates: Vec<Candidate<'_>> = library
+        .trash
+        .iter()
+        .map(|trashed| Candidate { id: trashed.info.id, snapshot: &trashed.info.snapshot })
+        .collect();
+    let mut chosen: BTreeSet<SnapshotId> = BTreeSet::new();
+    if args.all {
+        chosen.extend(candidates.iter().filter(|c| args.filters.matches(c.snapshot)).map(|c| c.id));
+    }
+    for which in &args.snapshots {
+        let place = choose(&candidates, which, &args.filters).map_err(|error| {
+            Failure::new(format!("in the trash: {error}"), "`bkfs snapshots --trash` lists what is there")
+        })?;
+        chosen.insert(candidates[place].id);
+    }
+    let chosen: Vec<SnapshotId> = chosen.into_iter().collect();
+    for ids in chosen.chunks(FORGET_MAX) {
+        session.access.unforget(ids)?;
+    }
+    if context.json {
+        output::json(&Report { restored: chosen.iter().map(SnapshotId::to_string).collect() })?;
+    } else if context.shows_summary() {
+        output::line(format!("{} brought back from the trash", output::count(chosen.len() as u64, "snapshot")))?;
+    }
+    Ok(Exit::Success)
+}
