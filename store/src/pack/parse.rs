@@ -41,6 +41,9 @@ impl Pack {
         if header[..8] != MAGIC || header[8..10] != VERSION.to_le_bytes() || header[10] != table.kind.number() {
             return Err(damaged("its header does not fit its table".into()));
         }
+        if header[11..].iter().any(|byte| *byte != 0) {
+            return Err(damaged("its header is not of a known form".into()));
+        }
         if frames_hash != *table.frames_hash() {
             return Err(damaged("its frames are not those that were signed".into()));
         }

@@ -105,6 +105,34 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
     }
 }
 
+/// The sample with another byte in its header, its hashes and its signature made anew: what a client of the roster can
+/// send.
+fn with_header(at: usize, value: u8) -> Bytes {
+    let bytes = sample().bytes;
+    let footer = Footer::parse(&bytes).unwrap();
+    let (front, rest) = bytes.split_at(footer.table_offset);
+    let mut pack = front.to_vec();
+    pack[at] = value;
+    let mut table = rest[..footer.table_len - TABLE_TAIL].to_vec();
+    table.extend_from_slice(blake3::hash(&pack).as_bytes());
+    let signature = client().sign(CONTEXT, &table);
+    pack.extend_from_slice(&table);
+    pack.extend_from_slice(&signature);
+    let id = blake3::hash(&pack);
+    pack.extend_from_slice(&rest[footer.table_len..]);
+    let end = pack.len();
+    pack[end - 40..end - 8].copy_from_slice(id.as_bytes());
+    pack.into()
+}
+
+#[test]
+fn zeros_of_the_header_must_be_zeros() {
+    assert!(Pack::parse(&with_header(11, 0)).unwrap().table.verify(&roster(&client())).unwrap());
+    for at in 11..HEADER_LEN {
+        assert!(matches!(Pack::parse(&with_header(at, 1)), Err(Error::PackDamaged { .. })), "byte {at}");
+    }
+}
+
 #[test]
 fn golden_bytes() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/pack-v1.bin");

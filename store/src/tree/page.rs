@@ -99,7 +99,8 @@ impl Page {
             return Err(format!("its version is {}, this program knows {VERSION}", header[1]));
         }
         let (level, count) = (header[2], u32::from_le_bytes([header[3], header[4], header[5], header[6]]));
-        if level > LEVEL_MAX || count > ENTRIES_MAX || (level > 0 && count == 0) {
+        let may_be_empty = (header[0], level) == (b'D', 0);
+        if level > LEVEL_MAX || count > ENTRIES_MAX || (count == 0 && !may_be_empty) {
             return Err("its level or count is out of bounds".into());
         }
         match (header[0], level) {
@@ -206,6 +207,14 @@ mod tests {
         for count in [0u8, 2, 255] {
             bytes[3] = count;
             assert!(Page::parse(&bytes).is_err(), "{count}");
+        }
+    }
+
+    #[test]
+    fn only_an_empty_directory_has_a_page_without_entries() {
+        assert_eq!(Page::parse(&PageWriter::new(PageKind::Directory, 0).take()), Ok(Page::Nodes(vec![])));
+        for (kind, level) in [(PageKind::Directory, 1), (PageKind::File, 0), (PageKind::File, 1)] {
+            assert!(Page::parse(&PageWriter::new(kind, level).take()).is_err(), "{kind:?} {level}");
         }
     }
 
