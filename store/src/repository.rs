@@ -155,6 +155,15 @@ impl Repository {
         }
     }
 
+    /// Whether a pack is there whole, as far as its length tells, and its chunks are found. If so, it is durable on return.
+    pub fn has_pack(&self, id: PackId, len: u64) -> Result<bool> {
+        let is_there = self.index.has_pack(&id)? && self.backend.len(&layout::pack(id))? == Some(len);
+        if is_there {
+            self.settle_packs()?;
+        }
+        Ok(is_there)
+    }
+
     fn state(&self) -> Result<State> {
         let mut slot = self.state.lock();
         if let Some(state) = &*slot {
@@ -249,12 +258,11 @@ impl Access for Repository {
         let roster = self.roster()?;
         roster.counts(table.client, (self.clock)(), || format!("pack {}", table.id))?;
         table.verify(&roster)?;
-        let name = layout::pack(table.id);
         let len = upload.bytes.len() as u64;
-        if self.index.has_pack(&table.id)? && self.backend.len(&name)? == Some(len) {
-            return self.settle_packs();
+        if self.has_pack(table.id, len)? {
+            return Ok(());
         }
-        self.backend.put(&name, &upload.bytes)?;
+        self.backend.put(&layout::pack(table.id), &upload.bytes)?;
         self.index.add_pack(table, len)
     }
 

@@ -168,7 +168,8 @@ impl Session {
         }))
     }
 
-    /// Takes a pack in: says how much of it is there, receives the rest, and acknowledges what is durable.
+    /// Takes a pack in: says how much of it is there, receives the rest, and acknowledges what is durable. A pack that is
+    /// there whole is acknowledged at once, and counts once for the quota.
     #[allow(clippy::too_many_arguments, reason = "a stream has two ends, a pack a name and a length")]
     async fn put_pack(
         self,
@@ -187,18 +188,22 @@ impl Session {
             let (host, account, name) = (host.clone(), account.clone(), name.clone());
             blocking(move || {
                 let hosted = self.admit(&host, &account, &name, &Ask::PutPack(pack, len))?;
+                if hosted.repository.has_pack(pack, len)? {
+                    return Ok(None);
+                }
                 if let Some(quota) = host.registry.quota(&account)
                     && host.account_bytes(&account)? + len > quota
                 {
                     let text = format!("account {account}: its quota of {quota} bytes is used up");
                     return Err(Error::Invalid(text));
                 }
-                Ok(hosted)
+                Ok(Some(hosted))
             })
             .await
         };
         let hosted = match admitted {
-            Ok(hosted) => hosted,
+            Ok(Some(hosted)) => hosted,
+            Ok(None) => return Ok(Ok(())),
             Err(error) => return Ok(Err(error)),
         };
         let _room = host.uploads.room(len as usize).await;
@@ -216,8 +221,12 @@ impl Session {
             }
         }
         let stored = blocking(move || {
+            // Two connections may have brought the same one.
+            let is_new = !hosted.repository.has_pack(pack, len)?;
             hosted.repository.put_pack(&PackUpload { id: pack, bytes: bytes.into() })?;
-            hosted.bytes.fetch_add(len, Ordering::Relaxed);
+            if is_new {
+                hosted.bytes.fetch_add(len, Ordering::Relaxed);
+            }
             Ok(())
         });
         Ok(stored.await)
