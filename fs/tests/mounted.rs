@@ -9,17 +9,26 @@ use std::{
     fs::{self, File},
     os::unix::fs::FileExt,
     path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use bkfs_fs::mount::{Error, Mount, MountOptions, mount};
+use bkfs_store::reader::Reader;
 use common::{Owner, compare, odd_tree};
 
 /// Mounts at `place`, a folder that is made here; none where that cannot be done.
 fn mounted(owner: &Owner, place: &Path, options: &MountOptions) -> Option<Mount> {
     fs::create_dir(place).unwrap();
-    match mount(&owner.reader(), place, options) {
+    mounted_reader(&owner.reader(), place, options)
+}
+
+/// The same of a reader, at a folder that is there.
+fn mounted_reader(reader: &Arc<Reader>, place: &Path, options: &MountOptions) -> Option<Mount> {
+    match mount(reader, place, options) {
         Ok(mount) => Some(mount),
         Err(error @ (Error::NoDevice | Error::DeviceRefused(_) | Error::NoFusermount | Error::Refused { .. })) => {
             println!("skipped: no /dev/fuse or no right to use it ({error})");
@@ -55,50 +64,122 @@ fn every_odd_thing_is_shown() {
     odd_tree::unlock(dir.path());
 }
 
+/// What the readers of [`readers_of_all_sorts_at_once`] read, and how far each has come.
+struct Readers<'a> {
+    latest: &'a Path,
+    large: &'a [Vec<u8>],
+    rounds: [AtomicUsize; 8],
+}
+
+impl Readers<'_> {
+    /// A large file from its beginning to its end.
+    fn whole(&self, n: usize) {
+        assert!(fs::read(self.latest.join(format!("large{n}"))).unwrap() == self.large[n]);
+    }
+
+    /// A large file here and there, through one descriptor.
+    fn scattered(&self, n: usize, seed: &mut u64) {
+        let (file, bytes) = (File::open(self.latest.join(format!("large{n}"))).unwrap(), &self.large[n]);
+        for _ in 0..50 {
+            let mut buffer = vec![0; 1 + random(seed) % 9000];
+            let from = random(seed) % (bytes.len() - buffer.len());
+            file.read_exact_at(&mut buffer, from as u64).unwrap();
+            assert!(buffer == bytes[from..from + buffer.len()]);
+        }
+    }
+
+    /// A small file.
+    fn small(&self, n: usize) {
+        let bytes = fs::read(self.latest.join(format!("small/{n}"))).unwrap();
+        assert!(bytes == self.large[0][small(n)], "small file {n}");
+    }
+
+    /// What is in the folder of small files.
+    fn listing(&self) {
+        let mut seen: Vec<usize> = fs::read_dir(self.latest.join("small"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+            .collect();
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq(0..SMALL));
+    }
+
+    /// One of the eight: reads its share, and goes on until all others have read theirs too. Were one of them never
+    /// served while others are, this would not end.
+    fn run(&self, reader: usize) {
+        let (mut seed, _gone) = (reader as u64, Gone(&self.rounds[reader]));
+        let deadline = Instant::now() + Duration::from_secs(300);
+        while self.rounds.iter().any(|rounds| rounds.load(Ordering::Relaxed) < 3) {
+            assert!(Instant::now() < deadline, "a reader is kept waiting: {:?}", self.rounds);
+            match reader {
+                0 | 1 => self.whole(reader),
+                2 | 3 => self.scattered(reader - 2, &mut seed),
+                4 => (0..SMALL).for_each(|n| self.small(n)),
+                5 => (0..SMALL).rev().for_each(|n| self.small(n)),
+                6 => (0..SMALL).for_each(|_| self.small(random(&mut seed) % SMALL)),
+                _ => {
+                    self.listing();
+                    self.whole(random(&mut seed) % 2);
+                    self.scattered(random(&mut seed) % 2, &mut seed);
+                    (0..50).for_each(|_| self.small(random(&mut seed) % SMALL));
+                }
+            }
+            self.rounds[reader].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// When a reader ends, also by a panic, the others need not wait for it.
+struct Gone<'a>(&'a AtomicUsize);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.0.store(usize::MAX / 2, Ordering::Relaxed);
+    }
+}
+
+/// How many small files there are.
+const SMALL: usize = 500;
+
+/// Which part of the first large file is in the small file `n`.
+fn small(n: usize) -> std::ops::Range<usize> {
+    n * 100..n * 107
+}
+
+fn random(seed: &mut u64) -> usize {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*seed >> 33) as usize
+}
+
 #[test]
-fn readers_of_all_sorts_at_once_get_what_was_pushed() {
+fn readers_of_all_sorts_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
-    fs::create_dir(&source).unwrap();
+    fs::create_dir_all(source.join("small")).unwrap();
     let large: Vec<Vec<u8>> = (0..2).map(|n| odd_tree::noise(20_000_000 + n, n as u64)).collect();
     for (n, bytes) in large.iter().enumerate() {
         fs::write(source.join(format!("large{n}")), bytes).unwrap();
     }
-    for n in 0..500usize {
-        fs::write(source.join(format!("small{n}")), &large[0][n * 100..n * 100 + n * 7]).unwrap();
+    for n in 0..SMALL {
+        fs::write(source.join(format!("small/{n}")), &large[0][small(n)]).unwrap();
     }
     let owner = Owner::new(dir.path());
     owner.push(&source, &dir.path().join("cache"));
     let place = dir.path().join("mnt");
-    let Some(mount) = mounted(&owner, &place, &MountOptions { threads: 4, ..MountOptions::default() }) else { return };
+    fs::create_dir(&place).unwrap();
+    // Fewer threads than readers, and a cache that holds a tenth of what they read.
+    let reader = Reader::new(owner.access.clone(), owner.full.clone(), &owner.config, 4 << 20);
+    let Some(mount) = mounted_reader(&reader, &place, &MountOptions { threads: 4, ..MountOptions::default() }) else {
+        return;
+    };
     let latest = fs::canonicalize(place.join("latest")).unwrap();
-    let reads = AtomicUsize::new(0);
+    let readers = Readers { latest: &latest, large: &large, rounds: Default::default() };
     std::thread::scope(|scope| {
-        for (n, bytes) in large.iter().enumerate() {
-            let (latest, reads) = (&latest, &reads);
-            scope.spawn(move || assert!(fs::read(latest.join(format!("large{n}"))).unwrap() == *bytes));
-            scope.spawn(move || {
-                let file = File::open(latest.join(format!("large{n}"))).unwrap();
-                let mut at = 12_345u64;
-                for _ in 0..300 {
-                    at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    let (from, mut buffer) = ((at >> 20) as usize % (bytes.len() - 5000), [0; 5000]);
-                    file.read_exact_at(&mut buffer, from as u64).unwrap();
-                    assert!(buffer == bytes[from..from + 5000]);
-                    reads.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        for _ in 0..2 {
-            scope.spawn(|| {
-                for n in 0..500usize {
-                    let bytes = fs::read(latest.join(format!("small{n}"))).unwrap();
-                    assert!(bytes == large[0][n * 100..n * 100 + n * 7]);
-                }
-            });
+        for reader in 0..readers.rounds.len() {
+            let readers = &readers;
+            scope.spawn(move || readers.run(reader));
         }
     });
-    assert_eq!(reads.into_inner(), 600);
     mount.unmount().unwrap();
 }
 
