@@ -200,7 +200,7 @@ impl Reader {
         Ok(sink.piece(Piece::End(Box::new(end)))?)
     }
 
-    /// Reads what should have `size` bytes, and no more than a small file may have.
+    /// Reads what should have `size` bytes, and no more than that.
     fn read_small(&self, file: &OwnedFd, size: u64) -> Result<Body, Stop> {
         // One byte more than expected shows the end without another call.
         let mut bytes = vec![0; size as usize + 1];
@@ -217,7 +217,8 @@ impl Reader {
             }
         }
         progress::add(&self.progress.bytes_read, len as u64);
-        bytes.truncate(len.min(SMALL_MAX as usize));
+        // What grew meanwhile is kept up to the length that it had.
+        bytes.truncate(len.min(size as usize));
         Ok(Body::Held(bytes))
     }
 
