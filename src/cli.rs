@@ -15,7 +15,6 @@ use crate::commands;
     after_help = EXAMPLES,
     after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"),
     max_term_width = 110,
-    disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true
 )]
@@ -73,36 +72,64 @@ pub struct RepoArgs {
     pub repository: Option<String>,
 }
 
-/// The commands.
+/// The commands. What help says of one stands beside its arguments, in its own file: a comment here would take its place.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Keep repositories for others: make a server, run it, invite clients
     #[command(subcommand)]
     Server(commands::server::ServerCommand),
-    /// Enrol this machine at a server
     Join(commands::join::JoinArgs),
-    /// Make a new repository
     Init(commands::init::InitArgs),
-    /// Back up files and folders
     #[command(visible_alias = "backup")]
     Push(commands::push::PushArgs),
-    /// List the snapshots
     Snapshots(commands::snapshots::SnapshotsArgs),
-    /// List a folder of a snapshot
     Ls(commands::ls::LsArgs),
-    /// Print a file of a snapshot
     Cat(commands::cat::CatArgs),
-    /// Copy files out of a snapshot
     Restore(commands::restore::RestoreArgs),
-    /// Show all snapshots as ordinary folders
     Mount(commands::mount::MountArgs),
-    /// Move snapshots to the trash, by name or by a policy
     Forget(commands::forget::ForgetArgs),
-    /// Bring snapshots back from the trash
     Unforget(commands::unforget::UnforgetArgs),
-    /// Verify that everything is there, and with --read-data that it is intact
     Check(commands::check::CheckArgs),
     /// Manage passphrases, keys and clients
     #[command(subcommand)]
     Key(commands::key::KeyCommand),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// All commands, with those above them.
+    fn all(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
+        for below in command.get_subcommands() {
+            let path = format!("{path} {}", below.get_name());
+            found.push((path.clone(), below.clone()));
+            all(below, &path, found);
+        }
+    }
+
+    #[test]
+    fn every_command_is_explained() {
+        let cli = Cli::command();
+        cli.clone().debug_assert();
+        let mut commands = Vec::new();
+        all(&cli, "bkfs", &mut commands);
+        assert!(commands.len() > 15);
+        for (path, command) in commands {
+            let text = |text: Option<&clap::builder::StyledStr>| text.map(ToString::to_string).unwrap_or_default();
+            let (about, long) = (text(command.get_about()), text(command.get_long_about()));
+            let after = text(command.get_after_help());
+            assert!(!about.is_empty() && !about.starts_with("Arguments of"), "{path}: {about}");
+            if command.has_subcommands() {
+                continue;
+            }
+            // A comment on the variant hides what stands beside the arguments, which clap does not tell.
+            assert!(!long.is_empty() || !after.is_empty(), "{path} has neither a long text nor an example");
+            let is_deep = path.split(' ').count() > 2;
+            assert!(is_deep || long.len() > about.len(), "{path}: --help says no more than -h");
+            assert!(is_deep || after.contains("Example"), "{path} has no example");
+        }
+    }
 }

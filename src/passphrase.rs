@@ -52,7 +52,12 @@ pub fn initial(context: &Context) -> Result<Passphrase> {
         return Ok(passphrase);
     }
     if !has_terminal() {
-        return Err(missing("a new repository needs a passphrase").into());
+        return Err(Failure::new(
+            "a new repository needs a passphrase, none was given, and there is no terminal to ask on",
+            "set BKFS_PASSWORD, BKFS_PASSWORD_FILE or BKFS_PASSWORD_COMMAND",
+        )
+        .exit(Exit::WrongKey)
+        .into());
     }
     twice("Passphrase for the new repository: ")
 }
@@ -104,7 +109,9 @@ fn non_empty(name: &str) -> Option<std::ffi::OsString> {
 }
 
 fn from_file(path: &Path) -> Result<Passphrase> {
-    let file = std::fs::File::open(path).with_context(|| format!("the passphrase file {}", path.display()))?;
+    let file = std::fs::File::open(path).map_err(|e| {
+        Failure::new(format!("cannot read the passphrase file {}: {e}", path.display()), "").exit(Exit::WrongKey)
+    })?;
     read(file, &path.display().to_string())
 }
 

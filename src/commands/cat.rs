@@ -22,6 +22,9 @@ const STEP: usize = 4 << 20;
 /// Arguments of `cat`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Print a file of a snapshot",
+    long_about = "Print a file of a snapshot to standard output, or as much of it as can be read: where a chunk is missing \
+        or damaged, it ends with an error.",
     after_help = "Examples:\n  bkfs cat latest:etc/fstab\n  bkfs cat 2026-11-20T090000Z:home/me/photo.jpg > photo.jpg"
 )]
 pub struct CatArgs {

@@ -21,6 +21,7 @@ use crate::{
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Verify that everything is there, and with --read-data that it is intact",
     long_about = "Verify the repository with its full key: the log and its chain, the clients' snapshots and their chains, \
         and that every snapshot reaches all that it needs. With --read-data every pack is read, and every chunk in it \
         opened and compared. Everything that is wrong is listed; the exit code is 1 then, and 13 if the repository was \

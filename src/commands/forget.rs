@@ -37,6 +37,7 @@ const OPERATION: &str = "forgetting";
 /// Arguments of `forget`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Move snapshots to the trash, by name or by a policy",
     long_about = "Move snapshots to the trash: those that are named, or those that a policy does not keep. In the trash they \
         keep their data; `bkfs unforget` brings them back, `bkfs snapshots --trash` lists them. A server lets nothing go for \
         good that it received less than its --protect age ago (14 days, unless its operator chose otherwise).\n\n\

@@ -25,6 +25,7 @@ use crate::{
 /// Arguments of `init`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Make a new repository",
     long_about = "Make a new repository. It is protected by a passphrase, from BKFS_PASSWORD, BKFS_PASSWORD_FILE, \
         BKFS_PASSWORD_COMMAND or asked for. This machine becomes its first client: its push key is kept in the \
         configuration folder, so that `bkfs push` from cron needs no passphrase.",

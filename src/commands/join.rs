@@ -13,6 +13,7 @@ use crate::{config, context::Context, failure::Exit, output, session};
 /// Arguments of `join`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Enrol this machine at a server",
     long_about = "Enrol this machine at a server with an invitation, which its operator makes with `bkfs server invite`. \
         The server's certificate is remembered: from then on this machine talks to that server only. Prints the URL of \
         the account, for -r or BKFS_REPOSITORY.",

@@ -16,6 +16,10 @@ use crate::{cli::RepoArgs, context::Context, failure::Exit};
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
     /// List passphrase slots and clients
+    #[command(
+        after_help = "A client's label is the name of the machine that enrolled it, or what --label said. The client \
+        with which this user pushes is marked.\n\nExample:\n  bkfs key list"
+    )]
     List(ListArgs),
     /// Add a passphrase
     #[command(after_help = "The new passphrase is asked for on a terminal, or comes from --new-password-file, \
@@ -26,11 +30,17 @@ pub enum KeyCommand {
         Examples:\n  bkfs key list\n  bkfs key remove 3f0c11aa")]
     Remove(RemoveArgs),
     /// Replace the passphrase that was given by a new one
+    #[command(
+        after_help = "The old passphrase is asked for, or comes from BKFS_PASSWORD and its like; the new one as in \
+        `bkfs key add`. The key behind them stays the same: whoever kept a copy of the old slot can open it with the \
+        old passphrase."
+    )]
     Change(NewPassphraseArgs),
     /// Keep the opened key in the kernel's keyring for a while
     #[command(after_help = "Examples:\n  bkfs key unlock -r bkfs://nas:7443/alice --for 8h\n  bkfs key lock")]
     Unlock(UnlockArgs),
     /// Drop the key from the kernel's keyring
+    #[command(after_help = "Example:\n  bkfs key lock -r bkfs://nas:7443/alice")]
     Lock(LockArgs),
     /// Print the full key for paper, and the head of the repository's log
     #[command(after_help = "Typed into a file that BKFS_KEY_FILE names, the sheet opens the repository without any \

@@ -25,8 +25,13 @@ const BATCH: usize = 1024;
 
 /// Arguments of `ls`.
 #[derive(Debug, Args)]
-#[command(after_help = "SNAPSHOT is an id or a prefix of one, latest, or a time like 2026-11-20T090000Z (UTC, or a \
-    prefix).\n\nExamples:\n  bkfs ls latest\n  bkfs ls -l latest:/home/me --host alpha\n  bkfs ls -R 3f0c11aa:etc")]
+#[command(
+    about = "List a folder of a snapshot",
+    long_about = "List a folder of a snapshot, its root if no path is given. Folders end with a slash; -l shows what `ls \
+        -l` would, and a + behind the mode where there are extended attributes.",
+    after_help = "SNAPSHOT is an id or a prefix of one, latest, or a time like 2026-11-20T090000Z (UTC, or a \
+        prefix).\n\nExamples:\n  bkfs ls latest\n  bkfs ls -l latest:/home/me --host alpha\n  bkfs ls -R 3f0c11aa:etc"
+)]
 pub struct LsArgs {
     #[command(flatten)]
     repo: RepoArgs,

@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Arguments of `mount`.
 #[derive(Debug, Default, Args)]
 #[command(
+    about = "Show all snapshots as ordinary folders",
     long_about = "Show snapshots as ordinary, read-only folders.\n\n\
         \x20 latest -> snapshots/...           the newest\n\
         \x20 snapshots/2026-11-20T090000Z/     every snapshot, by its time (UTC)\n\

@@ -28,6 +28,7 @@ use crate::{
     enrol,
     failure::{Exit, Failure},
     output,
+    place::Place,
     progress::{Line, View},
     session::Session,
     signals,
@@ -36,6 +37,7 @@ use crate::{
 /// Arguments of `push`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Back up files and folders",
     long_about = "Back up files and folders: send what the repository does not have yet, and make a snapshot.\n\n\
         Without a passphrase this works with the push key that `bkfs init`, `bkfs join --push-key` or an earlier push \
         left in the configuration folder. A machine that has the passphrase but no push key enrols itself. Unchanged \
@@ -186,7 +188,10 @@ fn check_sources(args: &PushArgs) -> Result<()> {
 
 /// A machine with the passphrase but without a push key becomes a client.
 fn enrol_this_machine(context: &Context, session: &mut Session) -> Result<PushKey> {
-    let full = session.full_key(context, "enrolling this machine")?;
+    let full = session.full_key(context, "enrolling this machine").map_err(|error| match error.downcast_ref() {
+        Some(bkfs_store::Error::NoPermission { .. }) => no_push_key(&session.place),
+        _ => error,
+    })?;
     let url = Some(session.place.to_string());
     let key = enrol::add_client(session.access.as_ref(), &full, &host_name(), url, true)?;
     session.folder.set_push_key(&KeyFile::Push(key.clone()).encode())?;
@@ -194,6 +199,17 @@ fn enrol_this_machine(context: &Context, session: &mut Session) -> Result<PushKe
     session.reopen(Some(key.client_id()), session.folder.seen()?.seen())?;
     session.set_machine_key(key.clone());
     Ok(key)
+}
+
+/// Who may only push is given nothing that a passphrase could open.
+fn no_push_key(place: &Place) -> anyhow::Error {
+    Failure::new(
+        format!("this machine has no push key for {place}, and no permission to read there, so it cannot enrol itself"),
+        "where the passphrase is known, `bkfs key export-push FILE` makes one; here, --key-file FILE or `bkfs join TOKEN \
+         --push-key FILE` takes it",
+    )
+    .exit(Exit::WrongKey)
+    .into()
 }
 
 fn options(args: &PushArgs, is_remote: bool) -> PushOptions {

@@ -26,6 +26,7 @@ use crate::{
 /// Arguments of `restore`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Copy files out of a snapshot",
     long_about = "Copy files out of a snapshot.\n\n\
         Without PATH the stored paths appear under DEST; with the PATH of a folder, its contents appear in DEST; with \
         that of a file, the file. Nothing is written outside DEST. What exists there and is the same (kind, size, time) \

@@ -15,16 +15,14 @@ use clap::{Args, Subcommand};
 use super::{key::parse_duration, push::parse_size};
 use crate::{context::Context, failure::Exit, output, signals};
 
-/// What a server's operator does.
+/// What a server's operator does. A comment on a variant takes the place of the long text beside its arguments.
 #[derive(Debug, Subcommand)]
 pub enum ServerCommand {
     /// Make a server's data folder
     Init(InitArgs),
     /// Run the server until it is told to stop
     Run(RunArgs),
-    /// Print an invitation, good for one client
     Invite(InviteArgs),
-    /// Make snapshots unrecoverable, whatever their age
     Purge(purge::PurgeArgs),
 }
 
@@ -58,6 +56,7 @@ pub struct RunArgs {
 /// Arguments of `server invite`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Print an invitation, good for one client",
     long_about = "Print an invitation to an account, good for one client and a limited time. The account comes into being \
         with its first invitation. Works while the server runs and while it does not.",
     after_help = "Examples:\n  bkfs server invite --data /srv/bkfs alice --can all\n  \

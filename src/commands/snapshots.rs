@@ -17,9 +17,15 @@ use crate::{
 
 /// Arguments of `snapshots`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  bkfs snapshots\n  bkfs snapshots --host alpha --tag nightly\n  \
-    bkfs snapshots --json | jq -r '.[-1].id'\n  \
-    bkfs snapshots --trash           what `bkfs unforget` can bring back")]
+#[command(
+    about = "List the snapshots",
+    long_about = "List the snapshots, oldest first: the beginning of the id, by which other commands name it, the time in \
+        the local time zone, how many files and bytes it holds, how many bytes its push added to the repository, and its \
+        tags and target. With --json more is told of each.",
+    after_help = "Examples:\n  bkfs snapshots\n  bkfs snapshots --host alpha --tag nightly\n  \
+        bkfs snapshots --json | jq -r '.[-1].id'\n  \
+        bkfs snapshots --trash           what `bkfs unforget` can bring back"
+)]
 pub struct SnapshotsArgs {
     #[command(flatten)]
     repo: RepoArgs,

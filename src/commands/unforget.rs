@@ -20,6 +20,7 @@ use crate::{
 /// Arguments of `unforget`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Bring snapshots back from the trash",
     long_about = "Bring snapshots back from the trash, as they were. `bkfs snapshots --trash` lists what is there. It needs \
         the full key, and at a server the permission forget.",
     after_help = "Examples:\n  bkfs unforget 4f2a91c7\n  bkfs unforget 2026-11-20T090000Z\n  bkfs unforget --all --host alpha"

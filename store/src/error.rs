@@ -37,7 +37,7 @@ pub enum Error {
         known: u32,
     },
     /// No passphrase slot opens with this passphrase.
-    #[error("wrong passphrase: it opens none of the repository's {slots} key slots")]
+    #[error("wrong passphrase: it opens none of the repository's key slots ({slots} tried)")]
     WrongPassphrase {
         /// How many slots were tried.
         slots: usize,

@@ -15,7 +15,7 @@ fn pushed() -> Person {
 fn a_wrong_passphrase_is_named() {
     let person = pushed();
     let output = person.command().env("BKFS_PASSWORD", "wrong").arg("snapshots").output().unwrap();
-    expect(&output, 12, &["wrong passphrase", "1 key slots"]);
+    expect(&output, 12, &["wrong passphrase", "1 tried"]);
     let output = person
         .command()
         .env("BKFS_PASSWORD", "wrong")
@@ -79,7 +79,7 @@ fn passphrases_come_from_files_and_commands() {
     expect(&bare().arg("--password-file").arg(&file).output().unwrap(), 0, &[]);
     expect(&bare().env("BKFS_PASSWORD_COMMAND", format!("cat {}", file.display())).output().unwrap(), 0, &[]);
     expect(&bare().env("BKFS_PASSWORD_COMMAND", "exit 7").output().unwrap(), 12, &["BKFS_PASSWORD_COMMAND", "code 7"]);
-    expect(&bare().env("BKFS_PASSWORD_FILE", "/no/such").output().unwrap(), 1, &["/no/such"]);
+    expect(&bare().env("BKFS_PASSWORD_FILE", "/no/such").output().unwrap(), 12, &["/no/such"]);
 }
 
 #[test]

@@ -81,6 +81,13 @@ fn a_push_only_machine_joins_with_its_key() {
     expect(&laptop(&["snapshots"]), 1, &["no permission", "read"]);
     expect(&elsewhere(&person, "laptop", &["snapshots"]), 1, &["no permission", "read"]);
     expect(&laptop(&["check"]), 1, &["no permission"]);
+    // Joined without a key, it has nothing to push with, passphrase or not.
+    let token = server.invite(&operator, "alice", "push");
+    expect(&elsewhere(&person, "keyless", &["join", &token]), 0, &[]);
+    expect(&elsewhere(&person, "keyless", &push_args(&source)), 12, &["no push key", "export-push", "--key-file"]);
+    let mut args = push_args(&source);
+    args.extend(["--key-file", key.to_str().unwrap()]);
+    expect(&elsewhere(&person, "keyless", &args), 0, &[]);
     assert_eq!(person.run(["cat", "latest:of-laptop-2"]), "y\n");
 }
 

@@ -73,6 +73,8 @@ fn what_makes_no_sense_is_refused() {
     expect(&person.output(["cat", "latest:absent"]), 1, &["absent"]);
     expect(&person.output(["cat", "latest:sub"]), 1, &["sub", "no regular file"]);
     expect(&person.output(["cat", "latest"]), 1, &["no file was named"]);
+    let file = person.path("src/hello");
+    expect(&person.output(["restore", "latest", file.to_str().unwrap()]), 1, &["src/hello is not a folder"]);
     expect(&person.output(["ls", "ffffffffffffffff"]), 1, &["ffffffffffffffff"]);
     expect(&person.output(["ls", "--host", "nowhere", "latest"]), 1, &["--host"]);
     expect(&person.output(["push", "--exclude-larger-than", "5X", "/etc"]), 1, &["5X"]);
@@ -104,12 +106,17 @@ fn an_existing_repository_is_not_made_again() {
 fn help_has_examples_for_every_command() {
     let person = Person::new();
     for command in ["init", "push", "snapshots", "ls", "cat", "restore", "mount", "check"] {
-        let help = person.run([command, "--help"]);
+        let help = person.run(["help", command]);
+        assert_eq!(help, person.run([command, "--help"]));
         assert!(help.contains("Examples:"), "{command}");
         // Nothing slips below a heading that it does not belong to.
         let takes_a_name = ["push", "ls", "cat", "restore", "mount"].contains(&command);
         assert_eq!(help.contains("\nArguments:\n"), takes_a_name, "{command}: {help}");
     }
+    assert!(person.run(["help", "mount"]).contains("hosts/NAME/"), "the long text");
+    assert!(person.run(["help", "key", "recovery"]).contains("BKFS_KEY_FILE"));
+    assert!(person.run(["help"]).contains("Exit codes:"));
+    expect(&person.output(["help", "psuh"]), 1, &["psuh"]);
     assert!(person.run(["--version"]).starts_with("bkfs "));
 }
 

@@ -155,7 +155,12 @@ impl Engine<'_> {
     /// Opens the destination and pushes the first task.
     fn start(&self, node: Node, dest: &Path) -> Result<Started> {
         let failed = |error: io::Error| Error::io(dest, error);
-        std::fs::create_dir_all(dest).map_err(failed)?;
+        std::fs::create_dir_all(dest).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                Error::Invalid(format!("{} is not a folder; name a folder to restore into", dest.display()))
+            }
+            _ => failed(error),
+        })?;
         let open = || -> io::Result<OwnedFd> {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             Ok(rustix::fs::open(dest, flags, Mode::empty())?)

@@ -20,6 +20,7 @@ use crate::{
 /// Arguments of `server purge`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Make snapshots unrecoverable, whatever their age",
     long_about = "Make snapshots unrecoverable, whatever their age, without asking any key: the operator's way past --protect. It \
         cannot be undone. Their space comes free with the next prune. Whoever holds the repository's key is told that \
         the operator did it. Without IDs it lists what there is. Works while the server runs and while it does not.",
