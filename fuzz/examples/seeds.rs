@@ -242,9 +242,12 @@ fn messages() -> Done {
         chunks: 3,
         last: Some(LastSnapshot { id: SnapshotId([5; 32]), sequence: 1 }),
         snapshots: vec![object.clone()],
+        protect_secs: 5,
     };
     let receipt = Receipt { snapshot: SnapshotId([5; 32]), received: support::time(7), now: seen };
     let read = ReadRequest { ids: vec![ChunkId([9; 32])], neighbour_bytes: 5 };
+    let forget =
+        ForgetRequest { tombstones: vec![Signature(golden("tombstone-1.hex")?)], now: true, empty_trash: true };
     let asks = [
         vec![cbor_bytes(&[7; 16])],
         vec![cbor(init)],
@@ -262,6 +265,8 @@ fn messages() -> Done {
         vec![cbor(SlotId([1; 16]))],
         vec![id.clone(), cbor(8u32)],
         vec![id.clone()],
+        vec![cbor(forget)],
+        vec![ids.clone()],
     ];
     for (at, fields) in asks.into_iter().enumerate() {
         let ask = array(&[vec![cbor(at)], fields].concat());
@@ -282,14 +287,16 @@ fn messages() -> Done {
         vec![array(&[bytes.clone(), bytes])],
         vec![number.clone()],
         vec![array(&[cbor(PackInfo { id: PackId([1; 32]), len: 5 })])],
-        vec![number],
+        vec![number.clone()],
+        vec![cbor(ForgetReply { forgotten: 1, expired: vec![SnapshotId([5; 32])] })],
     ];
     for (at, fields) in replies.into_iter().enumerate() {
         let reply = if fields.is_empty() { cbor(at) } else { array(&[vec![cbor(at)], fields].concat()) };
         put("message", &format!("reply-{at}"), &reply)?;
     }
-    let errors: [&[Vec<u8>]; 3] = [&[cbor("x")], std::slice::from_ref(&id), &[id.clone(), cbor("x")]];
-    for (at, fields) in [0, 0, 0, 0, 1, 0, 0, 2, 2].into_iter().map(|at| errors[at]).enumerate() {
+    let errors: [&[Vec<u8>]; 4] =
+        [&[cbor("x")], std::slice::from_ref(&id), &[id.clone(), cbor("x")], &[id.clone(), number.clone()]];
+    for (at, fields) in [0, 0, 0, 0, 1, 0, 0, 2, 2, 2, 2, 3, 0].into_iter().map(|at| errors[at]).enumerate() {
         let error = array(&[vec![cbor(at)], fields.to_vec()].concat());
         put("message", &format!("error-{at}"), &array(&[cbor(0u32), error]))?;
     }

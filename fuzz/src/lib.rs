@@ -1,7 +1,7 @@
 //! What several fuzz targets share: the keys that the store's golden bytes were made with, cutting a fuzzer's input into
 //! parts, and the property that most records have.
 
-#[allow(missing_docs)]
+#[allow(missing_docs, clippy::all, reason = "it is part of the tests")]
 #[path = "../../store/tests/support/mod.rs"]
 pub mod support;
 
