@@ -5,9 +5,11 @@ use std::sync::Arc;
 use anyhow::Result;
 use bkfs_store::{
     Error,
+    id::SnapshotId,
     keys::FullKey,
-    reader::{Purged, Reader, SnapshotInfo, Trashed},
+    reader::{Broken, Purged, Reader, SnapshotInfo, Trashed},
     tree::Node,
+    tree::Time,
 };
 
 use crate::{
@@ -19,6 +21,17 @@ use crate::{
 /// Bytes of chunks and tree pages that a reading command holds.
 const CACHE_BYTES: usize = 128 << 20;
 
+/// A snapshot that is there and cannot be shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Unshown {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// When the store received it.
+    pub received: Time,
+    /// Whether it is in the trash.
+    pub trashed: bool,
+}
+
 /// A repository opened for reading, with its snapshots.
 pub struct Library {
     /// Reads it.
@@ -27,6 +40,8 @@ pub struct Library {
     pub snapshots: Vec<SnapshotInfo>,
     /// Those in the trash, oldest first.
     pub trash: Vec<Trashed>,
+    /// Those that cannot be shown, in the trash or not.
+    pub broken: Vec<Unshown>,
     /// Those that the server's operator made away with.
     pub purged: Vec<Purged>,
     /// Length of the log that says so, in records.
@@ -49,10 +64,13 @@ impl Library {
                 reader: reader.clone(),
                 snapshots: list.snapshots.clone(),
                 trash: list.trash.clone(),
+                broken: list.broken.iter().map(unshown).collect(),
                 purged: list.purged.clone(),
                 log_len: list.log_len,
             };
-            (library, list.problems.iter().map(Error::to_string).collect::<Vec<_>>())
+            // Of one in the trash its owner knows.
+            let broken = list.broken.iter().filter(|broken| !broken.trashed).map(|broken| &broken.error);
+            (library, broken.chain(&list.problems).map(Error::to_string).collect::<Vec<_>>())
         })?;
         for problem in problems.into_iter().chain(library.purged.iter().map(Purged::to_string)) {
             eprintln!("bkfs: warning: {problem}");
@@ -74,6 +92,10 @@ impl Library {
         let node = self.reader.resolve(&info.snapshot.root, path)?;
         Ok((info, node))
     }
+}
+
+fn unshown(broken: &Broken) -> Unshown {
+    Unshown { id: broken.id, received: broken.received, trashed: broken.trashed }
 }
 
 /// A reader with the full key.

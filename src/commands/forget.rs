@@ -14,6 +14,7 @@ use bkfs_store::{
     id::SnapshotId,
     reader::SnapshotInfo,
     retention::{self, Group, Plan, SnapshotRow},
+    tree::Time,
 };
 use clap::Args;
 use jiff::tz::TimeZone;
@@ -142,13 +143,13 @@ fn forgotten(plan: &Plan, confirmed: bool) -> impl Iterator<Item = &SnapshotRow>
 }
 
 fn by_name(context: &Context, args: &ForgetArgs, library: &Library, executor: &Executor<'_>) -> Result<Exit> {
-    let mut chosen: BTreeMap<SnapshotId, Option<&SnapshotInfo>> = BTreeMap::new();
+    let mut chosen: BTreeMap<SnapshotId, Named<'_>> = BTreeMap::new();
     for which in &args.snapshots {
-        let (id, info) = named(library, which, &args.filters)?;
-        chosen.insert(id, info);
+        let named = named(library, which, &args.filters)?;
+        chosen.insert(named.id, named);
     }
-    let infos: Vec<&SnapshotInfo> = chosen.values().copied().flatten().collect();
-    let chosen: Vec<Chosen> = chosen.iter().map(|(id, info)| (*id, info.map(|info| info.received))).collect();
+    let infos: Vec<&SnapshotInfo> = chosen.values().filter_map(|named| named.info).collect();
+    let chosen: Vec<Chosen> = chosen.values().map(|named| (named.id, named.received)).collect();
     let outcome = match args.dry_run {
         true => None,
         false => Some(execute(args, executor, &chosen)?),
@@ -157,18 +158,28 @@ fn by_name(context: &Context, args: &ForgetArgs, library: &Library, executor: &E
     Ok(Exit::Success)
 }
 
-/// The snapshot of that name. By its id one can be named that is in the trash (to let it go for good), or that the server's
-/// operator made away with (to take note of that).
-fn named<'a>(library: &'a Library, which: &Which, filters: &Filters) -> Result<(SnapshotId, Option<&'a SnapshotInfo>)> {
+/// What a name stands for.
+struct Named<'a> {
+    id: SnapshotId,
+    /// None if it is gone.
+    received: Option<Time>,
+    /// None if it cannot be shown.
+    info: Option<&'a SnapshotInfo>,
+}
+
+/// The snapshot of that name. By its id one can be named that is in the trash (to let it go for good), that cannot be shown,
+/// or that the server's operator made away with (to take note of that).
+fn named<'a>(library: &'a Library, which: &Which, filters: &Filters) -> Result<Named<'a>> {
     if let Which::Id(prefix) = which
         && filters.is_empty()
     {
         let fits = |id: &SnapshotId| id.to_string().starts_with(prefix);
-        let mut found = library.purged.iter().filter(|purged| fits(&purged.id));
-        let elsewhere =
-            library.snapshots.iter().chain(library.trash.iter().map(|t| &t.info)).any(|info| fits(&info.id));
-        if let (Some(purged), None, false) = (found.next(), found.next(), elsewhere) {
-            return Ok((purged.id, None));
+        let purged = library.purged.iter().map(|purged| (purged.id, None));
+        let broken = library.broken.iter().map(|broken| (broken.id, Some(broken.received)));
+        let mut found = purged.chain(broken).filter(|(id, _)| fits(id));
+        let mut shown = library.snapshots.iter().chain(library.trash.iter().map(|t| &t.info));
+        if let (Some((id, received)), None, false) = (found.next(), found.next(), shown.any(|info| fits(&info.id))) {
+            return Ok(Named { id, received, info: None });
         }
     }
     let by_id = matches!(which, Which::Id(_));
@@ -177,7 +188,7 @@ fn named<'a>(library: &'a Library, which: &Which, filters: &Filters) -> Result<(
     let candidates: Vec<Candidate<'_>> =
         infos.iter().map(|info| Candidate { id: info.id, snapshot: &info.snapshot }).collect();
     let info = infos[choose(&candidates, which, filters)?];
-    Ok((info.id, Some(info)))
+    Ok(Named { id: info.id, received: Some(info.received), info: Some(info) })
 }
 
 fn execute(args: &ForgetArgs, executor: &Executor<'_>, chosen: &[Chosen]) -> Result<Outcome> {

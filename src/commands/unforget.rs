@@ -47,7 +47,8 @@ struct Report {
 pub fn run(context: &Context, args: UnforgetArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
     let library = Library::open(context, &session, "bringing snapshots back")?;
-    if library.trash.is_empty() && !args.all {
+    let broken = || library.broken.iter().filter(|broken| broken.trashed).map(|broken| broken.id);
+    if library.trash.is_empty() && broken().next().is_none() && !args.all {
         return Err(Failure::new("there is nothing in the trash", "`bkfs snapshots` lists what counts").into());
     }
     let candidates: Vec<Candidate<'_>> = library
@@ -59,7 +60,16 @@ pub fn run(context: &Context, args: UnforgetArgs) -> Result<Exit> {
     if args.all {
         chosen.extend(candidates.iter().filter(|c| args.filters.matches(c.snapshot)).map(|c| c.id));
     }
+    if args.all && args.filters.is_empty() {
+        chosen.extend(broken());
+    }
     for which in &args.snapshots {
+        if let Which::Id(prefix) = which
+            && let Some(id) = broken().find(|id| prefix.len() == SnapshotId::LEN * 2 && id.to_string() == *prefix)
+        {
+            chosen.insert(id);
+            continue;
+        }
         let place = choose(&candidates, which, &args.filters).map_err(|error| {
             Failure::new(format!("in the trash: {error}"), "`bkfs snapshots --trash` lists what is there")
         })?;

@@ -21,6 +21,8 @@ pub const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const IDS_MAX: usize = 65_536;
 /// How many snapshots one request forgets, or brings back, at most.
 pub const FORGET_MAX: usize = 8192;
+/// How many bytes of the log's records come at once at least, if there are as many.
+pub const LOG_BYTES: usize = 8 * 1024 * 1024;
 /// How many newest snapshots [`Opened`] carries at most.
 pub const OPENED_SNAPSHOTS_MAX: usize = 32;
 
@@ -293,7 +295,8 @@ pub trait Access: Send + Sync {
     /// Brings snapshots back from the trash: all of them or, on error, none. Durable on return.
     fn unforget(&self, snapshots: &[SnapshotId]) -> Result<()>;
 
-    /// The log's records from `from` on, encoded, oldest first; at most `limit`.
+    /// The log's records from `from` on, encoded, oldest first; at most `limit`. Fewer means that the log ends there, unless
+    /// they are more than [`LOG_BYTES`] together.
     fn log(&self, from: u64, limit: u32) -> Result<Vec<Vec<u8>>>;
 
     /// Waits until the log is longer than `len` records or the time is over; returns its length.

@@ -14,7 +14,7 @@ mod snapshots;
 
 pub use directory::Directory;
 pub use file::FileContent;
-pub use snapshots::{Purged, SnapshotInfo, SnapshotList, Trashed};
+pub use snapshots::{Broken, Purged, SnapshotInfo, SnapshotList, Trashed};
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 

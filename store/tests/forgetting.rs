@@ -120,6 +120,8 @@ struct View {
     shown: Vec<SnapshotId>,
     trash: Vec<(SnapshotId, Time)>,
     purged: Vec<SnapshotId>,
+    /// And whether they are in the trash.
+    broken: Vec<(SnapshotId, bool)>,
     problems: Vec<String>,
 }
 
@@ -128,6 +130,7 @@ fn view(reader: &Reader) -> View {
         shown: list.snapshots.iter().map(|info| info.id).collect(),
         trash: list.trash.iter().map(|trashed| (trashed.info.id, trashed.since)).collect(),
         purged: list.purged.iter().map(|purged| purged.id).collect(),
+        broken: list.broken.iter().map(|broken| (broken.id, broken.trashed)).collect(),
         problems: list.problems.iter().map(ToString::to_string).collect(),
     };
     reader.with_snapshots(show).unwrap()
@@ -184,8 +187,21 @@ fn chains_hold_across_what_is_gone() {
     for copies in ["snapshots", "snapshots.2"] {
         fs::remove_file(place.repo().join(format!("{copies}/{}", ids[1]))).unwrap();
     }
-    assert_eq!(view(&reader(&repo)).problems.len(), 1);
+    let seen = reader(&repo);
+    let want = |broken| View { shown: vec![ids[3], next], broken, ..View::default() };
+    assert_eq!(view(&seen), want(vec![(ids[1], false)]));
     assert_eq!(checked(&repo).len(), 1, "{:?}", checked(&repo));
+    // It can be forgotten all the same, and then nothing is missing.
+    forget(&*repo, &[ids[1]]);
+    for reader in [&seen, &reader(&repo)] {
+        assert_eq!(view(reader), View { trash: vec![], ..want(vec![(ids[1], true)]) });
+    }
+    assert_eq!(checked(&repo).len(), 1, "in the trash it is still to be whole");
+    repo.forget(&request(&*repo, &[ids[1]], true)).unwrap();
+    for reader in [&seen, &reader(&repo)] {
+        assert_eq!(view(reader), want(vec![]));
+    }
+    assert_eq!(checked(&repo), [""; 0]);
 }
 
 #[test]
@@ -282,6 +298,21 @@ fn a_purge_is_the_operators_and_is_seen() {
     assert_eq!(forget(&*repo, &[ids[1]]), 0);
     assert_eq!(view(&seen), View { shown: vec![ids[0]], ..View::default() });
     assert_eq!(checked(&repo), [""; 0]);
+}
+
+#[test]
+fn the_log_comes_in_one_piece_although_a_copy_is_damaged() {
+    let (place, repo) = Place::new(0);
+    let ids: Vec<_> = (0..6).map(|_| push(&*repo)).collect();
+    let whole = repo.log(0, 100).unwrap();
+    let path = place.repo().join("log");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() - 300;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(repo.log(0, 100).unwrap(), whole);
+    assert_eq!(repo.log(2, 3).unwrap(), whole[2..5]);
+    assert_eq!(view(&reader(&repo)).shown, ids);
 }
 
 #[test]
@@ -424,7 +455,7 @@ proptest! {
             let mut want = chosen(|is| *is == Is::Purged);
             want.sort();
             prop_assert_eq!(purged, want);
-            prop_assert_eq!(&seen.problems, &[""; 0]);
+            prop_assert_eq!((&seen.problems, &seen.broken), (&vec![], &vec![]));
             prop_assert_eq!(&view(&reader(&repo)), &seen, "a reader that comes new sees the same");
             let from = shown.len().saturating_sub(OPENED_SNAPSHOTS_MAX);
             prop_assert_eq!(opened.snapshots.iter().map(|o| o.id).collect::<Vec<_>>(), &shown[from..]);

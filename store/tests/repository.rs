@@ -144,7 +144,7 @@ fn check(repo: Arc<dyn Access>, world: &World, files: &[(String, Vec<u8>)], snap
     let reader = Reader::new(repo, world.full.clone(), &world.config, 8 << 20);
     let list = reader.snapshots().unwrap();
     assert_eq!(list.len(), snapshots);
-    assert!(reader.with_snapshots(|list| list.problems.is_empty()).unwrap());
+    assert!(reader.with_snapshots(|list| list.errors().next().is_none()).unwrap());
     let root = &list.last().unwrap().snapshot.root;
     let dir = reader.dir(root.subtree.as_ref().unwrap());
     assert_eq!(dir.len(), files.len() as u64);
@@ -287,7 +287,7 @@ fn damaged_packs_and_snapshots_are_named_and_the_rest_serves() {
     fs::remove_file(place.join(format!("snapshots.2/{id}"))).unwrap();
     let reader = Reader::new(repo.clone(), world.full.clone(), &world.config, 1 << 20);
     assert!(reader.snapshots().unwrap().is_empty());
-    assert!(reader.with_snapshots(|l| l.problems[0].to_string().contains(&id.to_string())).unwrap());
+    assert!(reader.with_snapshots(|l| l.broken[0].error.to_string().contains(&id.to_string())).unwrap());
     fs::write(place.join(format!("snapshots/{id}")), &stored).unwrap();
 
     // A flipped bit in a frame fails that frame, and no other.

@@ -163,6 +163,33 @@ fn wrong_usage_changes_nothing_and_says_why() {
 }
 
 #[test]
+fn a_damaged_snapshot_can_be_forgotten() {
+    let person = Person::with_repo();
+    let all = pushes(&person, 3);
+    let copies = ["snapshots", "snapshots.2"].map(|copies| person.path("repo").join(copies).join(&all[1]));
+    for copy in &copies {
+        fs::write(copy, "rubbish").unwrap();
+    }
+    expect(&person.output(["snapshots"]), 0, &[&all[1], "damaged"]);
+    expect(&person.output(["check"]), 1, &[&all[1]]);
+    assert_eq!(shown(&person), [all[0].as_str(), &all[2]]);
+    expect(&person.output(["forget", &all[1][..12]]), 0, &[]);
+    let output = person.output(["snapshots"]);
+    expect(&output, 0, &[]);
+    assert!(output.stderr.is_empty(), "its owner knows: {}", text(&output.stderr));
+    expect(&person.output(["check"]), 1, &[&all[1]]);
+    expect(&person.output(["unforget", &all[1]]), 0, &[]);
+    expect(&person.output(["snapshots"]), 0, &[&all[1]]);
+    // What is gone need not be whole.
+    expect(&person.output(["forget", "--now", &all[1]]), 0, &[]);
+    let output = person.output(["check", "--read-data"]);
+    expect(&output, 0, &[]);
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+    pushes(&person, 1);
+    expect(&person.output(["check"]), 0, &[]);
+}
+
+#[test]
 fn a_push_key_forgets_nothing() {
     let person = Person::with_repo();
     let all = pushes(&person, 2);

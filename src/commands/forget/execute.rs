@@ -98,3 +98,106 @@ pub fn empty_trash(access: &dyn Access) -> Result<Vec<SnapshotId>> {
     let request = ForgetRequest { empty_trash: true, ..ForgetRequest::default() };
     Ok(access.forget(&request)?.expired)
 }
+
+#[cfg(test)]
+mod tests {
+    use bkfs_store::{
+        access::{InitRequest, OpenRequest},
+        config::ChunkerParams,
+        crypto::{DataKey, random},
+        id::{ChunkId, RepoId},
+        keys::PushKey,
+        repository::Repository,
+        roster::Roster,
+        snapshot::{self, PushStats, Snapshot},
+        tree::{Node, NodeKind, Subtree, Totals},
+    };
+
+    use super::*;
+
+    const DAY: u64 = 86_400;
+
+    /// The clock of a store that is ten days behind.
+    fn behind() -> Time {
+        let now = output::now();
+        Time { secs: now.secs - 10 * DAY as i64, ..now }
+    }
+
+    fn commit(repo: &Repository, push: &PushKey) -> SnapshotId {
+        let opened = repo.open(&OpenRequest { client: Some(push.client_id()), seen: None }).unwrap();
+        let subtree = Some(Subtree { id: ChunkId::default(), entries: 0, totals: Totals::default() });
+        let time = Time::default();
+        let root = Node {
+            name: vec![],
+            kind: NodeKind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            user: None,
+            group: None,
+            mtime: time,
+            ctime: None,
+            btime: None,
+            size: 0,
+            xattrs: None,
+            target: None,
+            device: None,
+            hard_link: None,
+            links: None,
+            content: None,
+            subtree,
+        };
+        let record = Snapshot {
+            time,
+            host: "h".into(),
+            user: "u".into(),
+            target: "t".into(),
+            paths: vec![],
+            tags: vec![],
+            root,
+            stats: PushStats::default(),
+            program: "test".into(),
+            sequence: opened.last.map_or(1, |last| last.sequence + 1),
+            previous: opened.last.map(|last| last.id),
+            log_len: opened.now.log_len,
+            log_head: opened.now.log_head,
+        };
+        let key = DataKey::random();
+        let wrap = push.seal().unwrap().wrap(push.repo, &key);
+        let bytes = snapshot::seal(&record, push, &push.ids(), &key, &wrap);
+        repo.commit(opened.lease, &bytes).unwrap().snapshot
+    }
+
+    /// The store protects for five days what this machine, ten days ahead, takes for old enough.
+    #[test]
+    fn the_clock_of_the_store_decides_what_is_protected() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = Repository::local(&dir.path().join("repo"), &dir.path().join("index")).unwrap();
+        let repo = repo.with_floor(5 * DAY).with_clock(behind);
+        let full = FullKey::random(RepoId(random()));
+        let (push, client) = full.new_client("h", None, true, Time::default());
+        let roster = full.sign_roster(&Roster { repo: full.repo, number: 1, clients: vec![client] });
+        let config = full.config(Time::default(), ChunkerParams::default());
+        repo.init(&InitRequest { config, roster, slots: vec![] }).unwrap();
+        let ids = [commit(&repo, &push), commit(&repo, &push), commit(&repo, &push)];
+        let received: Vec<Time> = repo.commits().unwrap().iter().map(|commit| commit.received).collect();
+        let executor = || Executor {
+            access: &repo,
+            full: &full,
+            log_len: repo.commits().unwrap().len() as u64 + 9,
+            protect_secs: 5 * DAY,
+        };
+        let chosen: Vec<Chosen> = ids.iter().zip(&received).map(|(id, at)| (*id, Some(*at))).collect();
+        let outcome = executor().forget(&chosen, true).unwrap();
+        assert_eq!((outcome.gone.len(), outcome.trashed.len(), outcome.protected.len()), (0, 3, 3));
+        for (id, until) in &outcome.protected {
+            let at = received[ids.iter().position(|other| other == id).unwrap()];
+            assert!((until.secs - at.secs - 5 * DAY as i64).abs() <= 1, "{until:?} {at:?}");
+        }
+        // As if two had come long before.
+        let old = |at: &Time| Time { secs: at.secs - 100 * DAY as i64, ..*at };
+        let chosen: Vec<Chosen> = vec![(ids[0], Some(old(&received[0]))), (ids[1], Some(received[1]))];
+        let outcome = Executor { protect_secs: 0, ..executor() }.forget(&chosen, true);
+        assert!(outcome.is_ok_and(|outcome| outcome.gone.is_empty() && outcome.trashed.len() == 2));
+    }
+}

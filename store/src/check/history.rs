@@ -30,7 +30,8 @@ pub(super) fn check(
         let all = list.snapshots.iter().chain(list.trash.iter().map(|trashed| &trashed.info)).cloned();
         let mut all: Vec<SnapshotInfo> = all.collect();
         all.sort_by_key(|info| info.log_seq);
-        let problems = list.problems.iter().map(|e| (named(e), e.to_string()));
+        let broken = list.broken.iter().map(|broken| (Some(broken.id), broken.error.to_string()));
+        let problems = broken.chain(list.problems.iter().map(|e| (None, e.to_string())));
         (all, problems.chain(list.purged.iter().map(|purged| (None, purged.to_string()))).collect::<Vec<_>>())
     })?;
     let mut shown: HashSet<SnapshotId> = snapshots.iter().map(|info| info.id).collect();
@@ -45,16 +46,6 @@ pub(super) fn check(
     }
     report.snapshots = snapshots.len() as u64;
     Ok(snapshots)
-}
-
-/// The snapshot that a problem of the list is about.
-fn named(error: &Error) -> Option<SnapshotId> {
-    match error {
-        Error::SnapshotDamaged { snapshot, .. } => Some(*snapshot),
-        // The text begins with what was written: `snapshot ID`.
-        Error::NotOnRoster { what, .. } => what.split_ascii_whitespace().find_map(|word| word.parse().ok()),
-        _ => None,
-    }
 }
 
 /// Follows the log from its beginning; returns the snapshots that it committed and that are not gone for good, with their places.

@@ -12,7 +12,7 @@ use std::{
 
 use super::Reader;
 use crate::{
-    access::{OpenRequest, SnapshotObject},
+    access::{LOG_BYTES, OpenRequest, SnapshotObject},
     codec,
     error::{Error, Result},
     fate::{Fate, Step},
@@ -53,6 +53,19 @@ pub struct Trashed {
     pub since: Time,
 }
 
+/// A snapshot that was committed and cannot be shown: it does not open, is of no client on the roster, or is withheld.
+#[derive(Debug)]
+pub struct Broken {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// When the store received it.
+    pub received: Time,
+    /// Whether it was forgotten, and is in the trash.
+    pub trashed: bool,
+    /// What is wrong with it.
+    pub error: Error,
+}
+
 /// A snapshot that the store's operator made away with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Purged {
@@ -84,8 +97,17 @@ pub struct SnapshotList {
     pub purged: Vec<Purged>,
     /// Length of the log that says all this, in records.
     pub log_len: u64,
-    /// What is wrong: snapshots that do not open or are of no client on the roster, gaps in chains.
+    /// Those that are not gone and cannot be shown.
+    pub broken: Vec<Broken>,
+    /// What else is wrong: gaps in chains, entries of the log that make no sense.
     pub problems: Vec<Error>,
+}
+
+impl SnapshotList {
+    /// Everything that is wrong, but for what was purged.
+    pub fn errors(&self) -> impl Iterator<Item = &Error> {
+        self.broken.iter().map(|broken| &broken.error).chain(&self.problems)
+    }
 }
 
 #[derive(Default)]
@@ -109,6 +131,17 @@ struct Commit {
     id: SnapshotId,
     client: ClientId,
     sequence: u64,
+    received: Time,
+}
+
+impl Commit {
+    fn broken(&self, error: Error) -> Broken {
+        Broken { id: self.id, received: self.received, trashed: false, error }
+    }
+
+    fn damaged(&self, reason: String) -> Broken {
+        self.broken(Error::SnapshotDamaged { snapshot: self.id, reason })
+    }
 }
 
 /// What the log says of a snapshot.
@@ -152,9 +185,8 @@ impl Reader {
     fn follow(&self, state: &mut State) -> Result<()> {
         loop {
             let records = self.access.log(state.next, RECORDS)?;
-            if records.is_empty() {
-                return Ok(());
-            }
+            let bytes: usize = records.iter().map(Vec::len).sum();
+            let is_end = records.is_empty() || (records.len() < RECORDS as usize && bytes < LOG_BYTES);
             for bytes in &records {
                 let seq = state.next;
                 state.next += 1;
@@ -167,6 +199,9 @@ impl Reader {
                     Err(error) => state.list.problems.push(Error::damaged(entry(seq), error)),
                 }
             }
+            if is_end {
+                return Ok(());
+            }
         }
     }
 
@@ -175,7 +210,7 @@ impl Reader {
         let (id, step, signed) = match event {
             Event::Commit { snapshot: id, client, sequence, .. } => {
                 state.known.insert(id, Known { fate: None, changed_seq: seq, expired_seq: 0 });
-                state.waiting.insert(seq, Commit { id, client, sequence });
+                state.waiting.insert(seq, Commit { id, client, sequence, received: time });
                 return;
             }
             Event::Forget { snapshot, signed } => (snapshot, Step::Forget, signed),
@@ -238,7 +273,8 @@ impl Reader {
                     state.chains.skip(commit.client, commit.sequence, commit.id);
                     if !Fate::is_expired(state.fate(&commit.id)) {
                         let reason = format!("{} committed it, but it is not handed out", entry(seq));
-                        state.list.problems.push(Error::SnapshotDamaged { snapshot: commit.id, reason });
+                        state.list.broken.push(commit.damaged(reason));
+                        state.changed |= state.fate(&commit.id).is_some();
                     }
                     continue;
                 }
@@ -247,7 +283,7 @@ impl Reader {
                 true => self.admit(state, &object),
                 false => {
                     let reason = format!("{} committed it, but {} is handed out", entry(seq), object.id);
-                    Err(Error::SnapshotDamaged { snapshot: commit.id, reason })
+                    Err(commit.damaged(reason).error)
                 }
             };
             if let Err(error @ (Error::Unreachable(_) | Error::NoPermission { .. })) = taken {
@@ -262,7 +298,8 @@ impl Reader {
                 Err(error) => {
                     // Its number and name are known all the same: the next one is no gap.
                     state.chains.skip(commit.client, commit.sequence, commit.id);
-                    state.list.problems.push(error);
+                    state.list.broken.push(commit.broken(error));
+                    state.changed |= state.fate(&commit.id).is_some();
                 }
             }
         }
@@ -322,6 +359,11 @@ fn arrange(state: &mut State) {
             Some(Fate::Expired { .. }) => {}
         }
     }
+    list.broken.retain_mut(|broken| {
+        let fate = state.known.get(&broken.id).and_then(|known| known.fate);
+        broken.trashed = matches!(fate, Some(Fate::Trash { .. }));
+        !Fate::is_expired(fate)
+    });
     let purged = state.known.iter().filter(|(_, known)| known.fate == Some(Fate::Expired { signed: false }));
     list.purged = purged.map(|(id, known)| Purged { id: *id, log_seq: known.expired_seq }).collect();
     list.purged.sort_by_key(|purged| purged.log_seq);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Repository, layout, record};
 use crate::{
-    access::Seen,
+    access::{LOG_BYTES, Seen},
     backend::Lock,
     codec,
     error::{Error, Result},
@@ -248,11 +248,21 @@ impl Repository {
         }
     }
 
-    /// Records from `from` on, encoded.
+    /// Records from `from` on, encoded: `limit`, or [`LOG_BYTES`] and more, or all that there are. One reading of the log may
+    /// end earlier, where one of its files is damaged.
     pub(super) fn records(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>> {
         let (Some(offset), Some(head)) = (self.index.offset(from)?, self.head_at(from)?) else { return Ok(Vec::new()) };
-        let records = self.log.read(&*self.backend, Position { len: from, head, offset })?;
-        Ok(records.into_iter().take(limit).map(|(raw, _)| raw).collect())
+        let (mut at, mut records, mut bytes) = (Position { len: from, head, offset }, Vec::new(), 0);
+        while records.len() < limit && bytes < LOG_BYTES {
+            let more = self.log.read(&*self.backend, at)?;
+            let Some((_, end)) = more.last() else { break };
+            at = *end;
+            for (raw, _) in more.into_iter().take(limit - records.len()) {
+                bytes += raw.len();
+                records.push(raw);
+            }
+        }
+        Ok(records)
     }
 
     /// The newest roster's bytes.

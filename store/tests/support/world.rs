@@ -130,7 +130,7 @@ impl World {
 
     /// All snapshots, and the files in each, read and proved. What is wrong comes as text.
     pub fn read_all(&self, reader: &Reader) -> Result<BTreeMap<SnapshotId, Files>, String> {
-        let problems = reader.with_snapshots(|list| list.problems.iter().map(|e| e.to_string()).collect::<Vec<_>>());
+        let problems = reader.with_snapshots(|list| list.errors().map(|e| e.to_string()).collect::<Vec<_>>());
         let problems = problems.map_err(|e| e.to_string())?;
         if !problems.is_empty() {
             return Err(problems.join("; "));
