@@ -45,7 +45,7 @@ fn filled() -> &'static Filled {
         let mut ids = Vec::new();
         for _ in 0..PACKS {
             let (table, len) = table();
-            index.add_pack(&table, len).unwrap();
+            index.add_pack(&table, len, None).unwrap();
             ids.extend(table.frames.iter().flat_map(|frame| &frame.ids).step_by(16));
         }
         Filled { index, ids, _folder: folder }
@@ -58,7 +58,7 @@ fn insert(bencher: Bencher<'_, '_>) {
     bencher
         .counter(ItemsCount::new(CHUNKS))
         .with_inputs(table)
-        .bench_local_values(|(table, len)| filled.index.add_pack(&table, len).unwrap());
+        .bench_local_values(|(table, len)| filled.index.add_pack(&table, len, None).unwrap());
 }
 
 #[divan::bench]

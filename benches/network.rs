@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bkfs_store::{
-    access::{Access, OpenRequest, PackUpload},
+    access::{Access, Lease, OpenRequest, PackUpload},
     crypto::DataKey,
     frame::{ChunkKind, FrameBuilder},
     id::ChunkId,
@@ -58,7 +58,7 @@ fn pack(owner: &Owner, seed: u64) -> PackUpload {
 fn download(bencher: Bencher<'_, '_>) {
     let site = site();
     let pack = pack(&site.owner, 1);
-    site.remote.put_pack(&pack).unwrap();
+    site.remote.put_pack(Lease::default(), &pack).unwrap();
     bencher.counter(BytesCount::new(pack.bytes.len())).bench_local(|| site.remote.read_pack(pack.id).unwrap());
     site.running.stop();
 }
@@ -74,7 +74,7 @@ fn upload(bencher: Bencher<'_, '_>) {
             pack(&site.owner, seed)
         })
         .input_counter(|pack| BytesCount::new(pack.bytes.len()))
-        .bench_local_values(|pack| site.remote.put_pack(&pack).unwrap());
+        .bench_local_values(|pack| site.remote.put_pack(Lease::default(), &pack).unwrap());
     site.running.stop();
 }
 

@@ -90,6 +90,8 @@ pub enum Command {
     Forget(commands::forget::ForgetArgs),
     Unforget(commands::unforget::UnforgetArgs),
     Check(commands::check::CheckArgs),
+    /// Reclaim the space of what no snapshot needs any more
+    Prune(commands::prune::PruneArgs),
     /// Manage passphrases, keys and clients
     #[command(subcommand)]
     Key(commands::key::KeyCommand),

@@ -8,6 +8,7 @@ pub mod join;
 pub mod key;
 pub mod ls;
 pub mod mount;
+pub mod prune;
 pub mod push;
 pub mod restore;
 pub mod server;
@@ -33,6 +34,7 @@ pub fn run(context: &Context, command: Command) -> Result<Exit> {
         Command::Forget(args) => forget::run(context, args),
         Command::Unforget(args) => unforget::run(context, args),
         Command::Check(args) => check::run(context, args),
+        Command::Prune(args) => prune::run(context, args),
         Command::Key(command) => key::run(context, command),
     }
 }

@@ -49,7 +49,7 @@ pub use progress::Progress;
 use self::{
     assemble::{Assembled, Assembler, Sample},
     budget::Budget,
-    dedup::Dedup,
+    dedup::{Dedup, Relied},
     outbox::{Outbox, Writer},
     output::Output,
     read::{Clock, Piece, Reader},
@@ -73,6 +73,8 @@ const EVENTS: usize = 4096;
 const FILES: usize = 1024;
 /// How often a commit is tried.
 const COMMITS: u32 = 5;
+/// How often the source is gone through, if the repository loses what the push needs. What was sent is not sent again.
+const ROUNDS: usize = 5;
 
 /// What this machine last saw of a repository: for [`OpenRequest::seen`] of the opening that a push follows.
 pub fn last_seen(cache_dir: &Path, repo: RepoId) -> Option<Seen> {
@@ -120,7 +122,7 @@ fn push_by(
     };
     let mut push = Push {
         access,
-        opened,
+        opened: opened.clone(),
         config,
         key,
         options,
@@ -134,17 +136,22 @@ fn push_by(
         distrust: options.force,
         clock,
     };
-    let done = match push.collect()? {
-        Some(done) => done,
-        None => {
+    for _ in 0..ROUNDS {
+        let done = match push.collect()? {
+            Some(done) => done,
             // Something that the cache relied on is gone, and nobody said so: believe nothing, once.
-            push.sight = push.cache.note_lost(&Lost::Everything, opened.now)?;
-            push.distrust = true;
-            push.collect()?
-                .ok_or_else(|| Error::Invalid("chunks vanish from the repository while they are used".into()))?
+            None if !push.distrust => {
+                push.sight = push.cache.note_lost(&Lost::Everything, push.opened.now)?;
+                push.distrust = true;
+                continue;
+            }
+            None => return Err(Error::Invalid("chunks vanish from the repository while they are used".into())),
+        };
+        if let Some(report) = push.commit(done)? {
+            return Ok(report);
         }
-    };
-    push.commit(done)
+    }
+    Err(Error::LeaseRefused { reason: "again and again a prune took chunks that the push needs".into() })
 }
 
 /// Whether the repository is in the same life as when it was seen, and its log holds what was seen.
@@ -154,7 +161,8 @@ fn is_continued(opened: &Opened, seen: &Seen) -> bool {
 
 struct Push<'a> {
     access: &'a Arc<dyn Access>,
-    opened: &'a Opened,
+    /// The answer to the last opening.
+    opened: Opened,
     config: &'a Config,
     key: &'a PushKey,
     options: &'a PushOptions,
@@ -181,6 +189,8 @@ struct Collected {
     chunks_new: u64,
     bytes_new: u64,
     bytes_stored: u64,
+    /// What it takes for granted by itself, besides what the file cache remembers.
+    relied: Relied,
 }
 
 impl Push<'_> {
@@ -227,6 +237,7 @@ impl Push<'_> {
             wrap: &wrap,
             dedup: &dedup,
             progress: self.progress,
+            lease: self.opened.lease,
             level: if self.options.level == 0 { LEVEL_DEFAULT } else { self.options.level },
             failed: Default::default(),
         };
@@ -315,6 +326,7 @@ impl Push<'_> {
             chunks_new: count(&self.progress.chunks_new),
             bytes_new: count(&self.progress.bytes_new),
             bytes_stored: stored.unwrap_or(0),
+            relied: dedup.relied(),
         }))
     }
 
@@ -328,7 +340,8 @@ impl Push<'_> {
         Ok(true)
     }
 
-    fn commit(self, done: Collected) -> Result<PushReport> {
+    /// Commits what is stored. None if some of it was lost meanwhile: then it is to be collected again.
+    fn commit(&mut self, done: Collected) -> Result<Option<PushReport>> {
         let totals = done.assembled.root.subtree.map(|s| s.totals).unwrap_or_default();
         let stats = PushStats {
             files_new: done.counts.new,
@@ -351,7 +364,7 @@ impl Push<'_> {
             problems: self.problems.take(),
         };
         if self.options.dry_run {
-            return Ok(report);
+            return Ok(Some(report));
         }
         let mut snapshot = Snapshot {
             time: self.time,
@@ -368,11 +381,12 @@ impl Push<'_> {
             log_len: 0,
             log_head: Default::default(),
         };
-        let receipt = self.commit_snapshot(&mut snapshot, &done.key, &done.wrap)?;
+        let begun = self.opened.now;
+        let Some(receipt) = self.commit_snapshot(&mut snapshot, &done)? else { return Ok(None) };
         // Whatever else happened to the log meanwhile may have been a loss: then the next opening must tell of it.
-        let is_next = receipt.now.incarnation == self.opened.now.incarnation
-            && receipt.now.log_len == self.opened.now.log_len.saturating_add(1);
-        let seen = if is_next { receipt.now } else { self.opened.now };
+        let is_next =
+            receipt.now.incarnation == begun.incarnation && receipt.now.log_len == begun.log_len.saturating_add(1);
+        let seen = if is_next { receipt.now } else { begun };
         // A push that changed nothing leaves nothing to remember, and the older sight is as good.
         let is_remembered = done.assembled.spool.is_empty() && self.cache.seen().is_some();
         if !is_remembered && let Err(error) = self.cache.apply(done.assembled.spool, Some(seen)) {
@@ -381,42 +395,58 @@ impl Push<'_> {
         report.snapshot = Some(receipt.snapshot);
         report.received = Some(receipt.received);
         report.seen = Some(receipt.now);
-        Ok(report)
+        Ok(Some(report))
     }
 
-    /// Commits; opens again if the session is gone or the connection broke on the way.
-    fn commit_snapshot(&self, snapshot: &mut Snapshot, key: &DataKey, wrap: &Wrap) -> Result<Receipt> {
-        let mut opened = self.opened.clone();
+    /// Commits; opens again if the connection broke on the way, or a prune has begun a new generation. None if what is needed
+    /// was lost: then all that is told to be lost is noted, and the opening that told it is the one to go on with.
+    fn commit_snapshot(&mut self, snapshot: &mut Snapshot, done: &Collected) -> Result<Option<Receipt>> {
+        let begun = self.opened.now;
         for attempt in 1.. {
-            let (sequence, previous) = match opened.last {
+            let (sequence, previous) = match self.opened.last {
                 Some(LastSnapshot { id, sequence }) => (sequence.saturating_add(1), Some(id)),
                 None => (1, None),
             };
             (snapshot.sequence, snapshot.previous) = (sequence, previous);
-            (snapshot.log_len, snapshot.log_head) = (opened.now.log_len, opened.now.log_head);
-            let bytes = snapshot::seal(snapshot, self.key, &self.ids, key, wrap);
-            let error = match self.access.commit(opened.lease, &bytes) {
-                Ok(receipt) => return Ok(receipt),
+            (snapshot.log_len, snapshot.log_head) = (self.opened.now.log_len, self.opened.now.log_head);
+            let bytes = snapshot::seal(snapshot, self.key, &self.ids, &done.key, &done.wrap);
+            let error = match self.access.commit(self.opened.lease, &bytes) {
+                Ok(receipt) => return Ok(Some(receipt)),
                 Err(error @ (Error::Unreachable(_) | Error::LeaseRefused { .. })) if attempt < COMMITS => error,
                 Err(error) => return Err(error),
             };
             tracing::debug!("commit: {error}; opening again");
-            std::thread::sleep(Duration::from_millis(200) * attempt);
-            let seen = Some(self.opened.now);
-            let request = OpenRequest { client: Some(self.key.client_id()), seen };
-            opened = self.access.open(&request)?;
-            if !matches!(&opened.lost, Lost::Ids(ids) if ids.is_empty())
-                || opened.now.incarnation != self.opened.now.incarnation
-            {
-                let reason = "chunks were lost while the push ran".to_owned();
+            std::thread::sleep(Duration::from_millis(200) * (attempt - 1));
+            // Reckoned from the beginning again, so that an answer that was lost does no harm.
+            let request = OpenRequest { client: Some(self.key.client_id()), seen: Some(begun) };
+            let session = self.opened.lease.session;
+            self.opened = self.access.open(&request)?;
+            // The packs are pinned by the session that stored them.
+            self.opened.lease.session = session;
+            if !is_continued(&self.opened, &begun) {
+                let reason = "the repository was put back, or begun anew, while the push ran".to_owned();
                 return Err(Error::LeaseRefused { reason });
             }
             // The answer may have been lost rather than the commit.
-            if let Some(last) = opened.last.filter(|last| last.id == snapshot::snapshot_id(&bytes)) {
-                return Ok(Receipt { snapshot: last.id, received: (self.clock)(), now: opened.now });
+            if let Some(last) = self.opened.last.filter(|last| last.id == snapshot::snapshot_id(&bytes)) {
+                return Ok(Some(Receipt { snapshot: last.id, received: (self.clock)(), now: self.opened.now }));
+            }
+            if !self.is_untouched(done) {
+                self.sight = self.cache.note_lost(&self.opened.lost, self.opened.now)?;
+                return Ok(None);
             }
         }
         Err(Error::Unreachable("the commit was not acknowledged".into()))
+    }
+
+    /// Whether what was lost since the push began is nothing that it needs. What the file cache remembers of whole folders
+    /// cannot be compared id by id: a push that relied on that is gone through again.
+    fn is_untouched(&self, done: &Collected) -> bool {
+        match &self.opened.lost {
+            Lost::Ids(ids) if ids.is_empty() => true,
+            Lost::Ids(ids) => done.assembled.relied.is_empty() && done.relied.has_none_of(ids),
+            Lost::Everything => false,
+        }
     }
 }
 

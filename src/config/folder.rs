@@ -184,7 +184,7 @@ impl SeenState {
 #[cfg(test)]
 mod tests {
     use bkfs_store::{
-        access::Lost,
+        access::{Lease, Lost},
         id::{Hash, Incarnation, SnapshotId},
     };
 
@@ -197,8 +197,7 @@ mod tests {
             slots: vec![],
             now: Seen { incarnation: Incarnation([1; 16]), log_len, log_head: Hash([9; 32]) },
             head_at_seen: head_at_seen.map(|b| Hash([b; 32])),
-            generation: 0,
-            lease: 0,
+            lease: Lease::default(),
             lost: Lost::Ids(vec![]),
             chunks: 0,
             last: last.map(|(sequence, b)| LastSnapshot { id: SnapshotId([b; 32]), sequence }),

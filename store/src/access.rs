@@ -109,12 +109,9 @@ pub struct Opened {
     /// The log's head at the length that the client remembers; none if the log is shorter or no length was given.
     #[n(4)]
     pub head_at_seen: Option<Hash>,
-    /// The repository's prune counter.
-    #[n(5)]
-    pub generation: u64,
     /// The session's claim on what it has now seen.
     #[n(6)]
-    pub lease: u64,
+    pub lease: Lease,
     /// What the client must subtract from what it believes to be stored.
     #[n(7)]
     pub lost: Lost,
@@ -130,6 +127,18 @@ pub struct Opened {
     /// The store's floor, in seconds: what was received later than that ago cannot be made unrecoverable.
     #[n(11)]
     pub protect_secs: u64,
+}
+
+/// What a session has been told of. A repository's generation goes up whenever frames are condemned; a snapshot commits only
+/// under the present one, so that whoever relied on what is condemned has heard of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Lease {
+    /// The session: a random number. Packs that it stores are not pruned before it commits.
+    #[n(0)]
+    pub session: u64,
+    /// The generation up to which it was told what was lost.
+    #[n(1)]
+    pub generation: u64,
 }
 
 /// A client's newest snapshot.
@@ -250,6 +259,172 @@ pub struct ForgetReply {
     pub expired: Vec<SnapshotId>,
 }
 
+/// One step of a prune: see `docs/design/0012-condemn-at-once.md`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(flat)]
+pub enum PruneRequest {
+    /// Begins to mark: nothing is live yet. Answered with [`PruneReply::Begun`]; refused while something is condemned and not
+    /// yet swept. Nothing is durable.
+    #[n(0)]
+    Begin,
+    /// Marks as live what a filter ([`crate::sweep::encode_filter`]) of ids with this first byte holds. Answered with
+    /// [`PruneReply::Done`]. Nothing is durable.
+    #[n(1)]
+    Live {
+        /// The number that `Begin` was answered with.
+        #[n(0)]
+        prune: u64,
+        /// First byte of the ids.
+        #[n(1)]
+        first: u8,
+        /// The filter.
+        #[cbor(n(2), with = "minicbor::bytes")]
+        filter: Vec<u8>,
+    },
+    /// Fixes what is to go, durably, and begins a new generation. Answered with [`PruneReply::Condemned`]; or with
+    /// [`PruneReply::Grown`] if snapshots were committed that are not marked.
+    #[n(2)]
+    Condemn {
+        /// The number that `Begin` was answered with.
+        #[n(0)]
+        prune: u64,
+        /// All commits before this place in the log are marked.
+        #[n(1)]
+        log_len: u64,
+        /// How far to go.
+        #[n(2)]
+        limits: PruneLimits,
+        /// Only say what would be done.
+        #[n(3)]
+        dry_run: bool,
+        /// Go on although more than half of the repository goes.
+        #[n(4)]
+        is_confirmed: bool,
+    },
+    /// Takes away some of what is condemned, durably. Answered with [`PruneReply::Swept`]; to be repeated until nothing is left.
+    #[n(3)]
+    Sweep,
+    /// Makes all that is condemned and not yet swept live again, durably. Answered with [`PruneReply::Done`].
+    #[n(4)]
+    Abort,
+}
+
+/// How much may be unused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(flat)]
+pub enum Unused {
+    /// So many thousandths of what is used.
+    #[n(0)]
+    PerMille(#[n(0)] u32),
+    /// So many bytes.
+    #[n(1)]
+    Bytes(#[n(0)] u64),
+}
+
+/// How far a prune goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct PruneLimits {
+    /// How much of what is kept may be unused afterwards. Packs are written again until it is no more.
+    #[n(0)]
+    pub unused: Unused,
+    /// How many bytes are written again at most.
+    #[n(1)]
+    pub repack_bytes: Option<u64>,
+}
+
+impl Default for PruneLimits {
+    fn default() -> Self {
+        Self { unused: Unused::PerMille(50), repack_bytes: None }
+    }
+}
+
+/// The answer to a [`PruneRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(flat)]
+pub enum PruneReply {
+    /// Done.
+    #[n(0)]
+    Done,
+    /// Marking has begun.
+    #[n(1)]
+    Begun {
+        /// Names the prune in what follows.
+        #[n(0)]
+        prune: u64,
+        /// Commits before this place in the log must be marked.
+        #[n(1)]
+        log_len: u64,
+    },
+    /// Snapshots were committed meanwhile: mark those, too.
+    #[n(2)]
+    Grown {
+        /// Commits before this place in the log must be marked.
+        #[n(0)]
+        log_len: u64,
+    },
+    /// More than half of the repository would go, which must be confirmed.
+    #[n(3)]
+    Unconfirmed(#[n(0)] PruneStats),
+    /// It is condemned, or would be.
+    #[n(4)]
+    Condemned(#[n(0)] PruneStats),
+    /// Some of it is gone.
+    #[n(5)]
+    Swept(#[n(0)] Swept),
+}
+
+/// What a prune takes, and what it leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct PruneStats {
+    /// Packs before.
+    #[n(0)]
+    pub packs: u64,
+    /// Their bytes.
+    #[n(1)]
+    pub bytes: u64,
+    /// Packs in which nothing is live.
+    #[n(2)]
+    pub dropped: u64,
+    /// Packs of which the live frames are written again.
+    #[n(3)]
+    pub repacked: u64,
+    /// Bytes of these live frames.
+    #[n(4)]
+    pub copied_bytes: u64,
+    /// Bytes that become free.
+    #[n(5)]
+    pub freed_bytes: u64,
+    /// Dead bytes that stay, because too little would be won by taking them.
+    #[n(6)]
+    pub unused_bytes: u64,
+    /// Bytes of packs that stay because a push that has not ended may need them.
+    #[n(7)]
+    pub pinned_bytes: u64,
+}
+
+/// What one sweep did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct Swept {
+    /// Packs that are gone.
+    #[n(0)]
+    pub packs: u64,
+    /// Their bytes.
+    #[n(1)]
+    pub bytes: u64,
+    /// Bytes of packs written in their place.
+    #[n(2)]
+    pub written_bytes: u64,
+    /// Packs that are kept because they are damaged.
+    #[n(3)]
+    pub damaged: u64,
+    /// Packs that are still condemned.
+    #[n(4)]
+    pub left: u64,
+}
+
 /// A pack in the store, as `check` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct PackInfo {
@@ -272,8 +447,9 @@ pub trait Access: Send + Sync {
     /// Which of the ids (at most [`IDS_MAX`]) have a live copy.
     fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>>;
 
-    /// Stores a pack. On return it is durable and its chunks are found. Storing a pack again is no error.
-    fn put_pack(&self, pack: &PackUpload) -> Result<()>;
+    /// Stores a pack. On return it is durable, its chunks are found, and it is pinned by the session. Storing a pack again is
+    /// no error; one that was condemned or swept is live again.
+    fn put_pack(&self, lease: Lease, pack: &PackUpload) -> Result<()>;
 
     /// Reads frames.
     fn read(&self, request: &ReadRequest) -> Result<ReadReply>;
@@ -281,8 +457,9 @@ pub trait Access: Send + Sync {
     /// Finds the sealed wraps of data keys; unknown ones are left out.
     fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>>;
 
-    /// Commits a snapshot under a lease. On return it is durable. Every pack that it needs must have been put before.
-    fn commit(&self, lease: u64, snapshot: &[u8]) -> Result<Receipt>;
+    /// Commits a snapshot under a lease. On return it is durable. Every pack that it needs must have been put before. Refused
+    /// with [`crate::Error::LeaseRefused`] if frames were condemned since the lease: open again, and see what was lost.
+    fn commit(&self, lease: Lease, snapshot: &[u8]) -> Result<Receipt>;
 
     /// The snapshots whose commits lie at `from` or later in the log, oldest first; at most `limit`. Those in the trash are
     /// among them, those that are gone for good are not.
@@ -294,6 +471,9 @@ pub trait Access: Send + Sync {
 
     /// Brings snapshots back from the trash: all of them or, on error, none. Durable on return.
     fn unforget(&self, snapshots: &[SnapshotId]) -> Result<()>;
+
+    /// One step of a prune, by a holder of the full key. What is durable on return is said at each request.
+    fn prune(&self, request: &PruneRequest) -> Result<PruneReply>;
 
     /// The log's records from `from` on, encoded, oldest first; at most `limit`. Fewer means that the log ends there, unless
     /// they are more than [`LOG_BYTES`] together.

@@ -9,9 +9,11 @@
 //! one; a reader would notice. Commits keep their order and integrity over a crash, but the last may be lost
 //! (`NO_META_SYNC`): what is missing is read in again.
 
+mod prune;
 mod tables;
 mod unsettled;
 
+pub use prune::{CondemnRow, Pin, PruneStep};
 pub use tables::{Batch, Change, CommitRow, PackRow};
 
 use std::{
@@ -64,6 +66,10 @@ struct Tables {
     offsets: Database<'static, U64<BigEndian>, U64<BigEndian>>,
     meta: Raw,
     refused: Database<'static, Bytes, Unit>,
+    dead: Raw,
+    swept: Raw,
+    pins: Database<'static, U32<BigEndian>, Bytes>,
+    condemns: Database<'static, U64<BigEndian>, Bytes>,
 }
 
 /// LMDB must not be opened twice in a process: whoever opens the same folder again gets the same index.
@@ -81,6 +87,10 @@ impl Tables {
         self.offsets.clear(txn)?;
         self.meta.clear(txn)?;
         self.refused.clear(txn)?;
+        self.dead.clear(txn)?;
+        self.swept.clear(txn)?;
+        self.pins.clear(txn)?;
+        self.condemns.clear(txn)?;
         self.meta.put(txn, b"format", &FORMAT.to_le_bytes())
     }
 }
@@ -136,7 +146,7 @@ impl Index {
             EnvOpenOptions::new()
                 .read_txn_without_tls()
                 .map_size(MAP_SIZE)
-                .max_dbs(16)
+                .max_dbs(20)
                 .max_readers(1024)
                 .flags(EnvFlags::NO_META_SYNC)
                 .open(path)
@@ -161,13 +171,34 @@ impl Index {
                 let offsets = opener.create_database(txn, Some("offsets"))?;
                 let meta = opener.create_database(txn, Some("meta"))?;
                 let refused = opener.create_database(txn, Some("refused"))?;
-                let all = ((chunks, packs, pack_numbers, wraps, commits), (snapshots, clients, offsets, meta, refused));
+                let dead = opener.create_database(txn, Some("dead"))?;
+                let swept = opener.create_database(txn, Some("swept"))?;
+                let pins = opener.create_database(txn, Some("pins"))?;
+                let condemns = opener.create_database(txn, Some("condemns"))?;
+                let first = (chunks, packs, pack_numbers, wraps, commits);
+                let all = (first, (snapshots, clients, offsets, meta, refused), (dead, swept, pins, condemns));
                 Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(all))
             })
             .map_err(text)?
             .unwrap_commit();
-        let ((chunks, packs, pack_numbers, wraps, commits), (snapshots, clients, offsets, meta, refused)) = tables;
-        let tables = Tables { chunks, packs, pack_numbers, wraps, commits, snapshots, clients, offsets, meta, refused };
+        let (first, (snapshots, clients, offsets, meta, refused), (dead, swept, pins, condemns)) = tables;
+        let (chunks, packs, pack_numbers, wraps, commits) = first;
+        let tables = Tables {
+            chunks,
+            packs,
+            pack_numbers,
+            wraps,
+            commits,
+            snapshots,
+            clients,
+            offsets,
+            meta,
+            refused,
+            dead,
+            swept,
+            pins,
+            condemns,
+        };
         let index = Self { path: path.to_owned(), env, tables };
         let format = index.meta_get("format").map_err(|e| e.to_string())?;
         if format.as_deref() != Some(&FORMAT.to_le_bytes()) {
@@ -202,27 +233,33 @@ impl Index {
         }
     }
 
-    /// Which of the ids have a copy.
+    /// Which of the ids have a live copy.
     pub fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
-        self.read(|txn| ids.iter().map(|id| Ok(self.find(txn, id)?.is_some())).collect())
+        self.read(|txn| ids.iter().map(|id| Ok(self.find(txn, id)?.is_some_and(|copy| copy.is_live))).collect())
     }
 
-    /// Where chunks are: number of the pack and of the frame in it.
+    /// Where chunks are, condemned or not: number of the pack and of the frame in it.
     pub fn locate(&self, ids: &[ChunkId]) -> Result<Vec<Option<(u32, u32)>>> {
-        self.read(|txn| ids.iter().map(|id| self.find(txn, id)).collect())
+        self.read(|txn| ids.iter().map(|id| Ok(self.find(txn, id)?.map(|copy| (copy.pack, copy.frame)))).collect())
     }
 
-    fn find(&self, txn: &RoTxn<'_, WithoutTls>, id: &ChunkId) -> Result<Option<(u32, u32)>, heed::Error> {
+    /// A copy of a chunk: a live one, if there is one.
+    fn find(&self, txn: &RoTxn<'_, WithoutTls>, id: &ChunkId) -> Result<Option<Copy>, heed::Error> {
         let Some(copies) = self.tables.chunks.get_duplicates(txn, &id.0[..3])? else { return Ok(None) };
+        let all_live = self.tables.dead.is_empty(txn)?;
+        let mut found = None;
         for copy in copies {
             let (_, value) = copy?;
             if value.len() == VALUE_LEN && value[..13] == id.0[3..16] {
-                let pack = u32::from_be_bytes([value[13], value[14], value[15], value[16]]);
-                let frame = u32::from_be_bytes([0, value[17], value[18], value[19]]);
-                return Ok(Some((pack, frame)));
+                let (pack, frame) = place(value);
+                let is_live = all_live || !self.is_dead(txn, pack, frame)?;
+                found = Some(Copy { pack, frame, is_live });
+                if is_live {
+                    break;
+                }
             }
         }
-        Ok(None)
+        Ok(found)
     }
 
     /// How many chunks there are, copies counted.
@@ -256,8 +293,8 @@ impl Index {
         })
     }
 
-    /// Takes a pack's table in.
-    pub fn add_pack(&self, table: &PackTable, len: u64) -> Result<()> {
+    /// Takes a pack's table in, and pins the pack for a session.
+    pub fn add_pack(&self, table: &PackTable, len: u64, pin: Option<Pin>) -> Result<()> {
         self.write(|txn| {
             if self.tables.pack_numbers.get(txn, &table.id.0)?.is_some() {
                 return Ok(());
@@ -265,18 +302,15 @@ impl Index {
             let number = self.tables.packs.last(txn)?.map_or(0, |(last, _)| last + 1);
             self.tables.packs.put(txn, &number, &PackRow::encode(table, len))?;
             self.tables.pack_numbers.put(txn, &table.id.0, &number)?;
+            if let Some(pin) = pin {
+                self.put_pin(txn, number, pin)?;
+            }
             for wrap in &table.wraps {
                 self.tables.wraps.put(txn, &wrap_row(&wrap.key, &table.client), &codec::encode(wrap))?;
             }
             let mut entries: Vec<([u8; 3], [u8; VALUE_LEN])> = Vec::with_capacity(table.chunks());
             for (frame, entry) in table.frames.iter().enumerate() {
-                for id in &entry.ids {
-                    let mut value = [0; VALUE_LEN];
-                    value[..13].copy_from_slice(&id.0[3..16]);
-                    value[13..17].copy_from_slice(&number.to_be_bytes());
-                    value[17..].copy_from_slice(&(frame as u32).to_be_bytes()[1..]);
-                    entries.push(([id.0[0], id.0[1], id.0[2]], value));
-                }
+                entries.extend(entry.ids.iter().map(|id| chunk_row(id, number, frame as u32)));
             }
             entries.sort_unstable();
             entries.iter().try_for_each(|(key, value)| self.tables.chunks.put(txn, key, value))
@@ -341,6 +375,7 @@ impl Index {
                 row.take(change);
                 self.tables.commits.put(txn, &seq, &codec::encode(&row))?;
             }
+            self.apply_prunes(txn, &batch.prunes)?;
             for (key, value) in &batch.meta {
                 self.tables.meta.put(txn, key.as_bytes(), value)?;
             }
@@ -416,6 +451,28 @@ impl Index {
     pub fn owner(&self) -> Result<Option<Hash>> {
         Ok(self.meta_get("owner")?.and_then(|raw| Hash::from_slice(&raw)))
     }
+}
+
+/// A stored copy of a chunk.
+struct Copy {
+    pack: u32,
+    frame: u32,
+    /// Not condemned.
+    is_live: bool,
+}
+
+/// Pack and frame of a chunk's row.
+fn place(value: &[u8]) -> (u32, u32) {
+    let four = |at: usize| u32::from_be_bytes([value[at], value[at + 1], value[at + 2], value[at + 3]]);
+    (four(13), four(16) & 0xff_ffff)
+}
+
+fn chunk_row(id: &ChunkId, pack: u32, frame: u32) -> ([u8; 3], [u8; VALUE_LEN]) {
+    let mut value = [0; VALUE_LEN];
+    value[..13].copy_from_slice(&id.0[3..16]);
+    value[13..17].copy_from_slice(&pack.to_be_bytes());
+    value[17..].copy_from_slice(&frame.to_be_bytes()[1..]);
+    ([id.0[0], id.0[1], id.0[2]], value)
 }
 
 /// Nobody here can tell a good wrap from rubbish under a good key's name, so no client's wrap replaces another's.

@@ -25,12 +25,14 @@ pub mod log;
 pub mod logfile;
 pub mod logpair;
 pub mod pack;
+pub mod prune;
 pub mod reader;
 pub mod repository;
 pub mod retention;
 pub mod roster;
 pub mod signed;
 pub mod snapshot;
+pub mod sweep;
 pub mod tombstone;
 pub mod tree;
 

@@ -89,9 +89,8 @@ pub enum Event {
         /// The snapshot.
         #[n(0)]
         snapshot: SnapshotId,
-        /// The signed tombstone ([`crate::tombstone::Tombstone`]); the format was laid down without it, and what has none
-        /// forgets nothing.
-        #[cbor(n(1), with = "minicbor::bytes", default)]
+        /// The signed tombstone ([`crate::tombstone::Tombstone`]).
+        #[cbor(n(1), with = "minicbor::bytes")]
         signed: Vec<u8>,
     },
     /// A snapshot came back from the trash.
@@ -114,17 +113,27 @@ pub enum Event {
         /// The generation that begins with this.
         #[n(0)]
         generation: u64,
-        /// Hash of the fixed set.
+        /// Hash of the fixed set ([`crate::sweep::Condemned`]).
         #[n(1)]
         set: Hash,
     },
-    /// Packs were swept: the last step of a prune.
+    /// Packs were swept: what was live in them lies in others now.
     #[n(9)]
     Sweep {
         /// The packs that are gone.
         #[n(0)]
         packs: Vec<PackId>,
     },
+    /// Packs that were condemned or swept are live again.
+    #[n(10)]
+    Revive {
+        /// The packs.
+        #[n(0)]
+        packs: Vec<PackId>,
+    },
+    /// A prune was given up: what is condemned and not yet swept is live again.
+    #[n(11)]
+    Abort,
 }
 
 impl LogRecord {

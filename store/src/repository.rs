@@ -7,6 +7,8 @@
 //! packs/ab/<pack id>        packs, in 256 folders by the first byte of their ids
 //! slots/<id>, slots.2/      passphrase slots           } small objects lie twice; whichever copy is whole is read
 //! snapshots/<id>, .2/       stored snapshots           }
+//! prunes/<hash>, .2/        what prunes condemned      }
+//! grave/<pack id>           packs that were swept, until their time is over
 //! lock                      held by whoever appends to the log
 //! ```
 //!
@@ -20,7 +22,9 @@
 mod commit;
 mod forget;
 mod layout;
+mod mark;
 mod read;
+mod sweep;
 mod sync;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -30,16 +34,16 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     access::{
-        Access, ForgetReply, ForgetRequest, InitRequest, Lost, OPENED_SNAPSHOTS_MAX, OpenRequest, Opened, PackInfo,
-        PackUpload, ReadReply, ReadRequest, Receipt, Slot, SnapshotObject,
+        Access, ForgetReply, ForgetRequest, InitRequest, Lease, Lost, OPENED_SNAPSHOTS_MAX, OpenRequest, Opened,
+        PackInfo, PackUpload, PruneReply, PruneRequest, ReadReply, ReadRequest, Receipt, Slot, SnapshotObject,
     },
     backend::{Backend, LocalBackend, MemoryBackend},
     config::Config,
-    crypto::{VerifyingKey, Wrap},
+    crypto::{self, VerifyingKey, Wrap},
     error::{Error, Result},
     fate::Fate,
     id::{ChunkId, Hash, KeyId, PackId, SlotId, SnapshotId},
-    index::{CommitRow, Index},
+    index::{CommitRow, Index, Pin},
     keys,
     log::{Event, LogRecord},
     logpair::LogPair,
@@ -60,6 +64,10 @@ pub struct Repository {
     clock: fn() -> Time,
     /// The floor: what is younger cannot be made unrecoverable.
     protect_secs: u64,
+    /// What a prune has marked so far.
+    marking: Mutex<Option<mark::Marking>>,
+    /// One sweep at a time copies.
+    sweeping: Mutex<()>,
 }
 
 /// What is known of a repository that exists.
@@ -84,9 +92,6 @@ impl std::fmt::Debug for Repository {
         write!(f, "Repository({})", self.backend.place())
     }
 }
-
-/// The prune counter before there is a first prune.
-const GENERATION: u64 = 1;
 
 impl Repository {
     /// The repository in a folder, with its index in another (in the user's cache, or beside it on a server). The
@@ -118,6 +123,8 @@ impl Repository {
             grown: Condvar::new(),
             clock: system_time,
             protect_secs: 0,
+            marking: Mutex::default(),
+            sweeping: Mutex::default(),
         };
         match repository.state() {
             Ok(_) => repository.read_in()?,
@@ -155,9 +162,11 @@ impl Repository {
         }
     }
 
-    /// Whether a pack is there whole, as far as its length tells, and its chunks are found. If so, it is durable on return.
+    /// Whether a pack is there whole, as far as its length tells, and its chunks are found, none of them condemned. If so, it
+    /// is durable on return.
     pub fn has_pack(&self, id: PackId, len: u64) -> Result<bool> {
-        let is_there = self.index.has_pack(&id)? && self.backend.len(&layout::pack(id))? == Some(len);
+        let is_live = self.index.has_pack(&id)? && self.index.dead_frames(&id)?.is_none();
+        let is_there = is_live && self.backend.len(&layout::pack(id))? == Some(len);
         if is_there {
             self.settle_packs()?;
         }
@@ -216,13 +225,16 @@ impl Access for Repository {
     fn open(&self, request: &OpenRequest) -> Result<Opened> {
         let state = self.state()?;
         self.read_in()?;
+        // In this order: whatever is condemned after the generation was read is told as lost, or comes after `now`.
+        let generation = self.generation()?;
         let now = self.seen()?;
         let head_at_seen = match &request.seen {
             Some(seen) => self.head_at(seen.log_len)?,
             None => None,
         };
-        let same_life =
-            request.seen.is_some_and(|seen| seen.incarnation == now.incarnation && head_at_seen == Some(seen.log_head));
+        let seen =
+            request.seen.filter(|seen| seen.incarnation == now.incarnation && head_at_seen == Some(seen.log_head));
+        let lost = seen.map_or(Ok(Lost::Everything), |seen| self.lost_since(seen.log_len))?;
         let last = match &request.client {
             Some(client) => self.index.last_of(client)?,
             None => None,
@@ -233,9 +245,8 @@ impl Access for Repository {
             slots: self.slots()?,
             now,
             head_at_seen,
-            generation: GENERATION,
-            lease: GENERATION,
-            lost: if same_life { Lost::Ids(Vec::new()) } else { Lost::Everything },
+            lease: Lease { session: u64::from_le_bytes(crypto::random()), generation },
+            lost,
             chunks: self.index.chunk_count()?,
             last: last.map(|row| crate::access::LastSnapshot { id: row.snapshot, sequence: row.sequence }),
             snapshots: self.objects(self.index.newest_commits(OPENED_SNAPSHOTS_MAX, |row| row.fate.is_none())?)?,
@@ -248,22 +259,29 @@ impl Access for Repository {
         self.index.has(ids)
     }
 
-    fn put_pack(&self, upload: &PackUpload) -> Result<()> {
+    fn put_pack(&self, lease: Lease, upload: &PackUpload) -> Result<()> {
         let pack = Pack::parse(&upload.bytes)?;
         let table = &pack.table;
+        let damaged = |reason: String| Error::PackDamaged { pack: upload.id, reason };
         if table.id != upload.id {
-            return Err(Error::PackDamaged { pack: upload.id, reason: format!("it is pack {}", table.id) });
+            return Err(damaged(format!("it is pack {}", table.id)));
+        }
+        if table.is_copied {
+            return Err(damaged("it is one that only a store makes".into()));
         }
         self.state()?;
         let roster = self.roster()?;
         roster.counts(table.client, (self.clock)(), || format!("pack {}", table.id))?;
         table.verify(&roster)?;
         let len = upload.bytes.len() as u64;
+        // What is condemned or swept must be live again in the log before it is relied on, or a later reading of the log
+        // would take it away.
+        let _lock = self.revive_for(table.id)?;
         if self.has_pack(table.id, len)? {
             return Ok(());
         }
         self.backend.put(&layout::pack(table.id), &upload.bytes)?;
-        self.index.add_pack(table, len)
+        self.index.add_pack(table, len, Some(Pin { session: lease.session, secs: (self.clock)().secs }))
     }
 
     fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
@@ -275,7 +293,7 @@ impl Access for Repository {
         self.index.wraps(keys)
     }
 
-    fn commit(&self, lease: u64, snapshot: &[u8]) -> Result<Receipt> {
+    fn commit(&self, lease: Lease, snapshot: &[u8]) -> Result<Receipt> {
         self.commit_as(lease, snapshot, None)
     }
 
@@ -292,6 +310,20 @@ impl Access for Repository {
 
     fn unforget(&self, snapshots: &[SnapshotId]) -> Result<()> {
         self.unforget_snapshots(snapshots)
+    }
+
+    fn prune(&self, request: &PruneRequest) -> Result<PruneReply> {
+        self.state()?;
+        match request {
+            PruneRequest::Begin => self.begin_marking(),
+            PruneRequest::Live { prune, first, filter } => self.mark_live(*prune, *first, filter),
+            PruneRequest::Condemn { prune, log_len, limits, dry_run, is_confirmed } => {
+                let options = mark::CondemnOptions { limits: *limits, dry_run: *dry_run, is_confirmed: *is_confirmed };
+                self.condemn(*prune, *log_len, &options)
+            }
+            PruneRequest::Sweep => self.sweep().map(PruneReply::Swept),
+            PruneRequest::Abort => self.abort_prune(),
+        }
     }
 
     fn log(&self, from: u64, limit: u32) -> Result<Vec<Vec<u8>>> {

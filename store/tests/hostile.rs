@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bkfs_store::{
     Error,
-    access::{Access, InitRequest, OpenRequest, Slot},
+    access::{Access, InitRequest, Lease, OpenRequest, Slot},
     crypto::{DataKey, Wrap},
     frame::{ChunkKind, FRAME_MAX, FrameBuilder},
     id::*,
@@ -55,9 +55,9 @@ fn rubbish_under_a_data_keys_name_does_not_hide_the_key() {
 
     let key = DataKey::random();
     let good = full.seal.public().wrap(full.repo, &key);
-    repository.put_pack(&pack(&push_key(), &key, &good, b"mine")).unwrap();
+    repository.put_pack(Lease::default(), &pack(&push_key(), &key, &good, b"mine")).unwrap();
     let rubbish = Wrap { sealed: vec![0; 48], ..good };
-    repository.put_pack(&pack(&thief, &key, &rubbish, b"rubbish")).unwrap();
+    repository.put_pack(Lease::default(), &pack(&thief, &key, &rubbish, b"rubbish")).unwrap();
 
     assert_eq!(repository.wraps(&[key.id()]).unwrap().len(), 2);
     let ring = KeyRing::new(full, Arc::new(repository));
@@ -71,11 +71,11 @@ fn a_client_that_has_ended_puts_no_more_packs() {
     let push = push_key();
     let key = DataKey::random();
     let wrap = full.seal.public().wrap(full.repo, &key);
-    repository.put_pack(&pack(&push, &key, &wrap, b"before")).unwrap();
+    repository.put_pack(Lease::default(), &pack(&push, &key, &wrap, b"before")).unwrap();
 
     let ended = view().without_client(push.client_id(), Time { secs: 1, nanos: 0 }).unwrap();
     repository.put_roster(&full.sign_roster(&ended)).unwrap();
-    let refused = repository.put_pack(&pack(&push, &key, &wrap, b"after"));
+    let refused = repository.put_pack(Lease::default(), &pack(&push, &key, &wrap, b"after"));
     assert!(matches!(refused, Err(Error::NotOnRoster { .. })), "{refused:?}");
     let ids = [push.ids().data_id(b"before"), push.ids().data_id(b"after")];
     assert_eq!(repository.has(&ids).unwrap(), [true, false]);
@@ -123,7 +123,7 @@ fn the_largest_frame_fits_a_pack() {
     let mut noise = vec![0; bkfs_store::frame::BODY_MAX - 8];
     blake3::Hasher::new().finalize_xof().fill(&mut noise);
     let upload = pack(&push, &key, &wrap, &noise);
-    repository.put_pack(&upload).unwrap();
+    repository.put_pack(Lease::default(), &upload).unwrap();
     assert!(upload.bytes.len() > 8 << 20 && upload.bytes.len() < FRAME_MAX + (64 << 10));
     let id: ChunkId = push.ids().data_id(&noise);
     assert_eq!(repository.has(&[id]).unwrap(), [true]);

@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 use bkfs_store::{
     Error, Result,
     access::{
-        Access, ForgetReply, ForgetRequest, InitRequest, OpenRequest, Opened, PackInfo, PackUpload, ReadReply,
-        ReadRequest, Receipt, SealedFrame, Slot, SnapshotObject,
+        Access, ForgetReply, ForgetRequest, InitRequest, Lease, OpenRequest, Opened, PackInfo, PackUpload, PruneReply,
+        PruneRequest, ReadReply, ReadRequest, Receipt, SealedFrame, Slot, SnapshotObject,
     },
     config::ChunkerParams,
     crypto::{DataKey, Wrap, random},
@@ -83,13 +83,16 @@ impl Access for Frames {
     fn has(&self, _: &[ChunkId]) -> Result<Vec<bool>> {
         none()
     }
-    fn put_pack(&self, _: &PackUpload) -> Result<()> {
+    fn put_pack(&self, _: Lease, _: &PackUpload) -> Result<()> {
         none()
     }
-    fn commit(&self, _: u64, _: &[u8]) -> Result<Receipt> {
+    fn commit(&self, _: Lease, _: &[u8]) -> Result<Receipt> {
         none()
     }
     fn snapshots(&self, _: u64, _: u32) -> Result<Vec<SnapshotObject>> {
+        none()
+    }
+    fn prune(&self, _: &PruneRequest) -> Result<PruneReply> {
         none()
     }
     fn forget(&self, _: &ForgetRequest) -> Result<ForgetReply> {

@@ -6,7 +6,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use bkfs_store::{
     Error, ErrorKind,
-    access::{Access, InitRequest, OpenRequest, PackUpload, ReadRequest, Slot},
+    access::{Access, InitRequest, Lease, OpenRequest, Opened, PackUpload, ReadRequest, Slot},
     config::{ChunkerParams, Config},
     content::ContentBuilder,
     crypto::DataKey,
@@ -108,7 +108,7 @@ fn push(repo: &dyn Access, world: &World, files: &[(String, Vec<u8>)], extra: &[
     }
     for writer in [data, trees] {
         if !writer.is_empty() {
-            repo.put_pack(&writer.finish()).unwrap();
+            repo.put_pack(Lease::default(), &writer.finish()).unwrap();
         }
     }
     let mut root = node("", NodeKind::Directory);
@@ -198,7 +198,9 @@ fn the_index_can_be_thrown_away_and_is_built_again() {
     for damage in damage {
         damage(&index);
         let repo = Arc::new(Repository::local(&place, &index).unwrap());
-        assert_eq!(repo.open(&OpenRequest::default()).unwrap(), before);
+        // Each opening begins a session of its own.
+        let now = repo.open(&OpenRequest::default()).unwrap();
+        assert_eq!(Opened { lease: before.lease, ..now }, before);
         check(repo, &world, &files, 1);
     }
 }
@@ -332,20 +334,23 @@ fn hostile_uploads_are_refused() {
         writer.add(&frame.seal(world.push.repo, ChunkKind::Data, &key, 1), &[world.push.ids().data_id(b"hello")]);
         writer.finish()
     };
-    assert!(repo.put_pack(&pack(&theirs)).is_err());
+    assert!(repo.put_pack(Lease::default(), &pack(&theirs)).is_err());
     let good = pack(&ours);
     for at in [0, 20, good.bytes.len() / 2, good.bytes.len() - 70, good.bytes.len() - 10] {
         let mut bytes = good.bytes.to_vec();
         bytes[at] ^= 1;
-        assert!(repo.put_pack(&PackUpload { id: good.id, bytes: bytes.into() }).is_err(), "byte {at}");
+        assert!(
+            repo.put_pack(Lease::default(), &PackUpload { id: good.id, bytes: bytes.into() }).is_err(),
+            "byte {at}"
+        );
     }
     let mut stranger = world();
     stranger.push.repo = ours.push.repo;
     stranger.push.seal_public = ours.push.seal_public.clone();
-    let error = repo.put_pack(&pack(&stranger)).unwrap_err();
+    let error = repo.put_pack(Lease::default(), &pack(&stranger)).unwrap_err();
     assert!(matches!(error, Error::NotOnRoster { .. }), "{error}");
-    repo.put_pack(&good).unwrap();
-    repo.put_pack(&good).unwrap();
+    repo.put_pack(Lease::default(), &good).unwrap();
+    repo.put_pack(Lease::default(), &good).unwrap();
     assert_eq!(repo.has(&[ours.push.ids().data_id(b"hello"), ChunkId([9; 32])]).unwrap(), [true, false]);
     assert!(repo.remove_slot(SlotId([1; 16])).is_err());
     let only = repo.open(&OpenRequest::default()).unwrap().slots[0].id;
@@ -365,7 +370,10 @@ fn commits_are_in_order_and_repeatable() {
     assert_eq!(opened.last.unwrap().sequence, 1);
     assert_eq!(repo.open(&OpenRequest::default()).unwrap().now, opened.now);
     assert_eq!(repo.log(0, 100).unwrap().len() as u64, opened.now.log_len);
-    assert!(matches!(repo.commit(opened.lease + 1, &stored), Err(Error::LeaseRefused { .. })));
+    let mut other = stored.clone();
+    *other.last_mut().unwrap() ^= 1;
+    let lease = Lease { generation: 7, ..opened.lease };
+    assert!(matches!(repo.commit(lease, &other), Err(Error::LeaseRefused { .. })));
     let seen = OpenRequest { client: None, seen: Some(opened.now) };
     assert_eq!(repo.open(&seen).unwrap().head_at_seen, Some(opened.now.log_head));
 }

@@ -36,6 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("frame", &["codec", "compress", "crypto", "error", "id"]),
     ("pack", &["access", "codec", "crypto", "error", "frame", "id", "roster", "signed"]),
     ("erasure", &["error", "id", "pack"]),
+    ("sweep", &["access", "codec", "error", "frame", "id", "pack"]),
     ("logfile", &["codec", "error", "id", "log", "node"]),
     ("backend", &["crypto", "error", "id"]),
     ("logpair", &["backend", "error", "id", "logfile"]),

@@ -13,8 +13,8 @@ use std::{
 use bkfs_store::{
     Error, Result,
     access::{
-        Access, ForgetReply, ForgetRequest, InitRequest, OpenRequest, Opened, PackInfo, PackUpload, READ_BYTES_MAX,
-        ReadReply, ReadRequest, Receipt, SealedFrame, Slot, SnapshotObject,
+        Access, ForgetReply, ForgetRequest, InitRequest, Lease, OpenRequest, Opened, PackInfo, PackUpload, PruneReply,
+        PruneRequest, READ_BYTES_MAX, ReadReply, ReadRequest, Receipt, SealedFrame, Slot, SnapshotObject,
     },
     crypto::Wrap,
     frame::FRAME_MAX,
@@ -275,8 +275,8 @@ impl Access for Remote {
         }
     }
 
-    fn put_pack(&self, pack: &PackUpload) -> Result<()> {
-        let request = self.request(Ask::PutPack(pack.id, pack.bytes.len() as u64));
+    fn put_pack(&self, lease: Lease, pack: &PackUpload) -> Result<()> {
+        let request = self.request(Ask::PutPack(pack.id, pack.bytes.len() as u64, lease));
         self.runtime.block_on(self.link.persist(async |connection| {
             let (mut send, mut receive, reply) = exchange(connection, &request, PACK_PRIORITY).await?;
             match reply {
@@ -331,7 +331,7 @@ impl Access for Remote {
         }
     }
 
-    fn commit(&self, lease: u64, snapshot: &[u8]) -> Result<Receipt> {
+    fn commit(&self, lease: Lease, snapshot: &[u8]) -> Result<Receipt> {
         match self.ask(Ask::Commit(lease, snapshot.to_vec()))? {
             Reply::Committed(receipt) => Ok(receipt),
             _ => Err(confused()),
@@ -355,6 +355,13 @@ impl Access for Remote {
     fn unforget(&self, snapshots: &[SnapshotId]) -> Result<()> {
         match self.ask(Ask::Unforget(snapshots.to_vec()))? {
             Reply::Done => Ok(()),
+            _ => Err(confused()),
+        }
+    }
+
+    fn prune(&self, request: &PruneRequest) -> Result<PruneReply> {
+        match self.ask(Ask::Prune(request.clone()))? {
+            Reply::Pruned(reply) => Ok(reply),
             _ => Err(confused()),
         }
     }

@@ -11,8 +11,8 @@
 use bkfs_store::{
     Error, ErrorKind, Result,
     access::{
-        ForgetReply, ForgetRequest, InitRequest, OpenRequest, Opened, PackInfo, ReadRequest, Receipt, Slot,
-        SnapshotObject,
+        ForgetReply, ForgetRequest, InitRequest, Lease, OpenRequest, Opened, PackInfo, PruneReply, PruneRequest,
+        ReadRequest, Receipt, Slot, SnapshotObject,
     },
     codec,
     crypto::Wrap,
@@ -59,13 +59,13 @@ pub enum Ask {
     #[n(3)]
     Has(#[n(0)] Vec<ChunkId>),
     #[n(4)]
-    PutPack(#[n(0)] PackId, #[n(1)] u64),
+    PutPack(#[n(0)] PackId, #[n(1)] u64, #[n(2)] Lease),
     #[n(5)]
     Read(#[n(0)] ReadRequest),
     #[n(6)]
     Wraps(#[n(0)] Vec<KeyId>),
     #[n(7)]
-    Commit(#[n(0)] u64, #[cbor(n(1), with = "minicbor::bytes")] Vec<u8>),
+    Commit(#[n(0)] Lease, #[cbor(n(1), with = "minicbor::bytes")] Vec<u8>),
     #[n(8)]
     Snapshots(#[n(0)] u64, #[n(1)] u32),
     #[n(9)]
@@ -86,6 +86,8 @@ pub enum Ask {
     Forget(#[n(0)] ForgetRequest),
     #[n(17)]
     Unforget(#[n(0)] Vec<SnapshotId>),
+    #[n(18)]
+    Prune(#[n(0)] PruneRequest),
 }
 
 /// What a server answers.
@@ -125,6 +127,8 @@ pub enum Reply {
     Pack(#[n(0)] u64),
     #[n(13)]
     Forgotten(#[n(0)] ForgetReply),
+    #[n(14)]
+    Pruned(#[n(0)] PruneReply),
 }
 
 /// A frame whose bytes follow.

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use bkfs_store::{
     Error, ErrorKind,
-    access::{Access, ForgetRequest, InitRequest, OpenRequest, PackUpload, ReadRequest, Signature},
+    access::{Access, ForgetRequest, InitRequest, Lease, OpenRequest, PackUpload, ReadRequest, Signature},
     config::ChunkerParams,
     crypto::{DataKey, random},
     frame::{ChunkKind, FrameBuilder},
@@ -161,8 +161,8 @@ fn a_pack_goes_there_and_comes_back() {
     remote.init(&request).unwrap();
     assert!(matches!(remote.init(&request), Err(Error::RepositoryExists { .. })));
     let (upload, id) = pack(&push, 12_000_000);
-    remote.put_pack(&upload).unwrap();
-    remote.put_pack(&upload).unwrap();
+    remote.put_pack(Lease::default(), &upload).unwrap();
+    remote.put_pack(Lease::default(), &upload).unwrap();
     assert_eq!(remote.has(&[id, ChunkId([1; 32])]).unwrap(), [true, false]);
     let reply = remote.read(&ReadRequest { ids: vec![id, ChunkId([1; 32])], neighbour_bytes: 0 }).unwrap();
     assert_eq!((reply.frames.len(), reply.done, reply.missing.len()), (1, 2, 1));
@@ -181,7 +181,7 @@ fn permissions_are_enforced() {
     site.remote("alice", "all").init(&request).unwrap();
     let writer = site.remote("alice", "push");
     let (upload, id) = pack(&push, 1000);
-    writer.put_pack(&upload).unwrap();
+    writer.put_pack(Lease::default(), &upload).unwrap();
     let opened = writer.open(&OpenRequest::default()).unwrap();
     assert!(opened.slots.is_empty() && opened.snapshots.is_empty());
     let read = ReadRequest { ids: vec![id], neighbour_bytes: 0 };
@@ -190,7 +190,7 @@ fn permissions_are_enforced() {
         writer.snapshots(0, 10).unwrap_err(),
         writer.read_pack(upload.id).unwrap_err(),
         writer.remove_slot(Default::default()).unwrap_err(),
-        site.remote("alice", "read").put_pack(&upload).unwrap_err(),
+        site.remote("alice", "read").put_pack(Lease::default(), &upload).unwrap_err(),
         site.remote("bob", "push,read").init(&request).unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::NoPermission, "{error}");
@@ -228,7 +228,7 @@ fn a_server_that_comes_back_is_found_again() {
     let (upload, id) = pack(&push, 3_000_000);
     running.stop();
     let again = std::thread::scope(|scope| {
-        let put = scope.spawn(|| remote.put_pack(&upload));
+        let put = scope.spawn(|| remote.put_pack(Lease::default(), &upload));
         std::thread::sleep(Duration::from_millis(300));
         let again = site.start(port);
         put.join().unwrap().unwrap();
@@ -254,7 +254,7 @@ fn many_clients_and_accounts_at_once() {
                     let remote = site.remote(account, "push,read");
                     for _ in 0..3 {
                         let (upload, id) = pack(&push, 500_000);
-                        remote.put_pack(&upload).unwrap();
+                        remote.put_pack(Lease::default(), &upload).unwrap();
                         assert_eq!(remote.has(&[id]).unwrap(), [true]);
                     }
                 });
@@ -276,12 +276,12 @@ fn a_quota_holds() {
     let first = pack(&push, 100_000).0;
     // A client that lost the acknowledgement sends its pack again: it takes no more room than before.
     for _ in 0..3 {
-        remote.put_pack(&first).unwrap();
+        remote.put_pack(Lease::default(), &first).unwrap();
     }
-    remote.put_pack(&pack(&push, 100_000).0).unwrap();
-    let error = remote.put_pack(&pack(&push, 100_000).0).unwrap_err();
+    remote.put_pack(Lease::default(), &pack(&push, 100_000).0).unwrap();
+    let error = remote.put_pack(Lease::default(), &pack(&push, 100_000).0).unwrap_err();
     assert!(error.to_string().contains("quota"), "{error}");
-    remote.put_pack(&first).unwrap();
+    remote.put_pack(Lease::default(), &first).unwrap();
 }
 
 #[test]

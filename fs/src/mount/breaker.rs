@@ -12,8 +12,8 @@ use std::{
 use bkfs_store::{
     Error, ErrorKind, Result,
     access::{
-        Access, ForgetReply, ForgetRequest, InitRequest, OpenRequest, Opened, PackInfo, PackUpload, ReadReply,
-        ReadRequest, Receipt, Slot, SnapshotObject,
+        Access, ForgetReply, ForgetRequest, InitRequest, Lease, OpenRequest, Opened, PackInfo, PackUpload, PruneReply,
+        PruneRequest, ReadReply, ReadRequest, Receipt, Slot, SnapshotObject,
     },
     crypto::Wrap,
     id::{ChunkId, KeyId, PackId, SlotId, SnapshotId},
@@ -94,8 +94,8 @@ impl Access for Breaker {
         self.call(|access| access.has(ids))
     }
 
-    fn put_pack(&self, pack: &PackUpload) -> Result<()> {
-        self.call(|access| access.put_pack(pack))
+    fn put_pack(&self, lease: Lease, pack: &PackUpload) -> Result<()> {
+        self.call(|access| access.put_pack(lease, pack))
     }
 
     fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
@@ -106,7 +106,7 @@ impl Access for Breaker {
         self.call(|access| access.wraps(keys))
     }
 
-    fn commit(&self, lease: u64, snapshot: &[u8]) -> Result<Receipt> {
+    fn commit(&self, lease: Lease, snapshot: &[u8]) -> Result<Receipt> {
         self.call(|access| access.commit(lease, snapshot))
     }
 
@@ -122,6 +122,9 @@ impl Access for Breaker {
         self.call(|access| access.unforget(snapshots))
     }
 
+    fn prune(&self, request: &PruneRequest) -> Result<PruneReply> {
+        self.call(|access| access.prune(request))
+    }
     fn log(&self, from: u64, limit: u32) -> Result<Vec<Vec<u8>>> {
         self.call(|access| access.log(from, limit))
     }

@@ -24,6 +24,8 @@ const IDS_MAX: usize = 8192;
 const LEARN: usize = 16 * 1024;
 /// Above so many ids held, those found to be stored are not held any more: they can be asked again.
 const STORED_MAX: usize = 256 * 1024;
+/// Above so many ids that are stored and needed, it is not remembered any more which they are.
+const RELIED_MAX: usize = 1024 * 1024;
 
 type Short = [u8; 16];
 
@@ -53,6 +55,8 @@ struct Shared {
 struct State {
     /// What this push sends (stored, or on its way ahead of all that follows), and some of what was found to be stored.
     sent: HashSet<Short>,
+    /// What was found to be stored and is needed; none if that is too much to be remembered.
+    relied: Relied,
     queue: Vec<ChunkId>,
     /// Ids for the known-set, written many at a time.
     learned: Vec<ChunkId>,
@@ -118,6 +122,9 @@ impl Dedup {
             }
             if let Some(Some(stored)) = state.answers.get(&key).copied() {
                 state.answers.remove(&key);
+                if stored {
+                    state.relied.add(key);
+                }
                 if !stored || state.sent.len() < STORED_MAX {
                     state.sent.insert(key);
                 }
@@ -132,6 +139,11 @@ impl Dedup {
 }
 
 impl Dedup {
+    /// What the push takes for granted: the chunks that it does not send because they are stored.
+    pub fn relied(&self) -> Relied {
+        std::mem::take(&mut self.shared.state.lock().relied)
+    }
+
     /// Teaches the known-set that chunks are stored.
     pub fn acknowledged(&self, ids: &[ChunkId]) {
         if self.shared.cache.is_none() {
@@ -148,6 +160,30 @@ impl Dedup {
     pub fn flush(&self) {
         let learned = std::mem::take(&mut self.shared.state.lock().learned);
         self.shared.learn(learned);
+    }
+}
+
+/// The chunks that a push found to be stored, and needs.
+#[derive(Debug)]
+pub struct Relied(Option<HashSet<Short>>);
+
+impl Default for Relied {
+    fn default() -> Self {
+        Self(Some(HashSet::new()))
+    }
+}
+
+impl Relied {
+    fn add(&mut self, id: Short) {
+        match &mut self.0 {
+            Some(ids) if ids.len() < RELIED_MAX => drop(ids.insert(id)),
+            ids => *ids = None,
+        }
+    }
+
+    /// Whether none of these is among them, as far as that is known.
+    pub fn has_none_of(&self, ids: &[ChunkId]) -> bool {
+        self.0.as_ref().is_some_and(|relied| !ids.iter().any(|id| relied.contains(&short(id))))
     }
 }
 

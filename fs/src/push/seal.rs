@@ -11,7 +11,7 @@ use std::{
 
 use bkfs_store::{
     Error, Result,
-    access::{Access, PackUpload},
+    access::{Access, Lease, PackUpload},
     crypto::{DataKey, Wrap},
     frame::{ChunkKind, FrameBuilder},
     id::ChunkId,
@@ -39,6 +39,7 @@ pub struct Sealer<'a> {
     pub(super) wrap: &'a Wrap,
     pub(super) dedup: &'a Dedup,
     pub(super) progress: &'a Progress,
+    pub(super) lease: Lease,
     pub(super) level: i32,
     /// What stopped the stages.
     pub(super) failed: Mutex<Option<Error>>,
@@ -134,7 +135,7 @@ impl<'a> Sealer<'a> {
             if self.failed.lock().is_some() {
                 return stored;
             }
-            if let Err(error) = self.access.put_pack(&upload.pack) {
+            if let Err(error) = self.access.put_pack(self.lease, &upload.pack) {
                 self.failed.lock().get_or_insert(error);
                 return stored;
             }

@@ -51,7 +51,7 @@ pub trait Files: fmt::Debug + Send + Sync {
         File::open(path)?.sync_all()
     }
 
-    /// Gives a file another name in its folder, replacing what has it.
+    /// Gives a file another name, replacing what has it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
     }

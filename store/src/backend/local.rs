@@ -154,6 +154,18 @@ impl<F: Files> Backend for LocalBackend<F> {
         Ok(found(&path, fs::metadata(&path))?.map(|m| m.len()))
     }
 
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (self.path(from), self.path(to));
+        let folders = [to.parent().unwrap_or(&self.root), from.parent().unwrap_or(&self.root)];
+        self.make_folders(folders[0]).map_err(|e| Error::io(folders[0], e))?;
+        if found(&from, self.files.rename(&from, &to))?.is_some() {
+            for folder in folders {
+                self.files.sync_folder(folder).map_err(|e| Error::io(folder, e))?;
+            }
+        }
+        Ok(())
+    }
+
     fn delete(&self, name: &str) -> Result<()> {
         let path = self.path(name);
         found(&path, self.files.remove(&path))?;

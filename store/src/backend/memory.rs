@@ -44,6 +44,14 @@ impl Backend for MemoryBackend {
         Ok(self.objects.lock().get(name).map(|bytes| bytes.len() as u64))
     }
 
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let mut objects = self.objects.lock();
+        if let Some(bytes) = objects.remove(from) {
+            objects.insert(to.into(), bytes);
+        }
+        Ok(())
+    }
+
     fn delete(&self, name: &str) -> Result<()> {
         self.objects.lock().remove(name);
         Ok(())

@@ -2,8 +2,10 @@
 
 use minicbor::{Decode, Encode};
 
+use super::prune::PruneStep;
 use crate::{
     fate::{Fate, Step},
+    frame::ChunkKind,
     id::{ClientId, Hash, PackId, SnapshotId, TargetTag},
     pack::PackTable,
     tree::Time,
@@ -16,15 +18,21 @@ pub struct PackRow {
     pub id: PackId,
     /// Its length in bytes.
     pub len: u64,
+    /// What is in it.
+    pub kind: ChunkKind,
+    /// Who made its frames.
+    pub client: ClientId,
     /// Where each frame begins, and at last where the last one ends.
     pub bounds: Vec<u32>,
 }
 
 impl PackRow {
     pub(super) fn encode(table: &PackTable, len: u64) -> Vec<u8> {
-        let mut row = Vec::with_capacity(PackId::LEN + 8 + 4 * table.frames.len() + 4);
+        let mut row = Vec::with_capacity(PackId::LEN + 8 + 1 + ClientId::LEN + 4 * table.frames.len() + 4);
         row.extend_from_slice(table.id.as_bytes());
         row.extend_from_slice(&len.to_le_bytes());
+        row.push(table.kind.number());
+        row.extend_from_slice(&table.client.0);
         for frame in &table.frames {
             row.extend_from_slice(&frame.offset.to_le_bytes());
         }
@@ -35,9 +43,17 @@ impl PackRow {
 
     pub(super) fn decode(row: &[u8]) -> Option<Self> {
         let (id, rest) = row.split_at_checked(PackId::LEN)?;
-        let (len, bounds) = rest.split_first_chunk::<8>()?;
+        let (len, rest) = rest.split_first_chunk::<8>()?;
+        let (kind, rest) = rest.split_first()?;
+        let (client, bounds) = rest.split_at_checked(ClientId::LEN)?;
+        let (kind, client) = (ChunkKind::from_number(*kind)?, ClientId::from_slice(client)?);
         let bounds = bounds.as_chunks::<4>().0.iter().map(|four| u32::from_le_bytes(*four)).collect();
-        Some(Self { id: PackId::from_slice(id)?, len: u64::from_le_bytes(*len), bounds })
+        Some(Self { id: PackId::from_slice(id)?, len: u64::from_le_bytes(*len), kind, client, bounds })
+    }
+
+    /// How many frames it has.
+    pub fn frames(&self) -> u32 {
+        self.bounds.len().saturating_sub(1) as u32
     }
 
     /// Offset and length of a frame.
@@ -113,6 +129,8 @@ pub struct Batch {
     pub commits: Vec<CommitRow>,
     /// The changes to these and older ones, in the order of the log.
     pub changes: Vec<Change>,
+    /// The steps of prunes, in the order of the log.
+    pub prunes: Vec<PruneStep>,
     /// What else is to be remembered.
     pub meta: Vec<(&'static str, Vec<u8>)>,
 }

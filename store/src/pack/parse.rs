@@ -127,10 +127,10 @@ impl Footer {
 
         let kind =
             ChunkKind::from_number(rest.u8().ok_or_else(short)?).ok_or_else(|| damaged("has an unknown kind"))?;
-        let reserved = rest.u8().ok_or_else(short)?;
+        let origin = rest.u8().ok_or_else(short)?;
         let wraps_len = usize::from(rest.u16().ok_or_else(short)?);
         let frames_len = rest.u32().ok_or_else(short)? as usize;
-        if reserved != 0 || wraps_len > WRAPS_MAX || frames_len == 0 || frames_len > FRAMES_MAX {
+        if origin > 1 || wraps_len > WRAPS_MAX || frames_len == 0 || frames_len > FRAMES_MAX {
             return Err(damaged("is out of bounds"));
         }
         let repo = RepoId::from_slice(rest.take(RepoId::LEN).ok_or_else(short)?).ok_or_else(short)?;
@@ -147,8 +147,12 @@ impl Footer {
         if !rest.0.is_empty() {
             return Err(damaged("is followed by more"));
         }
+        let is_copied = origin == 1;
+        if is_copied && *signature != [0; SIGNATURE_LEN] {
+            return Err(damaged("claims a signature that it cannot have"));
+        }
         let signed = Signature { message: message.to_vec(), signature: *signature };
-        Ok(PackTable { id: self.id, kind, repo, client, wraps, frames, signed })
+        Ok(PackTable { id: self.id, kind, repo, client, wraps, frames, is_copied, signed })
     }
 
     fn frames(&self, sizes: &[u8], ids: &mut Fields<'_>) -> Option<Vec<FrameEntry>> {

@@ -9,16 +9,16 @@ use super::{
 use crate::{
     access::PackUpload,
     codec,
-    crypto::{SigningKey, Wrap},
+    crypto::{SIGNATURE_LEN, SigningKey, Wrap},
     frame::ChunkKind,
-    id::{ChunkId, KeyId, PackId, RepoId},
+    id::{ChunkId, ClientId, KeyId, PackId, RepoId},
 };
 
 /// A pack that grows. Its bytes up to the last frame are hashed as they come.
 pub struct PackWriter {
     kind: ChunkKind,
     repo: RepoId,
-    client: SigningKey,
+    maker: Maker,
     bytes: Vec<u8>,
     hasher: blake3::Hasher,
     wraps: Vec<(KeyId, Vec<u8>)>,
@@ -26,9 +26,26 @@ pub struct PackWriter {
     ids: Vec<u8>,
 }
 
+/// Who makes a pack.
+enum Maker {
+    /// A client, which signs it.
+    Client(SigningKey),
+    /// The store, of frames that this client made.
+    Store(ClientId),
+}
+
 impl PackWriter {
     /// An empty pack of one client.
     pub fn new(kind: ChunkKind, repo: RepoId, client: &SigningKey) -> Self {
+        Self::by(kind, repo, Maker::Client(client.clone()))
+    }
+
+    /// An empty pack for copies of frames that a client has made.
+    pub fn copying(kind: ChunkKind, repo: RepoId, client: ClientId) -> Self {
+        Self::by(kind, repo, Maker::Store(client))
+    }
+
+    fn by(kind: ChunkKind, repo: RepoId, maker: Maker) -> Self {
         let mut bytes = Vec::with_capacity(64 * 1024);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
@@ -36,7 +53,7 @@ impl PackWriter {
         bytes.resize(HEADER_LEN, 0);
         let mut hasher = blake3::Hasher::new();
         hasher.update(&bytes);
-        Self { kind, repo, client: client.clone(), bytes, hasher, wraps: vec![], frames: vec![], ids: vec![] }
+        Self { kind, repo, maker, bytes, hasher, wraps: vec![], frames: vec![], ids: vec![] }
     }
 
     /// Adds the wrap of a data key; one that is there already is not added again. The wraps of all data keys that the
@@ -60,6 +77,11 @@ impl PackWriter {
         self.frames.len() < FRAMES_MAX
             && self.ids.len() / ChunkId::LEN + chunks <= CHUNKS_MAX
             && self.bytes.len() + frame_len + table + wraps + WRAP_MAX + FOOTER_LEN <= PACK_MAX
+    }
+
+    /// Whether there is room for the wrap of another data key.
+    pub fn has_wrap_room(&self) -> bool {
+        self.wraps.len() < WRAPS_MAX
     }
 
     /// Adds a sealed frame and the ids of its chunks.
@@ -100,7 +122,10 @@ impl PackWriter {
     pub fn finish(mut self) -> PackUpload {
         let table_offset = self.bytes.len();
         let table = self.table();
-        let signature = self.client.sign(CONTEXT, &table);
+        let signature = match &self.maker {
+            Maker::Client(key) => key.sign(CONTEXT, &table),
+            Maker::Store(_) => [0; SIGNATURE_LEN],
+        };
         self.bytes.reserve_exact(table.len() + signature.len() + FOOTER_LEN);
         for part in [&table[..], &signature[..]] {
             self.bytes.extend_from_slice(part);
@@ -120,11 +145,15 @@ impl PackWriter {
     /// The table up to the signature.
     fn table(&self) -> Vec<u8> {
         let mut table = Vec::with_capacity(TABLE_HEAD + TABLE_TAIL + self.frames.len() * 8 + self.ids.len() + 2048);
-        table.extend_from_slice(&[self.kind.number(), 0]);
+        let (origin, client) = match &self.maker {
+            Maker::Client(key) => (0, key.verifying_key().client_id()),
+            Maker::Store(client) => (1, *client),
+        };
+        table.extend_from_slice(&[self.kind.number(), origin]);
         table.extend_from_slice(&(self.wraps.len() as u16).to_le_bytes());
         table.extend_from_slice(&(self.frames.len() as u32).to_le_bytes());
         table.extend_from_slice(&self.repo.0);
-        table.extend_from_slice(&self.client.verifying_key().client_id().0);
+        table.extend_from_slice(&client.0);
         for (_, wrap) in &self.wraps {
             table.extend_from_slice(&(wrap.len() as u16).to_le_bytes());
             table.extend_from_slice(wrap);

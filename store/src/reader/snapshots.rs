@@ -21,7 +21,7 @@ use crate::{
     roster::{Roster, RosterView},
     snapshot::{self, Chains, Snapshot},
     tombstone::Tombstone,
-    tree::Time,
+    tree::{Node, Time},
 };
 
 /// How many snapshots one request asks for.
@@ -324,6 +324,32 @@ impl Reader {
         }
         let SnapshotObject { id, log_seq, received, .. } = *object;
         Ok(SnapshotInfo { id, log_seq, received, client: stored.client, snapshot })
+    }
+
+    /// The roots of all that the store keeps and that was committed at these places of the log, the trash included. Fails at the first
+    /// that does not open: what cannot be seen cannot be said to be dead.
+    pub(crate) fn roots(&self, places: std::ops::Range<u64>) -> Result<Vec<(SnapshotId, Node)>> {
+        let (mut roots, mut next) = (Vec::new(), places.start);
+        let roster = self.roster()?;
+        loop {
+            let objects = self.access.snapshots(next, BATCH)?;
+            let Some(newest) = objects.last().map(|object| object.log_seq) else { return Ok(roots) };
+            if newest < next {
+                return Err(Error::Invalid("the store answered with other snapshots than were asked for".into()));
+            }
+            next = newest + 1;
+            for object in objects.iter().filter(|object| places.contains(&object.log_seq)) {
+                if snapshot::snapshot_id(&object.bytes) != object.id {
+                    let reason = "its bytes do not have its id, so nobody knows what it needs".to_owned();
+                    return Err(Error::SnapshotDamaged { snapshot: object.id, reason });
+                }
+                let stored = snapshot::verify_stored(&object.bytes, &roster, object.received)?;
+                roots.push((object.id, snapshot::open(&stored, object.id, &self.keys)?.root));
+            }
+            if next >= places.end {
+                return Ok(roots);
+            }
+        }
     }
 
     /// The repository's newest roster, verified. Not to be called from within [`Reader::with_snapshots`].

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{GENERATION, Repository, layout};
+use super::{Repository, layout};
 use crate::{
-    access::{Receipt, SnapshotObject},
+    access::{Lease, Receipt, SnapshotObject},
     error::{Error, Result},
     id::{Hash, SnapshotId},
     index::CommitRow,
@@ -15,15 +15,18 @@ use crate::{
 impl Repository {
     /// Commits a snapshot on behalf of a network identity. The same snapshot again gets the same receipt, so a client
     /// that lost the answer asks once more.
-    pub fn commit_as(&self, lease: u64, snapshot: &[u8], sender: Option<Hash>) -> Result<Receipt> {
+    pub fn commit_as(&self, lease: Lease, snapshot: &[u8], sender: Option<Hash>) -> Result<Receipt> {
         let state = self.state()?;
-        if lease != GENERATION {
-            return Err(Error::LeaseRefused { reason: "its lease is unknown".into() });
-        }
         let id = snapshot_id(snapshot);
         let _lock = self.writing()?;
         if let Some(row) = self.index.commit_of(&id)? {
             return Ok(Receipt { snapshot: id, received: row.received, now: self.seen()? });
+        }
+        // Under the lock: whoever has not been told what the newest prune took must not commit what may rely on it.
+        let generation = self.generation()?;
+        if lease.generation != generation {
+            let reason = format!("it began in generation {}, and a prune has begun {generation}", lease.generation);
+            return Err(Error::LeaseRefused { reason });
         }
         let stored = verify_stored(snapshot, &self.roster()?, (self.clock)())?;
         if stored.repo != state.config.repo {
@@ -39,6 +42,8 @@ impl Repository {
         self.put_object(&layout::snapshot(id), snapshot)?;
         let (client, target, sequence) = (stored.client, stored.target, stored.sequence);
         self.append(&[Event::Commit { snapshot: id, client, target, sequence, sender }])?;
+        // It may pin no longer than its session needs it; that it pins too long after a crash only delays a prune.
+        self.index.unpin(lease.session)?;
         let row = self.index.commit_of(&id)?;
         let received = row.ok_or_else(|| Error::damaged("the index", "a new commit is not in it"))?.received;
         Ok(Receipt { snapshot: id, received, now: self.seen()? })

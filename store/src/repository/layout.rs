@@ -6,12 +6,13 @@ use super::Repository;
 use crate::{
     access::Slot,
     error::{Error, Result},
-    id::{PackId, SlotId, SnapshotId},
+    id::{Hash, PackId, SlotId, SnapshotId},
     keys::slot::{SLOT_MAX, SLOTS_MAX},
     logpair::LogPair,
 };
 
 pub(super) const CONFIG: &str = "config";
+pub(super) const GRAVE: &str = "grave";
 
 pub(super) const fn log() -> LogPair {
     LogPair::new("log", "log.2")
@@ -23,6 +24,16 @@ pub(super) fn pack(id: PackId) -> String {
 
 pub(super) fn shard(first: u8) -> String {
     format!("packs/{first:02x}")
+}
+
+/// Where a swept pack waits for its end.
+pub(super) fn grave(id: PackId) -> String {
+    format!("{GRAVE}/{id}")
+}
+
+/// The set that a prune has condemned.
+pub(super) fn condemned(hash: Hash) -> String {
+    format!("prunes/{hash}")
 }
 
 pub(super) fn slot(id: SlotId) -> String {

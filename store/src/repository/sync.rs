@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Result},
     fate::Step,
     id::{Hash, Incarnation, PackId},
-    index::{Batch, Change, CommitRow},
+    index::{Batch, Change, CommitRow, CondemnRow, PruneStep},
     keys,
     log::{Event, LogRecord},
     logfile::{self, Position},
@@ -37,6 +37,11 @@ impl Repository {
         self.follow()?;
         if self.index.owner()?.is_none() {
             self.index.meta_put(&[("owner".into(), owner.0.to_vec())])?;
+        }
+        if !self.index.unmoved()?.is_empty() {
+            let _lock = self.backend.lock()?;
+            self.follow()?;
+            self.move_swept()?;
         }
         self.find_packs()
     }
@@ -131,7 +136,20 @@ impl Repository {
             Event::Forget { snapshot, .. } => change(snapshot, Step::Forget),
             Event::Unforget { snapshot } => change(snapshot, Step::Unforget),
             Event::Expire { snapshot } => change(snapshot, Step::Expire),
-            _ => {}
+            Event::Condemn { generation, set } => {
+                let row = CondemnRow { seq, set };
+                let set = self.condemned_set(set).inspect_err(|error| {
+                    tracing::warn!(generation, %error, "what a prune condemned cannot be read; it stays");
+                });
+                batch.prunes.push(PruneStep::Condemn { row, generation, set: set.ok() });
+            }
+            Event::Sweep { packs } => {
+                let packs = packs.into_iter().map(|id| (id, self.table_of_swept(id))).collect();
+                batch.prunes.push(PruneStep::Sweep { packs, secs: time.secs });
+            }
+            Event::Revive { packs } => batch.prunes.push(PruneStep::Revive { packs }),
+            Event::Abort => batch.prunes.push(PruneStep::Abort),
+            Event::Init { .. } | Event::Annotation { .. } => {}
         }
         Ok(())
     }
@@ -182,12 +200,16 @@ impl Repository {
                 if self.index.has_pack(&id)? || self.index.is_refused(&id, listed.len)? {
                     continue;
                 }
+                // A swept pack that is still here is on its way out.
+                if self.index.swept_at(&id)?.is_some() {
+                    continue;
+                }
                 if is_first {
                     self.index.add_unsettled(first)?;
                     is_first = false;
                 }
                 match self.table_of(id, listed.len) {
-                    Ok(table) => self.index.add_pack(&table, listed.len)?,
+                    Ok(table) => self.index.add_pack(&table, listed.len, None)?,
                     Err(error) if error.is_unreadable() => {
                         tracing::warn!(pack = %id, %error, "a pack cannot be read; its chunks count as missing for now");
                         is_read = false;
@@ -212,7 +234,7 @@ impl Repository {
     }
 
     /// A pack's table, read from its end. Frames are not read: each proves itself when it is opened.
-    fn table_of(&self, id: PackId, len: u64) -> Result<PackTable> {
+    pub(super) fn table_of(&self, id: PackId, len: u64) -> Result<PackTable> {
         let name = layout::pack(id);
         let damaged = |reason: &str| Error::PackDamaged { pack: id, reason: reason.to_owned() };
         let tail_at = len.checked_sub(FOOTER_LEN as u64).ok_or_else(|| damaged("it is too short"))?;

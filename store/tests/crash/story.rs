@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bkfs_store::{
     Error, Result,
-    access::{Access, ForgetRequest, OpenRequest, Receipt, Signature},
+    access::{Access, ForgetRequest, Lease, OpenRequest, Receipt, Signature},
     backend::LocalBackend,
     id::{ChunkId, SlotId, SnapshotId},
     keys::slot::{self, SlotParams},
@@ -115,7 +115,7 @@ fn put_packs(story: &mut Story) -> Result<()> {
         story.begun = Some((files.clone(), story.world.packs(&files)));
     }
     for (upload, chunks) in &story.begun.as_ref().unwrap().1.uploads {
-        story.repo().put_pack(upload)?;
+        story.repo().put_pack(Lease::default(), upload)?;
         story.recorder.mark(Promise::Chunks(chunks.clone()));
     }
     Ok(())

@@ -135,7 +135,7 @@ impl Access for Wraps {
     fn has(&self, _: &[ChunkId]) -> Result<Vec<bool>> {
         no()
     }
-    fn put_pack(&self, _: &PackUpload) -> Result<()> {
+    fn put_pack(&self, _: Lease, _: &PackUpload) -> Result<()> {
         no()
     }
     fn read(&self, _: &ReadRequest) -> Result<ReadReply> {
@@ -144,7 +144,7 @@ impl Access for Wraps {
     fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>> {
         Ok(self.0.iter().filter(|w| keys.contains(&w.key)).cloned().collect())
     }
-    fn commit(&self, _: u64, _: &[u8]) -> Result<Receipt> {
+    fn commit(&self, _: Lease, _: &[u8]) -> Result<Receipt> {
         no()
     }
     fn snapshots(&self, _: u64, _: u32) -> Result<Vec<SnapshotObject>> {
@@ -154,6 +154,9 @@ impl Access for Wraps {
         no()
     }
     fn unforget(&self, _: &[SnapshotId]) -> Result<()> {
+        no()
+    }
+    fn prune(&self, _: &PruneRequest) -> Result<PruneReply> {
         no()
     }
     fn log(&self, _: u64, _: u32) -> Result<Vec<Vec<u8>>> {

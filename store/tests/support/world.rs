@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bkfs_store::{
     Result,
-    access::{Access, InitRequest, OpenRequest, PackUpload, Receipt},
+    access::{Access, InitRequest, Lease, OpenRequest, PackUpload, Receipt},
     check::{self, CheckOptions, Progress},
     config::Config,
     content::ContentBuilder,
@@ -63,7 +63,7 @@ impl World {
     pub fn pack(&self, repo: &dyn Access, files: &Files, stored: &mut dyn FnMut(&[ChunkId])) -> Result<Packed> {
         let packed = self.packs(files);
         for (upload, chunks) in &packed.uploads {
-            repo.put_pack(upload)?;
+            repo.put_pack(Lease::default(), upload)?;
             stored(chunks);
         }
         Ok(packed)

@@ -8,7 +8,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use bkfs_store::{
     Error, Result,
-    access::{Access, PackUpload},
+    access::{Access, Lease, PackUpload, PruneReply},
     id::{Hash, PackId},
     pack::PACK_MAX,
 };
@@ -67,8 +67,8 @@ impl Session {
                 let (host, client) = (host.clone(), self.client);
                 blocking(move || host.registry.join(&secret, client).map(|()| Answer::Message(Reply::Done))).await
             }
-            Ask::PutPack(pack, len) => {
-                match self.put_pack(host, &account, &repository, pack, len, &mut send, &mut receive).await? {
+            Ask::PutPack(pack, len, lease) => {
+                match self.put_pack(host, &account, &repository, lease, pack, len, &mut send, &mut receive).await? {
                     Ok(()) => Ok(Answer::Message(Reply::Done)),
                     Err(error) => Err(error),
                 }
@@ -152,6 +152,13 @@ impl Session {
             Ask::Commit(lease, snapshot) => {
                 Reply::Committed(repository.commit_as(lease, &snapshot, Some(self.client))?)
             }
+            Ask::Prune(request) => {
+                let reply = repository.prune(&request)?;
+                if matches!(reply, PruneReply::Swept(_)) {
+                    hosted.bytes.store(repository.bytes_stored()?, Ordering::Relaxed);
+                }
+                Reply::Pruned(reply)
+            }
             Ask::Snapshots(from, limit) => Reply::Snapshots(repository.snapshots(from, limit)?),
             Ask::Forget(request) => Reply::Forgotten(repository.forget(&request)?),
             Ask::Unforget(snapshots) => repository.unforget(&snapshots).map(|()| Reply::Done)?,
@@ -176,6 +183,7 @@ impl Session {
         host: &Arc<Host>,
         account: &Name,
         name: &Name,
+        lease: Lease,
         pack: PackId,
         len: u64,
         send: &mut SendStream,
@@ -187,7 +195,7 @@ impl Session {
         let admitted = {
             let (host, account, name) = (host.clone(), account.clone(), name.clone());
             blocking(move || {
-                let hosted = self.admit(&host, &account, &name, &Ask::PutPack(pack, len))?;
+                let hosted = self.admit(&host, &account, &name, &Ask::PutPack(pack, len, lease))?;
                 if hosted.repository.has_pack(pack, len)? {
                     return Ok(None);
                 }
@@ -223,7 +231,7 @@ impl Session {
         let stored = blocking(move || {
             // Two connections may have brought the same one.
             let is_new = !hosted.repository.has_pack(pack, len)?;
-            hosted.repository.put_pack(&PackUpload { id: pack, bytes: bytes.into() })?;
+            hosted.repository.put_pack(lease, &PackUpload { id: pack, bytes: bytes.into() })?;
             if is_new {
                 hosted.bytes.fetch_add(len, Ordering::Relaxed);
             }
@@ -245,6 +253,7 @@ fn needs(ask: &Ask) -> Vec<(Permissions, &'static str)> {
         Ask::PutRoster(_) => (either.union(Permissions::ADMIN), "change the roster"),
         Ask::Read(_) | Ask::Wraps(_) | Ask::Snapshots(..) | Ask::Log(..) => (Permissions::READ, "read"),
         Ask::Packs(..) | Ask::ReadPack(_) => (Permissions::READ, "read"),
+        Ask::Prune(_) => (Permissions::PRUNE, "prune"),
         Ask::PutSlot(_) | Ask::RemoveSlot(_) => (Permissions::ADMIN, "change key slots"),
         Ask::Unforget(_) => (Permissions::FORGET, "bring snapshots back from the trash"),
         Ask::Forget(request) => {

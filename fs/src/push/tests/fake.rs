@@ -8,8 +8,8 @@ use std::{
 
 use bkfs_store::{
     access::{
-        ForgetReply, ForgetRequest, InitRequest, PackInfo, PackUpload, ReadReply, ReadRequest, SealedFrame, Slot,
-        SnapshotObject,
+        ForgetReply, ForgetRequest, InitRequest, Lease, PackInfo, PackUpload, PruneReply, PruneRequest, ReadReply,
+        ReadRequest, SealedFrame, Slot, SnapshotObject,
     },
     crypto::SealSecret,
     frame,
@@ -113,8 +113,7 @@ impl Access for Fake {
             slots: vec![],
             now,
             head_at_seen: request.seen.filter(|s| s.log_len <= now.log_len).map(|s| Hash([s.log_len as u8; 32])),
-            generation: 0,
-            lease: now.log_len,
+            lease: Lease { session: 1, generation: now.log_len },
             lost,
             chunks: state.chunks.len() as u64,
             last,
@@ -127,7 +126,7 @@ impl Access for Fake {
         let state = self.state.lock();
         Ok(ids.iter().map(|id| state.chunks.contains_key(id)).collect())
     }
-    fn put_pack(&self, pack: &PackUpload) -> Result<()> {
+    fn put_pack(&self, _: Lease, pack: &PackUpload) -> Result<()> {
         if self.puts.fetch_add(1, Relaxed) >= self.full_at.load(Relaxed) {
             return Err(Error::Full { place: "here".into() });
         }
@@ -172,10 +171,10 @@ impl Access for Fake {
         let state = self.state.lock();
         Ok(keys.iter().filter_map(|key| state.wraps.get(key).cloned()).collect())
     }
-    fn commit(&self, lease: u64, snapshot: &[u8]) -> Result<Receipt> {
+    fn commit(&self, lease: Lease, snapshot: &[u8]) -> Result<Receipt> {
         self.commits.fetch_add(1, Relaxed);
         let mut state = self.state.lock();
-        if lease != state.snapshots.len() as u64 {
+        if lease.generation != state.snapshots.len() as u64 {
             return Err(Error::LeaseRefused { reason: "it is old".into() });
         }
         let id = bkfs_store::snapshot::snapshot_id(snapshot);
@@ -193,6 +192,9 @@ impl Access for Fake {
         unimplemented_here()
     }
     fn unforget(&self, _: &[SnapshotId]) -> Result<()> {
+        unimplemented_here()
+    }
+    fn prune(&self, _: &PruneRequest) -> Result<PruneReply> {
         unimplemented_here()
     }
     fn log(&self, _: u64, _: u32) -> Result<Vec<Vec<u8>>> {

@@ -1,0 +1,303 @@
+//! What the index knows for a prune: which frames are condemned, which packs were swept, and which are pinned.
+
+use heed::{RoTxn, RwTxn, WithoutTls};
+
+use super::{Index, PackRow, VALUE_LEN, chunk_row, place};
+use crate::{
+    error::Result,
+    id::{ChunkId, Hash, PackId},
+    pack::PackTable,
+    sweep::{Condemned, FrameBits, filter_key},
+};
+
+const GENERATION: &[u8] = b"generation";
+
+/// What the log says of prunes.
+#[derive(Debug)]
+pub enum PruneStep {
+    /// Frames were condemned.
+    Condemn {
+        /// The record.
+        row: CondemnRow,
+        /// The generation that began with it.
+        generation: u64,
+        /// The set; none if it cannot be read: then nothing is condemned, which only keeps too much.
+        set: Option<Condemned>,
+    },
+    /// Packs were swept.
+    Sweep {
+        /// The packs, with their tables if those can be read.
+        packs: Vec<(PackId, Option<PackTable>)>,
+        /// When, in seconds.
+        secs: i64,
+    },
+    /// Packs are live again.
+    Revive {
+        /// The packs.
+        packs: Vec<PackId>,
+    },
+    /// All that is condemned is live again.
+    Abort,
+}
+
+/// The claim of a session on a pack that it has stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Pin {
+    /// The session.
+    pub session: u64,
+    /// When, in seconds.
+    pub secs: i64,
+}
+
+/// A condemnation in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CondemnRow {
+    /// Its place in the log.
+    pub seq: u64,
+    /// Hash of the set.
+    pub set: Hash,
+}
+
+/// When a pack was swept, and whether its file was moved.
+fn swept_row(secs: i64, is_moved: bool) -> [u8; 9] {
+    let mut row = [0; 9];
+    row[..8].copy_from_slice(&secs.to_le_bytes());
+    row[8] = u8::from(is_moved);
+    row
+}
+
+fn swept_secs(row: &[u8]) -> i64 {
+    row.first_chunk().map_or(0, |secs| i64::from_le_bytes(*secs))
+}
+
+impl Index {
+    /// Whether a frame is condemned.
+    pub(super) fn is_dead(&self, txn: &RoTxn<'_, WithoutTls>, pack: u32, frame: u32) -> heed::Result<bool> {
+        let Some(row) = self.tables.packs.get(txn, &pack)? else { return Ok(true) };
+        let bits = match row.get(..PackId::LEN) {
+            Some(id) => self.tables.dead.get(txn, id)?,
+            None => None,
+        };
+        Ok(bits.is_some_and(|bits| bits.get(frame as usize / 8).is_some_and(|byte| byte >> (frame % 8) & 1 == 1)))
+    }
+
+    /// Takes the steps of prunes in: part of [`Index::apply`].
+    pub(super) fn apply_prunes(&self, txn: &mut RwTxn<'_>, steps: &[PruneStep]) -> heed::Result<()> {
+        for step in steps {
+            match step {
+                PruneStep::Condemn { row, generation, set } => {
+                    self.tables.condemns.put(txn, &row.seq, &row.set.0)?;
+                    self.tables.meta.put(txn, GENERATION, &generation.to_le_bytes())?;
+                    self.tables.dead.clear(txn)?;
+                    for pack in set.iter().flat_map(|set| &set.packs) {
+                        self.tables.dead.put(txn, &pack.pack.0, pack.frames.as_bytes())?;
+                    }
+                }
+                PruneStep::Sweep { packs, secs } => {
+                    for (pack, table) in packs {
+                        self.take_out(txn, pack, table.as_ref())?;
+                        self.tables.dead.delete(txn, &pack.0)?;
+                        self.tables.swept.put(txn, &pack.0, &swept_row(*secs, false))?;
+                    }
+                }
+                PruneStep::Revive { packs } => {
+                    for pack in packs {
+                        self.tables.dead.delete(txn, &pack.0)?;
+                        self.tables.swept.delete(txn, &pack.0)?;
+                    }
+                }
+                PruneStep::Abort => self.tables.dead.clear(txn)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The swept packs whose files may still lie among the others.
+    pub fn unmoved(&self) -> Result<Vec<PackId>> {
+        self.read(|txn| {
+            let mut found = Vec::new();
+            for row in self.tables.swept.iter(txn)? {
+                let (id, row) = row?;
+                if row.last() == Some(&0) {
+                    found.extend(PackId::from_slice(id));
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// Remembers that the files of swept packs were moved.
+    pub fn set_moved(&self, packs: &[PackId]) -> Result<()> {
+        self.write(|txn| {
+            for pack in packs {
+                let Some(row) = self.tables.swept.get(txn, &pack.0)? else { continue };
+                let row = swept_row(swept_secs(row), true);
+                self.tables.swept.put(txn, &pack.0, &row)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The prune counter; none before the first prune.
+    pub fn generation(&self) -> Result<Option<u64>> {
+        let raw = self.read(|txn| Ok(self.tables.meta.get(txn, GENERATION)?.map(<[u8]>::to_vec)))?;
+        Ok(raw.and_then(|raw| raw.try_into().ok()).map(u64::from_le_bytes))
+    }
+
+    /// What was condemned at `from` or later in the log, oldest first.
+    pub fn condemns_from(&self, from: u64) -> Result<Vec<CondemnRow>> {
+        self.read(|txn| {
+            let rows = self.tables.condemns.range(txn, &(from..))?;
+            let row = |(seq, hash): (u64, &[u8])| CondemnRow { seq, set: Hash::from_slice(hash).unwrap_or_default() };
+            rows.map(|found| found.map(row)).collect()
+        })
+    }
+
+    /// The packs that are condemned and not yet swept, with their dead frames; at most `limit`.
+    pub fn condemned(&self, limit: usize) -> Result<Vec<(PackId, FrameBits)>> {
+        self.read(|txn| {
+            let mut found = Vec::new();
+            for row in self.tables.dead.iter(txn)?.take(limit) {
+                let (id, bits) = row?;
+                found.extend(PackId::from_slice(id).map(|id| (id, FrameBits::from_bytes(bits))));
+            }
+            Ok(found)
+        })
+    }
+
+    /// How many packs are condemned and not yet swept.
+    pub fn condemned_count(&self) -> Result<u64> {
+        self.read(|txn| self.tables.dead.len(txn))
+    }
+
+    /// The dead frames of a pack, if it is condemned.
+    pub fn dead_frames(&self, pack: &PackId) -> Result<Option<FrameBits>> {
+        self.read(|txn| Ok(self.tables.dead.get(txn, &pack.0)?.map(FrameBits::from_bytes)))
+    }
+
+    /// When a pack was swept, in seconds; none if it is not swept.
+    pub fn swept_at(&self, pack: &PackId) -> Result<Option<i64>> {
+        self.read(|txn| Ok(self.tables.swept.get(txn, &pack.0)?.map(swept_secs)))
+    }
+
+    /// Which of the ids have a live copy in a frame that is not taken.
+    pub fn live_elsewhere(&self, ids: &[ChunkId], is_taken: &dyn Fn(u32, u32) -> bool) -> Result<Vec<bool>> {
+        self.read(|txn| {
+            let all_live = self.tables.dead.is_empty(txn)?;
+            let mut found = Vec::with_capacity(ids.len());
+            for id in ids {
+                let mut is_live = false;
+                for copy in self.tables.chunks.get_duplicates(txn, &id.0[..3])?.into_iter().flatten() {
+                    let (_, value) = copy?;
+                    if value.len() == VALUE_LEN && value[..13] == id.0[3..16] {
+                        let (pack, frame) = place(value);
+                        is_live |= !is_taken(pack, frame) && (all_live || !self.is_dead(txn, pack, frame)?);
+                    }
+                }
+                found.push(is_live);
+            }
+            Ok(found)
+        })
+    }
+
+    /// All copies of chunks whose ids begin with a byte: calls `each` with the id's [key](filter_key), pack and frame.
+    pub fn scan(&self, first: u8, each: &mut dyn FnMut(u64, u32, u32)) -> Result<()> {
+        self.read(|txn| {
+            for row in self.tables.chunks.prefix_iter(txn, &[first])? {
+                let (prefix, value) = row?;
+                if value.len() == VALUE_LEN && prefix.len() == 3 {
+                    let mut id = ChunkId::default();
+                    id.0[..3].copy_from_slice(prefix);
+                    id.0[3..16].copy_from_slice(&value[..13]);
+                    let (pack, frame) = place(value);
+                    each(filter_key(&id), pack, frame);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// All packs, in the order of their numbers.
+    pub fn each_pack(&self, each: &mut dyn FnMut(u32, PackRow)) -> Result<()> {
+        self.read(|txn| {
+            for row in self.tables.packs.iter(txn)? {
+                let (number, row) = row?;
+                if let Some(row) = PackRow::decode(row) {
+                    each(number, row);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The number that the next pack will get.
+    pub fn next_number(&self) -> Result<u32> {
+        self.read(|txn| Ok(self.tables.packs.last(txn)?.map_or(0, |(last, _)| last + 1)))
+    }
+
+    /// Takes a pack out. Its wraps stay: other packs may use the same data keys.
+    fn take_out(&self, txn: &mut RwTxn<'_>, id: &PackId, table: Option<&PackTable>) -> heed::Result<()> {
+        let Some(number) = self.tables.pack_numbers.get(txn, &id.0)? else { return Ok(()) };
+        let mut rows = Vec::new();
+        match table {
+            Some(table) => {
+                for (frame, entry) in table.frames.iter().enumerate() {
+                    rows.extend(entry.ids.iter().map(|id| chunk_row(id, number, frame as u32)));
+                }
+            }
+            // Another process has removed the file already: look for its rows one by one.
+            None => {
+                for row in self.tables.chunks.iter(txn)? {
+                    let (key, value) = row?;
+                    if let (Ok(key), Ok(value)) = (key.try_into(), <[u8; VALUE_LEN]>::try_from(value))
+                        && place(&value).0 == number
+                    {
+                        rows.push((key, value));
+                    }
+                }
+            }
+        }
+        for (key, value) in rows {
+            self.tables.chunks.delete_one_duplicate(txn, &key, &value)?;
+        }
+        self.tables.packs.delete(txn, &number)?;
+        self.tables.pins.delete(txn, &number)?;
+        self.tables.pack_numbers.delete(txn, &id.0).map(drop)
+    }
+
+    /// Pins a pack: part of [`Index::add_pack`].
+    pub(super) fn put_pin(&self, txn: &mut RwTxn<'_>, number: u32, pin: Pin) -> heed::Result<()> {
+        let mut row = [0; 16];
+        row[..8].copy_from_slice(&pin.session.to_le_bytes());
+        row[8..].copy_from_slice(&pin.secs.to_le_bytes());
+        self.tables.pins.put(txn, &number, &row)
+    }
+
+    /// Ends the pins of a session.
+    pub fn unpin(&self, session: u64) -> Result<()> {
+        self.write(|txn| {
+            let mut numbers = Vec::new();
+            for row in self.tables.pins.iter(txn)? {
+                let (number, row) = row?;
+                if row.first_chunk::<8>() == Some(&session.to_le_bytes()) {
+                    numbers.push(number);
+                }
+            }
+            numbers.iter().try_for_each(|number| self.tables.pins.delete(txn, number).map(drop))
+        })
+    }
+
+    /// The numbers of packs that were pinned later than `after`, in seconds.
+    pub fn pinned(&self, after: i64) -> Result<Vec<u32>> {
+        self.read(|txn| {
+            let mut numbers = Vec::new();
+            for row in self.tables.pins.iter(txn)? {
+                let (number, row) = row?;
+                if row.last_chunk::<8>().is_some_and(|secs| i64::from_le_bytes(*secs) > after) {
+                    numbers.push(number);
+                }
+            }
+            Ok(numbers)
+        })
+    }
+}

@@ -1,0 +1,145 @@
+//! Pruning, as the holder of the full key does it: what snapshots reach is found and told, the rest goes.
+//!
+//! ```text
+//! sweep what an earlier prune left ─► begin ─► mark ─► condemn ─► sweep, until nothing is left
+//!                                               ▲         │
+//!                                               └─────────┘  snapshots were committed meanwhile
+//! ```
+//!
+//! All trees are walked, of snapshots in the trash too; their ids are kept on disk when they are many, so memory is bounded but
+//! for 16 bytes a tree page. No data crosses the network: the store is sent 3 bytes an id, and copies what it must by itself.
+//! A tree that cannot be read ends the prune before anything is condemned. It may be ended at any moment; the next one goes
+//! on. What the store does with it is in `docs/design/0012-condemn-at-once.md`.
+
+mod mark;
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+};
+
+use self::mark::Marks;
+use crate::{
+    access::{PruneLimits, PruneReply, PruneRequest, PruneStats, Swept},
+    error::{Error, Result},
+    reader::Reader,
+};
+
+/// How often snapshots that are committed meanwhile are marked before the prune gives up.
+const ROUNDS: usize = 50;
+
+/// What to prune.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PruneOptions {
+    /// How far to go.
+    pub limits: PruneLimits,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// Go on although more than half of the repository goes.
+    pub is_confirmed: bool,
+}
+
+/// How far a prune is: counters to be read from another thread, and a way to stop it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Snapshots to walk.
+    pub snapshots_total: AtomicU64,
+    /// Snapshots walked.
+    pub snapshots: AtomicU64,
+    /// Tree pages loaded.
+    pub pages: AtomicU64,
+    /// Packs to take away; known once they are condemned.
+    pub packs_total: AtomicU64,
+    /// Packs taken away.
+    pub packs: AtomicU64,
+    /// Set to stop soon.
+    pub stop: AtomicBool,
+}
+
+impl Progress {
+    fn go_on(&self) -> Result<()> {
+        if self.stop.load(Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// What a prune did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PruneReport {
+    /// What was condemned, or would be.
+    pub stats: PruneStats,
+    /// What was swept, with what an earlier prune had left.
+    pub swept: Swept,
+    /// Different tree pages that were walked.
+    pub pages: u64,
+    /// Chunks that snapshots reach, pages included; one that is reached twice may count twice.
+    pub chunks: u64,
+    /// Bytes of filters sent.
+    pub sent_bytes: u64,
+    /// More than half of the repository would go, and nobody has confirmed that: nothing was done.
+    pub is_unconfirmed: bool,
+}
+
+/// Prunes the repository behind a reader. `scratch` is a folder for what does not fit into memory.
+pub fn prune(reader: &Reader, scratch: &Path, options: &PruneOptions, progress: &Progress) -> Result<PruneReport> {
+    let access = reader.access();
+    let mut report = PruneReport::default();
+    if !options.dry_run {
+        // A prune that was cut short is ended first: what it condemned is fixed, and needs no marks.
+        sweep(reader, progress, &mut report)?;
+    }
+    let PruneReply::Begun { prune, mut log_len } = access.prune(&PruneRequest::Begin)? else {
+        return Err(unexpected());
+    };
+    let mut marks = Marks::new(scratch);
+    let mut from = 0;
+    for _ in 0..ROUNDS {
+        marks.walk(reader, from..log_len, progress)?;
+        marks.send(&mut |first, filter| {
+            progress.go_on()?;
+            report.sent_bytes += filter.len() as u64;
+            match access.prune(&PruneRequest::Live { prune, first, filter })? {
+                PruneReply::Done => Ok(()),
+                _ => Err(unexpected()),
+            }
+        })?;
+        (report.pages, report.chunks) = (marks.pages(), marks.chunks());
+        let PruneOptions { limits, dry_run, is_confirmed } = *options;
+        match access.prune(&PruneRequest::Condemn { prune, log_len, limits, dry_run, is_confirmed })? {
+            PruneReply::Grown { log_len: now } if now > log_len => (from, log_len) = (log_len, now),
+            PruneReply::Unconfirmed(stats) => {
+                (report.stats, report.is_unconfirmed) = (stats, true);
+                return Ok(report);
+            }
+            PruneReply::Condemned(stats) => {
+                report.stats = stats;
+                if !dry_run {
+                    sweep(reader, progress, &mut report)?;
+                }
+                return Ok(report);
+            }
+            _ => return Err(unexpected()),
+        }
+    }
+    Err(Error::LeaseRefused { reason: "snapshots are committed faster than they can be marked".into() })
+}
+
+fn sweep(reader: &Reader, progress: &Progress, report: &mut PruneReport) -> Result<()> {
+    let sum = &mut report.swept;
+    loop {
+        progress.go_on()?;
+        let PruneReply::Swept(swept) = reader.access().prune(&PruneRequest::Sweep)? else { return Err(unexpected()) };
+        sum.packs += swept.packs;
+        sum.bytes += swept.bytes;
+        sum.written_bytes += swept.written_bytes;
+        sum.damaged += swept.damaged;
+        progress.packs.store(sum.packs, Relaxed);
+        progress.packs_total.store(sum.packs + swept.left, Relaxed);
+        if swept.left == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn unexpected() -> Error {
+    Error::Invalid("the store answered a step of the prune with another one".into())
+}

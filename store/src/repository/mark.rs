@@ -1,0 +1,244 @@
+//! The first half of a prune: what is live is marked, what is not is condemned.
+//!
+//! A key holder sends the ids that snapshots reach; here they become one bit a frame, so memory is an eighth of a byte for
+//! each frame that is stored, whatever the number of chunks. Nothing is durable before [`Repository::condemn`], and a store that
+//! restarts in between has forgotten the prune: it is begun again.
+//!
+//! **Condemning** is one transaction under the repository's lock. It is refused if another prune condemned something since
+//! this one began, and if a snapshot was committed that is not marked. The set is durable as an object before the log names
+//! it. From the log's record on, no session commits that has not been told what was lost.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Repository, layout};
+use crate::{
+    access::{Lost, PruneLimits, PruneReply, PruneStats},
+    crypto,
+    error::{Error, Result},
+    id::{ChunkId, Hash},
+    index::PackRow,
+    log::Event,
+    sweep::{self, Condemned, CondemnedPack, FrameBits, LOST_MAX, LiveFilter, PackUse},
+};
+
+/// How long a pack is kept for a session that has not committed, in seconds. Whoever comes back later finds less to resume.
+const PIN_SECS: i64 = 7 * 24 * 3600;
+/// How many ids are looked up at once.
+const BATCH: usize = 8192;
+/// The generation before the first prune.
+const FIRST: u64 = 1;
+
+/// A prune that marks.
+pub(super) struct Marking {
+    prune: u64,
+    generation: u64,
+    /// Packs with this number or a higher one came later, and stay.
+    next_number: u32,
+    /// The live frames of each pack.
+    live: HashMap<u32, FrameBits>,
+    /// For which first bytes filters came.
+    seen: Box<[bool; 256]>,
+}
+
+/// What a key holder wants condemned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CondemnOptions {
+    pub limits: PruneLimits,
+    pub dry_run: bool,
+    pub is_confirmed: bool,
+}
+
+/// What is to be condemned.
+struct Plan {
+    packs: Vec<CondemnedPack>,
+    lost: Lost,
+    stats: PruneStats,
+}
+
+impl Repository {
+    /// The prune counter.
+    pub(super) fn generation(&self) -> Result<u64> {
+        Ok(self.index.generation()?.unwrap_or(FIRST))
+    }
+
+    pub(super) fn begin_marking(&self) -> Result<PruneReply> {
+        let _lock = self.backend.lock()?;
+        self.follow()?;
+        if self.index.condemned_count()? > 0 {
+            let reason = "another prune is not finished: it has to be swept or given up first".to_owned();
+            return Err(Error::LeaseRefused { reason });
+        }
+        let prune = u64::from_le_bytes(crypto::random());
+        let (generation, next_number) = (self.generation()?, self.index.next_number()?);
+        let marking = Marking { prune, generation, next_number, live: HashMap::new(), seen: Box::new([false; 256]) };
+        *self.marking.lock() = Some(marking);
+        Ok(PruneReply::Begun { prune, log_len: self.index.position()?.len })
+    }
+
+    pub(super) fn mark_live(&self, prune: u64, first: u8, filter: &[u8]) -> Result<PruneReply> {
+        let filter = LiveFilter::decode(filter)?;
+        let mut slot = self.marking.lock();
+        let marking = known(&mut slot, prune)?;
+        let (live, next_number) = (&mut marking.live, marking.next_number);
+        let mut found: Vec<(u32, u32)> = Vec::new();
+        self.index.scan(first, &mut |key, pack, frame| {
+            if pack < next_number && filter.holds(key) {
+                found.push((pack, frame));
+            }
+        })?;
+        for (pack, frame) in found {
+            if let std::collections::hash_map::Entry::Vacant(entry) = live.entry(pack) {
+                let frames = self.index.pack(pack)?.map_or(0, |row| row.frames());
+                entry.insert(FrameBits::none(frames as usize));
+            }
+            if let Some(bits) = live.get_mut(&pack) {
+                bits.set(frame);
+            }
+        }
+        marking.seen[usize::from(first)] = true;
+        Ok(PruneReply::Done)
+    }
+
+    pub(super) fn condemn(&self, prune: u64, log_len: u64, options: &CondemnOptions) -> Result<PruneReply> {
+        let mut slot = self.marking.lock();
+        let marking = known(&mut slot, prune)?;
+        if marking.seen.contains(&false) {
+            return Err(Error::Invalid("a prune must say of all ids which are live".into()));
+        }
+        // Before the lock is taken, because it may take long: what changes meanwhile only makes that more is kept.
+        let plan = self.plan(marking, &options.limits)?;
+        let _lock = self.backend.lock()?;
+        self.follow()?;
+        let generation = self.generation()?;
+        if generation != marking.generation {
+            let reason = "another prune has run since this one began".to_owned();
+            return Err(Error::LeaseRefused { reason });
+        }
+        let log_now = self.index.position()?.len;
+        if !self.index.commits_from(log_len, 1, |_| true)?.is_empty() {
+            return Ok(PruneReply::Grown { log_len: log_now });
+        }
+        let stats = plan.stats;
+        if options.dry_run {
+            return Ok(PruneReply::Condemned(stats));
+        }
+        if stats.freed_bytes > stats.bytes / 2 && !options.is_confirmed {
+            return Ok(PruneReply::Unconfirmed(stats));
+        }
+        if !plan.packs.is_empty() {
+            let generation = generation + 1;
+            let set = Condemned { generation, packs: plan.packs, lost: plan.lost }.encode();
+            let hash = Hash::of(&[&set]);
+            self.put_object(&layout::condemned(hash), &set)?;
+            self.append(&[Event::Condemn { generation, set: hash }])?;
+        }
+        *slot = None;
+        Ok(PruneReply::Condemned(stats))
+    }
+
+    /// Chooses packs, and finds what is lost with them.
+    fn plan(&self, marking: &Marking, limits: &PruneLimits) -> Result<Plan> {
+        let pinned: HashSet<u32> = self.index.pinned((self.clock)().secs - PIN_SECS)?.into_iter().collect();
+        let (mut uses, mut stats) = (Vec::new(), PruneStats::default());
+        self.index.each_pack(&mut |number, row| {
+            stats.packs += 1;
+            stats.bytes += row.len;
+            if number >= marking.next_number {
+                return;
+            }
+            let used = usage(number, &row, marking.live.get(&number));
+            match pinned.contains(&number) {
+                false => uses.push(used),
+                true if used.dead > 0 => stats.pinned_bytes += row.len,
+                true => {}
+            }
+        })?;
+        let chosen = sweep::choose(&uses, limits);
+        stats.unused_bytes = chosen.unused_after;
+        let taken: HashSet<u32> = chosen.drop.iter().chain(&chosen.repack).copied().collect();
+        let is_live = |pack: u32, frame: u32| marking.live.get(&pack).is_some_and(|bits| bits.has(frame));
+        let is_taken = |pack: u32, frame: u32| taken.contains(&pack) && !is_live(pack, frame);
+        let mut plan = Plan { packs: Vec::new(), lost: Lost::Ids(Vec::new()), stats };
+        for number in chosen.drop.iter().chain(&chosen.repack) {
+            let Some(row) = self.index.pack(*number)? else { continue };
+            let Ok(table) = self.table_of(row.id, row.len) else {
+                tracing::warn!(pack = %row.id, "a damaged pack is not pruned");
+                continue;
+            };
+            let mut frames = FrameBits::none(table.frames.len());
+            let mut ids: Vec<ChunkId> = Vec::new();
+            for (frame, entry) in table.frames.iter().enumerate().filter(|(frame, _)| !is_live(*number, *frame as u32))
+            {
+                frames.set(frame as u32);
+                ids.extend(&entry.ids);
+            }
+            for ids in ids.chunks(BATCH) {
+                let elsewhere = self.index.live_elsewhere(ids, &is_taken)?;
+                plan.lose(ids.iter().zip(elsewhere).filter(|(_, live)| !live).map(|(id, _)| *id));
+            }
+            let used = usage(*number, &row, marking.live.get(number));
+            match used.live {
+                0 => plan.stats.dropped += 1,
+                live => {
+                    plan.stats.repacked += 1;
+                    plan.stats.copied_bytes += live;
+                }
+            }
+            plan.stats.freed_bytes += row.len - used.live.min(row.len);
+            plan.packs.push(CondemnedPack { pack: row.id, frames });
+        }
+        Ok(plan)
+    }
+
+    /// What lost its last live copy by records of the log at `from` or later.
+    pub(super) fn lost_since(&self, from: u64) -> Result<Lost> {
+        let mut lost: Vec<ChunkId> = Vec::new();
+        for row in self.index.condemns_from(from)? {
+            match self.condemned_set(row.set) {
+                Ok(Condemned { lost: Lost::Ids(ids), .. }) if lost.len() + ids.len() <= LOST_MAX => lost.extend(ids),
+                Ok(_) => return Ok(Lost::Everything),
+                Err(error @ Error::Io { .. }) => return Err(error),
+                Err(_) => return Ok(Lost::Everything),
+            }
+        }
+        Ok(Lost::Ids(lost))
+    }
+
+    /// The set that the log names.
+    pub(super) fn condemned_set(&self, hash: Hash) -> Result<Condemned> {
+        let whole = |bytes: &[u8]| Condemned::decode(bytes, hash).map(drop);
+        let bytes = self.get_object(&layout::condemned(hash), whole)?;
+        let bytes = bytes.ok_or_else(|| Error::damaged(Condemned::HEADER.what, "it is missing"))?;
+        Condemned::decode(&bytes, hash)
+    }
+}
+
+impl Plan {
+    fn lose(&mut self, ids: impl Iterator<Item = ChunkId>) {
+        if let Lost::Ids(lost) = &mut self.lost {
+            lost.extend(ids);
+            if lost.len() > LOST_MAX {
+                self.lost = Lost::Everything;
+            }
+        }
+    }
+}
+
+fn known(slot: &mut Option<Marking>, prune: u64) -> Result<&mut Marking> {
+    slot.as_mut().filter(|marking| marking.prune == prune).ok_or_else(|| Error::LeaseRefused {
+        reason: "the repository does not know this prune: another one began, or it was restarted".into(),
+    })
+}
+
+/// How much of a pack is live, by its frames.
+fn usage(number: u32, row: &PackRow, live: Option<&FrameBits>) -> PackUse {
+    let mut used = PackUse { number, client: row.client, kind: row.kind, live: 0, dead: 0 };
+    for frame in 0..row.frames() {
+        let len = row.frame(frame).map_or(0, |(_, len)| u64::from(len));
+        match live.is_some_and(|bits| bits.has(frame)) {
+            true => used.live += len,
+            false => used.dead += len,
+        }
+    }
+    used
+}

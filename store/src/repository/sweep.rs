@@ -1,0 +1,233 @@
+//! The second half of a prune: what is condemned goes, a little at a time.
+//!
+//! **Order.** The live frames of a pack are copied into new packs, which are durable and in the index, before the log says that
+//! the pack is swept; only then its file moves to the grave. A crash in between leaves copies that are not needed, or a
+//! file that is moved when the repository is opened again; both keep too much, never too little. What was put again
+//! meanwhile is live, and left alone. Copies are made without the lock: pushes commit while a sweep runs.
+//!
+//! **The grave** keeps swept packs for as long as the store's floor says, because the store cannot see whether a prune was told the
+//! truth: a stolen key may call all ids dead. Until then the store's operator can bring them back
+//! ([`Repository::revive_all`]). Without a floor they are removed at once.
+
+use std::collections::HashMap;
+
+use super::{Repository, layout};
+use crate::{
+    access::{PruneReply, Swept},
+    backend::Lock,
+    error::{Error, Result},
+    id::{KeyId, PackId},
+    log::Event,
+    pack::{Pack, PackTable, PackWriter},
+    sweep::FrameBits,
+};
+
+/// How many packs one call takes away at most.
+const PACKS: usize = 1024;
+/// How many bytes one call copies, about.
+const COPY_BYTES: u64 = 128 << 20;
+
+impl Repository {
+    pub(super) fn abort_prune(&self) -> Result<PruneReply> {
+        *self.marking.lock() = None;
+        let _lock = self.backend.lock()?;
+        self.follow()?;
+        if self.index.condemned_count()? > 0 {
+            self.append(&[Event::Abort])?;
+        }
+        Ok(PruneReply::Done)
+    }
+
+    /// Makes a pack that is condemned or swept live again in the log. The lock is held until its file and rows are there; none
+    /// is needed for a pack that is neither.
+    pub(super) fn revive_for(&self, pack: PackId) -> Result<Option<Box<dyn Lock>>> {
+        let is_gone =
+            || Ok::<_, Error>(self.index.dead_frames(&pack)?.is_some() || self.index.swept_at(&pack)?.is_some());
+        self.follow()?;
+        if !is_gone()? {
+            return Ok(None);
+        }
+        let lock = self.backend.lock()?;
+        self.follow()?;
+        if is_gone()? {
+            self.append(&[Event::Revive { packs: vec![pack] }])?;
+        }
+        Ok(Some(lock))
+    }
+
+    /// Takes away some of what is condemned.
+    pub(super) fn sweep(&self) -> Result<Swept> {
+        let _one = self.sweeping.lock();
+        self.follow()?;
+        self.bury()?;
+        let condemned = self.index.condemned(PACKS)?;
+        let mut swept = Swept::default();
+        let (mut done, mut damaged) = (Vec::new(), Vec::new());
+        let mut writers: HashMap<_, PackWriter> = HashMap::new();
+        for (id, dead) in condemned {
+            match self.copy_live(id, &dead, &mut writers, &mut swept) {
+                Ok(()) => done.push((id, dead)),
+                Err(error @ (Error::PackDamaged { .. } | Error::Damaged { .. })) => {
+                    tracing::warn!(pack = %id, %error, "a damaged pack is not pruned");
+                    damaged.push(id);
+                }
+                Err(error) => return Err(error),
+            }
+            if swept.written_bytes + writers.values().map(|w| w.len() as u64).sum::<u64>() > COPY_BYTES {
+                break;
+            }
+        }
+        for writer in writers.into_values() {
+            self.store_copies(writer, &mut swept)?;
+        }
+        self.take_away(&done, &damaged, &mut swept)?;
+        swept.damaged = damaged.len() as u64;
+        swept.left = self.index.condemned_count()?;
+        Ok(swept)
+    }
+
+    /// Copies the frames of a pack that are not dead.
+    fn copy_live(
+        &self,
+        id: PackId,
+        dead: &FrameBits,
+        writers: &mut HashMap<(crate::id::ClientId, u8), PackWriter>,
+        swept: &mut Swept,
+    ) -> Result<()> {
+        let Some(len) = self.backend.len(&layout::pack(id))? else {
+            // Nothing is there to be lost.
+            return Ok(());
+        };
+        let table = self.table_of(id, len)?;
+        if (0..table.frames.len() as u32).all(|frame| dead.has(frame)) {
+            return Ok(());
+        }
+        let bytes = self.backend.get(&layout::pack(id))?.unwrap_or_default();
+        let pack = Pack::parse(&bytes)?;
+        for (number, entry) in pack.table.frames.iter().enumerate().filter(|(number, _)| !dead.has(*number as u32)) {
+            let frame = pack.frame(number).unwrap_or_default();
+            let key = frame.first_chunk::<{ KeyId::LEN }>().map(|key| KeyId(*key)).unwrap_or_default();
+            let wrap = pack.table.wraps.iter().find(|wrap| wrap.key == key);
+            let wrap = wrap.ok_or_else(|| Error::PackDamaged { pack: id, reason: "it lacks a wrap".into() })?;
+            let group = (pack.table.client, pack.table.kind.number());
+            let make = || PackWriter::copying(pack.table.kind, pack.table.repo, pack.table.client);
+            let mut writer = writers.remove(&group).unwrap_or_else(make);
+            if writer.is_full() || !writer.fits(frame.len(), entry.ids.len()) || !writer.has_wrap_room() {
+                self.store_copies(writer, swept)?;
+                writer = make();
+            }
+            writer.add_wrap(wrap);
+            writer.add(&frame, &entry.ids);
+            writers.insert(group, writer);
+        }
+        Ok(())
+    }
+
+    fn store_copies(&self, writer: PackWriter, swept: &mut Swept) -> Result<()> {
+        if writer.is_empty() {
+            return Ok(());
+        }
+        let upload = writer.finish();
+        let table = Pack::parse(&upload.bytes)?.table;
+        let len = upload.bytes.len() as u64;
+        // The same frames may have been copied into the same pack before, by a prune that was cut short and given up.
+        let _lock = self.revive_for(upload.id)?;
+        self.backend.put(&layout::pack(upload.id), &upload.bytes)?;
+        self.index.add_pack(&table, len, None)?;
+        swept.written_bytes += len;
+        Ok(())
+    }
+
+    /// Says in the log what is swept, and moves the files.
+    fn take_away(&self, done: &[(PackId, FrameBits)], damaged: &[PackId], swept: &mut Swept) -> Result<()> {
+        let mut packs = Vec::new();
+        {
+            let _lock = self.backend.lock()?;
+            self.follow()?;
+            for (id, dead) in done {
+                // What was put again meanwhile is not condemned any more.
+                if self.index.dead_frames(id)?.as_ref() == Some(dead) {
+                    swept.packs += 1;
+                    swept.bytes += self.backend.len(&layout::pack(*id))?.unwrap_or(0);
+                    packs.push(*id);
+                }
+            }
+            let mut events = Vec::new();
+            if !packs.is_empty() {
+                events.push(Event::Sweep { packs });
+            }
+            if !damaged.is_empty() {
+                events.push(Event::Revive { packs: damaged.to_vec() });
+            }
+            if !events.is_empty() {
+                self.append(&events)?;
+            }
+            self.move_swept()?;
+        }
+        Ok(())
+    }
+
+    /// Moves the files of swept packs out of the way. The caller holds the lock, so that none of them comes back meanwhile.
+    pub(super) fn move_swept(&self) -> Result<()> {
+        let packs = self.index.unmoved()?;
+        for id in &packs {
+            match self.protect_secs {
+                0 => self.backend.delete(&layout::pack(*id))?,
+                _ => self.backend.rename(&layout::pack(*id), &layout::grave(*id))?,
+            }
+        }
+        if packs.is_empty() { Ok(()) } else { self.index.set_moved(&packs) }
+    }
+
+    /// Removes the packs whose time in the grave is over.
+    fn bury(&self) -> Result<()> {
+        let protect = i64::try_from(self.protect_secs).unwrap_or(i64::MAX);
+        let buried = self.backend.list(layout::GRAVE)?;
+        if buried.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.backend.lock()?;
+        self.follow()?;
+        // A clock that jumps ahead ends nothing before a record of the log has seen it, as with the trash.
+        let now = (self.clock)().secs.min(self.newest_time()?.secs);
+        for listed in buried {
+            let Ok(id) = listed.name.parse::<PackId>() else { continue };
+            match self.index.swept_at(&id)? {
+                Some(at) if at.saturating_add(protect) <= now => self.backend.delete(&layout::grave(id))?,
+                Some(_) => {}
+                // It is live again. If its file did not get so far as to be put back, this is the only one.
+                None if self.backend.len(&layout::pack(id))?.is_some() => self.backend.delete(&layout::grave(id))?,
+                None => self.backend.rename(&layout::grave(id), &layout::pack(id))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings back every swept pack that is still in the grave: for the store's operator, when a prune has taken too much. Says
+    /// how many they were.
+    pub fn revive_all(&self) -> Result<u64> {
+        self.state()?;
+        let lock = self.backend.lock()?;
+        self.follow()?;
+        let ids: Vec<PackId> =
+            self.backend.list(layout::GRAVE)?.iter().filter_map(|listed| listed.name.parse().ok()).collect();
+        for packs in ids.chunks(PACKS) {
+            self.append(&[Event::Revive { packs: packs.to_vec() }])?;
+            for id in packs {
+                self.backend.rename(&layout::grave(*id), &layout::pack(*id))?;
+            }
+        }
+        drop(lock);
+        self.read_in()?;
+        Ok(ids.len() as u64)
+    }
+
+    /// The table of a pack that the index has and the log says is swept, from wherever its file is now.
+    pub(super) fn table_of_swept(&self, id: PackId) -> Option<PackTable> {
+        if !self.index.has_pack(&id).unwrap_or(false) {
+            return None;
+        }
+        let len = self.backend.len(&layout::pack(id)).ok().flatten()?;
+        self.table_of(id, len).ok()
+    }
+}

@@ -1,0 +1,588 @@
+//! Pruning: that everything that counts stays readable whatever happens in between, and that what is dead goes.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use bkfs_store::{
+    Error,
+    access::*,
+    content::ContentBuilder,
+    crypto::DataKey,
+    frame::{ChunkKind, FrameBuilder},
+    id::*,
+    pack::PackWriter,
+    prune::{Progress, PruneOptions, PruneReport, prune},
+    reader::Reader,
+    repository::Repository,
+    snapshot,
+    tombstone::Tombstone,
+    tree::*,
+};
+use proptest::prelude::*;
+use support::*;
+
+const DAY: u64 = 86_400;
+
+thread_local! {
+    static CLOCK: Cell<i64> = const { Cell::new(1_790_000_000) };
+}
+
+fn clock() -> Time {
+    Time { secs: CLOCK.get(), nanos: 0 }
+}
+
+/// A repository in a folder.
+struct Place {
+    folder: tempfile::TempDir,
+    floor: u64,
+    opened: Cell<u32>,
+}
+
+impl Place {
+    fn new(floor: u64) -> (Self, Arc<Repository>) {
+        let place = Self { folder: tempfile::tempdir().unwrap(), floor, opened: Cell::new(0) };
+        let repo = place.open();
+        let roster = full_key().sign_roster(&roster());
+        repo.init(&InitRequest { config: config(), roster, slots: vec![] }).unwrap();
+        (place, repo)
+    }
+
+    /// Another handle, whose index is built from nothing.
+    fn open(&self) -> Arc<Repository> {
+        self.opened.set(self.opened.get() + 1);
+        let index = self.folder.path().join(format!("index{}", self.opened.get()));
+        self.open_at(index)
+    }
+
+    fn open_at(&self, index: PathBuf) -> Arc<Repository> {
+        let repo = Repository::local(&self.folder.path().join("repo"), &index).unwrap();
+        Arc::new(repo.with_floor(self.floor).with_clock(clock))
+    }
+
+    fn files(&self, folder: &str) -> usize {
+        fn count(path: PathBuf) -> usize {
+            let Ok(entries) = std::fs::read_dir(path) else { return 0 };
+            entries.map(|e| e.unwrap()).map(|e| if e.path().is_dir() { count(e.path()) } else { 1 }).sum()
+        }
+        count(self.folder.path().join("repo").join(folder))
+    }
+
+    fn prune(&self, repo: &Arc<Repository>) -> PruneReport {
+        self.prune_with(repo, &PruneOptions { is_confirmed: true, ..PruneOptions::default() })
+    }
+
+    fn prune_with(&self, repo: &Arc<Repository>, options: &PruneOptions) -> PruneReport {
+        prune(&reader(repo), self.folder.path(), options, &Progress::default()).unwrap()
+    }
+}
+
+fn reader(repo: &Arc<Repository>) -> Arc<Reader> {
+    Reader::new(repo.clone(), full_key(), &config_record(), 1 << 20)
+}
+
+/// The contents of file number `n`; some do not compress, so that packs have a size.
+fn contents(n: u8) -> Vec<u8> {
+    let mut bytes = vec![0; 20_000];
+    blake3::Hasher::new().update(&[n]).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+fn name(n: u8) -> String {
+    format!("file{n:03}")
+}
+
+/// A push that has stored what it must and not yet committed.
+struct Push {
+    opened: Opened,
+    files: BTreeSet<u8>,
+    chunks: Vec<(ChunkKind, ChunkId, Vec<u8>)>,
+    key: DataKey,
+    root: Node,
+}
+
+impl Push {
+    /// Opens, asks, and stores what is not there.
+    fn begin(repo: &dyn Access, files: &BTreeSet<u8>) -> Self {
+        let push = push_key();
+        let ids = push.ids();
+        let opened = repo.open(&OpenRequest { client: Some(push.client_id()), seen: None }).unwrap();
+        let mut chunks = Vec::new();
+        let mut tree = TreeBuilder::new(&ids);
+        for n in files {
+            let bytes = contents(*n);
+            let id = ids.data_id(&bytes);
+            let mut pages = Vec::new();
+            let mut content = ContentBuilder::new(&ids);
+            content.add(Extent::Data { id, len: bytes.len() as u32 }, &mut |id, page| pages.push((id, page))).unwrap();
+            let mut file = node(name(*n).as_bytes(), NodeKind::File);
+            file.size = bytes.len() as u64;
+            file.content = Some(content.finish(&mut |id, page| pages.push((id, page))).unwrap());
+            tree.add(&file, &mut |id, page| pages.push((id, page))).unwrap();
+            chunks.push((ChunkKind::Data, id, bytes));
+            chunks.extend(pages.into_iter().map(|(id, page)| (ChunkKind::Tree, id, page)));
+        }
+        let subtree = tree.finish(&mut |id, page| chunks.push((ChunkKind::Tree, id, page))).unwrap();
+        let root = Node { subtree: Some(subtree), ..node(b"", NodeKind::Directory) };
+        let push = Self { opened, files: files.clone(), chunks, key: DataKey::random(), root };
+        push.store(repo);
+        push
+    }
+
+    fn store(&self, repo: &dyn Access) {
+        let push = push_key();
+        let all: Vec<ChunkId> = self.chunks.iter().map(|(_, id, _)| *id).collect();
+        let has = repo.has(&all).unwrap();
+        let wrap = push.seal().unwrap().wrap(push.repo, &self.key);
+        for kind in [ChunkKind::Data, ChunkKind::Tree] {
+            let mut pack = PackWriter::new(kind, push.repo, &push.signing);
+            pack.add_wrap(&wrap);
+            let mut sent = BTreeSet::new();
+            let wanted = self.chunks.iter().zip(&has).filter(|((of, _, _), has)| *of == kind && !**has);
+            for ((_, id, bytes), _) in wanted {
+                if sent.insert(*id) {
+                    let mut frame = FrameBuilder::new();
+                    frame.push(bytes);
+                    pack.add(&frame.seal(push.repo, kind, &self.key, 1), &[*id]);
+                }
+            }
+            if !pack.is_empty() {
+                repo.put_pack(self.opened.lease, &pack.finish()).unwrap();
+            }
+        }
+    }
+
+    fn commit(&self, repo: &dyn Access) -> Result<SnapshotId, Error> {
+        let push = push_key();
+        let last = self.opened.last;
+        let record = snapshot::Snapshot {
+            root: self.root.clone(),
+            log_len: self.opened.now.log_len,
+            log_head: self.opened.now.log_head,
+            ..support::snapshot(last.map_or(1, |last| last.sequence + 1), last.map(|last| last.id))
+        };
+        let wrap = push.seal().unwrap().wrap(push.repo, &self.key);
+        let bytes = snapshot::seal(&record, &push, &push.ids(), &self.key, &wrap);
+        Ok(repo.commit(self.opened.lease, &bytes)?.snapshot)
+    }
+
+    /// Commits; what was lost meanwhile is stored again first.
+    fn finish(mut self, repo: &dyn Access) -> SnapshotId {
+        for _ in 0..5 {
+            match self.commit(repo) {
+                Ok(id) => return id,
+                Err(Error::LeaseRefused { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+            let session = self.opened.lease.session;
+            let seen = Some(self.opened.now);
+            let opened = repo.open(&OpenRequest { client: Some(push_key().client_id()), seen }).unwrap();
+            let lost = match &opened.lost {
+                Lost::Ids(ids) => self.chunks.iter().any(|(_, id, _)| ids.contains(id)),
+                Lost::Everything => true,
+            };
+            self.opened = opened;
+            self.opened.lease.session = session;
+            if lost {
+                self.store(repo);
+            }
+        }
+        panic!("refused again and again")
+    }
+}
+
+fn push(repo: &dyn Access, files: impl IntoIterator<Item = u8>) -> SnapshotId {
+    Push::begin(repo, &files.into_iter().collect()).finish(repo)
+}
+
+fn forget(repo: &dyn Access, id: SnapshotId, now: bool) {
+    let log_len = repo.open(&OpenRequest::default()).unwrap().now.log_len;
+    let tombstone = Tombstone { repo: full_key().repo, snapshot: id, log_len }.sign(&full_key());
+    repo.forget(&ForgetRequest { tombstones: vec![Signature(tombstone)], now, empty_trash: false }).unwrap();
+}
+
+/// Reads every file of a snapshot, with nothing in any cache.
+fn verify(repo: &Arc<Repository>, snapshot: SnapshotId, files: &BTreeSet<u8>) {
+    let reader = reader(repo);
+    let info = reader.snapshots().unwrap().into_iter().find(|info| info.id == snapshot).expect("the snapshot counts");
+    for n in files {
+        let node = reader.resolve(&info.snapshot.root, name(*n).as_bytes()).unwrap();
+        let Some(Content::Extents(extents)) = &node.content else { panic!("one chunk") };
+        let Extent::Data { id, .. } = extents[0] else { panic!("data") };
+        assert!(reader.data(id).unwrap() == contents(*n), "file {n}");
+    }
+    assert_eq!(info.snapshot.root.subtree.unwrap().entries, files.len() as u64);
+}
+
+#[test]
+fn what_no_snapshot_reaches_goes_and_the_rest_stays() {
+    let (place, repo) = Place::new(0);
+    let first = push(&*repo, 0..50);
+    let second = push(&*repo, 50..60);
+    let before = repo.bytes_stored().unwrap();
+    forget(&*repo, first, true);
+    let report = place.prune(&repo);
+    assert_eq!((report.stats.dropped, report.stats.repacked, report.swept.left), (2, 0, 0));
+    assert!(repo.bytes_stored().unwrap() < before / 4);
+    assert_eq!((place.files("packs"), place.files("grave")), (2, 0));
+    verify(&repo, second, &(50..60).collect());
+    // A reader with an index of its own agrees.
+    verify(&place.open(), second, &(50..60).collect());
+    let again = place.prune(&repo);
+    assert_eq!((again.stats.dropped, again.stats.freed_bytes, again.swept.packs), (0, 0, 0));
+}
+
+#[test]
+fn what_is_in_the_trash_is_kept() {
+    let (place, repo) = Place::new(0);
+    let first = push(&*repo, 0..20);
+    forget(&*repo, first, false);
+    assert_eq!(place.prune(&repo).stats.freed_bytes, 0);
+    repo.unforget(&[first]).unwrap();
+    verify(&repo, first, &(0..20).collect());
+}
+
+#[test]
+fn live_frames_of_a_mostly_dead_pack_are_copied() {
+    let (place, repo) = Place::new(0);
+    let first = push(&*repo, 0..50);
+    let second = push(&*repo, [7, 33]);
+    forget(&*repo, first, true);
+    let report = place.prune(&repo);
+    assert_eq!((report.stats.dropped, report.stats.repacked), (1, 1));
+    assert!(report.swept.written_bytes < 50_000, "{report:?}");
+    for repo in [repo.clone(), place.open()] {
+        verify(&repo, second, &[7, 33].into());
+        let names: Vec<_> = [7, 33].map(|n| push_key().ids().data_id(&contents(n))).into();
+        assert_eq!(repo.has(&names).unwrap(), [true, true]);
+    }
+    // What is dead is not there any more, and is stored again when somebody needs it.
+    let third = push(&*repo, 0..50);
+    verify(&repo, third, &(0..50).collect());
+    verify(&place.open(), third, &(0..50).collect());
+}
+
+#[test]
+fn a_dry_run_changes_nothing_and_says_the_same() {
+    let (place, repo) = Place::new(0);
+    let first = push(&*repo, 0..50);
+    push(&*repo, [7]);
+    forget(&*repo, first, true);
+    let before = (repo.open(&OpenRequest::default()).unwrap().now, place.files("packs"));
+    let dry = place.prune_with(&repo, &PruneOptions { dry_run: true, ..PruneOptions::default() });
+    assert_eq!((repo.open(&OpenRequest::default()).unwrap().now, place.files("packs")), before);
+    assert_eq!(place.prune(&repo).stats, dry.stats);
+}
+
+#[test]
+fn more_than_half_of_a_repository_goes_only_if_that_is_confirmed() {
+    let (place, repo) = Place::new(0);
+    let first = push(&*repo, 0..50);
+    forget(&*repo, first, true);
+    let report = place.prune_with(&repo, &PruneOptions::default());
+    assert!(report.is_unconfirmed && report.stats.freed_bytes > 1_000_000);
+    assert_eq!(place.files("packs"), 2);
+    assert!(!place.prune(&repo).is_unconfirmed);
+    assert_eq!(place.files("packs"), 0);
+}
+
+#[test]
+fn a_push_that_began_before_a_prune_is_told_what_was_lost() {
+    let (place, repo) = Place::new(0);
+    let first = push(&*repo, 0..30);
+    push(&*repo, 40..80);
+    forget(&*repo, first, true);
+    // It relies on files that no snapshot reaches, and brings others.
+    let running = Push::begin(&*repo, &(0..35).collect());
+    place.prune(&repo);
+    assert!(matches!(running.commit(&*repo), Err(Error::LeaseRefused { .. })));
+    let opened = repo.open(&OpenRequest { client: None, seen: Some(running.opened.now) }).unwrap();
+    let Lost::Ids(lost) = opened.lost else { panic!("told one by one") };
+    assert!(lost.contains(&push_key().ids().data_id(&contents(3))));
+    assert!(!lost.contains(&push_key().ids().data_id(&contents(33))), "its own packs are pinned");
+    let files = running.files.clone();
+    let second = running.finish(&*repo);
+    verify(&repo, second, &files);
+    verify(&place.open(), second, &files);
+}
+
+#[test]
+fn a_snapshot_that_is_committed_while_a_prune_marks_is_marked_too() {
+    let (place, repo) = Place::new(0);
+    let first = push(&*repo, 0..30);
+    push(&*repo, 40..80);
+    forget(&*repo, first, true);
+    let PruneReply::Begun { prune, log_len } = repo.prune(&PruneRequest::Begin).unwrap() else { panic!() };
+    let late = push(&*repo, 0..10);
+    for first in 0..=255 {
+        let filter = vec![64];
+        repo.prune(&PruneRequest::Live { prune, first, filter }).unwrap();
+    }
+    let limits = PruneLimits::default();
+    let condemn = PruneRequest::Condemn { prune, log_len, limits, dry_run: false, is_confirmed: true };
+    let reply = repo.prune(&condemn).unwrap();
+    assert!(matches!(reply, PruneReply::Grown { log_len: now } if now > log_len), "{reply:?}");
+    place.prune(&repo);
+    verify(&repo, late, &(0..10).collect());
+}
+
+#[test]
+fn of_two_prunes_the_first_to_condemn_wins() {
+    let (place, repo) = Place::new(0);
+    let first = push(&*repo, 0..30);
+    push(&*repo, 40..80);
+    forget(&*repo, first, true);
+    // Two processes, each with an index of its own.
+    let other = place.open();
+    let PruneReply::Begun { prune, log_len } = other.prune(&PruneRequest::Begin).unwrap() else { panic!() };
+    for first in 0..=255 {
+        other.prune(&PruneRequest::Live { prune, first, filter: vec![64] }).unwrap();
+    }
+    place.prune(&repo);
+    let limits = PruneLimits::default();
+    let late = PruneRequest::Condemn { prune, log_len, limits, dry_run: false, is_confirmed: true };
+    assert!(matches!(other.prune(&late), Err(Error::LeaseRefused { .. })));
+}
+
+#[test]
+fn a_condemned_pack_that_is_put_again_lives() {
+    let (place, repo) = Place::new(0);
+    let key = push_key();
+    let mut pack = PackWriter::new(ChunkKind::Data, key.repo, &key.signing);
+    let data_key = DataKey::random();
+    pack.add_wrap(&key.seal().unwrap().wrap(key.repo, &data_key));
+    let mut frame = FrameBuilder::new();
+    frame.push(b"contents");
+    let id = key.ids().data_id(b"contents");
+    pack.add(&frame.seal(key.repo, ChunkKind::Data, &data_key, 1), &[id]);
+    let pack = pack.finish();
+    let put = || repo.put_pack(Lease::default(), &pack).unwrap();
+    let late = || CLOCK.set(CLOCK.get() + 8 * DAY as i64);
+    put();
+    assert_eq!(place.prune(&repo).stats.freed_bytes, 0, "it is pinned");
+    late();
+    let PruneReply::Begun { prune, log_len } = repo.prune(&PruneRequest::Begin).unwrap() else { panic!() };
+    for first in 0..=255 {
+        repo.prune(&PruneRequest::Live { prune, first, filter: vec![64] }).unwrap();
+    }
+    let limits = PruneLimits::default();
+    let condemn = PruneRequest::Condemn { prune, log_len, limits, dry_run: false, is_confirmed: true };
+    assert!(matches!(repo.prune(&condemn).unwrap(), PruneReply::Condemned(_)));
+    assert_eq!(repo.has(&[id]).unwrap(), [false], "nobody relies on it any more");
+    assert_eq!(repo.read(&ReadRequest { ids: vec![id], neighbour_bytes: 0 }).unwrap().frames.len(), 1);
+    put();
+    assert_eq!(repo.has(&[id]).unwrap(), [true]);
+    assert!(matches!(repo.prune(&PruneRequest::Sweep).unwrap(), PruneReply::Swept(Swept { packs: 0, left: 0, .. })));
+    for repo in [repo.clone(), place.open()] {
+        assert_eq!(repo.has(&[id]).unwrap(), [true]);
+    }
+    // Swept, and put again.
+    late();
+    assert_eq!(place.prune(&repo).stats.dropped, 1);
+    assert_eq!(repo.has(&[id]).unwrap(), [false]);
+    put();
+    for repo in [repo.clone(), place.open()] {
+        assert_eq!(repo.has(&[id]).unwrap(), [true]);
+    }
+}
+
+#[test]
+fn with_a_floor_what_a_prune_took_can_be_brought_back_until_its_time_is_over() {
+    let (place, repo) = Place::new(14 * DAY);
+    let first = push(&*repo, 0..30);
+    // A stolen key says that nothing is live.
+    let PruneReply::Begun { prune, log_len } = repo.prune(&PruneRequest::Begin).unwrap() else { panic!() };
+    for first in 0..=255 {
+        repo.prune(&PruneRequest::Live { prune, first, filter: vec![64] }).unwrap();
+    }
+    let limits = PruneLimits::default();
+    repo.prune(&PruneRequest::Condemn { prune, log_len, limits, dry_run: false, is_confirmed: true }).unwrap();
+    repo.prune(&PruneRequest::Sweep).unwrap();
+    assert_eq!((place.files("packs"), place.files("grave")), (0, 2));
+    CLOCK.set(CLOCK.get() + 13 * DAY as i64);
+    repo.prune(&PruneRequest::Sweep).unwrap();
+    assert_eq!(repo.revive_all().unwrap(), 2);
+    for repo in [repo.clone(), place.open()] {
+        verify(&repo, first, &(0..30).collect());
+    }
+    // Without the operator it is gone in the end.
+    CLOCK.set(CLOCK.get() + 15 * DAY as i64);
+    forget(&*repo, first, true);
+    place.prune(&repo);
+    assert_eq!((place.files("packs"), place.files("grave")), (0, 2));
+    // A clock that jumps ahead removes nothing before the log has seen it.
+    CLOCK.set(CLOCK.get() + 15 * DAY as i64);
+    place.prune(&repo);
+    assert_eq!(place.files("grave"), 2);
+    push(&*repo, []);
+    place.prune(&repo);
+    assert_eq!((place.files("packs"), place.files("grave")), (1, 0));
+}
+
+#[test]
+fn a_tree_that_cannot_be_read_ends_the_prune_before_anything_is_condemned() {
+    let (place, repo) = Place::new(0);
+    let first = push(&*repo, 0..30);
+    push(&*repo, 40..80);
+    forget(&*repo, first, true);
+    let packs = repo.packs(None, 100).unwrap();
+    for pack in packs {
+        let path = place.folder.path().join(format!("repo/packs/{:02x}/{}", pack.id.0[0], pack.id));
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[60] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+    let failed = prune(&reader(&repo), place.folder.path(), &PruneOptions::default(), &Progress::default());
+    assert!(matches!(failed, Err(Error::SnapshotDamaged { .. })), "{failed:?}");
+    assert_eq!(place.files("packs"), 4);
+    assert_eq!(repo.open(&OpenRequest::default()).unwrap().lease.generation, 1);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Push(BTreeSet<u8>),
+    Begin(BTreeSet<u8>),
+    Finish,
+    Forget(usize, bool),
+    Prune,
+    /// Ends after so many requests to the store.
+    CutShort(usize),
+    Abort,
+    /// Another process, or the same after a crash; with an index that is there or from nothing.
+    Reopen(bool),
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let files = proptest::collection::btree_set(0..40u8, 0..12);
+    prop_oneof![
+        4 => files.clone().prop_map(Step::Push),
+        2 => files.prop_map(Step::Begin),
+        2 => Just(Step::Finish),
+        4 => (any::<usize>(), any::<bool>()).prop_map(|(n, now)| Step::Forget(n, now)),
+        3 => Just(Step::Prune),
+        3 => (0..262usize).prop_map(Step::CutShort),
+        1 => Just(Step::Abort),
+        2 => any::<bool>().prop_map(Step::Reopen),
+        1 => (0..10 * DAY).prop_map(Step::Wait),
+    ]
+}
+
+/// Passes so many steps of a prune on, then fails.
+struct Fuse {
+    repo: Arc<Repository>,
+    left: std::sync::atomic::AtomicUsize,
+}
+
+fn cut_short(place: &Place, repo: &Arc<Repository>, steps: usize) {
+    let fuse = Arc::new(Fuse { repo: repo.clone(), left: steps.into() });
+    let reader = Reader::new(fuse, full_key(), &config_record(), 1 << 20);
+    let options = PruneOptions { is_confirmed: true, ..PruneOptions::default() };
+    let _ = prune(&reader, place.folder.path(), &options, &Progress::default());
+}
+
+macro_rules! pass {
+    ($($name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
+        impl Access for Fuse {
+            $(fn $name(&self, $($arg: $type),*) -> $result { self.repo.$name($($arg),*) })*
+
+            fn prune(&self, request: &PruneRequest) -> bkfs_store::Result<PruneReply> {
+                use std::sync::atomic::Ordering::SeqCst;
+                if self.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_err() {
+                    return Err(Error::Interrupted);
+                }
+                self.repo.prune(request)
+            }
+        }
+    };
+}
+
+pass! {
+    init(request: &InitRequest) -> bkfs_store::Result<()>;
+    open(request: &OpenRequest) -> bkfs_store::Result<Opened>;
+    has(ids: &[ChunkId]) -> bkfs_store::Result<Vec<bool>>;
+    put_pack(lease: Lease, pack: &PackUpload) -> bkfs_store::Result<()>;
+    read(request: &ReadRequest) -> bkfs_store::Result<ReadReply>;
+    wraps(keys: &[KeyId]) -> bkfs_store::Result<Vec<bkfs_store::crypto::Wrap>>;
+    commit(lease: Lease, snapshot: &[u8]) -> bkfs_store::Result<Receipt>;
+    snapshots(from: u64, limit: u32) -> bkfs_store::Result<Vec<SnapshotObject>>;
+    forget(request: &ForgetRequest) -> bkfs_store::Result<ForgetReply>;
+    unforget(ids: &[SnapshotId]) -> bkfs_store::Result<()>;
+    log(from: u64, limit: u32) -> bkfs_store::Result<Vec<Vec<u8>>>;
+    wait_log(len: u64, timeout: std::time::Duration) -> bkfs_store::Result<u64>;
+    put_roster(signed: &[u8]) -> bkfs_store::Result<()>;
+    put_slot(slot: &Slot) -> bkfs_store::Result<()>;
+    remove_slot(id: SlotId) -> bkfs_store::Result<()>;
+    packs(after: Option<PackId>, limit: u32) -> bkfs_store::Result<Vec<PackInfo>>;
+    read_pack(id: PackId) -> bkfs_store::Result<bytes::Bytes>;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 400, ..ProptestConfig::default() })]
+
+    /// Against a model that knows only which snapshots count and what is in them.
+    #[test]
+    fn whatever_is_not_expired_can_be_read(steps in proptest::collection::vec(step(), 1..40), floor in prop_oneof![Just(0), Just(DAY)]) {
+        let (place, mut repo) = Place::new(floor);
+        let mut counts: BTreeMap<SnapshotId, BTreeSet<u8>> = BTreeMap::new();
+        let mut has_trash = false;
+        let mut running: Option<Push> = None;
+        for step in steps {
+            match step {
+                Step::Push(files) => {
+                    counts.insert(push(&*repo, files.clone()), files);
+                }
+                Step::Begin(files) => running = Some(Push::begin(&*repo, &files)),
+                Step::Finish => {
+                    if let Some(push) = running.take() {
+                        let files = push.files.clone();
+                        counts.insert(push.finish(&*repo), files);
+                    }
+                }
+                Step::Forget(n, now) => {
+                    let Some(id) = counts.keys().nth(n % counts.len().max(1)).copied() else { continue };
+                    if now && floor > 0 {
+                        CLOCK.set(CLOCK.get() + 2 * DAY as i64);
+                    }
+                    forget(&*repo, id, now);
+                    counts.remove(&id);
+                    has_trash |= !now;
+                }
+                Step::Prune => drop(place.prune(&repo)),
+                Step::CutShort(steps) => cut_short(&place, &repo, steps),
+                Step::Abort => drop(repo.prune(&PruneRequest::Abort).unwrap()),
+                Step::Reopen(true) => repo = place.open(),
+                Step::Reopen(false) => {
+                    let index = place.folder.path().join(format!("index{}", place.opened.get()));
+                    drop(repo);
+                    repo = place.open_at(index);
+                }
+                Step::Wait(secs) => CLOCK.set(CLOCK.get() + secs as i64),
+            }
+            for (id, files) in &counts {
+                verify(&repo, *id, files);
+            }
+        }
+        if let Some(push) = running {
+            let files = push.files.clone();
+            counts.insert(push.finish(&*repo), files);
+        }
+        // A last prune with all that was left by earlier ones, and an index from nothing.
+        CLOCK.set(CLOCK.get() + 10 * DAY as i64);
+        place.prune(&repo);
+        for (id, files) in &counts {
+            verify(&repo, *id, files);
+            verify(&place.open(), *id, files);
+        }
+        if floor == 0 && counts.is_empty() && !has_trash {
+            prop_assert_eq!(place.files("packs"), 0);
+        }
+    }
+}
