@@ -40,7 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("logfile", &["codec", "error", "id", "log", "node"]),
     ("backend", &["crypto", "error", "id"]),
     ("logpair", &["backend", "error", "id", "logfile"]),
-    ("index", &["codec", "crypto", "error", "fate", "id", "logfile", "node", "pack"]),
+    ("index", &["codec", "crypto", "error", "fate", "frame", "id", "logfile", "node", "pack", "sweep"]),
     ("tree", &["codec", "config", "crypto", "error", "id", "keys", "node"]),
     ("content", &["error", "id", "keys", "node", "tree"]),
     (
@@ -65,6 +65,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "tree",
         ],
     ),
+    ("prune", &["access", "crypto", "error", "id", "node", "reader", "sweep", "tree"]),
     ("check", &["access", "codec", "error", "frame", "id", "log", "node", "pack", "reader", "roster", "tree"]),
     (
         "repository",
@@ -88,6 +89,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "roster",
             "signed",
             "snapshot",
+            "sweep",
             "tombstone",
         ],
     ),

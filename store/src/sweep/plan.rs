@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn what_is_dead_goes_and_what_is_nearly_alive_stays() {
-        let packs = [pack(1, 0, 16 * MIB), pack(2, 16 * MIB, 1000), pack(3, 1 * MIB, 15 * MIB), pack(4, 16 * MIB, 0)];
+        let packs = [pack(1, 0, 16 * MIB), pack(2, 16 * MIB, 1000), pack(3, MIB, 15 * MIB), pack(4, 16 * MIB, 0)];
         let chosen = choose(&packs, &PruneLimits::default());
         assert_eq!(chosen, Chosen { drop: vec![1], repack: vec![3], unused_after: 1000 });
     }
