@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Result;
 use bkfs_fs::restore::{Owners, Progress, RestoreOptions, RestoreReport, restore};
+use bkfs_store::Error;
 use clap::Args;
 use serde::Serialize;
 
@@ -15,7 +16,7 @@ use crate::{
     browse::Library,
     cli::RepoArgs,
     context::Context,
-    failure::Exit,
+    failure::{Exit, Failure},
     output,
     progress::{Line, View},
     selector::{Filters, Selector, value_parser},
@@ -100,7 +101,13 @@ pub fn run(context: &Context, args: RestoreArgs) -> Result<Exit> {
     let path = args.selector.path.as_deref().filter(|path| !path.is_empty());
     let restored = restore(&library.reader, &info.snapshot.root, path, &args.dest, &options, &progress);
     drop(line);
-    let report = restored?;
+    let report = restored.map_err(|error| match error {
+        Error::Interrupted => anyhow::Error::from(
+            Failure::new("interrupted", "what is there is whole; the same command goes on from here")
+                .exit(Exit::Interrupted),
+        ),
+        error => error.into(),
+    })?;
     let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     print(context, &args, &info.id.to_string(), &report, duration_ms)?;
     Ok(if report.problems_total == 0 { Exit::Success } else { Exit::Error })
