@@ -20,6 +20,7 @@ use bkfs_store::{
     access::{Lost, Seen},
     codec,
     id::{ChunkId, RepoId, TargetTag},
+    lmdb::{self, Trouble},
 };
 use heed::{
     CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls,
@@ -33,6 +34,8 @@ pub use spool::{Change, Spool};
 const VERSION: &[u8] = b"1";
 /// Address space reserved for the map, in bytes; files grow only as they are filled. Enough for about a billion chunks.
 const MAP_BYTES: usize = 64 << 30;
+/// Transactions that read at once.
+const READERS: u32 = 512;
 /// Bytes of ids that are kept of each.
 const ID_PREFIX: usize = 16;
 /// Bytes of records in one transaction.
@@ -69,39 +72,37 @@ impl Cache {
     pub fn open(cache_dir: &Path, repo: RepoId) -> Result<Self> {
         let folder = cache_dir.join(repo.to_string()).join("push");
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|e| Error::io(&folder, e))?;
-        let first = Self::open_env(&folder);
-        let (env, (dirs, known, lost, meta)) = match first {
-            Ok(opened) => opened,
-            Err(heed::Error::EnvAlreadyOpened) => {
-                return Err(Error::Locked { what: format!("the file cache in {}", folder.display()) });
+        let opened = match Self::open_env(&folder) {
+            Err(Trouble::Damage(reason)) => {
+                tracing::warn!("the file cache in {} is begun anew: {reason}", folder.display());
+                lmdb::wipe(&folder)?;
+                Self::open_env(&folder)
             }
-            Err(error) if is_damage(&error) => {
-                tracing::warn!("the file cache in {} is begun anew: {error}", folder.display());
-                for name in ["data.mdb", "lock.mdb"] {
-                    let _ = std::fs::remove_file(folder.join(name));
-                }
-                Self::open_env(&folder).map_err(|e| index_error(&folder, e))?
-            }
-            Err(error) => return Err(index_error(&folder, error)),
+            opened => opened,
         };
+        let (env, (dirs, known, lost, meta)) = opened.map_err(|trouble| trouble.into_error(&folder))?;
         Ok(Self { folder, env, dirs, known, lost, meta })
     }
 
-    fn open_env(folder: &Path) -> heed::Result<(Env<WithoutTls>, Databases)> {
+    fn open_env(folder: &Path) -> Result<(Env<WithoutTls>, Databases), Trouble> {
+        lmdb::prepare(folder, READERS)?;
+        Self::open_prepared(folder).map_err(|error| match error {
+            heed::Error::EnvAlreadyOpened => {
+                Trouble::Other(Error::Locked { what: format!("the file cache in {}", folder.display()) })
+            }
+            error => Trouble::new(folder, error),
+        })
+    }
+
+    fn open_prepared(folder: &Path) -> heed::Result<(Env<WithoutTls>, Databases)> {
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
-        options.map_size(MAP_BYTES).max_dbs(4).max_readers(512);
+        options.map_size(MAP_BYTES).max_dbs(4).max_readers(READERS);
         // SAFETY: the folder is this user's own and only this program writes there; NO_META_SYNC can lose the last
         // transactions in a crash of the machine, never the integrity, and what is lost is only read again.
         let env = unsafe {
             options.flags(EnvFlags::NO_META_SYNC);
             options.open(folder)?
         };
-        // A file shorter than its pages say would be a fault at the first access.
-        let pages = env.info().last_page_number as u64 + 1;
-        let page_size = u64::from(env.unnamed_database_stat().page_size);
-        if pages > 2 && env.real_disk_size()? < pages * page_size {
-            return Err(heed::Error::Io(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "a file cut short")));
-        }
         let databases = env
             .create_databases_and_commit(env.write_txn()?, |opener, txn| -> heed::Result<_> {
                 let dirs = opener.create_database::<Bytes, Bytes>(txn, Some("dirs"))?;
@@ -359,29 +360,6 @@ fn number(bytes: &[u8]) -> u32 {
     bytes.try_into().map_or(0, u32::from_le_bytes)
 }
 
-/// Whether only a new beginning helps.
-fn is_damage(error: &heed::Error) -> bool {
-    use heed::MdbError::{
-        BadDbi, BadTxn, Corrupted, CursorFull, Incompatible, Invalid, PageFull, PageNotFound, VersionMismatch,
-    };
-    match error {
-        heed::Error::Mdb(error) => matches!(
-            error,
-            BadDbi
-                | BadTxn
-                | Corrupted
-                | CursorFull
-                | Incompatible
-                | Invalid
-                | PageFull
-                | PageNotFound
-                | VersionMismatch
-        ),
-        heed::Error::Io(error) => error.kind() == std::io::ErrorKind::UnexpectedEof,
-        _ => false,
-    }
-}
-
 fn segment_key(key: &[u8; 16], number: u32) -> [u8; 20] {
     let mut whole = [0; 20];
     whole[..16].copy_from_slice(key);
@@ -390,7 +368,7 @@ fn segment_key(key: &[u8; 16], number: u32) -> [u8; 20] {
 }
 
 fn index_error(folder: &Path, error: heed::Error) -> Error {
-    Error::Index { path: folder.to_path_buf(), reason: error.to_string() }
+    lmdb::error(folder, error)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub use tables::{Batch, Change, CommitRow, PackRow};
 
 use std::{
     collections::HashMap,
-    fmt, fs, io,
+    fmt, fs,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock, Weak},
 };
@@ -35,6 +35,7 @@ use crate::{
     crypto::Wrap,
     error::{Error, Result},
     id::{ChunkId, ClientId, Hash, KeyId, PackId, SnapshotId},
+    lmdb::{self, Trouble},
     logfile::Position,
     pack::PackTable,
 };
@@ -44,6 +45,8 @@ const MAP_SIZE: usize = 64 << 30;
 /// Raised whenever a table changes its form; an index of another format is built anew.
 const FORMAT: u32 = 2;
 const VALUE_LEN: usize = 20;
+/// Transactions that read at once.
+const READERS: u32 = 1024;
 const COMMIT: &str = "a commit in the index";
 
 type Raw = Database<'static, Bytes, Bytes>;
@@ -112,33 +115,22 @@ impl Index {
         }
         open.retain(|_, index| index.strong_count() > 0);
         let index = match Self::try_open(&path) {
-            Ok(index) => index,
-            Err(reason) => {
+            Err(Trouble::Damage(reason)) => {
                 tracing::info!(path = %path.display(), reason, "the index is built anew");
-                Self::wipe(&path)?;
-                Self::try_open(&path).map_err(|reason| Error::Index { path: path.clone(), reason })?
+                lmdb::wipe(&path)?;
+                Self::try_open(&path)
             }
+            opened => opened,
         };
+        let index = index.map_err(|trouble| trouble.into_error(&path))?;
         let index = Arc::new(index);
         open.insert(path, Arc::downgrade(&index));
         Ok(index)
     }
 
-    /// Removes the files of an index. Processes that have it open go on with what they have.
-    pub fn wipe(path: &Path) -> Result<()> {
-        for name in ["data.mdb", "lock.mdb"] {
-            let file = path.join(name);
-            match fs::remove_file(&file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io(file, error)),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn try_open(path: &Path) -> Result<Self, String> {
-        let text = |e: heed::Error| e.to_string();
-        check_file(&path.join("data.mdb"))?;
+    fn try_open(path: &Path) -> Result<Self, Trouble> {
+        let trouble = |error| Trouble::new(path, error);
+        lmdb::prepare(path, READERS)?;
         // SAFETY: the file is ours alone, lies in a private folder, and is only changed through LMDB, which locks
         // between processes; within the process `OPEN` makes sure that it is opened once. `NO_META_SYNC` keeps
         // integrity and may lose the last commit, which is read in again.
@@ -147,18 +139,13 @@ impl Index {
                 .read_txn_without_tls()
                 .map_size(MAP_SIZE)
                 .max_dbs(20)
-                .max_readers(1024)
+                .max_readers(READERS)
                 .flags(EnvFlags::NO_META_SYNC)
                 .open(path)
         }
-        .map_err(text)?;
-        let info = env.info();
-        let len = fs::metadata(path.join("data.mdb")).map_err(|e| e.to_string())?.len();
-        if (info.last_page_number as u64 + 1).saturating_mul(PAGE) > len.max(2 * PAGE) {
-            return Err("its last page lies beyond its file".into());
-        }
+        .map_err(trouble)?;
         let tables = env
-            .create_databases_and_commit(env.write_txn().map_err(text)?, |opener, txn| {
+            .create_databases_and_commit(env.write_txn().map_err(trouble)?, |opener, txn| {
                 let mut chunks = opener.database_options().types::<Bytes, Bytes>();
                 chunks.name("chunks").flags(DatabaseFlags::DUP_SORT | DatabaseFlags::DUP_FIXED);
                 let chunks = chunks.create(txn)?;
@@ -179,7 +166,7 @@ impl Index {
                 let all = (first, (snapshots, clients, offsets, meta, refused), (dead, swept, pins, condemns));
                 Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(all))
             })
-            .map_err(text)?
+            .map_err(trouble)?
             .unwrap_commit();
         let (first, (snapshots, clients, offsets, meta, refused), (dead, swept, pins, condemns)) = tables;
         let (chunks, packs, pack_numbers, wraps, commits) = first;
@@ -200,9 +187,8 @@ impl Index {
             condemns,
         };
         let index = Self { path: path.to_owned(), env, tables };
-        let format = index.meta_get("format").map_err(|e| e.to_string())?;
-        if format.as_deref() != Some(&FORMAT.to_le_bytes()) {
-            index.clear().map_err(|e| e.to_string())?;
+        if index.meta_get("format").map_err(Trouble::Other)?.as_deref() != Some(&FORMAT.to_le_bytes()) {
+            index.clear().map_err(Trouble::Other)?;
         }
         Ok(index)
     }
@@ -227,10 +213,7 @@ impl Index {
     }
 
     fn error(&self, error: heed::Error) -> Error {
-        match error {
-            heed::Error::Io(error) => Error::io(&self.path, error),
-            error => Error::Index { path: self.path.clone(), reason: error.to_string() },
-        }
+        lmdb::error(&self.path, error)
     }
 
     /// Which of the ids have a live copy.
@@ -488,33 +471,4 @@ fn refused_key(pack: &PackId, len: u64) -> [u8; 40] {
     key[..32].copy_from_slice(&pack.0);
     key[32..].copy_from_slice(&len.to_be_bytes());
     key
-}
-
-/// LMDB's page, on the machines that this runs on.
-const PAGE: u64 = 4096;
-
-/// Refuses a file that LMDB would map without noticing that it is cut off or is no database. Both its first pages are
-/// meta pages; each names the database's magic and the last page in use. LMDB itself reads the newer one.
-fn check_file(path: &Path) -> Result<(), String> {
-    use std::os::unix::fs::FileExt;
-    let Ok(file) = fs::File::open(path) else { return Ok(()) };
-    let len = file.metadata().map_err(|e| e.to_string())?.len();
-    if len == 0 {
-        return Ok(());
-    }
-    let mut last_page = 0;
-    for page in 0..2 {
-        // Page header 16 bytes; magic u32, version u32, address u64, map size u64, two tables of 48, last page u64.
-        let mut meta = [0u8; 144];
-        file.read_exact_at(&mut meta, page * PAGE).map_err(|_| "it is shorter than its first pages".to_owned())?;
-        if meta[16..20] != 0xBEEF_C0DE_u32.to_le_bytes() {
-            return Err("it is no LMDB file".into());
-        }
-        let last = u64::from_le_bytes(meta[128..136].try_into().expect("8 bytes"));
-        last_page = last_page.max(last);
-    }
-    match last_page.checked_add(1).and_then(|pages| pages.checked_mul(PAGE)) {
-        Some(need) if need <= len || last_page <= 1 => Ok(()),
-        _ => Err("it is cut off".into()),
-    }
 }

@@ -21,6 +21,7 @@ pub mod id;
 pub mod index;
 pub mod keyring;
 pub mod keys;
+pub mod lmdb;
 pub mod log;
 pub mod logfile;
 pub mod logpair;

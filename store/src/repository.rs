@@ -97,7 +97,12 @@ impl Repository {
     /// The repository in a folder, with its index in another (in the user's cache, or beside it on a server). The
     /// repository need not be there yet: [`Access::init`] makes it.
     pub fn local(folder: &Path, index: &Path) -> Result<Self> {
-        Self::on(Box::new(LocalBackend::new(folder)), Index::open(index)?, None)
+        let open = || Self::on(Box::new(LocalBackend::new(folder)), Index::open(index)?, None);
+        match open() {
+            // Damage that showed only now has been marked: the second try begins with a new index.
+            Err(Error::Index { .. }) => open(),
+            opened => opened,
+        }
     }
 
     /// A repository in memory. Its index lies in the system's temporary folder as long as it lives.

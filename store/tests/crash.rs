@@ -306,13 +306,16 @@ fn the_backend_keeps_its_word() {
     backend().delete("packs/00/x").unwrap();
     assert_eq!(there("packs/00/x"), None);
     // Somebody died before the last step.
-    for (what, at) in [("make_folder", "repo/packs/02"), ("rename", "repo/packs/02"), ("create", "repo/second")] {
+    let dies_after = |what: &'static str, at: &'static str| {
         let mut dead = false;
         recorder.fail(Some(Box::new(move |now, path| {
             let fault = dead.then_some(Fault { errno: 5, written: 0 });
             dead |= now == what && path.starts_with(at);
             fault
         })));
+    };
+    for (what, at) in [("make_folder", "repo/packs/02"), ("rename", "repo/packs/02"), ("create", "repo/second")] {
+        dies_after(what, at);
         let put = |backend: LocalBackend<_>| match what {
             "create" => backend.append("second", 0, b"e"),
             _ => backend.put("packs/02/z", b"e"),
@@ -327,6 +330,12 @@ fn the_backend_keeps_its_word() {
         let name = if what == "create" { "second" } else { "packs/02/z" };
         assert_eq!(there(name).as_deref(), Some(&b"e"[..]), "{what}");
     }
+    dies_after("remove", "repo/packs/01");
+    assert!(backend().delete("packs/01/y").is_err());
+    recorder.fail(None);
+    assert!(there("packs/01/y").is_some());
+    backend().delete("packs/01/y").unwrap();
+    assert_eq!(there("packs/01/y"), None);
 }
 
 #[test]

@@ -195,6 +195,27 @@ fn the_index_can_be_thrown_away_and_is_built_again() {
             fs::write(index.join("data.mdb"), bytes).unwrap();
         },
     ];
+    // A zeroed page is met only when LMDB comes there: at most one use fails, and the next begins anew.
+    let whole = fs::read(index.join("data.mdb")).unwrap();
+    let ids: Vec<_> = files.iter().map(|(_, bytes)| world.push.ids().data_id(bytes)).collect();
+    let mut failed = 0;
+    for page in 0..whole.len() / 4096 {
+        let mut bytes = whole.clone();
+        bytes[page * 4096..(page + 1) * 4096].fill(0);
+        fs::write(index.join("data.mdb"), &bytes).unwrap();
+        let used = || {
+            let repo = Repository::local(&place, &index)?;
+            assert_eq!(repo.open(&OpenRequest::default())?, before, "page {page}");
+            assert!(repo.has(&ids)?.iter().all(|has| *has), "page {page}");
+            repo.read(&ReadRequest { ids: ids[..1].to_vec(), neighbour_bytes: 0 })
+        };
+        if let Err(error) = used() {
+            assert!(matches!(error, Error::Index { .. }), "page {page}: {error}");
+            failed += 1;
+            used().unwrap_or_else(|error| panic!("page {page}, again: {error}"));
+        }
+    }
+    println!("of {} zeroed pages {failed} made a use of the index fail", whole.len() / 4096);
     for damage in damage {
         damage(&index);
         let repo = Arc::new(Repository::local(&place, &index).unwrap());

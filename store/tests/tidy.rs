@@ -19,6 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("error", &["id"]),
     ("node", &["id"]),
     ("codec", &["error"]),
+    ("lmdb", &["error"]),
     ("crypto", &["error", "id"]),
     ("signed", &["codec", "crypto", "error"]),
     ("config", &["codec", "crypto", "error", "id", "node", "signed"]),
@@ -40,7 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("logfile", &["codec", "error", "id", "log", "node"]),
     ("backend", &["crypto", "error", "id"]),
     ("logpair", &["backend", "error", "id", "logfile"]),
-    ("index", &["codec", "crypto", "error", "fate", "frame", "id", "logfile", "node", "pack", "sweep"]),
+    ("index", &["codec", "crypto", "error", "fate", "frame", "id", "lmdb", "logfile", "node", "pack", "sweep"]),
     ("tree", &["codec", "config", "crypto", "error", "id", "keys", "node"]),
     ("content", &["error", "id", "keys", "node", "tree"]),
     (

@@ -11,6 +11,7 @@ mod exclude;
 mod forget;
 mod fstab;
 mod keys;
+mod killing;
 mod mounting;
 mod network;
 mod rollback;
