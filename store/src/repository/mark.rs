@@ -62,8 +62,7 @@ impl Repository {
     }
 
     pub(super) fn begin_marking(&self) -> Result<PruneReply> {
-        let _lock = self.backend.lock()?;
-        self.follow()?;
+        let _lock = self.writing()?;
         if self.index.condemned_count()? > 0 {
             let reason = "another prune is not finished: it has to be swept or given up first".to_owned();
             return Err(Error::LeaseRefused { reason });
@@ -107,8 +106,7 @@ impl Repository {
         }
         // Before the lock is taken, because it may take long: what changes meanwhile only makes that more is kept.
         let plan = self.plan(marking, &options.limits)?;
-        let _lock = self.backend.lock()?;
-        self.follow()?;
+        let _lock = self.writing()?;
         let generation = self.generation()?;
         if generation != marking.generation {
             let reason = "another prune has run since this one began".to_owned();

@@ -30,8 +30,7 @@ const COPY_BYTES: u64 = 128 << 20;
 impl Repository {
     pub(super) fn abort_prune(&self) -> Result<PruneReply> {
         *self.marking.lock() = None;
-        let _lock = self.backend.lock()?;
-        self.follow()?;
+        let _lock = self.writing()?;
         if self.index.condemned_count()? > 0 {
             self.append(&[Event::Abort])?;
         }
@@ -47,8 +46,7 @@ impl Repository {
         if !is_gone()? {
             return Ok(None);
         }
-        let lock = self.backend.lock()?;
-        self.follow()?;
+        let lock = self.writing()?;
         if is_gone()? {
             self.append(&[Event::Revive { packs: vec![pack] }])?;
         }
@@ -142,8 +140,7 @@ impl Repository {
     fn take_away(&self, done: &[(PackId, FrameBits)], damaged: &[PackId], swept: &mut Swept) -> Result<()> {
         let mut packs = Vec::new();
         {
-            let _lock = self.backend.lock()?;
-            self.follow()?;
+            let _lock = self.writing()?;
             for (id, dead) in done {
                 // What was put again meanwhile is not condemned any more.
                 if self.index.dead_frames(id)?.as_ref() == Some(dead) {
@@ -186,8 +183,7 @@ impl Repository {
         if buried.is_empty() {
             return Ok(());
         }
-        let _lock = self.backend.lock()?;
-        self.follow()?;
+        let _lock = self.writing()?;
         // A clock that jumps ahead ends nothing before a record of the log has seen it, as with the trash.
         let now = (self.clock)().secs.min(self.newest_time()?.secs);
         for listed in buried {
@@ -207,8 +203,7 @@ impl Repository {
     /// how many they were.
     pub fn revive_all(&self) -> Result<u64> {
         self.state()?;
-        let lock = self.backend.lock()?;
-        self.follow()?;
+        let lock = self.writing()?;
         let ids: Vec<PackId> =
             self.backend.list(layout::GRAVE)?.iter().filter_map(|listed| listed.name.parse().ok()).collect();
         for packs in ids.chunks(PACKS) {

@@ -39,8 +39,7 @@ impl Repository {
             self.index.meta_put(&[("owner".into(), owner.0.to_vec())])?;
         }
         if !self.index.unmoved()?.is_empty() {
-            let _lock = self.backend.lock()?;
-            self.follow()?;
+            let _lock = self.writing()?;
             self.move_swept()?;
         }
         self.find_packs()
