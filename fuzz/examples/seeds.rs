@@ -21,6 +21,8 @@ use bkfs_store::{
     roster::Roster,
     signed::Signed,
     snapshot::StoredSnapshot,
+    sweep::{Condemned, CondemnedPack, FrameBits, encode_filter},
+    tombstone::Tombstone,
     tree::*,
 };
 use bkfs_transport::Identity;
@@ -157,6 +159,7 @@ fn records() -> Done {
         ("config", "config-1", Config::HEADER.magic),
         ("roster", "roster-1", Roster::HEADER.magic),
         ("snapshot", "stored-snapshot-1", StoredSnapshot::HEADER.magic),
+        ("tombstone", "tombstone-1", Tombstone::HEADER.magic),
     ] {
         let bytes = golden(&format!("{name}.hex"))?;
         put(target, "signed", &bytes)?;
@@ -182,6 +185,15 @@ fn records() -> Done {
         each.push(record);
     }
     put("log", "file", &file)?;
+    let (bodies, flip, cut) = (b"\x03\x05alpha\x04beta\x05gamma", b"\x01\x01\x09\x00\x01", b"\x01\x00\x30\x00");
+    put("log_pair", "flip", &[&bodies[..], flip, b"\0"].concat())?;
+    put("log_pair", "cut", &[&bodies[..], b"\0", cut].concat())?;
+    put("log_pair", "both", &[&bodies[..], flip, cut].concat())?;
+    for sample in 0..3u8 {
+        put("parity", &format!("whole-{sample}"), &[sample, 0, 0])?;
+        put("parity", &format!("flip-{sample}"), &[sample, 1, 20, 0, 0, 0, 1, 255, 0])?;
+        put("parity", &format!("forged-{sample}"), &[sample + 129, 10, 0, 3, 1, 20, 0, 0, 0, 1, 255, 0])?;
+    }
     put("log", "parts", &parts(each))
 }
 
@@ -236,8 +248,7 @@ fn messages() -> Done {
         slots: vec![slot.clone()],
         now: seen,
         head_at_seen: Some(Hash([4; 32])),
-        generation: 1,
-        lease: 2,
+        lease: Lease { session: 1, generation: 2 },
         lost: Lost::Ids(vec![ChunkId([9; 32])]),
         chunks: 3,
         last: Some(LastSnapshot { id: SnapshotId([5; 32]), sequence: 1 }),
@@ -246,6 +257,16 @@ fn messages() -> Done {
     };
     let receipt = Receipt { snapshot: SnapshotId([5; 32]), received: support::time(7), now: seen };
     let read = ReadRequest { ids: vec![ChunkId([9; 32])], neighbour_bytes: 5 };
+    let lease = Lease { session: 1, generation: 2 };
+    let limits = PruneLimits::default();
+    let condemn = PruneRequest::Condemn { prune: 1, log_len: 2, limits, dry_run: true, is_confirmed: true };
+    put("message", "condemn", &map(&[cbor("alice"), cbor("main"), array(&[cbor(18u32), cbor(condemn)])]))?;
+    put("prune", "filter", &encode_filter(&mut [1 << 60, 7, 9 << 50]))?;
+    let mut frames = FrameBits::none(20);
+    frames.set(17);
+    let packs = vec![CondemnedPack { pack: PackId([1; 32]), frames }];
+    let lost = Lost::Ids(vec![ChunkId([9; 32])]);
+    put("prune", "condemned", &Condemned { generation: 3, packs, lost }.encode())?;
     let forget =
         ForgetRequest { tombstones: vec![Signature(golden("tombstone-1.hex")?)], now: true, empty_trash: true };
     let asks = [
@@ -253,10 +274,10 @@ fn messages() -> Done {
         vec![cbor(init)],
         vec![cbor(open)],
         vec![ids.clone()],
-        vec![id.clone(), number.clone()],
+        vec![id.clone(), number.clone(), cbor(lease)],
         vec![cbor(read)],
         vec![ids.clone()],
-        vec![number.clone(), bytes.clone()],
+        vec![cbor(lease), bytes.clone()],
         vec![number.clone(), cbor(8u32)],
         vec![number.clone(), cbor(8u32)],
         vec![number.clone(), cbor(8u32)],
@@ -267,6 +288,7 @@ fn messages() -> Done {
         vec![id.clone()],
         vec![cbor(forget)],
         vec![ids.clone()],
+        vec![cbor(PruneRequest::Live { prune: 1, first: 2, filter: encode_filter(&mut [1 << 60, 7]) })],
     ];
     for (at, fields) in asks.into_iter().enumerate() {
         let ask = array(&[vec![cbor(at)], fields].concat());
@@ -289,6 +311,7 @@ fn messages() -> Done {
         vec![array(&[cbor(PackInfo { id: PackId([1; 32]), len: 5 })])],
         vec![number.clone()],
         vec![cbor(ForgetReply { forgotten: 1, expired: vec![SnapshotId([5; 32])] })],
+        vec![cbor(PruneReply::Swept(Swept::default()))],
     ];
     for (at, fields) in replies.into_iter().enumerate() {
         let reply = if fields.is_empty() { cbor(at) } else { array(&[vec![cbor(at)], fields].concat()) };
