@@ -32,7 +32,8 @@ fn site() -> Site {
     let folder = tempfile::tempdir().unwrap();
     let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     server::init(folder.path(), &format!("127.0.0.1:{port}"), 0).unwrap();
-    let running = server::start(folder.path(), SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
+    let running =
+        server::start(folder.path(), SocketAddr::from(([127, 0, 0, 1], port)), server::Options::default()).unwrap();
     let account: Name = "bench".parse().unwrap();
     let token = server::invite(folder.path(), &account, "all".parse().unwrap(), None, VALID).unwrap();
     let identity = Identity::generate().unwrap();

@@ -189,7 +189,7 @@ fn a_push_shows_up_and_damage_is_told() {
     let (source, cache, place) = (dir.path().join("source"), dir.path().join("cache"), dir.path().join("mnt"));
     fs::create_dir(&source).unwrap();
     fs::write(source.join("file"), "first").unwrap();
-    let owner = Owner::new(dir.path());
+    let owner = Owner::with_parity(dir.path(), None);
     let Some(mount) = mounted(&owner, &place, &MountOptions::default()) else { return };
     assert_eq!(fs::read_dir(place.join("snapshots")).unwrap().count(), 0, "an empty repository can be mounted");
     let appears = |content: &[u8]| {

@@ -48,7 +48,7 @@ fn a_path_and_what_is_damaged() {
     fs::write(source.join("a/b/file"), "in the folder").unwrap();
     fs::write(source.join("a/large"), odd_tree::noise(3_000_000, 1)).unwrap();
     fs::write(source.join("a/other"), odd_tree::noise(500_000, 2)).unwrap();
-    let owner = Owner::new(dir.path());
+    let owner = Owner::with_parity(dir.path(), None);
     owner.push(&source, &dir.path().join("cache"));
 
     let dest = dir.path().join("folder");

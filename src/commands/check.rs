@@ -24,8 +24,8 @@ use crate::{
     about = "Verify that everything is there, and with --read-data that it is intact",
     long_about = "Verify the repository with its full key: the log and its chain, the clients' snapshots and their chains, \
         and that every snapshot reaches all that it needs. With --read-data every pack is read, and every chunk in it \
-        opened and compared. Everything that is wrong is listed; the exit code is 1 then, and 13 if the repository was \
-        rolled back.",
+        opened and compared; damage that error correction can mend is mended, and counted. Everything else \
+        that is wrong is listed; the exit code is 1 then, and 13 if the repository was rolled back.",
     after_help = "Examples:\n  bkfs check\n  bkfs check --read-data\n  \
         bkfs check --accept-rollback     an older copy was put back on purpose: stop warning about it"
 )]
@@ -48,6 +48,7 @@ struct Report {
     chunks: u64,
     packs: u64,
     bytes: u64,
+    packs_mended: u64,
     problems: Vec<String>,
     problems_total: u64,
     rolled_back: Option<String>,
@@ -100,6 +101,7 @@ fn print(context: &Context, args: &CheckArgs, session: &Session, report: &CheckR
             chunks: report.chunks,
             packs: report.packs,
             bytes: report.bytes,
+            packs_mended: report.packs_mended,
             problems: report.problems.iter().map(|p| p.to_string()).collect(),
             problems_total: report.problems_total,
             rolled_back: session.rollback.clone(),
@@ -118,10 +120,13 @@ fn print(context: &Context, args: &CheckArgs, session: &Session, report: &CheckR
     if context.quiet {
         return Ok(());
     }
-    let read = match args.read_data {
+    let mut read = match args.read_data {
         true => format!("; read {}, {}", output::count(report.packs, "pack"), output::size(report.bytes)),
         false => String::new(),
     };
+    if report.packs_mended > 0 {
+        read.push_str(&format!("; mended {} by parity", output::count(report.packs_mended, "damaged pack")));
+    }
     let verdict = if report.problems_total == 0 { "no problems: " } else { "" };
     output::line(format!(
         "{verdict}{}, {}, {}{read}",

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use bkfs_transport::{Name, Permissions, server};
 use clap::{Args, Subcommand};
 
-use super::{key::parse_duration, push::parse_size};
+use super::{init::ParityArg, key::parse_duration, push::parse_size};
 use crate::{context::Context, failure::Exit, output, signals};
 
 /// What a server's operator does. A comment on a variant takes the place of the long text beside its arguments.
@@ -51,6 +51,9 @@ pub struct RunArgs {
     /// The address and UDP port to listen on
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:7443")]
     listen: SocketAddr,
+    /// Space for error correction in repositories that are made from now on, in percent of the data, or off
+    #[arg(long, value_name = "PERCENT|off", default_value = "5%")]
+    parity: ParityArg,
 }
 
 /// Arguments of `server invite`.
@@ -104,7 +107,8 @@ pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
             signals::on_stop(move || {
                 let _ = stop.send(());
             })?;
-            let running = server::start(&absolute(&args.data)?, args.listen)?;
+            let running =
+                server::start(&absolute(&args.data)?, args.listen, server::Options { parity: args.parity.0 })?;
             output::line(format!("listening on {}", running.local_addr()))?;
             // Without a service manager there is nobody to tell.
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

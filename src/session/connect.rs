@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
-use bkfs_store::{Error, access::Access, repository::Repository};
+use bkfs_store::{Error, access::Access, erasure::Parity, repository::Repository};
 use bkfs_transport::{Identity, RepoUrl, client::Remote};
 
-use crate::{config, context::Context, failure::Failure, place::Place};
+use crate::{commands::init::ParityArg, config, context::Context, failure::Failure, place::Place};
 
 /// The store at a place where a repository is. A server that was lost is waited for as long as `patience` says; none:
 /// as long as is right for a push.
@@ -17,7 +17,7 @@ pub fn connect(context: &Context, place: &Place, patience: Option<Duration>) -> 
             if !Repository::exists(path)? {
                 return Err(Error::NoRepository { place: place.to_string() }.into());
             }
-            connect_new(context, place)
+            Ok(Arc::new(Repository::local(path, &place.index_dir(context))?))
         }
         Place::Url(url) => {
             let remote = remote(context, url)?;
@@ -29,11 +29,19 @@ pub fn connect(context: &Context, place: &Place, patience: Option<Duration>) -> 
     }
 }
 
-/// The store at a place where a repository is to be made.
-pub fn connect_new(context: &Context, place: &Place) -> Result<Arc<dyn Access>> {
-    match place {
-        Place::Path(path) => Ok(Arc::new(Repository::local(path, &place.index_dir(context))?)),
-        Place::Url(url) => Ok(Arc::new(remote(context, url)?)),
+/// The store at a place where a repository is to be made, with so much parity; none: as is usual there.
+pub fn connect_new(context: &Context, place: &Place, parity: Option<ParityArg>) -> Result<Arc<dyn Access>> {
+    match (place, parity) {
+        (Place::Path(path), parity) => {
+            let repository = Repository::local(path, &place.index_dir(context))?;
+            Ok(Arc::new(repository.with_parity(parity.map_or(Some(Parity::default()), |parity| parity.0))))
+        }
+        (Place::Url(url), None) => Ok(Arc::new(remote(context, url)?)),
+        (Place::Url(_), Some(_)) => Err(Failure::new(
+            "--parity is for a repository in a folder",
+            "on a server, whoever runs it decides: `bkfs server run --parity`",
+        )
+        .into()),
     }
 }
 

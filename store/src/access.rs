@@ -436,6 +436,35 @@ pub struct PackInfo {
     pub len: u64,
 }
 
+/// A span of a pack, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Span {
+    /// Its first byte.
+    #[n(0)]
+    pub start: u32,
+    /// The first byte after it.
+    #[n(1)]
+    pub end: u32,
+}
+
+/// What came of mending a pack.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(flat)]
+pub enum Mending {
+    /// It is whole.
+    #[n(0)]
+    Whole,
+    /// It was damaged, and is whole again; so many shards of it were.
+    #[n(1)]
+    Mended(#[n(0)] u32),
+    /// More is damaged than its parity mends: these spans, and nothing else.
+    #[n(2)]
+    Lost(#[n(0)] Vec<Span>),
+    /// It is damaged, and has no parity, or none that is of use.
+    #[n(3)]
+    NoParity,
+}
+
 /// A repository's store, as its users see it.
 pub trait Access: Send + Sync {
     /// Makes the repository. Durable on return; fails with [`crate::Error::RepositoryExists`] if there is one.
@@ -496,4 +525,10 @@ pub trait Access: Send + Sync {
 
     /// A whole pack, as stored.
     fn read_pack(&self, id: PackId) -> Result<Bytes>;
+
+    /// Verifies a pack, and mends it in place if it is damaged. What is mended is durable on return. A store without
+    /// error correction answers [`Mending::NoParity`].
+    fn mend(&self, _id: PackId) -> Result<Mending> {
+        Ok(Mending::NoParity)
+    }
 }

@@ -7,7 +7,7 @@
 //! loaded, and the chunks that files need are looked for; where a pack was found damaged they are read, so that the
 //! report names the files that are hurt.
 //!
-//! Every problem is reported, none ends the check. It changes nothing. Memory is bounded but for 16 bytes a tree page:
+//! Every problem is reported, none ends the check. It changes nothing, but has the store mend what its parity mends. Memory is bounded but for 16 bytes a tree page:
 //! chunks of data are asked about in batches, again rather than remembered.
 
 mod history;
@@ -109,6 +109,8 @@ pub struct CheckReport {
     pub packs: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Packs that were damaged, and are whole again.
+    pub packs_mended: u64,
     /// What is wrong; at most [`CheckReport::PROBLEMS_MAX`].
     pub problems: Vec<Problem>,
     /// How many problems there are in all.

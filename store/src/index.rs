@@ -9,6 +9,7 @@
 //! one; a reader would notice. Commits keep their order and integrity over a crash, but the last may be lost
 //! (`NO_META_SYNC`): what is missing is read in again.
 
+mod bare;
 mod prune;
 mod tables;
 mod unsettled;
@@ -43,7 +44,7 @@ use crate::{
 /// Address space, not room on disk: the file grows as it is used.
 const MAP_SIZE: usize = 64 << 30;
 /// Raised whenever a table changes its form; an index of another format is built anew.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const VALUE_LEN: usize = 20;
 /// Transactions that read at once.
 const READERS: u32 = 1024;
@@ -73,6 +74,7 @@ struct Tables {
     swept: Raw,
     pins: Database<'static, U32<BigEndian>, Bytes>,
     condemns: Database<'static, U64<BigEndian>, Bytes>,
+    bare: Database<'static, Bytes, Unit>,
 }
 
 /// LMDB must not be opened twice in a process: whoever opens the same folder again gets the same index.
@@ -94,6 +96,7 @@ impl Tables {
         self.swept.clear(txn)?;
         self.pins.clear(txn)?;
         self.condemns.clear(txn)?;
+        self.bare.clear(txn)?;
         self.meta.put(txn, b"format", &FORMAT.to_le_bytes())
     }
 }
@@ -162,13 +165,14 @@ impl Index {
                 let swept = opener.create_database(txn, Some("swept"))?;
                 let pins = opener.create_database(txn, Some("pins"))?;
                 let condemns = opener.create_database(txn, Some("condemns"))?;
+                let bare = opener.create_database(txn, Some("bare"))?;
                 let first = (chunks, packs, pack_numbers, wraps, commits);
-                let all = (first, (snapshots, clients, offsets, meta, refused), (dead, swept, pins, condemns));
+                let all = (first, (snapshots, clients, offsets, meta, refused), (dead, swept, pins, condemns, bare));
                 Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(all))
             })
             .map_err(trouble)?
             .unwrap_commit();
-        let (first, (snapshots, clients, offsets, meta, refused), (dead, swept, pins, condemns)) = tables;
+        let (first, (snapshots, clients, offsets, meta, refused), (dead, swept, pins, condemns, bare)) = tables;
         let (chunks, packs, pack_numbers, wraps, commits) = first;
         let tables = Tables {
             chunks,
@@ -185,6 +189,7 @@ impl Index {
             swept,
             pins,
             condemns,
+            bare,
         };
         let index = Self { path: path.to_owned(), env, tables };
         if index.meta_get("format").map_err(Trouble::Other)?.as_deref() != Some(&FORMAT.to_le_bytes()) {
@@ -278,26 +283,28 @@ impl Index {
 
     /// Takes a pack's table in, and pins the pack for a session.
     pub fn add_pack(&self, table: &PackTable, len: u64, pin: Option<Pin>) -> Result<()> {
-        self.write(|txn| {
-            if self.tables.pack_numbers.get(txn, &table.id.0)?.is_some() {
-                return Ok(());
-            }
-            let number = self.tables.packs.last(txn)?.map_or(0, |(last, _)| last + 1);
-            self.tables.packs.put(txn, &number, &PackRow::encode(table, len))?;
-            self.tables.pack_numbers.put(txn, &table.id.0, &number)?;
-            if let Some(pin) = pin {
-                self.put_pin(txn, number, pin)?;
-            }
-            for wrap in &table.wraps {
-                self.tables.wraps.put(txn, &wrap_row(&wrap.key, &table.client), &codec::encode(wrap))?;
-            }
-            let mut entries: Vec<([u8; 3], [u8; VALUE_LEN])> = Vec::with_capacity(table.chunks());
-            for (frame, entry) in table.frames.iter().enumerate() {
-                entries.extend(entry.ids.iter().map(|id| chunk_row(id, number, frame as u32)));
-            }
-            entries.sort_unstable();
-            entries.iter().try_for_each(|(key, value)| self.tables.chunks.put(txn, key, value))
-        })
+        self.write(|txn| self.put_pack(txn, table, len, pin))
+    }
+
+    fn put_pack(&self, txn: &mut RwTxn<'_>, table: &PackTable, len: u64, pin: Option<Pin>) -> heed::Result<()> {
+        if self.tables.pack_numbers.get(txn, &table.id.0)?.is_some() {
+            return Ok(());
+        }
+        let number = self.tables.packs.last(txn)?.map_or(0, |(last, _)| last + 1);
+        self.tables.packs.put(txn, &number, &PackRow::encode(table, len))?;
+        self.tables.pack_numbers.put(txn, &table.id.0, &number)?;
+        if let Some(pin) = pin {
+            self.put_pin(txn, number, pin)?;
+        }
+        for wrap in &table.wraps {
+            self.tables.wraps.put(txn, &wrap_row(&wrap.key, &table.client), &codec::encode(wrap))?;
+        }
+        let mut entries: Vec<([u8; 3], [u8; VALUE_LEN])> = Vec::with_capacity(table.chunks());
+        for (frame, entry) in table.frames.iter().enumerate() {
+            entries.extend(entry.ids.iter().map(|id| chunk_row(id, number, frame as u32)));
+        }
+        entries.sort_unstable();
+        entries.iter().try_for_each(|(key, value)| self.tables.chunks.put(txn, key, value))
     }
 
     /// The stored wraps of data keys; of one key, as many as there are clients that brought one.

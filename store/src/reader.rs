@@ -5,11 +5,13 @@
 //! once and kept in a cache of their own. All calls may be made from many threads; threads that miss the same chunk at
 //! once fetch it once.
 //!
-//! What a server sends is never trusted: a frame that does not open, or lacks the chunk that was asked for, is an error
-//! that names the pack. The reader does not write, prune or repair.
+//! What a server sends is never trusted: a frame that does not open, or lacks the chunk that was asked for, is damaged.
+//! The store is asked to mend its pack, and the frame is read once more; after that it is an error that names the pack.
+//! The reader itself does not write, prune or repair.
 
 mod directory;
 mod file;
+mod mend;
 mod snapshots;
 
 pub use directory::Directory;
@@ -56,6 +58,7 @@ pub struct Reader {
     chunks: Cache<ChunkId, Bytes, ByLen>,
     pages: Cache<ChunkId, Arc<CachedPage>, ByLen>,
     snapshots: Mutex<snapshots::State>,
+    mender: mend::Mender,
 }
 
 struct CachedPage {
@@ -112,6 +115,7 @@ impl Reader {
             chunks: cache(chunks, CHUNKS_HOT),
             pages: cache(pages, PAGES_HOT),
             snapshots: Mutex::default(),
+            mender: mend::Mender::default(),
         })
     }
 
@@ -269,7 +273,7 @@ impl Reader {
         neighbour_bytes: u32,
         each: &mut dyn FnMut(ChunkId, Bytes),
     ) -> Result<()> {
-        let mut rest = ids;
+        let (mut rest, mut is_second_try) = (ids, false);
         while !rest.is_empty() {
             let asked = &rest[..rest.len().min(IDS_MAX)];
             let reply = self.access.read(&ReadRequest { ids: asked.to_vec(), neighbour_bytes })?;
@@ -280,7 +284,7 @@ impl Reader {
                 return Err(Error::ChunkMissing { id: *id });
             }
             let mut wanted: HashMap<ChunkId, ()> = asked[..reply.done].iter().map(|id| (*id, ())).collect();
-            let mut damaged = None;
+            let mut damaged = Vec::new();
             for sealed in &reply.frames {
                 match self.open(kind, sealed) {
                     Ok(chunks) => chunks.into_iter().for_each(|(id, chunk)| {
@@ -288,16 +292,21 @@ impl Reader {
                         each(id, chunk);
                     }),
                     // A damaged neighbour hurts nobody; a damaged frame that was asked for is missed below.
-                    Err(error) => damaged = damaged.or(Some(error)),
+                    Err(error) => damaged.push((sealed.pack, error)),
                 }
             }
             if let Some(id) = wanted.into_keys().next() {
-                return Err(damaged.unwrap_or(match reply.frames.first() {
+                if !is_second_try && self.mend(&damaged) {
+                    is_second_try = true;
+                    continue;
+                }
+                let first = damaged.into_iter().next().map(|(_, error)| error);
+                return Err(first.unwrap_or(match reply.frames.first() {
                     Some(frame) => frame_damaged(frame, format!("it lacks chunk {id}, which the index expects in it")),
                     None => Error::ChunkMissing { id },
                 }));
             }
-            rest = &rest[reply.done..];
+            (rest, is_second_try) = (&rest[reply.done..], false);
         }
         Ok(())
     }
@@ -305,7 +314,11 @@ impl Reader {
     /// Opens a frame and names its chunks.
     pub fn open(&self, kind: ChunkKind, sealed: &SealedFrame) -> Result<Vec<(ChunkId, Bytes)>> {
         let key = frame::key_id(&sealed.bytes).ok_or_else(|| frame_damaged(sealed, "it is too short"))?;
-        let key = self.keys.data_key(key)?;
+        let key = self.keys.data_key(key).map_err(|error| match error {
+            // More often the frame's own bytes are wrong than that a key is lost.
+            Error::KeyMissing { .. } => frame_damaged(sealed, error.to_string()),
+            error => error,
+        })?;
         let chunks = frame::open(&sealed.bytes, self.config.repo, kind, &key).map_err(|e| frame_damaged(sealed, e))?;
         let ids = self.keys.ids();
         let name = |chunk: &Bytes| match kind {

@@ -5,6 +5,8 @@
 //! config, config.2          the signed configuration; written last by `init`, so it marks a whole repository
 //! log, log.2                the log, in two files
 //! packs/ab/<pack id>        packs, in 256 folders by the first byte of their ids
+//! parity/ab/<pack id>       their parity, if the settings want it
+//! settings, settings.2      what the store's keeper has settled
 //! slots/<id>, slots.2/      passphrase slots           } small objects lie twice; whichever copy is whole is read
 //! snapshots/<id>, .2/       stored snapshots           }
 //! prunes/<hash>, .2/        what prunes condemned      }
@@ -12,8 +14,9 @@
 //! lock                      held by whoever appends to the log
 //! ```
 //!
-//! **Order of writes.** A pack is durable before it enters the index and before it is acknowledged. A snapshot's object
-//! is durable before the log names it; the log is durable before the index follows and the commit is acknowledged.
+//! **Order of writes.** A pack is durable before it enters the index and before it is acknowledged; its parity follows
+//! ([`parity`]), and a push into a local repository ends when that is durable too. A snapshot's object is durable before
+//! the log names it; the log is durable before the index follows and the commit is acknowledged.
 //! Whatever the index lacks is read in from packs and log when the repository is opened, so a crash between any two
 //! writes loses nothing that was acknowledged.
 //!
@@ -23,7 +26,10 @@ mod commit;
 mod forget;
 mod layout;
 mod mark;
+mod mend;
+mod parity;
 mod read;
+mod settings;
 mod sweep;
 mod sync;
 
@@ -34,12 +40,13 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     access::{
-        Access, ForgetReply, ForgetRequest, InitRequest, Lease, Lost, OPENED_SNAPSHOTS_MAX, OpenRequest, Opened,
-        PackInfo, PackUpload, PruneReply, PruneRequest, ReadReply, ReadRequest, Receipt, Slot, SnapshotObject,
+        Access, ForgetReply, ForgetRequest, InitRequest, Lease, Lost, Mending, OPENED_SNAPSHOTS_MAX, OpenRequest,
+        Opened, PackInfo, PackUpload, PruneReply, PruneRequest, ReadReply, ReadRequest, Receipt, Slot, SnapshotObject,
     },
     backend::{Backend, LocalBackend, MemoryBackend},
     config::Config,
     crypto::{self, VerifyingKey, Wrap},
+    erasure::Parity,
     error::{Error, Result},
     fate::Fate,
     id::{ChunkId, Hash, KeyId, PackId, SlotId, SnapshotId},
@@ -54,12 +61,16 @@ use crate::{
 
 /// A repository's store.
 pub struct Repository {
-    backend: Box<dyn Backend>,
+    /// First, so that it ends before what it uses.
+    maker: parity::Maker,
+    backend: Arc<dyn Backend>,
     log: LogPair,
     index: Arc<Index>,
     /// Removes a memory repository's index folder.
     _scratch: Option<Scratch>,
     state: Mutex<Option<State>>,
+    parity_at_init: Option<Parity>,
+    mending: Mutex<()>,
     grown: Condvar,
     clock: fn() -> Time,
     /// The floor: what is younger cannot be made unrecoverable.
@@ -76,6 +87,7 @@ struct State {
     config_bytes: Vec<u8>,
     config: Config,
     admin: VerifyingKey,
+    parity: Option<Parity>,
 }
 
 struct Scratch(std::path::PathBuf);
@@ -119,12 +131,16 @@ impl Repository {
     }
 
     fn on(backend: Box<dyn Backend>, index: Arc<Index>, scratch: Option<Scratch>) -> Result<Self> {
+        let backend: Arc<dyn Backend> = backend.into();
         let repository = Self {
+            maker: parity::Maker::new(backend.clone(), index.clone()),
             backend,
             log: layout::log(),
             index,
             _scratch: scratch,
             state: Mutex::new(None),
+            parity_at_init: Some(Parity::default()),
+            mending: Mutex::default(),
             grown: Condvar::new(),
             clock: system_time,
             protect_secs: 0,
@@ -189,7 +205,7 @@ impl Repository {
         let config = keys::verify_config(&bytes)?;
         let admin = VerifyingKey::from_slice(&config.admin_public)
             .ok_or_else(|| Error::damaged(Config::HEADER.what, "its admin key has a wrong length"))?;
-        let state = State { config_bytes: bytes.to_vec(), config, admin };
+        let state = State { config_bytes: bytes.to_vec(), config, admin, parity: self.load_parity()? };
         *slot = Some(state.clone());
         Ok(state)
     }
@@ -222,6 +238,7 @@ impl Access for Repository {
             Event::Incarnation { incarnation, reason: "init".into() },
             Event::Roster { signed: request.roster.clone() },
         ])?;
+        self.put_settings(self.parity_at_init)?;
         self.put_object(layout::CONFIG, &request.config)?;
         *self.state.lock() = None;
         self.state().map(drop)
@@ -286,7 +303,8 @@ impl Access for Repository {
             return Ok(());
         }
         self.backend.put(&layout::pack(table.id), &upload.bytes)?;
-        self.index.add_pack(table, len, Some(Pin { session: lease.session, secs: (self.clock)().secs }))
+        let pin = Pin { session: lease.session, secs: (self.clock)().secs };
+        self.take_in(table, &upload.bytes, Some(pin))
     }
 
     fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
@@ -299,7 +317,10 @@ impl Access for Repository {
     }
 
     fn commit(&self, lease: Lease, snapshot: &[u8]) -> Result<Receipt> {
-        self.commit_as(lease, snapshot, None)
+        let receipt = self.commit_as(lease, snapshot, None)?;
+        // The process may be about to end, and the medium to be unplugged.
+        self.maker.wait();
+        Ok(receipt)
     }
 
     fn snapshots(&self, from: u64, limit: u32) -> Result<Vec<SnapshotObject>> {
@@ -380,6 +401,14 @@ impl Access for Repository {
     fn read_pack(&self, id: PackId) -> Result<Bytes> {
         let bytes = self.backend.get(&layout::pack(id))?;
         bytes.ok_or_else(|| Error::PackDamaged { pack: id, reason: "its file is missing".into() })
+    }
+
+    fn mend(&self, id: PackId) -> Result<Mending> {
+        self.state()?;
+        match self.index.has_pack(&id)? {
+            true => Ok(self.tend(id)?.mending),
+            false => Err(Error::PackDamaged { pack: id, reason: "it is not in the repository".into() }),
+        }
     }
 }
 

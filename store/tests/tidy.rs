@@ -76,6 +76,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "codec",
             "config",
             "crypto",
+            "erasure",
             "error",
             "fate",
             "frame",

@@ -20,7 +20,17 @@ use bkfs_store::{
 use crate::{common::program::Person, expect, make_source, text};
 
 fn pushed() -> Person {
-    let person = Person::with_repo();
+    push_into(Person::with_repo())
+}
+
+/// Into a repository that can mend nothing.
+fn pushed_without_parity() -> Person {
+    let person = Person::new();
+    person.run(["init", "--parity", "off"]);
+    push_into(person)
+}
+
+fn push_into(person: Person) -> Person {
     make_source(&person.path("src"));
     person.push(&person.path("src"));
     person
@@ -65,7 +75,7 @@ fn data_pack(person: &Person) -> PathBuf {
 
 #[test]
 fn a_flipped_bit_in_a_pack_hurts_only_what_it_hits() {
-    let person = pushed();
+    let person = pushed_without_parity();
     let pack = data_pack(&person);
     flip(&pack, 500_000);
     let output = person.output(["check", "--read-data"]);
@@ -79,7 +89,7 @@ fn a_flipped_bit_in_a_pack_hurts_only_what_it_hits() {
 
 #[test]
 fn a_truncated_pack_is_named() {
-    let person = pushed();
+    let person = pushed_without_parity();
     let pack = data_pack(&person);
     truncate(&pack);
     expect(&person.output(["check", "--read-data"]), 1, &[&name(&pack), "sub/big"]);
@@ -90,12 +100,48 @@ fn a_truncated_pack_is_named() {
 
 #[test]
 fn a_missing_pack_is_noticed() {
-    let person = pushed();
+    let person = pushed_without_parity();
     let pack = data_pack(&person);
     fs::remove_file(&pack).unwrap();
     expect(&person.output(["check", "--read-data"]), 1, &["sub/big"]);
     expect(&person.output(["cat", "latest:sub/big"]), 1, &[]);
     expect(&person.output(["cat", "latest:hello"]), 0, &[]);
+}
+
+#[test]
+fn a_damaged_pack_is_mended_by_whoever_reads_it() {
+    let person = pushed();
+    assert_eq!(files(&person, "parity").len(), files(&person, "packs").len(), "each pack has its parity");
+    let pack = data_pack(&person);
+    let whole = fs::read(&pack).unwrap();
+    let parity = person.path("repo/parity").join(&name(&pack)[..2]).join(name(&pack));
+    let share = parity.metadata().unwrap().len() * 100 / whole.len() as u64;
+    assert!((4..20).contains(&share), "{share} %");
+    flip(&pack, 500_000);
+    expect(&person.output(["cat", "latest:sub/big"]), 0, &["mended"]);
+    assert!(fs::read(&pack).unwrap() == whole);
+    let end = whole.len() - 20;
+    fs::write(&pack, &whole[..end]).unwrap();
+    let output = person.output(["check", "--read-data"]);
+    expect(&output, 0, &[]);
+    let said = text(&output.stdout);
+    assert!(said.contains("no problems") && said.contains("mended 1 damaged pack by parity"), "{said}");
+    assert!(fs::read(&pack).unwrap() == whole);
+    let output = person.output(["check", "--read-data", "--json"]);
+    assert!(text(&output.stdout).contains("\"packs_mended\": 0"));
+}
+
+#[test]
+fn parity_is_chosen_when_a_repository_is_made() {
+    let person = pushed_without_parity();
+    assert!(!person.path("repo/parity").exists());
+    let person = Person::new();
+    person.run(["init", "--parity=50%"]);
+    let person = push_into(person);
+    let sum = |folder| files(&person, folder).iter().map(|path| path.metadata().unwrap().len()).sum::<u64>();
+    let share = sum("parity") * 100 / sum("packs");
+    assert!((50..60).contains(&share), "{share} %");
+    expect(&Person::new().output(["init", "--parity", "0"]), 1, &["percentage from 1% to 100%, or off"]);
 }
 
 #[test]

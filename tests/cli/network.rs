@@ -272,7 +272,7 @@ fn a_full_disk_at_the_server_is_said_to_the_client() {
 }
 
 #[test]
-fn a_damaged_pack_at_the_server_is_named_at_the_client() {
+fn a_damaged_pack_at_the_server_is_mended_or_named_at_the_client() {
     let (operator, _server, person) = pushed();
     let output = Command::new("find")
         .arg(operator.path("server"))
@@ -281,8 +281,15 @@ fn a_damaged_pack_at_the_server_is_named_at_the_client() {
         .unwrap();
     let found = text(&output.stdout);
     let pack = Path::new(found.lines().next().unwrap());
-    let mut bytes = fs::read(pack).unwrap();
+    let whole = fs::read(pack).unwrap();
+    let mut bytes = whole.clone();
     bytes[400_000] ^= 4;
+    fs::write(pack, &bytes).unwrap();
+    let output = person.output(["cat", "latest:sub/big"]);
+    expect(&output, 0, &["damage was met, and mended"]);
+    assert!(fs::read(pack).unwrap() == whole);
+
+    bytes[200_000..600_000].fill(0);
     fs::write(pack, bytes).unwrap();
     let name = pack.file_name().unwrap().to_str().unwrap();
     expect(&person.output(["check", "--read-data"]), 1, &[name, "sub/big"]);

@@ -180,8 +180,13 @@ impl Server {
 
     /// Starts a server whose data are there already.
     pub fn run(person: &Person, data: &Path, address: &str) -> Self {
+        Self::run_with(person, data, address, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn run_with(person: &Person, data: &Path, address: &str, extra: &[&str]) -> Self {
         let mut command = person.command();
-        command.args(["server", "run", "--listen", address, "--data"]).arg(data);
+        command.args(["server", "run", "--listen", address, "--data"]).arg(data).args(extra);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the program runs");
         let stdout = child.stdout.take().expect("its output");
         let server = Self { child, data: data.to_owned(), address: address.to_owned() };

@@ -13,8 +13,8 @@ use std::{
 use bkfs_store::{
     Error, Result,
     access::{
-        Access, ForgetReply, ForgetRequest, InitRequest, Lease, OpenRequest, Opened, PackInfo, PackUpload, PruneReply,
-        PruneRequest, READ_BYTES_MAX, ReadReply, ReadRequest, Receipt, SealedFrame, Slot, SnapshotObject,
+        Access, ForgetReply, ForgetRequest, InitRequest, Lease, Mending, OpenRequest, Opened, PackInfo, PackUpload,
+        PruneReply, PruneRequest, READ_BYTES_MAX, ReadReply, ReadRequest, Receipt, SealedFrame, Slot, SnapshotObject,
     },
     crypto::Wrap,
     frame::FRAME_MAX,
@@ -405,6 +405,13 @@ impl Access for Remote {
     fn packs(&self, after: Option<PackId>, limit: u32) -> Result<Vec<PackInfo>> {
         match self.ask(Ask::Packs(after, limit))? {
             Reply::Packs(packs) => Ok(packs),
+            _ => Err(confused()),
+        }
+    }
+
+    fn mend(&self, id: PackId) -> Result<Mending> {
+        match self.ask(Ask::Mend(id))? {
+            Reply::Mended(mending) => Ok(mending),
             _ => Err(confused()),
         }
     }

@@ -11,8 +11,8 @@
 use bkfs_store::{
     Error, ErrorKind, Result,
     access::{
-        ForgetReply, ForgetRequest, InitRequest, Lease, OpenRequest, Opened, PackInfo, PruneReply, PruneRequest,
-        ReadRequest, Receipt, Slot, SnapshotObject,
+        ForgetReply, ForgetRequest, InitRequest, Lease, Mending, OpenRequest, Opened, PackInfo, PruneReply,
+        PruneRequest, ReadRequest, Receipt, Slot, SnapshotObject,
     },
     codec,
     crypto::Wrap,
@@ -78,6 +78,8 @@ pub enum Ask {
     PutSlot(#[n(0)] Slot),
     #[n(13)]
     RemoveSlot(#[n(0)] SlotId),
+    #[n(20)]
+    Mend(#[n(0)] PackId),
     #[n(14)]
     Packs(#[n(0)] Option<PackId>, #[n(1)] u32),
     #[n(15)]
@@ -120,6 +122,8 @@ pub enum Reply {
     Log(#[n(0)] Vec<LogBytes>),
     #[n(10)]
     LogLen(#[n(0)] u64),
+    #[n(20)]
+    Mended(#[n(0)] Mending),
     #[n(11)]
     Packs(#[n(0)] Vec<PackInfo>),
     /// So many bytes of a pack follow.

@@ -21,7 +21,13 @@ use std::{
     time::Duration,
 };
 
-use bkfs_store::{Error, Result, backend::Backend, backend::LocalBackend, id::Hash, repository::Repository};
+use bkfs_store::{
+    Error, ErrorKind, Result,
+    backend::{Backend, LocalBackend},
+    erasure::Parity,
+    id::Hash,
+    repository::Repository,
+};
 use parking_lot::Mutex;
 use quinn::Endpoint;
 use tokio::runtime::Runtime;
@@ -89,7 +95,7 @@ pub fn repository(data: &Path, account: &Name, name: &Name) -> Result<Repository
     identity(data)?;
     let registry = Registry::new(data);
     registry.refresh()?;
-    let host = Host::new(data, registry);
+    let host = Host::new(data, registry, Options::default());
     if !host.exists(account, name)? {
         return Err(Error::NoRepository { place: format!("account {account}, repository {name}") });
     }
@@ -141,8 +147,21 @@ impl std::fmt::Debug for Running {
     }
 }
 
+/// What a server does, as far as it can be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// What repositories get that are made from now on.
+    pub parity: Option<Parity>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { parity: Some(Parity::default()) }
+    }
+}
+
 /// Starts a server. Returns once it listens.
-pub fn start(data: &Path, listen: SocketAddr) -> Result<Running> {
+pub fn start(data: &Path, listen: SocketAddr, options: Options) -> Result<Running> {
     let identity = identity(data)?;
     if let Err(error) = keep_twice(data, &identity) {
         tracing::warn!(%error, "the server's identity cannot be kept twice");
@@ -168,7 +187,7 @@ pub fn start(data: &Path, listen: SocketAddr) -> Result<Running> {
             .map_err(|e| Error::Unreachable(format!("cannot listen on {listen}: {e}")))?
     };
     let address = endpoint.local_addr().map_err(|e| Error::Unreachable(format!("cannot listen on {listen}: {e}")))?;
-    let host = Arc::new(Host::new(data, registry));
+    let host = Arc::new(Host::new(data, registry, options));
     runtime.spawn(accept(endpoint.clone(), host));
     Ok(Running { runtime: Some(runtime), endpoint, address })
 }
@@ -232,6 +251,7 @@ async fn accept(endpoint: Endpoint, host: Arc<Host>) {
 struct Host {
     data: PathBuf,
     registry: Registry,
+    options: Options,
     repositories: Mutex<HashMap<(Name, Name), Arc<Hosted>>>,
     uploads: uploads::Uploads,
 }
@@ -243,8 +263,9 @@ struct Hosted {
 }
 
 impl Host {
-    fn new(data: &Path, registry: Registry) -> Self {
-        Self { data: data.to_owned(), registry, repositories: Mutex::default(), uploads: uploads::Uploads::default() }
+    fn new(data: &Path, registry: Registry, options: Options) -> Self {
+        let (repositories, uploads) = (Mutex::default(), uploads::Uploads::default());
+        Self { data: data.to_owned(), registry, options, repositories, uploads }
     }
 
     /// The repository of that name, opened once. Names were checked when they were parsed.
@@ -255,6 +276,10 @@ impl Host {
             return Ok(hosted.clone());
         }
         let repository = self.open(account, name)?;
+        match repository.resume_parity() {
+            Err(error) if error.kind() != ErrorKind::NoRepository => return Err(error),
+            _ => {}
+        }
         let bytes = repository.bytes_stored()?.into();
         let hosted = Arc::new(Hosted { repository, bytes });
         open.insert(key, hosted.clone());
@@ -263,7 +288,8 @@ impl Host {
 
     fn open(&self, account: &Name, name: &Name) -> Result<Repository> {
         let folder = self.data.join("accounts").join(account.as_str()).join(name.as_str());
-        Ok(Repository::local(&folder, &folder.join("index"))?.with_floor(self.registry.protect_secs()))
+        let repository = Repository::local(&folder, &folder.join("index"))?;
+        Ok(repository.with_floor(self.registry.protect_secs()).with_parity(self.options.parity))
     }
 
     /// Whether there is such a repository: asking for one must not make a folder.

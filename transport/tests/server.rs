@@ -47,7 +47,7 @@ impl Site {
     }
 
     fn start(&self, port: u16) -> Running {
-        server::start(self.folder.path(), SocketAddr::from(([127, 0, 0, 1], port))).unwrap()
+        server::start(self.folder.path(), SocketAddr::from(([127, 0, 0, 1], port)), server::Options::default()).unwrap()
     }
 
     fn data(&self) -> &Path {

@@ -12,8 +12,8 @@ use std::{
 use bkfs_store::{
     Error, ErrorKind, Result,
     access::{
-        Access, ForgetReply, ForgetRequest, InitRequest, Lease, OpenRequest, Opened, PackInfo, PackUpload, PruneReply,
-        PruneRequest, ReadReply, ReadRequest, Receipt, Slot, SnapshotObject,
+        Access, ForgetReply, ForgetRequest, InitRequest, Lease, Mending, OpenRequest, Opened, PackInfo, PackUpload,
+        PruneReply, PruneRequest, ReadReply, ReadRequest, Receipt, Slot, SnapshotObject,
     },
     crypto::Wrap,
     id::{ChunkId, KeyId, PackId, SlotId, SnapshotId},
@@ -151,6 +151,10 @@ impl Access for Breaker {
 
     fn read_pack(&self, id: PackId) -> Result<Bytes> {
         self.call(|access| access.read_pack(id))
+    }
+
+    fn mend(&self, id: PackId) -> Result<Mending> {
+        self.call(|access| access.mend(id))
     }
 }
 

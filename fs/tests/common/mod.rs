@@ -8,6 +8,7 @@ use bkfs_fs::push::{self, PushOptions};
 use bkfs_store::{
     access::{Access, InitRequest, OpenRequest},
     config::Config,
+    erasure::Parity,
     id::RepoId,
     keys::{FullKey, PushKey, verify_config},
     reader::Reader,
@@ -31,11 +32,17 @@ pub struct Owner {
 
 impl Owner {
     pub fn new(folder: &Path) -> Self {
+        Self::with_parity(folder, Some(Parity::default()))
+    }
+
+    /// The same with so much error correction.
+    pub fn with_parity(folder: &Path, parity: Option<Parity>) -> Self {
         let full = FullKey::random(RepoId([7; 16]));
         let signed = full.config(Time::default(), Default::default());
         let (client, entry) = full.new_client("test", None, true, Time::default());
         let roster = Roster { repo: full.repo, number: 1, clients: vec![entry] };
-        let access: Arc<dyn Access> = Arc::new(Repository::local(&folder.join("repo"), &folder.join("index")).unwrap());
+        let repository = Repository::local(&folder.join("repo"), &folder.join("index")).unwrap();
+        let access: Arc<dyn Access> = Arc::new(repository.with_parity(parity));
         let roster = full.sign_roster(&roster);
         access.init(&InitRequest { config: signed.clone(), roster, slots: vec![] }).unwrap();
         Self { full, client, config: verify_config(&signed).unwrap(), access }

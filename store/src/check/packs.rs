@@ -2,15 +2,15 @@
 
 use std::{
     collections::VecDeque,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
 use parking_lot::Mutex;
 
 use super::{CheckReport, Findings, Progress};
 use crate::{
-    access::{PackInfo, SealedFrame},
-    error::{Error, Result},
+    access::{Mending, PackInfo, SealedFrame},
+    error::{Error, ErrorKind, Result},
     id::PackId,
     pack::Pack,
     reader::Reader,
@@ -33,14 +33,20 @@ pub(super) fn check(
     report.packs = packs.len() as u64;
     report.bytes = packs.iter().map(|p| p.len).sum();
     let queue = Mutex::new(packs);
-    let damaged = AtomicBool::new(false);
+    let (damaged, mended) = (AtomicBool::new(false), AtomicU64::new(0));
     let work = || -> Result<()> {
         while let Some(info) = { queue.lock().pop_front() } {
             progress.go_on()?;
-            check_pack(reader, &roster, &info, &mut |error| {
+            let mut wrong = check_pack(reader, &roster, &info);
+            let is_damaged = wrong.iter().any(|error| error.kind() == ErrorKind::Damaged);
+            if is_damaged && matches!(reader.access().mend(info.id), Ok(Mending::Mended(_))) {
+                mended.fetch_add(1, Relaxed);
+                wrong = check_pack(reader, &roster, &info);
+            }
+            for error in wrong {
                 damaged.store(true, Relaxed);
-                findings.note(None, b"", error)
-            })?;
+                findings.note(None, b"", error)?;
+            }
             progress.packs.fetch_add(1, Relaxed);
             progress.bytes.fetch_add(info.len, Relaxed);
         }
@@ -55,6 +61,7 @@ pub(super) fn check(
         }
         outcome
     })?;
+    report.packs_mended = mended.into_inner();
     Ok(damaged.into_inner())
 }
 
@@ -76,46 +83,44 @@ fn list(reader: &Reader, progress: &Progress) -> Result<VecDeque<PackInfo>> {
     Ok(packs)
 }
 
-/// Checks one; each thing that is wrong goes to `wrong`.
-fn check_pack(
-    reader: &Reader,
-    roster: &Roster,
-    info: &PackInfo,
-    wrong: &mut dyn FnMut(Error) -> Result<()>,
-) -> Result<()> {
+/// Everything that is wrong with one.
+fn check_pack(reader: &Reader, roster: &Roster, info: &PackInfo) -> Vec<Error> {
+    let mut wrong = Vec::new();
+    if let Err(error) = look_at_pack(reader, roster, info, &mut wrong) {
+        wrong.push(error);
+    }
+    wrong
+}
+
+/// Fails if there is nothing more to be looked at.
+fn look_at_pack(reader: &Reader, roster: &Roster, info: &PackInfo, wrong: &mut Vec<Error>) -> Result<()> {
     let pack_damaged = |reason: String| Error::PackDamaged { pack: info.id, reason };
-    let bytes = match reader.access().read_pack(info.id) {
-        Ok(bytes) => bytes,
-        Err(error) => return wrong(error),
-    };
-    let pack = match Pack::parse(&bytes) {
-        Ok(pack) => pack,
+    let bytes = reader.access().read_pack(info.id)?;
+    let pack = Pack::parse(&bytes).map_err(|error| match error {
         // The error names the pack by what its footer says, which need not be what was asked for.
-        Err(Error::PackDamaged { reason, .. }) => return wrong(pack_damaged(reason)),
-        Err(error) => return wrong(pack_damaged(error.to_string())),
-    };
+        Error::PackDamaged { reason, .. } => pack_damaged(reason),
+        error => pack_damaged(error.to_string()),
+    })?;
     if pack.table.id != info.id {
-        return wrong(pack_damaged(format!("pack {} is stored in its place", pack.table.id)));
+        return Err(pack_damaged(format!("pack {} is stored in its place", pack.table.id)));
     }
-    if let Err(error) = pack.table.verify(roster) {
-        wrong(error)?;
-    }
+    wrong.extend(pack.table.verify(roster).err());
     for wrap in &pack.table.wraps {
         if let Err(error) = reader.keys().learn(wrap) {
-            wrong(pack_damaged(error.to_string()))?;
+            wrong.push(pack_damaged(error.to_string()));
         }
     }
     for (number, entry) in pack.table.frames.iter().enumerate() {
         let frame_damaged = |reason: String| Error::FrameDamaged { pack: info.id, frame: number as u32, reason };
         let Some(bytes) = pack.frame(number) else {
-            wrong(frame_damaged("it lies outside the pack".into()))?;
+            wrong.push(frame_damaged("it lies outside the pack".into()));
             continue;
         };
         let frame = SealedFrame { pack: info.id, frame: number as u32, bytes };
         match reader.open(pack.table.kind, &frame) {
             Ok(chunks) if chunks.iter().map(|(id, _)| id).eq(&entry.ids) => {}
-            Ok(_) => wrong(frame_damaged("its chunks are not those that the table names".into()))?,
-            Err(error) => wrong(error)?,
+            Ok(_) => wrong.push(frame_damaged("its chunks are not those that the table names".into())),
+            Err(error) => wrong.push(error),
         }
     }
     Ok(())

@@ -13,6 +13,7 @@ use crate::{
 
 pub(super) const CONFIG: &str = "config";
 pub(super) const GRAVE: &str = "grave";
+pub(super) const SETTINGS: &str = "settings";
 
 pub(super) const fn log() -> LogPair {
     LogPair::new("log", "log.2")
@@ -20,6 +21,11 @@ pub(super) const fn log() -> LogPair {
 
 pub(super) fn pack(id: PackId) -> String {
     format!("packs/{:02x}/{id}", id.0[0])
+}
+
+/// Parity lies in a folder of its own: one damaged folder does not take pack and parity, and listing packs is no slower.
+pub(super) fn parity(id: PackId) -> String {
+    format!("parity/{:02x}/{id}", id.0[0])
 }
 
 pub(super) fn shard(first: u8) -> String {
@@ -34,6 +40,10 @@ pub(super) fn grave(id: PackId) -> String {
 /// The set that a prune has condemned.
 pub(super) fn condemned(hash: Hash) -> String {
     format!("prunes/{hash}")
+}
+
+pub(super) fn parity_shard(first: u8) -> String {
+    format!("parity/{first:02x}")
 }
 
 pub(super) fn slot(id: SlotId) -> String {

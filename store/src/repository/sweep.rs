@@ -7,7 +7,7 @@
 //!
 //! **The grave** keeps swept packs for as long as the store's floor says, because the store cannot see whether a prune was told the
 //! truth: a stolen key may call all ids dead. Until then the store's operator can bring them back
-//! ([`Repository::revive_all`]). Without a floor they are removed at once.
+//! ([`Repository::revive_all`]). Without a floor they are removed at once. Their parity stays in its place and goes before them.
 
 use std::collections::HashMap;
 
@@ -127,12 +127,11 @@ impl Repository {
         }
         let upload = writer.finish();
         let table = Pack::parse(&upload.bytes)?.table;
-        let len = upload.bytes.len() as u64;
         // The same frames may have been copied into the same pack before, by a prune that was cut short and given up.
         let _lock = self.revive_for(upload.id)?;
         self.backend.put(&layout::pack(upload.id), &upload.bytes)?;
-        self.index.add_pack(&table, len, None)?;
-        swept.written_bytes += len;
+        self.take_in(&table, &upload.bytes, None)?;
+        swept.written_bytes += upload.bytes.len() as u64;
         Ok(())
     }
 
@@ -169,7 +168,10 @@ impl Repository {
         let packs = self.index.unmoved()?;
         for id in &packs {
             match self.protect_secs {
-                0 => self.backend.delete(&layout::pack(*id))?,
+                0 => {
+                    self.backend.delete(&layout::parity(*id))?;
+                    self.backend.delete(&layout::pack(*id))?;
+                }
                 _ => self.backend.rename(&layout::pack(*id), &layout::grave(*id))?,
             }
         }
@@ -189,7 +191,10 @@ impl Repository {
         for listed in buried {
             let Ok(id) = listed.name.parse::<PackId>() else { continue };
             match self.index.swept_at(&id)? {
-                Some(at) if at.saturating_add(protect) <= now => self.backend.delete(&layout::grave(id))?,
+                Some(at) if at.saturating_add(protect) <= now => {
+                    self.backend.delete(&layout::parity(id))?;
+                    self.backend.delete(&layout::grave(id))?;
+                }
                 Some(_) => {}
                 // It is live again. If its file did not get so far as to be put back, this is the only one.
                 None if self.backend.len(&layout::pack(id))?.is_some() => self.backend.delete(&layout::grave(id))?,

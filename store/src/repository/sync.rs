@@ -7,7 +7,7 @@ use crate::{
     access::{LOG_BYTES, Seen},
     backend::Lock,
     codec,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     fate::Step,
     id::{Hash, Incarnation, PackId},
     index::{Batch, Change, CommitRow, CondemnRow, PruneStep},
@@ -207,8 +207,9 @@ impl Repository {
                     self.index.add_unsettled(first)?;
                     is_first = false;
                 }
-                match self.table_of(id, listed.len) {
-                    Ok(table) => self.index.add_pack(&table, listed.len, None)?,
+                match self.table_or_mended(id, listed.len) {
+                    Ok((table, len)) if self.lacks_parity(id)? => self.index.add_bare_pack(&table, len, None, &[])?,
+                    Ok((table, len)) => self.index.add_pack(&table, len, None)?,
                     Err(error) if error.is_unreadable() => {
                         tracing::warn!(pack = %id, %error, "a pack cannot be read; its chunks count as missing for now");
                         is_read = false;
@@ -230,6 +231,22 @@ impl Repository {
     fn forget_shards(&self) -> Result<()> {
         let stamps: Vec<_> = (0..=u8::MAX).map(|first| (layout::shard(first), Vec::new())).collect();
         self.index.meta_put(&stamps)
+    }
+
+    /// A pack's table; if it is damaged, after mending the pack. And the pack's length.
+    fn table_or_mended(&self, id: PackId, len: u64) -> Result<(PackTable, u64)> {
+        match self.table_of(id, len) {
+            Ok(table) => Ok((table, len)),
+            Err(error) if error.kind() == ErrorKind::Damaged || error.is_unreadable() => {
+                // Even a pack with lost frames may have its table and footer back.
+                if let Err(failure) = self.tend(id) {
+                    tracing::warn!(pack = %id, %failure, "a damaged pack could not be mended");
+                }
+                let len = self.backend.len(&layout::pack(id))?.unwrap_or(0);
+                self.table_of(id, len).map(|table| (table, len)).map_err(|_| error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A pack's table, read from its end. Frames are not read: each proves itself when it is opened.

@@ -170,6 +170,7 @@ impl Session {
             Ask::PutRoster(signed) => repository.put_roster(&signed).map(|()| Reply::Done)?,
             Ask::PutSlot(slot) => repository.put_slot(&slot).map(|()| Reply::Done)?,
             Ask::RemoveSlot(id) => repository.remove_slot(id).map(|()| Reply::Done)?,
+            Ask::Mend(id) => Reply::Mended(repository.mend(id)?),
             Ask::Packs(after, limit) => Reply::Packs(repository.packs(after, limit)?),
             Ask::Join(_) | Ask::PutPack(..) => return Err(Error::Invalid("this is answered elsewhere".into())),
         }))
@@ -252,7 +253,7 @@ fn needs(ask: &Ask) -> Vec<(Permissions, &'static str)> {
         // The admin key's signature is the authority; the permission only keeps strangers away.
         Ask::PutRoster(_) => (either.union(Permissions::ADMIN), "change the roster"),
         Ask::Read(_) | Ask::Wraps(_) | Ask::Snapshots(..) | Ask::Log(..) => (Permissions::READ, "read"),
-        Ask::Packs(..) | Ask::ReadPack(_) => (Permissions::READ, "read"),
+        Ask::Packs(..) | Ask::ReadPack(_) | Ask::Mend(_) => (Permissions::READ, "read"),
         Ask::Prune(_) => (Permissions::PRUNE, "prune"),
         Ask::PutSlot(_) | Ask::RemoveSlot(_) => (Permissions::ADMIN, "change key slots"),
         Ask::Unforget(_) => (Permissions::FORGET, "bring snapshots back from the trash"),

@@ -1,0 +1,407 @@
+//! Error correction of a repository: parity follows every pack, also after a crash, and mends in place what the disk did.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs, io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bkfs_store::{
+    Error, Result,
+    access::{Access, InitRequest, Lease, Mending, PackUpload, ReadRequest, Span},
+    backend::{Backend, Listed, LocalBackend, Lock},
+    config::ChunkerParams,
+    crypto::DataKey,
+    erasure::{Parity, SHARD_LEN},
+    frame::{ChunkKind, FrameBuilder},
+    id::{ChunkId, PackId, RepoId},
+    keys::{FullKey, PushKey},
+    pack::PackWriter,
+    repository::Repository,
+    roster::Roster,
+    tree::Time,
+};
+use bytes::Bytes;
+
+/// A disk with bad sectors, or one that refuses writes.
+struct BadDisk {
+    disk: LocalBackend,
+    /// No reads of this span of a file whose name ends so.
+    unreadable: parking_lot::Mutex<Option<(String, std::ops::Range<u64>)>>,
+    /// No objects are put whose names begin so.
+    refused: parking_lot::Mutex<Option<&'static str>>,
+}
+
+impl BadDisk {
+    fn new(place: &Path) -> Arc<Self> {
+        let disk = LocalBackend::new(place);
+        Arc::new(Self { disk, unreadable: Default::default(), refused: Default::default() })
+    }
+
+    fn sectors(&self, name: &str, offset: u64, len: u64) -> Result<()> {
+        match &*self.unreadable.lock() {
+            Some((bad, span)) if name.ends_with(bad) && offset < span.end && offset + len > span.start => {
+                Err(Error::io(name, io::Error::from_raw_os_error(5)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// So that a test and a repository share one.
+struct Shared(Arc<BadDisk>);
+
+impl Backend for Shared {
+    fn place(&self) -> String {
+        self.0.disk.place()
+    }
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        match *self.0.refused.lock() {
+            Some(prefix) if name.starts_with(prefix) => Err(Error::Full { place: name.into() }),
+            _ => self.0.disk.put(name, bytes),
+        }
+    }
+    fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        self.0.sectors(name, 0, u64::MAX / 2)?;
+        self.0.disk.get(name)
+    }
+    fn get_range(&self, name: &str, offset: u64, len: usize) -> Result<Option<Bytes>> {
+        self.0.sectors(name, offset, len as u64)?;
+        self.0.disk.get_range(name, offset, len)
+    }
+    fn len(&self, name: &str) -> Result<Option<u64>> {
+        self.0.disk.len(name)
+    }
+    fn delete(&self, name: &str) -> Result<()> {
+        self.0.disk.delete(name)
+    }
+    fn list(&self, folder: &str) -> Result<Vec<Listed>> {
+        self.0.disk.list(folder)
+    }
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        self.0.disk.rename(from, to)
+    }
+    fn settle(&self, folder: &str) -> Result<()> {
+        self.0.disk.settle(folder)
+    }
+    fn stamp(&self, folder: &str) -> Result<Option<u64>> {
+        self.0.disk.stamp(folder)
+    }
+    fn append(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.0.disk.append(name, offset, bytes)
+    }
+    fn lock(&self) -> Result<Box<dyn Lock>> {
+        self.0.disk.lock()
+    }
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    client: PushKey,
+    request: InitRequest,
+}
+
+impl World {
+    fn new() -> Self {
+        let full = FullKey::random(RepoId([3; 16]));
+        let config = full.config(Time::default(), ChunkerParams::default());
+        let (client, entry) = full.new_client("host", None, true, Time::default());
+        let roster = full.sign_roster(&Roster { repo: full.repo, number: 1, clients: vec![entry] });
+        let request = InitRequest { config, roster, slots: vec![] };
+        Self { folder: tempfile::tempdir().unwrap(), client, request }
+    }
+
+    fn place(&self) -> PathBuf {
+        self.folder.path().join("repo")
+    }
+
+    fn index(&self) -> PathBuf {
+        self.folder.path().join("index")
+    }
+
+    fn open(&self) -> Repository {
+        Repository::local(&self.place(), &self.index()).unwrap()
+    }
+
+    fn made(&self, parity: Option<Parity>) -> Repository {
+        let repo = self.open().with_parity(parity);
+        repo.init(&self.request).unwrap();
+        repo
+    }
+
+    /// A pack of so many frames of about 50 KB, and the ids of the chunks in them.
+    fn pack(&self, frames: usize) -> (PackUpload, Vec<ChunkId>) {
+        let key = DataKey::random();
+        let mut pack = PackWriter::new(ChunkKind::Data, self.client.repo, &self.client.signing);
+        pack.add_wrap(&self.client.seal().unwrap().wrap(self.client.repo, &key));
+        let ids = (0..frames).map(|_| {
+            let bytes: Vec<u8> = (0..50_000 / 32).flat_map(|_| bkfs_store::crypto::random::<32>()).collect();
+            let id = self.client.ids().data_id(&bytes);
+            let mut frame = FrameBuilder::new();
+            frame.push(&bytes);
+            pack.add(&frame.seal(self.client.repo, ChunkKind::Data, &key, 1), &[id]);
+            id
+        });
+        let ids = ids.collect();
+        (pack.finish(), ids)
+    }
+
+    fn pack_file(&self, id: PackId) -> PathBuf {
+        self.place().join(format!("packs/{:02x}/{id}", id.0[0]))
+    }
+
+    fn parity_file(&self, id: PackId) -> PathBuf {
+        self.place().join(format!("parity/{:02x}/{id}", id.0[0]))
+    }
+}
+
+fn put(repo: &Repository, pack: &PackUpload) {
+    repo.put_pack(Lease { session: 1, generation: 1 }, pack).unwrap();
+    repo.wait_for_parity();
+}
+
+fn write_at(path: &Path, at: u64, bytes: &[u8]) {
+    fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
+}
+
+/// Ids whose frames come back as they were stored.
+fn readable(repo: &Repository, whole: &PackUpload, ids: &[ChunkId]) -> Vec<bool> {
+    let read = |id: &ChunkId| {
+        let reply = repo.read(&ReadRequest { ids: vec![*id], neighbour_bytes: 0 }).unwrap();
+        let frame = &reply.frames[0].bytes;
+        !frame.is_empty() && whole.bytes.windows(frame.len()).any(|window| window == &frame[..])
+    };
+    ids.iter().map(read).collect()
+}
+
+#[test]
+fn every_pack_gets_parity_and_none_if_it_is_off() {
+    for parity in [Some(Parity::default()), Parity::percent(30), None] {
+        let world = World::new();
+        let repo = world.made(parity);
+        let (pack, _) = world.pack(40);
+        put(&repo, &pack);
+        drop(repo);
+        let share = fs::metadata(world.parity_file(pack.id)).map(|m| m.len() * 100 / pack.bytes.len() as u64).ok();
+        match parity.map(Parity::get) {
+            None => assert!(!world.place().join("parity").exists()),
+            // Of 32 shards, at least two.
+            Some(5) => assert!(share.is_some_and(|share| (6..=8).contains(&share)), "{share:?} %"),
+            Some(_) => assert!(share.is_some_and(|share| (30..=34).contains(&share)), "{share:?} %"),
+        }
+        // It is a property of the repository, not of who opens it.
+        let again = world.open().with_parity(Parity::percent(90));
+        assert_eq!(again.parity().unwrap(), parity);
+    }
+}
+
+#[test]
+fn a_burst_is_mended_in_place_and_one_that_is_too_long_is_told_exactly() {
+    let world = World::new();
+    let repo = world.made(Some(Parity::default()));
+    // Two parity shards: bursts of a shard and a byte.
+    let (pack, ids) = world.pack(40);
+    put(&repo, &pack);
+    let (file, len) = (world.pack_file(pack.id), pack.bytes.len());
+    for at in [0, 1, 70_001, len / 2, len - SHARD_LEN - 1] {
+        write_at(&file, at as u64, &[0x55; SHARD_LEN + 1]);
+        assert!(matches!(repo.mend(pack.id).unwrap(), Mending::Mended(1..=2)), "at {at}");
+        assert!(fs::read(&file).unwrap() == pack.bytes, "at {at}");
+        assert_eq!(repo.mend(pack.id).unwrap(), Mending::Whole);
+    }
+    // Three shards in the middle: one too many.
+    let at = 5 * SHARD_LEN + 100;
+    write_at(&file, at as u64, &vec![0x55; SHARD_LEN * 2]);
+    let span = Span { start: 5 * SHARD_LEN as u32, end: 8 * SHARD_LEN as u32 };
+    assert_eq!(repo.mend(pack.id).unwrap(), Mending::Lost(vec![span]));
+    let hurt: Vec<bool> = readable(&repo, &pack, &ids).iter().map(|whole| !whole).collect();
+    let frames = |number: usize| {
+        let frame = &bkfs_store::pack::Pack::parse(&pack.bytes).unwrap().table.frames[number];
+        (frame.offset as usize, (frame.offset + frame.len) as usize)
+    };
+    let expected: Vec<bool> = (0..ids.len()).map(|i| frames(i).0 < at + 2 * SHARD_LEN && frames(i).1 > at).collect();
+    assert_eq!(hurt, expected, "frames that the burst did not touch are whole");
+    assert!(expected.iter().any(|hurt| *hurt) && expected.iter().any(|hurt| !hurt));
+    // When one of the shards comes back, so do the others.
+    write_at(&file, 5 * SHARD_LEN as u64, &pack.bytes[5 * SHARD_LEN..6 * SHARD_LEN]);
+    assert_eq!(repo.mend(pack.id).unwrap(), Mending::Mended(2));
+    assert!(fs::read(&file).unwrap() == pack.bytes);
+}
+
+#[test]
+fn damaged_parity_is_made_again_from_the_whole_pack() {
+    let world = World::new();
+    let repo = world.made(Some(Parity::default()));
+    let (pack, _) = world.pack(10);
+    put(&repo, &pack);
+    let file = world.parity_file(pack.id);
+    let whole = fs::read(&file).unwrap();
+    for left in [0, 100, whole.len() - 1] {
+        fs::write(&file, &whole[..left]).unwrap();
+        assert_eq!(repo.mend(pack.id).unwrap(), Mending::Whole);
+        assert!(fs::read(&file).unwrap() == whole);
+    }
+    write_at(&file, whole.len() as u64 / 2, b"xxxxxx");
+    assert_eq!(repo.mend(pack.id).unwrap(), Mending::Whole);
+    assert!(fs::read(&file).unwrap() == whole);
+    fs::remove_file(&file).unwrap();
+    assert_eq!(repo.mend(pack.id).unwrap(), Mending::Whole);
+    assert!(fs::read(&file).unwrap() == whole);
+}
+
+#[test]
+fn what_is_beyond_mending_changes_nothing() {
+    let world = World::new();
+    let repo = world.made(Some(Parity::default()));
+    let (pack, ids) = world.pack(40);
+    put(&repo, &pack);
+    let file = world.pack_file(pack.id);
+    // Another pack's bytes in its place, parity of another pack, both, and nothing at all.
+    let (other, _) = world.pack(12);
+    put(&repo, &other);
+    fs::write(&file, &other.bytes).unwrap();
+    fs::copy(world.parity_file(other.id), world.parity_file(pack.id)).unwrap();
+    assert_eq!(repo.mend(pack.id).unwrap(), Mending::NoParity);
+    assert!(fs::read(&file).unwrap() == other.bytes);
+    fs::remove_file(&file).unwrap();
+    assert_eq!(repo.mend(pack.id).unwrap(), Mending::NoParity);
+    assert!(!file.exists());
+    assert!(readable(&repo, &pack, &ids).iter().all(|whole| !whole));
+    assert!(repo.mend(PackId([1; 32])).is_err(), "a pack that was never there");
+    fs::write(&file, &pack.bytes).unwrap();
+    assert_eq!(repo.mend(pack.id).unwrap(), Mending::Whole);
+    assert_eq!(repo.mend(pack.id).unwrap(), Mending::Whole);
+}
+
+#[test]
+fn a_lost_end_is_mended_when_the_index_is_built_anew() {
+    let world = World::new();
+    let repo = world.made(Some(Parity::default()));
+    let (pack, ids) = world.pack(40);
+    put(&repo, &pack);
+    drop(repo);
+    let file = world.pack_file(pack.id);
+    for cut in [1, 64, 3000, SHARD_LEN] {
+        let end = (pack.bytes.len() - cut) as u64;
+        fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(end).unwrap();
+        fs::remove_dir_all(world.index()).unwrap();
+        let repo = world.open();
+        assert!(readable(&repo, &pack, &ids).iter().all(|whole| *whole), "{cut} bytes");
+        assert!(fs::read(&file).unwrap() == pack.bytes);
+    }
+}
+
+#[test]
+fn unreadable_sectors_are_mended_and_hurt_only_their_own_frames_meanwhile() {
+    let world = World::new();
+    world.made(Some(Parity::default()));
+    let disk = BadDisk::new(&world.place());
+    let repo = Repository::with_backend(Box::new(Shared(disk.clone())), &world.index()).unwrap();
+    let (pack, ids) = world.pack(40);
+    put(&repo, &pack);
+    let sector = 600_000..604_096;
+    *disk.unreadable.lock() = Some((format!("packs/{:02x}/{}", pack.id.0[0], pack.id), sector.clone()));
+    // All frames asked for at once, in one run.
+    let reply = repo.read(&ReadRequest { ids: ids.clone(), neighbour_bytes: 0 }).unwrap();
+    let bad = reply.frames.iter().filter(|frame| frame.bytes.is_empty()).count();
+    assert_eq!((reply.frames.len(), bad), (40, 1));
+    assert_eq!(repo.mend(pack.id).unwrap(), Mending::Mended(1));
+    // The file was written anew, elsewhere.
+    *disk.unreadable.lock() = None;
+    assert!(fs::read(world.pack_file(pack.id)).unwrap() == pack.bytes);
+
+    // More than is mended: not one byte is overwritten, tomorrow the disk may read it.
+    *disk.unreadable.lock() = Some((format!("packs/{:02x}/{}", pack.id.0[0], pack.id), 0..300_000));
+    assert!(matches!(repo.mend(pack.id).unwrap(), Mending::Lost(_)));
+    *disk.unreadable.lock() = None;
+    assert!(fs::read(world.pack_file(pack.id)).unwrap() == pack.bytes);
+    assert_eq!(repo.mend(pack.id).unwrap(), Mending::Whole);
+}
+
+#[test]
+fn parity_that_could_not_be_written_is_made_later() {
+    let world = World::new();
+    world.made(Some(Parity::default()));
+    let disk = BadDisk::new(&world.place());
+    *disk.refused.lock() = Some("parity/");
+    let packs: Vec<PackUpload> = (0..5).map(|_| world.pack(3).0).collect();
+    let repo = Repository::with_backend(Box::new(Shared(disk.clone())), &world.index()).unwrap();
+    // The packs are what matters: each is acknowledged.
+    packs[..4].iter().for_each(|pack| put(&repo, pack));
+    drop(repo);
+    assert!(packs.iter().all(|pack| !world.parity_file(pack.id).exists()));
+    // An opened repository that is only read from does nothing.
+    drop(world.open());
+    assert!(packs.iter().all(|pack| !world.parity_file(pack.id).exists()));
+    // One that is written to does it all.
+    let repo = world.open();
+    put(&repo, &packs[4]);
+    until(|| packs.iter().all(|pack| world.parity_file(pack.id).exists()));
+    drop(repo);
+
+    // The same when the index, where the marks lay, is gone.
+    packs.iter().for_each(|pack| fs::remove_file(world.parity_file(pack.id)).unwrap());
+    fs::remove_dir_all(world.index()).unwrap();
+    let repo = world.open();
+    repo.resume_parity().unwrap();
+    until(|| packs.iter().all(|pack| world.parity_file(pack.id).exists()));
+    drop(repo);
+    // And once done, it is not done again.
+    fs::remove_file(world.parity_file(packs[0].id)).unwrap();
+    let repo = world.open();
+    repo.resume_parity().unwrap();
+    put(&repo, &world.pack(1).0);
+    drop(repo);
+    assert!(!world.parity_file(packs[0].id).exists());
+}
+
+fn until(done: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("it did not come about");
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whoever reads while packs are damaged and mended sees the damaged bytes or the whole ones, and never a torn file.
+#[test]
+fn readers_go_on_while_a_pack_is_mended() {
+    let world = World::new();
+    let repo = Arc::new(world.made(Some(Parity::default())));
+    let (pack, ids) = world.pack(20);
+    put(&repo, &pack);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for id in &ids[5..] {
+                    let reply = repo.read(&ReadRequest { ids: vec![*id], neighbour_bytes: 0 }).unwrap();
+                    let frame = &reply.frames[0].bytes;
+                    assert!(pack.bytes.windows(frame.len()).any(|window| window == &frame[..]) && !frame.is_empty());
+                }
+            }
+        });
+        let _stop = SetOnDrop(&stop);
+        for _ in 0..10 {
+            write_at(&world.pack_file(pack.id), 2000, &[0; 500]);
+            assert_eq!(repo.mend(pack.id).unwrap(), Mending::Mended(1));
+        }
+    });
+    assert!(fs::read(world.pack_file(pack.id)).unwrap() == pack.bytes);
+}
