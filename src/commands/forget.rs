@@ -59,10 +59,6 @@ pub struct ForgetArgs {
     snapshots: Vec<Which>,
     #[command(flatten)]
     repo: RepoArgs,
-    #[command(flatten)]
-    policy: PolicyArgs,
-    #[command(flatten)]
-    filters: Filters,
     /// Show what would be forgotten, and the reasons that keep the rest; change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -75,6 +71,10 @@ pub struct ForgetArgs {
     /// Forget in groups that are held, too: you have looked, and all is well
     #[arg(long)]
     confirm: bool,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    #[command(flatten)]
+    filters: Filters,
 }
 
 /// Runs it.

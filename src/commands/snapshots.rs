@@ -29,11 +29,11 @@ use crate::{
 pub struct SnapshotsArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    #[command(flatten)]
-    filters: Filters,
     /// Those in the trash, instead
     #[arg(long)]
     trash: bool,
+    #[command(flatten)]
+    filters: Filters,
 }
 
 /// A snapshot in JSON.
