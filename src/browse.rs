@@ -18,8 +18,10 @@ use crate::{
     session::Session,
 };
 
-/// Bytes of chunks and tree pages that a reading command holds.
-const CACHE_BYTES: usize = 128 << 20;
+/// Bytes of chunks and tree pages that a reading command holds; a mount holds more, because what was read is read again.
+const CACHE_BYTES: usize = 48 << 20;
+/// The same of a mount.
+const MOUNT_CACHE_BYTES: usize = 128 << 20;
 
 /// A snapshot that is there and cannot be shown.
 #[derive(Debug, Clone, Copy)]
@@ -56,9 +58,20 @@ impl Library {
         Self::with_key(session, &full)
     }
 
+    /// The same for a mount.
+    pub fn open_for_mount(context: &Context, session: &Session) -> Result<Self> {
+        session.warn_of_rollback();
+        let full = session.full_key(context, "mounting")?;
+        Self::with(session, &full, MOUNT_CACHE_BYTES)
+    }
+
     /// The same with a key that is at hand: a person must not be asked twice.
     pub fn with_key(session: &Session, full: &FullKey) -> Result<Self> {
-        let reader = Reader::new(session.access.clone(), full.clone(), &session.config, CACHE_BYTES);
+        Self::with(session, full, CACHE_BYTES)
+    }
+
+    fn with(session: &Session, full: &FullKey, cache_bytes: usize) -> Result<Self> {
+        let reader = Reader::new(session.access.clone(), full.clone(), &session.config, cache_bytes);
         let (library, problems) = reader.with_snapshots(|list| {
             let library = Self {
                 reader: reader.clone(),

@@ -71,7 +71,7 @@ impl Default for RestoreOptions {
             verify: false,
             owners: Owners::Numeric,
             threads: (cores * 2).clamp(8, 16),
-            memory_bytes: 64 * 1024 * 1024,
+            memory_bytes: 32 * 1024 * 1024,
         }
     }
 }

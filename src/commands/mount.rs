@@ -91,7 +91,7 @@ pub fn run(context: &Context, args: MountArgs) -> Result<Exit> {
     let mut session = Session::open_to_mount(context, &args.repo, PATIENCE)?;
     // A server that goes away is waited for once, not once for each file that somebody looks at.
     session.access = Breaker::new(session.access);
-    let library = Library::open(context, &session, "mounting")?;
+    let library = Library::open_for_mount(context, &session)?;
     let snapshot = match &args.snapshot {
         Some(selector) => Some(library.choose(selector, &args.filters)?.id),
         None => None,

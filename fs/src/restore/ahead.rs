@@ -1,190 +1,230 @@
-//! Reading ahead of the threads that restore.
+//! Restoring into an empty place: in the order of the push, with contents read ahead of those who write them.
 //!
-//! Small files share frames in the order in which they were pushed. Threads that restore several folders at once would
-//! each fetch and open the same frames; and each would wait for its own request, one round trip a folder. So a few
-//! threads walk the tree in that order and bring the contents of small files into the reader's cache by large requests,
-//! as far ahead of those who write as the cache bears. Whoever needs a chunk while these threads are at work waits for
-//! it, and fetches it only when they have nothing to do: then it is not where they read.
+//! Small files share frames in the order in which they were pushed. Threads that restore several folders at once, each where it
+//! likes, would fetch and open the same frames again and again, or wait for one another. So one thread goes through
+//! the tree in that order: by name, and into each folder where it stands. It makes the folders, and gathers the small files to
+//! large requests; a few threads fetch these; all the others write what has come.
 //!
-//! Large files are left to the threads that write them: their requests are large by themselves. And nothing is read
-//! ahead for a destination that holds something already, because that may not be needed. Failures are left to those who
-//! need the chunk.
+//! ```text
+//! walk ──► requests ──► fetch ──► files with their contents ──► write
+//!   └──── large files, which are fetched in steps by those who write them ──┘
+//! ```
+//!
+//! What was fetched and is not written yet is bounded by bytes, and so is everything that waits. A request that fails is left to
+//! those who write: they ask file by file, and can say which one is hurt.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-    thread::{Builder, Scope},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::Scope,
     time::Duration,
 };
 
 use bkfs_store::{
+    Error,
     id::ChunkId,
-    tree::{Content, Extent, Node, Subtree},
+    tree::{Node, NodeKind},
 };
-use parking_lot::Mutex;
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::engine::Engine;
+use super::{
+    Reason,
+    content::FilePlan,
+    engine::{Engine, Task},
+    folder::Folder,
+    handle::is_file_name,
+    queue::Working,
+};
 
-/// Threads; one opens frames while the other waits for the store.
+/// Threads that fetch; one opens frames while the other waits for the store.
 const THREADS: usize = 2;
 /// Bytes of contents of one request: a frame at each end of it may be asked for twice, which is to be a small part.
-const REQUEST: u64 = 4 << 20;
-/// Bytes of contents that are read ahead of what is written.
-const LEAD: u64 = 16 << 20;
+const REQUEST: u64 = 8 << 20;
+/// Files of one request.
+const FILES: usize = 4096;
+/// Files with their contents that are handed to those who write at once.
+const HANDFUL: usize = 32;
+/// Bytes of contents that were asked for and are not written yet; one more request may come on top.
+const HELD: u64 = 16 << 20;
+/// Large files that wait to be begun.
+const LARGE: usize = 64;
 /// How many entries of a folder are taken at once; so many are held of each folder on the way.
-const STRETCH: usize = 64;
+const STRETCH: usize = 256;
 /// How often it is looked whether the others have caught up.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What reads ahead.
-pub(super) struct Ahead {
-    place: Mutex<Place>,
-    /// Threads that live.
-    threads: AtomicUsize,
-    /// Requests under way.
-    requests: AtomicUsize,
-    /// No more requests come before others have caught up.
-    rests: AtomicBool,
-    over: AtomicBool,
+/// A small file and what is in it.
+pub(super) struct Filled {
+    pub(super) folder: Arc<Folder>,
+    pub(super) plan: FilePlan,
+    pub(super) ids: Vec<ChunkId>,
+    /// The chunks, in the order of the ids; none if they could not be had together with others.
+    pub(super) chunks: Option<Vec<Bytes>>,
+    /// Counts the bytes as held.
+    held: Held,
 }
 
-/// Counts something as long as it lives.
-struct Counted<'a>(&'a AtomicUsize);
+/// Bytes that are held, as long as it lives.
+struct Held(Arc<AtomicU64>, u64);
 
-impl<'a> Counted<'a> {
-    fn new(counter: &'a AtomicUsize) -> Self {
-        counter.fetch_add(1, Ordering::SeqCst);
-        Self(counter)
-    }
-}
-
-impl Drop for Counted<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 
-/// Where it is in the tree.
-struct Place {
-    /// The folders on the way to where it is.
-    folders: Vec<Listing>,
-    /// Bytes of the files that were passed.
-    passed: u64,
+/// What one thread fetches at once.
+struct Request<'a> {
+    files: Vec<Filled>,
+    ids: Vec<ChunkId>,
+    bytes: u64,
+    /// More tasks come of it.
+    working: Option<Working<'a, Task>>,
 }
 
-/// A folder, and what of it comes next.
+/// A folder on the way, and what of it comes next.
 struct Listing {
-    subtree: Subtree,
+    folder: Arc<Folder>,
     from: u64,
     nodes: std::vec::IntoIter<Node>,
 }
 
-impl Listing {
-    fn new(subtree: Subtree) -> Self {
-        Self { subtree, from: 0, nodes: Vec::new().into_iter() }
-    }
+/// Goes through the tree.
+struct Walk<'a, 'b> {
+    engine: &'a Engine<'b>,
+    requests: Sender<Request<'a>>,
+    next: Request<'a>,
+    held: Arc<AtomicU64>,
 }
 
-impl Ahead {
-    /// Begins at the contents of a folder.
-    pub(super) fn new(folder: Subtree) -> Self {
-        let place = Place { folders: vec![Listing::new(folder)], passed: 0 };
-        Self {
-            place: Mutex::new(place),
-            threads: AtomicUsize::new(0),
-            requests: AtomicUsize::new(0),
-            rests: AtomicBool::new(false),
-            over: AtomicBool::new(false),
+/// Starts the threads that bring what is below a folder.
+pub(super) fn start<'scope>(engine: &'scope Engine<'_>, folder: Arc<Folder>, scope: &'scope Scope<'scope, '_>) {
+    let (requests, fetched) = bounded(1);
+    for _ in 0..THREADS {
+        let fetched: Receiver<Request<'_>> = fetched.clone();
+        scope.spawn(move || fetched.iter().for_each(|request| fetch(engine, request)));
+    }
+    let working = engine.queue.working();
+    scope.spawn(move || {
+        let next = Request { files: Vec::new(), ids: Vec::new(), bytes: 0, working: None };
+        Walk { engine, requests, next, held: Arc::default() }.run(folder);
+        drop(working);
+    });
+}
+
+fn fetch(engine: &Engine<'_>, request: Request<'_>) {
+    let Request { files, ids, working, .. } = request;
+    let chunks = match ids.is_empty() {
+        true => Some(Vec::new()),
+        false => engine.source.data(&ids).ok(),
+    };
+    let mut chunks = chunks.map(Vec::into_iter);
+    let mut handfuls = Vec::new();
+    let mut handful = Vec::new();
+    for mut file in files {
+        file.chunks = chunks.as_mut().map(|chunks| chunks.take(file.ids.len()).collect());
+        handful.push(file);
+        if handful.len() == HANDFUL {
+            handfuls.push(Task::Files(std::mem::take(&mut handful)));
         }
     }
-
-    /// Starts the threads. Without them a restore is slower, no more.
-    pub(super) fn start<'scope>(&'scope self, engine: &'scope Engine<'_>, scope: &'scope Scope<'scope, '_>) {
-        for number in 0..THREADS {
-            let counted = Counted::new(&self.threads);
-            let run = move || {
-                let _counted = counted;
-                self.run(engine);
-            };
-            let _ = Builder::new().name(format!("ahead-{number}")).spawn_scoped(scope, run);
-        }
+    if !handful.is_empty() {
+        handfuls.push(Task::Files(handful));
     }
+    engine.queue.push_all(handfuls.into_iter());
+    drop(working);
+}
 
-    /// Makes the threads end.
-    pub(super) fn end(&self) {
-        self.over.store(true, Ordering::SeqCst);
-    }
-
-    /// Waits until the chunks are at hand, or nobody is about to bring them.
-    pub(super) fn wait(&self, engine: &Engine<'_>, ids: &[ChunkId]) {
-        let mut missing = ids;
-        while let Some(next) = missing.iter().position(|id| !engine.source.is_at_hand(id)) {
-            missing = &missing[next..];
-            let rests = self.rests.load(Ordering::SeqCst) && self.requests.load(Ordering::SeqCst) == 0;
-            if rests || self.threads.load(Ordering::SeqCst) == 0 || engine.stopped() {
+impl Walk<'_, '_> {
+    fn run(mut self, folder: Arc<Folder>) {
+        let mut way = vec![Listing { folder, from: 0, nodes: Vec::new().into_iter() }];
+        while let Some(listing) = way.last_mut() {
+            if self.engine.stopped() {
                 return;
             }
-            std::thread::sleep(PAUSE);
-        }
-    }
-
-    fn run(&self, engine: &Engine<'_>) {
-        while let Some((ids, _request)) = self.next(engine) {
-            // What fails here fails again for whoever needs it, who can say for which file.
-            let _ = engine.source.prefetch(&ids);
-        }
-    }
-
-    /// The chunks of the next request; waits until they are wanted.
-    fn next(&self, engine: &Engine<'_>) -> Option<(Vec<ChunkId>, Counted<'_>)> {
-        let done = &engine.progress.bytes_done;
-        let wanted = |place: &Place| place.passed <= done.load(Ordering::Relaxed).saturating_add(LEAD);
-        let mut place = self.place.lock();
-        while !wanted(&place) {
-            self.rests.store(true, Ordering::SeqCst);
-            if self.over.load(Ordering::SeqCst) || engine.stopped() {
-                return None;
-            }
-            std::thread::sleep(PAUSE);
-        }
-        self.rests.store(false, Ordering::SeqCst);
-        let (mut ids, mut bytes) = (Vec::new(), 0);
-        while bytes < REQUEST && (ids.is_empty() || wanted(&place)) && !self.over.load(Ordering::SeqCst) {
-            let Some(node) = place.step(engine) else { break };
-            place.passed = place.passed.saturating_add(node.size);
-            if let Some(Content::Extents(extents)) = &node.content {
-                for extent in extents {
-                    if let Extent::Data { id, len } = extent {
-                        ids.push(*id);
-                        bytes += u64::from(*len);
-                    }
+            let Some(node) = listing.nodes.next() else {
+                if !self.list(listing)
+                    && let Some(done) = way.pop()
+                {
+                    self.engine.release(done.folder);
                 }
+                continue;
+            };
+            let folder = listing.folder.clone();
+            if !is_file_name(&node.name) || node.validate(false).is_err() {
+                self.engine.bad_name(&folder);
+            } else if node.kind == NodeKind::Directory {
+                let inner = self.engine.make(&folder, node);
+                way.extend(inner.map(|folder| Listing { folder, from: 0, nodes: Vec::new().into_iter() }));
+            } else if let Some(plan) = self.engine.entry(&folder, node) {
+                self.take(folder, plan);
             }
         }
-        if ids.is_empty() {
-            self.rests.store(true, Ordering::SeqCst);
-            return None;
+        self.send();
+    }
+
+    /// Lists more of a folder; false if that was all.
+    fn list(&self, listing: &mut Listing) -> bool {
+        let Some(subtree) = &listing.folder.node.subtree else { return false };
+        if listing.from >= subtree.entries {
+            return false;
         }
-        Some((ids, Counted::new(&self.requests)))
+        let reason: Reason = match self.engine.source.nodes(subtree, listing.from, STRETCH) {
+            Ok(nodes) if nodes.is_empty() => {
+                let text = format!("{} entries are stated, {} are there", subtree.entries, listing.from);
+                Error::damaged("a tree", text).into()
+            }
+            Ok(nodes) => {
+                listing.from = listing.from.saturating_add(nodes.len() as u64);
+                listing.nodes = nodes.into_iter();
+                return true;
+            }
+            Err(error) => error.into(),
+        };
+        self.engine.problem(&listing.folder.dir, b"", reason);
+        false
+    }
+
+    /// A file that needs contents.
+    fn take(&mut self, folder: Arc<Folder>, plan: FilePlan) {
+        let Some((ids, bytes)) = plan.small(self.engine.window.min(REQUEST)) else {
+            self.wait(|walk| walk.engine.queue.waiting() < LARGE);
+            return self.engine.queue.push(Task::Start { folder, plan: Box::new(plan) });
+        };
+        self.next.ids.extend_from_slice(&ids);
+        self.next.bytes += bytes;
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+        let held = Held(self.held.clone(), bytes);
+        self.next.files.push(Filled { folder, plan, ids, chunks: None, held });
+        if self.next.bytes >= REQUEST || self.next.files.len() >= FILES {
+            self.send();
+        }
+    }
+
+    fn send(&mut self) {
+        let next = Request { files: Vec::new(), ids: Vec::new(), bytes: 0, working: None };
+        let mut request = std::mem::replace(&mut self.next, next);
+        request.working = Some(self.engine.queue.working());
+        self.wait(|walk| walk.held.load(Ordering::Relaxed) <= HELD + request.bytes);
+        // Nobody takes it if all are told to stop.
+        let _ = self.requests.send(request);
+    }
+
+    fn wait(&self, is_over: impl Fn(&Self) -> bool) {
+        while !is_over(self) && !self.engine.stopped() {
+            std::thread::sleep(PAUSE);
+        }
     }
 }
 
-impl Place {
-    /// The next entry that is no folder, in the order of the push: by name, and into each folder where it stands.
-    fn step(&mut self, engine: &Engine<'_>) -> Option<Node> {
-        loop {
-            let listing = self.folders.last_mut()?;
-            match listing.nodes.next() {
-                Some(Node { subtree: Some(below), .. }) => self.folders.push(Listing::new(below)),
-                Some(node) => return Some(node),
-                None => match engine.source.nodes(&listing.subtree, listing.from, STRETCH) {
-                    Ok(nodes) if !nodes.is_empty() && listing.from < listing.subtree.entries => {
-                        listing.from += nodes.len() as u64;
-                        listing.nodes = nodes.into_iter();
-                    }
-                    // Done with it, or it cannot be read: whoever restores it will say so.
-                    _ => drop(self.folders.pop()),
-                },
-            }
-        }
+impl Filled {
+    /// Gives back the folder; its bytes are not held any more.
+    pub(super) fn into_folder(self) -> Arc<Folder> {
+        let Self { folder, held, .. } = self;
+        drop(held);
+        folder
     }
 }

@@ -28,6 +28,7 @@ use rustix::{
 
 use super::{
     Reason,
+    ahead::Filled,
     attributes::Handle,
     engine::{Engine, Task},
     entry::Made,
@@ -61,7 +62,7 @@ impl FilePlan {
     }
 
     /// The chunks it needs if it can be done in one request of at most `window` bytes.
-    fn small(&self, window: u64) -> Option<(Vec<ChunkId>, u64)> {
+    pub(super) fn small(&self, window: u64) -> Option<(Vec<ChunkId>, u64)> {
         match &self.node.content {
             Some(Content::Inline(_)) => Some((Vec::new(), 0)),
             Some(Content::Extents(extents)) => {
@@ -142,9 +143,6 @@ impl Engine<'_> {
     }
 
     fn batch(&self, folder: &Arc<Folder>, batch: Vec<(FilePlan, usize)>, ids: Vec<ChunkId>) {
-        if let Some(ahead) = &self.ahead {
-            ahead.wait(self, &ids);
-        }
         let mut whole = if ids.is_empty() { Some(Vec::new()) } else { self.source.data(&ids).ok() };
         let mut taken = 0;
         for (plan, count) in batch {
@@ -164,6 +162,25 @@ impl Engine<'_> {
                 Err(error) => Err(error.into()),
             };
             self.settle(folder, &plan.node, plan.lead, 0, result);
+        }
+    }
+
+    /// Writes small files whose contents have come.
+    pub(super) fn filled(&self, files: Vec<Filled>) {
+        for mut file in files {
+            if self.stopped() {
+                return;
+            }
+            let chunks = match file.chunks.take() {
+                Some(chunks) => Ok(chunks),
+                None => self.source.data(&file.ids),
+            };
+            let result = match chunks {
+                Ok(chunks) => self.small(&file.folder, &file.plan, &chunks),
+                Err(error) => Err(error.into()),
+            };
+            self.settle(&file.folder, &file.plan.node, file.plan.lead, 0, result);
+            self.release(file.into_folder());
         }
     }
 

@@ -22,7 +22,7 @@ use rustix::{
 
 use super::{
     Problem, Progress, Reason, RestoreOptions, RestoreReport,
-    ahead::Ahead,
+    ahead::{self, Filled},
     attributes::has_default_acl,
     content::{FileJob, FilePlan, create_mark},
     folder::Folder,
@@ -47,6 +47,8 @@ pub(super) enum Task {
     Start { folder: Arc<Folder>, plan: Box<FilePlan> },
     /// Take a step of a large file.
     File(Arc<FileJob>),
+    /// Write small files whose contents have come.
+    Files(Vec<Filled>),
 }
 
 /// Counters of the report.
@@ -65,7 +67,6 @@ pub(super) struct Counts {
 /// What the threads share.
 pub(super) struct Engine<'a> {
     pub(super) source: &'a dyn Source,
-    pub(super) ahead: Option<Ahead>,
     pub(super) options: &'a RestoreOptions,
     pub(super) progress: &'a Progress,
     pub(super) queue: Queue<Task>,
@@ -95,9 +96,8 @@ pub(super) fn run(
 ) -> Result<RestoreReport> {
     let threads = options.threads.max(1);
     let window = (options.memory_bytes / threads).max(1 << 20) as u64;
-    let mut engine = Engine {
+    let engine = Engine {
         source,
-        ahead: None,
         options,
         progress,
         queue: Queue::new(),
@@ -113,19 +113,14 @@ pub(super) fn run(
         failed: Mutex::default(),
         has_failed: AtomicBool::new(false),
     };
-    let folder = node.subtree;
     // Held to the end: one restore at a time has the destination.
-    let Started { lock: _lock, is_new } = engine.start(node, dest)?;
-    engine.ahead = folder.filter(|_| is_new).map(Ahead::new);
+    let Started { lock: _lock, in_order } = engine.start(node, dest)?;
     let shared = &engine;
     std::thread::scope(|scope| {
-        if let Some(ahead) = &shared.ahead {
-            ahead.start(shared, scope);
+        if let Some(folder) = in_order {
+            ahead::start(shared, folder, scope);
         }
         shared.work_all(threads);
-        if let Some(ahead) = &shared.ahead {
-            ahead.end();
-        }
     });
     engine.report()
 }
@@ -134,8 +129,8 @@ pub(super) fn run(
 struct Started {
     /// Holds the lock of the destination.
     lock: OwnedFd,
-    /// Nothing was there before.
-    is_new: bool,
+    /// The folder to be restored in the order of the push: nothing was there before.
+    in_order: Option<Arc<Folder>>,
 }
 
 /// Whether a folder is empty, and whether the mark of a restore that did not end is in it.
@@ -192,11 +187,13 @@ impl Engine<'_> {
             strip: true,
             apply,
         });
-        self.queue.push(match wrapped {
+        let task = match wrapped {
+            None if is_new => return Ok(Started { lock, in_order: Some(folder) }),
             None => Task::Walk { folder, from: 0 },
             Some(node) => Task::Entry { folder, node: Box::new(node) },
-        });
-        Ok(Started { lock, is_new })
+        };
+        self.queue.push(task);
+        Ok(Started { lock, in_order: None })
     }
 
     /// Whether the destination gets the stored folder's attributes: if it is new or empty, if an earlier restore that
@@ -255,6 +252,7 @@ impl Engine<'_> {
                     FileJob::abandon(job);
                 }
                 Task::File(job) => self.file_step(job),
+                Task::Files(files) => self.filled(files),
             }
         }
         if self.stopped() {
@@ -294,8 +292,7 @@ impl Engine<'_> {
                 return;
             }
             if !is_file_name(&node.name) || node.validate(false).is_err() {
-                self.progress.entries_done.fetch_add(1, Ordering::Relaxed);
-                self.problem(&folder.dir, b"", Reason::BadName);
+                self.bad_name(folder);
             } else if node.kind != NodeKind::Directory {
                 plans.extend(self.entry(folder, node));
             } else if single {
@@ -306,6 +303,12 @@ impl Engine<'_> {
         }
         self.queue.push_all(dirs.into_iter());
         self.files(folder, plans);
+    }
+
+    /// Passes over an entry that cannot be made.
+    pub(super) fn bad_name(&self, folder: &Folder) {
+        self.progress.entries_done.fetch_add(1, Ordering::Relaxed);
+        self.problem(&folder.dir, b"", Reason::BadName);
     }
 
     /// Whether to leave off.

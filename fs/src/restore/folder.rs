@@ -52,14 +52,22 @@ impl Drop for Folder {
 impl Engine<'_> {
     /// Makes a folder, or opens the one that is there, and pushes the task that walks it.
     pub(super) fn enter(&self, parent: &Arc<Folder>, node: Node) {
+        if let Some(folder) = self.make(parent, node) {
+            self.queue.push(Task::Walk { folder, from: 0 });
+        }
+    }
+
+    /// Makes a folder, or opens the one that is there; if neither can be done, all of it is passed over.
+    pub(super) fn make(&self, parent: &Arc<Folder>, node: Node) -> Option<Arc<Folder>> {
         match self.open_or_make(parent, &node) {
-            Ok(folder) => self.queue.push(Task::Walk { folder: Arc::new(folder), from: 0 }),
+            Ok(folder) => Some(Arc::new(folder)),
             Err(reason) => {
                 let totals = node.subtree.map(|s| s.totals).unwrap_or_default();
                 let entries = [totals.files, totals.dirs, totals.others].into_iter().fold(1, u64::saturating_add);
                 self.progress.entries_done.fetch_add(entries, Ordering::Relaxed);
                 self.progress.bytes_done.fetch_add(totals.bytes, Ordering::Relaxed);
                 self.problem(&parent.dir, &node.name, reason);
+                None
             }
         }
     }

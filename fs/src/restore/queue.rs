@@ -57,6 +57,17 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Says that somebody is at work who may put tasks on top, until the returned guard is dropped.
+    pub(super) fn working(&self) -> Working<'_, T> {
+        self.state.lock().working += 1;
+        Working(self)
+    }
+
+    /// How many tasks wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.state.lock().stack.len()
+    }
+
     /// Makes every `pop` answer none.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;

@@ -23,11 +23,6 @@ pub(super) trait Source: Sync {
     /// Chunks of data, in the order of the ids, verified.
     fn data(&self, ids: &[ChunkId]) -> Result<Vec<Bytes>>;
 
-    /// Makes chunks of data be at hand soon.
-    fn prefetch(&self, ids: &[ChunkId]) -> Result<()>;
-
-    /// Whether a chunk of data can be had without waiting.
-    fn is_at_hand(&self, id: &ChunkId) -> bool;
 }
 
 impl Source for Reader {
@@ -47,11 +42,4 @@ impl Source for Reader {
         self.data_many(ids)
     }
 
-    fn prefetch(&self, ids: &[ChunkId]) -> Result<()> {
-        Reader::prefetch(self, ids)
-    }
-
-    fn is_at_hand(&self, id: &ChunkId) -> bool {
-        self.is_cached(id)
-    }
 }

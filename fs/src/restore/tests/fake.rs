@@ -21,10 +21,10 @@ pub struct Fake {
     contents: HashMap<ChunkId, Vec<Extent>>,
     pub chunks: HashMap<ChunkId, Bytes>,
     pub hook: Option<Hook>,
-    /// What was asked for ahead of time.
-    pub prefetched: Mutex<Vec<ChunkId>>,
-    /// Reading ahead brings nothing.
-    pub ahead_fails: bool,
+    /// What was asked for at once.
+    pub reads: Mutex<Vec<Vec<ChunkId>>>,
+    /// More than one chunk at once cannot be had.
+    pub many_fail: bool,
     next: u64,
 }
 
@@ -154,18 +154,10 @@ impl Source for Fake {
         if let Some(hook) = &self.hook {
             hook(ids)?;
         }
-        ids.iter().map(|id| self.chunks.get(id).cloned().ok_or(Error::ChunkMissing { id: *id })).collect()
-    }
-
-    fn prefetch(&self, ids: &[ChunkId]) -> Result<()> {
-        if self.ahead_fails {
-            return Err(Error::Unreachable("gone".into()));
+        if self.many_fail && ids.len() > 1 {
+            return Err(Error::Invalid("too much".into()));
         }
-        self.prefetched.lock().extend(ids);
-        Ok(())
-    }
-
-    fn is_at_hand(&self, id: &ChunkId) -> bool {
-        self.prefetched.lock().contains(id)
+        self.reads.lock().push(ids.to_vec());
+        ids.iter().map(|id| self.chunks.get(id).cloned().ok_or(Error::ChunkMissing { id: *id })).collect()
     }
 }
