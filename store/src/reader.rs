@@ -40,6 +40,8 @@ use crate::{
 
 /// A miss on a tree page brings the frames behind it too: trees are stored depth-first, so they are asked for next.
 const TREE_NEIGHBOUR_BYTES: u32 = 128 * 1024;
+/// If one chunk in so many of a frame was asked for, the others will be, too, and are kept.
+const NEAR: usize = 4;
 /// The part of the budget that decoded tree pages get.
 const PAGES_SHARE: u64 = 4;
 
@@ -185,11 +187,6 @@ impl Reader {
         Ok(elsewhere)
     }
 
-    /// Whether a chunk is in the cache.
-    pub fn is_cached(&self, id: &ChunkId) -> bool {
-        self.chunks.contains_key(id)
-    }
-
     /// One page of a tree, decoded.
     pub fn page(&self, id: ChunkId) -> Result<Arc<Page>> {
         let guard = match self.pages.get_value_or_guard(&id, None) {
@@ -287,10 +284,18 @@ impl Reader {
             let mut damaged = Vec::new();
             for sealed in &reply.frames {
                 match self.open(kind, sealed) {
-                    Ok(chunks) => chunks.into_iter().for_each(|(id, chunk)| {
-                        wanted.remove(&id);
-                        each(id, chunk);
-                    }),
+                    Ok(chunks) => {
+                        let count = chunks.len();
+                        let asked_for = chunks.iter().filter(|(id, _)| wanted.contains_key(id)).count();
+                        // Who asks for many names all that it needs; of a frame of which it needs little, that is all.
+                        let is_near = ids.len() == 1 || asked_for * NEAR >= count;
+                        for (id, chunk) in chunks {
+                            if wanted.remove(&id).is_some() || is_near {
+                                // A slice would hold the whole frame for as long as somebody holds the chunk.
+                                each(id, if count == 1 { chunk } else { Bytes::copy_from_slice(&chunk) });
+                            }
+                        }
+                    }
                     // A damaged neighbour hurts nobody; a damaged frame that was asked for is missed below.
                     Err(error) => damaged.push((sealed.pack, error)),
                 }

@@ -22,7 +22,6 @@ pub(super) trait Source: Sync {
 
     /// Chunks of data, in the order of the ids, verified.
     fn data(&self, ids: &[ChunkId]) -> Result<Vec<Bytes>>;
-
 }
 
 impl Source for Reader {
@@ -41,5 +40,4 @@ impl Source for Reader {
     fn data(&self, ids: &[ChunkId]) -> Result<Vec<Bytes>> {
         self.data_many(ids)
     }
-
 }
