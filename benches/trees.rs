@@ -15,8 +15,6 @@ fn nodes(count: usize) -> Vec<Node> {
     let node = |(n, id): (usize, &[u8; 32])| {
         let mtime = Time { secs: 1_700_000_000 + n as i64, nanos: 123_456_789 };
         Node {
-            name: format!("some-file-{n:06}.rs").into_bytes(),
-            kind: NodeKind::File,
             mode: 0o644,
             uid: 1000,
             gid: 1000,
@@ -26,13 +24,8 @@ fn nodes(count: usize) -> Vec<Node> {
             ctime: Some(mtime),
             btime: Some(mtime),
             size: 5000,
-            xattrs: None,
-            target: None,
-            device: None,
-            hard_link: None,
-            links: None,
             content: Some(Content::Extents(vec![Extent::Data { id: ChunkId(*id), len: 5000 }])),
-            subtree: None,
+            ..Node::new(format!("some-file-{n:06}.rs").into_bytes(), NodeKind::File)
         }
     };
     dice.as_chunks::<32>().0.iter().enumerate().map(node).collect()

@@ -239,24 +239,9 @@ mod tests {
 
     fn snapshot(secs: i64, host: &str, tags: &[&str]) -> Snapshot {
         let root = Node {
-            name: vec![],
-            kind: NodeKind::Directory,
             mode: 0o755,
-            uid: 0,
-            gid: 0,
-            user: None,
-            group: None,
-            mtime: Time::default(),
-            ctime: None,
-            btime: None,
-            size: 0,
-            xattrs: None,
-            target: None,
-            device: None,
-            hard_link: None,
-            links: None,
-            content: None,
             subtree: Some(Subtree { id: ChunkId::default(), entries: 0, totals: Totals::default() }),
+            ..Node::new(b"", NodeKind::Directory)
         };
         Snapshot {
             time: Time { secs, nanos: 0 },

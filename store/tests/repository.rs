@@ -40,26 +40,7 @@ fn world() -> World {
 }
 
 fn node(name: &str, kind: NodeKind) -> Node {
-    Node {
-        name: name.as_bytes().to_vec(),
-        kind,
-        mode: 0o644,
-        uid: 1,
-        gid: 2,
-        user: None,
-        group: None,
-        mtime: Time { secs: 5, nanos: 7 },
-        ctime: None,
-        btime: None,
-        size: 0,
-        xattrs: None,
-        target: None,
-        device: None,
-        hard_link: None,
-        links: None,
-        content: None,
-        subtree: None,
-    }
+    Node { mode: 0o644, uid: 1, gid: 2, mtime: Time { secs: 5, nanos: 7 }, ..Node::new(name.as_bytes(), kind) }
 }
 
 /// Pushes one directory of files with one chunk each; returns the snapshot's bytes.

@@ -108,26 +108,7 @@ fn commit(remote: &Remote, push: &PushKey) -> SnapshotId {
 }
 
 fn empty_root(mtime: Time) -> Node {
-    Node {
-        name: vec![],
-        kind: NodeKind::Directory,
-        mode: 0o755,
-        uid: 0,
-        gid: 0,
-        user: None,
-        group: None,
-        mtime,
-        ctime: None,
-        btime: None,
-        size: 0,
-        xattrs: None,
-        target: None,
-        device: None,
-        hard_link: None,
-        links: None,
-        content: None,
-        subtree: None,
-    }
+    Node { mode: 0o755, mtime, ..Node::new(b"", NodeKind::Directory) }
 }
 
 fn forget_request(remote: &Remote, full: &FullKey, snapshots: &[SnapshotId], now: bool) -> ForgetRequest {

@@ -24,26 +24,7 @@ use super::source::{Seek, Source, Version};
 
 /// A node of a kind.
 pub fn node(name: &[u8], kind: NodeKind) -> Node {
-    Node {
-        name: name.to_vec(),
-        kind,
-        mode: 0o644,
-        uid: 1000,
-        gid: 1000,
-        user: None,
-        group: None,
-        mtime: Time { secs: 1_000_000, nanos: 5 },
-        ctime: None,
-        btime: None,
-        size: 0,
-        xattrs: None,
-        target: None,
-        device: None,
-        hard_link: None,
-        links: None,
-        content: None,
-        subtree: None,
-    }
+    Node { mode: 0o644, uid: 1000, gid: 1000, mtime: Time { secs: 1_000_000, nanos: 5 }, ..Node::new(name, kind) }
 }
 
 /// A file without holes. Its byte at `n` is [`byte`] of `n`.

@@ -127,26 +127,7 @@ mod tests {
         let opened = repo.open(&OpenRequest { client: Some(push.client_id()), seen: None }).unwrap();
         let subtree = Some(Subtree { id: ChunkId::default(), entries: 0, totals: Totals::default() });
         let time = Time::default();
-        let root = Node {
-            name: vec![],
-            kind: NodeKind::Directory,
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
-            user: None,
-            group: None,
-            mtime: time,
-            ctime: None,
-            btime: None,
-            size: 0,
-            xattrs: None,
-            target: None,
-            device: None,
-            hard_link: None,
-            links: None,
-            content: None,
-            subtree,
-        };
+        let root = Node { mode: 0o755, mtime: time, subtree, ..Node::new(b"", NodeKind::Directory) };
         let record = Snapshot {
             time,
             host: "h".into(),

@@ -241,6 +241,30 @@ impl Node {
     /// Longest name in bytes.
     pub const NAME_MAX: usize = 255;
 
+    /// A node of which nothing more is known: what else there is to say is put in its fields.
+    pub fn new(name: impl Into<Vec<u8>>, kind: NodeKind) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            user: None,
+            group: None,
+            mtime: Time::default(),
+            ctime: None,
+            btime: None,
+            size: 0,
+            xattrs: None,
+            target: None,
+            device: None,
+            hard_link: None,
+            links: None,
+            content: None,
+            subtree: None,
+        }
+    }
+
     /// The extended attributes, none or more.
     pub fn xattrs(&self) -> &[Xattr] {
         self.xattrs.as_deref().unwrap_or_default()

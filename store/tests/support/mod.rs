@@ -65,26 +65,7 @@ pub fn time(secs: i64) -> Time {
 
 /// A node of a kind, with nothing that the kind does not need.
 pub fn node(name: &[u8], kind: NodeKind) -> Node {
-    Node {
-        name: name.to_vec(),
-        kind,
-        mode: 0o755,
-        uid: 1000,
-        gid: 1001,
-        user: None,
-        group: None,
-        mtime: time(-1),
-        ctime: None,
-        btime: None,
-        size: 0,
-        xattrs: None,
-        target: None,
-        device: None,
-        hard_link: None,
-        links: None,
-        content: None,
-        subtree: None,
-    }
+    Node { mode: 0o755, uid: 1000, gid: 1001, mtime: time(-1), ..Node::new(name, kind) }
 }
 
 /// A root directory.

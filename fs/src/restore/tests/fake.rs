@@ -36,24 +36,11 @@ pub enum Piece {
 
 pub fn node(name: impl AsRef<[u8]>, kind: NodeKind) -> Node {
     Node {
-        name: name.as_ref().to_vec(),
-        kind,
         mode: if kind == NodeKind::Directory { 0o755 } else { 0o644 },
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
-        user: None,
-        group: None,
         mtime: Time { secs: 1_000_000_000, nanos: 123_456_789 },
-        ctime: None,
-        btime: None,
-        size: 0,
-        xattrs: None,
-        target: None,
-        device: None,
-        hard_link: None,
-        links: None,
-        content: None,
-        subtree: None,
+        ..Node::new(name.as_ref(), kind)
     }
 }
 
