@@ -9,5 +9,6 @@ pub mod metadata;
 pub mod mount;
 pub mod push;
 pub mod restore;
+pub mod userdb;
 pub mod vfs;
 pub mod walk;

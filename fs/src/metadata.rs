@@ -1,22 +1,21 @@
 //! What the system says of a file, and the node that a backup keeps of it.
 //!
 //! All calls are relative to directory handles and never follow a symbolic link in the last component. Times are those
-//! of `statx`, owner names come from the system's user database (each looked up once).
+//! of `statx`, owner names come from [`crate::userdb`].
 
 use std::{
-    collections::HashMap,
     ffi::{CStr, CString, OsStr},
     io,
-    mem::MaybeUninit,
     os::{fd::AsFd, unix::ffi::OsStrExt},
 };
 
 use bkfs_store::tree::{Device, Node, NodeKind, Time, Xattr};
-use parking_lot::Mutex;
 use rustix::{
     fs::{AtFlags, Statx, StatxFlags, StatxTimestamp},
     io::Errno,
 };
+
+use crate::userdb::Owners;
 
 /// The kernel's limits: a value has at most 64 KiB, a list of names too.
 const XATTR_BYTES_MAX: usize = 64 * 1024;
@@ -112,8 +111,6 @@ impl Stat {
         let is_file = self.kind == NodeKind::File;
         let is_device = matches!(self.kind, NodeKind::CharDevice | NodeKind::BlockDevice);
         Node {
-            name: name.to_vec(),
-            kind: self.kind,
             mode: self.mode,
             uid: self.uid,
             gid: self.gid,
@@ -123,13 +120,9 @@ impl Stat {
             ctime: Some(self.ctime),
             btime: self.btime,
             size: if is_file { self.size } else { 0 },
-            xattrs: None,
-            target: None,
             device: is_device.then_some(self.stands_for),
-            hard_link: None,
             links: (self.kind != NodeKind::Directory && self.links > 1).then_some(self.links),
-            content: None,
-            subtree: None,
+            ..Node::new(name, self.kind)
         }
     }
 }
@@ -137,65 +130,6 @@ impl Stat {
 fn time(t: &StatxTimestamp) -> Time {
     // A broken file system may say anything; a node's nanoseconds are below a second.
     Time { secs: t.tv_sec, nanos: t.tv_nsec.min(999_999_999) }
-}
-
-/// Names of users and groups, each asked of the system once.
-#[derive(Debug, Default)]
-pub struct Owners {
-    users: Mutex<HashMap<u32, Option<String>>>,
-    groups: Mutex<HashMap<u32, Option<String>>>,
-}
-
-impl Owners {
-    /// Name of a user, none if the system knows none (or one that is not UTF-8).
-    pub fn user(&self, uid: u32) -> Option<String> {
-        self.users.lock().entry(uid).or_insert_with(|| lookup_user(uid)).clone()
-    }
-
-    /// Name of a group.
-    pub fn group(&self, gid: u32) -> Option<String> {
-        self.groups.lock().entry(gid).or_insert_with(|| lookup_group(gid)).clone()
-    }
-}
-
-/// Longest entry of the user database that is read, in bytes (a group may list thousands of members).
-const OWNER_BYTES_MAX: usize = 1 << 20;
-
-fn lookup_user(uid: u32) -> Option<String> {
-    lookup(|buffer| {
-        let mut entry = MaybeUninit::<libc::passwd>::uninit();
-        let mut found = std::ptr::null_mut();
-        // SAFETY: every pointer leads to memory of ours that outlives the call, and the length is that of the buffer.
-        let code =
-            unsafe { libc::getpwuid_r(uid, entry.as_mut_ptr(), buffer.as_mut_ptr().cast(), buffer.len(), &mut found) };
-        // SAFETY: a non-null result points to `entry`, whose name the call has placed, terminated, in the buffer.
-        let name = (!found.is_null()).then(|| unsafe { CStr::from_ptr((*found).pw_name) }.to_owned());
-        (code, name)
-    })
-}
-
-fn lookup_group(gid: u32) -> Option<String> {
-    lookup(|buffer| {
-        let mut entry = MaybeUninit::<libc::group>::uninit();
-        let mut found = std::ptr::null_mut();
-        // SAFETY: as in `lookup_user`.
-        let code =
-            unsafe { libc::getgrgid_r(gid, entry.as_mut_ptr(), buffer.as_mut_ptr().cast(), buffer.len(), &mut found) };
-        // SAFETY: as in `lookup_user`.
-        let name = (!found.is_null()).then(|| unsafe { CStr::from_ptr((*found).gr_name) }.to_owned());
-        (code, name)
-    })
-}
-
-fn lookup(call: impl Fn(&mut [u8]) -> (libc::c_int, Option<CString>)) -> Option<String> {
-    let mut buffer = vec![0u8; 1024];
-    loop {
-        match call(&mut buffer) {
-            (libc::ERANGE, _) if buffer.len() < OWNER_BYTES_MAX => buffer.resize(buffer.len() * 4, 0),
-            (libc::EINTR, _) => {}
-            (_, name) => return name.and_then(|n| n.into_string().ok()),
-        }
-    }
 }
 
 /// The extended attributes of an open file or directory, sorted by name; none if there are none.
@@ -304,14 +238,6 @@ mod tests {
         assert_eq!(link_target(&handle, c"l").unwrap(), b"to/where");
         assert_eq!(Stat::of_handle(&handle).unwrap().kind, NodeKind::Directory);
         assert!(Stat::of(&handle, c"none").is_err());
-    }
-
-    #[test]
-    fn owners_have_names() {
-        let owners = Owners::default();
-        assert_eq!(owners.user(0).as_deref(), Some("root"));
-        assert_eq!(owners.group(0).as_deref(), Some("root"));
-        assert_eq!(owners.user(3_999_999_999), None);
     }
 
     #[test]

@@ -59,7 +59,7 @@ use self::{
 use crate::{
     cache::{Cache, Sight, record::RecordStamp},
     exclude::Excludes,
-    metadata::Owners,
+    userdb::Owners,
     walk::{self, Roots, Walk},
 };
 

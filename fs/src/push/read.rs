@@ -28,7 +28,8 @@ use super::{
     progress::{self, Progress},
 };
 use crate::{
-    metadata::{self, Owners, Stat},
+    metadata::{self, Stat},
+    userdb::Owners,
     walk::Dir,
 };
 

@@ -26,7 +26,8 @@ use crate::{
         Cache, Losses,
         record::{Cursor, stamp},
     },
-    metadata::{self, Owners, Stat},
+    metadata::{self, Stat},
+    userdb::Owners,
     walk::{self, Dir, Entry, Listed, Place, Problems, Task, Walk},
 };
 

@@ -1,9 +1,11 @@
 //! Whose the restored entries will be.
 
-use std::{collections::HashMap, ffi::CString, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use bkfs_store::tree::Node;
 use parking_lot::Mutex;
+
+use crate::userdb::{group_id, user_id};
 
 /// Which owner and group an entry gets (as root; others can only give entries to their own groups).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,57 +45,5 @@ impl OwnerMap {
             find(&self.users, &node.user, user_id).unwrap_or(node.uid),
             find(&self.groups, &node.group, group_id).unwrap_or(node.gid),
         )
-    }
-}
-
-/// Largest buffer for the system's answer; more is no user's record.
-const BUFFER_MAX: usize = 1 << 20;
-
-fn user_id(name: &str) -> Option<u32> {
-    let name = CString::new(name).ok()?;
-    let mut buffer = vec![0 as libc::c_char; 1024];
-    loop {
-        // SAFETY: passwd is plain data for which zeros are valid.
-        let mut record: libc::passwd = unsafe { std::mem::zeroed() };
-        let mut found = std::ptr::null_mut();
-        // SAFETY: all pointers are to live locals, and the length is the buffer's.
-        let code =
-            unsafe { libc::getpwnam_r(name.as_ptr(), &mut record, buffer.as_mut_ptr(), buffer.len(), &mut found) };
-        match code {
-            0 => return (!found.is_null()).then_some(record.pw_uid),
-            libc::ERANGE if buffer.len() < BUFFER_MAX => buffer.resize(buffer.len() * 4, 0),
-            _ => return None,
-        }
-    }
-}
-
-fn group_id(name: &str) -> Option<u32> {
-    let name = CString::new(name).ok()?;
-    let mut buffer = vec![0 as libc::c_char; 4096];
-    loop {
-        // SAFETY: group is plain data for which zeros are valid.
-        let mut record: libc::group = unsafe { std::mem::zeroed() };
-        let mut found = std::ptr::null_mut();
-        // SAFETY: all pointers are to live locals, and the length is the buffer's.
-        let code =
-            unsafe { libc::getgrnam_r(name.as_ptr(), &mut record, buffer.as_mut_ptr(), buffer.len(), &mut found) };
-        match code {
-            0 => return (!found.is_null()).then_some(record.gr_gid),
-            libc::ERANGE if buffer.len() < BUFFER_MAX => buffer.resize(buffer.len() * 4, 0),
-            _ => return None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_looked_up() {
-        assert_eq!(user_id("root"), Some(0));
-        assert_eq!(group_id("root"), Some(0));
-        assert_eq!(user_id("no such user, surely"), None);
-        assert_eq!(group_id("no\0group"), None);
     }
 }
