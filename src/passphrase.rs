@@ -45,40 +45,37 @@ pub fn is_configured(context: &Context) -> bool {
 
 /// A passphrase for a new repository: the same sources; on a terminal it is typed twice.
 pub fn initial(context: &Context) -> Result<Passphrase> {
-    if let Some(path) = &context.password_file {
-        return from_file(path);
-    }
-    if let Some(passphrase) = from_environment("BKFS_PASSWORD")? {
-        return Ok(passphrase);
-    }
-    if !has_terminal() {
-        return Err(Failure::new(
-            "a new repository needs a passphrase, none was given, and there is no terminal to ask on",
-            "set BKFS_PASSWORD, BKFS_PASSWORD_FILE or BKFS_PASSWORD_COMMAND",
-        )
-        .exit(Exit::WrongKey)
-        .into());
-    }
-    twice("Passphrase for the new repository: ")
+    fresh(
+        context.password_file.as_deref(),
+        "BKFS_PASSWORD",
+        "Passphrase for the new repository: ",
+        "a new repository needs a passphrase, none was given, and there is no terminal to ask on",
+        "set BKFS_PASSWORD, BKFS_PASSWORD_FILE or BKFS_PASSWORD_COMMAND",
+    )
 }
 
 /// A passphrase for a further slot: a file if one is named, else BKFS_NEW_PASSWORD[_FILE|_COMMAND], else typed twice.
 pub fn additional(file: Option<&Path>) -> Result<Passphrase> {
+    fresh(
+        file,
+        "BKFS_NEW_PASSWORD",
+        "New passphrase: ",
+        "no new passphrase was given, and there is no terminal to ask on",
+        "give --new-password-file FILE, or set BKFS_NEW_PASSWORD",
+    )
+}
+
+fn fresh(file: Option<&Path>, variable: &str, ask: &str, missing: &str, hint: &str) -> Result<Passphrase> {
     if let Some(path) = file {
         return from_file(path);
     }
-    if let Some(passphrase) = from_environment("BKFS_NEW_PASSWORD")? {
+    if let Some(passphrase) = from_environment(variable)? {
         return Ok(passphrase);
     }
-    if !has_terminal() {
-        return Err(Failure::new(
-            "no new passphrase was given, and there is no terminal to ask on",
-            "give --new-password-file FILE, or set BKFS_NEW_PASSWORD",
-        )
-        .exit(Exit::WrongKey)
-        .into());
+    match has_terminal() {
+        true => twice(ask),
+        false => Err(Failure::new(missing, hint).exit(Exit::WrongKey).into()),
     }
-    twice("New passphrase: ")
 }
 
 /// The error of having no passphrase and nobody to ask.
