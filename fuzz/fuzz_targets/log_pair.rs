@@ -1,5 +1,5 @@
 //! A log in two files, each damaged in its way: what is read is what was written, from the first record on, and mending
-//! takes nothing away that was read. While one file is whole, nothing is lost.
+//! takes nothing away that was read. While one file is whole and the other no longer, nothing is lost.
 
 #![no_main]
 
@@ -66,7 +66,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     }
     let (seen, _) = read(&log, &backend);
     assert!(wanted.starts_with(&seen), "what was never written is shown");
-    let keeps = files.iter().any(|file| file.as_ref() == Some(&whole));
+    // What lies behind the end of the other file could be a record that both have lost: that is said, and nothing is cut.
+    let keeps = files.iter().any(|file| file.as_ref() == Some(&whole))
+        && files.iter().flatten().all(|file| file.len() <= whole.len());
     match log.settle(&backend) {
         Err(error) => assert!(!keeps, "{error}"),
         Ok(()) => {
