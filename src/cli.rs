@@ -90,6 +90,7 @@ pub enum Command {
     Forget(commands::forget::ForgetArgs),
     Unforget(commands::unforget::UnforgetArgs),
     Check(commands::check::CheckArgs),
+    Scrub(commands::scrub::ScrubArgs),
     /// Reclaim the space of what no snapshot needs any more
     Prune(commands::prune::PruneArgs),
     /// Manage passphrases, keys and clients

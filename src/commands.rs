@@ -11,6 +11,7 @@ pub mod mount;
 pub mod prune;
 pub mod push;
 pub mod restore;
+pub mod scrub;
 pub mod server;
 pub mod snapshots;
 pub mod unforget;
@@ -34,6 +35,7 @@ pub fn run(context: &Context, command: Command) -> Result<Exit> {
         Command::Forget(args) => forget::run(context, args),
         Command::Unforget(args) => unforget::run(context, args),
         Command::Check(args) => check::run(context, args),
+        Command::Scrub(args) => scrub::run(context, args),
         Command::Prune(args) => prune::run(context, args),
         Command::Key(command) => key::run(context, command),
     }

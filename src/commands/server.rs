@@ -1,11 +1,14 @@
 //! `bkfs server`: makes a server, runs it, invites clients, and purges snapshots. All of it by whoever has the server's data folder.
 
 mod purge;
+mod scrub;
 
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr,
     sync::mpsc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -24,6 +27,7 @@ pub enum ServerCommand {
     Run(RunArgs),
     Invite(InviteArgs),
     Purge(purge::PurgeArgs),
+    Scrub(scrub::ScrubArgs),
 }
 
 /// Arguments of `server init`.
@@ -38,7 +42,7 @@ pub struct InitArgs {
     address: String,
     /// No client can make anything unrecoverable that is younger than this
     #[arg(long, value_name = "TIME", default_value = "14d", value_parser = parse_duration)]
-    protect: std::time::Duration,
+    protect: Duration,
 }
 
 /// Arguments of `server run`.
@@ -54,6 +58,27 @@ pub struct RunArgs {
     /// Space for error correction in repositories that are made from now on, in percent of the data, or off
     #[arg(long, value_name = "PERCENT|off", default_value = "5%")]
     parity: ParityArg,
+    /// Verify and mend each repository so often, or off
+    #[arg(long, value_name = "TIME|off", default_value = "30d")]
+    scrub_every: EveryArg,
+    /// Read no more than this in a second for that
+    #[arg(long, value_name = "SIZE", default_value = "20M", value_parser = parse_size)]
+    scrub_rate: u64,
+}
+
+/// A time between two scrubs, or `off`.
+#[derive(Debug, Clone, Copy)]
+struct EveryArg(Option<Duration>);
+
+impl FromStr for EveryArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self(None)),
+            text => parse_duration(text).map(|every| Self(Some(every))).map_err(|e| format!("{e}, or off")),
+        }
+    }
 }
 
 /// Arguments of `server invite`.
@@ -80,7 +105,7 @@ pub struct InviteArgs {
     quota: Option<u64>,
     /// How long it can be used
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = parse_duration)]
-    valid: std::time::Duration,
+    valid: Duration,
 }
 
 /// Runs it.
@@ -102,13 +127,15 @@ pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
             }
         }
         ServerCommand::Purge(args) => purge::run(context, &args)?,
+        ServerCommand::Scrub(args) => return scrub::run(context, args),
         ServerCommand::Run(args) => {
+            let schedule = |every| server::Schedule { every, bytes_per_second: args.scrub_rate };
+            let options = server::Options { parity: args.parity.0, scrub: args.scrub_every.0.map(schedule) };
             let (stop, stopped) = mpsc::channel();
             signals::on_stop(move || {
                 let _ = stop.send(());
             })?;
-            let running =
-                server::start(&absolute(&args.data)?, args.listen, server::Options { parity: args.parity.0 })?;
+            let running = server::start(&absolute(&args.data)?, args.listen, options)?;
             output::line(format!("listening on {}", running.local_addr()))?;
             // Without a service manager there is nobody to tell.
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

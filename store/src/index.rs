@@ -10,6 +10,7 @@
 //! (`NO_META_SYNC`): what is missing is read in again.
 
 mod bare;
+mod compare;
 mod prune;
 mod tables;
 mod unsettled;
@@ -291,20 +292,11 @@ impl Index {
             return Ok(());
         }
         let number = self.tables.packs.last(txn)?.map_or(0, |(last, _)| last + 1);
-        self.tables.packs.put(txn, &number, &PackRow::encode(table, len))?;
         self.tables.pack_numbers.put(txn, &table.id.0, &number)?;
         if let Some(pin) = pin {
             self.put_pin(txn, number, pin)?;
         }
-        for wrap in &table.wraps {
-            self.tables.wraps.put(txn, &wrap_row(&wrap.key, &table.client), &codec::encode(wrap))?;
-        }
-        let mut entries: Vec<([u8; 3], [u8; VALUE_LEN])> = Vec::with_capacity(table.chunks());
-        for (frame, entry) in table.frames.iter().enumerate() {
-            entries.extend(entry.ids.iter().map(|id| chunk_row(id, number, frame as u32)));
-        }
-        entries.sort_unstable();
-        entries.iter().try_for_each(|(key, value)| self.tables.chunks.put(txn, key, value))
+        self.put_rows(txn, number, table, len)
     }
 
     /// The stored wraps of data keys; of one key, as many as there are clients that brought one.

@@ -138,6 +138,26 @@ impl LogPair {
         Ok(())
     }
 
+    /// Looks at both files from end to end, and makes them whole if they are not. Returns how many records there are, and
+    /// whether something had to be done. Takes the lock for that.
+    pub fn verify(&self, backend: &dyn Backend) -> Result<(u64, bool)> {
+        let alike = || -> Result<Option<u64>> {
+            let (one, two) = (end(backend, self.first)?, end(backend, self.second)?);
+            Ok(one.filter(|_| one == two).map(|at| at.len))
+        };
+        if let Some(records) = alike()? {
+            return Ok((records, false));
+        }
+        // Perhaps somebody was just appending.
+        let _lock = backend.lock()?;
+        if let Some(records) = alike()? {
+            return Ok((records, false));
+        }
+        self.hurt.store(true, Relaxed);
+        self.settle(backend)?;
+        Ok((alike()?.unwrap_or(0), true))
+    }
+
     /// Appends records to a settled log that ends at `at`. Durable on return; the caller holds the lock.
     pub fn append(&self, backend: &dyn Backend, at: Position, bytes: &[u8]) -> Result<()> {
         for name in [self.first, self.second] {
@@ -161,6 +181,25 @@ impl LogPair {
     fn bytes(&self, backend: &dyn Backend, name: &str, offset: u64) -> Result<Bytes> {
         Ok(readable(backend.get_range(name, offset, READ))?.unwrap_or_default())
     }
+}
+
+/// Where a file ends, if all of it is whole.
+fn end(backend: &dyn Backend, name: &str) -> Result<Option<Position>> {
+    let Some(len) = backend.len(name)? else { return Ok(None) };
+    let mut at = Position::default();
+    while at.offset < len {
+        let Some(bytes) = readable(backend.get_range(name, at.offset, READ))? else { return Ok(None) };
+        let start = at;
+        let mut rest = &bytes[..];
+        while let Ok(Some((_, next))) = logfile::split(at, rest) {
+            rest = &rest[(next.offset - at.offset) as usize..];
+            at = next;
+        }
+        if at == start {
+            return Ok(None);
+        }
+    }
+    Ok(Some(at))
 }
 
 /// A file that cannot be read is as good as none, as long as the other can.

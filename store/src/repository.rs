@@ -29,6 +29,7 @@ mod mark;
 mod mend;
 mod parity;
 mod read;
+pub mod scrub;
 mod settings;
 mod sweep;
 mod sync;

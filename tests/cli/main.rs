@@ -15,6 +15,7 @@ mod killing;
 mod mounting;
 mod network;
 mod rollback;
+mod scrub;
 mod source;
 mod usage;
 

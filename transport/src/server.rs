@@ -10,6 +10,7 @@
 //! running one reads what was added before it turns anybody away. This module opens and closes; [`session`] speaks.
 
 mod registry;
+mod scrub;
 mod session;
 mod uploads;
 
@@ -33,6 +34,7 @@ use quinn::Endpoint;
 use tokio::runtime::Runtime;
 
 use self::registry::Registry;
+pub use self::scrub::Schedule;
 use crate::{
     Permissions, Token, quic,
     tls::{self, Identity},
@@ -139,6 +141,7 @@ pub struct Running {
     runtime: Option<Runtime>,
     endpoint: Endpoint,
     address: SocketAddr,
+    scrubbing: Option<scrub::Background>,
 }
 
 impl std::fmt::Debug for Running {
@@ -152,11 +155,13 @@ impl std::fmt::Debug for Running {
 pub struct Options {
     /// What repositories get that are made from now on.
     pub parity: Option<Parity>,
+    /// Scrubbing in the background, if it does that.
+    pub scrub: Option<Schedule>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { parity: Some(Parity::default()) }
+        Self { parity: Some(Parity::default()), scrub: Some(Schedule::default()) }
     }
 }
 
@@ -188,8 +193,10 @@ pub fn start(data: &Path, listen: SocketAddr, options: Options) -> Result<Runnin
     };
     let address = endpoint.local_addr().map_err(|e| Error::Unreachable(format!("cannot listen on {listen}: {e}")))?;
     let host = Arc::new(Host::new(data, registry, options));
+    let scrubbing = options.scrub.map(|schedule| scrub::Background::start(host.clone(), schedule)).transpose();
+    let scrubbing = scrubbing.map_err(|e| Error::Unreachable(format!("cannot start the server's threads: {e}")))?;
     runtime.spawn(accept(endpoint.clone(), host));
-    Ok(Running { runtime: Some(runtime), endpoint, address })
+    Ok(Running { runtime: Some(runtime), endpoint, address, scrubbing })
 }
 
 impl Running {
@@ -205,6 +212,7 @@ impl Running {
 
     fn shut_down(&mut self) {
         let Some(runtime) = self.runtime.take() else { return };
+        self.scrubbing = None;
         self.endpoint.set_server_config(None);
         self.endpoint.close(0u32.into(), b"the server stops");
         runtime.block_on(async {
@@ -247,6 +255,49 @@ async fn accept(endpoint: Endpoint, host: Arc<Host>) {
     }
 }
 
+/// All repositories in a server's folder, in the order of their names.
+pub fn repositories(data: &Path) -> Result<Vec<(Name, Name)>> {
+    let names = |folder: &Path| -> Result<Vec<Name>> {
+        let entries = match std::fs::read_dir(folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|e| Error::io(folder, e))?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|e| Error::io(folder, e))?;
+            names.extend(entry.file_name().to_str().and_then(|name| name.parse::<Name>().ok()));
+        }
+        names.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        Ok(names)
+    };
+    let accounts = data.join("accounts");
+    let mut found = Vec::new();
+    for account in names(&accounts)? {
+        for name in names(&accounts.join(account.as_str()))? {
+            if Repository::exists(&folder(data, &account, &name))? {
+                found.push((account.clone(), name));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The folder of one of them.
+pub fn folder(data: &Path, account: &Name, name: &Name) -> PathBuf {
+    data.join("accounts").join(account.as_str()).join(name.as_str())
+}
+
+/// Verifies what a server keeps of itself, its log and its identity, and mends either from its second copy. Returns
+/// whether something had to be mended.
+pub fn verify(data: &Path) -> Result<bool> {
+    let (identity, backend) = (identity(data)?, LocalBackend::new(data));
+    let bytes = identity.encode();
+    let is_whole = |name: &&str| matches!(backend.get(name), Ok(Some(copy)) if copy[..] == bytes[..]);
+    let is_twice = [IDENTITY, IDENTITY_2].iter().all(is_whole);
+    keep_twice(data, &identity)?;
+    Ok(Registry::new(data).verify()? || !is_twice)
+}
+
 /// What sessions share.
 struct Host {
     data: PathBuf,
@@ -287,14 +338,19 @@ impl Host {
     }
 
     fn open(&self, account: &Name, name: &Name) -> Result<Repository> {
-        let folder = self.data.join("accounts").join(account.as_str()).join(name.as_str());
+        let folder = folder(&self.data, account, name);
         let repository = Repository::local(&folder, &folder.join("index"))?;
         Ok(repository.with_floor(self.registry.protect_secs()).with_parity(self.options.parity))
     }
 
+    /// A repository that is open already.
+    fn opened(&self, account: &Name, name: &Name) -> Option<Arc<Hosted>> {
+        self.repositories.lock().get(&(account.clone(), name.clone())).cloned()
+    }
+
     /// Whether there is such a repository: asking for one must not make a folder.
     fn exists(&self, account: &Name, name: &Name) -> Result<bool> {
-        Repository::exists(&self.data.join("accounts").join(account.as_str()).join(name.as_str()))
+        Repository::exists(&folder(&self.data, account, name))
     }
 
     /// Bytes of packs in all of an account's repositories.

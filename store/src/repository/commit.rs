@@ -1,11 +1,14 @@
 //! Committing snapshots, and handing them out.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::{Repository, layout};
 use crate::{
     access::{Lease, Receipt, SnapshotObject},
     error::{Error, Result},
+    fate::Fate,
     id::{Hash, SnapshotId},
     index::CommitRow,
     log::Event,
@@ -47,6 +50,17 @@ impl Repository {
         let row = self.index.commit_of(&id)?;
         let received = row.ok_or_else(|| Error::damaged("the index", "a new commit is not in it"))?.received;
         Ok(Receipt { snapshot: id, received, now: self.seen()? })
+    }
+
+    /// All snapshots that should be stored.
+    pub(super) fn unexpired(&self) -> Result<BTreeSet<SnapshotId>> {
+        let (mut from, mut found) = (0, BTreeSet::new());
+        loop {
+            let rows = self.index.commits_from(from, 4096, |row| !Fate::is_expired(row.fate))?;
+            let Some(last) = rows.last() else { return Ok(found) };
+            from = last.seq + 1;
+            found.extend(rows.iter().map(|row| row.snapshot));
+        }
     }
 
     /// A stored snapshot, whichever copy is whole.

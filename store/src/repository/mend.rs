@@ -21,7 +21,6 @@ const PIECES: [usize; 2] = [64 * 1024, 4 * 1024];
 
 /// What was found of a pack, and done about it.
 #[derive(Debug)]
-#[allow(dead_code, reason = "for scrubbing")]
 pub(super) struct Tended {
     pub mending: Mending,
     pub parity: Beside,

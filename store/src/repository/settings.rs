@@ -29,6 +29,11 @@ fn decode(bytes: &[u8]) -> Result<Option<Parity>> {
     }
 }
 
+/// Whether these are settings.
+pub(super) fn check(bytes: &[u8]) -> Result<()> {
+    decode(bytes).map(drop)
+}
+
 impl Repository {
     /// Says how much parity a repository gets that [`crate::access::Access::init`] makes; without this, the default.
     pub fn with_parity(mut self, parity: Option<Parity>) -> Self {
@@ -49,7 +54,7 @@ impl Repository {
     /// The settings as stored. Repositories without them, and those that lost both copies, have the default: they keep
     /// nothing back from working, and too much parity hurts less than none.
     pub(super) fn load_parity(&self) -> Result<Option<Parity>> {
-        match self.get_object(layout::SETTINGS, |bytes| decode(bytes).map(drop)) {
+        match self.get_object(layout::SETTINGS, check) {
             Ok(Some(bytes)) => decode(&bytes),
             Ok(None) => Ok(Some(Parity::default())),
             Err(error @ Error::NewerVersion { .. }) => Err(error),

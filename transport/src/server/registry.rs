@@ -149,6 +149,11 @@ impl Registry {
         }
     }
 
+    /// Looks at the whole log, and makes both its files whole. Returns whether that was needed.
+    pub fn verify(&self) -> Result<bool> {
+        self.log.verify(&self.backend).map(|(_, is_mended)| is_mended)
+    }
+
     /// The lock, for whoever will append: the log is whole and taken in.
     fn writing(&self) -> Result<Box<dyn Lock>> {
         let lock = self.backend.lock()?;

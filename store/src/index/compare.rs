@@ -1,0 +1,65 @@
+//! Comparing the index with a pack's own table, and putting it right.
+
+use heed::{RoTxn, RwTxn, WithoutTls};
+
+use super::{Index, PackRow, VALUE_LEN, chunk_row, codec, wrap_row};
+use crate::{error::Result, id::PackId, pack::PackTable};
+
+impl Index {
+    /// What is known of a pack.
+    pub fn row_of(&self, id: &PackId) -> Result<Option<PackRow>> {
+        self.read(|txn| match self.tables.pack_numbers.get(txn, &id.0)? {
+            Some(number) => Ok(self.tables.packs.get(txn, &number)?.and_then(PackRow::decode)),
+            None => Ok(None),
+        })
+    }
+
+    /// Makes the index say of a pack what its table says. Returns whether it did not.
+    pub fn take_again(&self, table: &PackTable, len: u64) -> Result<bool> {
+        if self.read(|txn| self.agrees(txn, table, len))? {
+            return Ok(false);
+        }
+        self.write(|txn| match self.tables.pack_numbers.get(txn, &table.id.0)? {
+            None => self.put_pack(txn, table, len, None),
+            Some(number) => self.put_rows(txn, number, table, len),
+        })?;
+        Ok(true)
+    }
+
+    /// Writes what follows from a pack's table.
+    pub(super) fn put_rows(&self, txn: &mut RwTxn<'_>, number: u32, table: &PackTable, len: u64) -> heed::Result<()> {
+        self.tables.packs.put(txn, &number, &PackRow::encode(table, len))?;
+        for wrap in &table.wraps {
+            self.tables.wraps.put(txn, &wrap_row(&wrap.key, &table.client), &codec::encode(wrap))?;
+        }
+        let mut entries = entries(number, table);
+        entries.sort_unstable();
+        entries.iter().try_for_each(|(key, value)| self.tables.chunks.put(txn, key, value))
+    }
+
+    fn agrees(&self, txn: &RoTxn<'_, WithoutTls>, table: &PackTable, len: u64) -> heed::Result<bool> {
+        let Some(number) = self.tables.pack_numbers.get(txn, &table.id.0)? else { return Ok(false) };
+        if self.tables.packs.get(txn, &number)? != Some(&PackRow::encode(table, len)[..]) {
+            return Ok(false);
+        }
+        for (key, value) in entries(number, table) {
+            let mut is_there = false;
+            for copy in self.tables.chunks.get_duplicates(txn, &key)?.into_iter().flatten() {
+                is_there |= copy?.1 == &value[..];
+            }
+            if !is_there {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The rows of a pack's chunks.
+fn entries(number: u32, table: &PackTable) -> Vec<([u8; 3], [u8; VALUE_LEN])> {
+    let mut entries = Vec::with_capacity(table.chunks());
+    for (frame, entry) in table.frames.iter().enumerate() {
+        entries.extend(entry.ids.iter().map(|id| chunk_row(id, number, frame as u32)));
+    }
+    entries
+}

@@ -1,0 +1,100 @@
+//! A repository in a folder, with packs of noise in it.
+
+use std::{
+    fs,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use bkfs_store::{
+    access::{Access, InitRequest, Lease, PackUpload, ReadRequest},
+    config::ChunkerParams,
+    crypto::DataKey,
+    erasure::Parity,
+    frame::{ChunkKind, FrameBuilder},
+    id::{ChunkId, PackId, RepoId},
+    keys::{FullKey, PushKey},
+    pack::PackWriter,
+    repository::Repository,
+    roster::Roster,
+    tree::Time,
+};
+
+pub struct World {
+    folder: tempfile::TempDir,
+    client: PushKey,
+    request: InitRequest,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let full = FullKey::random(RepoId([3; 16]));
+        let config = full.config(Time::default(), ChunkerParams::default());
+        let (client, entry) = full.new_client("host", None, true, Time::default());
+        let roster = full.sign_roster(&Roster { repo: full.repo, number: 1, clients: vec![entry] });
+        let request = InitRequest { config, roster, slots: vec![] };
+        Self { folder: tempfile::tempdir().unwrap(), client, request }
+    }
+
+    pub fn place(&self) -> PathBuf {
+        self.folder.path().join("repo")
+    }
+
+    pub fn index(&self) -> PathBuf {
+        self.folder.path().join("index")
+    }
+
+    pub fn open(&self) -> Repository {
+        Repository::local(&self.place(), &self.index()).unwrap()
+    }
+
+    pub fn made(&self, parity: Option<Parity>) -> Repository {
+        let repo = self.open().with_parity(parity);
+        repo.init(&self.request).unwrap();
+        repo
+    }
+
+    /// A pack of so many frames of about 50 KB, and the ids of the chunks in them.
+    pub fn pack(&self, frames: usize) -> (PackUpload, Vec<ChunkId>) {
+        let key = DataKey::random();
+        let mut pack = PackWriter::new(ChunkKind::Data, self.client.repo, &self.client.signing);
+        pack.add_wrap(&self.client.seal().unwrap().wrap(self.client.repo, &key));
+        let ids = (0..frames).map(|_| {
+            let bytes: Vec<u8> = (0..50_000 / 32).flat_map(|_| bkfs_store::crypto::random::<32>()).collect();
+            let id = self.client.ids().data_id(&bytes);
+            let mut frame = FrameBuilder::new();
+            frame.push(&bytes);
+            pack.add(&frame.seal(self.client.repo, ChunkKind::Data, &key, 1), &[id]);
+            id
+        });
+        let ids = ids.collect();
+        (pack.finish(), ids)
+    }
+
+    pub fn pack_file(&self, id: PackId) -> PathBuf {
+        self.place().join(format!("packs/{:02x}/{id}", id.0[0]))
+    }
+
+    pub fn parity_file(&self, id: PackId) -> PathBuf {
+        self.place().join(format!("parity/{:02x}/{id}", id.0[0]))
+    }
+}
+
+pub fn put(repo: &Repository, pack: &PackUpload) {
+    repo.put_pack(Lease { session: 1, generation: 1 }, pack).unwrap();
+    repo.wait_for_parity();
+}
+
+pub fn write_at(path: &Path, at: u64, bytes: &[u8]) {
+    fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
+}
+
+/// Ids whose frames come back as they were stored.
+pub fn readable(repo: &Repository, whole: &PackUpload, ids: &[ChunkId]) -> Vec<bool> {
+    let read = |id: &ChunkId| {
+        let reply = repo.read(&ReadRequest { ids: vec![*id], neighbour_bytes: 0 }).unwrap();
+        let frame = &reply.frames[0].bytes;
+        !frame.is_empty() && whole.bytes.windows(frame.len()).any(|window| window == &frame[..])
+    };
+    ids.iter().map(read).collect()
+}

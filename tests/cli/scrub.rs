@@ -1,0 +1,153 @@
+//! Scrubbing by the program: a folder's repository, a server's, and a server's in the background.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    common::program::{Person, Server},
+    expect, make_source, network, text,
+};
+
+/// The packs below a folder, largest first.
+fn packs(folder: &Path) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            match entry.file_type().unwrap().is_dir() {
+                true => folders.push(entry.path()),
+                false if entry.path().to_str().unwrap().contains("/packs/") => found.push(entry.path()),
+                false => {}
+            }
+        }
+    }
+    found.sort_by_key(|path| std::cmp::Reverse(path.metadata().unwrap().len()));
+    found
+}
+
+fn damage(path: &Path, span: std::ops::Range<usize>) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[span].iter_mut().for_each(|b| *b ^= 0x11);
+    fs::write(path, bytes).unwrap();
+}
+
+fn json(output: &std::process::Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_folder_is_scrubbed_without_keys() {
+    let person = Person::with_repo();
+    make_source(&person.path("src"));
+    person.push(&person.path("src"));
+    // Somebody who has no key, and no passphrase.
+    let stranger = |args: &[&str]| {
+        let mut command = person.command();
+        command.env_remove("BKFS_PASSWORD").env("BKFS_CONFIG_DIR", person.path("nobody")).args(args).output().unwrap()
+    };
+    let output = stranger(&["scrub", "--last"]);
+    expect(&output, 0, &[]);
+    assert!(text(&output.stdout).contains("never scrubbed"));
+    let output = stranger(&["scrub"]);
+    expect(&output, 0, &[]);
+    assert!(text(&output.stdout).contains("no problems"), "{}", text(&output.stdout));
+
+    let pack = packs(&person.path("repo"))[0].clone();
+    let whole = fs::read(&pack).unwrap();
+    damage(&pack, 300_000..300_010);
+    let output = stranger(&["scrub", "--json"]);
+    expect(&output, 0, &[]);
+    let report = json(&output);
+    assert_eq!(
+        (&report["packs_mended"], &report["shards_mended"], &report["problems_total"]),
+        (&1.into(), &1.into(), &0.into())
+    );
+    assert!(fs::read(&pack).unwrap() == whole);
+
+    damage(&pack, 300_000..700_000);
+    let name = pack.file_name().unwrap().to_str().unwrap();
+    let output = stranger(&["scrub"]);
+    expect(&output, 1, &[name, "bytes are lost"]);
+    let output = stranger(&["scrub", "--last", "--json"]);
+    expect(&output, 1, &[]);
+    let report = json(&output);
+    let lost = &report["lost"][0];
+    assert_eq!(lost["pack"], name);
+    let span = (lost["bytes"][0][0].as_u64().unwrap(), lost["bytes"][0][1].as_u64().unwrap());
+    assert!(span.0 <= 300_000 && span.1 >= 700_000 && span.1 - span.0 < 540_000, "{span:?}");
+    assert!(lost["frames"].as_u64().unwrap() < lost["frames_total"].as_u64().unwrap());
+}
+
+#[test]
+fn what_is_no_folder_is_not_scrubbed_here() {
+    let person = Person::new();
+    expect(&person.output(["scrub"]), 10, &["no repository"]);
+    assert!(!person.path("cache/index").exists());
+    expect(&person.output(["scrub", "-r", "bkfs://localhost:1/alice"]), 1, &["server", "bkfs server scrub"]);
+    expect(&person.output(["scrub", "--last", "--rate", "5M"]), 1, &["--rate"]);
+}
+
+#[test]
+fn a_server_is_scrubbed_on_demand_beside_one_that_runs() {
+    let (operator, _server, person) = network::pushed();
+    let data = operator.path("server");
+    let scrub =
+        |extra: &[&str]| operator.output([&["server", "scrub", "--data", data.to_str().unwrap()], extra].concat());
+    let output = scrub(&["--last"]);
+    expect(&output, 0, &[]);
+    assert!(text(&output.stdout).contains("alice/main: never scrubbed"), "{}", text(&output.stdout));
+    let pack = packs(&data)[0].clone();
+    let whole = fs::read(&pack).unwrap();
+    damage(&pack, 300_000..300_010);
+    damage(&data.join("log.2"), 20..30);
+    let output = scrub(&[]);
+    expect(&output, 0, &[]);
+    let said = text(&output.stdout);
+    assert!(said.contains("alice/main: no problems") && said.contains("mended 1 pack (1 shard)"), "{said}");
+    assert!(said.contains("the server's own log"), "{said}");
+    assert!(fs::read(&pack).unwrap() == whole);
+    expect(&person.output(["check", "--read-data"]), 0, &[]);
+
+    damage(&pack, 300_000..700_000);
+    let output = scrub(&["--json", "alice"]);
+    expect(&output, 1, &[]);
+    let report = json(&output);
+    assert_eq!(report["server_mended"], serde_json::Value::Null);
+    assert_eq!(report["repositories"][0]["account"], "alice");
+    assert_eq!(report["repositories"][0]["problems_total"], 1);
+    expect(&scrub(&["--last"]), 1, &["alice/main", "bytes are lost"]);
+    expect(&scrub(&["bob"]), 1, &["bob"]);
+    // The rest can be read.
+    assert_eq!(person.run(["cat", "latest:hello"]), "hello\n");
+}
+
+#[test]
+fn a_server_scrubs_by_itself() {
+    let (operator, server, _person) = network::pushed();
+    let data = operator.path("server");
+    let address = server.address.clone();
+    drop(server);
+    let pack = packs(&data)[0].clone();
+    let whole = fs::read(&pack).unwrap();
+    damage(&pack, 300_000..300_010);
+    let server = Server::run_with(&operator, &data, &address, &["--scrub-every", "1s", "--scrub-rate", "100M"]);
+    let begin = Instant::now();
+    while fs::read(&pack).unwrap() != whole {
+        assert!(begin.elapsed() < Duration::from_secs(60), "it was not mended");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(server);
+    let output = operator.output(["server", "scrub", "--last", "--json", "--data", data.to_str().unwrap()]);
+    expect(&output, 0, &[]);
+    assert!(json(&output)["repositories"][0]["packs"].as_u64() > Some(0), "{}", text(&output.stdout));
+
+    // Told not to, it does not.
+    damage(&pack, 300_000..300_010);
+    let damaged = fs::read(&pack).unwrap();
+    let server = Server::run_with(&operator, &data, &address, &["--scrub-every", "off"]);
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(fs::read(&pack).unwrap() == damaged);
+    drop(server);
+}

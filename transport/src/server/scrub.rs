@@ -1,0 +1,125 @@
+//! Scrubbing a server's repositories in the background: each when its turn has come, one at a time, at a bounded rate.
+//!
+//! When a repository's turn is follows from the results that are kept with it, so a server that is often restarted scrubs
+//! all the same, and goes on where it stopped. A repository that was never scrubbed is due when it is old enough.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
+    time::{Duration, SystemTime},
+};
+
+use super::{Host, folder, repositories};
+use crate::url::Name;
+use bkfs_store::{
+    Result,
+    repository::{
+        Repository,
+        scrub::{ScrubOptions, ScrubProgress},
+    },
+};
+
+/// How often it is looked whose turn it is; more often if turns come more often.
+const LOOK: Duration = Duration::from_secs(60);
+const LOOK_OFTEN: Duration = Duration::from_secs(1);
+/// A scrub that was not through and of which nothing was heard for so long does not run any more.
+const SILENT: Duration = Duration::from_secs(300);
+
+/// When and how fast a server scrubs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule {
+    /// From the end of a scrub to the next one of the same repository.
+    pub every: Duration,
+    /// Read at most.
+    pub bytes_per_second: u64,
+}
+
+impl Default for Schedule {
+    /// Once a month; a terabyte takes 14 hours.
+    fn default() -> Self {
+        Self { every: Duration::from_secs(30 * 86_400), bytes_per_second: 20 << 20 }
+    }
+}
+
+/// Scrubs until it is dropped.
+pub(super) struct Background {
+    progress: Arc<ScrubProgress>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Background {
+    pub fn start(host: Arc<Host>, schedule: Schedule) -> std::io::Result<Self> {
+        let progress = Arc::new(ScrubProgress::default());
+        let told = progress.clone();
+        let work = move || {
+            while !told.stop.load(Ordering::Relaxed) {
+                if let Err(error) = round(&host, schedule, &told) {
+                    tracing::warn!(%error, "scrubbing in the background failed");
+                }
+                std::thread::park_timeout(schedule.every.clamp(LOOK_OFTEN, LOOK));
+            }
+        };
+        let thread = std::thread::Builder::new().name("bkfs-scrub".into()).spawn(work)?;
+        Ok(Self { progress, thread: Some(thread) })
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.progress.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It has nothing to tell that is not in the log.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Scrubs every repository whose turn it is.
+fn round(host: &Host, schedule: Schedule, progress: &ScrubProgress) -> Result<()> {
+    for (account, name) in repositories(&host.data)? {
+        if progress.stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if is_due(&folder(&host.data, &account, &name), schedule.every)?
+            && let Err(error) = scrub(host, schedule, progress, &account, &name)
+        {
+            tracing::warn!(%account, repository = %name, %error, "a repository could not be scrubbed");
+        }
+    }
+    Ok(())
+}
+
+fn is_due(folder: &Path, every: Duration) -> Result<bool> {
+    let now = SystemTime::now();
+    let age = |time: SystemTime| now.duration_since(time).unwrap_or_default();
+    Ok(match Repository::last_scrub_in(folder)? {
+        Some(last) => {
+            let ended = last.ended.map(|ended| SystemTime::UNIX_EPOCH + Duration::from_secs(ended.secs.max(0) as u64));
+            let kept = SystemTime::UNIX_EPOCH + Duration::from_secs(last.kept.secs.max(0) as u64);
+            match ended {
+                Some(ended) => age(ended) >= every,
+                None => age(kept) >= SILENT.min(every),
+            }
+        }
+        None => {
+            std::fs::metadata(folder.join("config")).and_then(|m| m.modified()).is_ok_and(|made| age(made) >= every)
+        }
+    })
+}
+
+fn scrub(host: &Host, schedule: Schedule, progress: &ScrubProgress, account: &Name, name: &Name) -> Result<()> {
+    let options = ScrubOptions { bytes_per_second: Some(schedule.bytes_per_second), resume: true };
+    // Repositories that nobody uses are not kept open.
+    let report = match host.opened(account, name) {
+        Some(hosted) => hosted.repository.scrub(&options, progress)?,
+        None => host.open(account, name)?.scrub(&options, progress)?,
+    };
+    if report.ended.is_some() {
+        let (packs, bytes, mended) = (report.packs, report.bytes, report.packs_mended);
+        let problems = report.problems_total;
+        tracing::info!(%account, repository = %name, packs, bytes, mended, problems, "scrubbed");
+    }
+    Ok(())
+}
