@@ -126,6 +126,7 @@ pub struct Opened {
     pub snapshots: Vec<SnapshotObject>,
     /// The store's floor, in seconds: what was received later than that ago cannot be made unrecoverable.
     #[n(11)]
+    #[cbor(default)]
     pub protect_secs: u64,
 }
 

@@ -23,7 +23,8 @@ use crate::{
     about = "Make snapshots unrecoverable, whatever their age",
     long_about = "Make snapshots unrecoverable, whatever their age, without asking any key: the operator's way past --protect. It \
         cannot be undone. Their space comes free with the next prune. Whoever holds the repository's key is told that \
-        the operator did it. Without IDs it lists what there is. Works while the server runs and while it does not.",
+        the operator did it. Without IDs it lists what there is. Works while the server runs and while it does not; run it \
+        as the server's user, so that its files stay that user's.",
     after_help = "Examples:\n  bkfs server purge --data /srv/bkfs alice                 list alice's snapshots\n  \
         bkfs server purge --data /srv/bkfs alice 4f2a91c70d3e\n  \
         bkfs server purge --data /srv/bkfs alice --repository photos 4f2a91c70d3e"
