@@ -88,7 +88,11 @@ fn folder(given: Option<PathBuf>, xdg: &str, below_home: &str, ours: &str) -> Re
 
 /// Makes a folder that only its owner can enter, and the folders above it.
 pub fn make_private_dir(path: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| format!("making {}", path.display()))
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| {
+        let hint =
+            "BKFS_CONFIG_DIR and BKFS_CACHE_DIR (--config-dir, --cache-dir) name other folders than those in HOME";
+        Failure::new(format!("making {}: {e}", path.display()), hint).into()
+    })
 }
 
 /// Writes a file that only its owner can read: whole or not at all, durable on return.

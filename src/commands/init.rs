@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::{
     cli::RepoArgs,
+    config,
     context::{Context, host_name},
     failure::Exit,
     output, passphrase,
@@ -81,6 +82,8 @@ pub fn run(context: &Context, args: InitArgs) -> Result<Exit> {
         Err(error) if error.kind() == ErrorKind::NoRepository => {}
         Err(error) => return Err(error.into()),
     }
+    // Nor should there be a repository whose key has no place to be kept.
+    config::make_private_dir(&context.folders.config)?;
     let passphrase = passphrase::initial(context)?;
 
     let now = output::now();

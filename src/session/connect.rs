@@ -33,7 +33,7 @@ pub fn connect(context: &Context, place: &Place, patience: Option<Duration>) -> 
 pub fn connect_new(context: &Context, place: &Place, parity: Option<ParityArg>) -> Result<Arc<dyn Access>> {
     match (place, parity) {
         (Place::Path(path), parity) => {
-            let repository = Repository::local(path, &place.index_dir(context))?;
+            let repository = Repository::local(path, &place.index_dir(context)).map_err(|e| explain(context, e))?;
             Ok(Arc::new(repository.with_parity(parity.map_or(Some(Parity::default()), |parity| parity.0))))
         }
         (Place::Url(url), None) => Ok(Arc::new(remote(context, url)?)),
@@ -42,6 +42,18 @@ pub fn connect_new(context: &Context, place: &Place, parity: Option<ParityArg>) 
             "on a server, whoever runs it decides: `bkfs server run --parity`",
         )
         .into()),
+    }
+}
+
+/// The path of an index says nothing to somebody who never heard of it.
+fn explain(context: &Context, error: Error) -> anyhow::Error {
+    match &error {
+        Error::Io { path, .. } if path.starts_with(&context.folders.cache) => Failure::new(
+            error.to_string(),
+            "the cache folder cannot be used; --cache-dir or BKFS_CACHE_DIR names another one",
+        )
+        .into(),
+        _ => error.into(),
     }
 }
 

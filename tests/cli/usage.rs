@@ -103,6 +103,15 @@ fn an_existing_repository_is_not_made_again() {
 }
 
 #[test]
+fn folders_that_cannot_be_used_are_named_with_a_way_out() {
+    let person = Person::new();
+    let with = |name: &str, args: &[&str]| person.command().env(name, "/proc/no/such").args(args).output().unwrap();
+    expect(&with("BKFS_CACHE_DIR", &["init"]), 1, &["/proc/no/such", "--cache-dir"]);
+    expect(&with("BKFS_CONFIG_DIR", &["init"]), 1, &["/proc/no/such", "--config-dir"]);
+    assert!(!person.path("repo").exists(), "nothing was made");
+}
+
+#[test]
 fn help_has_examples_for_every_command() {
     let person = Person::new();
     for command in ["init", "push", "snapshots", "ls", "cat", "restore", "mount", "check"] {
