@@ -91,7 +91,6 @@ pub enum Command {
     Unforget(commands::unforget::UnforgetArgs),
     Check(commands::check::CheckArgs),
     Scrub(commands::scrub::ScrubArgs),
-    /// Reclaim the space of what no snapshot needs any more
     Prune(commands::prune::PruneArgs),
     /// Manage passphrases, keys and clients
     #[command(subcommand)]

@@ -28,6 +28,7 @@ use crate::{
 /// Arguments of `prune`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Reclaim the space of what no snapshot needs any more",
     long_about = "Reclaim the space of what no snapshot needs any more. What has been in the trash for long enough is let go \
         first (a server decides: its --protect age; in a repository at a path that is at once). Then all snapshots are \
         looked through, and the repository is told what they need: no data crosses the network. It drops packs in which \
