@@ -70,7 +70,6 @@ struct Tables {
     clients: Database<'static, Bytes, U64<BigEndian>>,
     offsets: Database<'static, U64<BigEndian>, U64<BigEndian>>,
     meta: Raw,
-    refused: Database<'static, Bytes, Unit>,
     dead: Raw,
     swept: Raw,
     pins: Database<'static, U32<BigEndian>, Bytes>,
@@ -92,7 +91,6 @@ impl Tables {
         self.clients.clear(txn)?;
         self.offsets.clear(txn)?;
         self.meta.clear(txn)?;
-        self.refused.clear(txn)?;
         self.dead.clear(txn)?;
         self.swept.clear(txn)?;
         self.pins.clear(txn)?;
@@ -161,19 +159,18 @@ impl Index {
                 let clients = opener.create_database(txn, Some("clients"))?;
                 let offsets = opener.create_database(txn, Some("offsets"))?;
                 let meta = opener.create_database(txn, Some("meta"))?;
-                let refused = opener.create_database(txn, Some("refused"))?;
                 let dead = opener.create_database(txn, Some("dead"))?;
                 let swept = opener.create_database(txn, Some("swept"))?;
                 let pins = opener.create_database(txn, Some("pins"))?;
                 let condemns = opener.create_database(txn, Some("condemns"))?;
                 let bare = opener.create_database(txn, Some("bare"))?;
                 let first = (chunks, packs, pack_numbers, wraps, commits);
-                let all = (first, (snapshots, clients, offsets, meta, refused), (dead, swept, pins, condemns, bare));
+                let all = (first, (snapshots, clients, offsets, meta), (dead, swept, pins, condemns, bare));
                 Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(all))
             })
             .map_err(trouble)?
             .unwrap_commit();
-        let (first, (snapshots, clients, offsets, meta, refused), (dead, swept, pins, condemns, bare)) = tables;
+        let (first, (snapshots, clients, offsets, meta), (dead, swept, pins, condemns, bare)) = tables;
         let (chunks, packs, pack_numbers, wraps, commits) = first;
         let tables = Tables {
             chunks,
@@ -185,7 +182,6 @@ impl Index {
             clients,
             offsets,
             meta,
-            refused,
             dead,
             swept,
             pins,
@@ -419,16 +415,6 @@ impl Index {
         })
     }
 
-    /// Remembers a file among the packs that is none, so that it is not read again and again.
-    pub fn refuse(&self, pack: &PackId, len: u64) -> Result<()> {
-        self.write(|txn| self.tables.refused.put(txn, &refused_key(pack, len), &()))
-    }
-
-    /// Whether this file was refused before, at this length.
-    pub fn is_refused(&self, pack: &PackId, len: u64) -> Result<bool> {
-        self.read(|txn| Ok(self.tables.refused.get(txn, &refused_key(pack, len))?.is_some()))
-    }
-
     /// The hash that names the repository that this index is of.
     pub fn owner(&self) -> Result<Option<Hash>> {
         Ok(self.meta_get("owner")?.and_then(|raw| Hash::from_slice(&raw)))
@@ -463,11 +449,4 @@ fn wrap_row(key: &KeyId, client: &ClientId) -> [u8; KeyId::LEN + ClientId::LEN] 
     row[..KeyId::LEN].copy_from_slice(&key.0);
     row[KeyId::LEN..].copy_from_slice(&client.0);
     row
-}
-
-fn refused_key(pack: &PackId, len: u64) -> [u8; 40] {
-    let mut key = [0; 40];
-    key[..32].copy_from_slice(&pack.0);
-    key[32..].copy_from_slice(&len.to_be_bytes());
-    key
 }

@@ -27,6 +27,7 @@ mod forget;
 mod layout;
 mod mark;
 mod mend;
+mod missing;
 mod parity;
 mod read;
 pub mod scrub;
@@ -169,7 +170,9 @@ impl Repository {
     /// Whether a folder holds a repository.
     pub fn exists(folder: &Path) -> Result<bool> {
         let backend = LocalBackend::new(folder);
-        Ok(backend.len(layout::CONFIG)?.is_some() || backend.len(&layout::second(layout::CONFIG))?.is_some())
+        let is_there =
+            backend.len(layout::CONFIG)?.is_some() || backend.len(&layout::second(layout::CONFIG))?.is_some();
+        Ok(is_there || layout::is_in_use(&backend)?)
     }
 
     /// Bytes of all packs that the index knows.
@@ -195,6 +198,22 @@ impl Repository {
         Ok(is_there)
     }
 
+    /// What it means that there is no configuration.
+    fn no_config(&self) -> Error {
+        let place = self.backend.place();
+        match layout::is_in_use(&*self.backend) {
+            Ok(false) => Error::NoRepository { place },
+            Ok(true) => {
+                let what = format!("the repository at {place}");
+                Error::damaged(
+                    what,
+                    "its configuration is missing, in both copies; put `config` back from a copy of it",
+                )
+            }
+            Err(error) => error,
+        }
+    }
+
     fn state(&self) -> Result<State> {
         let mut slot = self.state.lock();
         if let Some(state) = &*slot {
@@ -202,7 +221,7 @@ impl Repository {
         }
         let bytes = self
             .get_object(layout::CONFIG, |bytes| keys::verify_config(bytes).map(drop))?
-            .ok_or_else(|| Error::NoRepository { place: self.backend.place() })?;
+            .ok_or_else(|| self.no_config())?;
         let config = keys::verify_config(&bytes)?;
         let admin = VerifyingKey::from_slice(&config.admin_public)
             .ok_or_else(|| Error::damaged(Config::HEADER.what, "its admin key has a wrong length"))?;
@@ -226,6 +245,9 @@ impl Access for Repository {
         let _lock = self.backend.lock()?;
         if self.backend.len(layout::CONFIG)?.is_some() || self.backend.len(&layout::second(layout::CONFIG))?.is_some() {
             return Err(Error::RepositoryExists { place: self.backend.place() });
+        }
+        if layout::is_in_use(&*self.backend)? {
+            return Err(self.no_config());
         }
         // An `init` that was cut short may have left these; without a configuration nothing of it counts.
         self.log.delete(&*self.backend)?;
@@ -388,7 +410,9 @@ impl Access for Repository {
         let slots = self.slots()?;
         match slots.iter().any(|slot| slot.id == id) {
             false => Err(Error::Invalid(format!("there is no key slot {id}"))),
-            true if slots.len() == 1 => Err(Error::Invalid("the last key slot is kept: add another one first".into())),
+            true if slots.iter().all(|slot| slot.id == id) => {
+                Err(Error::Invalid("the last key slot is kept: add another one first".into()))
+            }
             true => self.delete_object(&layout::slot(id)),
         }
     }

@@ -106,6 +106,10 @@ fn a_missing_pack_is_noticed() {
     expect(&person.output(["check", "--read-data"]), 1, &["sub/big"]);
     expect(&person.output(["cat", "latest:sub/big"]), 1, &[]);
     expect(&person.output(["cat", "latest:hello"]), 0, &[]);
+    // Nothing has changed in the source, but what was lost is stored again, and the old snapshot has it, too.
+    person.push(&person.path("src"));
+    expect(&person.output(["cat", "latest:sub/big"]), 0, &[]);
+    expect(&person.output(["check", "--read-data"]), 0, &[]);
 }
 
 #[test]

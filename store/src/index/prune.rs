@@ -112,6 +112,19 @@ impl Index {
         Ok(())
     }
 
+    /// The packs whose ids begin with a byte.
+    pub fn packs_of(&self, first: u8) -> Result<Vec<PackId>> {
+        self.read(|txn| {
+            let rows = self.tables.pack_numbers.prefix_iter(txn, &[first])?;
+            rows.filter_map(|row| row.map(|(id, _)| PackId::from_slice(id)).transpose()).collect()
+        })
+    }
+
+    /// Takes packs out whose files are gone.
+    pub fn take_out_packs(&self, packs: &[PackId]) -> Result<()> {
+        self.write(|txn| packs.iter().try_for_each(|pack| self.take_out(txn, pack, None)))
+    }
+
     /// The swept packs whose files may still lie among the others.
     pub fn unmoved(&self) -> Result<Vec<PackId>> {
         self.read(|txn| {

@@ -5,9 +5,10 @@ use bytes::Bytes;
 use super::Repository;
 use crate::{
     access::Slot,
+    backend::Backend,
     error::{Error, Result},
     id::{Hash, PackId, SlotId, SnapshotId},
-    keys::slot::{SLOT_MAX, SLOTS_MAX},
+    keys::slot::{SLOT_MAX, SLOTS_MAX, slot_params},
     logpair::LogPair,
 };
 
@@ -62,6 +63,16 @@ pub(super) fn second(name: &str) -> String {
     }
 }
 
+/// Whether something lies there that only a repository could have stored. (What an `init` leaves that was cut short is not.)
+pub(super) fn is_in_use(backend: &dyn Backend) -> Result<bool> {
+    for folder in ["snapshots", "snapshots.2"] {
+        if !backend.list(folder)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 impl Repository {
     pub(super) fn put_object(&self, name: &str, bytes: &[u8]) -> Result<()> {
         self.backend.put(name, bytes)?;
@@ -104,13 +115,15 @@ impl Repository {
             false => Err(Error::TooLarge { what, size: size as u64, limit: limit as u64 }),
         };
         too_large("a key slot", slot.bytes.len(), SLOT_MAX)?;
-        let slots = self.slots()?;
-        let replaced = slots.iter().any(|s| s.id == slot.id);
-        too_large("the number of key slots", slots.len() + usize::from(!replaced), SLOTS_MAX)?;
+        let mut ids: Vec<SlotId> = self.slots()?.iter().map(|slot| slot.id).collect();
+        ids.push(slot.id);
+        ids.sort_unstable();
+        ids.dedup();
+        too_large("the number of key slots", ids.len(), SLOTS_MAX)?;
         self.put_object(&self::slot(slot.id), &slot.bytes)
     }
 
-    /// All passphrase slots, in the order of their names.
+    /// All passphrase slots, in the order of their names; one twice whose copies differ.
     pub(super) fn slots(&self) -> Result<Vec<Slot>> {
         let mut names: Vec<String> = Vec::new();
         for folder in ["slots", "slots.2"] {
@@ -120,15 +133,20 @@ impl Repository {
         names.dedup();
         let mut slots = Vec::new();
         for id in names.iter().filter_map(|name| name.parse::<SlotId>().ok()).take(SLOTS_MAX) {
-            let whole = |bytes: &[u8]| {
-                let slot = Slot { id, bytes: bytes.to_vec() };
-                crate::keys::slot::slot_params(&slot).map(drop)
-            };
-            match self.get_object(&self::slot(id), whole) {
-                Ok(Some(bytes)) => slots.push(Slot { id, bytes: bytes.to_vec() }),
-                Ok(None) => {}
-                // One bad slot must not keep the others from opening.
-                Err(error) => tracing::warn!(slot = %id, %error, "a key slot is damaged"),
+            for name in [self::slot(id), second(&self::slot(id))] {
+                let read = match self.backend.get(&name) {
+                    Ok(Some(bytes)) => Ok(Slot { id, bytes: bytes.to_vec() }),
+                    Ok(None) => continue,
+                    Err(error) if error.is_unreadable() => Err(error),
+                    Err(error) => return Err(error),
+                };
+                match read.and_then(|slot| slot_params(&slot).map(|_| slot)) {
+                    // Only a passphrase can tell which of two is the right one: then both are handed out.
+                    Ok(slot) if slots.last() != Some(&slot) => slots.push(slot),
+                    Ok(_) => {}
+                    // One bad slot must not keep the others from opening.
+                    Err(error) => tracing::warn!(slot = name, %error, "a copy of a key slot is damaged"),
+                }
             }
         }
         Ok(slots)

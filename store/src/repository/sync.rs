@@ -1,6 +1,9 @@
 //! Following the truth: the log's tail and packs that the index lacks are read in.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use super::{Repository, layout, record};
 use crate::{
@@ -186,17 +189,20 @@ impl Repository {
 
     /// Reads in the packs that the index lacks. Folders that have not changed since they were read are passed over.
     fn find_packs(&self) -> Result<()> {
-        let mut stamps = Vec::new();
+        // Without one nothing can be said of packs: they must not be refused for that.
+        self.roster()?;
+        let (mut stamps, mut missing) = (Vec::new(), Vec::new());
         for first in 0..=u8::MAX {
             let folder = layout::shard(first);
             let stamp = self.backend.stamp(&folder)?.map(|stamp| stamp.to_le_bytes().to_vec());
             if stamp.is_some() && self.index.meta_get(&folder)? == stamp {
                 continue;
             }
-            let (mut is_first, mut is_read) = (true, true);
+            let (mut is_first, mut is_read, mut there) = (true, true, HashSet::new());
             for listed in self.backend.list(&folder)? {
                 let Ok(id) = listed.name.parse::<PackId>() else { continue };
-                if self.index.has_pack(&id)? || self.index.is_refused(&id, listed.len)? {
+                there.insert(id);
+                if self.index.has_pack(&id)? {
                     continue;
                 }
                 // A swept pack that is still here is on its way out.
@@ -210,20 +216,23 @@ impl Repository {
                 match self.table_or_mended(id, listed.len) {
                     Ok((table, len)) if self.lacks_parity(id)? => self.index.add_bare_pack(&table, len, None, &[])?,
                     Ok((table, len)) => self.index.add_pack(&table, len, None)?,
-                    Err(error) if error.is_unreadable() => {
-                        tracing::warn!(pack = %id, %error, "a pack cannot be read; its chunks count as missing for now");
-                        is_read = false;
-                    }
-                    Err(error @ Error::Io { .. }) => return Err(error),
+                    Err(error @ Error::Io { .. }) if !error.is_unreadable() => return Err(error),
                     Err(error) => {
                         tracing::warn!(pack = %id, %error, "a pack cannot be read in; its chunks count as missing");
-                        self.index.refuse(&id, listed.len)?;
+                        // It is looked at again until it is mended or put back.
+                        is_read = false;
                     }
                 }
             }
+            missing.extend(self.missing(first, &there)?);
             if let Some(stamp) = stamp.filter(|_| is_read) {
                 stamps.push((folder, stamp));
             }
+        }
+        if let Err(error) = self.give_up(&missing) {
+            // As where nothing can be written; whoever can write will find them missing, too.
+            tracing::warn!(%error, "that packs are missing cannot be noted");
+            return Ok(());
         }
         if stamps.is_empty() { Ok(()) } else { self.index.meta_put(&stamps) }
     }

@@ -62,11 +62,16 @@ impl World {
     /// The packs of a push, and no more. `stored` is called after each acknowledged pack with its chunks.
     pub fn pack(&self, repo: &dyn Access, files: &Files, stored: &mut dyn FnMut(&[ChunkId])) -> Result<Packed> {
         let packed = self.packs(files);
+        self.put(repo, &packed, stored)?;
+        Ok(packed)
+    }
+
+    fn put(&self, repo: &dyn Access, packed: &Packed, stored: &mut dyn FnMut(&[ChunkId])) -> Result<()> {
         for (upload, chunks) in &packed.uploads {
             repo.put_pack(Lease::default(), upload)?;
             stored(chunks);
         }
-        Ok(packed)
+        Ok(())
     }
 
     /// The packs of a push, not stored yet.
@@ -115,6 +120,12 @@ impl World {
         };
         let bytes = snapshot::seal(&snapshot, &self.push, &self.push.ids(), &packed.key, &wrap);
         repo.commit(opened.lease, &bytes)
+    }
+
+    /// A push of packs that are made already.
+    pub fn push_packs(&self, repo: &dyn Access, packed: &Packed) -> Result<Receipt> {
+        self.put(repo, packed, &mut |_| ())?;
+        self.commit(repo, packed)
     }
 
     /// A whole push.

@@ -1,0 +1,40 @@
+//! Packs that the index knows and that are not there any more: somebody removed their files, or the disk lost them.
+//!
+//! What was lost must not be taken for stored, neither by the index nor by clients, who keep sets of what they know to be
+//! stored. So the log begins a new life of the store, which makes every client ask again, and the packs leave the index. The
+//! next push of the same files stores them anew. Only a missing file is noticed here, not a damaged one.
+
+use std::collections::HashSet;
+
+use super::{Repository, layout};
+use crate::{error::Result, id::Incarnation, id::PackId, log::Event};
+
+impl Repository {
+    /// The packs of a folder that the index knows and that are not among those listed.
+    pub(super) fn missing(&self, first: u8, listed: &HashSet<PackId>) -> Result<Vec<PackId>> {
+        Ok(self.index.packs_of(first)?.into_iter().filter(|id| !listed.contains(id)).collect())
+    }
+
+    /// Gives packs up that were found missing.
+    pub(super) fn give_up(&self, missing: &[PackId]) -> Result<()> {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.writing()?;
+        // Another process may have swept them, and the log tells of it before the files go.
+        let mut gone = Vec::new();
+        for id in missing {
+            if self.index.has_pack(id)? && self.backend.len(&layout::pack(*id))?.is_none() {
+                tracing::warn!(pack = %id, "a pack is missing; its chunks are lost, and the next push stores them again");
+                gone.push(*id);
+            }
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        // In this order: a crash in between finds them missing once more.
+        let incarnation = Incarnation(crate::crypto::random());
+        self.append(&[Event::Incarnation { incarnation, reason: "loss".into() }])?;
+        self.index.take_out_packs(&gone)
+    }
+}
