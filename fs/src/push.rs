@@ -49,7 +49,7 @@ pub use progress::Progress;
 use self::{
     assemble::{Assembled, Assembler, Sample},
     budget::Budget,
-    dedup::{Dedup, Relied},
+    dedup::{Dedup, Needed},
     outbox::{Outbox, Writer},
     output::Output,
     read::{Clock, Piece, Reader},
@@ -189,8 +189,8 @@ struct Collected {
     chunks_new: u64,
     bytes_new: u64,
     bytes_stored: u64,
-    /// What it takes for granted by itself, besides what the file cache remembers.
-    relied: Relied,
+    /// The chunks of it, but for what the file cache remembers.
+    needed: Needed,
 }
 
 impl Push<'_> {
@@ -326,7 +326,7 @@ impl Push<'_> {
             chunks_new: count(&self.progress.chunks_new),
             bytes_new: count(&self.progress.bytes_new),
             bytes_stored: stored.unwrap_or(0),
-            relied: dedup.relied(),
+            needed: dedup.needed(),
         }))
     }
 
@@ -444,7 +444,7 @@ impl Push<'_> {
     fn is_untouched(&self, done: &Collected) -> bool {
         match &self.opened.lost {
             Lost::Ids(ids) if ids.is_empty() => true,
-            Lost::Ids(ids) => done.assembled.relied.is_empty() && done.relied.has_none_of(ids),
+            Lost::Ids(ids) => done.assembled.relied.is_empty() && done.needed.has_none_of(ids),
             Lost::Everything => false,
         }
     }

@@ -55,7 +55,7 @@ struct Shared {
 struct State {
     /// What this push sends (stored, or on its way ahead of all that follows), and some of what was found to be stored.
     sent: HashSet<Short>,
-    /// What was found to be stored and is needed; none if that is too much to be remembered.
+    /// What was found to be stored and is needed.
     relied: Relied,
     queue: Vec<ChunkId>,
     /// Ids for the known-set, written many at a time.
@@ -139,9 +139,10 @@ impl Dedup {
 }
 
 impl Dedup {
-    /// What the push takes for granted: the chunks that it does not send because they are stored.
-    pub fn relied(&self) -> Relied {
-        std::mem::take(&mut self.shared.state.lock().relied)
+    /// What the push needs by itself: the chunks that it has sent, and those that it did not send because they are stored.
+    pub fn needed(&self) -> Needed {
+        let mut state = self.shared.state.lock();
+        Needed { sent: std::mem::take(&mut state.sent), relied: std::mem::take(&mut state.relied) }
     }
 
     /// Teaches the known-set that chunks are stored.
@@ -163,9 +164,25 @@ impl Dedup {
     }
 }
 
-/// The chunks that a push found to be stored, and needs.
+/// The chunks that a push needs.
 #[derive(Debug)]
-pub struct Relied(Option<HashSet<Short>>);
+pub struct Needed {
+    /// A prune spares what a session has sent, but not if the store has lost its index meanwhile.
+    sent: HashSet<Short>,
+    relied: Relied,
+}
+
+impl Needed {
+    /// Whether none of these is among them, as far as that is known.
+    pub fn has_none_of(&self, ids: &[ChunkId]) -> bool {
+        let Some(relied) = &self.relied.0 else { return false };
+        !ids.iter().map(short).any(|id| self.sent.contains(&id) || relied.contains(&id))
+    }
+}
+
+/// The chunks that were found to be stored; none if they are too many to be remembered.
+#[derive(Debug)]
+struct Relied(Option<HashSet<Short>>);
 
 impl Default for Relied {
     fn default() -> Self {
@@ -179,11 +196,6 @@ impl Relied {
             Some(ids) if ids.len() < RELIED_MAX => drop(ids.insert(id)),
             ids => *ids = None,
         }
-    }
-
-    /// Whether none of these is among them, as far as that is known.
-    pub fn has_none_of(&self, ids: &[ChunkId]) -> bool {
-        self.0.as_ref().is_some_and(|relied| !ids.iter().any(|id| relied.contains(&short(id))))
     }
 }
 

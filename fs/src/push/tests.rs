@@ -390,6 +390,44 @@ fn a_tree_that_vanished_in_silence_is_noticed() {
     assert!(case.store.state.lock().chunks.contains_key(&lost));
 }
 
+/// Pushes ten files, of which the first has another name for a stored chunk; a prune takes chunks at the last moment.
+fn push_through_a_prune(takes: impl Fn(&Case) -> Vec<ChunkId>) -> (Case, PushReport) {
+    let mut case = Case::new();
+    case.write("old", &noise(0, 2000));
+    case.push();
+    fs::remove_file(case.at("old")).unwrap();
+    for i in 0..10 {
+        case.write(&format!("f{i}"), &noise(i, 2000));
+    }
+    let takes = takes(&case);
+    case.store.state.lock().condemned = Some(takes);
+    let report = case.push();
+    assert_eq!(case.root(), case.fresh_root());
+    let ids = case.store.client.ids();
+    for i in 0..10 {
+        assert!(case.store.state.lock().chunks.contains_key(&ids.data_id(&noise(i, 2000))), "file {i}");
+    }
+    assert!(case.store.commits.load(Relaxed) >= 3, "one commit was refused");
+    (case, report)
+}
+
+#[test]
+fn what_a_prune_takes_of_chunks_that_were_there_is_sent_again() {
+    let (case, _) = push_through_a_prune(|case| vec![case.store.client.ids().data_id(&noise(0, 2000))]);
+    assert_eq!(case.progress.bytes_read.load(Relaxed), 2 * 20_000, "the source was gone through twice");
+}
+
+#[test]
+fn what_a_prune_takes_of_chunks_that_the_push_had_sent_itself_is_sent_again() {
+    push_through_a_prune(|case| vec![case.store.client.ids().data_id(&noise(7, 2000))]);
+}
+
+#[test]
+fn a_prune_that_takes_nothing_that_the_push_needs_costs_it_nothing() {
+    let (case, _) = push_through_a_prune(|case| vec![case.store.client.ids().data_id(b"other")]);
+    assert_eq!(case.progress.bytes_read.load(Relaxed), 20_000);
+}
+
 #[test]
 fn a_lost_answer_to_a_commit_commits_once() {
     let mut case = Case::new();

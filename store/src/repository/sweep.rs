@@ -15,7 +15,7 @@ use super::{Repository, layout};
 use crate::{
     access::{PruneReply, Swept},
     backend::Lock,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     id::{KeyId, PackId},
     log::Event,
     pack::{Pack, PackTable, PackWriter},
@@ -65,7 +65,7 @@ impl Repository {
         for (id, dead) in condemned {
             match self.copy_live(id, &dead, &mut writers, &mut swept) {
                 Ok(()) => done.push((id, dead)),
-                Err(error @ (Error::PackDamaged { .. } | Error::Damaged { .. })) => {
+                Err(error) if error.kind() == ErrorKind::Damaged || error.is_unreadable() => {
                     tracing::warn!(pack = %id, %error, "a damaged pack is not pruned");
                     damaged.push(id);
                 }

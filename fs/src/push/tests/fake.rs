@@ -44,6 +44,9 @@ pub struct State {
     pub chunks: HashMap<ChunkId, Bytes>,
     pub snapshots: Vec<(SnapshotId, Vec<u8>)>,
     pub lost: Vec<ChunkId>,
+    /// What a prune takes just before the next commit.
+    pub condemned: Option<Vec<ChunkId>>,
+    prunes: u64,
     frames: HashMap<ChunkId, SealedFrame>,
     wraps: HashMap<KeyId, Wrap>,
     pub incarnation: u8,
@@ -72,6 +75,10 @@ impl Fake {
             deaf: AtomicU64::new(0),
             full_at: AtomicU64::new(u64::MAX),
         })
+    }
+
+    fn generation(state: &State) -> u64 {
+        state.snapshots.len() as u64 | state.prunes << 32
     }
 
     fn seen(state: &State) -> Seen {
@@ -113,7 +120,7 @@ impl Access for Fake {
             slots: vec![],
             now,
             head_at_seen: request.seen.filter(|s| s.log_len <= now.log_len).map(|s| Hash([s.log_len as u8; 32])),
-            lease: Lease { session: 1, generation: now.log_len },
+            lease: Lease { session: 1, generation: Self::generation(&state) },
             lost,
             chunks: state.chunks.len() as u64,
             last,
@@ -174,7 +181,12 @@ impl Access for Fake {
     fn commit(&self, lease: Lease, snapshot: &[u8]) -> Result<Receipt> {
         self.commits.fetch_add(1, Relaxed);
         let mut state = self.state.lock();
-        if lease.generation != state.snapshots.len() as u64 {
+        if let Some(condemned) = state.condemned.take() {
+            state.prunes += 1;
+            state.chunks.retain(|id, _| !condemned.contains(id));
+            state.lost = condemned;
+        }
+        if lease.generation != Self::generation(&state) {
             return Err(Error::LeaseRefused { reason: "it is old".into() });
         }
         let id = bkfs_store::snapshot::snapshot_id(snapshot);
