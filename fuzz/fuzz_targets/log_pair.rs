@@ -73,7 +73,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         Err(error) => assert!(!keeps, "{error}"),
         Ok(()) => {
             let (settled, is_end) = read(&log, &backend);
-            assert!(is_end && settled.starts_with(&seen) && wanted.starts_with(&settled));
+            // Two files with the same damage are not told apart; who reads them meets it.
+            assert!(is_end || (files[0] == files[1] && files[0].as_ref() != Some(&whole)));
+            assert!(settled.starts_with(&seen) && wanted.starts_with(&settled));
             let [one, two] = NAMES.map(|name| backend.get(name).expect("memory").unwrap_or_default());
             assert_eq!(one, two);
             if keeps {
