@@ -30,6 +30,8 @@ mod tests;
 
 pub use mend::{Damage, Mended, mend, verify};
 
+use reed_solomon_simd::ReedSolomonEncoder;
+
 use crate::{
     error::{Error, Result},
     id::PackId,
@@ -85,11 +87,27 @@ impl Default for Parity {
 
 /// Makes the parity file of a whole pack; fails if it is not whole.
 pub fn encode(pack: &[u8], parity: Parity) -> Result<Vec<u8>> {
+    Encoder::default().encode(pack, parity)
+}
+
+/// Makes parity files one after another. It keeps the code's working memory, about the size of a pack: fresh from the system
+/// each time, that costs as much as the computing.
+#[derive(Default)]
+pub struct Encoder(Option<ReedSolomonEncoder>);
+
+impl Encoder {
+    /// The same as [`encode`].
+    pub fn encode(&mut self, pack: &[u8], parity: Parity) -> Result<Vec<u8>> {
+        encode_with(&mut self.0, pack, parity)
+    }
+}
+
+fn encode_with(encoder: &mut Option<ReedSolomonEncoder>, pack: &[u8], parity: Parity) -> Result<Vec<u8>> {
     let footer = Footer::parse(pack)?;
     let content = &pack[..pack.len() - FOOTER_LEN];
     let shard_len = shard_len(content.len());
     let head = Head::of(pack, &footer, shard_len, parity.shards(content.len().div_ceil(shard_len)))?;
-    let shards = head.encode_shards(content)?;
+    let shards = head.encode_shards(content, encoder)?;
     let (encoded, table) = (head.encode(&shards), &content[footer.table_offset..]);
     let mut file = Vec::with_capacity(2 * encoded.len() + shards.len() * shard_len + table.len() + TRAILER_LEN);
     file.extend_from_slice(&encoded);

@@ -1,6 +1,7 @@
 //! The head of a parity file: what the shards are, and the hashes that tell whether they are whole.
 
 use blake3::hazmat::{self, ChainingValue, HasherExt, Mode};
+use reed_solomon_simd::ReedSolomonEncoder;
 
 use super::{MAGIC, SHARD_LEN, SHARDS_MAX, TRAILER_LEN, TRAILER_MAGIC, VERSION, pack_damaged};
 use crate::{
@@ -44,7 +45,7 @@ impl Head {
             hashes: Vec::new(),
             parity,
         };
-        match head.root() == footer.id.0 && reed_solomon_simd::ReedSolomonEncoder::supports(data, parity) {
+        match head.root() == footer.id.0 && ReedSolomonEncoder::supports(data, parity) {
             true => Ok(head),
             false => Err(pack_damaged(footer.id, "its bytes do not have the hash that is its id")),
         }
@@ -125,16 +126,24 @@ impl Head {
     }
 
     /// The parity shards of the pack's content.
-    pub fn encode_shards(&self, content: &[u8]) -> Result<Vec<Vec<u8>>> {
+    pub fn encode_shards(&self, content: &[u8], kept: &mut Option<ReedSolomonEncoder>) -> Result<Vec<Vec<u8>>> {
         let fail =
             |e: reed_solomon_simd::Error| pack_damaged(self.footer.id, format!("no parity can be made of it: {e}"));
-        let mut encoder =
-            reed_solomon_simd::ReedSolomonEncoder::new(self.data(), self.parity, self.shard_len).map_err(fail)?;
+        let (data, parity, len) = (self.data(), self.parity, self.shard_len);
+        // One that failed is not kept.
+        let mut encoder = match kept.take() {
+            Some(mut encoder) => encoder.reset(data, parity, len).map(|()| encoder),
+            None => ReedSolomonEncoder::new(data, parity, len),
+        }
+        .map_err(fail)?;
         for shard in content.chunks(self.shard_len) {
             encoder.add_original_shard(self.padded(shard)).map_err(fail)?;
         }
         let encoded = encoder.encode().map_err(fail)?;
-        Ok(encoded.recovery_iter().map(<[u8]>::to_vec).collect())
+        let shards = encoded.recovery_iter().map(<[u8]>::to_vec).collect();
+        drop(encoded);
+        *kept = Some(encoder);
+        Ok(shards)
     }
 
     /// The last shard is filled up with zeros.

@@ -128,6 +128,19 @@ fn golden_bytes() {
 }
 
 #[test]
+fn an_encoder_that_is_kept_makes_the_same() {
+    let mut encoder = Encoder::default();
+    assert!(encoder.encode(&SAMPLES[3].pack[1..], Parity::default()).is_err());
+    for sample in SAMPLES.iter().rev().chain(SAMPLES.iter()) {
+        for percent in [5, 60] {
+            let parity = Parity::percent(percent).unwrap();
+            let kept = encoder.encode(&sample.pack, parity).unwrap();
+            assert!(kept == encode(&sample.pack, parity).unwrap(), "{sample:?} at {percent} %");
+        }
+    }
+}
+
+#[test]
 fn a_lost_pack_of_one_shard_comes_back() {
     SAMPLES[0].assert_mended(b"", &SAMPLES[0].parity);
 }

@@ -18,7 +18,7 @@ use parking_lot::{Condvar, Mutex};
 use super::{Repository, layout};
 use crate::{
     backend::Backend,
-    erasure::{self, Parity},
+    erasure::{Encoder, Parity},
     error::{Error, Result},
     id::PackId,
     index::{Index, Pin},
@@ -40,6 +40,8 @@ struct Shared {
     backend: Arc<dyn Backend>,
     index: Arc<Index>,
     queue: Mutex<Queue>,
+    /// Used by one thread only; its memory is given back when there is nothing to do.
+    encoder: Mutex<Encoder>,
     /// Something came in, or is done, or all is to end.
     changed: Condvar,
 }
@@ -97,7 +99,8 @@ impl Repository {
 
 impl Maker {
     pub fn new(backend: Arc<dyn Backend>, index: Arc<Index>) -> Self {
-        let shared = Shared { backend, index, queue: Mutex::default(), changed: Condvar::new() };
+        let shared =
+            Shared { backend, index, queue: Mutex::default(), encoder: Mutex::default(), changed: Condvar::new() };
         Self { shared: Arc::new(shared), thread: Mutex::new(None) }
     }
 
@@ -202,6 +205,7 @@ impl Shared {
     }
 
     fn strike(&self) {
+        *self.encoder.lock() = Encoder::default();
         let made = std::mem::take(&mut self.queue.lock().made);
         if let Err(error) = self.index.strike_bare(&made) {
             // The next process finds marks of packs that have their parity, and looks.
@@ -223,6 +227,7 @@ impl Shared {
                 None => return Err(Error::PackDamaged { pack: job.pack, reason: "its file is missing".into() }),
             },
         };
-        self.backend.put(&name, &erasure::encode(&bytes, job.parity)?)
+        let parity = self.encoder.lock().encode(&bytes, job.parity)?;
+        self.backend.put(&name, &parity)
     }
 }
