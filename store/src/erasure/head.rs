@@ -64,7 +64,7 @@ impl Head {
 
     /// From the second head on.
     fn back(file: &[u8]) -> Option<&[u8]> {
-        let trailer = file.last_chunk::<TRAILER_LEN>().filter(|t| t[8..] == TRAILER_MAGIC)?;
+        let trailer = file.last_chunk::<TRAILER_LEN>().filter(|t| t[4..8] == [0; 4] && t[8..] == TRAILER_MAGIC)?;
         let len = u32::from_le_bytes([trailer[0], trailer[1], trailer[2], trailer[3]]) as usize;
         file.get(file.len().checked_sub(TRAILER_LEN)?.checked_sub(len)?..)
     }

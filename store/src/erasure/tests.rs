@@ -118,6 +118,17 @@ fn the_parity_of_another_pack_is_refused() {
 
 /// Golden bytes: this file is never edited.
 #[test]
+fn every_flipped_bit_of_a_parity_file_is_noticed() {
+    let sample = &SAMPLES[0];
+    for at in 0..sample.parity.len() {
+        let mut parity = sample.parity.clone();
+        parity[at] ^= 1 << (at % 8);
+        let damage = verify(&sample.pack, &parity, sample.id).unwrap();
+        assert!(damage.is_pack_whole() && !damage.is_parity_whole(), "byte {at} of {}", parity.len());
+    }
+}
+
+#[test]
 fn golden_bytes() {
     let pack = include_bytes!("../../tests/golden/pack-v1.bin");
     let golden = include_bytes!("../../tests/golden/parity-v1.bin");
