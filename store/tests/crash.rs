@@ -81,6 +81,7 @@ impl Promised {
                 self.snapshots.remove(id);
                 self.forgotten.remove(id);
             }
+            Promise::Pruning => self.chunks.clear(),
             Promise::Forgotten(id) => drop(self.forgotten.insert(*id)),
             Promise::Back(id, files) => drop(self.snapshots.insert(*id, files.clone())),
         }
@@ -364,6 +365,12 @@ fn a_crash_after_an_interrupted_push() {
 #[test]
 fn a_crash_in_forgetting() {
     crash_in(&[story::init, story::push, story::push, story::forget]);
+}
+
+#[test]
+fn a_crash_in_a_prune() {
+    crash_in(&[story::init, story::push, story::share_and_expire, story::prune_some]);
+    crash_after_death_in(&[story::init, story::share_and_expire, story::prune]);
 }
 
 #[test]

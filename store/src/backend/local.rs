@@ -21,6 +21,10 @@ use crate::error::{Error, Result};
 
 /// A folder whose time of change lies less than this in the past may change again within the same tick of its clock.
 const SETTLED: Duration = Duration::from_secs(2);
+/// What temporary files begin with.
+const TEMPORARY: &str = ".tmp-";
+/// A temporary file that was not written to for so long is nobody's any more.
+const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// Keeps objects in a folder.
 #[derive(Debug)]
@@ -124,10 +128,9 @@ impl<F: Files> Backend for LocalBackend<F> {
         let path = self.path(name);
         let folder = path.parent().unwrap_or(&self.root);
         self.make_folders(folder).map_err(|e| Error::io(folder, e))?;
-        // The process id keeps two processes apart, the counter two threads; leftovers of a crash are overwritten never
-        // and swept by `list`.
+        // The process id keeps two processes apart, the counter two threads. What a crash leaves is swept by `list`.
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
-        let temporary = folder.join(format!(".tmp-{}-{number}-{:016x}", std::process::id(), random_tail()));
+        let temporary = folder.join(format!("{TEMPORARY}{}-{number}-{:016x}", std::process::id(), random_tail()));
         let written = self.write_new(&temporary, bytes).and_then(|()| self.files.rename(&temporary, &path));
         if let Err(error) = written {
             let _ = self.files.remove(&temporary);
@@ -186,6 +189,9 @@ impl<F: Files> Backend for LocalBackend<F> {
             let entry = entry.map_err(|e| Error::io(&path, e))?;
             let Some(meta) = found(&path, entry.metadata())? else { continue };
             match entry.file_name().into_string() {
+                Ok(name) if name.starts_with(TEMPORARY) && is_abandoned(&meta) => {
+                    let _ = self.files.remove(&entry.path());
+                }
                 Ok(name) if meta.is_file() && !name.starts_with('.') => listed.push(Listed { name, len: meta.len() }),
                 _ => {}
             }
@@ -237,6 +243,32 @@ impl<F: Files> Backend for LocalBackend<F> {
     }
 }
 
+fn is_abandoned(meta: &fs::Metadata) -> bool {
+    let age = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+    meta.is_file() && age.is_some_and(|age| age > ABANDONED)
+}
+
 fn random_tail() -> u64 {
     u64::from_le_bytes(crate::crypto::random())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_crash_left_is_swept_when_it_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let backend = LocalBackend::new(folder.path());
+        backend.put("packs/00/a", b"a").unwrap();
+        let temporary = |name: &str, age: Duration| {
+            let path = folder.path().join("packs/00").join(name);
+            let file = File::create(&path).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+            path
+        };
+        let (old, young) = (temporary(".tmp-1-0-0", ABANDONED * 2), temporary(".tmp-2-0-0", ABANDONED / 2));
+        assert_eq!(backend.list("packs/00").unwrap(), [Listed { name: "a".into(), len: 1 }]);
+        assert!(!old.exists() && young.exists());
+    }
 }

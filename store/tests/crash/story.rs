@@ -1,13 +1,14 @@
 //! What is done to a repository before and while the power goes: one function a step, which promises what it was told.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use bkfs_store::{
     Error, Result,
-    access::{Access, ForgetRequest, Lease, OpenRequest, Receipt, Signature},
+    access::{Access, ForgetRequest, Lease, OpenRequest, PruneStats, Receipt, Signature},
     backend::LocalBackend,
     id::{ChunkId, SlotId, SnapshotId},
     keys::slot::{self, SlotParams},
+    prune::{self, PruneOptions},
     repository::Repository,
     roster::Roster,
     tombstone::Tombstone,
@@ -41,6 +42,8 @@ pub enum Promise {
     Forgotten(SnapshotId),
     /// A snapshot counts again.
     Back(SnapshotId, Files),
+    /// What no snapshot needs may go.
+    Pruning,
 }
 
 /// A repository that is written down as it is used.
@@ -48,8 +51,9 @@ pub struct Story {
     folder: tempfile::TempDir,
     world: World,
     pub recorder: Recorder<Promise>,
-    repo: Option<Repository>,
+    repo: Option<Arc<Repository>>,
     pushes: u64,
+    pruned: Option<PruneStats>,
     /// A push that has not come to its end.
     begun: Option<(Files, Packed)>,
 }
@@ -66,7 +70,8 @@ impl Story {
         let (base, index) = (folder.path().join("disk"), folder.path().join("index"));
         std::fs::create_dir(&base).unwrap();
         let recorder = Recorder::new(&base, &index);
-        let mut story = Self { folder, world: World::new(), recorder, repo: None, pushes: 0, begun: None };
+        let mut story =
+            Self { folder, world: World::new(), recorder, repo: None, pushes: 0, pruned: None, begun: None };
         reopen(&mut story);
         story
     }
@@ -84,7 +89,8 @@ impl Story {
 pub fn reopen(story: &mut Story) {
     story.repo = None;
     let backend = LocalBackend::with_files(&story.folder.path().join("disk/repo"), story.recorder.clone());
-    story.repo = Some(Repository::with_backend(Box::new(backend), &story.folder.path().join("index")).unwrap());
+    let repo = Repository::with_backend(Box::new(backend), &story.folder.path().join("index")).unwrap();
+    story.repo = Some(Arc::new(repo));
 }
 
 pub fn init(story: &mut Story) -> Result<()> {
@@ -139,6 +145,44 @@ pub fn forget(story: &mut Story) -> Result<()> {
     repo.unforget(&[oldest])?;
     story.recorder.mark(Promise::Back(oldest, World::files(1)));
     forget(true)
+}
+
+/// Two snapshots that share a pack, the larger of which goes for good: most of the pack is needed by nobody.
+pub fn share_and_expire(story: &mut Story) -> Result<()> {
+    let (repo, full) = (story.repo(), &story.world.full);
+    let (few, mut many) = (World::files(34), Files::new());
+    (31..=34).for_each(|seed| many.extend(World::files(seed)));
+    let receipt = story.world.push(repo, &many)?;
+    let (larger, log_len) = (receipt.snapshot, receipt.now.log_len);
+    story.recorder.mark(Promise::Snapshot(receipt, many));
+    // Its files are stored, its tree is not.
+    let mut packed = story.world.packs(&few);
+    packed.uploads.remove(0);
+    let receipt = story.world.push_packs(repo, &packed)?;
+    story.recorder.mark(Promise::Snapshot(receipt, few));
+    let tombstones = vec![Signature(Tombstone { repo: full.repo, snapshot: larger, log_len }.sign(full))];
+    story.recorder.mark(Promise::Moving(larger));
+    repo.forget(&ForgetRequest { tombstones, now: true, empty_trash: false })?;
+    story.recorder.mark(Promise::Forgotten(larger));
+    Ok(())
+}
+
+/// What nobody needs is swept, and what is left of a pack is copied.
+pub fn prune(story: &mut Story) -> Result<()> {
+    story.recorder.mark(Promise::Pruning);
+    let reader = story.world.reader(story.repo.clone().unwrap());
+    let options = PruneOptions { is_confirmed: true, ..PruneOptions::default() };
+    let report = prune::prune(&reader, story.folder.path(), &options, &prune::Progress::default())?;
+    story.pruned = Some(report.stats);
+    Ok(())
+}
+
+/// The same, and there was something to take away and something to copy.
+pub fn prune_some(story: &mut Story) -> Result<()> {
+    prune(story)?;
+    let stats = story.pruned.unwrap();
+    assert!(stats.dropped > 0 && stats.repacked > 0, "{stats:?}");
+    Ok(())
 }
 
 /// A push that never commits; later another one, of the same files.

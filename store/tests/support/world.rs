@@ -119,7 +119,8 @@ impl World {
             ..super::snapshot(opened.last.map_or(1, |last| last.sequence + 1), opened.last.map(|last| last.id))
         };
         let bytes = snapshot::seal(&snapshot, &self.push, &self.push.ids(), &packed.key, &wrap);
-        repo.commit(opened.lease, &bytes)
+        // The session of the packs that were put.
+        repo.commit(Lease { session: Lease::default().session, ..opened.lease }, &bytes)
     }
 
     /// A push of packs that are made already.
