@@ -11,24 +11,22 @@ use super::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Open(usize),
+    Reopen(usize),
     Has(usize, u8),
     Put(usize, u8),
-    Advance(usize),
-    AdvanceUnanswered(usize),
-    YesArrives(usize),
+    Learn(usize),
     Commit(usize),
     CommitArrives(usize),
     ClientCrashes(usize),
-    LeaseEnds(usize, usize),
     StoreCrashes,
     Expire(usize),
-    /// The prune, and the chunks that its filter holds by chance.
+    /// The prune, and the chunks that its filters hold by chance.
     Mark(usize, Set),
+    MarkMore(usize),
+    /// The prune, and the packs that are worth it.
+    Plan(usize, Set),
     Condemn(usize),
-    Walk(usize),
-    Remark(usize),
-    /// The prune and the pack.
-    Sweep(usize, u8),
+    Sweep(u8),
     Abort,
     Bury(u8),
 }
@@ -43,9 +41,8 @@ impl Model for World {
 
     fn actions(&self, _: &State, steps: &mut Vec<Step>) {
         for c in (0..CLIENTS).filter(|c| self.pushes[*c] > 0) {
-            steps.extend([Step::Open(c), Step::Advance(c), Step::AdvanceUnanswered(c)]);
-            steps.extend([Step::YesArrives(c), Step::Commit(c), Step::CommitArrives(c), Step::ClientCrashes(c)]);
-            steps.extend((0..self.leases).map(|lease| Step::LeaseEnds(c, lease)));
+            steps.extend([Step::Open(c), Step::Reopen(c), Step::Commit(c), Step::CommitArrives(c)]);
+            steps.extend([Step::ClientCrashes(c), Step::Learn(c)]);
             for chunk in 0..2 {
                 steps.extend([Step::Has(c, chunk), Step::Put(c, chunk)]);
             }
@@ -55,9 +52,10 @@ impl Model for World {
             if !self.false_positives.is_empty() {
                 steps.push(Step::Mark(p, self.false_positives));
             }
-            steps.extend([Step::Condemn(p), Step::Walk(p), Step::Remark(p)]);
-            steps.extend((0..PACKS).map(|pack| Step::Sweep(p, pack)));
+            steps.extend([Step::MarkMore(p), Step::Condemn(p)]);
+            steps.extend(self.choices.iter().map(|packs| Step::Plan(p, *packs)));
         }
+        steps.extend((0..PACKS).map(Step::Sweep));
         steps.extend((0..SNAPSHOTS).map(Step::Expire));
         steps.extend((0..COPIES as u8).map(Step::Bury));
         steps.extend([Step::Abort, Step::StoreCrashes]);
@@ -66,22 +64,20 @@ impl Model for World {
     fn next_state(&self, state: &State, step: Step) -> Option<State> {
         let next = match step {
             Step::Open(c) => state.open(self, c),
+            Step::Reopen(c) => state.reopen(self, c),
             Step::Has(c, chunk) => state.has(self, c, chunk),
             Step::Put(c, chunk) => state.put(self, c, chunk),
-            Step::Advance(c) => state.advance(self, c, true),
-            Step::AdvanceUnanswered(c) => state.advance(self, c, false),
-            Step::YesArrives(c) => state.yes_arrives(self, c),
+            Step::Learn(c) => state.learn(self, c),
             Step::Commit(c) => state.send_commit(self, c),
             Step::CommitArrives(c) => state.commit(self, c),
             Step::ClientCrashes(c) => state.client_crashes(c),
-            Step::LeaseEnds(c, lease) => state.lease_ends(c, lease),
             Step::StoreCrashes => state.store_crashes(),
             Step::Expire(i) => state.snapshots[i].and_then(|_| state.expire(i)),
-            Step::Mark(p, by_chance) => state.mark(self, p, by_chance),
+            Step::Mark(p, by_chance) => state.mark(p, by_chance),
+            Step::MarkMore(p) => state.mark_more(p),
+            Step::Plan(p, packs) => state.plan(self, p, packs),
             Step::Condemn(p) => state.condemn(self, p),
-            Step::Walk(p) => state.walk(self, p),
-            Step::Remark(p) => state.remark(self, p),
-            Step::Sweep(p, pack) => state.sweep(self, p, pack),
+            Step::Sweep(pack) => state.sweep(self, pack),
             Step::Abort => state.abort(),
             Step::Bury(copy) => state.bury(copy),
         };
@@ -94,25 +90,31 @@ impl Model for World {
             return properties;
         }
         properties.extend([
-            Property::always("(a) and not in the grave only", not_buried),
-            Property::always("(b) no lease older than the prune commits after the re-mark", |_, s: &State| {
-                !s.late_commit
-            }),
-            Property::always("(c) what a lease relies on is stored, or was condemned after its generation", relied),
+            Property::always("(a) and one that is live", live),
+            Property::always("(b) what a commit of the present generation relies on is live", committable),
+            Property::always("(c) what a session relies on is live, or it will be told that it is lost", relied),
             Property::always("(d) the condemned set only shrinks, and nothing else is swept", shrinks),
         ]);
         // A search in which nothing happens finds nothing: these must be met with.
         properties.extend([
             Property::sometimes("all prunes condemn", |w: &World, s: &State| s.generation as usize == w.prunes),
-            Property::sometimes("a prune waits for a lease", |_, s: &State| {
-                s.open.is_some_and(|open| s.leases().any(|lease| lease.generation < open.generation))
+            Property::sometimes("a session has all that it needs, and is too old to commit", |w: &World, s: &State| {
+                let is_old = |c: usize| {
+                    s.clients[c].session.is_some_and(|e| e.relied == w.content[c] && e.generation < s.generation)
+                };
+                (0..CLIENTS).any(is_old)
+            }),
+            Property::sometimes("a snapshot is committed that a mark has not seen", |_, s: &State| {
+                let open = s.pruners.iter().filter(|pruner| !pruner.done).filter_map(|pruner| pruner.mark);
+                let mut open = open.filter(|mark| mark.generation == s.generation);
+                open.any(|mark| s.snapshots.iter().flatten().any(|snapshot| snapshot.at > mark.log_len))
             }),
             Property::sometimes("a pack is swept while a session goes on", |_, s: &State| {
-                s.copies.contains(&Copied::Grave) && (0..CLIENTS).any(|c| s.session(c).is_some())
+                s.copies.contains(&Copied::Grave) && s.clients.iter().any(|client| client.session.is_some())
             }),
             Property::sometimes("a condemned pack is put again while its prune is open", |_, s: &State| {
                 let revived = |open: Open| open.fixed.but(open.set).both(s.copies_in(Copied::Live));
-                s.open.is_some_and(|open| !open.remarked && !revived(open).is_empty())
+                s.open.is_some_and(|open| !revived(open).is_empty())
             }),
             Property::sometimes("a snapshot is committed whose first copies are gone", |_, s: &State| {
                 let newest = s.snapshots.iter().flatten().max_by_key(|snapshot| snapshot.at);
@@ -131,26 +133,24 @@ fn kept(world: &World, state: &State) -> bool {
     state.reached().within(state.chunks_of(world, Set::all(COPIES).but(gone)))
 }
 
-fn not_buried(world: &World, state: &State) -> bool {
-    let stored = state.copies_in(Copied::Live).and(state.copies_in(Copied::Condemned));
-    state.reached().within(state.chunks_of(world, stored))
+fn live(world: &World, state: &State) -> bool {
+    state.reached().within(state.chunks_in(world, Copied::Live))
+}
+
+fn committable(world: &World, state: &State) -> bool {
+    let live = state.chunks_in(world, Copied::Live);
+    let mut sent = state.clients.iter().filter_map(|client| client.sent);
+    sent.all(|sent| sent.generation != state.generation || sent.reach.within(live))
 }
 
 fn relied(world: &World, state: &State) -> bool {
     let live = state.chunks_in(world, Copied::Live);
-    (0..CLIENTS).all(|c| {
-        let Some((session, lease)) = state.session(c) else { return true };
-        if session.generation != lease.generation {
-            return true;
-        }
-        let condemned = state.open.map_or(Set::default(), |open| state.chunks_of(world, open.set));
-        let younger = state.open.is_some_and(|open| open.generation > session.generation);
-        // What its base reaches may be condemned until the re-mark, if the base was committed after the mark.
-        let rescued = state.open.is_some_and(|open| !open.remarked);
-        let base = lease.base.and_then(|b| state.snapshots[b as usize]).map_or(Set::default(), |s| s.reach);
-        let allowed = if younger { condemned } else { Set::default() };
-        let allowed = if rescued { allowed.and(base.both(condemned)) } else { allowed };
-        session.relied.within(live.and(allowed))
+    state.clients.iter().filter_map(|client| client.session).all(|session| {
+        let told = match session.generation == state.generation {
+            true => Set::default(),
+            false => state.lost_since(session.seen),
+        };
+        session.relied.within(live.and(told))
     })
 }
 

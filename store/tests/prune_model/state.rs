@@ -12,9 +12,6 @@ pub const CLIENTS: usize = 2;
 pub const SNAPSHOTS: usize = 5;
 /// Places for prunes.
 pub const PRUNES: usize = 3;
-/// Places for leases of one client.
-pub const LEASES: usize = 2;
-
 /// A set of small numbers: chunks, copies, packs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Set(pub u8);
@@ -86,55 +83,32 @@ pub struct Snap {
     pub expired: bool,
 }
 
-/// A lease, as the store knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Lease {
-    pub generation: u8,
-    /// Up to where the store believes to have told the client what was lost.
-    pub told: u8,
-    /// Packs that were put under it.
-    pub pins: Set,
-    /// The base that it pins, a snapshot.
-    pub base: Option<u8>,
-}
-
-/// An answer to `has` that is under way: yes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Yes {
-    pub chunk: u8,
-    /// The store's generation when it was given.
-    pub generation: u8,
-}
-
 /// A commit that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sent {
-    /// Which of the client's leases it names.
-    pub lease: u8,
     pub generation: u8,
     pub reach: Set,
+    /// Whether the session that sent it lives to see the answer.
+    pub awaited: bool,
 }
 
-/// A client's session, as the client knows it.
+/// A client's session. All of it is the client's: the store knows of none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Session {
-    /// Which of the client's leases it has.
-    pub lease: u8,
     pub generation: u8,
-    /// Up to which place in the log it has been told what was lost.
+    /// Where the log stood when it went through its source: what was lost is reckoned from there.
     pub seen: u8,
-    pub yes: Option<Yes>,
     /// The chunks that it relies on.
     pub relied: Set,
-    /// Whether it relies on them because they are in its base, without having looked at each.
-    pub by_base: bool,
+    /// Whether it relies on them because its file cache holds a whole tree, without having looked at each.
+    pub by_cache: bool,
 }
 
 /// A client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Client {
-    /// The snapshot from which its file cache derives; outlives its crashes.
-    pub base: Option<u8>,
+    /// Whether its file cache holds the tree of what it pushes, and nothing was told to be lost since.
+    pub cached: bool,
     pub session: Option<Session>,
     /// A commit that it sent, which arrives at some time or never.
     pub sent: Option<Sent>,
@@ -150,39 +124,44 @@ pub struct Known {
     pub seen: u8,
 }
 
-/// A prune, as far as its pruner has got: what it has sent, which may come at any time, more than once, or never.
+/// A prune, as far as its pruner has got. What it has sent may come at any time, more than once, or never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Pruner {
-    pub condemn: Option<Condemn>,
-    /// The chunks reached by what was committed between mark and re-mark.
-    pub remark: Option<Set>,
+    pub mark: Option<Mark>,
+    pub plan: Option<Plan>,
+    /// It has condemned.
+    pub done: bool,
 }
 
-/// What a condemn message says.
+/// What is marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Condemn {
-    /// The generation at the time of the mark.
+pub struct Mark {
+    /// The generation when it began.
     pub generation: u8,
-    /// Length of the log at the time of the mark.
+    /// All commits before this place in the log are marked.
     pub log_len: u8,
-    /// The filter.
+    /// The chunks that the filters hold.
     pub filter: Set,
+    /// The copies that there were when it began: later ones stay.
+    pub candidates: Set,
+}
+
+/// What is to be condemned: worked out before the lock is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Plan {
+    pub set: Set,
+    /// The chunks that have no other live copy.
+    pub lost: Set,
 }
 
 /// The prune that is open in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Open {
-    pub prune: u8,
-    /// The generation that it began.
-    pub generation: u8,
-    pub mark: Condemn,
     /// What is still condemned, copies.
     pub set: Set,
     /// What was condemned at first.
     pub fixed: Set,
-    /// Whether the wait was over when the re-mark read the log.
-    pub waited: bool,
-    pub remarked: bool,
+    pub filter: Set,
 }
 
 /// Everything at one moment.
@@ -195,15 +174,14 @@ pub struct State {
     /// When each chunk last lost its last live copy, a length of the log.
     pub lost_at: [u8; 2],
     pub snapshots: [Option<Snap>; SNAPSHOTS],
-    pub leases: [[Option<Lease>; LEASES]; CLIENTS],
+    /// The packs that each client has stored since its last commit.
+    pub pins: [Set; CLIENTS],
     pub clients: [Client; CLIENTS],
     pub known: [Known; CLIENTS],
     pub pruners: [Pruner; PRUNES],
     pub open: Option<Open>,
     /// Copies that a put made live without logging it (in a broken world).
     pub unlogged: Set,
-    /// A lease older than the open prune's generation has committed after the re-mark read the log.
-    pub late_commit: bool,
     /// A copy was swept that was not in the fixed set, or the set grew.
     pub swept_outside: bool,
 }
@@ -211,8 +189,7 @@ pub struct State {
 impl State {
     /// The beginning.
     pub fn new(world: &World) -> State {
-        let client =
-            |c: usize| Client { base: world.tree.then_some(0), session: None, sent: None, pushes: world.pushes[c] };
+        let client = |c: usize| Client { cached: world.tree, session: None, sent: None, pushes: world.pushes[c] };
         let snap = |reach: Set| (!reach.is_empty()).then_some(Snap { reach, at: 0, expired: false });
         let mut copies = [Copied::Gone; COPIES];
         world.live.iter().for_each(|copy| copies[copy as usize] = Copied::Live);
@@ -222,20 +199,14 @@ impl State {
             generation: 0,
             lost_at: [0; 2],
             snapshots: [snap(world.snapshots[0]), snap(world.snapshots[1]), None, None, None],
-            leases: [[None; LEASES]; CLIENTS],
+            pins: [Set::default(); CLIENTS],
             clients: std::array::from_fn(client),
             known: world.known.map(|ids| Known { ids, seen: 0 }),
             pruners: [Pruner::default(); PRUNES],
             open: None,
             unlogged: Set::default(),
-            late_commit: false,
             swept_outside: false,
         }
-    }
-
-    /// All leases.
-    pub fn leases(&self) -> impl Iterator<Item = &Lease> {
-        self.leases.iter().flatten().flatten()
     }
 
     /// The copies in a state.

@@ -1,105 +1,102 @@
-//! The store's side: what each message does to the state, and when it is refused. Each function is one transaction, durable as
-//! a whole or not done at all; `None` means refused, or nothing to do.
+//! What each message does to the state, and when it is refused. Each function is one transaction, durable as a whole or not done
+//! at all; `None` means refused, or nothing to do.
 
 use super::{
-    state::{CLIENTS, Condemn, Copied, Known, LEASES, Lease, Open, Pruner, Sent, Session, Set, Snap, State, Yes},
+    state::{CLIENTS, Copied, Mark, Open, Plan, Pruner, Sent, Session, Set, Snap, State},
     world::{Broken, World},
 };
 
 impl State {
-    /// What a client at `seen` has to be told: ids that lost their last live copy since then, and have none again.
-    fn lost_since(&self, world: &World, seen: u8) -> Set {
-        let lost = Set::all(2).filter(|chunk| self.lost_at[chunk as usize] > seen);
-        lost.but(self.chunks_in(world, Copied::Live))
+    /// What was lost since a place in the log. What has come back since is told, too.
+    pub fn lost_since(&self, seen: u8) -> Set {
+        Set::all(2).filter(|chunk| self.lost_at[chunk as usize] > seen)
     }
 
-    /// `open`: a lease at the present generation, and what was lost. A base is pinned if it is not expired.
-    pub fn open(mut self, world: &World, c: usize) -> Option<State> {
-        let client = self.clients[c];
-        if client.session.is_some() || client.pushes == 0 {
+    /// Opens, and goes through the source: what the cache or the known-set holds is relied on.
+    pub fn open(self, world: &World, c: usize) -> Option<State> {
+        if self.clients[c].session.is_some() || self.clients[c].pushes == 0 {
             return None;
         }
-        let holds = |s: Snap| !s.expired || world.is(Broken::ExpiredBase);
-        let base = client.base.filter(|b| self.snapshots[*b as usize].is_some_and(holds));
-        let known = self.known[world.set_of[c]];
         let lost = match world.is(Broken::NoDeltaAtOpen) {
             true => Set::default(),
-            false => self.lost_since(world, known.seen),
+            false => self.lost_since(self.known[world.set_of[c]].seen),
         };
-        let known = Known { ids: known.ids.but(lost), seen: self.log };
-        self.known[world.set_of[c]] = known;
-        let free = self.leases[c][..world.leases].iter().position(Option::is_none).unwrap_or(0);
-        self = self.lease_ends(c, free).unwrap_or(self);
-        let (generation, told) = (self.generation, self.told(world));
-        self.leases[c][free] = Some(Lease { generation, told, pins: Set::default(), base });
-        // With its base pinned, a client reuses whole trees; without, it goes by what it knows of each chunk.
-        let mut relied = world.content[c].both(known.ids);
-        if base.is_some() || world.is(Broken::TreesById) && relied.has(0) {
-            relied = world.content[c];
+        Some(self.collect(world, c, lost))
+    }
+
+    /// Notes what was told to be lost, and goes through the source.
+    fn collect(mut self, world: &World, c: usize, lost: Set) -> State {
+        let known = &mut self.known[world.set_of[c]];
+        known.ids = known.ids.but(lost);
+        known.seen = self.log;
+        if !lost.is_empty() {
+            // Below the trees of a cache nobody can look: a loss ends them all, for whoever shares the cache.
+            let ends = !world.is(Broken::TreesById) || lost.has(0);
+            for other in (0..CLIENTS).filter(|other| world.set_of[*other] == world.set_of[c]) {
+                self.clients[other].cached &= !ends;
+            }
         }
-        let (lease, seen, by_base) = (free as u8, known.seen, base.is_some());
-        self.clients[c].session = Some(Session { lease, generation, seen, yes: None, relied, by_base });
+        let by_cache = self.clients[c].cached;
+        let relied = if by_cache { world.content[c] } else { world.content[c].both(self.known[world.set_of[c]].ids) };
+        self.clients[c].session = Some(Session { generation: self.generation, seen: self.log, relied, by_cache });
+        self
+    }
+
+    /// Opens again, because the commit was refused or the connection broke. If nothing that it relies on was lost since it went through
+    /// its source, it goes on with the new generation.
+    pub fn reopen(mut self, world: &World, c: usize) -> Option<State> {
+        let session = self.clients[c].session.filter(|s| s.generation != self.generation)?;
+        let lost = self.lost_since(session.seen);
+        let by_cache = session.by_cache && !lost.is_empty() && !world.is(Broken::ReopenTrustsTheCache);
+        let seen_by_id = if session.by_cache { Set::default() } else { session.relied };
+        if by_cache || !seen_by_id.both(lost).is_empty() {
+            return Some(self.collect(world, c, lost));
+        }
+        self.clients[c].session = Some(Session { generation: self.generation, ..session });
         Some(self)
     }
 
-    /// What a store that remembers what it has told (a broken one) puts down; the others have nothing to put down.
-    fn told(&self, world: &World) -> u8 {
-        if world.is(Broken::DeltaFromTheStoresMemory) { self.log } else { 0 }
-    }
-
-    /// A session and its lease, if the store still has that.
-    pub fn session(&self, c: usize) -> Option<(Session, Lease)> {
-        let session = self.clients[c].session?;
-        Some((session, self.leases[c][session.lease as usize]?))
-    }
-
-    /// A session relies on a chunk from now on. It enters the known-set too, if nobody has been told more than this session.
-    fn rely(&mut self, world: &World, c: usize, session: Session, chunk: u8) {
-        let known = &mut self.known[world.set_of[c]];
-        if session.seen >= known.seen || world.is(Broken::SharedSetUnguarded) {
-            known.ids = known.ids.and(Set::of(chunk));
-        }
+    /// A session relies on a chunk from now on.
+    fn rely(&mut self, c: usize, session: Session, chunk: u8) {
         let relied = session.relied.and(Set::of(chunk));
         self.clients[c].session = Some(Session { relied, ..session });
     }
 
-    /// `has`: yes for a chunk with a live copy. (A no changes nothing.) The answer goes under way.
-    pub fn has(mut self, world: &World, c: usize, chunk: u8) -> Option<State> {
-        let (session, _) = self.session(c)?;
-        let wanted = world.content[c].but(session.relied).has(chunk);
-        if !wanted || session.yes.is_some() || !self.chunks_in(world, Copied::Live).has(chunk) {
+    /// What a session has asked or put enters the known-set, at some time, if nobody has been told more than this session.
+    pub fn learn(mut self, world: &World, c: usize) -> Option<State> {
+        let session = self.clients[c].session.filter(|session| !session.by_cache)?;
+        let known = &mut self.known[world.set_of[c]];
+        if session.seen < known.seen && !world.is(Broken::SharedSetUnguarded) {
             return None;
         }
-        let yes = Some(Yes { chunk, generation: self.generation });
-        self.clients[c].session = Some(Session { yes, ..session });
+        known.ids = known.ids.and(session.relied);
         Some(self)
     }
 
-    /// A yes arrives. One from before the generation that the client has advanced to is worth nothing.
-    pub fn yes_arrives(mut self, world: &World, c: usize) -> Option<State> {
-        let mut session = self.clients[c].session?;
-        let yes = session.yes.take()?;
-        self.clients[c].session = Some(session);
-        if yes.generation >= session.generation || world.is(Broken::StaleYes) {
-            self.rely(world, c, session, yes.chunk);
+    /// `has`: yes for a chunk with a live copy. (A no changes nothing. A session does nothing before its answers are there.)
+    pub fn has(mut self, world: &World, c: usize, chunk: u8) -> Option<State> {
+        let session = self.clients[c].session?;
+        let wanted = world.content[c].but(session.relied).has(chunk);
+        if !wanted || !self.chunks_in(world, Copied::Live).has(chunk) {
+            return None;
         }
+        self.rely(c, session, chunk);
         Some(self)
     }
 
-    /// `put`: the pack is live from now on, whatever it was, and pinned by the lease.
+    /// `put`: the pack is live from now on, whatever it was; if it was not, it is pinned.
     pub fn put(mut self, world: &World, c: usize, chunk: u8) -> Option<State> {
-        let (session, mut lease) = self.session(c)?;
+        let session = self.clients[c].session?;
         if !world.content[c].but(session.relied).has(chunk) {
             return None;
         }
+        self.rely(c, session, chunk);
         let copy = world.puts[c][chunk as usize];
-        lease.pins = lease.pins.and(Set::of(world.pack_of[copy as usize]));
-        self.leases[c][session.lease as usize] = Some(lease);
-        self.rely(world, c, session, chunk);
         let old = self.copies[copy as usize];
-        if matches!(old, Copied::Condemned | Copied::Grave) && world.is(Broken::AlreadyHaveIt) {
+        if old == Copied::Live || matches!(old, Copied::Condemned | Copied::Grave) && world.is(Broken::AlreadyHaveIt) {
             return Some(self);
         }
+        self.pins[c] = self.pins[c].and(Set::of(world.pack_of[copy as usize]));
         self.copies[copy as usize] = Copied::Live;
         if old == Copied::Condemned {
             match self.open.as_mut().filter(|_| world.is(Broken::RevivalNotLogged)) {
@@ -113,82 +110,53 @@ impl State {
         Some(self)
     }
 
-    /// `advance`: the lease is stamped anew, and the client told what was lost since the place that it names. The answer may be
-    /// lost on its way: then the client knows of nothing.
-    pub fn advance(mut self, world: &World, c: usize, answered: bool) -> Option<State> {
-        let (session, lease) = self.session(c)?;
-        let generation = self.generation;
-        if session.generation == generation {
-            return None;
-        }
-        let since = match world.is(Broken::DeltaFromTheStoresMemory) {
-            true => lease.told,
-            false => session.seen,
-        };
-        let lost = self.lost_since(world, since);
-        let told = self.told(world);
-        self.leases[c][session.lease as usize] = Some(Lease { generation, told, ..lease });
-        if !answered {
-            return Some(self);
-        }
-        let known = &mut self.known[world.set_of[c]];
-        *known = Known { ids: known.ids.but(lost), seen: self.log };
-        // Below a tree that it took over as a whole, a client sees nothing.
-        let blind = session.by_base && world.tree && !lost.has(0);
-        let relied = if blind { session.relied } else { session.relied.but(lost) };
-        self.clients[c].session = Some(Session { generation, seen: self.log, relied, by_base: blind, ..session });
-        Some(self)
-    }
-
     /// The client sends its commit.
     pub fn send_commit(mut self, world: &World, c: usize) -> Option<State> {
         let session = self.clients[c].session.filter(|s| s.relied == world.content[c])?;
-        let Session { lease, generation, relied: reach, .. } = session;
-        self.clients[c].sent = Some(Sent { lease, generation, reach });
+        let sent = Sent { generation: session.generation, reach: session.relied, awaited: true };
+        self.clients[c].sent = Some(sent);
         if world.late { Some(self) } else { self.commit(world, c) }
     }
 
-    /// `commit`: refused without the lease, or if the client has not advanced to what the lease is stamped with.
+    /// `commit`: refused unless it names the present generation.
     pub fn commit(mut self, world: &World, c: usize) -> Option<State> {
         let sent = self.clients[c].sent.take()?;
-        let lease = self.leases[c][sent.lease as usize];
-        let fits = |l: &Lease| l.generation == sent.generation || world.is(Broken::CommitWithoutGeneration);
-        let Some(lease) = lease.filter(fits) else { return Some(self) };
+        if sent.generation != self.generation && !world.is(Broken::CommitWithoutGeneration) {
+            return Some(self);
+        }
         let place = self.snapshots.iter().position(Option::is_none)?;
-        self.late_commit |= self.open.is_some_and(|open| open.waited && lease.generation < open.generation);
         self.log += 1;
         self.snapshots[place] = Some(Snap { reach: sent.reach, at: self.log, expired: false });
-        self.leases[c][sent.lease as usize] = None;
+        self.pins[c] = Set::default();
+        let known = &mut self.known[world.set_of[c]];
         let client = &mut self.clients[c];
         client.pushes = client.pushes.saturating_sub(1);
-        if client.session.is_some_and(|s| s.lease == sent.lease) {
-            // It lives to see the answer.
+        if let Some(session) = client.session.filter(|_| sent.awaited) {
             client.session = None;
-            client.base = world.tree.then_some(place as u8);
+            let is_sure = session.seen >= known.seen;
+            client.cached |= world.tree && is_sure;
+            // What else was logged meanwhile may have been a loss, of which only this session has heard.
+            if is_sure && (self.log == session.seen + 1 || world.is(Broken::SeenMovesOn)) {
+                known.seen = self.log;
+            }
         }
         Some(self)
     }
 
-    /// The client dies, or gives up a session that was refused.
+    /// The client dies. What it has sent may still arrive.
     pub fn client_crashes(mut self, c: usize) -> Option<State> {
         self.clients[c].session.take()?;
+        if let Some(sent) = &mut self.clients[c].sent {
+            sent.awaited = false;
+        }
         Some(self)
     }
 
-    /// A lease ends because its client was not heard of for too long; its pins end with it. The client learns of it when it is
-    /// refused. (A commit under way that names the lease will be refused, whenever it comes, so it is dropped here.)
-    pub fn lease_ends(mut self, c: usize, lease: usize) -> Option<State> {
-        self.leases[c][lease].take()?;
-        self.clients[c].sent = self.clients[c].sent.filter(|sent| sent.lease != lease as u8);
-        Some(self)
-    }
-
-    /// The store dies and comes back: leases are not kept, and what was not logged never was.
+    /// The store dies and comes back, perhaps without its index: marks and pins are not kept, and what was not logged never was.
     pub fn store_crashes(mut self) -> Option<State> {
-        for c in 0..CLIENTS {
-            for lease in 0..LEASES {
-                self = self.lease_ends(c, lease).unwrap_or(self);
-            }
+        self.pins = [Set::default(); CLIENTS];
+        for pruner in self.pruners.iter_mut().filter(|pruner| !pruner.done) {
+            *pruner = Pruner::default();
         }
         for copy in self.unlogged.iter() {
             if let Some(open) = self.open.as_mut().filter(|open| open.fixed.has(copy)) {
@@ -207,84 +175,81 @@ impl State {
         Some(self)
     }
 
-    /// A pruner marks: what unexpired snapshots and pinned bases reach, and perhaps some more that the filter holds by chance.
-    pub fn mark(mut self, world: &World, p: usize, by_chance: Set) -> Option<State> {
+    /// A pruner begins, and marks what unexpired snapshots reach, and perhaps some more that the filters hold by chance. One that was
+    /// overtaken may begin again.
+    pub fn mark(mut self, p: usize, by_chance: Set) -> Option<State> {
         // Pruners are all alike, so the first one begins.
-        if self.pruners.iter().position(|pruner| pruner.condemn.is_none()) != Some(p) {
+        let fresh = |pruner: &Pruner| !pruner.done && pruner.mark.is_none_or(|m| m.generation != self.generation);
+        if self.open.is_some() || self.pruners.iter().position(fresh) != Some(p) {
             return None;
         }
-        let bases = self.leases().filter_map(|lease| lease.base);
-        let based =
-            bases.fold(Set::default(), |set, b| set.and(self.snapshots[b as usize].map_or(Set(0), |s| s.reach)));
-        let based = if world.is(Broken::BaseNotPinned) { Set::default() } else { based };
-        let filter = self.reached().and(based).and(by_chance);
-        self.pruners[p].condemn = Some(Condemn { generation: self.generation, log_len: self.log, filter });
+        let (filter, candidates) = (self.reached().and(by_chance), self.copies_in(Copied::Live));
+        let mark = Mark { generation: self.generation, log_len: self.log, filter, candidates };
+        self.pruners[p] = Pruner { mark: Some(mark), plan: None, done: false };
         Some(self)
     }
 
-    /// `condemn`: one prune at a time, and only if no generation began since its mark. Pinned packs are left out.
+    fn is_grown(&self, mark: &Mark) -> bool {
+        self.snapshots.iter().flatten().any(|snapshot| snapshot.at > mark.log_len)
+    }
+
+    /// Told that snapshots were committed meanwhile, it marks those, too.
+    pub fn mark_more(mut self, p: usize) -> Option<State> {
+        let mut mark = self.pruners[p].mark.filter(|mark| !self.pruners[p].done && self.is_grown(mark))?;
+        let new = self.snapshots.iter().flatten().filter(|s| s.at > mark.log_len && !s.expired);
+        mark.filter = new.fold(mark.filter, |filter, snapshot| filter.and(snapshot.reach));
+        mark.log_len = self.log;
+        self.pruners[p] = Pruner { mark: Some(mark), plan: None, done: false };
+        Some(self)
+    }
+
+    /// `condemn`, before the lock: the store chooses packs, and finds what is lost with them.
+    pub fn plan(mut self, world: &World, p: usize, packs: Set) -> Option<State> {
+        let mark = self.pruners[p].mark.filter(|_| !self.pruners[p].done && self.pruners[p].plan.is_none())?;
+        let pins = self.pins.iter().fold(Set::default(), |all, pins| all.and(*pins));
+        let set = self.copies_in(Copied::Live).both(mark.candidates).filter(|copy| {
+            let (pack, chunk) = (world.pack_of[copy as usize], world.chunk_of[copy as usize]);
+            packs.has(pack) && !(world.pins && pins.has(pack)) && !mark.filter.has(chunk)
+        });
+        let elsewhere = self.copies_in(Copied::Live).but(set);
+        let lost = self.chunks_of(world, set).but(self.chunks_of(world, elsewhere));
+        self.pruners[p].plan = Some(Plan { set, lost });
+        (!set.is_empty()).then_some(self)
+    }
+
+    /// `condemn`, under the lock: only if no generation has begun since the mark, and no snapshot was committed that is not marked.
     pub fn condemn(mut self, world: &World, p: usize) -> Option<State> {
-        let mark = self.pruners[p].condemn?;
-        if self.open.is_some() || mark.generation != self.generation && !world.is(Broken::NoCompareAndSwap) {
+        let (mark, plan) = self.pruners[p].mark.zip(self.pruners[p].plan)?;
+        if mark.generation != self.generation && !world.is(Broken::NoCompareAndSwap) {
             return None;
         }
-        let pins = self.leases().fold(Set::default(), |set, lease| set.and(lease.pins));
-        let set = self.copies_in(Copied::Live).filter(|copy| {
-            let (pack, chunk) = (world.pack_of[copy as usize], world.chunk_of[copy as usize]);
-            !(world.pins && pins.has(pack) || mark.filter.has(chunk))
-        });
+        if self.is_grown(&mark) && !world.is(Broken::NoLookForCommits) {
+            return None;
+        }
+        self = self.abort().unwrap_or(self);
+        let set = plan.set.both(self.copies_in(Copied::Live));
         if set.is_empty() {
             return None;
         }
         self.log += 1;
         self.generation += 1;
         set.iter().for_each(|copy| self.copies[copy as usize] = Copied::Condemned);
-        let lost = self.chunks_of(world, set).but(self.chunks_in(world, Copied::Live));
-        lost.iter().for_each(|chunk| self.lost_at[chunk as usize] = self.log);
-        let generation = self.generation;
-        let (waited, remarked) = (false, world.is(Broken::NoRemark));
-        self.open = Some(Open { prune: p as u8, generation, mark, set, fixed: set, waited, remarked });
+        plan.lost.iter().for_each(|chunk| self.lost_at[chunk as usize] = self.log);
+        self.open = Some(Open { set, fixed: set, filter: mark.filter });
+        self.pruners[p].done = true;
         self.unlogged = Set::default();
         Some(self)
     }
 
-    /// The pruner asks whether the wait is over, reads the log, and walks what was committed since the mark.
-    pub fn walk(mut self, world: &World, p: usize) -> Option<State> {
-        let generation = self.open.filter(|open| open.prune == p as u8)?.generation;
-        if self.leases().any(|lease| lease.generation < generation) && !world.is(Broken::NoWait) {
-            return None;
-        }
-        let open = self.open.as_mut()?;
-        open.waited = true;
-        let since = self.snapshots.iter().flatten().filter(|s| s.at > open.mark.log_len);
-        let since = since.filter(|s| !(s.expired && world.is(Broken::RemarkPassesOverExpired)));
-        self.pruners[p].remark = Some(since.fold(Set::default(), |set, s| set.and(s.reach)));
-        Some(self)
-    }
-
-    /// `remark`: what was reached since the mark is live again.
-    pub fn remark(mut self, world: &World, p: usize) -> Option<State> {
-        let reached = self.pruners[p].remark?;
-        let open = self.open.as_mut().filter(|open| open.prune == p as u8 || world.is(Broken::NoFence))?;
-        open.remarked = true;
-        let saved = open.set.filter(|copy| reached.has(world.chunk_of[copy as usize]));
-        saved.iter().for_each(|copy| self.copies[copy as usize] = Copied::Live);
-        self.uncondemn(saved);
-        Some(self)
-    }
-
     /// `sweep` of one pack: what is still condemned of it goes to the grave; live frames of it are copied first.
-    pub fn sweep(mut self, world: &World, p: usize, pack: u8) -> Option<State> {
-        let sent = self.pruners[p].remark.is_some() || world.is(Broken::NoRemark);
-        let fenced = |open: &Open| open.prune == p as u8 || world.is(Broken::NoFence);
-        let open = self.open.filter(|open| sent && open.remarked && fenced(open))?;
+    pub fn sweep(mut self, world: &World, pack: u8) -> Option<State> {
+        let open = self.open?;
         let copies = world.copies_of(pack);
         let mut dead = open.set.both(copies);
         if world.is(Broken::SweepOutsideFilter) {
-            let kept = open.mark.filter.and(self.pruners[p].remark.unwrap_or_default());
             dead = copies.filter(|copy| {
                 let stored = matches!(self.copies[copy as usize], Copied::Live | Copied::Condemned);
-                stored && !kept.has(world.chunk_of[copy as usize])
+                stored && !open.filter.has(world.chunk_of[copy as usize])
             });
         }
         if dead.is_empty() {
@@ -292,19 +257,17 @@ impl State {
         }
         self.swept_outside |= !dead.within(open.fixed);
         let moved = copies.but(dead).filter(|copy| self.copies[copy as usize] == Copied::Live);
-        if !moved.is_empty() {
+        if !moved.is_empty() && !world.is(Broken::RepackWithoutCopy) {
             let chunks = self.chunks_of(world, moved);
             let fresh = world.repack.filter(|copy| chunks.has(world.chunk_of[copy as usize]));
-            if !world.is(Broken::RepackWithoutCopy) {
-                fresh.iter().for_each(|copy| self.copies[copy as usize] = Copied::Live);
-            }
+            fresh.iter().for_each(|copy| self.copies[copy as usize] = Copied::Live);
         }
         dead.and(moved).iter().for_each(|copy| self.copies[copy as usize] = Copied::Grave);
         self.uncondemn(dead);
         Some(self)
     }
 
-    /// `abort`: what is condemned is live again, and the prune is closed.
+    /// `abort`: what is condemned is live again, and the prune closed.
     pub fn abort(mut self) -> Option<State> {
         let open = self.open.take()?;
         open.set.iter().for_each(|copy| self.copies[copy as usize] = Copied::Live);
@@ -338,19 +301,24 @@ impl State {
         let done: [bool; CLIENTS] = std::array::from_fn(done);
         for c in 0..CLIENTS {
             if (0..CLIENTS).all(|other| world.set_of[other] != c || done[other]) {
-                self.known[c] = Known::default();
+                self.known[c] = super::state::Known::default();
             }
             if done[c] {
-                self.clients[c].base = None;
+                self.clients[c].cached = false;
             }
         }
         // Generations do not come back, so what belongs to an old one is refused for ever.
-        if !world.is(Broken::NoFence) && !world.is(Broken::NoCompareAndSwap) {
-            for (p, pruner) in self.pruners.iter_mut().enumerate() {
-                let open = self.open.is_some_and(|open| open.prune == p as u8);
-                if !open && pruner.condemn.is_some_and(|mark| mark.generation != self.generation) {
-                    *pruner = Pruner { condemn: Some(Condemn::default()), remark: None };
+        let generation = self.generation;
+        if !world.is(Broken::NoCompareAndSwap) {
+            for pruner in &mut self.pruners {
+                if pruner.mark.is_some_and(|mark| mark.generation != generation) {
+                    *pruner = Pruner { done: pruner.done, ..Pruner::default() };
                 }
+            }
+        }
+        if !world.is(Broken::CommitWithoutGeneration) {
+            for client in &mut self.clients {
+                client.sent = client.sent.filter(|sent| sent.generation == generation);
             }
         }
         self

@@ -7,39 +7,34 @@ use super::state::{CLIENTS, COPIES, Set};
 pub enum Broken {
     /// `open` does not tell what was lost since the client was there.
     NoDeltaAtOpen,
-    /// The wait is left out: leases of older generations may commit after the re-mark has begun.
-    NoWait,
-    /// The re-mark is left out: what is condemned is swept, whatever was committed since the mark.
-    NoRemark,
+    /// A commit is taken whatever generation it names.
+    CommitWithoutGeneration,
+    /// Condemn does not look for snapshots that were committed since the mark.
+    NoLookForCommits,
+    /// Condemn does not compare the generation: of two prunes that overlap both condemn.
+    NoCompareAndSwap,
     /// Not the fixed set is swept but all that is outside the filters when the sweep comes.
     SweepOutsideFilter,
     /// A put of a condemned or buried pack is answered with "already have it", and changes nothing.
     AlreadyHaveIt,
     /// A pack that a put made live again is not logged: the store forgets it when it crashes.
     RevivalNotLogged,
-    /// Re-mark and sweep are taken from whatever prune they come.
-    NoFence,
-    /// Condemn does not compare the generation: one that comes late opens its prune a second time.
-    NoCompareAndSwap,
-    /// An advance tells what was lost since what the store believes to have told before, not since what the client names.
-    DeltaFromTheStoresMemory,
-    /// A commit does not say which generation the client has advanced to: the store believes its own stamp.
-    CommitWithoutGeneration,
-    /// A client takes a yes that was given before what it has since been told to be lost.
-    StaleYes,
-    /// Of two sessions with one known-set, the one that knows less adds to what the other has corrected.
-    SharedSetUnguarded,
-    /// A base that a lease names stops being a root when it expires.
-    BaseNotPinned,
-    /// A base that has expired is pinned all the same.
-    ExpiredBase,
-    /// The re-mark passes over what was committed since the mark and has expired again, though a lease may name it as its base.
-    RemarkPassesOverExpired,
-    /// A client that knows a tree to be stored takes all that lies below it for stored, without a base.
-    TreesById,
     /// A sweep removes a pack that has live frames without having copied them.
     RepackWithoutCopy,
+    /// Of two sessions with one known-set, the one that knows less adds to what the other has corrected.
+    SharedSetUnguarded,
+    /// A client whose commit went through takes all that was logged meanwhile for seen, with what it has not noted as lost.
+    SeenMovesOn,
+    /// A cached tree is reused as long as its own id is not lost, whatever was lost below it.
+    TreesById,
+    /// A push whose commit was refused looks only at ids that it has looked at, not at the trees that it took from its cache.
+    ReopenTrustsTheCache,
 }
+
+/// All packs.
+const ALL: [Set; 1] = [Set(0b11111)];
+/// All packs, or one of the first two.
+const ONE_OR_ALL: [Set; 3] = [Set(0b11111), Set(0b00001), Set(0b00010)];
 
 /// What exists in a world, and how long it goes on.
 #[derive(Debug, Clone, Copy)]
@@ -64,9 +59,7 @@ pub struct World {
     pub known: [Set; CLIENTS],
     /// Which known-set each client has.
     pub set_of: [usize; CLIENTS],
-    /// How many leases a client can have at a time: with two, one of a session that died may live on beside that of the next.
-    pub leases: usize,
-    /// Whether commits may be under way for a while. (With one lease a client that is the same as a client that pauses.)
+    /// Whether commits may be under way for a while, and outlive their sessions.
     pub late: bool,
     /// Whether chunk 0 is a tree page above chunk 1, so that who reuses it does not look at chunk 1.
     pub tree: bool,
@@ -74,8 +67,10 @@ pub struct World {
     pub false_positives: Set,
     /// Into which copies a sweep copies the live frames of pack 0; none if it does not repack.
     pub repack: Set,
-    /// Whether packs that were put are pinned by their lease.
+    /// Whether packs that were put are pinned until their session commits.
     pub pins: bool,
+    /// The sets of packs of which a prune takes one: not all that is dead is worth taking away.
+    pub choices: &'static [Set],
     /// How many prunes there are.
     pub prunes: usize,
 }
@@ -94,12 +89,12 @@ impl World {
             puts: [[1, 0], [2, 0]],
             known: [Set(0b1), Set(0)],
             set_of: [0, 1],
-            leases: 1,
             late: false,
             tree: false,
             false_positives: Set(0),
             repack: Set(0),
             pins: true,
+            choices: &ALL,
             prunes: 2,
         }
     }
@@ -109,12 +104,38 @@ impl World {
         World { set_of: [0, 0], ..World::two_clients() }
     }
 
-    /// One client, whose sessions leave leases and commits behind when they die.
+    /// One client, whose sessions leave commits behind when they die.
     pub fn leftovers() -> World {
-        World { pushes: [2, 0], leases: 2, late: true, ..World::two_clients() }
+        World { pushes: [2, 0], late: true, ..World::two_clients() }
     }
 
-    /// A tree page above a chunk, and a client that pushes them twice, from a base.
+    /// Two targets of one machine, with one known-set and different contents.
+    pub fn two_targets() -> World {
+        World {
+            pack_of: [0, 1, 2, 3, 0, 0],
+            chunk_of: [0, 1, 0, 1, 0, 0],
+            live: Set(0b0011),
+            snapshots: [Set(0b01), Set(0b10)],
+            content: [Set(0b01), Set(0b10)],
+            puts: [[2, 0], [0, 3]],
+            known: [Set(0b11), Set(0)],
+            set_of: [0, 0],
+            ..World::two_clients()
+        }
+    }
+
+    /// One chunk with two copies, of which a prune may take one or both.
+    pub fn two_copies() -> World {
+        World {
+            live: Set(0b011),
+            puts: [[2, 0], [3, 0]],
+            pack_of: [0, 1, 2, 3, 0, 0],
+            choices: &ONE_OR_ALL,
+            ..World::two_clients()
+        }
+    }
+
+    /// A tree page above a chunk, and a client that pushes them twice, the second time from its cache.
     pub fn tree() -> World {
         World {
             broken: None,
@@ -127,12 +148,12 @@ impl World {
             puts: [[2, 3], [0, 0]],
             known: [Set(0b11), Set(0)],
             set_of: [0, 1],
-            leases: 1,
             late: false,
             tree: true,
             false_positives: Set(0b01),
             repack: Set(0),
             pins: true,
+            choices: &ALL,
             prunes: 2,
         }
     }
@@ -150,12 +171,12 @@ impl World {
             puts: [[4, 5], [0, 0]],
             known: [Set(0b11), Set(0)],
             set_of: [0, 1],
-            leases: 1,
             late: false,
             tree: false,
             false_positives: Set(0),
             repack: Set(0b001100),
             pins: true,
+            choices: &ALL,
             prunes: 2,
         }
     }
