@@ -122,7 +122,7 @@ pub fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
     };
     let mut report = pruned(&options)?;
     if report.is_unconfirmed {
-        confirm(context, &report)?;
+        confirm(context, &report, expired)?;
         options.is_confirmed = true;
         report = pruned(&options)?;
     }
@@ -131,11 +131,15 @@ pub fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
 }
 
 /// More than half of the repository goes: that is looked at by a person.
-fn confirm(context: &Context, report: &PruneReport) -> Result<()> {
+fn confirm(context: &Context, report: &PruneReport, expired: u64) -> Result<()> {
     let stats = &report.stats;
     let (freed, bytes) = (output::size(stats.freed_bytes), output::size(stats.bytes));
     let what = format!("{freed} of {bytes} would go, more than half of the repository");
-    let failure = || Failure::new(format!("{what}; nothing was done"), "if that is right, run it again with --yes");
+    let done = match expired {
+        0 => "nothing was done".to_owned(),
+        _ => format!("let go from the trash: {}; nothing else was done", output::count(expired, "snapshot")),
+    };
+    let failure = || Failure::new(format!("{what}; {done}"), "if that is right, run it again with --yes");
     if context.quiet || context.json || !std::io::stdin().is_terminal() {
         return Err(failure().into());
     }

@@ -1,6 +1,8 @@
-//! `bkfs server`: makes a server, runs it, invites clients, and purges snapshots. All of it by whoever has the server's data folder.
+//! `bkfs server`: makes a server, runs it, invites clients, purges snapshots, and brings back what was
+//! pruned. All of it by whoever has the server's data folder.
 
 mod purge;
+mod revive;
 mod scrub;
 
 use std::{
@@ -27,6 +29,7 @@ pub enum ServerCommand {
     Run(RunArgs),
     Invite(InviteArgs),
     Purge(purge::PurgeArgs),
+    Revive(revive::ReviveArgs),
     Scrub(scrub::ScrubArgs),
 }
 
@@ -64,6 +67,9 @@ pub struct RunArgs {
     /// Read no more than this in a second for that
     #[arg(long, value_name = "SIZE", default_value = "20M", value_parser = parse_size)]
     scrub_rate: u64,
+    /// Let what is due go from trashes and graves so often. Nobody but tests needs another time
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = parse_duration, hide = true)]
+    tidy_every: Duration,
 }
 
 /// A time between two scrubs, or `off`.
@@ -127,10 +133,12 @@ pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
             }
         }
         ServerCommand::Purge(args) => purge::run(context, &args)?,
+        ServerCommand::Revive(args) => revive::run(context, &args)?,
         ServerCommand::Scrub(args) => return scrub::run(context, args),
         ServerCommand::Run(args) => {
             let schedule = |every| server::Schedule { every, bytes_per_second: args.scrub_rate };
-            let options = server::Options { parity: args.parity.0, scrub: args.scrub_every.0.map(schedule) };
+            let scrub = args.scrub_every.0.map(schedule);
+            let options = server::Options { parity: args.parity.0, scrub, tidy_every: args.tidy_every };
             let (stop, stopped) = mpsc::channel();
             signals::on_stop(move || {
                 let _ = stop.send(());

@@ -35,6 +35,8 @@ mod settings;
 mod sweep;
 mod sync;
 
+pub use self::sweep::{Revived, Tidied};
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -270,6 +272,7 @@ impl Access for Repository {
     fn open(&self, request: &OpenRequest) -> Result<Opened> {
         let state = self.state()?;
         self.read_in()?;
+        self.clear_away()?;
         // In this order: whatever is condemned after the generation was read is told as lost, or comes after `now`.
         let generation = self.generation()?;
         let now = self.seen()?;

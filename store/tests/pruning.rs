@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "pruning/grave.rs"]
+mod grave;
 mod support;
 
 use std::{
@@ -391,40 +393,6 @@ fn a_condemned_pack_that_is_put_again_lives() {
     for repo in [repo.clone(), place.open()] {
         assert_eq!(repo.has(&[id]).unwrap(), [true]);
     }
-}
-
-#[test]
-fn with_a_floor_what_a_prune_took_can_be_brought_back_until_its_time_is_over() {
-    let (place, repo) = Place::new(14 * DAY);
-    let first = push(&*repo, 0..30);
-    // A stolen key says that nothing is live.
-    let PruneReply::Begun { prune, log_len } = repo.prune(&PruneRequest::Begin).unwrap() else { panic!() };
-    for first in 0..=255 {
-        repo.prune(&PruneRequest::Live { prune, first, filter: vec![64] }).unwrap();
-    }
-    let limits = PruneLimits::default();
-    repo.prune(&PruneRequest::Condemn { prune, log_len, limits, dry_run: false, is_confirmed: true }).unwrap();
-    repo.prune(&PruneRequest::Sweep).unwrap();
-    assert_eq!((place.files("packs"), place.files("grave")), (0, 2));
-    CLOCK.set(CLOCK.get() + 13 * DAY as i64);
-    repo.prune(&PruneRequest::Sweep).unwrap();
-    assert_eq!(repo.revive_all().unwrap(), 2);
-    for repo in [repo.clone(), place.open()] {
-        verify(&repo, first, &(0..30).collect());
-    }
-    // Without the operator it is gone in the end.
-    CLOCK.set(CLOCK.get() + 15 * DAY as i64);
-    forget(&*repo, first, true);
-    place.prune(&repo);
-    assert_eq!((place.files("packs"), place.files("grave")), (0, 2));
-    // A clock that jumps ahead removes nothing before the log has seen it.
-    CLOCK.set(CLOCK.get() + 15 * DAY as i64);
-    place.prune(&repo);
-    assert_eq!(place.files("grave"), 2);
-    push(&*repo, []);
-    assert_eq!(place.files("parity"), 3, "what is in the grave keeps its parity");
-    place.prune(&repo);
-    assert_eq!((place.files("packs"), place.files("grave"), place.files("parity")), (1, 0, 1));
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod keys;
 mod killing;
 mod mounting;
 mod network;
+mod prune;
 mod rollback;
 mod scrub;
 mod source;

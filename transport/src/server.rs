@@ -9,6 +9,7 @@
 //! The log is truth and small; what it says is held in memory. `invite` appends to it whether a server runs or not: a
 //! running one reads what was added before it turns anybody away. This module opens and closes; [`session`] speaks.
 
+mod background;
 mod registry;
 mod scrub;
 mod session;
@@ -141,7 +142,7 @@ pub struct Running {
     runtime: Option<Runtime>,
     endpoint: Endpoint,
     address: SocketAddr,
-    scrubbing: Option<scrub::Background>,
+    background: Option<background::Background>,
 }
 
 impl std::fmt::Debug for Running {
@@ -157,11 +158,14 @@ pub struct Options {
     pub parity: Option<Parity>,
     /// Scrubbing in the background, if it does that.
     pub scrub: Option<Schedule>,
+    /// How often what is due is let go from trashes and graves.
+    pub tidy_every: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { parity: Some(Parity::default()), scrub: Some(Schedule::default()) }
+        let scrub = Some(Schedule::default());
+        Self { parity: Some(Parity::default()), scrub, tidy_every: Duration::from_secs(86_400) }
     }
 }
 
@@ -193,10 +197,10 @@ pub fn start(data: &Path, listen: SocketAddr, options: Options) -> Result<Runnin
     };
     let address = endpoint.local_addr().map_err(|e| Error::Unreachable(format!("cannot listen on {listen}: {e}")))?;
     let host = Arc::new(Host::new(data, registry, options));
-    let scrubbing = options.scrub.map(|schedule| scrub::Background::start(host.clone(), schedule)).transpose();
-    let scrubbing = scrubbing.map_err(|e| Error::Unreachable(format!("cannot start the server's threads: {e}")))?;
+    let background = background::Background::start(host.clone())
+        .map_err(|e| Error::Unreachable(format!("cannot start the server's threads: {e}")))?;
     runtime.spawn(accept(endpoint.clone(), host));
-    Ok(Running { runtime: Some(runtime), endpoint, address, scrubbing })
+    Ok(Running { runtime: Some(runtime), endpoint, address, background: Some(background) })
 }
 
 impl Running {
@@ -212,7 +216,7 @@ impl Running {
 
     fn shut_down(&mut self) {
         let Some(runtime) = self.runtime.take() else { return };
-        self.scrubbing = None;
+        self.background = None;
         self.endpoint.set_server_config(None);
         self.endpoint.close(0u32.into(), b"the server stops");
         runtime.block_on(async {

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use super::{Repository, layout};
 use crate::{
-    access::{PruneReply, Swept},
+    access::{ForgetRequest, PruneReply, Swept},
     backend::Lock,
     error::{Error, ErrorKind, Result},
     id::{KeyId, PackId},
@@ -26,6 +26,28 @@ use crate::{
 const PACKS: usize = 1024;
 /// How many bytes one call copies, about.
 const COPY_BYTES: u64 = 128 << 20;
+
+/// What an operator brought back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Revived {
+    /// Packs that were in the grave.
+    pub packs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Packs that were condemned and are so no more.
+    pub spared: u64,
+}
+
+/// What was due and was let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tidied {
+    /// Snapshots that were in the trash.
+    pub expired: u64,
+    /// Packs that were in the grave.
+    pub buried: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
 
 impl Repository {
     pub(super) fn abort_prune(&self) -> Result<PruneReply> {
@@ -178,12 +200,28 @@ impl Repository {
         if packs.is_empty() { Ok(()) } else { self.index.set_moved(&packs) }
     }
 
-    /// Removes the packs whose time in the grave is over.
-    fn bury(&self) -> Result<()> {
+    /// Lets go what is due, without anybody's asking: what has been in the trash and in the grave for as long as the floor says. Without a
+    /// floor the trash is left to whoever prunes: that may be at once, and should be somebody's will.
+    pub fn tidy(&self) -> Result<Tidied> {
+        self.state()?;
+        self.follow()?;
+        self.clear_away()?;
+        let mut tidied = Tidied::default();
+        if self.protect_secs > 0 {
+            let due = ForgetRequest { empty_trash: true, ..ForgetRequest::default() };
+            tidied.expired = self.forget_snapshots(&due)?.expired.len() as u64;
+        }
+        (tidied.buried, tidied.bytes) = self.bury()?;
+        Ok(tidied)
+    }
+
+    /// Removes the packs whose time in the grave is over; says how many they were, and their bytes.
+    fn bury(&self) -> Result<(u64, u64)> {
         let protect = i64::try_from(self.protect_secs).unwrap_or(i64::MAX);
         let buried = self.backend.list(layout::GRAVE)?;
+        let mut gone = (0, 0);
         if buried.is_empty() {
-            return Ok(());
+            return Ok(gone);
         }
         let _lock = self.writing()?;
         // A clock that jumps ahead ends nothing before a record of the log has seen it, as with the trash.
@@ -194,6 +232,7 @@ impl Repository {
                 Some(at) if at.saturating_add(protect) <= now => {
                     self.backend.delete(&layout::parity(id))?;
                     self.backend.delete(&layout::grave(id))?;
+                    gone = (gone.0 + 1, gone.1 + listed.len);
                 }
                 Some(_) => {}
                 // It is live again. If its file did not get so far as to be put back, this is the only one.
@@ -201,25 +240,48 @@ impl Repository {
                 None => self.backend.rename(&layout::grave(id), &layout::pack(id))?,
             }
         }
-        Ok(())
+        Ok(gone)
     }
 
-    /// Brings back every swept pack that is still in the grave: for the store's operator, when a prune has taken too much. Says
-    /// how many they were.
-    pub fn revive_all(&self) -> Result<u64> {
+    /// Moves what a crash has left between the log's word and the move. Not while the repository is being made: then the floor
+    /// is not known yet, and without one this is the end of a pack.
+    pub(super) fn clear_away(&self) -> Result<()> {
+        if self.index.unmoved()?.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.writing()?;
+        self.move_swept()
+    }
+
+    /// Brings back every swept pack that is still in the grave, and gives up what is condemned and not yet swept: for the
+    /// store's operator, when a prune has taken too much.
+    pub fn revive_all(&self) -> Result<Revived> {
         self.state()?;
-        let lock = self.writing()?;
-        let ids: Vec<PackId> =
-            self.backend.list(layout::GRAVE)?.iter().filter_map(|listed| listed.name.parse().ok()).collect();
-        for packs in ids.chunks(PACKS) {
-            self.append(&[Event::Revive { packs: packs.to_vec() }])?;
-            for id in packs {
-                self.backend.rename(&layout::grave(*id), &layout::pack(*id))?;
+        let mut revived = Revived::default();
+        {
+            let _lock = self.writing()?;
+            revived.spared = self.index.condemned_count()?;
+            if revived.spared > 0 {
+                self.append(&[Event::Abort])?;
+            }
+            self.move_swept()?;
+            let mut ids = Vec::new();
+            for listed in self.backend.list(layout::GRAVE)? {
+                let Ok(id) = listed.name.parse::<PackId>() else { continue };
+                revived.packs += 1;
+                revived.bytes += listed.len;
+                ids.push(id);
+            }
+            for packs in ids.chunks(PACKS) {
+                // First the log: a file that lies in the grave against its word is put back by the next sweep.
+                self.append(&[Event::Revive { packs: packs.to_vec() }])?;
+                for id in packs {
+                    self.backend.rename(&layout::grave(*id), &layout::pack(*id))?;
+                }
             }
         }
-        drop(lock);
         self.read_in()?;
-        Ok(ids.len() as u64)
+        Ok(revived)
     }
 
     /// The table of a pack that the index has and the log says is swept, from wherever its file is now.

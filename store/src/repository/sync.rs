@@ -41,10 +41,6 @@ impl Repository {
         if self.index.owner()?.is_none() {
             self.index.meta_put(&[("owner".into(), owner.0.to_vec())])?;
         }
-        if !self.index.unmoved()?.is_empty() {
-            let _lock = self.writing()?;
-            self.move_swept()?;
-        }
         self.find_packs()
     }
 

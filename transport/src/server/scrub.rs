@@ -5,8 +5,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, atomic::Ordering},
-    thread::JoinHandle,
+    sync::atomic::Ordering,
     time::{Duration, SystemTime},
 };
 
@@ -20,9 +19,6 @@ use bkfs_store::{
     },
 };
 
-/// How often it is looked whose turn it is; more often if turns come more often.
-const LOOK: Duration = Duration::from_secs(60);
-const LOOK_OFTEN: Duration = Duration::from_secs(1);
 /// A scrub that was not through and of which nothing was heard for so long does not run any more.
 const SILENT: Duration = Duration::from_secs(300);
 
@@ -42,42 +38,8 @@ impl Default for Schedule {
     }
 }
 
-/// Scrubs until it is dropped.
-pub(super) struct Background {
-    progress: Arc<ScrubProgress>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Background {
-    pub fn start(host: Arc<Host>, schedule: Schedule) -> std::io::Result<Self> {
-        let progress = Arc::new(ScrubProgress::default());
-        let told = progress.clone();
-        let work = move || {
-            while !told.stop.load(Ordering::Relaxed) {
-                if let Err(error) = round(&host, schedule, &told) {
-                    tracing::warn!(%error, "scrubbing in the background failed");
-                }
-                std::thread::park_timeout(schedule.every.clamp(LOOK_OFTEN, LOOK));
-            }
-        };
-        let thread = std::thread::Builder::new().name("bkfs-scrub".into()).spawn(work)?;
-        Ok(Self { progress, thread: Some(thread) })
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        self.progress.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            // It has nothing to tell that is not in the log.
-            let _ = thread.join();
-        }
-    }
-}
-
 /// Scrubs every repository whose turn it is.
-fn round(host: &Host, schedule: Schedule, progress: &ScrubProgress) -> Result<()> {
+pub(super) fn round(host: &Host, schedule: Schedule, progress: &ScrubProgress) -> Result<()> {
     for (account, name) in repositories(&host.data)? {
         if progress.stop.load(Ordering::Relaxed) {
             return Ok(());

@@ -1,0 +1,118 @@
+//! The grave and the floor: what a prune took comes back until its time is over, whoever pruned, and what is due goes.
+
+use bkfs_store::{
+    Error,
+    access::*,
+    repository::{Repository, Tidied},
+};
+
+use crate::{CLOCK, DAY, Place, forget, push, verify};
+
+#[test]
+fn with_a_floor_what_a_prune_took_can_be_brought_back_until_its_time_is_over() {
+    let (place, repo) = Place::new(14 * DAY);
+    let first = push(&*repo, 0..30);
+    condemn_all(&repo);
+    repo.prune(&PruneRequest::Sweep).unwrap();
+    assert_eq!((place.files("packs"), place.files("grave")), (0, 2));
+    CLOCK.set(CLOCK.get() + 13 * DAY as i64);
+    repo.prune(&PruneRequest::Sweep).unwrap();
+    assert_eq!(repo.revive_all().unwrap().packs, 2);
+    for repo in [repo.clone(), place.open()] {
+        verify(&repo, first, &(0..30).collect());
+    }
+    // Without the operator it is gone in the end.
+    CLOCK.set(CLOCK.get() + 15 * DAY as i64);
+    forget(&*repo, first, true);
+    place.prune(&repo);
+    assert_eq!((place.files("packs"), place.files("grave")), (0, 2));
+    // A clock that jumps ahead removes nothing before the log has seen it.
+    CLOCK.set(CLOCK.get() + 15 * DAY as i64);
+    place.prune(&repo);
+    assert_eq!(place.files("grave"), 2);
+    push(&*repo, []);
+    assert_eq!(place.files("parity"), 3, "what is in the grave keeps its parity");
+    place.prune(&repo);
+    assert_eq!((place.files("packs"), place.files("grave"), place.files("parity")), (1, 0, 1));
+}
+
+#[test]
+fn what_is_due_goes_without_anybody_pruning() {
+    let (place, repo) = Place::new(14 * DAY);
+    let (first, second) = (push(&*repo, 0..30), push(&*repo, 40..80));
+    forget(&*repo, first, false);
+    condemn_all(&repo);
+    repo.prune(&PruneRequest::Sweep).unwrap();
+    assert_eq!((place.files("packs"), place.files("grave")), (0, 4));
+    assert_eq!(repo.tidy().unwrap(), Tidied::default());
+    CLOCK.set(CLOCK.get() + 13 * DAY as i64);
+    push(&*repo, []);
+    assert_eq!(repo.tidy().unwrap(), Tidied::default());
+    CLOCK.set(CLOCK.get() + 2 * DAY as i64);
+    assert_eq!(repo.tidy().unwrap(), Tidied::default(), "a clock alone ends nothing");
+    push(&*repo, []);
+    let tidied = place.open().tidy().unwrap();
+    assert_eq!((tidied.expired, tidied.buried), (1, 4));
+    assert!(tidied.bytes > 70 * 20_000 && place.files("grave") == 0);
+    assert!(matches!(repo.unforget(&[first]), Err(Error::SnapshotNotFound(_))));
+    repo.unforget(&[second]).unwrap();
+
+    // Without a floor somebody has to say so.
+    let (_place, repo) = Place::new(0);
+    let first = push(&*repo, 0..30);
+    forget(&*repo, first, false);
+    assert_eq!(repo.tidy().unwrap(), Tidied::default());
+    repo.unforget(&[first]).unwrap();
+}
+
+#[test]
+fn the_floor_holds_for_what_a_crash_left_between_the_log_and_the_move() {
+    let (place, repo) = Place::new(14 * DAY);
+    let first = push(&*repo, 0..30);
+    let condemned = condemn_all(&repo);
+    assert_eq!(condemned.dropped, 2);
+    repo.prune(&PruneRequest::Sweep).unwrap();
+    let put_back = || {
+        for entry in std::fs::read_dir(place.folder.path().join("repo/grave")).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            let to = place.folder.path().join("repo/packs").join(&name[..2]).join(&name);
+            std::fs::rename(entry.path(), to).unwrap();
+        }
+    };
+    put_back();
+    drop(repo);
+    let repo = place.open();
+    repo.open(&OpenRequest::default()).unwrap();
+    assert_eq!((place.files("packs"), place.files("grave"), place.files("parity")), (0, 2, 2));
+    put_back();
+    let repo = place.open();
+    assert_eq!(repo.revive_all().unwrap().packs, 2);
+    verify(&repo, first, &(0..30).collect());
+    assert_eq!((place.files("packs"), place.files("grave")), (2, 0));
+}
+
+#[test]
+fn what_is_condemned_and_not_yet_swept_is_spared_by_the_operator() {
+    let (place, repo) = Place::new(14 * DAY);
+    let first = push(&*repo, 0..30);
+    condemn_all(&repo);
+    // By a process of its own, while the server runs.
+    let revived = place.open().revive_all().unwrap();
+    assert_eq!((revived.packs, revived.spared), (0, 2));
+    repo.prune(&PruneRequest::Sweep).unwrap();
+    assert_eq!((place.files("packs"), place.files("grave")), (2, 0));
+    verify(&repo, first, &(0..30).collect());
+}
+
+/// What a stolen key can do: it says that nothing is live.
+fn condemn_all(repo: &Repository) -> PruneStats {
+    let PruneReply::Begun { prune, log_len } = repo.prune(&PruneRequest::Begin).unwrap() else { panic!() };
+    for first in 0..=255 {
+        repo.prune(&PruneRequest::Live { prune, first, filter: vec![64] }).unwrap();
+    }
+    let limits = PruneLimits::default();
+    let condemn = PruneRequest::Condemn { prune, log_len, limits, dry_run: false, is_confirmed: true };
+    let PruneReply::Condemned(stats) = repo.prune(&condemn).unwrap() else { panic!("condemned") };
+    stats
+}

@@ -1,0 +1,451 @@
+//! Pruning on the real program: that space comes free and nothing that counts is lost, what limits and refusals do, and that pushes,
+//! mounts and the operator's way back work while it goes on.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::{
+    common::program::{Person, Server, no_mount},
+    expect, noise, text,
+};
+
+const MIB: usize = 1 << 20;
+/// How long a program may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Writes a file that does not compress into the folder that is pushed.
+fn write(person: &Person, name: &str, seed: u64, len: usize) {
+    fs::create_dir_all(person.path("src")).unwrap();
+    fs::write(person.path("src").join(name), noise(seed, len)).unwrap();
+}
+
+fn remove(person: &Person, name: &str) {
+    fs::remove_file(person.path("src").join(name)).unwrap();
+}
+
+fn push(person: &Person) -> Value {
+    let output = person.command().args(["push", "--json", "-C"]).arg(person.path("src")).arg(".").output().unwrap();
+    expect(&output, 0, &[]);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn pushed(person: &Person) -> String {
+    push(person)["snapshot"].as_str().unwrap().to_owned()
+}
+
+fn json(person: &Person, args: &[&str]) -> Value {
+    serde_json::from_str(&person.run(args.iter().chain(&["--json"]))).unwrap()
+}
+
+fn number(report: &Value, name: &str) -> u64 {
+    report[name].as_u64().unwrap_or_else(|| panic!("{name} in {report}"))
+}
+
+/// All files below a folder with their lengths.
+fn files(folder: &Path) -> BTreeMap<PathBuf, u64> {
+    let mut found = BTreeMap::new();
+    let mut todo = vec![folder.to_owned()];
+    while let Some(folder) = todo.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries.map(Result::unwrap) {
+            let meta = entry.metadata().unwrap();
+            match meta.is_dir() {
+                true => todo.push(entry.path()),
+                false => drop(found.insert(entry.path(), meta.len())),
+            }
+        }
+    }
+    found
+}
+
+fn bytes(folder: &Path) -> usize {
+    files(folder).values().sum::<u64>() as usize
+}
+
+/// Restores the newest snapshot, which must be what was pushed, and checks everything.
+fn expect_whole(person: &Person) {
+    let out = person.path("out");
+    let _ = fs::remove_dir_all(&out);
+    person.run(["restore", "latest", out.to_str().unwrap()]);
+    let compare = Command::new("diff").arg("-r").args([&person.path("src"), &out]).output().unwrap();
+    assert!(compare.status.success(), "{}", text(&compare.stdout));
+    person.run(["check", "--read-data"]);
+}
+
+/// A repository with what only an old snapshot needs, about a fifth, in one pack with what the new one needs.
+fn fill(person: &Person) -> [String; 2] {
+    write(person, "going", 1, MIB);
+    write(person, "staying", 2, 3 * MIB);
+    let first = pushed(person);
+    remove(person, "going");
+    write(person, "coming", 3, MIB);
+    [first, pushed(person)]
+}
+
+fn space_comes_free(person: &Person, repo: &Path) {
+    let [first, second] = fill(person);
+    person.run(["forget", "--now", &first]);
+    let before = files(repo);
+    let dry = json(person, &["prune", "--dry-run"]);
+    assert!(number(&dry, "bytes_freed") as usize > MIB - 1000 && dry["dry_run"] == true, "{dry}");
+    let said = person.output(["prune", "-n", "-v"]);
+    assert!(text(&said.stdout).contains("would free") && text(&said.stdout).contains("written again"), "{said:?}");
+    let packs = |files: &BTreeMap<PathBuf, u64>| {
+        let of_index = |path: &PathBuf| path.strip_prefix(repo).unwrap().starts_with("index");
+        files.iter().filter(|(path, _)| !of_index(path)).map(|(path, len)| (path.clone(), *len)).collect::<Vec<_>>()
+    };
+    assert_eq!(packs(&files(repo)), packs(&before), "a dry run changes nothing");
+
+    let (before, report) = (bytes(&repo.join("packs")), json(person, &["prune"]));
+    let after = bytes(&repo.join("packs"));
+    assert!(before - after > MIB - 1000 && before - after < MIB + MIB / 4, "{before} to {after}");
+    assert_eq!(number(&report, "bytes_freed") as usize, before - after, "{report}");
+    assert_eq!(number(&report, "packs_repacked"), 1, "{report}");
+    assert!(number(&report, "bytes_copied") as usize >= 3 * MIB, "{report}");
+    assert!(number(&report, "bytes_sent") < 4000 && number(&report, "tree_pages") >= 1, "{report}");
+    assert_eq!((number(&report, "packs_damaged"), number(&report, "snapshots_expired")), (0, 0), "{report}");
+    expect_whole(person);
+    assert_eq!(bytes(&repo.join("grave")), 0);
+
+    let again = json(person, &["prune"]);
+    assert_eq!((number(&again, "bytes_freed"), number(&again, "packs_dropped")), (0, 0), "{again}");
+    // What went can be pushed again, and the trash is emptied unless it is to be kept.
+    write(person, "going", 1, MIB);
+    assert!(number(&push(person), "bytes_stored") as usize >= MIB);
+    expect_whole(person);
+    person.run(["forget", &second]);
+    assert_eq!(number(&json(person, &["prune", "--keep-trash"]), "snapshots_expired"), 0);
+    assert_eq!(number(&json(person, &["prune"]), "snapshots_expired"), 1);
+    expect_whole(person);
+}
+
+#[test]
+fn space_comes_free_at_a_path() {
+    let person = Person::with_repo();
+    space_comes_free(&person, &person.path("repo"));
+}
+
+#[test]
+fn space_comes_free_at_a_server() {
+    let operator = Person::new();
+    let server = Server::start_protecting(&operator, &operator.path("server"), "0d");
+    let person = server.person("alice");
+    space_comes_free(&person, &operator.path("server/accounts/alice/main"));
+}
+
+#[test]
+fn limits_are_kept_and_nonsense_is_refused() {
+    let person = Person::with_repo();
+    let [first, _] = fill(&person);
+    person.run(["forget", "--now", &first]);
+    let plan = |args: &[&str]| {
+        let report = json(&person, &[&["prune", "--dry-run"], args].concat());
+        (number(&report, "packs_repacked"), number(&report, "bytes_unused") as usize)
+    };
+    let (_, unused) = plan(&["--max-unused", "unlimited"]);
+    assert!(unused > MIB && unused < MIB + 100_000, "{unused}");
+    for args in [&["--max-unused", "2G"][..], &["--max-unused", "90%"], &["--max-repack-size", "2M"]] {
+        assert_eq!(plan(args), (0, unused), "{args:?}");
+    }
+    for args in [&["--max-unused", "0"][..], &[], &["--max-unused", "0.5%", "--max-repack-size", "1G"]] {
+        assert_eq!(plan(args), (1, 0), "{args:?}");
+    }
+    for (args, word) in [
+        (["--max-unused", "much"], "much"),
+        (["--max-unused=-5%", "--json"], "no share"),
+        (["--max-unused", "NaN%"], "no share"),
+        (["--max-unused", "5%%"], "no share"),
+        (["--max-repack-size", "5%"], "5%"),
+    ] {
+        expect(&person.output(["prune"].iter().chain(&args)), 1, &[word]);
+    }
+    let before = bytes(&person.path("repo/packs"));
+    let left = json(&person, &["prune", "--max-unused", "unlimited"]);
+    assert_eq!((number(&left, "packs_repacked"), number(&left, "bytes_unused") as usize), (0, unused));
+    assert!(before - bytes(&person.path("repo/packs")) < MIB);
+    assert_eq!(number(&json(&person, &["prune", "--max-unused", "0"]), "packs_repacked"), 1);
+    expect_whole(&person);
+}
+
+#[test]
+fn more_than_half_goes_only_with_yes() {
+    let person = Person::with_repo();
+    write(&person, "big", 1, 2 * MIB);
+    let first = pushed(&person);
+    remove(&person, "big");
+    write(&person, "small", 2, 100_000);
+    pushed(&person);
+    person.run(["forget", "--now", &first]);
+    let before = files(&person.path("repo"));
+    for args in [&["prune"][..], &["prune", "--json"], &["prune", "--quiet"]] {
+        let refused = person.output(args);
+        expect(&refused, 1, &["more than half", "nothing was done", "--yes"]);
+        assert!(refused.stdout.is_empty());
+        assert_eq!(files(&person.path("repo")), before);
+    }
+    person.run(["prune", "--yes"]);
+    assert!(bytes(&person.path("repo/packs")) < 150_000);
+    expect_whole(&person);
+    // What was in the trash is gone by then, and that is said.
+    person.run(["forget", "latest"]);
+    expect(&person.output(["prune"]), 1, &["more than half", "from the trash: 1 snapshot; nothing else was done"]);
+}
+
+#[test]
+fn who_may_not_prune_hears_why() {
+    let person = Person::with_repo();
+    let [first, _] = fill(&person);
+    person.run(["forget", "--now", &first]);
+    let before = files(&person.path("repo/packs"));
+    for args in [&["prune"][..], &["prune", "--dry-run"]] {
+        let bare = person.command().env_remove("BKFS_PASSWORD").args(args).output().unwrap();
+        expect(&bare, 12, &["push key cannot read"]);
+    }
+    assert_eq!(files(&person.path("repo/packs")), before);
+
+    let operator = Person::new();
+    let server = Server::start_protecting(&operator, &operator.path("server"), "0d");
+    let person = server.person("alice");
+    let [first, _] = fill(&person);
+    person.run(["forget", "--now", &first]);
+    let packs = operator.path("server/accounts/alice/main/packs");
+    let before = files(&packs);
+    let token = server.invite(&operator, "alice", "push,read,forget");
+    let other = |args: &[&str]| {
+        let mut command = person.command();
+        command.env("BKFS_CONFIG_DIR", person.path("config2")).env("BKFS_CACHE_DIR", person.path("cache2"));
+        command.args(args).output().unwrap()
+    };
+    expect(&other(&["join", &token]), 0, &[]);
+    for args in [&["prune"][..], &["prune", "--keep-trash"], &["prune", "--dry-run"]] {
+        expect(&other(args), 1, &["permission", "prune"]);
+    }
+    assert_eq!(files(&packs), before);
+}
+
+fn signal(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
+}
+
+#[track_caller]
+fn eventually(what: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !what() {
+        assert!(begin.elapsed() < PATIENCE, "it does not come to pass");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn a_push_runs_through_a_prune(person: &Person, packs: &Path) {
+    // The push relies on what only a forgotten snapshot needs, and brings enough to be caught in the middle.
+    write(person, "0 shared", 1, 3 * MIB);
+    let first = pushed(person);
+    remove(person, "0 shared");
+    write(person, "1 kept", 2, MIB);
+    pushed(person);
+    person.run(["forget", "--now", &first]);
+    write(person, "0 shared", 1, 3 * MIB);
+    for n in 2..8 {
+        write(person, &format!("{n} new"), 10 + n, 16 * MIB);
+    }
+    let count = files(packs).len();
+    let mut command = person.command();
+    command.args(["push", "--json", "-C"]).arg(person.path("src")).arg(".");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually(|| files(packs).len() > count);
+    signal(child.id(), Signal::STOP);
+    assert!(child.try_wait().unwrap().is_none(), "it was caught in the middle");
+    let report = json(person, &["prune", "--yes"]);
+    signal(child.id(), Signal::CONT);
+    assert!(number(&report, "bytes_freed") as usize > 3 * MIB - 1000, "{report}");
+    let output = child.wait_with_output().unwrap();
+    expect(&output, 0, &[]);
+    expect_whole(person);
+    // Nothing that it stored was held to be unused.
+    assert_eq!(number(&json(person, &["prune"]), "packs_dropped"), 0);
+}
+
+#[test]
+fn a_push_runs_through_a_prune_at_a_path() {
+    let person = Person::with_repo();
+    a_push_runs_through_a_prune(&person, &person.path("repo/packs"));
+}
+
+#[test]
+fn a_push_runs_through_a_prune_at_a_server() {
+    let operator = Person::new();
+    let server = Server::start_protecting(&operator, &operator.path("server"), "0d");
+    let person = server.person("alice");
+    a_push_runs_through_a_prune(&person, &operator.path("server/accounts/alice/main/packs"));
+}
+
+#[test]
+fn a_mount_reads_on_while_its_packs_are_written_again() {
+    if let Some(reason) = no_mount() {
+        crate::skip!("{reason}");
+    }
+    let operator = Person::new();
+    let server = Server::start_protecting(&operator, &operator.path("server"), "0d");
+    let person = server.person("alice");
+    let [first, second] = fill(&person);
+    let mount = person.mount(&[]);
+    // Not by its time: two of one second have other names when one of them goes.
+    let mut ids = fs::read_dir(mount.point.join("ids")).unwrap().map(|entry| entry.unwrap());
+    let root = ids.find(|entry| second.starts_with(entry.file_name().to_str().unwrap())).unwrap().path();
+    let mut open = fs::File::open(root.join("staying")).unwrap();
+    let mut begin = vec![0; 200_000];
+    open.read_exact(&mut begin).unwrap();
+    person.run(["forget", "--now", &first]);
+    assert_eq!(number(&json(&person, &["prune"]), "packs_repacked"), 1);
+    open.read_to_end(&mut begin).unwrap();
+    assert!(begin == noise(2, 3 * MIB), "what is open reads on");
+    assert!(fs::read(root.join("coming")).unwrap() == noise(3, MIB), "and so does what was not yet");
+}
+
+#[test]
+fn a_prune_that_is_killed_is_ended_by_the_next() {
+    let person = Person::with_repo();
+    let mut killed = 0;
+    for round in 0..10u64 {
+        // Mixed packs each time, so that there is something to copy.
+        for n in 0..4 {
+            write(&person, &format!("going{n}"), 100 * round + n, 700_000);
+            write(&person, &format!("staying{round}-{n}"), 100 * round + 50 + n, 200_000);
+        }
+        let snapshot = pushed(&person);
+        for n in 0..4 {
+            remove(&person, &format!("going{n}"));
+        }
+        pushed(&person);
+        person.run(["forget", "--now", &snapshot]);
+        let log = person.path("repo/log");
+        let before = fs::metadata(&log).unwrap().len();
+        let mut command = person.command();
+        let mut child = command.args(["prune", "--yes", "--max-unused", "0"]).stdout(Stdio::null()).spawn().unwrap();
+        if round % 2 == 0 {
+            // When it has condemned, and a little later each time.
+            let begin = Instant::now();
+            while fs::metadata(&log).unwrap().len() == before && child.try_wait().unwrap().is_none() {
+                assert!(begin.elapsed() < PATIENCE, "it neither condemns nor ends");
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            std::thread::sleep(Duration::from_millis(round * 3));
+        } else {
+            std::thread::sleep(Duration::from_millis(60 * round));
+        }
+        let _ = child.kill();
+        killed += u32::from(!child.wait().unwrap().success());
+        if round % 3 == 2 {
+            expect_whole(&person);
+        }
+    }
+    assert!(killed > 2, "{killed} prunes were killed");
+    person.run(["prune", "--yes", "--max-unused", "0"]);
+    expect_whole(&person);
+    let live = bytes(&person.path("src"));
+    let stored = bytes(&person.path("repo/packs"));
+    assert!(stored < live + live / 20, "{stored} bytes for {live}");
+}
+
+#[test]
+fn under_a_floor_nothing_is_gone_before_the_operator_could_bring_it_back() {
+    let operator = Person::new();
+    let data = operator.path("server");
+    let server = Server::start(&operator, &data);
+    let person = server.person("alice");
+    let repo = data.join("accounts/alice/main");
+    let revive = |args: &[&str]| {
+        let mut command = operator.command();
+        command.args(["server", "revive", "--data", data.to_str().unwrap()]).args(args).output().unwrap()
+    };
+    let [first, _] = fill(&person);
+    let nothing = revive(&["alice"]);
+    expect(&nothing, 0, &[]);
+    assert!(text(&nothing.stdout).contains("nothing to bring back"), "{nothing:?}");
+    person.run(["forget", &first]);
+    assert_eq!(number(&json(&person, &["prune"]), "bytes_freed"), 0, "it is in the trash for 14 days");
+    operator.run(["server", "purge", "--data", data.to_str().unwrap(), "alice", &first]);
+
+    let total = bytes(&repo.join("packs"));
+    let report = json(&person, &["prune"]);
+    assert!(number(&report, "bytes_freed") as usize > MIB - 1000, "{report}");
+    let packs = bytes(&repo.join("packs"));
+    assert!(total - packs > MIB - 1000 && bytes(&repo.join("grave")) > 4 * MIB, "{total} to {packs}");
+    expect(&person.output(["prune"]), 0, &[]);
+    assert!(bytes(&repo.join("grave")) > 4 * MIB, "it stays there");
+    expect_whole(&person);
+
+    // While the server runs: what was pruned is known again and need not be sent.
+    let revived = revive(&["alice", "--json"]);
+    expect(&revived, 0, &[]);
+    let revived: Value = serde_json::from_slice(&revived.stdout).unwrap();
+    assert!(number(&revived, "packs") >= 1 && number(&revived, "bytes") as usize > 4 * MIB, "{revived}");
+    assert_eq!(bytes(&repo.join("grave")), 0);
+    write(&person, "going", 1, MIB);
+    let sent = number(&push(&person), "bytes_stored");
+    assert!(sent < 10_000, "{sent} bytes were sent");
+    expect_whole(&person);
+
+    // And while it does not.
+    remove(&person, "going");
+    let last = pushed(&person);
+    let rows = json(&person, &["snapshots"]);
+    for id in rows.as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap()).filter(|id| **id != last) {
+        operator.run(["server", "purge", "--data", data.to_str().unwrap(), "alice", id]);
+    }
+    person.run(["prune", "--yes", "--max-unused", "0"]);
+    drop(server);
+    let address = person.repo.trim_start_matches("bkfs://").trim_end_matches("/alice").to_owned();
+    let revived = revive(&["alice", "main"]);
+    expect(&revived, 0, &[]);
+    assert!(text(&revived.stdout).contains("brought back"), "{revived:?}");
+    expect(&revive(&["alice", "photos"]), 10, &["photos"]);
+    expect(&revive(&["nobody"]), 10, &["nobody"]);
+    let _server = Server::run(&operator, &data, &address);
+    expect_whole_but_purged(&person);
+}
+
+#[test]
+fn a_server_lets_go_by_itself_of_what_is_due() {
+    let operator = Person::new();
+    let data = operator.path("server");
+    let server = Server::start_protecting(&operator, &data, "3s");
+    let (person, address) = (server.person("alice"), server.address.clone());
+    let [first, _] = fill(&person);
+    person.run(["forget", &first]);
+    drop(server);
+    let _server = Server::run_with(&operator, &data, &address, &["--tidy-every", "1s"]);
+    let trash = || json(&person, &["snapshots", "--trash"]).as_array().unwrap().len();
+    // The clock alone ends nothing: something must have come later.
+    let later = || {
+        std::thread::sleep(Duration::from_secs(4));
+        pushed(&person);
+    };
+    later();
+    eventually(|| trash() == 0);
+    let grave = data.join("accounts/alice/main/grave");
+    assert!(number(&json(&person, &["prune", "--keep-trash"]), "bytes_freed") as usize > MIB - 1000);
+    assert!(bytes(&grave) > MIB, "it is there for three seconds");
+    later();
+    eventually(|| bytes(&grave) == 0);
+    expect_whole(&person);
+}
+
+/// `check` complains of the operator's purges until the owner takes note.
+fn expect_whole_but_purged(person: &Person) {
+    let out = person.path("out");
+    let _ = fs::remove_dir_all(&out);
+    person.run(["restore", "latest", out.to_str().unwrap()]);
+    let compare = Command::new("diff").arg("-r").args([&person.path("src"), &out]).output().unwrap();
+    assert!(compare.status.success(), "{}", text(&compare.stdout));
+    expect(&person.output(["check", "--read-data"]), 1, &["removed by the server's operator"]);
+}
