@@ -65,7 +65,14 @@ type Databases = (
 );
 
 /// Held while a target is pushed: two pushes of one target at once would only do the same work twice.
-pub struct TargetLock(#[expect(dead_code, reason = "closing the file releases the lock")] File);
+pub struct TargetLock(File);
+
+impl Drop for TargetLock {
+    /// Not by closing alone: a child process that was just forked holds the file, too, until it runs its program.
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, rustix::fs::FlockOperation::Unlock);
+    }
+}
 
 impl Cache {
     /// Opens the memory of a repository below the user's cache folder, or begins one.

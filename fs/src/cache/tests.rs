@@ -211,3 +211,16 @@ fn one_push_a_target() {
     drop(held);
     assert!(cache.lock_target(TargetTag([1; 16])).is_ok());
 }
+
+#[test]
+fn a_target_is_free_again_though_a_forked_child_still_holds_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
+    let target = bkfs_store::id::TargetTag([2; 16]);
+    let lock = cache.lock_target(target).unwrap();
+    let childs = lock.0.try_clone().unwrap();
+    assert!(matches!(cache.lock_target(target), Err(Error::Locked { .. })));
+    drop(lock);
+    cache.lock_target(target).unwrap();
+    drop(childs);
+}

@@ -114,7 +114,7 @@ pub(super) fn run(
         has_failed: AtomicBool::new(false),
     };
     // Held to the end: one restore at a time has the destination.
-    let Started { lock: _lock, in_order } = engine.start(node, dest)?;
+    let Started { lock, in_order } = engine.start(node, dest)?;
     let shared = &engine;
     std::thread::scope(|scope| {
         if let Some(folder) = in_order {
@@ -122,6 +122,8 @@ pub(super) fn run(
         }
         shared.work_all(threads);
     });
+    // Not by closing alone: a child process that was just forked holds it, too, until it runs its program.
+    let _ = rustix::fs::flock(&lock, FlockOperation::Unlock);
     engine.report()
 }
 

@@ -37,8 +37,15 @@ pub struct LocalBackend<F = Disk> {
     durable: Mutex<HashSet<PathBuf>>,
 }
 
-struct FileLock(#[allow(dead_code, reason = "closing the file ends the lock")] File);
+struct FileLock(File);
 impl Lock for FileLock {}
+
+impl Drop for FileLock {
+    /// Not by closing alone: a child process that was just forked holds the file, too, until it runs its program.
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
 
 impl LocalBackend {
     /// Uses a folder, which need not be there yet.
