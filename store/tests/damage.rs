@@ -235,6 +235,31 @@ fn harm(target: &Target, harm: Harm, place: Place) -> bool {
     bytes != before
 }
 
+/// Names the folder of a damaged index to the process that uses it.
+const DAMAGED: &str = "BKFS_TEST_DAMAGED";
+/// How LMDB ends a process that comes upon what cannot be: SIGABRT, SIGBUS, SIGSEGV.
+const SIGNALS: [i32; 3] = [6, 7, 11];
+
+/// In a process of its own: LMDB may end it.
+#[test]
+#[ignore = "run by the test of the index, in a process of its own"]
+fn a_damaged_index_is_used() {
+    let folder = PathBuf::from(std::env::var_os(DAMAGED).expect("a folder"));
+    let world = World::new();
+    let open = || -> Result<Arc<Repository>, Error> {
+        let repo = Arc::new(Repository::local(&folder.join("repo"), &folder.join("index"))?);
+        repo.open(&OpenRequest::default())?;
+        Ok(repo)
+    };
+    let _ = open().and_then(|repo| problems(&world.reader(repo), true));
+    let push = || world.push(&*open()?, &World::files(49));
+    let receipt = push().or_else(|error| match error {
+        Error::Index { .. } => push(),
+        error => Err(error),
+    });
+    receipt.unwrap_or_else(|error| panic!("a push: {error}"));
+}
+
 /// One cell of the matrix.
 fn cell(what: &str, cost: Cost, how: Harm, place: Place, with_index: bool) {
     let scene = &*SCENE;
@@ -256,15 +281,15 @@ fn cell(what: &str, cost: Cost, how: Harm, place: Place, with_index: bool) {
         Ok(repo)
     };
     if what == "the index" && with_index && !matches!(how, Harm::Delete | Harm::Truncate) {
-        // LMDB has no checksums. It may notice, and then one use fails; or answer that something is not there. Whatever is
-        // done with it, what is stored stays sound, and an index made anew is right.
-        let _ = open().and_then(|repo| problems(&scene.world.reader(repo), true));
-        let push = || scene.world.push(&*open()?, &World::files(49));
-        let receipt = push().or_else(|error| match error {
-            Error::Index { .. } => push(),
-            error => Err(error),
-        });
-        receipt.unwrap_or_else(|error| panic!("{name}: a push: {error}"));
+        // LMDB has no checksums. It may notice, and then one use fails; or answer that something is not there; or end the
+        // process. Whatever is done with it, what is stored stays sound, and an index made anew is right.
+        use std::os::unix::process::ExitStatusExt;
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "a_damaged_index_is_used", "--ignored", "--nocapture"]).env(DAMAGED, folder.path());
+        let output = child.output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        let is_ended_by_lmdb = output.status.signal().is_some_and(|signal| SIGNALS.contains(&signal));
+        assert!(output.status.success() || is_ended_by_lmdb, "{name}: {}: {told}", output.status);
         fs::remove_dir_all(&index).unwrap();
     }
     let repo = match open() {
