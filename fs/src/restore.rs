@@ -1,7 +1,7 @@
 //! Restoring: a stored tree becomes files again.
 //!
 //! Several threads share one stack of tasks: a stretch of a folder's entries, one entry, a stretch of a large file.
-//! Folders are walked depth first, so that chunks are asked for in the order in which they were stored. A file is
+//! Folders are walked depth first. Into a new place, contents are read in the order in which they are stored (`ahead`). A file is
 //! written under a temporary name (`.bkfs-<16 hex digits>.partial`), gets its attributes, and is then renamed: under
 //! its own name it is whole, so a restore that was killed can be run again. A folder gets its attributes when nothing
 //! below it is left to do.

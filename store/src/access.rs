@@ -481,6 +481,11 @@ pub trait Access: Send + Sync {
     /// no error; one that was condemned or swept is live again.
     fn put_pack(&self, lease: Lease, pack: &PackUpload) -> Result<()>;
 
+    /// Where chunks (at most [`IDS_MAX`]) lie, for who reads many: numbers that are the same for the chunks of one frame, and go
+    /// up in the order in which frames are stored. Any number for what is not stored. Good for an order and for nothing else:
+    /// they change when packs are written again.
+    fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>>;
+
     /// Reads frames.
     fn read(&self, request: &ReadRequest) -> Result<ReadReply>;
 

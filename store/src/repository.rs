@@ -307,6 +307,13 @@ impl Access for Repository {
         self.index.has(ids)
     }
 
+    fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
+        read::bounded(ids.len())?;
+        let place =
+            |place: Option<(u32, u32)>| place.map_or(0, |(pack, frame)| u64::from(pack) << 32 | u64::from(frame));
+        Ok(self.index.locate(ids)?.into_iter().map(place).collect())
+    }
+
     fn put_pack(&self, lease: Lease, upload: &PackUpload) -> Result<()> {
         let pack = Pack::parse(&upload.bytes)?;
         let table = &pack.table;

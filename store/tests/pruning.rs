@@ -480,6 +480,7 @@ pass! {
     open(request: &OpenRequest) -> bkfs_store::Result<Opened>;
     has(ids: &[ChunkId]) -> bkfs_store::Result<Vec<bool>>;
     put_pack(lease: Lease, pack: &PackUpload) -> bkfs_store::Result<()>;
+    places(ids: &[ChunkId]) -> bkfs_store::Result<Vec<u64>>;
     read(request: &ReadRequest) -> bkfs_store::Result<ReadReply>;
     wraps(keys: &[KeyId]) -> bkfs_store::Result<Vec<bkfs_store::crypto::Wrap>>;
     commit(lease: Lease, snapshot: &[u8]) -> bkfs_store::Result<Receipt>;

@@ -86,6 +86,9 @@ impl Access for Frames {
     fn put_pack(&self, _: Lease, _: &PackUpload) -> Result<()> {
         none()
     }
+    fn places(&self, _: &[ChunkId]) -> Result<Vec<u64>> {
+        none()
+    }
     fn commit(&self, _: Lease, _: &[u8]) -> Result<Receipt> {
         none()
     }

@@ -6,7 +6,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use bkfs_store::{
     Error, ErrorKind,
-    access::{Access, InitRequest, Lease, OpenRequest, Opened, PackUpload, ReadRequest, Slot},
+    access::{Access, IDS_MAX, InitRequest, Lease, OpenRequest, Opened, PackUpload, ReadRequest, Slot},
     config::{ChunkerParams, Config},
     content::ContentBuilder,
     crypto::DataKey,
@@ -154,6 +154,12 @@ fn what_is_pushed_can_be_read_in_memory_and_in_a_folder() {
         push(&*repo, &world, &files, b"a");
         push(&*repo, &world, &files, b"b");
         check(repo.clone(), &world, &files, 2);
+        // Each chunk has a frame of its own, in this order; the second push is a copy in packs of its own.
+        let ids: Vec<_> = files.iter().map(|(_, bytes)| world.push.ids().data_id(bytes)).collect();
+        let places = repo.places(&ids).unwrap();
+        assert!(places.is_sorted_by(|a, b| a < b));
+        assert_eq!(repo.places(&[ids[3], ChunkId([1; 32]), ids[3]]).unwrap(), [places[3], 0, places[3]]);
+        assert!(matches!(repo.places(&vec![ids[0]; IDS_MAX + 1]), Err(Error::TooLarge { .. })));
     }
 }
 

@@ -275,6 +275,13 @@ impl Access for Remote {
         }
     }
 
+    fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
+        match self.ask(Ask::Places(ids.to_vec()))? {
+            Reply::Places(places) if places.len() == ids.len() => Ok(places),
+            _ => Err(confused()),
+        }
+    }
+
     fn put_pack(&self, lease: Lease, pack: &PackUpload) -> Result<()> {
         let request = self.request(Ask::PutPack(pack.id, pack.bytes.len() as u64, lease));
         self.runtime.block_on(self.link.persist(async |connection| {

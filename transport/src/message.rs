@@ -58,6 +58,8 @@ pub enum Ask {
     Open(#[n(0)] OpenRequest),
     #[n(3)]
     Has(#[n(0)] Vec<ChunkId>),
+    #[n(21)]
+    Places(#[n(0)] Vec<ChunkId>),
     #[n(4)]
     PutPack(#[n(0)] PackId, #[n(1)] u64, #[n(2)] Lease),
     #[n(5)]
@@ -106,6 +108,8 @@ pub enum Reply {
     /// A bit an id, the first in the lowest bit of the first byte.
     #[n(3)]
     Has(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
+    #[n(21)]
+    Places(#[n(0)] Vec<u64>),
     /// How many bytes of the pack are there already; none are wanted if it is all of them.
     #[n(4)]
     SendFrom(#[n(0)] u64),

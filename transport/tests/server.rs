@@ -145,6 +145,8 @@ fn a_pack_goes_there_and_comes_back() {
     remote.put_pack(Lease::default(), &upload).unwrap();
     remote.put_pack(Lease::default(), &upload).unwrap();
     assert_eq!(remote.has(&[id, ChunkId([1; 32])]).unwrap(), [true, false]);
+    let (_, first) = pack(&push, 1000);
+    assert_eq!(remote.places(&[id, first, id]).unwrap(), [119, 0, 119]);
     let reply = remote.read(&ReadRequest { ids: vec![id, ChunkId([1; 32])], neighbour_bytes: 0 }).unwrap();
     assert_eq!((reply.frames.len(), reply.done, reply.missing.len()), (1, 2, 1));
     assert_eq!(remote.read_pack(upload.id).unwrap(), upload.bytes);
@@ -168,6 +170,7 @@ fn permissions_are_enforced() {
     let read = ReadRequest { ids: vec![id], neighbour_bytes: 0 };
     for error in [
         writer.read(&read).unwrap_err(),
+        writer.places(&[id]).unwrap_err(),
         writer.snapshots(0, 10).unwrap_err(),
         writer.read_pack(upload.id).unwrap_err(),
         writer.remove_slot(Default::default()).unwrap_err(),

@@ -98,6 +98,10 @@ impl Access for Breaker {
         self.call(|access| access.put_pack(lease, pack))
     }
 
+    fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
+        self.call(|access| access.places(ids))
+    }
+
     fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
         self.call(|access| access.read(request))
     }

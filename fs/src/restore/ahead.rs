@@ -1,17 +1,19 @@
-//! Restoring into an empty place: in the order of the push, with contents read ahead of those who write them.
+//! Restoring into an empty place: in the order in which contents are stored, read ahead of those who write them.
 //!
-//! Small files share frames in the order in which they were pushed. Threads that restore several folders at once, each where it
-//! likes, would fetch and open the same frames again and again, or wait for one another. So one thread goes through
-//! the tree in that order: by name, and into each folder where it stands. It makes the folders, and gathers the small files to
-//! large requests; a few threads fetch these; all the others write what has come.
+//! Small files share frames. Threads that restore several folders at once, each where it likes, would fetch and open the
+//! same frames again and again; so would one that goes by the tree alone, as files that changed in later pushes, and copies
+//! of other files, lie far from their neighbours. So one thread goes through the tree, makes the folders, and gathers the
+//! small files to stretches; another asks where their contents lie, and cuts each stretch, in that order, to large requests; a few
+//! fetch these; all the others write what has come.
 //!
 //! ```text
-//! walk ──► requests ──► fetch ──► files with their contents ──► write
+//! walk ──► stretches ──► sort ──► requests ──► fetch ──► files with their contents ──► write
 //!   └──── large files, which are fetched in steps by those who write them ──┘
 //! ```
 //!
-//! What was fetched and is not written yet is bounded by bytes, and so is everything that waits. A request that fails is left to
-//! those who write: they ask file by file, and can say which one is hurt.
+//! The first stretch is one request, so that writing begins at once; each is longer than the one before, up to a bound
+//! on what is remembered of the files in it. What was fetched and is not written yet is bounded by bytes, and so is everything that
+//! waits. A request that fails is left to those who write: they ask file by file, and can say which one is hurt.
 
 use std::{
     sync::{
@@ -43,8 +45,10 @@ use super::{
 const THREADS: usize = 2;
 /// Bytes of contents of one request: a frame at each end of it may be asked for twice, which is to be a small part.
 const REQUEST: u64 = 8 << 20;
-/// Files of one request.
-const FILES: usize = 4096;
+/// Files of the first stretch, and of the longest. A file waits in about 700 bytes, and two stretches may be on their way.
+const STRETCH_FILES: std::ops::RangeInclusive<usize> = 2048..=16_384;
+/// How many times longer each stretch is than the one before.
+const GROWTH: usize = 4;
 /// Files with their contents that are handed to those who write at once.
 const HANDFUL: usize = 32;
 /// Bytes of contents that were asked for and are not written yet; one more request may come on top.
@@ -52,7 +56,7 @@ const HELD: u64 = 16 << 20;
 /// Large files that wait to be begun.
 const LARGE: usize = 64;
 /// How many entries of a folder are taken at once; so many are held of each folder on the way.
-const STRETCH: usize = 256;
+const ENTRIES: usize = 256;
 /// How often it is looked whether the others have caught up.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -76,13 +80,26 @@ impl Drop for Held {
     }
 }
 
+/// A small file that waits for its request.
+struct Small {
+    folder: Arc<Folder>,
+    plan: FilePlan,
+    ids: Vec<ChunkId>,
+    bytes: u64,
+}
+
+/// Small files, in the order of the tree.
+#[derive(Default)]
+struct Stretch {
+    files: Vec<Small>,
+    bytes: u64,
+}
+
 /// What one thread fetches at once.
 struct Request<'a> {
     files: Vec<Filled>,
-    ids: Vec<ChunkId>,
-    bytes: u64,
     /// More tasks come of it.
-    working: Option<Working<'a, Task>>,
+    working: Working<'a, Task>,
 }
 
 /// A folder on the way, and what of it comes next.
@@ -95,8 +112,17 @@ struct Listing {
 /// Goes through the tree.
 struct Walk<'a, 'b> {
     engine: &'a Engine<'b>,
+    stretches: Sender<Stretch>,
+    next: Stretch,
+    /// How many files the next stretch may have, and how many bytes.
+    files: usize,
+    bytes: u64,
+}
+
+/// Cuts stretches to requests.
+struct Sort<'a, 'b> {
+    engine: &'a Engine<'b>,
     requests: Sender<Request<'a>>,
-    next: Request<'a>,
     held: Arc<AtomicU64>,
 }
 
@@ -107,16 +133,24 @@ pub(super) fn start<'scope>(engine: &'scope Engine<'_>, folder: Arc<Folder>, sco
         let fetched: Receiver<Request<'_>> = fetched.clone();
         scope.spawn(move || fetched.iter().for_each(|request| fetch(engine, request)));
     }
+    // Nothing lies in the channel: one stretch is gathered while another is asked for.
+    let (stretches, gathered) = bounded::<Stretch>(0);
     let working = engine.queue.working();
     scope.spawn(move || {
-        let next = Request { files: Vec::new(), ids: Vec::new(), bytes: 0, working: None };
-        Walk { engine, requests, next, held: Arc::default() }.run(folder);
+        let sort = Sort { engine, requests, held: Arc::default() };
+        gathered.iter().for_each(|stretch| sort.send_all(stretch));
+        // Held by this thread, the last that has something to send.
         drop(working);
+    });
+    scope.spawn(move || {
+        let next = Stretch::default();
+        Walk { engine, stretches, next, files: *STRETCH_FILES.start(), bytes: REQUEST }.run(folder);
     });
 }
 
 fn fetch(engine: &Engine<'_>, request: Request<'_>) {
-    let Request { files, ids, working, .. } = request;
+    let Request { files, working } = request;
+    let ids: Vec<ChunkId> = files.iter().flat_map(|file| &file.ids).copied().collect();
     let chunks = match ids.is_empty() {
         true => Some(Vec::new()),
         false => engine.source.data(&ids).ok(),
@@ -172,7 +206,7 @@ impl Walk<'_, '_> {
         if listing.from >= subtree.entries {
             return false;
         }
-        let reason: Reason = match self.engine.source.nodes(subtree, listing.from, STRETCH) {
+        let reason: Reason = match self.engine.source.nodes(subtree, listing.from, ENTRIES) {
             Ok(nodes) if nodes.is_empty() => {
                 let text = format!("{} entries are stated, {} are there", subtree.entries, listing.from);
                 Error::damaged("a tree", text).into()
@@ -191,32 +225,71 @@ impl Walk<'_, '_> {
     /// A file that needs contents.
     fn take(&mut self, folder: Arc<Folder>, plan: FilePlan) {
         let Some((ids, bytes)) = plan.small(self.engine.window.min(REQUEST)) else {
-            self.wait(|walk| walk.engine.queue.waiting() < LARGE);
+            while self.engine.queue.waiting() >= LARGE && !self.engine.stopped() {
+                std::thread::sleep(PAUSE);
+            }
             return self.engine.queue.push(Task::Start { folder, plan: Box::new(plan) });
         };
-        self.next.ids.extend_from_slice(&ids);
         self.next.bytes += bytes;
-        self.held.fetch_add(bytes, Ordering::Relaxed);
-        let held = Held(self.held.clone(), bytes);
-        self.next.files.push(Filled { folder, plan, ids, chunks: None, held });
-        if self.next.bytes >= REQUEST || self.next.files.len() >= FILES {
+        self.next.files.push(Small { folder, plan, ids, bytes });
+        if self.next.bytes >= self.bytes || self.next.files.len() >= self.files {
             self.send();
+            self.bytes = self.bytes.saturating_mul(GROWTH as u64);
+            self.files = (self.files * GROWTH).min(*STRETCH_FILES.end());
         }
     }
 
     fn send(&mut self) {
-        let next = Request { files: Vec::new(), ids: Vec::new(), bytes: 0, working: None };
-        let mut request = std::mem::replace(&mut self.next, next);
-        request.working = Some(self.engine.queue.working());
-        self.wait(|walk| walk.held.load(Ordering::Relaxed) <= HELD + request.bytes);
         // Nobody takes it if all are told to stop.
-        let _ = self.requests.send(request);
+        let _ = self.stretches.send(std::mem::take(&mut self.next));
+    }
+}
+
+impl<'a> Sort<'a, '_> {
+    fn send_all(&self, stretch: Stretch) {
+        // Its last file made it longer than a request.
+        let is_one = stretch.bytes < REQUEST + REQUEST / 2;
+        let mut request = Vec::new();
+        let (mut bytes, mut last) = (0, None);
+        for (place, file) in self.by_place(stretch.files, is_one) {
+            // A frame's files go together, or it would be fetched twice; but for very many copies of the same.
+            if bytes >= REQUEST && (last != Some(place) || bytes >= 2 * REQUEST) {
+                self.send(std::mem::take(&mut request), bytes);
+                bytes = 0;
+            }
+            bytes += file.bytes;
+            last = Some(place);
+            request.push(file);
+        }
+        self.send(request, bytes);
     }
 
-    fn wait(&self, is_over: impl Fn(&Self) -> bool) {
-        while !is_over(self) && !self.engine.stopped() {
+    /// The files in the order in which their contents are stored, as far as the store tells: what is fetched is right in any
+    /// order. Who asks only once need not know.
+    fn by_place(&self, files: Vec<Small>, is_one: bool) -> Vec<(u64, Small)> {
+        let first: Vec<ChunkId> = files.iter().filter_map(|file| file.ids.first().copied()).collect();
+        let places = if is_one { None } else { self.engine.source.places(&first).ok() };
+        let mut places = places.into_iter().flatten();
+        let mut files: Vec<_> = files
+            .into_iter()
+            .map(|file| (if file.ids.is_empty() { 0 } else { places.next().unwrap_or(0) }, file))
+            .collect();
+        files.sort_by_key(|(place, _)| *place);
+        files
+    }
+
+    fn send(&self, files: Vec<Small>, bytes: u64) {
+        let working = self.engine.queue.working();
+        while self.held.load(Ordering::Relaxed) > HELD && !self.engine.stopped() {
             std::thread::sleep(PAUSE);
         }
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+        let fill = |Small { folder, plan, ids, bytes }| {
+            let held = Held(self.held.clone(), bytes);
+            Filled { folder, plan, ids, chunks: None, held }
+        };
+        // Nobody takes it if all are told to stop.
+        let _ = self.requests.send(Request { files: files.into_iter().map(fill).collect(), working });
     }
 }
 

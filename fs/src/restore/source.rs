@@ -22,6 +22,9 @@ pub(super) trait Source: Sync {
 
     /// Chunks of data, in the order of the ids, verified.
     fn data(&self, ids: &[ChunkId]) -> Result<Vec<Bytes>>;
+
+    /// Where chunks lie: see [`bkfs_store::access::Access::places`].
+    fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>>;
 }
 
 impl Source for Reader {
@@ -39,5 +42,9 @@ impl Source for Reader {
 
     fn data(&self, ids: &[ChunkId]) -> Result<Vec<Bytes>> {
         self.data_many(ids)
+    }
+
+    fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
+        self.access().places(ids)
     }
 }

@@ -119,6 +119,9 @@ impl Access for Wraps {
     fn put_pack(&self, _: Lease, _: &PackUpload) -> Result<()> {
         no()
     }
+    fn places(&self, _: &[ChunkId]) -> Result<Vec<u64>> {
+        no()
+    }
     fn read(&self, _: &ReadRequest) -> Result<ReadReply> {
         no()
     }

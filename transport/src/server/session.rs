@@ -133,6 +133,7 @@ impl Session {
                 Reply::Opened(Box::new(opened))
             }
             Ask::Has(ids) => Reply::Has(message::to_bits(&repository.has(&ids)?)),
+            Ask::Places(ids) => Reply::Places(repository.places(&ids)?),
             Ask::Read(request) => {
                 let reply = repository.read(&request)?;
                 let head = |f: &bkfs_store::access::SealedFrame| FrameHead {
@@ -252,7 +253,9 @@ fn needs(ask: &Ask) -> Vec<(Permissions, &'static str)> {
         Ask::Has(_) | Ask::PutPack(..) | Ask::Commit(..) => (Permissions::PUSH, "push"),
         // The admin key's signature is the authority; the permission only keeps strangers away.
         Ask::PutRoster(_) => (either.union(Permissions::ADMIN), "change the roster"),
-        Ask::Read(_) | Ask::Wraps(_) | Ask::Snapshots(..) | Ask::Log(..) => (Permissions::READ, "read"),
+        Ask::Places(_) | Ask::Read(_) | Ask::Wraps(_) | Ask::Snapshots(..) | Ask::Log(..) => {
+            (Permissions::READ, "read")
+        }
         Ask::Packs(..) | Ask::ReadPack(_) | Ask::Mend(_) => (Permissions::READ, "read"),
         Ask::Prune(_) => (Permissions::PRUNE, "prune"),
         Ask::PutSlot(_) | Ask::RemoveSlot(_) => (Permissions::ADMIN, "change key slots"),

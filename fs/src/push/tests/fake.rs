@@ -133,6 +133,9 @@ impl Access for Fake {
         let state = self.state.lock();
         Ok(ids.iter().map(|id| state.chunks.contains_key(id)).collect())
     }
+    fn places(&self, _: &[ChunkId]) -> Result<Vec<u64>> {
+        unimplemented_here()
+    }
     fn put_pack(&self, _: Lease, pack: &PackUpload) -> Result<()> {
         if self.puts.fetch_add(1, Relaxed) >= self.full_at.load(Relaxed) {
             return Err(Error::Full { place: "here".into() });

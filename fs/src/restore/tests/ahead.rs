@@ -1,10 +1,11 @@
 //! Restoring in the order of the push.
 
-use std::fs;
+use std::{collections::HashSet, fs};
 
 use bkfs_store::tree::{Content, Extent};
 
 use super::{fake::*, *};
+use crate::restore::source::Source;
 
 /// Folders within folders with files between them, 24 MB in all: more than is read ahead at once. Returns the root and the
 /// chunks in the order of a push.
@@ -52,6 +53,35 @@ fn contents_are_read_in_the_order_of_the_push_by_large_requests() {
     assert_eq!(fs::read(dir.path().join("03/5/07")).unwrap().len(), 20_000);
     assert_eq!(fs::read(dir.path().join("19/inline")).unwrap(), b"in its node");
     assert!(dir.path().join("07/empty").is_dir());
+}
+
+#[test]
+fn contents_that_lie_together_are_read_together_wherever_their_files_are() {
+    let mut fake = Fake::default();
+    fake.is_scattered = true;
+    let (root, order) = tree(&mut fake);
+    let dir = tempfile::tempdir().unwrap();
+    let report = restore(&fake, &root, dir.path());
+    assert_eq!((report.files, report.problems_total), (20 * 60, 0));
+    let reads = fake.reads.lock().clone();
+    let mut all = reads.concat();
+    assert_eq!(all.len(), order.len(), "each chunk is read once");
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), order.len());
+    // The first begins at once, with what comes first in the tree.
+    let (first, rest): (Vec<_>, Vec<_>) = reads.into_iter().partition(|ids| ids.contains(&order[0]));
+    assert_eq!(first[0], order[..first[0].len()]);
+    assert!(rest.len() > 1);
+    let mut frames = HashSet::new();
+    for ids in rest {
+        let places = fake.places(&ids).unwrap();
+        assert!(places.is_sorted());
+        assert!(
+            places.iter().collect::<HashSet<_>>().into_iter().all(|place| frames.insert(*place)),
+            "a frame was read twice"
+        );
+    }
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub struct Fake {
     pub reads: Mutex<Vec<Vec<ChunkId>>>,
     /// More than one chunk at once cannot be had.
     pub many_fail: bool,
+    /// Contents are stored in an order that has nothing to do with the tree's.
+    pub is_scattered: bool,
     next: u64,
 }
 
@@ -135,6 +137,12 @@ impl Source for Fake {
             at += extent.len();
         }
         Ok(found)
+    }
+
+    /// Several chunks a frame.
+    fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
+        let number = |id: &ChunkId| u64::from_be_bytes(*id.0.first_chunk().unwrap());
+        Ok(ids.iter().map(|id| if self.is_scattered { number(id) * 7919 % 101 } else { number(id) / 4 }).collect())
     }
 
     fn data(&self, ids: &[ChunkId]) -> Result<Vec<Bytes>> {
