@@ -272,7 +272,10 @@ impl Access for Repository {
     fn open(&self, request: &OpenRequest) -> Result<Opened> {
         let state = self.state()?;
         self.read_in()?;
-        self.clear_away()?;
+        if let Err(error) = self.clear_away() {
+            // As on a full disk, or one that can only be read: it must be readable all the same, and what was swept only takes room.
+            tracing::warn!(%error, "what was swept cannot be moved away");
+        }
         // In this order: whatever is condemned after the generation was read is told as lost, or comes after `now`.
         let generation = self.generation()?;
         let now = self.seen()?;

@@ -10,15 +10,18 @@ mod disk;
 mod recorder;
 mod support;
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use bkfs_store::{
     Error, ErrorKind, Result,
-    access::{Access, OpenRequest},
+    access::{Access, ForgetRequest, OpenRequest, Signature},
     backend::LocalBackend,
-    id::SnapshotId,
+    id::{ChunkId, SnapshotId},
     keys::slot::{self, SlotParams},
+    prune::{self, Progress, PruneOptions},
     repository::Repository,
+    tombstone::Tombstone,
+    tree::Time,
 };
 
 use recorder::{Fault, Plan, Recorder};
@@ -27,23 +30,35 @@ use support::world::{Files, World, problems};
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
+const DAY: u64 = 86_400;
+
+thread_local! {
+    static CLOCK: Cell<i64> = const { Cell::new(1_790_000_000) };
+}
+
+fn clock() -> Time {
+    Time { secs: CLOCK.get(), nanos: 0 }
+}
+
 /// A repository whose disk can fail.
 struct Place {
     folder: tempfile::TempDir,
     recorder: Recorder<()>,
     world: World,
+    floor: u64,
 }
 
 impl Place {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let recorder = Recorder::new(folder.path(), &folder.path().join("index"));
-        Self { folder, recorder, world: World::new() }
+        Self { folder, recorder, world: World::new(), floor: 0 }
     }
 
     fn open(&self) -> Result<Arc<Repository>> {
         let backend = LocalBackend::with_files(&self.folder.path().join("repo"), self.recorder.clone());
-        Ok(Arc::new(Repository::with_backend(Box::new(backend), &self.folder.path().join("index"))?))
+        let repo = Repository::with_backend(Box::new(backend), &self.folder.path().join("index"))?;
+        Ok(Arc::new(repo.with_floor(self.floor).with_clock(clock)))
     }
 
     /// The same, with an index of its own that is made from nothing.
@@ -66,7 +81,7 @@ impl Place {
 fn full(after: usize) -> Plan {
     let mut left = after;
     Box::new(move |what, _| {
-        if !matches!(what, "make_folder" | "create" | "write" | "sync") {
+        if !matches!(what, "make_folder" | "create" | "link" | "write" | "sync") {
             return None;
         }
         left = left.checked_sub(1).unwrap_or(usize::MAX);
@@ -95,20 +110,52 @@ fn broken(after: usize) -> Plan {
 }
 
 /// A step, which may be done again when it failed.
-type Step = fn(&Place, &dyn Access) -> Result<()>;
+type Step = fn(&Place, &Arc<Repository>) -> Result<()>;
 
-fn init(place: &Place, repo: &dyn Access) -> Result<()> {
+fn init(place: &Place, repo: &Arc<Repository>) -> Result<()> {
     match repo.init(&place.world.request) {
         Err(Error::RepositoryExists { .. }) => Ok(()),
         made => made,
     }
 }
 
-fn push(place: &Place, repo: &dyn Access) -> Result<()> {
-    place.world.push(repo, &World::files(2)).map(drop)
+fn push(place: &Place, repo: &Arc<Repository>) -> Result<()> {
+    place.world.push(&**repo, &World::files(2)).map(drop)
 }
 
-fn change_keys(place: &Place, repo: &dyn Access) -> Result<()> {
+/// Two snapshots that share a pack, the larger of which goes for good, so that a prune has something to copy and to take away.
+fn share_and_expire(place: &Place, repo: &Arc<Repository>) -> Result<()> {
+    let (few, mut many) = (World::files(34), Files::new());
+    (31..=34).for_each(|seed| many.extend(World::files(seed)));
+    let receipt = place.world.push(&**repo, &many)?;
+    let mut packed = place.world.packs(&few);
+    packed.uploads.remove(0);
+    place.world.push_packs(&**repo, &packed)?;
+    CLOCK.set(CLOCK.get() + 15 * DAY as i64);
+    let full = &place.world.full;
+    let tombstone = Tombstone { repo: full.repo, snapshot: receipt.snapshot, log_len: receipt.now.log_len }.sign(full);
+    let forget = ForgetRequest { tombstones: vec![Signature(tombstone)], now: true, empty_trash: false };
+    repo.forget(&forget).map(drop)
+}
+
+fn prune(place: &Place, repo: &Arc<Repository>) -> Result<()> {
+    let options = PruneOptions { is_confirmed: true, ..PruneOptions::default() };
+    prune::prune(&place.world.reader(repo.clone()), place.folder.path(), &options, &Progress::default()).map(drop)
+}
+
+/// The same; and then nothing is left that nobody needs.
+fn prune_all(place: &Place, repo: &Arc<Repository>) -> Result<()> {
+    prune(place, repo)?;
+    let files = files_of(&place.folder.path().join("repo"));
+    let ids = place.world.push.ids();
+    let gone: Vec<ChunkId> = World::files(31).values().map(|bytes| ids.data_id(bytes)).collect();
+    assert_eq!(repo.has(&gone)?, vec![false; gone.len()], "it was pruned");
+    let grave = files.iter().filter(|file| file.starts_with("grave/")).count();
+    assert_eq!(grave > 0, place.floor > 0, "{files:?}");
+    Ok(())
+}
+
+fn change_keys(place: &Place, repo: &Arc<Repository>) -> Result<()> {
     let new = slot::seal_slot(&place.world.full, b"second", SlotParams::LEAST)?;
     repo.put_slot(&new)?;
     for slot in repo.open(&OpenRequest::default())?.slots {
@@ -121,13 +168,18 @@ fn change_keys(place: &Place, repo: &dyn Access) -> Result<()> {
 
 /// Lets a step fail at each of its operations.
 fn every_operation_fails(before: &[Step], step: Step, plan: fn(usize) -> Plan, errno: i32) {
+    every_operation_fails_above(0, before, step, plan, errno);
+}
+
+/// The same with a floor.
+fn every_operation_fails_above(floor: u64, before: &[Step], step: Step, plan: fn(usize) -> Plan, errno: i32) {
     for after in 0.. {
-        let place = Place::new();
+        let place = Place { floor, ..Place::new() };
         let repo = place.open().unwrap();
-        before.iter().for_each(|step| step(&place, &*repo).unwrap());
+        before.iter().for_each(|step| step(&place, &repo).unwrap());
         let kept = if before.is_empty() { BTreeMap::new() } else { place.read(&repo) };
         place.recorder.fail(Some(plan(after)));
-        let outcome = step(&place, &*repo);
+        let outcome = step(&place, &repo);
         let error = match outcome {
             Ok(()) => {
                 assert!(after > 5, "the step writes something");
@@ -149,7 +201,7 @@ fn every_operation_fails(before: &[Step], step: Step, plan: fn(usize) -> Plan, e
         }
         // When there is, the same process goes on.
         place.recorder.fail(None);
-        step(&place, &*repo).unwrap_or_else(|error| panic!("{after}, again: {error}"));
+        step(&place, &repo).unwrap_or_else(|error| panic!("{after}, again: {error}"));
         place.world.push(&*repo, &World::files(3)).unwrap_or_else(|error| panic!("{after}, a push: {error}"));
         let here = place.read(&repo);
         assert!(kept.iter().all(|(id, files)| here.get(id) == Some(files)), "{after}");
@@ -171,6 +223,19 @@ fn a_full_disk_in_a_push() {
 #[test]
 fn a_full_disk_in_a_change_of_keys() {
     every_operation_fails(&[init, push], change_keys, full, ENOSPC);
+}
+
+/// It ends clearly, has taken nothing that is needed, and comes to its end when there is room; nothing is left of it.
+#[test]
+fn a_full_disk_in_a_prune() {
+    every_operation_fails(&[init, share_and_expire], prune_all, full, ENOSPC);
+    every_operation_fails_above(14 * DAY, &[init, share_and_expire], prune_all, full, ENOSPC);
+}
+
+#[test]
+fn a_broken_disk_in_a_prune() {
+    every_operation_fails(&[init, share_and_expire], prune_all, broken, EIO);
+    every_operation_fails_above(14 * DAY, &[init, share_and_expire], prune_all, broken, EIO);
 }
 
 #[test]
@@ -207,7 +272,7 @@ fn files_of(folder: &Path) -> Vec<String> {
 fn a_file_that_cannot_be_read_costs_only_what_lies_nowhere_else() {
     let place = Place::new();
     let repo = place.open().unwrap();
-    [init, push].iter().for_each(|step| step(&place, &*repo).unwrap());
+    [init, push].iter().for_each(|step| step(&place, &repo).unwrap());
     let kept = place.read(&repo);
     drop(repo);
     let mut packs = 0;
