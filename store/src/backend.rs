@@ -45,7 +45,8 @@ pub trait Backend: Send + Sync {
     /// Length of an object; none if there is none.
     fn len(&self, name: &str) -> Result<Option<u64>>;
 
-    /// Gives an object another name, in place of one that has it already. Durable on return. None to rename is no error.
+    /// Gives an object another name, in place of one that has it already. Durable on return; before, it has one name or both. None
+    /// to rename is no error.
     fn rename(&self, from: &str, to: &str) -> Result<()>;
 
     /// Removes an object; removing nothing is no error. That it is not there is durable on return.

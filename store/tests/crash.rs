@@ -6,6 +6,9 @@
 //! snapshot, chunk and key slot that had been acknowledged before, and none that had been removed; pass a check that reads
 //! everything; and take the next push.
 //!
+//! Where there is a floor, what prunes have taken must come back as a whole when the operator says so, at every one of these points, until
+//! its time is over.
+//!
 //! A second time, the step's process dies at every point, another one does the step again, and then the power goes: what the
 //! first left behind, not yet durable, must not be taken for durable by the second.
 //!
@@ -42,7 +45,7 @@ use bkfs_store::{
 
 use disk::{Disk, Image, Keep, Random};
 use recorder::{Event, Fault, Recorder};
-use story::{Promise, Story};
+use story::{FLOOR, Promise, Story};
 use support::world::{Files, World, problems};
 
 /// Everything that was promised before the crash.
@@ -57,6 +60,10 @@ struct Promised {
     roster: u64,
     seen: Option<Seen>,
     count: usize,
+    /// What a prune may have taken, and what must come back if there is a floor.
+    buried: Vec<ChunkId>,
+    is_purged: bool,
+    clock: i64,
 }
 
 impl Promised {
@@ -81,7 +88,11 @@ impl Promised {
                 self.snapshots.remove(id);
                 self.forgotten.remove(id);
             }
-            Promise::Pruning => self.chunks.clear(),
+            Promise::Pruning => self.buried.append(&mut self.chunks),
+            Promise::Revived => self.chunks.append(&mut self.buried),
+            Promise::Burying => self.buried.clear(),
+            Promise::Purged => self.is_purged = true,
+            Promise::Clock(secs) => self.clock = *secs,
             Promise::Forgotten(id) => drop(self.forgotten.insert(*id)),
             Promise::Back(id, files) => drop(self.snapshots.insert(*id, files.clone())),
         }
@@ -108,26 +119,36 @@ type Step = fn(&mut Story) -> bkfs_store::Result<()>;
 
 /// Runs steps, and crashes at every point of the last one.
 fn crash_in(steps: &[Step]) {
-    let mut story = Story::begin();
+    crash_in_above(0, steps);
+}
+
+/// The same with a floor.
+fn crash_in_above(floor: u64, steps: &[Step]) {
+    let mut story = Story::begin(floor);
     let (last, before) = steps.split_last().unwrap();
     before.iter().for_each(|step| step(&mut story).unwrap());
     let begin = story.recorder.events().len();
     last(&mut story).unwrap();
-    crash_from(story, begin);
+    crash_from(story, floor, begin);
 }
 
 /// Runs steps, the last of them by a process that dies in it and another one that does it again; crashes when that is
 /// done. Once for each point at which the first can die.
 fn crash_after_death_in(steps: &[Step]) {
+    crash_after_death_in_above(0, steps);
+}
+
+/// The same with a floor.
+fn crash_after_death_in_above(floor: u64, steps: &[Step]) {
     let (last, before) = steps.split_last().unwrap();
     for after in 0.. {
-        let mut story = Story::begin();
+        let mut story = Story::begin(floor);
         before.iter().for_each(|step| step(&mut story).unwrap());
         let ops = story.recorder.ops();
         let came_to_its_end = story::died_and_again(&mut story, after, last);
         assert!(came_to_its_end || story.recorder.ops() > ops);
         let begin = story.recorder.events().len() - 1;
-        crash_from(story, begin);
+        crash_from(story, floor, begin);
         if came_to_its_end {
             assert!(after > 3, "the step did something");
             return;
@@ -136,13 +157,13 @@ fn crash_after_death_in(steps: &[Step]) {
 }
 
 /// Crashes after each event of a story from one on.
-fn crash_from(story: Story, begin: usize) {
+fn crash_from(story: Story, floor: u64, begin: usize) {
     let (seed, rounds) = (number("BKFS_CRASH_SEED", 1), number("BKFS_CRASH_ROUNDS", 2));
     let events = story.recorder.events();
     let world = story.end();
     let (mut disk, mut promised) = (Disk::new(), Promised::default());
     let (mut old, mut current) = (Arc::default(), Arc::default());
-    let mut checked = Checked { world: &world, seen: BTreeSet::new(), images: 0 };
+    let mut checked = Checked { world: &world, floor, seen: BTreeSet::new(), images: 0 };
     for (number, event) in events.iter().enumerate() {
         match event {
             Event::Op(op) => disk.apply(op),
@@ -197,6 +218,7 @@ impl Image {
 
 struct Checked<'a> {
     world: &'a World,
+    floor: u64,
     /// Hashes of what was checked: many prefixes leave the same.
     seen: BTreeSet<u64>,
     images: u64,
@@ -222,7 +244,11 @@ impl Checked<'_> {
 
     fn usable(&self, folder: &Path, promised: &Promised) -> Result<(), String> {
         let text = |what: &'static str| move |error: bkfs_store::Error| format!("{what}: {error}");
-        let open = || Repository::local(&folder.join("repo"), &folder.join("index")).map_err(text("opening"));
+        story::set_clock(promised.clock);
+        let open = || {
+            let repo = Repository::local(&folder.join("repo"), &folder.join("index")).map_err(text("opening"))?;
+            Ok::<_, String>(repo.with_floor(self.floor).with_clock(story::clock))
+        };
         let repo = Arc::new(open()?);
         let opened = repo.open(&OpenRequest { client: Some(self.world.push.client_id()), seen: promised.seen });
         let opened = match opened {
@@ -256,8 +282,17 @@ impl Checked<'_> {
         let mut promised = promised.clone();
         promised.snapshots.insert(receipt.snapshot, files);
         drop((reader, repo));
-        let reader = self.world.reader(Arc::new(open()?));
-        self.whole(&reader, &promised).map_err(|error| format!("after the next push: {error}"))
+        let repo = Arc::new(open()?);
+        let reader = self.world.reader(repo.clone());
+        self.whole(&reader, &promised).map_err(|error| format!("after the next push: {error}"))?;
+        if self.floor > 0 {
+            repo.revive_all().map_err(text("bringing back what was pruned"))?;
+            if let Some(at) = repo.has(&promised.buried).map_err(text("has"))?.iter().position(|has| !has) {
+                return Err(format!("chunk {} was pruned, and does not come back", promised.buried[at]));
+            }
+            self.whole(&reader, &promised).map_err(|error| format!("after what was pruned came back: {error}"))?;
+        }
+        Ok(())
     }
 
     /// Whether all snapshots are there and whole.
@@ -271,10 +306,10 @@ impl Checked<'_> {
         if let Some(id) = promised.forgotten.iter().find(|id| found.contains_key(id)) {
             return Err(format!("snapshot {id} was forgotten, and is there"));
         }
-        match problems(reader, true).map_err(|e| e.to_string())? {
-            none if none.is_empty() => Ok(()),
-            some => Err(some.join("; ")),
-        }
+        let mut problems = problems(reader, true).map_err(|e| e.to_string())?;
+        // The owner has not taken note of it.
+        problems.retain(|problem| !promised.is_purged || !problem.contains("removed by the server's operator"));
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
 }
 
@@ -331,6 +366,28 @@ fn the_backend_keeps_its_word() {
         let name = if what == "create" { "second" } else { "packs/02/z" };
         assert_eq!(there(name).as_deref(), Some(&b"e"[..]), "{what}");
     }
+    // Renamed into another folder, by somebody who died at each step.
+    backend().put("packs/00/x", b"c").unwrap();
+    for what in ["make_folder", "link", "remove"] {
+        let folder = if what == "make_folder" { "repo/grave" } else { "repo" };
+        dies_after(what, folder);
+        assert!(backend().rename("packs/00/x", "grave/x").is_err(), "{what}");
+        recorder.fail(None);
+    }
+    backend().rename("packs/00/x", "grave/x").unwrap();
+    assert_eq!((there("packs/00/x"), there("grave/x").as_deref()), (None, Some(&b"c"[..])));
+    backend().rename("grave/x", "packs/00/x").unwrap();
+    backend().put("grave/x", b"in its place").unwrap();
+    backend().rename("packs/00/x", "grave/x").unwrap();
+    assert_eq!((there("packs/00/x"), there("grave/x").as_deref()), (None, Some(&b"c"[..])));
+    backend().rename("grave/x", "packs/00/x").unwrap();
+    // A file system without links.
+    recorder.fail(Some(Box::new(|what, _| (what == "link").then_some(Fault { errno: 1, written: 0 }))));
+    backend().rename("packs/00/x", "grave/x").unwrap();
+    assert_eq!((there("packs/00/x"), there("grave/x").as_deref()), (None, Some(&b"c"[..])));
+    backend().rename("grave/x", "packs/00/x").unwrap();
+    recorder.fail(None);
+    assert_eq!((there("packs/00/x").as_deref(), there("grave/x")), (Some(&b"c"[..]), None));
     dies_after("remove", "repo/packs/01");
     assert!(backend().delete("packs/01/y").is_err());
     recorder.fail(None);
@@ -371,6 +428,56 @@ fn a_crash_in_forgetting() {
 fn a_crash_in_a_prune() {
     crash_in(&[story::init, story::push, story::share_and_expire, story::prune_some]);
     crash_after_death_in(&[story::init, story::share_and_expire, story::prune]);
+}
+
+/// A pack lies in the grave or among the others, whatever becomes of its renaming.
+#[test]
+fn a_crash_in_a_prune_above_a_floor() {
+    let steps: &[Step] = &[story::init, story::push, story::share_and_expire, story::prune_some];
+    crash_in_above(FLOOR, steps);
+    crash_after_death_in_above(FLOOR, &[story::init, story::share_and_expire, story::prune]);
+}
+
+#[test]
+fn a_crash_while_an_operator_brings_back_what_was_pruned() {
+    let steps: &[Step] = &[story::init, story::share_and_expire, story::prune_some, story::revive];
+    crash_in_above(FLOOR, steps);
+    crash_after_death_in_above(FLOOR, steps);
+}
+
+#[test]
+fn a_crash_while_what_was_pruned_is_pushed_again() {
+    let steps: &[Step] = &[story::init, story::share_and_expire, story::prune_some, story::put_again];
+    crash_in(steps);
+    crash_in_above(FLOOR, steps);
+    crash_after_death_in_above(FLOOR, steps);
+    // And goes once more, its place in the grave taken.
+    crash_in_above(
+        FLOOR,
+        &[story::init, story::share_and_expire, story::prune_some, story::put_and_forget, story::prune],
+    );
+}
+
+#[test]
+fn a_crash_when_the_time_in_the_grave_is_over() {
+    let steps: &[Step] = &[story::init, story::share_and_expire, story::prune_some, story::bury];
+    crash_in_above(FLOOR, steps);
+    crash_after_death_in_above(FLOOR, steps);
+}
+
+#[test]
+fn a_crash_after_a_prune_has_condemned() {
+    for last in [story::put_again, story::push, story::abort, story::prune, story::change_keys] {
+        crash_in_above(FLOOR, &[story::init, story::push, story::share_and_expire, story::condemn, last]);
+    }
+    crash_in(&[story::init, story::push, story::share_and_expire, story::condemn, story::put_again]);
+    crash_after_death_in(&[story::init, story::share_and_expire, story::condemn, story::put_again]);
+}
+
+#[test]
+fn a_crash_in_an_operators_purge() {
+    crash_in_above(FLOOR, &[story::init, story::push, story::push, story::purge]);
+    crash_in_above(FLOOR, &[story::init, story::push, story::push, story::purge, story::prune]);
 }
 
 #[test]

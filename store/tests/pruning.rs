@@ -10,7 +10,10 @@ use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use bkfs_store::{
@@ -29,7 +32,7 @@ use bkfs_store::{
     tree::*,
 };
 use proptest::prelude::*;
-use support::*;
+use support::{fuse::Fuse, *};
 
 const DAY: u64 = 86_400;
 
@@ -446,54 +449,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Passes so many steps of a prune on, then fails.
-struct Fuse {
-    repo: Arc<Repository>,
-    left: std::sync::atomic::AtomicUsize,
-}
-
 fn cut_short(place: &Place, repo: &Arc<Repository>, steps: usize) {
-    let fuse = Arc::new(Fuse { repo: repo.clone(), left: steps.into() });
-    let reader = Reader::new(fuse, full_key(), &config_record(), 1 << 20);
+    let left = AtomicUsize::new(steps);
+    let allows = move |_: &PruneRequest| left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+    let reader = Reader::new(Arc::new(Fuse::new(repo.clone(), allows)), full_key(), &config_record(), 1 << 20);
     let options = PruneOptions { is_confirmed: true, ..PruneOptions::default() };
     let _ = prune(&reader, place.folder.path(), &options, &Progress::default());
-}
-
-macro_rules! pass {
-    ($($name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
-        impl Access for Fuse {
-            $(fn $name(&self, $($arg: $type),*) -> $result { self.repo.$name($($arg),*) })*
-
-            fn prune(&self, request: &PruneRequest) -> bkfs_store::Result<PruneReply> {
-                use std::sync::atomic::Ordering::SeqCst;
-                if self.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_err() {
-                    return Err(Error::Interrupted);
-                }
-                self.repo.prune(request)
-            }
-        }
-    };
-}
-
-pass! {
-    init(request: &InitRequest) -> bkfs_store::Result<()>;
-    open(request: &OpenRequest) -> bkfs_store::Result<Opened>;
-    has(ids: &[ChunkId]) -> bkfs_store::Result<Vec<bool>>;
-    put_pack(lease: Lease, pack: &PackUpload) -> bkfs_store::Result<()>;
-    places(ids: &[ChunkId]) -> bkfs_store::Result<Vec<u64>>;
-    read(request: &ReadRequest) -> bkfs_store::Result<ReadReply>;
-    wraps(keys: &[KeyId]) -> bkfs_store::Result<Vec<bkfs_store::crypto::Wrap>>;
-    commit(lease: Lease, snapshot: &[u8]) -> bkfs_store::Result<Receipt>;
-    snapshots(from: u64, limit: u32) -> bkfs_store::Result<Vec<SnapshotObject>>;
-    forget(request: &ForgetRequest) -> bkfs_store::Result<ForgetReply>;
-    unforget(ids: &[SnapshotId]) -> bkfs_store::Result<()>;
-    log(from: u64, limit: u32) -> bkfs_store::Result<Vec<Vec<u8>>>;
-    wait_log(len: u64, timeout: std::time::Duration) -> bkfs_store::Result<u64>;
-    put_roster(signed: &[u8]) -> bkfs_store::Result<()>;
-    put_slot(slot: &Slot) -> bkfs_store::Result<()>;
-    remove_slot(id: SlotId) -> bkfs_store::Result<()>;
-    packs(after: Option<PackId>, limit: u32) -> bkfs_store::Result<Vec<PackInfo>>;
-    read_pack(id: PackId) -> bkfs_store::Result<bytes::Bytes>;
 }
 
 proptest! {

@@ -56,6 +56,11 @@ pub trait Files: fmt::Debug + Send + Sync {
         fs::rename(from, to)
     }
 
+    /// Gives a file one more name, which must not be there. Not every file system can.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)

@@ -101,6 +101,17 @@ impl<F: Files> LocalBackend<F> {
         Ok(())
     }
 
+    fn sync_if_there(&self, folder: &Path) -> Result<()> {
+        found(folder, self.files.sync_folder(folder)).map(drop)
+    }
+
+    /// The second half of a renaming: the new name becomes durable before the old one goes.
+    fn unlink_renamed(&self, from: &Path, [new, old]: [&Path; 2]) -> Result<()> {
+        self.files.sync_folder(new).map_err(|e| Error::io(new, e))?;
+        found(from, self.files.remove(from))?;
+        self.files.sync_folder(old).map_err(|e| Error::io(old, e))
+    }
+
     /// What lies in the root itself makes the place what it is: then the root's name is made durable, and those above
     /// it, as far as this user may.
     fn settle_root(&self) {
@@ -111,6 +122,12 @@ impl<F: Files> LocalBackend<F> {
             }
         }
     }
+}
+
+/// Whether two names are those of one file.
+fn is_one_file(one: &Path, two: &Path) -> bool {
+    let id = |path| fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    id(one).is_some_and(|one| Some(one) == id(two))
 }
 
 fn parent(path: &Path) -> &Path {
@@ -168,20 +185,29 @@ impl<F: Files> Backend for LocalBackend<F> {
         let (from, to) = (self.path(from), self.path(to));
         let folders = [to.parent().unwrap_or(&self.root), from.parent().unwrap_or(&self.root)];
         self.make_folders(folders[0]).map_err(|e| Error::io(folders[0], e))?;
-        if found(&from, self.files.rename(&from, &to))?.is_some() {
-            for folder in folders {
-                self.files.sync_folder(folder).map_err(|e| Error::io(folder, e))?;
+        // What each folder says of itself becomes durable by itself, and in any order: only a file that has both names
+        // meanwhile is sure to have one.
+        match self.files.link(&from, &to) {
+            Ok(()) => self.unlink_renamed(&from, folders),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_one_file(&from, &to) => {
+                // Somebody died after linking.
+                self.unlink_renamed(&from, folders)
+            }
+            // Either it is not there, or it takes the place of another, which is then sure to be there; or this is a file system without
+            // links.
+            Err(_) => {
+                found(&from, self.files.rename(&from, &to))?;
+                // Even if there was nothing: somebody may have renamed it and died before that was durable.
+                folders.into_iter().try_for_each(|folder| self.sync_if_there(folder))
             }
         }
-        Ok(())
     }
 
     fn delete(&self, name: &str) -> Result<()> {
         let path = self.path(name);
         found(&path, self.files.remove(&path))?;
         // Even if there was nothing: somebody may have removed it and died before that was durable.
-        let folder = path.parent().unwrap_or(&self.root);
-        found(folder, self.files.sync_folder(folder)).map(drop)
+        self.sync_if_there(path.parent().unwrap_or(&self.root))
     }
 
     fn settle(&self, folder: &str) -> Result<()> {

@@ -2,8 +2,9 @@
 //!
 //! A file's contents are certain up to its last sync, a folder's names up to the folder's; of all that came later, each write
 //! may be there, partly or not at all, and each change of a name may be there or not. Operations on one name keep their order, a
-//! rename is whole or not at all, and nothing else is ordered. A file whose name is certain can therefore be empty, cut
-//! off, or full of rubbish, and a synced file can be without a name.
+//! rename within a folder is whole or not at all, and nothing else is ordered. A file whose name is certain can therefore be empty, cut
+//! off, or full of rubbish, and a synced file can be without a name. A file that was renamed into another folder can be in both, or in
+//! neither: each folder says for itself what is in it.
 
 #![allow(dead_code, reason = "the crash and the fault tests use different parts")]
 
@@ -14,11 +15,26 @@ use std::collections::{BTreeMap, BTreeSet};
 pub enum Op {
     MakeFolder(String),
     Create(String),
-    Write { path: String, offset: u64, bytes: Vec<u8> },
-    Truncate { path: String, len: u64 },
+    Write {
+        path: String,
+        offset: u64,
+        bytes: Vec<u8>,
+    },
+    Truncate {
+        path: String,
+        len: u64,
+    },
     Sync(String),
     SyncFolder(String),
-    Rename { from: String, to: String },
+    Rename {
+        from: String,
+        to: String,
+    },
+    /// Another name of the same file.
+    Link {
+        from: String,
+        to: String,
+    },
     Remove(String),
 }
 
@@ -110,9 +126,18 @@ impl Disk {
                 folder.pending.clear();
             }
             Op::Rename { from, to } => {
-                let (folder, to) = split(to);
-                assert_eq!(split(from).0, folder, "files are renamed within their folder");
-                self.change(from, |from| Change::Rename(from, to.to_owned()));
+                if split(from).0 == split(to).0 {
+                    let to = split(to).1.to_owned();
+                    self.change(from, |from| Change::Rename(from, to));
+                } else {
+                    let entry = self.entry(from);
+                    self.change(to, |to| Change::Set(to, entry));
+                    self.change(from, Change::Remove);
+                }
+            }
+            Op::Link { from, to } => {
+                let entry = self.entry(from);
+                self.change(to, |to| Change::Set(to, entry));
             }
             Op::Remove(path) => self.change(path, Change::Remove),
         }
@@ -163,11 +188,18 @@ impl Disk {
         folder.pending.push(change);
     }
 
-    fn file(&mut self, path: &str) -> &mut File {
+    fn entry(&self, path: &str) -> Entry {
         let (folder, name) = split(path);
         match self.folders[folder].now.get(name) {
-            Some(Entry::File(number)) => &mut self.files[*number],
+            Some(entry @ Entry::File(_)) => *entry,
             other => panic!("{path} is no file: {other:?}"),
+        }
+    }
+
+    fn file(&mut self, path: &str) -> &mut File {
+        match self.entry(path) {
+            Entry::File(number) => &mut self.files[number],
+            Entry::Folder => panic!("{path} is a folder"),
         }
     }
 }

@@ -184,6 +184,11 @@ impl<M: Send + 'static> Files for Recorder<M> {
         self.run("rename", from, || backend::Disk.rename(from, to), |from| Op::Rename { from, to: name })
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let name = self.inner.lock().relative(to);
+        self.run("link", from, || backend::Disk.link(from, to), |from| Op::Link { from, to: name })
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.run("remove", path, || backend::Disk.remove(path), Op::Remove)
     }

@@ -1,10 +1,17 @@
 //! What is done to a repository before and while the power goes: one function a step, which promises what it was told.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    cell::Cell,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
 
 use bkfs_store::{
     Error, Result,
-    access::{Access, ForgetRequest, Lease, OpenRequest, PruneStats, Receipt, Signature},
+    access::{Access, ForgetRequest, Lease, OpenRequest, PruneReply, PruneRequest, PruneStats, Receipt, Signature},
     backend::LocalBackend,
     id::{ChunkId, SlotId, SnapshotId},
     keys::slot::{self, SlotParams},
@@ -12,12 +19,33 @@ use bkfs_store::{
     repository::Repository,
     roster::Roster,
     tombstone::Tombstone,
+    tree::Time,
 };
 
 use crate::{
     recorder::{Fault, Recorder},
-    support::world::{Files, Packed, World},
+    support::{
+        fuse::Fuse,
+        world::{Files, Packed, World},
+    },
 };
+
+const DAY: u64 = 86_400;
+/// The floor of the stories that have one.
+pub const FLOOR: u64 = 14 * DAY;
+
+thread_local! {
+    static CLOCK: Cell<i64> = const { Cell::new(0) };
+}
+
+/// The time, as the story has it.
+pub fn clock() -> Time {
+    Time { secs: CLOCK.get(), nanos: 0 }
+}
+
+pub fn set_clock(secs: i64) {
+    CLOCK.set(secs);
+}
 
 /// What the repository has said that it holds, or no longer holds.
 #[derive(Debug, Clone)]
@@ -42,8 +70,16 @@ pub enum Promise {
     Forgotten(SnapshotId),
     /// A snapshot counts again.
     Back(SnapshotId, Files),
-    /// What no snapshot needs may go.
+    /// What no snapshot needs may go, to the grave if there is a floor.
     Pruning,
+    /// All that was pruned is there again.
+    Revived,
+    /// What was pruned longer ago than the floor says may go for good.
+    Burying,
+    /// The operator makes away with a snapshot.
+    Purged,
+    /// It is this time now.
+    Clock(i64),
 }
 
 /// A repository that is written down as it is used.
@@ -52,8 +88,11 @@ pub struct Story {
     world: World,
     pub recorder: Recorder<Promise>,
     repo: Option<Arc<Repository>>,
+    floor: u64,
     pushes: u64,
     pruned: Option<PruneStats>,
+    /// What an expired snapshot needed, and some of it another one.
+    shared: Option<(Files, Packed)>,
     /// A push that has not come to its end.
     begun: Option<(Files, Packed)>,
 }
@@ -65,15 +104,24 @@ pub fn folder() -> tempfile::TempDir {
 }
 
 impl Story {
-    pub fn begin() -> Self {
+    pub fn begin(floor: u64) -> Self {
         let folder = folder();
         let (base, index) = (folder.path().join("disk"), folder.path().join("index"));
         std::fs::create_dir(&base).unwrap();
         let recorder = Recorder::new(&base, &index);
-        let mut story =
-            Self { folder, world: World::new(), recorder, repo: None, pushes: 0, pruned: None, begun: None };
+        let world = World::new();
+        let (pushes, pruned, shared, begun) = (0, None, None, None);
+        let mut story = Self { folder, world, recorder, repo: None, floor, pushes, pruned, shared, begun };
+        story.later(1_790_000_000);
         reopen(&mut story);
         story
+    }
+
+    /// Time passes.
+    fn later(&self, secs: i64) {
+        let now = if secs < 1_000_000_000 { CLOCK.get() + secs } else { secs };
+        set_clock(now);
+        self.recorder.mark(Promise::Clock(now));
     }
 
     pub fn end(self) -> World {
@@ -90,7 +138,7 @@ pub fn reopen(story: &mut Story) {
     story.repo = None;
     let backend = LocalBackend::with_files(&story.folder.path().join("disk/repo"), story.recorder.clone());
     let repo = Repository::with_backend(Box::new(backend), &story.folder.path().join("index")).unwrap();
-    story.repo = Some(Arc::new(repo));
+    story.repo = Some(Arc::new(repo.with_floor(story.floor).with_clock(clock)));
 }
 
 pub fn init(story: &mut Story) -> Result<()> {
@@ -152,18 +200,48 @@ pub fn share_and_expire(story: &mut Story) -> Result<()> {
     let (repo, full) = (story.repo(), &story.world.full);
     let (few, mut many) = (World::files(34), Files::new());
     (31..=34).for_each(|seed| many.extend(World::files(seed)));
-    let receipt = story.world.push(repo, &many)?;
+    let all = story.world.packs(&many);
+    let receipt = story.world.push_packs(repo, &all)?;
+    all.uploads.iter().for_each(|(_, chunks)| story.recorder.mark(Promise::Chunks(chunks.clone())));
     let (larger, log_len) = (receipt.snapshot, receipt.now.log_len);
-    story.recorder.mark(Promise::Snapshot(receipt, many));
+    story.recorder.mark(Promise::Snapshot(receipt, many.clone()));
     // Its files are stored, its tree is not.
     let mut packed = story.world.packs(&few);
     packed.uploads.remove(0);
     let receipt = story.world.push_packs(repo, &packed)?;
     story.recorder.mark(Promise::Snapshot(receipt, few));
     let tombstones = vec![Signature(Tombstone { repo: full.repo, snapshot: larger, log_len }.sign(full))];
+    story.later(15 * DAY as i64);
     story.recorder.mark(Promise::Moving(larger));
     repo.forget(&ForgetRequest { tombstones, now: true, empty_trash: false })?;
     story.recorder.mark(Promise::Forgotten(larger));
+    story.shared = Some((many, all));
+    Ok(())
+}
+
+/// A push of what a prune has taken, or has condemned: the same packs.
+pub fn put_again(story: &mut Story) -> Result<()> {
+    let (files, packed) = story.shared.as_ref().unwrap();
+    for (upload, chunks) in &packed.uploads {
+        story.repo().put_pack(Lease::default(), upload)?;
+        story.recorder.mark(Promise::Chunks(chunks.clone()));
+    }
+    let receipt = story.world.commit(story.repo(), packed)?;
+    story.recorder.mark(Promise::Snapshot(receipt, files.clone()));
+    Ok(())
+}
+
+/// The same, and the new snapshot goes for good.
+pub fn put_and_forget(story: &mut Story) -> Result<()> {
+    put_again(story)?;
+    story.later(15 * DAY as i64);
+    let (repo, full) = (story.repo(), &story.world.full);
+    let (newest, log_len) =
+        (repo.snapshots(0, 100)?.pop().unwrap().id, repo.open(&OpenRequest::default())?.now.log_len);
+    let tombstones = vec![Signature(Tombstone { repo: full.repo, snapshot: newest, log_len }.sign(full))];
+    story.recorder.mark(Promise::Moving(newest));
+    repo.forget(&ForgetRequest { tombstones, now: true, empty_trash: false })?;
+    story.recorder.mark(Promise::Forgotten(newest));
     Ok(())
 }
 
@@ -174,6 +252,56 @@ pub fn prune(story: &mut Story) -> Result<()> {
     let options = PruneOptions { is_confirmed: true, ..PruneOptions::default() };
     let report = prune::prune(&reader, story.folder.path(), &options, &prune::Progress::default())?;
     story.pruned = Some(report.stats);
+    Ok(())
+}
+
+/// A prune that ends when it has condemned.
+pub fn condemn(story: &mut Story) -> Result<()> {
+    story.recorder.mark(Promise::Pruning);
+    let repo = story.repo.clone().unwrap();
+    let before = repo.open(&OpenRequest::default())?.lease.generation;
+    let has_condemned = AtomicBool::new(false);
+    let allows = move |request: &PruneRequest| {
+        has_condemned.fetch_or(matches!(request, PruneRequest::Condemn { .. }), SeqCst);
+        !matches!(request, PruneRequest::Sweep) || !has_condemned.load(SeqCst)
+    };
+    let reader = story.world.reader(Arc::new(Fuse::new(repo.clone(), allows)));
+    let options = PruneOptions { is_confirmed: true, ..PruneOptions::default() };
+    let ended = prune::prune(&reader, story.folder.path(), &options, &prune::Progress::default());
+    assert!(matches!(ended, Err(Error::Interrupted)), "{ended:?}");
+    assert_eq!(repo.open(&OpenRequest::default())?.lease.generation, before + 1, "it has condemned");
+    Ok(())
+}
+
+/// It is given up.
+pub fn abort(story: &mut Story) -> Result<()> {
+    assert!(matches!(story.repo().prune(&PruneRequest::Abort)?, PruneReply::Done));
+    story.recorder.mark(Promise::Revived);
+    Ok(())
+}
+
+/// The operator brings back what prunes have taken.
+pub fn revive(story: &mut Story) -> Result<()> {
+    story.repo().revive_all()?;
+    story.recorder.mark(Promise::Revived);
+    Ok(())
+}
+
+/// Its time in the grave is over.
+pub fn bury(story: &mut Story) -> Result<()> {
+    story.later(15 * DAY as i64);
+    push(story)?;
+    story.recorder.mark(Promise::Burying);
+    story.repo().tidy().map(drop)
+}
+
+/// The operator makes away with the oldest snapshot.
+pub fn purge(story: &mut Story) -> Result<()> {
+    let oldest = story.repo().snapshots(0, 1)?.remove(0).id;
+    story.recorder.mark(Promise::Moving(oldest));
+    story.recorder.mark(Promise::Purged);
+    story.repo().purge(&[oldest.to_string()])?;
+    story.recorder.mark(Promise::Forgotten(oldest));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+pub mod fuse;
 pub mod world;
 
 use std::time::Duration;
