@@ -16,6 +16,7 @@ use std::{
     cmp::Ordering,
     collections::BinaryHeap,
     io,
+    num::NonZero,
     os::{
         fd::{AsFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -23,7 +24,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bkfs_store::tree::NodeKind;
@@ -41,6 +42,11 @@ pub use roots::{Plan, Roots, mount_root};
 
 /// Threads that list ahead: as many requests as a cold disk can use, whatever the number of cores.
 const THREADS: usize = 16;
+/// As long as an entry takes less than this to list, on average, it is the processor's work, and no more threads than cores
+/// take part: waking one costs more than a directory. From a cache an entry takes about 3 µs, from a disk 50 and more.
+const SLOW: Duration = Duration::from_micros(20);
+/// The average is one of about so many directories.
+const AVERAGED: u64 = 8;
 /// Bytes of listings that may lie untaken.
 const AHEAD_BYTES_MAX: usize = 8 << 20;
 /// Directories that may lie listed and untaken, each an open file.
@@ -60,8 +66,12 @@ struct Walked {
     problems: Arc<dyn Problems>,
     base: PathBuf,
     ahead_dirs_max: usize,
+    cores: usize,
     queue: Mutex<Queue>,
+    /// Where as many threads wait as there are cores.
     changed: Condvar,
+    /// Where the others do.
+    slow: Condvar,
 }
 
 impl Walked {
@@ -75,7 +85,15 @@ struct Queue {
     waiting: BinaryHeap<Waiting>,
     ahead_bytes: usize,
     ahead_dirs: usize,
+    /// How long an entry takes to list, on average, in nanoseconds.
+    entry_nanos: u64,
     closed: bool,
+}
+
+impl Queue {
+    fn is_slow(&self) -> bool {
+        self.entry_nanos > SLOW.as_nanos() as u64
+    }
 }
 
 /// A directory in the queue; the greatest is the one that the consumer will want first.
@@ -175,8 +193,10 @@ impl Walk {
             problems,
             base: roots.base.clone(),
             ahead_dirs_max,
+            cores: std::thread::available_parallelism().map_or(2, NonZero::get),
             queue: Mutex::default(),
             changed: Condvar::new(),
+            slow: Condvar::new(),
         });
         // The root is open already: it is listed here, which gives the threads something to begin with.
         let walk = Self { walked, threads: Vec::new() };
@@ -243,9 +263,10 @@ impl Walk {
     /// The first threads start with the first subdirectory: a small walk needs none.
     fn start_threads(&mut self) {
         if self.threads.is_empty() && !self.walked.queue.lock().waiting.is_empty() {
-            for _ in 0..THREADS {
+            for number in 0..THREADS.max(self.walked.cores) {
                 let walked = self.walked.clone();
-                let thread = std::thread::Builder::new().name("walk".to_owned()).spawn(move || walked.run());
+                let is_first = number < walked.cores;
+                let thread = std::thread::Builder::new().name("walk".to_owned()).spawn(move || walked.run(is_first));
                 // Fewer threads than wanted, even none, still walk everything.
                 self.threads.extend(thread);
             }
@@ -257,6 +278,7 @@ impl Drop for Walk {
     fn drop(&mut self) {
         self.walked.queue.lock().closed = true;
         self.walked.changed.notify_all();
+        self.walked.slow.notify_all();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -264,37 +286,49 @@ impl Drop for Walk {
 }
 
 impl Walked {
-    /// One thread's work: list what the consumer will want soonest.
-    fn run(&self) {
-        while let Some(task) = self.next_task() {
+    /// One thread's work: list what the consumer will want soonest. Those that are not among the first wait until listing is slow.
+    fn run(&self, is_first: bool) {
+        while let Some(task) = self.next_task(is_first) {
             let mut state = task.state.lock();
             if !matches!(*state, State::Waiting) {
                 continue;
             }
             *state = State::Busy;
             drop(state);
+            let since = Instant::now();
             let listed = self.open_and_list(&task);
             {
                 let mut queue = self.queue.lock();
                 queue.ahead_dirs += 1;
                 queue.ahead_bytes += listed.as_ref().map_or(0, |l| l.bytes);
+                // Opening it and asking for names counts like a few entries.
+                let entries = 4 + listed.as_ref().map_or(0, |l| l.entries.len() + l.names.len()) as u64;
+                let nanos = since.elapsed().as_nanos() as u64 / entries;
+                queue.entry_nanos = (queue.entry_nanos * (AVERAGED - 1) + nanos) / AVERAGED;
+                if queue.is_slow() && !queue.waiting.is_empty() {
+                    self.slow.notify_all();
+                }
             }
             *task.state.lock() = State::Done(listed);
             task.listed.notify_all();
         }
     }
 
-    fn next_task(&self) -> Option<Arc<Task>> {
+    fn next_task(&self, is_first: bool) -> Option<Arc<Task>> {
         let mut queue = self.queue.lock();
         loop {
             if queue.closed {
                 return None;
             }
             let has_room = queue.ahead_bytes < AHEAD_BYTES_MAX && queue.ahead_dirs < self.ahead_dirs_max;
-            if has_room && let Some(Waiting(task)) = queue.waiting.pop() {
+            let may = is_first || queue.is_slow();
+            if has_room
+                && may
+                && let Some(Waiting(task)) = queue.waiting.pop()
+            {
                 return Some(task);
             }
-            self.changed.wait(&mut queue);
+            if is_first { &self.changed } else { &self.slow }.wait(&mut queue);
         }
     }
 
@@ -305,6 +339,9 @@ impl Walked {
         queue.ahead_bytes -= listed.as_ref().map_or(0, |l| l.bytes);
         if was_full {
             self.changed.notify_all();
+            if queue.is_slow() {
+                self.slow.notify_all();
+            }
         }
     }
 
@@ -387,8 +424,15 @@ impl Walked {
             }));
         }
         if !tasks.is_empty() {
-            self.queue.lock().waiting.extend(tasks.iter().cloned().map(Waiting));
-            self.changed.notify_all();
+            let mut queue = self.queue.lock();
+            queue.waiting.extend(tasks.iter().cloned().map(Waiting));
+            if queue.is_slow() {
+                self.slow.notify_all();
+            }
+            drop(queue);
+            for _ in 0..tasks.len().min(self.cores) {
+                self.changed.notify_one();
+            }
         }
         (entries, tasks)
     }
