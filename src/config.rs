@@ -97,6 +97,14 @@ pub fn make_private_dir(path: &Path) -> Result<()> {
 
 /// Writes a file that only its owner can read: whole or not at all, durable on return.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace_private(path, bytes)?;
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let sync = || File::open(parent)?.sync_all();
+    sync().with_context(|| format!("writing {}", path.display()))
+}
+
+/// The same, but that a power cut may bring the older file back.
+fn replace_private(path: &Path, bytes: &[u8]) -> Result<()> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     make_private_dir(parent)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -105,8 +113,7 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(parent)?.sync_all()
+        fs::rename(&temporary, path)
     };
     write().inspect_err(|_| drop(fs::remove_file(&temporary))).with_context(|| format!("writing {}", path.display()))
 }
@@ -133,7 +140,8 @@ fn read_toml<T: serde::de::DeserializeOwned + Default>(path: &Path) -> Result<T>
     toml::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
 }
 
-/// Changes a TOML file while no other process does.
+/// Changes a TOML file while no other process does. What is kept so is what was noticed; after a power cut it may be what was
+/// noticed a little earlier, which is true as well.
 fn update_toml<T>(path: &Path, change: impl FnOnce(&mut T)) -> Result<()>
 where
     T: serde::de::DeserializeOwned + serde::Serialize + Default,
@@ -144,7 +152,7 @@ where
     lock.lock().with_context(|| format!("locking {}", parent.display()))?;
     let mut value: T = read_toml(path)?;
     change(&mut value);
-    write_private(path, toml::to_string(&value).context("encoding TOML")?.as_bytes())
+    replace_private(path, toml::to_string(&value).context("encoding TOML")?.as_bytes())
 }
 
 #[cfg(test)]

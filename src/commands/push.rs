@@ -264,15 +264,15 @@ fn remember(session: &Session, key: &PushKey, report: &PushReport) {
         if session.rollback.is_some() {
             return Ok(());
         }
-        if let Some(seen) = report.seen {
-            session.folder.advance(seen)?;
+        match (report.snapshot, report.seen) {
+            (Some(id), seen) => {
+                // Where another push of this client came in between, the number is too low; then its own record stands.
+                let sequence = session.opened.last.map_or(1, |last| last.sequence.saturating_add(1));
+                session.folder.acknowledged(key.client_id(), LastSnapshot { id, sequence }, seen)
+            }
+            (None, Some(seen)) => session.folder.advance(seen),
+            (None, None) => Ok(()),
         }
-        if let Some(id) = report.snapshot {
-            // Where another push of this client came in between, the number is too low; then its own record stands.
-            let sequence = session.opened.last.map_or(1, |last| last.sequence.saturating_add(1));
-            session.folder.acknowledged(key.client_id(), LastSnapshot { id, sequence })?;
-        }
-        Ok(())
     };
     if let Err(error) = keep() {
         tracing::warn!("what was acknowledged is not kept: {error:#}");

@@ -126,9 +126,17 @@ impl RepoFolder {
         if state.seen().is_some_and(|seen| now.log_len < seen.log_len || (now.log_len == seen.log_len && !other_life)) {
             return Ok(());
         }
+        self.update(|state| state.advance(now))
+    }
+
+    /// Remembers an own snapshot that was acknowledged, and the point that came with it.
+    pub fn acknowledged(&self, client: ClientId, last: LastSnapshot, now: Option<Seen>) -> Result<()> {
         self.update(|state| {
-            if now.log_len >= state.log_len {
-                state.set(now);
+            if let Some(now) = now {
+                state.advance(now);
+            }
+            if state.own(client).is_none_or(|own| own.sequence < last.sequence) {
+                state.set_own(client, last);
             }
         })
     }
@@ -141,15 +149,6 @@ impl RepoFolder {
                 Some((client, Some(last))) => state.set_own(client, last),
                 Some((client, None)) => drop(state.clients.remove(&client.to_string())),
                 None => state.clients.clear(),
-            }
-        })
-    }
-
-    /// Remembers an own snapshot that was acknowledged.
-    pub fn acknowledged(&self, client: ClientId, last: LastSnapshot) -> Result<()> {
-        self.update(|state| {
-            if state.own(client).is_none_or(|own| own.sequence < last.sequence) {
-                state.set_own(client, last);
             }
         })
     }
@@ -169,6 +168,12 @@ impl RepoFolder {
 }
 
 impl SeenState {
+    fn advance(&mut self, now: Seen) {
+        if now.log_len >= self.log_len {
+            self.set(now);
+        }
+    }
+
     fn set(&mut self, now: Seen) {
         self.incarnation = now.incarnation.to_string();
         self.log_len = now.log_len;
@@ -220,7 +225,7 @@ mod tests {
         let seen = Seen { incarnation: Incarnation([1; 16]), log_len: 5, log_head: Hash([5; 32]) };
         folder.advance(seen).unwrap();
         folder.advance(Seen { log_len: 4, ..seen }).unwrap();
-        folder.acknowledged(client, LastSnapshot { id: SnapshotId([7; 32]), sequence: 2 }).unwrap();
+        folder.acknowledged(client, LastSnapshot { id: SnapshotId([7; 32]), sequence: 2 }, None).unwrap();
         let state = folder.seen().unwrap();
         assert_eq!(state.seen(), Some(seen), "it only goes forward");
 

@@ -34,7 +34,12 @@ pub trait Backend: Send + Sync {
     fn place(&self) -> String;
 
     /// Stores an object, replacing one of that name. Atomic, and durable on return.
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<()>;
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.put_all(&[(name, bytes)])
+    }
+
+    /// Stores several objects, each as [`Backend::put`] does, and waits for the disk fewer times. On an error some of them may be there.
+    fn put_all(&self, objects: &[(&str, &[u8])]) -> Result<()>;
 
     /// A whole object; none if there is none.
     fn get(&self, name: &str) -> Result<Option<Bytes>>;

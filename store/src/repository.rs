@@ -246,6 +246,8 @@ impl Access for Repository {
         keys::verify_roster(&request.roster, &admin, config.repo)?;
         let _lock = self.backend.lock()?;
         if self.backend.len(layout::CONFIG)?.is_some() || self.backend.len(&layout::second(layout::CONFIG))?.is_some() {
+            // Whoever made it may have died before it was durable.
+            self.backend.settle("")?;
             return Err(Error::RepositoryExists { place: self.backend.place() });
         }
         if layout::is_in_use(&*self.backend)? {

@@ -59,10 +59,11 @@ impl Backend for Shared {
     fn place(&self) -> String {
         self.0.disk.place()
     }
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        match *self.0.refused.lock() {
-            Some(prefix) if name.starts_with(prefix) => Err(Error::Full { place: name.into() }),
-            _ => self.0.disk.put(name, bytes),
+    fn put_all(&self, objects: &[(&str, &[u8])]) -> Result<()> {
+        let refused = *self.0.refused.lock();
+        match objects.iter().find(|(name, _)| refused.is_some_and(|prefix| name.starts_with(prefix))) {
+            Some((name, _)) => Err(Error::Full { place: (*name).into() }),
+            None => self.0.disk.put_all(objects),
         }
     }
     fn get(&self, name: &str) -> Result<Option<Bytes>> {

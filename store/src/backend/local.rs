@@ -70,10 +70,47 @@ impl<F: Files> LocalBackend<F> {
         self.root.join(name)
     }
 
-    fn write_new(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fn write_new(&self, path: &Path, bytes: &[u8]) -> io::Result<File> {
         let file = self.files.create(path)?;
         self.files.write(path, &file, bytes, 0)?;
-        self.files.sync(path, &file)
+        Ok(file)
+    }
+
+    /// Where a file is written that will be renamed to this path. The process id keeps two processes apart, the counter two
+    /// threads. What a crash leaves is swept by `list`.
+    fn temporary(&self, path: &Path) -> PathBuf {
+        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{TEMPORARY}{}-{number}-{:016x}", std::process::id(), random_tail());
+        path.with_file_name(name)
+    }
+
+    /// Each step for all objects before the next: what the first sync writes to the disk, the others need not wait for.
+    fn write_all(&self, objects: &[(&str, &[u8])], temporaries: &mut Vec<PathBuf>) -> Result<()> {
+        let mut written = Vec::with_capacity(objects.len());
+        for (name, bytes) in objects {
+            let path = self.path(name);
+            let folder = path.parent().unwrap_or(&self.root);
+            self.make_folders(folder).map_err(|e| Error::io(folder, e))?;
+            let temporary = self.temporary(&path);
+            temporaries.push(temporary.clone());
+            let file = self.write_new(&temporary, bytes).map_err(|e| Error::io(&path, e))?;
+            written.push((path, temporary, file));
+        }
+        for (path, temporary, file) in &written {
+            self.files.sync(temporary, file).map_err(|e| Error::io(path, e))?;
+        }
+        for (path, temporary, _) in &written {
+            self.files.rename(temporary, path).map_err(|e| Error::io(path, e))?;
+        }
+        let mut folders: Vec<&Path> = written.iter().map(|(path, ..)| path.parent().unwrap_or(&self.root)).collect();
+        folders.dedup();
+        for folder in folders {
+            if folder == self.root {
+                self.settle_root();
+            }
+            self.files.sync_folder(folder).map_err(|e| Error::io(folder, e))?;
+        }
+        Ok(())
     }
 
     /// Makes a folder and those above it, down from where there is one. Each folder's own name must be durable too, or
@@ -148,22 +185,14 @@ impl<F: Files> Backend for LocalBackend<F> {
         self.root.display().to_string()
     }
 
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.path(name);
-        let folder = path.parent().unwrap_or(&self.root);
-        self.make_folders(folder).map_err(|e| Error::io(folder, e))?;
-        // The process id keeps two processes apart, the counter two threads. What a crash leaves is swept by `list`.
-        let number = self.counter.fetch_add(1, Ordering::Relaxed);
-        let temporary = folder.join(format!("{TEMPORARY}{}-{number}-{:016x}", std::process::id(), random_tail()));
-        let written = self.write_new(&temporary, bytes).and_then(|()| self.files.rename(&temporary, &path));
-        if let Err(error) = written {
-            let _ = self.files.remove(&temporary);
-            return Err(Error::io(path, error));
+    fn put_all(&self, objects: &[(&str, &[u8])]) -> Result<()> {
+        let mut temporaries = Vec::with_capacity(objects.len());
+        let result = self.write_all(objects, &mut temporaries);
+        if result.is_err() {
+            // Those that were renamed are not there any more.
+            temporaries.iter().for_each(|temporary| drop(self.files.remove(temporary)));
         }
-        if folder == self.root {
-            self.settle_root();
-        }
-        self.files.sync_folder(folder).map_err(|e| Error::io(folder, e))
+        result
     }
 
     fn get(&self, name: &str) -> Result<Option<Bytes>> {

@@ -24,8 +24,9 @@ impl Backend for MemoryBackend {
         "memory".into()
     }
 
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.objects.lock().insert(name.into(), Bytes::copy_from_slice(bytes));
+    fn put_all(&self, objects: &[(&str, &[u8])]) -> Result<()> {
+        let copies = objects.iter().map(|(name, bytes)| ((*name).into(), Bytes::copy_from_slice(bytes)));
+        self.objects.lock().extend(copies);
         Ok(())
     }
 

@@ -288,15 +288,23 @@ impl Index {
 
     /// Ends the pins of a session.
     pub fn unpin(&self, session: u64) -> Result<()> {
+        let is_ours = |row: &[u8]| row.first_chunk::<8>() == Some(&session.to_le_bytes());
+        let numbers = self.read(|txn| {
+            let rows = self.tables.pins.iter(txn)?.filter(|row| row.as_ref().map_or(true, |(_, row)| is_ours(row)));
+            rows.map(|row| Ok(row?.0)).collect::<Result<Vec<_>, heed::Error>>()
+        })?;
+        // A push that stored nothing pinned nothing, and need not wait for the disk.
+        if numbers.is_empty() {
+            return Ok(());
+        }
         self.write(|txn| {
-            let mut numbers = Vec::new();
-            for row in self.tables.pins.iter(txn)? {
-                let (number, row) = row?;
-                if row.first_chunk::<8>() == Some(&session.to_le_bytes()) {
-                    numbers.push(number);
+            for number in &numbers {
+                // Another session may have pinned it since.
+                if self.tables.pins.get(txn, number)?.is_some_and(is_ours) {
+                    self.tables.pins.delete(txn, number)?;
                 }
             }
-            numbers.iter().try_for_each(|number| self.tables.pins.delete(txn, number).map(drop))
+            Ok(())
         })
     }
 

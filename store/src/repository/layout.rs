@@ -75,8 +75,7 @@ pub(super) fn is_in_use(backend: &dyn Backend) -> Result<bool> {
 
 impl Repository {
     pub(super) fn put_object(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.backend.put(name, bytes)?;
-        self.backend.put(&second(name), bytes)
+        self.backend.put_all(&[(name, bytes), (&second(name), bytes)])
     }
 
     pub(super) fn delete_object(&self, name: &str) -> Result<()> {
