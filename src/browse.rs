@@ -114,5 +114,7 @@ fn unshown(broken: &Broken) -> Unshown {
 /// A reader with the full key.
 pub fn reader(context: &Context, session: &Session, operation: &'static str) -> Result<Arc<Reader>> {
     let full = session.full_key(context, operation)?;
-    Ok(Reader::new(session.access.clone(), full, &session.config, CACHE_BYTES))
+    let reader = Reader::new(session.access.clone(), full, &session.config, CACHE_BYTES);
+    reader.heed_roster(&session.opened.roster)?;
+    Ok(reader)
 }

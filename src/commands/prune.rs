@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 use bkfs_store::{
-    access::{ForgetRequest, PruneLimits, Unused},
+    access::{PruneLimits, Unused},
     prune::{Progress, PruneOptions, PruneReport, prune},
 };
 use clap::Args;
@@ -95,6 +95,7 @@ struct Report {
     bytes_pinned: u64,
     packs_damaged: u64,
     tree_pages: u64,
+    tree_pages_fetched: u64,
     bytes_sent: u64,
 }
 
@@ -108,13 +109,9 @@ pub fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
     let progress = Arc::new(Progress::default());
     let stop = progress.clone();
     signals::on_stop(move || stop.stop.store(true, Ordering::Relaxed))?;
-    let mut expired = 0;
-    if !args.keep_trash && !args.dry_run {
-        let request = ForgetRequest { empty_trash: true, ..ForgetRequest::default() };
-        expired = session.access.forget(&request)?.expired.len() as u64;
-    }
     let limits = PruneLimits { unused: args.max_unused.0, repack_bytes: args.max_repack_size };
-    let mut options = PruneOptions { limits, dry_run: args.dry_run, is_confirmed: args.yes };
+    let mut options =
+        PruneOptions { limits, dry_run: args.dry_run, is_confirmed: args.yes, empty_trash: !args.keep_trash };
     let pruned = |options: &PruneOptions| {
         let shown = progress.clone();
         let _line = Line::start(context, move || view(&shown));
@@ -122,22 +119,23 @@ pub fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
     };
     let mut report = pruned(&options)?;
     if report.is_unconfirmed {
-        confirm(context, &report, expired)?;
+        confirm(context, &report)?;
         options.is_confirmed = true;
         report = pruned(&options)?;
     }
-    print(context, &args, expired, &report)?;
+    print(context, &args, &report)?;
     Ok(if report.swept.damaged == 0 { Exit::Success } else { Exit::Error })
 }
 
 /// More than half of the repository goes: that is looked at by a person.
-fn confirm(context: &Context, report: &PruneReport, expired: u64) -> Result<()> {
+fn confirm(context: &Context, report: &PruneReport) -> Result<()> {
     let stats = &report.stats;
     let (freed, bytes) = (output::size(stats.freed_bytes), output::size(stats.bytes));
     let what = format!("{freed} of {bytes} would go, more than half of the repository");
-    let done = match expired {
+    let done = match report.expired {
         0 => "nothing was done".to_owned(),
-        _ => format!("let go from the trash: {}; nothing else was done", output::count(expired, "snapshot")),
+        // So it is only if the repository shrank while the trash was emptied.
+        gone => format!("let go from the trash: {}; nothing else was done", output::count(gone, "snapshot")),
     };
     let failure = || Failure::new(format!("{what}; {done}"), "if that is right, run it again with --yes");
     if context.quiet || context.json || !std::io::stdin().is_terminal() {
@@ -163,8 +161,8 @@ fn view(progress: &Progress) -> View {
     View { done: Some((snapshots, total)), text }
 }
 
-fn print(context: &Context, args: &PruneArgs, expired: u64, report: &PruneReport) -> Result<()> {
-    let stats = &report.stats;
+fn print(context: &Context, args: &PruneArgs, report: &PruneReport) -> Result<()> {
+    let (stats, expired) = (&report.stats, report.expired);
     // What an earlier prune had left is freed, too.
     let freed = match args.dry_run {
         true => stats.freed_bytes,
@@ -184,6 +182,7 @@ fn print(context: &Context, args: &PruneArgs, expired: u64, report: &PruneReport
             bytes_pinned: stats.pinned_bytes,
             packs_damaged: report.swept.damaged,
             tree_pages: report.pages,
+            tree_pages_fetched: report.pages_fetched,
             bytes_sent: report.sent_bytes,
         });
     }
@@ -206,7 +205,8 @@ fn print(context: &Context, args: &PruneArgs, expired: u64, report: &PruneReport
         text += &format!("; {} kept for pushes that have not ended", output::size(stats.pinned_bytes));
     }
     if expired > 0 {
-        text = format!("let go from the trash: {}\n{text}", output::count(expired, "snapshot"));
+        let verb = if args.dry_run { "would let go" } else { "let go" };
+        text = format!("{verb} from the trash: {}\n{text}", output::count(expired, "snapshot"));
     }
     output::line(text)
 }

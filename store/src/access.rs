@@ -21,6 +21,8 @@ pub const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const IDS_MAX: usize = 65_536;
 /// How many snapshots one request forgets, or brings back, at most.
 pub const FORGET_MAX: usize = 8192;
+/// How many snapshots one [`PruneReply::Committed`] names at most.
+pub const COMMITTED_MAX: usize = 65_536;
 /// How many bytes of the log's records come at once at least, if there are as many.
 pub const LOG_BYTES: usize = 8 * 1024 * 1024;
 /// How many newest snapshots [`Opened`] carries at most.
@@ -308,6 +310,28 @@ pub enum PruneRequest {
     /// Makes all that is condemned and not yet swept live again, durably. Answered with [`PruneReply::Done`].
     #[n(4)]
     Abort,
+    /// Asks for the snapshots that are committed at this place of the log or later and not gone for good, those in the trash
+    /// among them. Answered with [`PruneReply::Committed`].
+    #[n(5)]
+    Committed {
+        /// The place.
+        #[n(0)]
+        from: u64,
+    },
+}
+
+/// A snapshot that is not gone for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct CommittedSnapshot {
+    /// Place of its commit in the log.
+    #[n(0)]
+    pub log_seq: u64,
+    /// The snapshot.
+    #[n(1)]
+    pub id: SnapshotId,
+    /// Whether emptying the trash would now let it go.
+    #[n(2)]
+    pub is_due: bool,
 }
 
 /// How much may be unused.
@@ -373,6 +397,9 @@ pub enum PruneReply {
     /// Some of it is gone.
     #[n(5)]
     Swept(#[n(0)] Swept),
+    /// The first of the snapshots that were asked for, at most [`COMMITTED_MAX`], oldest first; fewer than that are all.
+    #[n(6)]
+    Committed(#[n(0)] Vec<CommittedSnapshot>),
 }
 
 /// What a prune takes, and what it leaves.
@@ -403,6 +430,13 @@ pub struct PruneStats {
     /// Bytes of packs that stay because a push that has not ended may need them.
     #[n(7)]
     pub pinned_bytes: u64,
+}
+
+impl PruneStats {
+    /// Whether more than half of the repository goes: that must be confirmed.
+    pub fn is_most(&self) -> bool {
+        self.freed_bytes > self.bytes / 2
+    }
 }
 
 /// What one sweep did.

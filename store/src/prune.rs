@@ -6,12 +6,14 @@
 //!                                               └─────────┘  snapshots were committed meanwhile
 //! ```
 //!
-//! All trees are walked, of snapshots in the trash too; their ids are kept on disk when they are many, so memory is bounded but
-//! for 16 bytes a tree page. No data crosses the network: the store is sent 3 bytes an id, and copies what it must by itself.
+//! All trees are walked, of snapshots in the trash too. What each page names is remembered from one prune to the next ([`reach`]),
+//! so only new pages are fetched; ids are kept on disk when they are many, so memory hardly grows with the repository. No data crosses the network: the store is sent 3 bytes an id, and copies what it must by itself.
 //! A tree that cannot be read ends the prune before anything is condemned. It may be ended at any moment; the next one goes
 //! on. What the store does with it is in `docs/design/0012-condemn-at-once.md`.
 
+mod live;
 mod mark;
+mod reach;
 
 use std::{
     path::Path,
@@ -20,7 +22,7 @@ use std::{
 
 use self::mark::Marks;
 use crate::{
-    access::{PruneLimits, PruneReply, PruneRequest, PruneStats, Swept},
+    access::{ForgetRequest, PruneLimits, PruneReply, PruneRequest, PruneStats, Swept},
     error::{Error, Result},
     reader::Reader,
 };
@@ -37,6 +39,9 @@ pub struct PruneOptions {
     pub dry_run: bool,
     /// Go on although more than half of the repository goes.
     pub is_confirmed: bool,
+    /// Let go first what is due in the trash. If more than half of the repository would go then and that is not confirmed, it is not let
+    /// go either.
+    pub empty_trash: bool,
 }
 
 /// How far a prune is: counters to be read from another thread, and a way to stop it.
@@ -69,8 +74,12 @@ pub struct PruneReport {
     pub stats: PruneStats,
     /// What was swept, with what an earlier prune had left.
     pub swept: Swept,
-    /// Different tree pages that were walked.
+    /// Snapshots that were let go from the trash, or would be.
+    pub expired: u64,
+    /// Different tree pages that snapshots reach.
     pub pages: u64,
+    /// How many of them were fetched: no earlier prune had walked them.
+    pub pages_fetched: u64,
     /// Chunks that snapshots reach, pages included; one that is reached twice may count twice.
     pub chunks: u64,
     /// Bytes of filters sent.
@@ -79,8 +88,9 @@ pub struct PruneReport {
     pub is_unconfirmed: bool,
 }
 
-/// Prunes the repository behind a reader. `scratch` is a folder for what does not fit into memory.
-pub fn prune(reader: &Reader, scratch: &Path, options: &PruneOptions, progress: &Progress) -> Result<PruneReport> {
+/// Prunes the repository behind a reader. `cache` is a folder for what does not fit into memory and for what the next prune
+/// need not look at again; it may be emptied at any moment.
+pub fn prune(reader: &Reader, cache: &Path, options: &PruneOptions, progress: &Progress) -> Result<PruneReport> {
     let access = reader.access();
     let mut report = PruneReport::default();
     if !options.dry_run {
@@ -90,10 +100,12 @@ pub fn prune(reader: &Reader, scratch: &Path, options: &PruneOptions, progress: 
     let PruneReply::Begun { prune, mut log_len } = access.prune(&PruneRequest::Begin)? else {
         return Err(unexpected());
     };
-    let mut marks = Marks::new(scratch);
-    let mut from = 0;
+    let mut marks = Marks::new(reader, &cache.join(reader.config().repo.to_string()).join("marks"));
+    let PruneOptions { limits, dry_run, is_confirmed, empty_trash } = *options;
+    // What is due counts as gone from the first mark on. It goes when it is certain that something will be condemned.
+    let (mut trash, mut from) = (!empty_trash, 0);
     for _ in 0..ROUNDS {
-        marks.walk(reader, from..log_len, progress)?;
+        let due = marks.walk(reader, from..log_len, trash, progress)?;
         marks.send(&mut |first, filter| {
             progress.go_on()?;
             report.sent_bytes += filter.len() as u64;
@@ -103,8 +115,37 @@ pub fn prune(reader: &Reader, scratch: &Path, options: &PruneOptions, progress: 
             }
         })?;
         (report.pages, report.chunks) = (marks.pages(), marks.chunks());
-        let PruneOptions { limits, dry_run, is_confirmed } = *options;
-        match access.prune(&PruneRequest::Condemn { prune, log_len, limits, dry_run, is_confirmed })? {
+        report.pages_fetched = marks.fetched();
+        let condemn = |dry_run| PruneRequest::Condemn { prune, log_len, limits, dry_run, is_confirmed };
+        if !trash && due > 0 && (dry_run || !is_confirmed) {
+            match access.prune(&condemn(true))? {
+                PruneReply::Grown { log_len: now } if now > log_len => {
+                    (from, log_len) = (0, now);
+                    continue;
+                }
+                PruneReply::Condemned(stats) if dry_run => {
+                    (report.stats, report.expired) = (stats, due);
+                    return Ok(report);
+                }
+                PruneReply::Condemned(stats) if stats.is_most() => {
+                    (report.stats, report.is_unconfirmed) = (stats, true);
+                    return Ok(report);
+                }
+                PruneReply::Condemned(_) => {}
+                _ => return Err(unexpected()),
+            }
+        }
+        if !trash {
+            trash = true;
+            if due > 0 {
+                let request = ForgetRequest { empty_trash: true, ..ForgetRequest::default() };
+                report.expired = access.forget(&request)?.expired.len() as u64;
+                // Whoever brought something back meanwhile was faster: what is not gone now is marked.
+                from = 0;
+                continue;
+            }
+        }
+        match access.prune(&condemn(dry_run))? {
             PruneReply::Grown { log_len: now } if now > log_len => (from, log_len) = (log_len, now),
             PruneReply::Unconfirmed(stats) => {
                 (report.stats, report.is_unconfirmed) = (stats, true);

@@ -387,6 +387,7 @@ impl Access for Repository {
             }
             PruneRequest::Sweep => self.sweep().map(PruneReply::Swept),
             PruneRequest::Abort => self.abort_prune(),
+            PruneRequest::Committed { from } => self.committed_from(*from).map(PruneReply::Committed),
         }
     }
 

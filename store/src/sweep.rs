@@ -11,5 +11,6 @@ mod plan;
 mod set;
 
 pub use filter::{FILTER_IDS, LiveFilter, encode_filter, filter_key};
+pub(crate) use filter::{put_varint, take_varint};
 pub use plan::{Chosen, PackUse, choose};
 pub use set::{Condemned, CondemnedPack, FrameBits, LOST_MAX};

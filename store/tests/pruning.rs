@@ -4,7 +4,11 @@
 
 #[path = "pruning/grave.rs"]
 mod grave;
+#[path = "pruning/marks.rs"]
+mod marks;
 mod support;
+#[path = "pruning/trash.rs"]
+mod trash;
 
 use std::{
     cell::Cell,
@@ -100,6 +104,11 @@ fn contents(n: u8) -> Vec<u8> {
     bytes
 }
 
+/// Eight files share a folder.
+fn folder(n: u8) -> String {
+    format!("folder{:02}", n / 8)
+}
+
 fn name(n: u8) -> String {
     format!("file{n:03}")
 }
@@ -121,7 +130,9 @@ impl Push {
         let opened = repo.open(&OpenRequest { client: Some(push.client_id()), seen: None }).unwrap();
         let mut chunks = Vec::new();
         let mut tree = TreeBuilder::new(&ids);
+        let mut folders: BTreeMap<String, TreeBuilder> = BTreeMap::new();
         for n in files {
+            let tree = folders.entry(folder(*n)).or_insert_with(|| TreeBuilder::new(&ids));
             let bytes = contents(*n);
             let id = ids.data_id(&bytes);
             let mut pages = Vec::new();
@@ -133,6 +144,11 @@ impl Push {
             tree.add(&file, &mut |id, page| pages.push((id, page))).unwrap();
             chunks.push((ChunkKind::Data, id, bytes));
             chunks.extend(pages.into_iter().map(|(id, page)| (ChunkKind::Tree, id, page)));
+        }
+        for (name, folder) in folders {
+            let subtree = folder.finish(&mut |id, page| chunks.push((ChunkKind::Tree, id, page))).unwrap();
+            let folder = Node { subtree: Some(subtree), ..node(name.as_bytes(), NodeKind::Directory) };
+            tree.add(&folder, &mut |id, page| chunks.push((ChunkKind::Tree, id, page))).unwrap();
         }
         let subtree = tree.finish(&mut |id, page| chunks.push((ChunkKind::Tree, id, page))).unwrap();
         let root = Node { subtree: Some(subtree), ..node(b"", NodeKind::Directory) };
@@ -218,12 +234,13 @@ fn verify(repo: &Arc<Repository>, snapshot: SnapshotId, files: &BTreeSet<u8>) {
     let reader = reader(repo);
     let info = reader.snapshots().unwrap().into_iter().find(|info| info.id == snapshot).expect("the snapshot counts");
     for n in files {
-        let node = reader.resolve(&info.snapshot.root, name(*n).as_bytes()).unwrap();
+        let path = format!("{}/{}", folder(*n), name(*n));
+        let node = reader.resolve(&info.snapshot.root, path.as_bytes()).unwrap();
         let Some(Content::Extents(extents)) = &node.content else { panic!("one chunk") };
         let Extent::Data { id, .. } = extents[0] else { panic!("data") };
         assert!(reader.data(id).unwrap() == contents(*n), "file {n}");
     }
-    assert_eq!(info.snapshot.root.subtree.unwrap().entries, files.len() as u64);
+    assert_eq!(info.snapshot.root.subtree.unwrap().totals.files, files.len() as u64);
 }
 
 #[test]
@@ -427,7 +444,7 @@ enum Step {
     Forget(usize, bool),
     Prune,
     /// Ends after so many requests to the store.
-    CutShort(usize),
+    CutShort(usize, bool),
     Abort,
     /// Another process, or the same after a crash; with an index that is there or from nothing.
     Reopen(bool),
@@ -442,18 +459,18 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Finish),
         4 => (any::<usize>(), any::<bool>()).prop_map(|(n, now)| Step::Forget(n, now)),
         3 => Just(Step::Prune),
-        3 => (0..262usize).prop_map(Step::CutShort),
+        3 => (0..262usize, any::<bool>()).prop_map(|(steps, trash)| Step::CutShort(steps, trash)),
         1 => Just(Step::Abort),
         2 => any::<bool>().prop_map(Step::Reopen),
         1 => (0..10 * DAY).prop_map(Step::Wait),
     ]
 }
 
-fn cut_short(place: &Place, repo: &Arc<Repository>, steps: usize) {
+fn cut_short(place: &Place, repo: &Arc<Repository>, steps: usize, empty_trash: bool) {
     let left = AtomicUsize::new(steps);
     let allows = move |_: &PruneRequest| left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
     let reader = Reader::new(Arc::new(Fuse::new(repo.clone(), allows)), full_key(), &config_record(), 1 << 20);
-    let options = PruneOptions { is_confirmed: true, ..PruneOptions::default() };
+    let options = PruneOptions { is_confirmed: true, empty_trash, ..PruneOptions::default() };
     let _ = prune(&reader, place.folder.path(), &options, &Progress::default());
 }
 
@@ -489,7 +506,7 @@ proptest! {
                     has_trash |= !now;
                 }
                 Step::Prune => drop(place.prune(&repo)),
-                Step::CutShort(steps) => cut_short(&place, &repo, steps),
+                Step::CutShort(steps, trash) => cut_short(&place, &repo, steps, trash),
                 Step::Abort => drop(repo.prune(&PruneRequest::Abort).unwrap()),
                 Step::Reopen(true) => repo = place.open(),
                 Step::Reopen(false) => {

@@ -12,7 +12,7 @@ use std::{
 
 use super::Reader;
 use crate::{
-    access::{LOG_BYTES, OpenRequest, SnapshotObject},
+    access::{COMMITTED_MAX, CommittedSnapshot, LOG_BYTES, OpenRequest, PruneReply, PruneRequest, SnapshotObject},
     codec,
     error::{Error, Result},
     fate::{Fate, Step},
@@ -249,7 +249,7 @@ impl Reader {
         if answer.windows(2).any(|two| two[0].log_seq >= two[1].log_seq)
             || answer.first().is_some_and(|o| o.log_seq < first)
         {
-            return Err(Error::Invalid("the store answered with other snapshots than were asked for".into()));
+            return Err(other_snapshots());
         }
         let covered = answer.last().map_or(u64::MAX, |newest| newest.log_seq);
         let mut objects: HashMap<u64, SnapshotObject> = answer.into_iter().map(|o| (o.log_seq, o)).collect();
@@ -326,28 +326,71 @@ impl Reader {
         Ok(SnapshotInfo { id, log_seq, received, client: stored.client, snapshot })
     }
 
-    /// The roots of all that the store keeps and that was committed at these places of the log, the trash included. Fails at the first
-    /// that does not open: what cannot be seen cannot be said to be dead.
-    pub(crate) fn roots(&self, places: std::ops::Range<u64>) -> Result<Vec<(SnapshotId, Node)>> {
-        let (mut roots, mut next) = (Vec::new(), places.start);
-        let roster = self.roster()?;
+    /// The snapshots that the store keeps and that were committed at these places of the log, the trash included.
+    pub(crate) fn committed(&self, places: std::ops::Range<u64>) -> Result<Vec<CommittedSnapshot>> {
+        let (mut found, mut from) = (Vec::new(), places.start);
         loop {
-            let objects = self.access.snapshots(next, BATCH)?;
-            let Some(newest) = objects.last().map(|object| object.log_seq) else { return Ok(roots) };
-            if newest < next {
-                return Err(Error::Invalid("the store answered with other snapshots than were asked for".into()));
-            }
-            next = newest + 1;
-            for object in objects.iter().filter(|object| places.contains(&object.log_seq)) {
-                if snapshot::snapshot_id(&object.bytes) != object.id {
-                    let reason = "its bytes do not have its id, so nobody knows what it needs".to_owned();
-                    return Err(Error::SnapshotDamaged { snapshot: object.id, reason });
+            let PruneReply::Committed(rows) = self.access.prune(&PruneRequest::Committed { from })? else {
+                return Err(other_snapshots());
+            };
+            for row in &rows {
+                if row.log_seq < from {
+                    return Err(other_snapshots());
                 }
-                let stored = snapshot::verify_stored(&object.bytes, &roster, object.received)?;
-                roots.push((object.id, snapshot::open(&stored, object.id, &self.keys)?.root));
+                from = row.log_seq + 1;
+                if places.contains(&row.log_seq) {
+                    found.push(*row);
+                }
             }
-            if next >= places.end {
-                return Ok(roots);
+            if rows.len() < COMMITTED_MAX || from >= places.end {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// The roots of snapshots that follow one another among those that the store keeps. Those that
+    /// are gone for good meanwhile are left out. Fails at the first that does not open: what cannot be seen cannot be said to be dead.
+    pub(crate) fn roots(&self, wanted: &[CommittedSnapshot]) -> Result<Vec<(SnapshotId, Node)>> {
+        let Some(first) = wanted.first() else { return Ok(Vec::new()) };
+        let objects = self.access.snapshots(first.log_seq, u32::try_from(wanted.len()).unwrap_or(u32::MAX))?;
+        let mut roots = Vec::new();
+        for CommittedSnapshot { log_seq, id, .. } in wanted.iter().copied() {
+            match objects.iter().find(|object| object.id == id) {
+                Some(object) => roots.push((id, self.root_of(object)?)),
+                None if self.committed(log_seq..log_seq + 1)?.is_empty() => {}
+                None => {
+                    let reason = format!("{} committed it, but it is not handed out", entry(log_seq));
+                    return Err(Error::SnapshotDamaged { snapshot: id, reason });
+                }
+            }
+        }
+        Ok(roots)
+    }
+
+    fn root_of(&self, object: &SnapshotObject) -> Result<Node> {
+        if snapshot::snapshot_id(&object.bytes) != object.id {
+            let reason = "its bytes do not have its id, so nobody knows what it needs".to_owned();
+            return Err(Error::SnapshotDamaged { snapshot: object.id, reason });
+        }
+        let mut state = self.snapshots.lock();
+        let verify = |view: &RosterView| snapshot::verify_stored(&object.bytes, view.newest(), object.received);
+        let stored = match state.roster.as_ref().map(verify) {
+            None | Some(Err(Error::NotOnRoster { .. })) => verify(self.renew(&mut state.roster)?)?,
+            Some(verified) => verified?,
+        };
+        drop(state);
+        Ok(snapshot::open(&stored, object.id, &self.keys)?.root)
+    }
+
+    /// Takes note of a roster that came with an opening, so that none need be asked for.
+    pub fn heed_roster(&self, signed: &[u8]) -> Result<()> {
+        let view = &mut self.snapshots.lock().roster;
+        match view {
+            Some(view) => view.renew(signed).map(drop),
+            None => {
+                let admin = self.keys.full().admin.verifying_key();
+                *view = Some(RosterView::new(signed, admin, self.config.repo)?);
+                Ok(())
             }
         }
     }
@@ -393,6 +436,10 @@ fn arrange(state: &mut State) {
     let purged = state.known.iter().filter(|(_, known)| known.fate == Some(Fate::Expired { signed: false }));
     list.purged = purged.map(|(id, known)| Purged { id: *id, log_seq: known.expired_seq }).collect();
     list.purged.sort_by_key(|purged| purged.log_seq);
+}
+
+fn other_snapshots() -> Error {
+    Error::Invalid("the store answered with other snapshots than were asked for".into())
 }
 
 fn entry(seq: u64) -> String {

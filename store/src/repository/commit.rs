@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Repository, layout};
 use crate::{
-    access::{Lease, Receipt, SnapshotObject},
+    access::{COMMITTED_MAX, CommittedSnapshot, Lease, Receipt, SnapshotObject},
     error::{Error, Result},
     fate::Fate,
     id::{Hash, SnapshotId},
@@ -50,6 +50,19 @@ impl Repository {
         let row = self.index.commit_of(&id)?;
         let received = row.ok_or_else(|| Error::damaged("the index", "a new commit is not in it"))?.received;
         Ok(Receipt { snapshot: id, received, now: self.seen()? })
+    }
+
+    /// The snapshots that are committed at this place of the log or later and not gone for good.
+    pub(super) fn committed_from(&self, from: u64) -> Result<Vec<CommittedSnapshot>> {
+        self.follow()?;
+        let rows = self.index.commits_from(from, COMMITTED_MAX, |row| !Fate::is_expired(row.fate))?;
+        let (newest, now) = (self.newest_time()?, (self.clock)());
+        let committed = |row: &CommitRow| CommittedSnapshot {
+            log_seq: row.seq,
+            id: row.snapshot,
+            is_due: self.is_due(row, newest, now),
+        };
+        Ok(rows.iter().map(committed).collect())
     }
 
     /// All snapshots that should be stored.

@@ -11,6 +11,7 @@ use crate::{
     index::CommitRow,
     log::Event,
     tombstone::Tombstone,
+    tree::Time,
 };
 
 /// Digits of an id by which an operator can name a snapshot.
@@ -55,10 +56,7 @@ impl Repository {
         }
         if request.empty_trash {
             let newest = self.newest_time()?;
-            let due = |row: &CommitRow| match row.fate {
-                Some(Fate::Trash { since }) => is_due(since, newest, now, self.protect_secs),
-                _ => false,
-            };
+            let due = |row: &CommitRow| self.is_due(row, newest, now);
             let named: HashSet<SnapshotId> = reply.expired.iter().copied().collect();
             for row in self.index.commits_from(0, usize::MAX, due)? {
                 if !named.contains(&row.snapshot) {
@@ -71,6 +69,11 @@ impl Repository {
             self.append(&events)?;
         }
         Ok(reply)
+    }
+
+    /// Whether emptying the trash lets a snapshot go. `newest` is the time of the log's newest record.
+    pub(super) fn is_due(&self, row: &CommitRow, newest: Time, now: Time) -> bool {
+        matches!(row.fate, Some(Fate::Trash { since }) if is_due(since, newest, now, self.protect_secs))
     }
 
     pub(super) fn unforget_snapshots(&self, snapshots: &[SnapshotId]) -> Result<()> {

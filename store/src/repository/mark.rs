@@ -120,7 +120,7 @@ impl Repository {
         if options.dry_run {
             return Ok(PruneReply::Condemned(stats));
         }
-        if stats.freed_bytes > stats.bytes / 2 && !options.is_confirmed {
+        if stats.is_most() && !options.is_confirmed {
             return Ok(PruneReply::Unconfirmed(stats));
         }
         if !plan.packs.is_empty() {

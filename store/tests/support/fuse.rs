@@ -10,18 +10,27 @@ use bytes::Bytes;
 pub struct Fuse {
     access: Arc<dyn Access>,
     allows: Box<dyn Fn(&PruneRequest) -> bool + Send + Sync>,
+    watch: Box<dyn Fn(&'static str) + Send + Sync>,
 }
 
 impl Fuse {
     pub fn new(access: Arc<dyn Access>, allows: impl Fn(&PruneRequest) -> bool + Send + Sync + 'static) -> Self {
-        Self { access, allows: Box::new(allows) }
+        Self { access, allows: Box::new(allows), watch: Box::new(|_| {}) }
+    }
+
+    /// Is told the name of each other call before it is passed on.
+    pub fn watched(self, watch: impl Fn(&'static str) + Send + Sync + 'static) -> Self {
+        Self { watch: Box::new(watch), ..self }
     }
 }
 
 macro_rules! pass {
     ($($name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
         impl Access for Fuse {
-            $(fn $name(&self, $($arg: $type),*) -> $result { self.access.$name($($arg),*) })*
+            $(fn $name(&self, $($arg: $type),*) -> $result {
+                (self.watch)(stringify!($name));
+                self.access.$name($($arg),*)
+            })*
 
             fn prune(&self, request: &PruneRequest) -> Result<PruneReply> {
                 match (self.allows)(request) {
