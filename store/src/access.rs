@@ -262,6 +262,17 @@ pub struct ForgetReply {
     pub expired: Vec<SnapshotId>,
 }
 
+/// Which of the ids with one first byte are live.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Filter {
+    /// First byte of the ids.
+    #[n(0)]
+    pub first: u8,
+    /// The filter, encoded ([`crate::sweep::encode_filter`]).
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub bytes: Vec<u8>,
+}
+
 /// One step of a prune: see `docs/design/0012-condemn-at-once.md`.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(flat)]
@@ -270,19 +281,15 @@ pub enum PruneRequest {
     /// yet swept. Nothing is durable.
     #[n(0)]
     Begin,
-    /// Marks as live what a filter ([`crate::sweep::encode_filter`]) of ids with this first byte holds. Answered with
-    /// [`PruneReply::Done`]. Nothing is durable.
+    /// Marks as live what filters hold. Answered with [`PruneReply::Done`]. Nothing is durable.
     #[n(1)]
     Live {
         /// The number that `Begin` was answered with.
         #[n(0)]
         prune: u64,
-        /// First byte of the ids.
+        /// The filters, as many as go into a request.
         #[n(1)]
-        first: u8,
-        /// The filter.
-        #[cbor(n(2), with = "minicbor::bytes")]
-        filter: Vec<u8>,
+        filters: Vec<Filter>,
     },
     /// Fixes what is to go, durably, and begins a new generation. Answered with [`PruneReply::Condemned`]; or with
     /// [`PruneReply::Grown`] if snapshots were committed that are not marked.

@@ -22,13 +22,15 @@ use std::{
 
 use self::mark::Marks;
 use crate::{
-    access::{ForgetRequest, PruneLimits, PruneReply, PruneRequest, PruneStats, Swept},
+    access::{Filter, ForgetRequest, PruneLimits, PruneReply, PruneRequest, PruneStats, Swept},
     error::{Error, Result},
     reader::Reader,
 };
 
 /// How often snapshots that are committed meanwhile are marked before the prune gives up.
 const ROUNDS: usize = 50;
+/// Bytes of filters in one request, if there is more than one in it; the longest has some 4 MB.
+const FILTERS_BYTES: usize = 1 << 20;
 
 /// What to prune.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -106,14 +108,13 @@ pub fn prune(reader: &Reader, cache: &Path, options: &PruneOptions, progress: &P
     let (mut trash, mut from) = (!empty_trash, 0);
     for _ in 0..ROUNDS {
         let due = marks.walk(reader, from..log_len, trash, progress)?;
+        let mut filters = Filters { reader, prune, batch: Vec::new(), bytes: 0, sent: 0 };
         marks.send(&mut |first, filter| {
             progress.go_on()?;
-            report.sent_bytes += filter.len() as u64;
-            match access.prune(&PruneRequest::Live { prune, first, filter })? {
-                PruneReply::Done => Ok(()),
-                _ => Err(unexpected()),
-            }
+            filters.add(Filter { first, bytes: filter })
         })?;
+        filters.send()?;
+        report.sent_bytes += filters.sent;
         (report.pages, report.chunks) = (marks.pages(), marks.chunks());
         report.pages_fetched = marks.fetched();
         let condemn = |dry_run| PruneRequest::Condemn { prune, log_len, limits, dry_run, is_confirmed };
@@ -162,6 +163,38 @@ pub fn prune(reader: &Reader, cache: &Path, options: &PruneOptions, progress: &P
         }
     }
     Err(Error::LeaseRefused { reason: "snapshots are committed faster than they can be marked".into() })
+}
+
+/// Filters on their way: each waits for others, or a prune over a long line would wait for it hundreds of times.
+struct Filters<'a> {
+    reader: &'a Reader,
+    prune: u64,
+    batch: Vec<Filter>,
+    bytes: usize,
+    sent: u64,
+}
+
+impl Filters<'_> {
+    fn add(&mut self, filter: Filter) -> Result<()> {
+        if self.bytes + filter.bytes.len() > FILTERS_BYTES {
+            self.send()?;
+        }
+        self.bytes += filter.bytes.len();
+        self.batch.push(filter);
+        Ok(())
+    }
+
+    fn send(&mut self) -> Result<()> {
+        let filters = std::mem::take(&mut self.batch);
+        self.sent += std::mem::take(&mut self.bytes) as u64;
+        if filters.is_empty() {
+            return Ok(());
+        }
+        match self.reader.access().prune(&PruneRequest::Live { prune: self.prune, filters })? {
+            PruneReply::Done => Ok(()),
+            _ => Err(unexpected()),
+        }
+    }
 }
 
 fn sweep(reader: &Reader, progress: &Progress, report: &mut PruneReport) -> Result<()> {

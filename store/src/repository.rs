@@ -380,7 +380,7 @@ impl Access for Repository {
         self.state()?;
         match request {
             PruneRequest::Begin => self.begin_marking(),
-            PruneRequest::Live { prune, first, filter } => self.mark_live(*prune, *first, filter),
+            PruneRequest::Live { prune, filters } => self.mark_live(*prune, filters),
             PruneRequest::Condemn { prune, log_len, limits, dry_run, is_confirmed } => {
                 let options = mark::CondemnOptions { limits: *limits, dry_run: *dry_run, is_confirmed: *is_confirmed };
                 self.condemn(*prune, *log_len, &options)

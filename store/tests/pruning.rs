@@ -345,7 +345,7 @@ fn a_snapshot_that_is_committed_while_a_prune_marks_is_marked_too() {
     let late = push(&*repo, 0..10);
     for first in 0..=255 {
         let filter = vec![64];
-        repo.prune(&PruneRequest::Live { prune, first, filter }).unwrap();
+        repo.prune(&PruneRequest::Live { prune, filters: vec![Filter { first, bytes: filter }] }).unwrap();
     }
     let limits = PruneLimits::default();
     let condemn = PruneRequest::Condemn { prune, log_len, limits, dry_run: false, is_confirmed: true };
@@ -365,7 +365,7 @@ fn of_two_prunes_the_first_to_condemn_wins() {
     let other = place.open();
     let PruneReply::Begun { prune, log_len } = other.prune(&PruneRequest::Begin).unwrap() else { panic!() };
     for first in 0..=255 {
-        other.prune(&PruneRequest::Live { prune, first, filter: vec![64] }).unwrap();
+        other.prune(&PruneRequest::Live { prune, filters: vec![Filter { first, bytes: vec![64] }] }).unwrap();
     }
     place.prune(&repo);
     let limits = PruneLimits::default();
@@ -392,7 +392,7 @@ fn a_condemned_pack_that_is_put_again_lives() {
     late();
     let PruneReply::Begun { prune, log_len } = repo.prune(&PruneRequest::Begin).unwrap() else { panic!() };
     for first in 0..=255 {
-        repo.prune(&PruneRequest::Live { prune, first, filter: vec![64] }).unwrap();
+        repo.prune(&PruneRequest::Live { prune, filters: vec![Filter { first, bytes: vec![64] }] }).unwrap();
     }
     let limits = PruneLimits::default();
     let condemn = PruneRequest::Condemn { prune, log_len, limits, dry_run: false, is_confirmed: true };

@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Repository, layout};
 use crate::{
-    access::{Lost, PruneLimits, PruneReply, PruneStats},
+    access::{Filter, Lost, PruneLimits, PruneReply, PruneStats},
     crypto,
     error::{Error, Result},
     id::{ChunkId, Hash},
@@ -74,10 +74,15 @@ impl Repository {
         Ok(PruneReply::Begun { prune, log_len: self.index.position()?.len })
     }
 
-    pub(super) fn mark_live(&self, prune: u64, first: u8, filter: &[u8]) -> Result<PruneReply> {
-        let filter = LiveFilter::decode(filter)?;
+    pub(super) fn mark_live(&self, prune: u64, filters: &[Filter]) -> Result<PruneReply> {
         let mut slot = self.marking.lock();
         let marking = known(&mut slot, prune)?;
+        filters.iter().try_for_each(|filter| self.mark_one(marking, filter))?;
+        Ok(PruneReply::Done)
+    }
+
+    fn mark_one(&self, marking: &mut Marking, filter: &Filter) -> Result<()> {
+        let (first, filter) = (filter.first, LiveFilter::decode(&filter.bytes)?);
         let (live, next_number) = (&mut marking.live, marking.next_number);
         let mut found: Vec<(u32, u32)> = Vec::new();
         self.index.scan(first, &mut |key, pack, frame| {
@@ -95,7 +100,7 @@ impl Repository {
             }
         }
         marking.seen[usize::from(first)] = true;
-        Ok(PruneReply::Done)
+        Ok(())
     }
 
     pub(super) fn condemn(&self, prune: u64, log_len: u64, options: &CondemnOptions) -> Result<PruneReply> {

@@ -109,7 +109,7 @@ fn what_is_condemned_and_not_yet_swept_is_spared_by_the_operator() {
 fn condemn_all(repo: &Repository) -> PruneStats {
     let PruneReply::Begun { prune, log_len } = repo.prune(&PruneRequest::Begin).unwrap() else { panic!() };
     for first in 0..=255 {
-        repo.prune(&PruneRequest::Live { prune, first, filter: vec![64] }).unwrap();
+        repo.prune(&PruneRequest::Live { prune, filters: vec![Filter { first, bytes: vec![64] }] }).unwrap();
     }
     let limits = PruneLimits::default();
     let condemn = PruneRequest::Condemn { prune, log_len, limits, dry_run: false, is_confirmed: true };

@@ -18,8 +18,8 @@ fn mark(repo: &Arc<Repository>, cache: &Path) -> (Vec<(u8, Vec<u8>)>, PruneRepor
     let (filters, fetched) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
     let (sent, calls) = (filters.clone(), fetched.clone());
     let fuse = Fuse::new(repo.clone(), move |request| {
-        if let PruneRequest::Live { first, filter, .. } = request {
-            sent.lock().push((*first, filter.clone()));
+        if let PruneRequest::Live { filters, .. } = request {
+            sent.lock().extend(filters.iter().map(|filter| (filter.first, filter.bytes.clone())));
         }
         true
     });
