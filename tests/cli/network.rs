@@ -175,7 +175,9 @@ fn a_server_that_dies_in_a_push_costs_nothing() {
     for i in 0..24u64 {
         fs::write(source.join(format!("file-{i}")), crate::noise(i + 10, 4 << 20)).unwrap();
     }
-    let child = person.command().args(push_args(&source)).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut push = person.command();
+    push.args(push_args(&source)).env("BKFS_LOG", "bkfs_transport=debug");
+    let child = push.stderr(std::process::Stdio::piped()).spawn().unwrap();
     // As soon as something of it lies there.
     let packs = || {
         let output =
@@ -192,6 +194,8 @@ fn a_server_that_dies_in_a_push_costs_nothing() {
     let _server = Server::run(&operator, &operator.path("server"), &address);
     // It finds the server again and goes on; or it ends with an error that says so, and the next push goes on.
     let output = child.wait_with_output().unwrap();
+    // The new server says that it knows nothing of the connection: nobody waits until it has been silent for long.
+    assert!(text(&output.stderr).contains("reset by peer"), "{}", text(&output.stderr));
     if !output.status.success() {
         expect(&output, 1, &[&address]);
         person.run(push_args(&source));

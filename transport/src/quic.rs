@@ -3,8 +3,13 @@
 use std::{net::SocketAddr, net::UdpSocket, sync::Arc, time::Duration};
 
 use bkfs_store::{Error, Result};
-use quinn::{TransportConfig, VarInt};
+use quinn::{EndpointConfig, TransportConfig, VarInt};
+use quinn_proto::{
+    HashedConnectionIdGenerator,
+    crypto::{CryptoError, HmacKey},
+};
 use rustix::net::sockopt;
+use zeroize::Zeroizing;
 
 use crate::congestion::ByDistanceConfig;
 
@@ -35,6 +40,37 @@ pub fn transport(client: bool) -> Arc<TransportConfig> {
         .max_idle_timeout(Some(IDLE.try_into().expect("twenty seconds")))
         .keep_alive_interval(client.then_some(KEEP_ALIVE));
     Arc::new(config)
+}
+
+/// The settings of a server's endpoint. What connections are told apart by, and what proves that one is no more, comes of a secret
+/// that outlives the process: so a server that was started again can say at once that it knows nothing of a connection, and its
+/// client need not wait until it has been silent for long.
+pub fn endpoint(secret: &[u8]) -> EndpointConfig {
+    let derive = |what| Zeroizing::new(blake3::derive_key(what, secret));
+    let ids = derive("bkfs 2026-11-21 QUIC connection ids");
+    let ids = u64::from_le_bytes(*ids.first_chunk().expect("32 bytes"));
+    let mut config = EndpointConfig::new(Arc::new(ResetKey(derive("bkfs 2026-11-21 QUIC stateless resets"))));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    config
+}
+
+/// Makes the tokens of stateless resets.
+struct ResetKey(Zeroizing<[u8; 32]>);
+
+impl HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], signature: &mut [u8]) {
+        signature.copy_from_slice(blake3::keyed_hash(&self.0, data).as_bytes());
+    }
+
+    fn signature_len(&self) -> usize {
+        blake3::OUT_LEN
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        // Compared in constant time.
+        let is_ours = signature.try_into().is_ok_and(|bytes: [u8; 32]| blake3::keyed_hash(&self.0, data) == bytes);
+        is_ours.then_some(()).ok_or(CryptoError)
+    }
 }
 
 /// A bound UDP socket with large buffers.

@@ -192,7 +192,7 @@ pub fn start(data: &Path, listen: SocketAddr, options: Options) -> Result<Runnin
     let endpoint = {
         let _entered = runtime.enter();
         let socket = quic::socket(listen)?;
-        Endpoint::new(Default::default(), Some(config), socket, Arc::new(quinn::TokioRuntime))
+        Endpoint::new(quic::endpoint(identity.secret()), Some(config), socket, Arc::new(quinn::TokioRuntime))
             .map_err(|e| Error::Unreachable(format!("cannot listen on {listen}: {e}")))?
     };
     let address = endpoint.local_addr().map_err(|e| Error::Unreachable(format!("cannot listen on {listen}: {e}")))?;

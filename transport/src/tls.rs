@@ -66,6 +66,11 @@ impl Identity {
         Ok(Self { certificate: stored.certificate.into(), key: Zeroizing::new(stored.key) })
     }
 
+    /// The private key, to derive further secrets of.
+    pub(crate) fn secret(&self) -> &[u8] {
+        &self.key
+    }
+
     /// BLAKE3 of the certificate: what others know this identity by.
     pub fn fingerprint(&self) -> Hash {
         fingerprint(&self.certificate)
