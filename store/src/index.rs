@@ -45,11 +45,14 @@ use crate::{
 /// Address space, not room on disk: the file grows as it is used.
 const MAP_SIZE: usize = 64 << 30;
 /// Raised whenever a table changes its form; an index of another format is built anew.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 const VALUE_LEN: usize = 20;
 /// Transactions that read at once.
 const READERS: u32 = 1024;
 const COMMIT: &str = "a commit in the index";
+
+/// Where it is counted how many bytes the packs have: quotas ask at each pack.
+const BYTES: &[u8] = b"bytes";
 
 type Raw = Database<'static, Bytes, Bytes>;
 
@@ -250,6 +253,22 @@ impl Index {
     /// How many chunks there are, copies counted.
     pub fn chunk_count(&self) -> Result<u64> {
         self.read(|txn| self.tables.chunks.len(txn))
+    }
+
+    /// Bytes of all packs.
+    pub fn bytes(&self) -> Result<u64> {
+        self.read(|txn| self.bytes_in(txn))
+    }
+
+    fn bytes_in(&self, txn: &RoTxn<'_, WithoutTls>) -> heed::Result<u64> {
+        Ok(self.tables.meta.get(txn, BYTES)?.and_then(|raw| raw.try_into().ok()).map_or(0, u64::from_le_bytes))
+    }
+
+    /// Keeps count when the row of a pack is put, changed or taken out; to be called before.
+    fn count_bytes(&self, txn: &mut RwTxn<'_>, number: u32, len: u64) -> heed::Result<()> {
+        let before = self.tables.packs.get(txn, &number)?.and_then(PackRow::decode).map_or(0, |row| row.len);
+        let bytes = (self.bytes_in(txn)?.saturating_add(len)).saturating_sub(before);
+        self.tables.meta.put(txn, BYTES, &bytes.to_le_bytes())
     }
 
     /// A pack by its number.

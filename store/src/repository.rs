@@ -31,6 +31,7 @@ mod missing;
 mod parity;
 mod read;
 pub mod scrub;
+mod sets;
 mod settings;
 mod sweep;
 mod sync;
@@ -179,14 +180,7 @@ impl Repository {
 
     /// Bytes of all packs that the index knows.
     pub fn bytes_stored(&self) -> Result<u64> {
-        let mut sum = 0;
-        let mut after = None;
-        loop {
-            let packs = self.index.list_packs(after, 4096)?;
-            let Some((last, _)) = packs.last() else { return Ok(sum) };
-            after = Some(*last);
-            sum += packs.iter().map(|(_, len)| len).sum::<u64>();
-        }
+        self.index.bytes()
     }
 
     /// Whether a pack is there whole, as far as its length tells, and its chunks are found, none of them condemned. If so, it

@@ -6,6 +6,8 @@
 mod grave;
 #[path = "pruning/marks.rs"]
 mod marks;
+#[path = "pruning/sets.rs"]
+mod sets;
 mod support;
 #[path = "pruning/trash.rs"]
 mod trash;
@@ -519,6 +521,8 @@ proptest! {
             for (id, files) in &counts {
                 verify(&repo, *id, files);
             }
+            let packs = repo.packs(None, 1000).unwrap();
+            prop_assert_eq!(repo.bytes_stored().unwrap(), packs.iter().map(|pack| pack.len).sum::<u64>());
         }
         if let Some(push) = running {
             let files = push.files.clone();

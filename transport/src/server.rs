@@ -311,10 +311,9 @@ struct Host {
     uploads: uploads::Uploads,
 }
 
-/// A repository that is open, and how many bytes of packs it holds.
+/// A repository that is open.
 struct Hosted {
     repository: Repository,
-    bytes: std::sync::atomic::AtomicU64,
 }
 
 impl Host {
@@ -335,8 +334,7 @@ impl Host {
             Err(error) if error.kind() != ErrorKind::NoRepository => return Err(error),
             _ => {}
         }
-        let bytes = repository.bytes_stored()?.into();
-        let hosted = Arc::new(Hosted { repository, bytes });
+        let hosted = Arc::new(Hosted { repository });
         open.insert(key, hosted.clone());
         Ok(hosted)
     }
@@ -365,8 +363,7 @@ impl Host {
         for entry in entries {
             let entry = entry.map_err(|e| Error::io(&folder, e))?;
             if let Some(name) = entry.file_name().to_str().and_then(|name| name.parse::<Name>().ok()) {
-                let hosted = self.repository(account, &name)?;
-                sum += hosted.bytes.load(std::sync::atomic::Ordering::Relaxed);
+                sum += self.repository(account, &name)?.repository.bytes_stored()?;
             }
         }
         Ok(sum)

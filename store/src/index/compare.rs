@@ -28,6 +28,7 @@ impl Index {
 
     /// Writes what follows from a pack's table.
     pub(super) fn put_rows(&self, txn: &mut RwTxn<'_>, number: u32, table: &PackTable, len: u64) -> heed::Result<()> {
+        self.count_bytes(txn, number, len)?;
         self.tables.packs.put(txn, &number, &PackRow::encode(table, len))?;
         for wrap in &table.wraps {
             self.tables.wraps.put(txn, &wrap_row(&wrap.key, &table.client), &codec::encode(wrap))?;

@@ -56,6 +56,22 @@ pub struct CondemnRow {
     pub seq: u64,
     /// Hash of the set.
     pub set: Hash,
+    /// When, in seconds.
+    pub secs: i64,
+}
+
+impl CondemnRow {
+    fn encode(&self) -> [u8; 40] {
+        let mut row = [0; 40];
+        row[..32].copy_from_slice(&self.set.0);
+        row[32..].copy_from_slice(&self.secs.to_le_bytes());
+        row
+    }
+
+    fn decode(seq: u64, row: &[u8]) -> Self {
+        let set = row.first_chunk().map(|hash| Hash(*hash)).unwrap_or_default();
+        Self { seq, set, secs: row.last_chunk().map_or(0, |secs| i64::from_le_bytes(*secs)) }
+    }
 }
 
 /// When a pack was swept, and whether its file was moved.
@@ -86,7 +102,7 @@ impl Index {
         for step in steps {
             match step {
                 PruneStep::Condemn { row, generation, set } => {
-                    self.tables.condemns.put(txn, &row.seq, &row.set.0)?;
+                    self.tables.condemns.put(txn, &row.seq, &row.encode())?;
                     self.tables.meta.put(txn, GENERATION, &generation.to_le_bytes())?;
                     self.tables.dead.clear(txn)?;
                     for pack in set.iter().flat_map(|set| &set.packs) {
@@ -161,8 +177,7 @@ impl Index {
     pub fn condemns_from(&self, from: u64) -> Result<Vec<CondemnRow>> {
         self.read(|txn| {
             let rows = self.tables.condemns.range(txn, &(from..))?;
-            let row = |(seq, hash): (u64, &[u8])| CondemnRow { seq, set: Hash::from_slice(hash).unwrap_or_default() };
-            rows.map(|found| found.map(row)).collect()
+            rows.map(|found| found.map(|(seq, row)| CondemnRow::decode(seq, row))).collect()
         })
     }
 
@@ -273,6 +288,7 @@ impl Index {
         for (key, value) in rows {
             self.tables.chunks.delete_one_duplicate(txn, &key, &value)?;
         }
+        self.count_bytes(txn, number, 0)?;
         self.tables.packs.delete(txn, &number)?;
         self.tables.pins.delete(txn, &number)?;
         self.tables.pack_numbers.delete(txn, &id.0).map(drop)

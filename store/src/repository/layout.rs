@@ -14,6 +14,7 @@ use crate::{
 
 pub(super) const CONFIG: &str = "config";
 pub(super) const GRAVE: &str = "grave";
+pub(super) const PRUNES: &str = "prunes";
 pub(super) const SETTINGS: &str = "settings";
 
 pub(super) const fn log() -> LogPair {
@@ -40,7 +41,7 @@ pub(super) fn grave(id: PackId) -> String {
 
 /// The set that a prune has condemned.
 pub(super) fn condemned(hash: Hash) -> String {
-    format!("prunes/{hash}")
+    format!("{PRUNES}/{hash}")
 }
 
 pub(super) fn parity_shard(first: u8) -> String {
@@ -61,6 +62,11 @@ pub(super) fn second(name: &str) -> String {
         Some((folder, file)) => format!("{folder}.2/{file}"),
         None => format!("{name}.2"),
     }
+}
+
+/// Where the second copies of a folder's objects lie.
+pub(super) fn second_folder(folder: &str) -> String {
+    format!("{folder}.2")
 }
 
 /// Whether something lies there that only a repository could have stored. (What an `init` leaves that was cut short is not.)

@@ -47,6 +47,8 @@ pub struct Tidied {
     pub buried: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Sets of what was condemned long ago.
+    pub sets: u64,
 }
 
 impl Repository {
@@ -81,6 +83,9 @@ impl Repository {
         self.follow()?;
         self.bury()?;
         let condemned = self.index.condemned(PACKS)?;
+        if condemned.is_empty() {
+            self.remove_old_sets()?;
+        }
         let mut swept = Swept::default();
         let (mut done, mut damaged) = (Vec::new(), Vec::new());
         let mut writers: HashMap<_, PackWriter> = HashMap::new();
@@ -212,6 +217,7 @@ impl Repository {
             tidied.expired = self.forget_snapshots(&due)?.expired.len() as u64;
         }
         (tidied.buried, tidied.bytes) = self.bury()?;
+        tidied.sets = self.remove_old_sets()?;
         Ok(tidied)
     }
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Repository, layout, record};
+use super::{Repository, layout, record, sets};
 use crate::{
     access::{LOG_BYTES, Seen},
     backend::Lock,
@@ -135,9 +135,11 @@ impl Repository {
             Event::Unforget { snapshot } => change(snapshot, Step::Unforget),
             Event::Expire { snapshot } => change(snapshot, Step::Expire),
             Event::Condemn { generation, set } => {
-                let row = CondemnRow { seq, set };
+                let row = CondemnRow { seq, set, secs: time.secs };
                 let set = self.condemned_set(set).inspect_err(|error| {
-                    tracing::warn!(generation, %error, "what a prune condemned cannot be read; it stays");
+                    if !sets::is_old(time.secs, (self.clock)().secs) {
+                        tracing::warn!(generation, %error, "what a prune condemned cannot be read; it stays");
+                    }
                 });
                 batch.prunes.push(PruneStep::Condemn { row, generation, set: set.ok() });
             }

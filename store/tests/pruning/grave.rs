@@ -106,7 +106,7 @@ fn what_is_condemned_and_not_yet_swept_is_spared_by_the_operator() {
 }
 
 /// What a stolen key can do: it says that nothing is live.
-fn condemn_all(repo: &Repository) -> PruneStats {
+pub fn condemn_all(repo: &Repository) -> PruneStats {
     let PruneReply::Begun { prune, log_len } = repo.prune(&PruneRequest::Begin).unwrap() else { panic!() };
     for first in 0..=255 {
         repo.prune(&PruneRequest::Live { prune, filters: vec![Filter { first, bytes: vec![64] }] }).unwrap();

@@ -1,8 +1,7 @@
-//! What a server does by itself, one thing at a time in one thread: once a day it lets go what is due in trashes and graves, and it
-//! scrubs each repository whose turn has come.
+//! What a server does by itself, in a thread for each: once a day it lets go what is due in trashes and graves, and it scrubs each
+//! repository whose turn has come, one after the other.
 //!
-//! Trees cannot be read here, so nothing is pruned: that takes somebody with a key. A scrub under way is not interrupted for
-//! anything else; what is due waits for it.
+//! Trees cannot be read here, so nothing is pruned: that takes somebody with a key.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -15,7 +14,10 @@ use bkfs_store::{
     repository::{Tidied, scrub::ScrubProgress},
 };
 
-use super::{Host, repositories, scrub};
+use super::{
+    Host, repositories,
+    scrub::{self, Schedule},
+};
 use crate::url::Name;
 
 /// How often it is looked what is to be done; more often if something comes more often.
@@ -27,22 +29,36 @@ const FIRST: Duration = Duration::from_secs(600);
 /// Works until it is dropped.
 pub(super) struct Background {
     progress: Arc<ScrubProgress>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Background {
     pub fn start(host: Arc<Host>) -> std::io::Result<Self> {
-        let progress = Arc::new(ScrubProgress::default());
-        let told = progress.clone();
-        let thread = std::thread::Builder::new().name("bkfs-background".into()).spawn(move || work(&host, &told))?;
-        Ok(Self { progress, thread: Some(thread) })
+        let mut background = Self { progress: Arc::default(), threads: Vec::new() };
+        background.spawn("bkfs-tidy", host.clone(), tidy_now_and_then)?;
+        if let Some(schedule) = host.options.scrub {
+            background.spawn("bkfs-scrub", host, move |host, progress| scrub_now_and_then(host, schedule, progress))?;
+        }
+        Ok(background)
+    }
+
+    fn spawn(
+        &mut self,
+        name: &str,
+        host: Arc<Host>,
+        work: impl FnOnce(&Host, &ScrubProgress) + Send + 'static,
+    ) -> std::io::Result<()> {
+        let progress = self.progress.clone();
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(&host, &progress))?;
+        self.threads.push(thread);
+        Ok(())
     }
 }
 
 impl Drop for Background {
     fn drop(&mut self) {
         self.progress.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             thread.thread().unpark();
             // It has nothing to tell that is not in the log.
             let _ = thread.join();
@@ -50,10 +66,13 @@ impl Drop for Background {
     }
 }
 
-fn work(host: &Host, progress: &ScrubProgress) {
-    let (every, schedule) = (host.options.tidy_every, host.options.scrub);
-    let look = schedule.map_or(every, |schedule| schedule.every.min(every)).clamp(LOOK_OFTEN, LOOK);
-    let begun = Instant::now();
+/// How long to wait between two looks.
+fn look(every: Duration) -> Duration {
+    every.clamp(LOOK_OFTEN, LOOK)
+}
+
+fn tidy_now_and_then(host: &Host, progress: &ScrubProgress) {
+    let (every, begun) = (host.options.tidy_every, Instant::now());
     let mut tidied: Option<Instant> = None;
     while !progress.stop.load(Ordering::Relaxed) {
         let is_due = tidied.map_or(begun.elapsed() >= FIRST.min(every), |last| last.elapsed() >= every);
@@ -63,12 +82,16 @@ fn work(host: &Host, progress: &ScrubProgress) {
                 tracing::warn!(%error, "what is due could not be let go");
             }
         }
-        if let Some(schedule) = schedule
-            && let Err(error) = scrub::round(host, schedule, progress)
-        {
+        std::thread::park_timeout(look(every));
+    }
+}
+
+fn scrub_now_and_then(host: &Host, schedule: Schedule, progress: &ScrubProgress) {
+    while !progress.stop.load(Ordering::Relaxed) {
+        if let Err(error) = scrub::round(host, schedule, progress) {
             tracing::warn!(%error, "scrubbing in the background failed");
         }
-        std::thread::park_timeout(look);
+        std::thread::park_timeout(look(schedule.every));
     }
 }
 
@@ -78,9 +101,9 @@ fn tidy_all(host: &Host, progress: &ScrubProgress) -> Result<()> {
             return Ok(());
         }
         match tidy(host, &account, &name) {
-            Ok(Tidied { expired: 0, buried: 0, .. }) => {}
-            Ok(Tidied { expired, buried, bytes }) => {
-                tracing::info!(%account, repository = %name, expired, buried, bytes, "let go what was due");
+            Ok(tidied) if tidied == Tidied::default() => {}
+            Ok(Tidied { expired, buried, bytes, sets }) => {
+                tracing::info!(%account, repository = %name, expired, buried, bytes, sets, "let go what was due");
             }
             Err(error) => {
                 tracing::warn!(%account, repository = %name, %error, "what is due could not be let go");

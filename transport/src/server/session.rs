@@ -4,11 +4,11 @@
 //! A client that never joined an account may only join; whatever else it asks gets the same answer, whether the account
 //! exists or not. Calls of the store block, so they run on threads for that.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use bkfs_store::{
     Error, Result,
-    access::{Access, Lease, PackUpload, PruneReply},
+    access::{Access, Lease, PackUpload},
     id::{Hash, PackId},
     pack::PACK_MAX,
 };
@@ -153,13 +153,7 @@ impl Session {
             Ask::Commit(lease, snapshot) => {
                 Reply::Committed(repository.commit_as(lease, &snapshot, Some(self.client))?)
             }
-            Ask::Prune(request) => {
-                let reply = repository.prune(&request)?;
-                if matches!(reply, PruneReply::Swept(_)) {
-                    hosted.bytes.store(repository.bytes_stored()?, Ordering::Relaxed);
-                }
-                Reply::Pruned(reply)
-            }
+            Ask::Prune(request) => Reply::Pruned(repository.prune(&request)?),
             Ask::Snapshots(from, limit) => Reply::Snapshots(repository.snapshots(from, limit)?),
             Ask::Forget(request) => Reply::Forgotten(repository.forget(&request)?),
             Ask::Unforget(snapshots) => repository.unforget(&snapshots).map(|()| Reply::Done)?,
@@ -230,15 +224,7 @@ impl Session {
                 }
             }
         }
-        let stored = blocking(move || {
-            // Two connections may have brought the same one.
-            let is_new = !hosted.repository.has_pack(pack, len)?;
-            hosted.repository.put_pack(lease, &PackUpload { id: pack, bytes: bytes.into() })?;
-            if is_new {
-                hosted.bytes.fetch_add(len, Ordering::Relaxed);
-            }
-            Ok(())
-        });
+        let stored = blocking(move || hosted.repository.put_pack(lease, &PackUpload { id: pack, bytes: bytes.into() }));
         Ok(stored.await)
     }
 }

@@ -1,0 +1,72 @@
+//! How long it is remembered what a prune condemned, and that nobody relies on what is forgotten.
+
+use bkfs_store::{access::*, repository::Repository};
+
+use super::{CLOCK, DAY, Place, forget, push, push_key, verify};
+use crate::grave::condemn_all;
+
+fn lost(repo: &Repository, seen: Seen) -> Lost {
+    repo.open(&OpenRequest { client: Some(push_key().client_id()), seen: Some(seen) }).unwrap().lost
+}
+
+fn later(days: u64) {
+    CLOCK.set(CLOCK.get() + (days * DAY) as i64);
+}
+
+#[test]
+fn sets_are_kept_for_ninety_days() {
+    for floor in [0, DAY] {
+        let (place, repo) = Place::new(floor);
+        let first = push(&*repo, 0..30);
+        let seen = repo.open(&OpenRequest::default()).unwrap().now;
+        let second = push(&*repo, 40..80);
+        later(2);
+        forget(&*repo, first, true);
+        place.prune(&repo);
+        assert_eq!((place.files("prunes"), place.files("prunes.2")), (1, 1));
+        later(89);
+        push(&*repo, 40..81);
+        assert_eq!(repo.tidy().unwrap().sets, 0);
+        assert!(matches!(lost(&repo, seen), Lost::Ids(ids) if ids.len() > 30));
+        later(2);
+        assert_eq!(repo.tidy().unwrap().sets, 0, "a clock alone ends nothing");
+        let third = push(&*repo, 40..82);
+        match floor {
+            0 => assert_eq!(place.prune(&repo).swept.packs, 0),
+            _ => assert_eq!(place.open().tidy().unwrap().sets, 1),
+        }
+        assert_eq!((place.files("prunes"), place.files("prunes.2")), (0, 0));
+        for repo in [&repo, &place.open()] {
+            assert_eq!(lost(repo, seen), Lost::Everything);
+            verify(repo, second, &(40..80).collect());
+            verify(repo, third, &(40..82).collect());
+        }
+        // What was pruned can be pushed again.
+        verify(&repo, push(&*repo, 0..30), &(0..30).collect());
+    }
+}
+
+#[test]
+fn what_is_not_swept_yet_is_not_forgotten() {
+    let (place, repo) = Place::new(0);
+    push(&*repo, 0..30);
+    condemn_all(&repo);
+    later(100);
+    push(&*repo, 40..50);
+    assert_eq!(repo.tidy().unwrap().sets, 0);
+    assert_eq!((place.files("prunes"), place.files("prunes.2")), (1, 1));
+    // By another process, which learns of it from the log.
+    let PruneReply::Swept(swept) = place.open().prune(&PruneRequest::Sweep).unwrap() else { panic!("swept") };
+    assert_eq!((swept.packs, swept.left), (2, 0));
+    assert_eq!(repo.tidy().unwrap().sets, 1);
+}
+
+#[test]
+fn what_a_crash_left_before_the_log_named_it_goes() {
+    let (place, repo) = Place::new(DAY);
+    push(&*repo, 0..3);
+    let folder = place.folder.path().join("repo/prunes");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("ab".repeat(32)), b"left").unwrap();
+    assert_eq!((repo.tidy().unwrap().sets, place.files("prunes")), (1, 0));
+}
