@@ -19,7 +19,7 @@ pub use prune::{CondemnRow, Pin, PruneStep};
 pub use tables::{Batch, Change, CommitRow, PackRow};
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     fmt, fs,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock, Weak},
@@ -34,7 +34,7 @@ use parking_lot::Mutex;
 
 use crate::{
     codec,
-    crypto::Wrap,
+    crypto::{self, Wrap},
     error::{Error, Result},
     id::{ChunkId, ClientId, Hash, KeyId, PackId, SnapshotId},
     lmdb::{self, Trouble},
@@ -50,6 +50,10 @@ const VALUE_LEN: usize = 20;
 /// Transactions that read at once.
 const READERS: u32 = 1024;
 const COMMIT: &str = "a commit in the index";
+/// A random name of this life of the index: packs have other numbers in the next.
+const LIFE: &[u8] = b"life";
+/// The number of the next pack.
+const NEXT: &[u8] = b"next";
 
 /// Where it is counted how many bytes the packs have: quotas ask at each pack.
 const BYTES: &[u8] = b"bytes";
@@ -80,6 +84,9 @@ struct Tables {
     bare: Database<'static, Bytes, Unit>,
 }
 
+/// Of each chunk the number of a pack and of a frame in it, if it is stored.
+type Places = Vec<Option<(u32, u32)>>;
+
 /// LMDB must not be opened twice in a process: whoever opens the same folder again gets the same index.
 static OPEN: LazyLock<Mutex<HashMap<PathBuf, Weak<Index>>>> = LazyLock::new(Mutex::default);
 
@@ -99,6 +106,7 @@ impl Tables {
         self.pins.clear(txn)?;
         self.condemns.clear(txn)?;
         self.bare.clear(txn)?;
+        self.meta.put(txn, LIFE, &crypto::random::<16>())?;
         self.meta.put(txn, b"format", &FORMAT.to_le_bytes())
     }
 }
@@ -227,8 +235,27 @@ impl Index {
     }
 
     /// Where chunks are, condemned or not: number of the pack and of the frame in it.
-    pub fn locate(&self, ids: &[ChunkId]) -> Result<Vec<Option<(u32, u32)>>> {
+    pub fn locate(&self, ids: &[ChunkId]) -> Result<Places> {
         self.read(|txn| ids.iter().map(|id| Ok(self.find(txn, id)?.map(|copy| (copy.pack, copy.frame)))).collect())
+    }
+
+    /// Where chunks are, as [`Index::locate`] says, and what is known of those packs, all of one moment: a number may stand for another pack
+    /// in the next.
+    pub fn resolve(&self, ids: &[ChunkId]) -> Result<(Places, HashMap<u32, PackRow>)> {
+        self.read(|txn| {
+            let (mut places, mut packs) = (Vec::with_capacity(ids.len()), HashMap::new());
+            for id in ids {
+                let place = self.find(txn, id)?.map(|copy| (copy.pack, copy.frame));
+                if let Some((pack, _)) = place
+                    && let Entry::Vacant(entry) = packs.entry(pack)
+                    && let Some(row) = self.tables.packs.get(txn, &pack)?.and_then(PackRow::decode)
+                {
+                    entry.insert(row);
+                }
+                places.push(place);
+            }
+            Ok((places, packs))
+        })
     }
 
     /// A copy of a chunk: a live one, if there is one.
@@ -297,21 +324,42 @@ impl Index {
         })
     }
 
-    /// Takes a pack's table in, and pins the pack for a session.
+    /// A name that changes when the index is made anew, and all numbers of packs with it.
+    pub fn life(&self) -> Result<Option<Vec<u8>>> {
+        self.read(|txn| Ok(self.tables.meta.get(txn, LIFE)?.map(<[u8]>::to_vec)))
+    }
+
+    /// Takes a pack's table in, and pins the pack for a session. What was swept and is found by chance stays out.
     pub fn add_pack(&self, table: &PackTable, len: u64, pin: Option<Pin>) -> Result<()> {
         self.write(|txn| self.put_pack(txn, table, len, pin))
     }
 
     fn put_pack(&self, txn: &mut RwTxn<'_>, table: &PackTable, len: u64, pin: Option<Pin>) -> heed::Result<()> {
-        if self.tables.pack_numbers.get(txn, &table.id.0)?.is_some() {
+        let known = self.tables.pack_numbers.get(txn, &table.id.0)?;
+        if known.is_none() && pin.is_none() && self.tables.swept.get(txn, &table.id.0)?.is_some() {
+            // It was looked at before it was swept: its file is on its way out.
             return Ok(());
         }
-        let number = self.tables.packs.last(txn)?.map_or(0, |(last, _)| last + 1);
-        self.tables.pack_numbers.put(txn, &table.id.0, &number)?;
+        let number = match known {
+            Some(number) => number,
+            None => self.next(txn)?,
+        };
         if let Some(pin) = pin {
             self.put_pin(txn, number, pin)?;
         }
+        if known.is_some() {
+            return Ok(());
+        }
+        self.tables.meta.put(txn, NEXT, &(number + 1).to_le_bytes())?;
+        self.tables.pack_numbers.put(txn, &table.id.0, &number)?;
         self.put_rows(txn, number, table, len)
+    }
+
+    /// The number of the next pack: never one that another has had.
+    fn next(&self, txn: &RoTxn<'_, WithoutTls>) -> heed::Result<u32> {
+        let after = self.tables.packs.last(txn)?.map_or(0, |(last, _)| last + 1);
+        let noted = self.tables.meta.get(txn, NEXT)?.and_then(|raw| raw.try_into().ok()).map_or(0, u32::from_le_bytes);
+        Ok(after.max(noted))
     }
 
     /// The stored wraps of data keys; of one key, as many as there are clients that brought one.

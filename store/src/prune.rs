@@ -22,8 +22,8 @@ use std::{
 
 use self::mark::Marks;
 use crate::{
-    access::{Filter, ForgetRequest, PruneLimits, PruneReply, PruneRequest, PruneStats, Swept},
-    error::{Error, Result},
+    access::{Filter, ForgetRequest, OpenRequest, PruneLimits, PruneReply, PruneRequest, PruneStats, Swept},
+    error::{Error, ErrorKind, Result},
     reader::Reader,
 };
 
@@ -99,6 +99,7 @@ pub fn prune(reader: &Reader, cache: &Path, options: &PruneOptions, progress: &P
         // A prune that was cut short is ended first: what it condemned is fixed, and needs no marks.
         sweep(reader, progress, &mut report)?;
     }
+    let generation = generation(reader)?;
     let PruneReply::Begun { prune, mut log_len } = access.prune(&PruneRequest::Begin)? else {
         return Err(unexpected());
     };
@@ -107,8 +108,14 @@ pub fn prune(reader: &Reader, cache: &Path, options: &PruneOptions, progress: &P
     // What is due counts as gone from the first mark on. It goes when it is certain that something will be condemned.
     let (mut trash, mut from) = (!empty_trash, 0);
     for _ in 0..ROUNDS {
-        let due = marks.walk(reader, from..log_len, trash, progress)?;
         let mut filters = Filters { reader, prune, batch: Vec::new(), bytes: 0, sent: 0 };
+        let due = match marks.walk(reader, from..log_len, trash, progress) {
+            // What expired meanwhile may have been taken by another prune.
+            Err(error) if error.kind() == ErrorKind::Damaged && self::generation(reader)? != generation => {
+                return Err(Error::LeaseRefused { reason: "another prune has run since this one began".into() });
+            }
+            due => due?,
+        };
         marks.send(&mut |first, filter| {
             progress.go_on()?;
             filters.add(Filter { first, bytes: filter })
@@ -163,6 +170,10 @@ pub fn prune(reader: &Reader, cache: &Path, options: &PruneOptions, progress: &P
         }
     }
     Err(Error::LeaseRefused { reason: "snapshots are committed faster than they can be marked".into() })
+}
+
+fn generation(reader: &Reader) -> Result<u64> {
+    Ok(reader.access().open(&OpenRequest::default())?.lease.generation)
 }
 
 /// Filters on their way: each waits for others, or a prune over a long line would wait for it hundreds of times.

@@ -38,7 +38,11 @@ mod sync;
 
 pub use self::sweep::{Revived, Tidied};
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
@@ -77,6 +81,7 @@ pub struct Repository {
     parity_at_init: Option<Parity>,
     mending: Mutex<()>,
     grown: Condvar,
+    looked: sync::Looked,
     clock: fn() -> Time,
     /// The floor: what is younger cannot be made unrecoverable.
     protect_secs: u64,
@@ -147,6 +152,7 @@ impl Repository {
             parity_at_init: Some(Parity::default()),
             mending: Mutex::default(),
             grown: Condvar::new(),
+            looked: sync::Looked::default(),
             clock: system_time,
             protect_secs: 0,
             marking: Mutex::default(),
@@ -192,6 +198,19 @@ impl Repository {
             self.settle_packs()?;
         }
         Ok(is_there)
+    }
+
+    /// The same, for a session that is about to rely on it: if it is there, it is pinned.
+    pub fn keep_pack(&self, lease: Lease, id: PackId, len: u64) -> Result<bool> {
+        let is_there = self.has_pack(id, len)?;
+        if is_there {
+            self.index.pin(&id, self.pin(lease))?;
+        }
+        Ok(is_there)
+    }
+
+    fn pin(&self, lease: Lease) -> Pin {
+        Pin { session: lease.session, secs: (self.clock)().secs }
     }
 
     /// What it means that there is no configuration.
@@ -303,7 +322,10 @@ impl Access for Repository {
 
     fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
         read::bounded(ids.len())?;
-        self.index.has(ids)
+        let looked = self.looked.times.load(SeqCst);
+        let has = self.index.has(ids)?;
+        // Another process may have stored it.
+        if has.contains(&false) && self.catch_up(looked)? { self.index.has(ids) } else { Ok(has) }
     }
 
     fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
@@ -331,12 +353,11 @@ impl Access for Repository {
         // What is condemned or swept must be live again in the log before it is relied on, or a later reading of the log
         // would take it away.
         let _lock = self.revive_for(table.id)?;
-        if self.has_pack(table.id, len)? {
+        if self.keep_pack(lease, table.id, len)? {
             return Ok(());
         }
         self.backend.put(&layout::pack(table.id), &upload.bytes)?;
-        let pin = Pin { session: lease.session, secs: (self.clock)().secs };
-        self.take_in(table, &upload.bytes, Some(pin))
+        self.take_in(table, &upload.bytes, Some(self.pin(lease)))
     }
 
     fn read(&self, request: &ReadRequest) -> Result<ReadReply> {

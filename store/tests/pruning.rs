@@ -9,6 +9,8 @@ mod marks;
 #[path = "pruning/sets.rs"]
 mod sets;
 mod support;
+#[path = "pruning/together.rs"]
+mod together;
 #[path = "pruning/trash.rs"]
 mod trash;
 

@@ -14,16 +14,16 @@ impl Index {
         })
     }
 
-    /// Makes the index say of a pack what its table says. Returns whether it did not.
+    /// Makes the index say of a pack what its table says. Returns whether it did not. A pack that was swept since it was looked at stays out.
     pub fn take_again(&self, table: &PackTable, len: u64) -> Result<bool> {
         if self.read(|txn| self.agrees(txn, table, len))? {
             return Ok(false);
         }
         self.write(|txn| match self.tables.pack_numbers.get(txn, &table.id.0)? {
-            None => self.put_pack(txn, table, len, None),
-            Some(number) => self.put_rows(txn, number, table, len),
-        })?;
-        Ok(true)
+            None if self.tables.swept.get(txn, &table.id.0)?.is_some() => Ok(false),
+            None => self.put_pack(txn, table, len, None).map(|()| true),
+            Some(number) => self.put_rows(txn, number, table, len).map(|()| true),
+        })
     }
 
     /// Writes what follows from a pack's table.

@@ -260,7 +260,7 @@ impl Index {
 
     /// The number that the next pack will get.
     pub fn next_number(&self) -> Result<u32> {
-        self.read(|txn| Ok(self.tables.packs.last(txn)?.map_or(0, |(last, _)| last + 1)))
+        self.read(|txn| self.next(txn))
     }
 
     /// Takes a pack out. Its wraps stay: other packs may use the same data keys.
@@ -300,6 +300,14 @@ impl Index {
         row[..8].copy_from_slice(&pin.session.to_le_bytes());
         row[8..].copy_from_slice(&pin.secs.to_le_bytes());
         self.tables.pins.put(txn, &number, &row)
+    }
+
+    /// Pins a pack that is there.
+    pub fn pin(&self, id: &PackId, pin: Pin) -> Result<()> {
+        self.write(|txn| match self.tables.pack_numbers.get(txn, &id.0)? {
+            Some(number) => self.put_pin(txn, number, pin),
+            None => Ok(()),
+        })
     }
 
     /// Ends the pins of a session.

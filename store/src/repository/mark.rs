@@ -34,6 +34,8 @@ pub(super) struct Marking {
     generation: u64,
     /// Packs with this number or a higher one came later, and stay.
     next_number: u32,
+    /// The life of the index whose numbers these are.
+    life: Option<Vec<u8>>,
     /// The live frames of each pack.
     live: HashMap<u32, FrameBits>,
     /// For which first bytes filters came.
@@ -62,15 +64,18 @@ impl Repository {
     }
 
     pub(super) fn begin_marking(&self) -> Result<PruneReply> {
+        // In this order, as in `condemn`: or two prunes wait for each other, and everybody for them.
+        let mut slot = self.marking.lock();
         let _lock = self.writing()?;
         if self.index.condemned_count()? > 0 {
             let reason = "another prune is not finished: it has to be swept or given up first".to_owned();
             return Err(Error::LeaseRefused { reason });
         }
         let prune = u64::from_le_bytes(crypto::random());
-        let (generation, next_number) = (self.generation()?, self.index.next_number()?);
-        let marking = Marking { prune, generation, next_number, live: HashMap::new(), seen: Box::new([false; 256]) };
-        *self.marking.lock() = Some(marking);
+        let (generation, next_number, life) = (self.generation()?, self.index.next_number()?, self.index.life()?);
+        let (live, seen) = (HashMap::new(), Box::new([false; 256]));
+        let marking = Marking { prune, generation, next_number, life, live, seen };
+        *slot = Some(marking);
         Ok(PruneReply::Begun { prune, log_len: self.index.position()?.len })
     }
 
@@ -115,6 +120,10 @@ impl Repository {
         let generation = self.generation()?;
         if generation != marking.generation {
             let reason = "another prune has run since this one began".to_owned();
+            return Err(Error::LeaseRefused { reason });
+        }
+        if self.index.life()? != marking.life {
+            let reason = "the index was made anew since this prune began".to_owned();
             return Err(Error::LeaseRefused { reason });
         }
         let log_now = self.index.position()?.len;

@@ -1,6 +1,6 @@
 //! Reading frames: ids are resolved by the index, frames that follow one another are read at once.
 
-use std::collections::{HashMap, HashSet};
+use std::{collections::HashSet, sync::atomic::Ordering::SeqCst};
 
 use bytes::Bytes;
 
@@ -8,6 +8,7 @@ use super::{Repository, layout};
 use crate::{
     access::{IDS_MAX, READ_BYTES_MAX, ReadReply, ReadRequest, SealedFrame},
     error::{Error, Result},
+    id::PackId,
     index::PackRow,
 };
 
@@ -19,29 +20,42 @@ pub(super) fn bounded(ids: usize) -> Result<()> {
     }
 }
 
+/// How often what a prune has moved meanwhile is looked for.
+const TRIES: usize = 5;
+
 impl Repository {
+    /// Reads frames. Packs come and go meanwhile: where one that the index named is gone, or a chunk is not known, what this process and others
+    /// have done since is taken in, and it is looked for once more.
     pub(super) fn read_frames(&self, request: &ReadRequest) -> Result<ReadReply> {
         bounded(request.ids.len())?;
-        let places = self.index.locate(&request.ids)?;
-        let mut packs: HashMap<u32, Option<PackRow>> = HashMap::new();
+        for _ in 1..TRIES {
+            let (looked, mut gone) = (self.looked.times.load(SeqCst), Vec::new());
+            let reply = self.read_once(request, &mut gone)?;
+            if gone.is_empty() && reply.missing.is_empty() {
+                return Ok(reply);
+            }
+            let is_newer = self.catch_up(looked)?;
+            let mut moved = gone.iter().map(|id| Ok(!self.index.has_pack(id)?));
+            if !is_newer && !moved.try_fold(false, |any, is_moved| is_moved.map(|is_moved: bool| any | is_moved))? {
+                return Ok(reply);
+            }
+        }
+        self.read_once(request, &mut Vec::new())
+    }
+
+    /// Reads frames where the index says that they are. Packs that are not there any more are added to `gone`.
+    fn read_once(&self, request: &ReadRequest, gone: &mut Vec<PackId>) -> Result<ReadReply> {
+        let (places, packs) = self.index.resolve(&request.ids)?;
         let mut reply = ReadReply::default();
         let (mut plan, mut taken, mut bytes) = (Vec::new(), HashSet::new(), 0usize);
         for (id, place) in request.ids.iter().zip(places) {
-            let Some((number, frame)) = place else {
+            let len = place.and_then(|(number, frame)| packs.get(&number)?.frame(frame)).map(|(_, len)| len);
+            let (Some((number, frame)), Some(len)) = (place, len) else {
                 reply.missing.push(*id);
                 reply.done += 1;
                 continue;
             };
             if !taken.contains(&(number, frame)) {
-                let pack = match packs.entry(number) {
-                    std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-                    std::collections::hash_map::Entry::Vacant(entry) => entry.insert(self.index.pack(number)?),
-                };
-                let Some((_, len)) = pack.as_ref().and_then(|pack| pack.frame(frame)) else {
-                    reply.missing.push(*id);
-                    reply.done += 1;
-                    continue;
-                };
                 if bytes + len as usize > READ_BYTES_MAX && !plan.is_empty() {
                     break;
                 }
@@ -55,7 +69,7 @@ impl Repository {
             && reply.done == request.ids.len()
         {
             let mut left = (request.neighbour_bytes as usize).min(READ_BYTES_MAX.saturating_sub(bytes));
-            let row = packs.get(&number).and_then(Option::as_ref);
+            let row = packs.get(&number);
             for next in frame + 1.. {
                 let Some((_, len)) = row.and_then(|row| row.frame(next)) else { break };
                 if len as usize > left || !taken.insert((number, next)) {
@@ -69,14 +83,17 @@ impl Repository {
         while at < plan.len() {
             let (number, first) = plan[at];
             let run = plan[at..].iter().enumerate().take_while(|(i, p)| **p == (number, first + *i as u32)).count();
-            let Some(pack) = packs.get(&number).and_then(Option::as_ref) else { break };
-            self.read_run(pack, first, run as u32, &mut reply.frames)?;
+            let Some(pack) = packs.get(&number) else { break };
+            if !self.read_run(pack, first, run as u32, &mut reply.frames)? {
+                gone.push(pack.id);
+            }
             at += run;
         }
         Ok(reply)
     }
 
-    fn read_run(&self, pack: &PackRow, first: u32, count: u32, frames: &mut Vec<SealedFrame>) -> Result<()> {
+    /// Frames that follow one another. Returns whether the pack's file is there.
+    fn read_run(&self, pack: &PackRow, first: u32, count: u32, frames: &mut Vec<SealedFrame>) -> Result<bool> {
         let damaged = |reason: &str| Error::PackDamaged { pack: pack.id, reason: reason.to_owned() };
         let bound = |number: u32| pack.bounds.get(number as usize).copied().ok_or_else(|| damaged("its row is wrong"));
         let (start, end) = (bound(first)?, bound(first + count)?);
@@ -85,20 +102,25 @@ impl Repository {
         let run = match self.backend.get_range(&layout::pack(pack.id), u64::from(start), len) {
             Err(error) if error.is_unreadable() && count == 1 => {
                 tracing::warn!(pack = %pack.id, frame = first, %error, "a frame cannot be read");
-                Bytes::new()
+                Some(Bytes::new())
             }
             // One by one, to get what can be had.
             Err(error) if error.is_unreadable() => {
-                return (first..first + count).try_for_each(|frame| self.read_run(pack, frame, 1, frames));
+                for frame in first..first + count {
+                    self.read_run(pack, frame, 1, frames)?;
+                }
+                return Ok(true);
             }
-            run => run?.unwrap_or_default(),
+            run => run?,
         };
+        let is_there = run.is_some();
+        let run = run.unwrap_or_default();
         for frame in first..first + count {
             let from = ((bound(frame)? - start) as usize).min(run.len());
             let to = (bound(frame + 1)?.saturating_sub(start) as usize).clamp(from, run.len());
             let bytes: Bytes = run.slice(from..to);
             frames.push(SealedFrame { pack: pack.id, frame, bytes });
         }
-        Ok(())
+        Ok(is_there)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
     time::{Duration, Instant},
 };
 
@@ -28,6 +29,15 @@ const NEWEST: &str = "newest";
 /// How often another process's appends are looked for while waiting.
 const POLL: Duration = Duration::from_millis(200);
 
+/// When packs were last looked for that other processes have stored.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    /// How long the log was then.
+    at: AtomicU64,
+    /// How often that was done.
+    pub times: AtomicU64,
+}
+
 impl Repository {
     /// Brings the index up to date with log and packs.
     pub(super) fn read_in(&self) -> Result<()> {
@@ -41,7 +51,27 @@ impl Repository {
         if self.index.owner()?.is_none() {
             self.index.meta_put(&[("owner".into(), owner.0.to_vec())])?;
         }
-        self.find_packs()
+        self.look_for_packs(self.index.position()?.len)
+    }
+
+    /// Takes in what other processes have stored, if the log has grown since packs were last looked for: what counts in a pack that is not
+    /// known is told of there. Returns whether they were looked for since [`Looked`] was so.
+    pub(super) fn catch_up(&self, since: u64) -> Result<bool> {
+        self.follow()?;
+        let len = self.index.position()?.len;
+        if self.looked.at.load(SeqCst) != len {
+            self.look_for_packs(len)?;
+        }
+        Ok(self.looked.times.load(SeqCst) != since)
+    }
+
+    /// Looks for packs, the log being so long.
+    fn look_for_packs(&self, len: u64) -> Result<()> {
+        self.find_packs()?;
+        // Only now: whoever comes meanwhile must look, too.
+        self.looked.at.store(len, SeqCst);
+        self.looked.times.fetch_add(1, SeqCst);
+        Ok(())
     }
 
     /// Makes both files of the log whole, where a crash or damage left them different. A place that can only be read is read

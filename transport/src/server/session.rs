@@ -192,7 +192,7 @@ impl Session {
             let (host, account, name) = (host.clone(), account.clone(), name.clone());
             blocking(move || {
                 let hosted = self.admit(&host, &account, &name, &Ask::PutPack(pack, len, lease))?;
-                if hosted.repository.has_pack(pack, len)? {
+                if hosted.repository.keep_pack(lease, pack, len)? {
                     return Ok(None);
                 }
                 if let Some(quota) = host.registry.quota(&account)

@@ -1,0 +1,171 @@
+//! What two threads or processes can do to one another: found by `many.rs`, and told here one by one.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use bkfs_store::{
+    Error,
+    access::*,
+    backend::{Backend, LocalBackend},
+    crypto::DataKey,
+    frame::{ChunkKind, FrameBuilder},
+    id::ChunkId,
+    pack::PackWriter,
+    prune::{Progress, PruneOptions, prune},
+    reader::Reader,
+};
+
+use crate::{
+    Place, forget, push, reader,
+    support::{config_record, full_key, fuse::Fuse, push_key},
+    verify,
+};
+
+/// How long something may take on a busy machine before it counts as waiting for ever.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn confirmed() -> PruneOptions {
+    PruneOptions { is_confirmed: true, ..PruneOptions::default() }
+}
+
+#[test]
+fn a_prune_that_begins_while_another_condemns_does_not_wait_for_ever() {
+    let (place, repo) = Place::new(0);
+    push(&*repo, 0..3);
+    let other = LocalBackend::new(&place.folder.path().join("repo"));
+    for _ in 0..20 {
+        let PruneReply::Begun { prune, log_len } = repo.prune(&PruneRequest::Begin).unwrap() else { panic!() };
+        for first in 0..=255 {
+            repo.prune(&PruneRequest::Live { prune, filters: vec![Filter { first, bytes: vec![64] }] }).unwrap();
+        }
+        // Both come while somebody else appends to the log.
+        let lock = other.lock().unwrap();
+        let (done, ended) = mpsc::channel();
+        let limits = PruneLimits::default();
+        let condemn = PruneRequest::Condemn { prune, log_len, limits, dry_run: true, is_confirmed: false };
+        for request in [PruneRequest::Begin, condemn] {
+            let (repo, done) = (repo.clone(), done.clone());
+            std::thread::spawn(move || {
+                let _ = repo.prune(&request);
+                done.send(()).unwrap();
+            });
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(lock);
+        (0..2).for_each(|_| ended.recv_timeout(PATIENCE).expect("both come to their end"));
+    }
+}
+
+#[test]
+fn a_prune_whose_snapshots_another_one_takes_is_refused_and_speaks_of_no_damage() {
+    let (place, repo) = Place::new(0);
+    let first = push(&*repo, 0..30);
+    let second = push(&*repo, 40..50);
+    // What it has to walk goes as soon as it has heard of it, before it reads the first page.
+    let (other, scratch, options) = (place.open(), tempfile::tempdir().unwrap(), confirmed());
+    let overtaken = AtomicBool::new(false);
+    let overtake = move |call: &'static str| {
+        if call == "read" && !overtaken.swap(true, SeqCst) {
+            forget(&*other, first, true);
+            let report = prune(&reader(&other), scratch.path(), &options, &Progress::default()).unwrap();
+            assert_eq!(report.swept.packs, 2);
+        }
+    };
+    let slow = Arc::new(Fuse::new(repo.clone(), |_| true).watched(overtake));
+    let slow = Reader::new(slow, full_key(), &config_record(), 1 << 20);
+    let refused = prune(&slow, place.folder.path(), &options, &Progress::default());
+    assert!(matches!(refused, Err(Error::LeaseRefused { .. })), "{refused:?}");
+    verify(&repo, second, &(40..50).collect());
+}
+
+#[test]
+fn what_another_process_stores_and_moves_can_be_read_without_opening_again() {
+    let (place, repo) = Place::new(0);
+    let first = push(&*repo, 0..20);
+    // With an index of its own, as another user's mount has it.
+    let mount = place.open();
+    verify(&mount, first, &(0..20).collect());
+    // All that follows reads without opening again: the log alone tells of it.
+    let read = |n: u8| {
+        let ids = vec![push_key().ids().data_id(&crate::contents(n))];
+        let reply = mount.read(&ReadRequest { ids, neighbour_bytes: 0 }).unwrap();
+        assert_eq!(reply.missing, [], "file {n}");
+        assert!(reply.frames[0].bytes.len() > 20_000, "file {n}");
+    };
+    let second = push(&*repo, 10..40);
+    read(35);
+    forget(&*repo, first, true);
+    push(&*repo, [11, 35]);
+    forget(&*repo, second, true);
+    let report = place.prune(&repo);
+    assert!(report.stats.repacked > 0, "{report:?}");
+    read(11);
+    mount.log(0, 100).unwrap();
+    read(35);
+}
+
+/// A pack as a client uploads it, with one chunk that nobody else has.
+fn one_pack(n: u64) -> (PackUpload, ChunkId) {
+    let (key, data_key, bytes) = (push_key(), DataKey::random(), format!("contents {n}").into_bytes());
+    let mut pack = PackWriter::new(ChunkKind::Data, key.repo, &key.signing);
+    pack.add_wrap(&key.seal().unwrap().wrap(key.repo, &data_key));
+    let mut frame = FrameBuilder::new();
+    frame.push(&bytes);
+    let id = key.ids().data_id(&bytes);
+    pack.add(&frame.seal(key.repo, ChunkKind::Data, &data_key, 1), &[id]);
+    (pack.finish(), id)
+}
+
+/// A client that has lost the answer to a put and another process that found the pack meanwhile: it is pinned all the same.
+#[test]
+fn a_pack_is_pinned_whoever_has_seen_it_first() {
+    let (place, repo) = Place::new(0);
+    let (one, two) = (one_pack(1), one_pack(2));
+    repo.put_pack(Lease::default(), &one.0).unwrap();
+    let again = |lease| repo.put_pack(lease, &one.0).unwrap();
+    // The first session is over, the second has put it again.
+    let second = repo.open(&OpenRequest::default()).unwrap().lease;
+    again(second);
+    let third = place.open();
+    third.put_pack(second, &two.0).unwrap();
+    repo.open(&OpenRequest::default()).unwrap();
+    repo.put_pack(second, &two.0).unwrap();
+    let freed = place.prune(&repo).stats;
+    assert_eq!((freed.freed_bytes, freed.pinned_bytes > 0), (0, true), "{freed:?}");
+    assert_eq!(repo.has(&[one.1, two.1]).unwrap(), [true, true]);
+}
+
+#[test]
+fn what_is_marked_serves_no_index_but_the_one_that_it_was_marked_in() {
+    let (place, repo) = Place::new(0);
+    let snapshots: Vec<_> = (0..6).map(|n| push(&*repo, n * 10..n * 10 + 10)).collect();
+    for snapshot in &snapshots[..3] {
+        forget(&*repo, *snapshot, true);
+    }
+    forget(&*repo, snapshots[5], false);
+    let logs = ["log", "log.2"].map(|name| place.folder.path().join("repo").join(name));
+    let before = std::fs::read(&logs[0]).unwrap();
+    repo.unforget(&snapshots[5..]).unwrap();
+    // The log is put back to what it was, under a running store: packs are numbered in another order then.
+    let store = repo.clone();
+    let put_back = move |request: &PruneRequest| {
+        if matches!(request, PruneRequest::Condemn { .. }) {
+            logs.iter().for_each(|log| std::fs::write(log, &before).unwrap());
+            store.open(&OpenRequest::default()).unwrap();
+        }
+        true
+    };
+    let reader = Reader::new(Arc::new(Fuse::new(repo.clone(), put_back)), full_key(), &config_record(), 1 << 20);
+    let refused = prune(&reader, place.folder.path(), &confirmed(), &Progress::default());
+    assert!(matches!(refused, Err(Error::LeaseRefused { .. })), "{refused:?}");
+    for (n, snapshot) in snapshots.iter().enumerate().skip(3).take(2) {
+        verify(&repo, *snapshot, &(n as u8 * 10..n as u8 * 10 + 10).collect());
+    }
+    assert_eq!(place.prune(&repo).stats.dropped, 6);
+}
