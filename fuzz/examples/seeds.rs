@@ -288,7 +288,10 @@ fn messages() -> Done {
         vec![id.clone()],
         vec![cbor(forget)],
         vec![ids.clone()],
-        vec![cbor(PruneRequest::Live { prune: 1, filters: vec![Filter { first: 2, bytes: encode_filter(&mut [1 << 60, 7]) }] })],
+        vec![cbor(PruneRequest::Live {
+            prune: 1,
+            filters: vec![Filter { first: 2, bytes: encode_filter(&mut [1 << 60, 7]) }],
+        })],
     ];
     for (at, fields) in asks.into_iter().enumerate() {
         let ask = array(&[vec![cbor(at)], fields].concat());
