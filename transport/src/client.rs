@@ -320,7 +320,9 @@ impl Access for Remote {
                 return Ok(Err(confused()));
             }
             // One buffer for all frames; each is a slice of it.
-            let bytes = Bytes::from(message::receive_bytes(&mut receive, total as usize).await?);
+            let mut bytes = Vec::new();
+            message::receive_rest(&mut receive, &mut bytes, total as usize).await?;
+            let bytes = Bytes::from(bytes);
             let mut at = 0;
             let frames = heads.iter().map(|head| {
                 let start = at;
@@ -429,7 +431,9 @@ impl Access for Remote {
             let (_send, mut receive, reply) = exchange(connection, &ask, 0).await?;
             match failed(reply) {
                 Ok(Reply::Pack(len)) if len <= PACK_MAX as u64 => {
-                    Ok(Ok(message::receive_bytes(&mut receive, len as usize).await?.into()))
+                    let mut bytes = Vec::new();
+                    message::receive_rest(&mut receive, &mut bytes, len as usize).await?;
+                    Ok(Ok(bytes.into()))
                 }
                 Ok(_) => Ok(Err(confused())),
                 Err(error) => Ok(Err(error)),

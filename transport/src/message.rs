@@ -18,6 +18,7 @@ use bkfs_store::{
     crypto::Wrap,
     id::{ChunkId, ClientId, KeyId, PackId, SlotId, SnapshotId},
 };
+use bytes::Bytes;
 use minicbor::{Decode, Encode};
 use quinn::{RecvStream, SendStream};
 
@@ -260,12 +261,6 @@ pub async fn receive<T: for<'b> Decode<'b, ()>>(stream: &mut RecvStream, max: us
     if len > max {
         return Err(Broken(format!("a message of {len} bytes, where at most {max} are allowed")));
     }
-    let bytes = receive_bytes(stream, len).await?;
-    codec::decode("a message", &bytes).map_err(|e| Broken(e.to_string()))
-}
-
-/// Receives exactly `len` bytes, which the caller has bounded; memory grows as they come.
-pub async fn receive_bytes(stream: &mut RecvStream, len: usize) -> Result<Vec<u8>, Broken> {
     let mut bytes = Vec::with_capacity(len.min(1024 * 1024));
     while bytes.len() < len {
         match stream.read_chunk(len - bytes.len(), true).await? {
@@ -273,7 +268,27 @@ pub async fn receive_bytes(stream: &mut RecvStream, len: usize) -> Result<Vec<u8
             None => return Err(Broken("the stream ended early".into())),
         }
     }
-    Ok(bytes)
+    codec::decode("a message", &bytes).map_err(|e| Broken(e.to_string()))
+}
+
+/// Receives what is left of a stream, to the end of `bytes`, which must then be `len`: the caller has bounded that. On an error, what came
+/// before it is there.
+pub async fn receive_rest(stream: &mut RecvStream, bytes: &mut Vec<u8>, len: usize) -> Result<(), Broken> {
+    bytes.reserve_exact(len.saturating_sub(bytes.len()));
+    // A packet holds little more than a kilobyte: one by one, taking them would cost as much as copying them.
+    let mut chunks = [const { Bytes::new() }; 64];
+    while let Some(count) = stream.read_chunks(&mut chunks).await? {
+        for chunk in chunks.iter_mut().take(count).map(std::mem::take) {
+            if bytes.len() + chunk.len() > len {
+                return Err(Broken(format!("more bytes came than the {len} that were to come")));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+    }
+    match bytes.len() == len {
+        true => Ok(()),
+        false => Err(Broken("the stream ended early".into())),
+    }
 }
 
 /// Packs answers into bits.

@@ -214,15 +214,9 @@ impl Session {
         let mut bytes = host.uploads.take(self.client, pack);
         bytes.truncate(len as usize);
         message::send(send, &Reply::SendFrom(bytes.len() as u64)).await?;
-        while bytes.len() < len as usize {
-            match receive.read_chunk(len as usize - bytes.len(), true).await {
-                Ok(Some(chunk)) => bytes.extend_from_slice(&chunk.bytes),
-                broken => {
-                    host.uploads.keep(self.client, pack, bytes);
-                    broken?;
-                    return Err(Broken("the stream ended early".into()));
-                }
-            }
+        if let Err(broken) = message::receive_rest(receive, &mut bytes, len as usize).await {
+            host.uploads.keep(self.client, pack, bytes);
+            return Err(broken);
         }
         let stored = blocking(move || hosted.repository.put_pack(lease, &PackUpload { id: pack, bytes: bytes.into() }));
         Ok(stored.await)
