@@ -14,8 +14,10 @@
 //! footer, 64 bytes   table's offset u64 | table's length u32 | version u16 | 10 zero bytes | pack id 32 | "bkfspend"
 //! ```
 //!
-//! The *origin* is 0 for a pack that the client made, 1 for one into which the store has copied a client's frames: its
-//! signature is all zeros, because the store has no client's key. Such a pack is only ever taken from the store's own disk.
+//! The *origin* is 0 for a pack that the client made, 1 for one into which the store has copied a client's frames. The store has no client's
+//! key: in the signature's place stand the BLAKE3 of the table so far and 32 zero bytes, so that damage to a table that is read by itself does not
+//! pass for what was written; or 64 zero bytes, as the first of them were made, and then only the whole pack can be verified. Such a pack is only
+//! ever taken from the store's own disk.
 //!
 //! A reader takes the footer first, then the table, then frames. The parser trusts nothing, verifies structure and
 //! bounds, and leaves one thing to its caller: whether the client is on the roster ([`PackTable::verify`]). What the
@@ -102,6 +104,13 @@ pub struct PackTable {
     signed: Signature,
 }
 
+/// What stands in the place of a signature that nobody can make.
+fn checksum(table: &[u8]) -> [u8; crate::crypto::SIGNATURE_LEN] {
+    let mut sum = [0; crate::crypto::SIGNATURE_LEN];
+    sum[..32].copy_from_slice(blake3::hash(table).as_bytes());
+    sum
+}
+
 /// The part of a table that proves who made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Signature {
@@ -131,6 +140,11 @@ impl PackTable {
             true => Ok(client.trusted),
             false => Err(self.damaged("its signature does not fit")),
         }
+    }
+
+    /// Whether the table proves itself, by signature or checksum. If not, its pack must be read whole.
+    pub fn proves_itself(&self) -> bool {
+        !self.is_copied || self.signed.signature != [0; crate::crypto::SIGNATURE_LEN]
     }
 
     fn damaged(&self, reason: impl ToString) -> Error {

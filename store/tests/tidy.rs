@@ -66,7 +66,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "tree",
         ],
     ),
-    ("prune", &["access", "crypto", "error", "id", "node", "reader", "sweep", "tree"]),
+    ("prune", &["access", "codec", "crypto", "error", "id", "keys", "node", "reader", "sweep", "tree"]),
     ("check", &["access", "codec", "error", "frame", "id", "log", "node", "pack", "reader", "roster", "tree"]),
     (
         "repository",

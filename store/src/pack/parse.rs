@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     CHUNKS_MAX, FOOTER_LEN, FOOTER_MAGIC, FRAME_CHUNKS_MAX, FRAME_MAX, FRAME_MIN, FRAMES_MAX, FrameEntry, HEADER_LEN,
-    MAGIC, PACK_MAX, PackTable, Signature, TABLE_HEAD, TABLE_TAIL, VERSION, WRAP_MAX, WRAPS_MAX,
+    MAGIC, PACK_MAX, PackTable, Signature, TABLE_HEAD, TABLE_TAIL, VERSION, WRAP_MAX, WRAPS_MAX, checksum,
 };
 use crate::{
     codec,
@@ -114,7 +114,7 @@ impl Footer {
         Ok(Self { id, table_offset: table_offset as usize, table_len: table_len as usize })
     }
 
-    /// Reads the table. Its signature is not checked here, and neither are the frames.
+    /// Reads the table. A client's signature is not checked here, and neither are the frames.
     pub fn table(&self, table: &[u8]) -> Result<PackTable> {
         let damaged = |reason: &str| Error::PackDamaged { pack: self.id, reason: format!("its table {reason}") };
         if table.len() != self.table_len {
@@ -148,8 +148,8 @@ impl Footer {
             return Err(damaged("is followed by more"));
         }
         let is_copied = origin == 1;
-        if is_copied && *signature != [0; SIGNATURE_LEN] {
-            return Err(damaged("claims a signature that it cannot have"));
+        if is_copied && *signature != [0; SIGNATURE_LEN] && *signature != checksum(message) {
+            return Err(damaged("does not have the checksum that it says"));
         }
         let signed = Signature { message: message.to_vec(), signature: *signature };
         Ok(PackTable { id: self.id, kind, repo, client, wraps, frames, is_copied, signed })

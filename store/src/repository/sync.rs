@@ -11,14 +11,14 @@ use crate::{
     access::{LOG_BYTES, Seen},
     backend::Lock,
     codec,
-    error::{Error, ErrorKind, Result},
+    error::{Error, Result},
     fate::Step,
     id::{Hash, Incarnation, PackId},
     index::{Batch, Change, CommitRow, CondemnRow, PruneStep},
     keys,
     log::{Event, LogRecord},
     logfile::{self, Position},
-    pack::{FOOTER_LEN, Footer, PackTable},
+    pack::{FOOTER_LEN, Footer, Pack, PackTable},
     roster::Roster,
     snapshot,
     tree::Time,
@@ -51,7 +51,7 @@ impl Repository {
         if self.index.owner()?.is_none() {
             self.index.meta_put(&[("owner".into(), owner.0.to_vec())])?;
         }
-        self.look_for_packs(self.index.position()?.len)
+        self.look_for_packs(self.index.position()?.len, true)
     }
 
     /// Takes in what other processes have stored, if the log has grown since packs were last looked for: what counts in a pack that is not
@@ -60,14 +60,15 @@ impl Repository {
         self.follow()?;
         let len = self.index.position()?.len;
         if self.looked.at.load(SeqCst) != len {
-            self.look_for_packs(len)?;
+            // Nothing is given up for lost by reading.
+            self.look_for_packs(len, false)?;
         }
         Ok(self.looked.times.load(SeqCst) != since)
     }
 
     /// Looks for packs, the log being so long.
-    fn look_for_packs(&self, len: u64) -> Result<()> {
-        self.find_packs()?;
+    fn look_for_packs(&self, len: u64, gives_up: bool) -> Result<()> {
+        self.find_packs(gives_up)?;
         // Only now: whoever comes meanwhile must look, too.
         self.looked.at.store(len, SeqCst);
         self.looked.times.fetch_add(1, SeqCst);
@@ -215,8 +216,8 @@ impl Repository {
         self.index.remove_unsettled(&unsettled)
     }
 
-    /// Reads in the packs that the index lacks. Folders that have not changed since they were read are passed over.
-    fn find_packs(&self) -> Result<()> {
+    /// Reads in the packs that the index lacks, and gives up those that are missing, or leaves that to the next opening. Folders that have not changed since they were read are passed over.
+    fn find_packs(&self, gives_up: bool) -> Result<()> {
         // Without one nothing can be said of packs: they must not be refused for that.
         self.roster()?;
         let (mut stamps, mut missing) = (Vec::new(), Vec::new());
@@ -257,6 +258,9 @@ impl Repository {
                 stamps.push((folder, stamp));
             }
         }
+        if !gives_up && !missing.is_empty() {
+            return Ok(());
+        }
         if let Err(error) = self.give_up(&missing) {
             // As where nothing can be written; whoever can write will find them missing, too.
             tracing::warn!(%error, "that packs are missing cannot be noted");
@@ -274,15 +278,16 @@ impl Repository {
     fn table_or_mended(&self, id: PackId, len: u64) -> Result<(PackTable, u64)> {
         match self.table_of(id, len) {
             Ok(table) => Ok((table, len)),
-            Err(error) if error.kind() == ErrorKind::Damaged || error.is_unreadable() => {
-                // Even a pack with lost frames may have its table and footer back.
+            Err(error @ Error::Io { .. }) if !error.is_unreadable() => Err(error),
+            Err(error) => {
+                // Whatever it says of itself may be damage, a version or a length too. Even a pack with lost frames may have its table and
+                // footer back.
                 if let Err(failure) = self.tend(id) {
                     tracing::warn!(pack = %id, %failure, "a damaged pack could not be mended");
                 }
                 let len = self.backend.len(&layout::pack(id))?.unwrap_or(0);
                 self.table_of(id, len).map(|table| (table, len)).map_err(|_| error)
             }
-            Err(error) => Err(error),
         }
     }
 
@@ -297,7 +302,10 @@ impl Repository {
             return Err(damaged("its footer names another pack"));
         }
         let table = self.backend.get_range(&name, footer.table_offset as u64, footer.table_len)?;
-        let table = footer.table(&table.ok_or_else(|| damaged("it vanished"))?)?;
+        let mut table = footer.table(&table.ok_or_else(|| damaged("it vanished"))?)?;
+        if !table.proves_itself() {
+            table = Pack::parse(&self.backend.get(&name)?.ok_or_else(|| damaged("it vanished"))?)?.table;
+        }
         table.verify(&self.roster()?)?;
         Ok(table)
     }

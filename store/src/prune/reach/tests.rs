@@ -1,3 +1,5 @@
+//! What is remembered of trees is compared with a model that knows all of them.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
