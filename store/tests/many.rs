@@ -1,0 +1,219 @@
+//! Many at once, on one repository: clients that push, forget and bring back, pruners that overlap and are cut short, a mount that reads on,
+//! somebody who damages files and scrubs, processes that die in the middle of any file operation, and indexes that are lost; against a model
+//! that knows what was pushed and what was asked to be forgotten.
+//!
+//! Each actor is a thread with a number of steps and a choice of its own that follows from the seed; how the threads interleave does not, so a
+//! failure comes with the seed and with the log of what everybody did. A *process* is a handle of the repository with an index of its own (as
+//! two machines or two users have on one shared folder) whose file operations all fail from the moment of its death; another one takes
+//! its place, with the index as it was left or with none. What lies in memory is lost with it; what was written is not (that is for
+//! `crash.rs`).
+//!
+//! **What must hold.** Every snapshot that counts can be read at any moment, as it was pushed, and so can one that comes back from the trash.
+//! No push fails but by the death of its process. A pruner is refused or comes to its end; nothing is ever said to be damaged but what was, and
+//! nobody waits for long. In the end a check that reads everything finds nothing, and when all is forgotten, a prune leaves nothing.
+//!
+//! `BKFS_MANY_SEED` sets the seed, `BKFS_MANY_ROUNDS` how many worlds are run, with the seeds that follow, and `BKFS_MANY_STEPS` how many steps
+//! an actor does in each:
+//!
+//! `BKFS_MANY_ROUNDS=1000 BKFS_MANY_STEPS=60 cargo test -p bkfs-store --test many -- --nocapture`
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "many/actors.rs"]
+mod actors;
+#[path = "many/client.rs"]
+mod client;
+#[path = "many/model.rs"]
+mod model;
+#[path = "many/process.rs"]
+mod process;
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use bkfs_store::{access::Access, repository::scrub};
+use model::{Journal, Model, Random};
+use process::{CLOCK, Site};
+use support::world::problems;
+
+/// How long nobody may have done anything before it counts as a deadlock, on a busy machine.
+const STUCK: Duration = Duration::from_secs(100);
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// What goes on in a world.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    /// In seconds.
+    floor: u64,
+    /// Processes die.
+    deaths: bool,
+    /// Files are damaged.
+    damage: bool,
+}
+
+const KINDS: [Kind; 4] = [
+    Kind { floor: 0, deaths: false, damage: false },
+    Kind { floor: 0, deaths: true, damage: true },
+    Kind { floor: 3_600, deaths: false, damage: true },
+    Kind { floor: 3_600, deaths: true, damage: false },
+];
+
+fn run(kind: Kind) {
+    let (seed, rounds) = (number("BKFS_MANY_SEED", 1), number("BKFS_MANY_ROUNDS", 1));
+    let steps = number("BKFS_MANY_STEPS", 12);
+    for seed in seed..seed + rounds {
+        println!("seed {seed}, {kind:?}");
+        let world = World::new(kind, seed);
+        let outcome = world.go(steps);
+        if let Err(problem) = outcome {
+            panic!("seed {seed}, {kind:?}: {problem}\n{}", world.journal.text());
+        }
+        println!("  {}", world.model.lock().summary());
+    }
+}
+
+#[test]
+fn many_at_once() {
+    run(KINDS[0]);
+}
+
+#[test]
+fn many_at_once_with_deaths_and_damage() {
+    run(KINDS[1]);
+}
+
+#[test]
+fn many_at_once_above_a_floor() {
+    run(KINDS[2]);
+}
+
+#[test]
+fn many_at_once_above_a_floor_with_deaths() {
+    run(KINDS[3]);
+}
+
+/// A repository, and what is known of it.
+struct World {
+    kind: Kind,
+    seed: u64,
+    site: Site,
+    model: parking_lot::Mutex<Model>,
+    journal: Journal,
+    /// Somebody has met with a failure, and all end soon.
+    failed: AtomicBool,
+}
+
+impl World {
+    fn new(kind: Kind, seed: u64) -> Self {
+        let (site, failed) = (Site::new(kind.floor), AtomicBool::new(false));
+        Self { kind, seed, site, model: Default::default(), journal: Journal::default(), failed }
+    }
+
+    fn random(&self, actor: u64) -> Random {
+        Random(self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ actor.wrapping_mul(0xd134_2543_de82_ef95))
+    }
+
+    fn go(&self, steps: u64) -> Result<(), String> {
+        std::thread::scope(|scope| {
+            let mut actors = Vec::new();
+            for (name, mut act) in actors::all(self) {
+                actors.push(scope.spawn(move || {
+                    for _ in 0..steps {
+                        if self.failed.load(SeqCst) {
+                            break;
+                        }
+                        if let Err(problem) = act() {
+                            self.journal.note(&name, format_args!("FAILED: {problem}"));
+                            self.failed.store(true, SeqCst);
+                            return Err(format!("{name}: {problem}"));
+                        }
+                    }
+                    Ok(())
+                }));
+            }
+            self.watch(|| actors.iter().all(|actor| actor.is_finished()));
+            let mut outcome = Ok(());
+            for actor in actors {
+                let ended = actor.join().unwrap_or_else(|panic| {
+                    let text = panic.downcast_ref::<String>().cloned();
+                    Err(text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned())).unwrap_or_default())
+                });
+                outcome = outcome.and(ended);
+            }
+            outcome
+        })?;
+        self.end()
+    }
+
+    /// Waits for the actors, and ends everything if they wait for one another.
+    fn watch(&self, is_done: impl Fn() -> bool) {
+        let (mut count, mut since) = (0, Instant::now());
+        while !is_done() {
+            std::thread::sleep(Duration::from_millis(5));
+            let now = self.journal.len();
+            if now != count {
+                (count, since) = (now, Instant::now());
+            }
+            if since.elapsed() > STUCK {
+                // A thread that waits for ever cannot be joined.
+                eprintln!("seed {}: nobody goes on\n{}", self.seed, self.journal.text());
+                std::process::abort();
+            }
+        }
+    }
+
+    /// Everything is looked at, and then everything goes.
+    fn end(&self) -> Result<(), String> {
+        let text = |what: &'static str| move |error: bkfs_store::Error| format!("in the end, {what}: {error}");
+        let process = self.site.process(true);
+        let repo = &process.repo;
+        let options = scrub::ScrubOptions::default();
+        let report = repo.scrub(&options, &scrub::ScrubProgress::default()).map_err(text("scrubbing"))?;
+        if report.problems_total > 0 {
+            return Err(format!("in the end, a scrub finds {:?}", report.problems));
+        }
+        let found = problems(&self.site.reader(repo, 4 << 20), true).map_err(text("a check"))?;
+        if !found.is_empty() {
+            return Err(format!("in the end, a check finds {found:?}"));
+        }
+        let all = self.model.lock().all();
+        let reader = self.site.reader(repo, 1 << 20);
+        let listed = reader.snapshots().map_err(text("the list"))?;
+        for (id, must, files) in all {
+            match listed.iter().find(|info| info.id == id) {
+                Some(info) => self.site.verify(&reader, info, &files).map_err(|e| format!("in the end, {id}: {e}"))?,
+                None if must => return Err(format!("in the end, snapshot {id} is gone")),
+                None => {}
+            }
+        }
+        // All goes; each time something must come later, or nothing is due.
+        let mut client = client::Client::new(0);
+        for _ in 0..4 {
+            CLOCK.fetch_add(8 * 86_400, SeqCst);
+            for info in &reader.snapshots().map_err(text("the list"))? {
+                self.site.forget(repo, info.id, true).map_err(text("forgetting"))?;
+            }
+            client.push(&**repo, &mut |_, _| ()).map_err(text("a push of nothing"))?;
+            self.site.empty_trash(repo).map_err(text("emptying the trash"))?;
+            self.site.prune(repo, true).map_err(text("a prune"))?;
+        }
+        repo.wait_for_parity();
+        repo.scrub(&options, &scrub::ScrubProgress::default()).map_err(text("scrubbing"))?;
+        // One page of an empty folder, and its parity.
+        let (left, packs) = (self.site.left(), repo.packs(None, 10).map_err(text("packs"))?);
+        if left.len() > 2 || packs.len() != 1 {
+            return Err(format!("when all is forgotten, this is left: {packs:?} {left:?}"));
+        }
+        drop(process);
+        Arc::new(self.site.process(true)).repo.packs(None, 10).map_err(text("opening")).map(drop)
+    }
+}

@@ -1,0 +1,192 @@
+//! A client as the protocol wants it: it remembers what it knows to be stored, is told at each opening what of that was lost, and asks only for the
+//! rest. What is in `fs/src/push` does the same with files; here there are names and numbers.
+
+use std::collections::{BTreeSet, HashSet};
+
+use bkfs_store::{
+    Error, Result,
+    access::*,
+    content::ContentBuilder,
+    crypto::{DataKey, Secret, SigningKey},
+    frame::{ChunkKind, FrameBuilder},
+    id::{ChunkId, SnapshotId},
+    keys::PushKey,
+    pack::PackWriter,
+    roster::RosterClient,
+    snapshot::{self, Snapshot},
+    tree::{Extent, Node, NodeKind, TreeBuilder},
+};
+
+use crate::{
+    model::Tree,
+    process::clock,
+    support::{self, node},
+};
+
+/// How many clients there are on the roster.
+pub const CLIENTS: u64 = 4;
+/// How often a commit is tried.
+const COMMITS: usize = 40;
+
+fn key(number: u64) -> PushKey {
+    let signing = SigningKey::from_seed(Secret([number as u8 + 1; 32]));
+    support::full_key().push_key(signing, "client", None)
+}
+
+pub fn roster_entry(number: u64) -> RosterClient {
+    let push = key(number);
+    let public = push.signing.verifying_key().0.to_vec();
+    let since = support::time(1_700_000_000);
+    RosterClient { id: push.client_id(), public, since, until: None, trusted: true, label: vec![0x66; 72] }
+}
+
+/// Contents that follow from a number, and do not compress.
+pub fn contents(number: u64) -> Vec<u8> {
+    let mut bytes = vec![0; 300 + (number % 7 * 900) as usize];
+    blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// A client.
+pub struct Client {
+    key: PushKey,
+    known: HashSet<ChunkId>,
+    seen: Option<Seen>,
+    pub tree: Tree,
+}
+
+/// What a push needs, ready to be committed.
+struct Push {
+    chunks: Vec<(ChunkKind, ChunkId, Vec<u8>)>,
+    root: Node,
+    data_key: DataKey,
+    session: u64,
+}
+
+impl Client {
+    pub fn new(number: u64) -> Self {
+        Self { key: key(number), known: HashSet::new(), seen: None, tree: Tree::new() }
+    }
+
+    fn request(&self, seen: Option<Seen>) -> OpenRequest {
+        OpenRequest { client: Some(self.key.client_id()), seen }
+    }
+
+    /// Takes what was lost out of what is known.
+    fn note(&mut self, lost: &Lost, now: Seen) {
+        match lost {
+            Lost::Ids(ids) => self.known.retain(|id| !ids.contains(id)),
+            Lost::Everything => self.known.clear(),
+        }
+        self.seen = Some(now);
+    }
+
+    /// Pushes its tree. `committing` is told which snapshot is about to be committed.
+    pub fn push(&mut self, repo: &dyn Access, committing: &mut dyn FnMut(SnapshotId, &Tree)) -> Result<SnapshotId> {
+        let mut opened = repo.open(&self.request(self.seen))?;
+        self.note(&opened.lost, opened.now);
+        let mut push = self.prepare(opened.lease.session);
+        'collect: loop {
+            self.store(repo, &mut push, opened.lease)?;
+            let begun = opened.now;
+            for _ in 0..COMMITS {
+                let bytes = self.seal(&push, &opened);
+                let id = snapshot::snapshot_id(&bytes);
+                committing(id, &self.tree);
+                match repo.commit(opened.lease, &bytes) {
+                    Ok(receipt) => {
+                        self.known.extend(push.chunks.iter().map(|(_, id, _)| *id));
+                        let now = receipt.now;
+                        let is_next = now.incarnation == begun.incarnation && now.log_len == begun.log_len + 1;
+                        self.seen = Some(if is_next { now } else { begun });
+                        return Ok(id);
+                    }
+                    Err(Error::LeaseRefused { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+                opened = repo.open(&self.request(Some(begun)))?;
+                opened.lease.session = push.session;
+                if opened.now.incarnation != begun.incarnation || opened.head_at_seen != Some(begun.log_head) {
+                    return Err(Error::Invalid(format!(
+                        "packs were lost, or the log was put back: {begun:?} {:?}",
+                        opened.now
+                    )));
+                }
+                let is_hit = match &opened.lost {
+                    Lost::Ids(ids) => push.chunks.iter().any(|(_, id, _)| ids.contains(id)),
+                    Lost::Everything => true,
+                };
+                if is_hit {
+                    self.note(&opened.lost, opened.now);
+                    continue 'collect;
+                }
+            }
+            return Err(Error::Invalid("a push is refused again and again".into()));
+        }
+    }
+
+    fn prepare(&self, session: u64) -> Push {
+        let ids = self.key.ids();
+        let (mut chunks, mut pages, mut tree) = (Vec::new(), Vec::new(), TreeBuilder::new(&ids));
+        for (name, number) in &self.tree {
+            let bytes = contents(*number);
+            let id = ids.data_id(&bytes);
+            let mut file = node(name.as_bytes(), NodeKind::File);
+            file.size = bytes.len() as u64;
+            let mut content = ContentBuilder::new(&ids);
+            let mut out = |id, page| pages.push((id, page));
+            content.add(Extent::Data { id, len: bytes.len() as u32 }, &mut out).unwrap();
+            file.content = Some(content.finish(&mut out).unwrap());
+            tree.add(&file, &mut out).unwrap();
+            chunks.push((ChunkKind::Data, id, bytes));
+        }
+        let subtree = tree.finish(&mut |id, page| pages.push((id, page))).unwrap();
+        chunks.extend(pages.into_iter().map(|(id, page)| (ChunkKind::Tree, id, page)));
+        let root = Node { subtree: Some(subtree), ..node(b"", NodeKind::Directory) };
+        Push { chunks, root, data_key: DataKey::random(), session }
+    }
+
+    /// Asks for what is not known, and stores what is not there.
+    fn store(&self, repo: &dyn Access, push: &mut Push, lease: Lease) -> Result<()> {
+        let unknown: Vec<ChunkId> =
+            push.chunks.iter().map(|(_, id, _)| *id).filter(|id| !self.known.contains(id)).collect();
+        let has = repo.has(&unknown)?;
+        let absent: BTreeSet<ChunkId> =
+            unknown.into_iter().zip(has).filter(|(_, has)| !has).map(|(id, _)| id).collect();
+        let wrap = self.key.seal()?.wrap(self.key.repo, &push.data_key);
+        let lease = Lease { session: push.session, ..lease };
+        for kind in [ChunkKind::Data, ChunkKind::Tree] {
+            let mut sent = BTreeSet::new();
+            let wanted: Vec<_> = push.chunks.iter().filter(|(of, id, _)| *of == kind && absent.contains(id)).collect();
+            // A few frames a pack, so that there are many.
+            for part in wanted.chunks(4) {
+                let mut pack = PackWriter::new(kind, self.key.repo, &self.key.signing);
+                pack.add_wrap(&wrap);
+                for (_, id, bytes) in part {
+                    if sent.insert(*id) {
+                        let mut frame = FrameBuilder::new();
+                        frame.push(bytes);
+                        pack.add(&frame.seal(self.key.repo, kind, &push.data_key, 1), &[*id]);
+                    }
+                }
+                if !pack.is_empty() {
+                    repo.put_pack(lease, &pack.finish())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn seal(&self, push: &Push, opened: &Opened) -> Vec<u8> {
+        let last = opened.last;
+        let record = Snapshot {
+            root: push.root.clone(),
+            time: clock(),
+            log_len: opened.now.log_len,
+            log_head: opened.now.log_head,
+            ..support::snapshot(last.map_or(1, |last| last.sequence + 1), last.map(|last| last.id))
+        };
+        let wrap = self.key.seal().unwrap().wrap(self.key.repo, &push.data_key);
+        snapshot::seal(&record, &self.key, &self.key.ids(), &push.data_key, &wrap)
+    }
+}
