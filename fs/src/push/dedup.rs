@@ -22,6 +22,8 @@ const IDS_MAX: usize = 8192;
 
 /// Ids written to the known-set at once.
 const LEARN: usize = 16 * 1024;
+/// Above so many ids of what was sent, those that were acknowledged are not held any more: the repository knows them. So much is 17 MB.
+const SENT_MAX: usize = 768 * 1024;
 /// Above so many ids held, those found to be stored are not held any more: they can be asked again.
 const STORED_MAX: usize = 256 * 1024;
 /// Above so many ids that are stored and needed, it is not remembered any more which they are.
@@ -44,8 +46,7 @@ pub struct Dedup {
 struct Shared {
     access: Arc<dyn Access>,
     cache: Option<(Arc<Cache>, Sight)>,
-    /// Nothing is stored yet, so nothing need be asked.
-    is_empty: bool,
+    sent_max: usize,
     state: Mutex<State>,
     asked: Condvar,
     answered: Condvar,
@@ -55,6 +56,10 @@ struct Shared {
 struct State {
     /// What this push sends (stored, or on its way ahead of all that follows), and some of what was found to be stored.
     sent: HashSet<Short>,
+    /// Some of what it sent is not held any more.
+    is_cut: bool,
+    /// All that is stored is held, so nothing need be asked.
+    is_all: bool,
     /// What was found to be stored and is needed.
     relied: Relied,
     queue: Vec<ChunkId>,
@@ -72,8 +77,8 @@ impl Dedup {
         let shared = Shared {
             access,
             cache,
-            is_empty,
-            state: Mutex::default(),
+            sent_max: SENT_MAX,
+            state: Mutex::new(State { is_all: is_empty, ..State::default() }),
             asked: Condvar::new(),
             answered: Condvar::new(),
         };
@@ -82,7 +87,7 @@ impl Dedup {
 
     /// Starts the threads that ask; without them every question is asked when its answer is needed.
     pub fn start(&mut self) {
-        if self.shared.is_empty || !self.threads.is_empty() {
+        if !self.threads.is_empty() {
             return;
         }
         for _ in 0..THREADS {
@@ -104,7 +109,7 @@ impl Dedup {
             state.answers.remove(&key);
             return Ok(false);
         }
-        if self.shared.is_empty {
+        if state.is_all {
             state.sent.insert(key);
             return Ok(true);
         }
@@ -142,15 +147,22 @@ impl Dedup {
     /// What the push needs by itself: the chunks that it has sent, and those that it did not send because they are stored.
     pub fn needed(&self) -> Needed {
         let mut state = self.shared.state.lock();
-        Needed { sent: std::mem::take(&mut state.sent), relied: std::mem::take(&mut state.relied) }
+        let sent = std::mem::take(&mut state.sent);
+        Needed { sent: (!state.is_cut).then_some(sent), relied: std::mem::take(&mut state.relied) }
     }
 
-    /// Teaches the known-set that chunks are stored.
+    /// Says that chunks are stored that were sent, and teaches them to the known-set.
     pub fn acknowledged(&self, ids: &[ChunkId]) {
+        let mut state = self.shared.state.lock();
+        if state.sent.len() > self.shared.sent_max {
+            (state.is_cut, state.is_all) = (true, false);
+            for id in ids {
+                state.sent.remove(&short(id));
+            }
+        }
         if self.shared.cache.is_none() {
             return;
         }
-        let mut state = self.shared.state.lock();
         state.learned.extend_from_slice(ids);
         let learned = if state.learned.len() > LEARN { std::mem::take(&mut state.learned) } else { Vec::new() };
         drop(state);
@@ -167,16 +179,16 @@ impl Dedup {
 /// The chunks that a push needs.
 #[derive(Debug)]
 pub struct Needed {
-    /// A prune spares what a session has sent, but not if the store has lost its index meanwhile.
-    sent: HashSet<Short>,
+    /// A prune spares what a session has sent, but not if the store has lost its index meanwhile. None if they are too many to be remembered.
+    sent: Option<HashSet<Short>>,
     relied: Relied,
 }
 
 impl Needed {
     /// Whether none of these is among them, as far as that is known.
     pub fn has_none_of(&self, ids: &[ChunkId]) -> bool {
-        let Some(relied) = &self.relied.0 else { return false };
-        !ids.iter().map(short).any(|id| self.sent.contains(&id) || relied.contains(&id))
+        let (Some(sent), Some(relied)) = (&self.sent, &self.relied.0) else { return false };
+        !ids.iter().map(short).any(|id| sent.contains(&id) || relied.contains(&id))
     }
 }
 
@@ -217,14 +229,15 @@ pub struct Announcer(Arc<Shared>);
 impl Announcer {
     /// Begins to find out about chunks.
     pub fn announce(&self, ids: &[ChunkId]) {
-        if !self.0.is_empty {
-            self.0.announce(ids);
-        }
+        self.0.announce(ids);
     }
 }
 
 impl Shared {
     fn announce(&self, ids: &[ChunkId]) {
+        if self.state.lock().is_all {
+            return;
+        }
         let known = self.cache.as_ref().map(|(cache, _)| cache.known(ids));
         let mut state = self.state.lock();
         let mut asks = false;
@@ -306,5 +319,36 @@ impl Shared {
         {
             tracing::warn!("the known-set is not kept: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use super::*;
+    use crate::push::tests::fake::Fake;
+
+    #[test]
+    fn what_was_sent_and_is_not_held_any_more_is_asked_for() {
+        let store = Fake::new();
+        let mut dedup = Dedup::new(store.clone(), None, true);
+        Arc::get_mut(&mut dedup.shared).unwrap().sent_max = 1;
+        dedup.start();
+        let [a, b, c] = [1, 2, 3].map(|b| ChunkId([b; 32]));
+        assert!(dedup.is_new(&a).unwrap());
+        dedup.acknowledged(&[a]);
+        assert!(dedup.is_new(&b).unwrap());
+        assert_eq!(store.asked.load(Relaxed), 0, "all that is stored is known");
+        assert!(!dedup.is_new(&a).unwrap());
+
+        store.state.lock().chunks.insert(a, Default::default());
+        dedup.acknowledged(&[a]);
+        assert!(!dedup.is_new(&b).unwrap(), "it is on its way");
+        assert_eq!(store.asked.load(Relaxed), 0);
+        assert!(!dedup.is_new(&a).unwrap());
+        assert!(dedup.is_new(&c).unwrap());
+        assert_eq!(store.asked.load(Relaxed), 2);
+        assert!(!dedup.needed().has_none_of(&[ChunkId([9; 32])]), "nobody knows any more");
     }
 }

@@ -1,6 +1,6 @@
 //! Pushes into a store in memory.
 
-mod fake;
+pub(super) mod fake;
 mod lost;
 mod reading;
 
