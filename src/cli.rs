@@ -91,6 +91,9 @@ pub enum Command {
     Unforget(commands::unforget::UnforgetArgs),
     Check(commands::check::CheckArgs),
     Scrub(commands::scrub::ScrubArgs),
+    /// Repair what does not mend by itself
+    #[command(subcommand)]
+    Repair(commands::repair::RepairCommand),
     Prune(commands::prune::PruneArgs),
     /// Manage passphrases, keys and clients
     #[command(subcommand)]

@@ -10,6 +10,7 @@ pub mod ls;
 pub mod mount;
 pub mod prune;
 pub mod push;
+pub mod repair;
 pub mod restore;
 pub mod scrub;
 pub mod server;
@@ -36,6 +37,7 @@ pub fn run(context: &Context, command: Command) -> Result<Exit> {
         Command::Unforget(args) => unforget::run(context, args),
         Command::Check(args) => check::run(context, args),
         Command::Scrub(args) => scrub::run(context, args),
+        Command::Repair(command) => repair::run(context, command),
         Command::Prune(args) => prune::run(context, args),
         Command::Key(command) => key::run(context, command),
     }

@@ -10,10 +10,12 @@
 //!   places.toml                       which repository was found at which path or URL; pins of servers
 //!   repositories/ID/push.key          this machine's push key
 //!   repositories/ID/seen.toml         the log and the own snapshots as last seen: notices a rollback
+//!   repositories/ID/check.toml        where the last check of a share of the data ended
 //!   repositories/ID/retention.toml    what the last runs of automatic forgetting saw: notices what shrinks
 //! ~/.cache/bkfs/                      BKFS_CACHE_DIR, else XDG_CACHE_HOME/bkfs
 //! ```
 
+mod checked;
 mod folder;
 mod places;
 mod runs;

@@ -228,7 +228,13 @@ fn a_check_mends_and_says_so() {
     let check = || {
         let reader = world.owner.reader();
         let opened = world.owner.access.open(&Default::default()).unwrap();
-        check::check(&reader, &opened, &CheckOptions { read_data: true, threads: 2 }, &Default::default()).unwrap()
+        check::check(
+            &reader,
+            &opened,
+            &CheckOptions { read_data: check::ReadData::All, threads: 2 },
+            &Default::default(),
+        )
+        .unwrap()
     };
     world.damage(&[100_000..300_000]);
     let report = check();

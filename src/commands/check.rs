@@ -1,12 +1,15 @@
 //! `bkfs check`: verifies a repository.
 
+mod subset;
+
 use std::sync::{Arc, atomic::Ordering};
 
 use anyhow::Result;
-use bkfs_store::check::{CheckOptions, CheckReport, Progress, check};
+use bkfs_store::check::{CheckOptions, CheckReport, Progress, ReadData, check};
 use clap::Args;
 use serde::Serialize;
 
+use self::subset::Subset;
 use crate::{
     browse,
     cli::RepoArgs,
@@ -24,9 +27,14 @@ use crate::{
     about = "Verify that everything is there, and with --read-data that it is intact",
     long_about = "Verify the repository with its full key: the log and its chain, the clients' snapshots and their chains, \
         and that every snapshot reaches all that it needs. With --read-data every pack is read, and every chunk in it \
-        opened and compared; damage that error correction can mend is mended, and counted. Everything else \
-        that is wrong is listed; the exit code is 1 then, and 13 if the repository was rolled back.",
+        opened and compared; damage that error correction can mend is mended, and counted. What is damaged beyond that does not \
+        count as stored from then on: the next push of the same files stores it anew. Everything \
+        that is wrong is listed; the exit code is 1 then, and 13 if the repository was rolled back.\n\n\
+        --read-data-subset reads only a part. 5% or 2G goes round: each such check begins where the last one on this machine ended, so twenty checks \
+        of 5% read everything. 3/7 is the third of seven parts, the same packs each time.",
     after_help = "Examples:\n  bkfs check\n  bkfs check --read-data\n  \
+        bkfs check --read-data-subset 5%     each night: all of it in twenty nights\n  \
+        bkfs check --read-data-subset \"$(date +%u)/7\"     each weekday its part\n  \
         bkfs check --accept-rollback     an older copy was put back on purpose: stop warning about it"
 )]
 pub struct CheckArgs {
@@ -35,6 +43,9 @@ pub struct CheckArgs {
     /// Read and verify all data, too
     #[arg(long)]
     read_data: bool,
+    /// Read and verify a part of the data: a share (5% or 2G) that goes round, or part n of m (3/7)
+    #[arg(long, value_name = "PART", conflicts_with = "read_data")]
+    read_data_subset: Option<Subset>,
     /// Take the present state for right, though this machine has seen a newer one
     #[arg(long)]
     accept_rollback: bool,
@@ -47,7 +58,9 @@ struct Report {
     tree_pages: u64,
     chunks: u64,
     packs: u64,
+    packs_total: u64,
     bytes: u64,
+    chunks_at_risk: u64,
     packs_mended: u64,
     problems: Vec<String>,
     problems_total: u64,
@@ -61,12 +74,20 @@ pub fn run(context: &Context, args: CheckArgs) -> Result<Exit> {
     let progress = Arc::new(Progress::default());
     let stop = progress.clone();
     signals::on_stop(move || stop.stop.store(true, Ordering::Relaxed))?;
-    let options = CheckOptions { read_data: args.read_data, ..CheckOptions::default() };
+    let read_data = match (args.read_data, args.read_data_subset) {
+        (true, _) => ReadData::All,
+        (false, Some(subset)) => subset.read_data(session.folder.checked()?),
+        (false, None) => ReadData::None,
+    };
+    let options = CheckOptions { read_data, ..CheckOptions::default() };
     let shown = progress.clone();
     let line = Line::start(context, move || view(&shown));
     let checked = check(&reader, &session.opened, &options, &progress);
     drop(line);
     let report = checked?;
+    if let (Some(Subset::Share(_)), Some(reached)) = (args.read_data_subset, report.reached) {
+        session.folder.set_checked(reached)?;
+    }
     print(context, &args, &session, &report)?;
     if args.accept_rollback && session.rollback.is_some() {
         session.accept_rollback()?;
@@ -100,6 +121,8 @@ fn print(context: &Context, args: &CheckArgs, session: &Session, report: &CheckR
             tree_pages: report.pages,
             chunks: report.chunks,
             packs: report.packs,
+            packs_total: report.packs_total,
+            chunks_at_risk: report.chunks_at_risk,
             bytes: report.bytes,
             packs_mended: report.packs_mended,
             problems: report.problems.iter().map(|p| p.to_string()).collect(),
@@ -120,10 +143,18 @@ fn print(context: &Context, args: &CheckArgs, session: &Session, report: &CheckR
     if context.quiet {
         return Ok(());
     }
-    let mut read = match args.read_data {
-        true => format!("; read {}, {}", output::count(report.packs, "pack"), output::size(report.bytes)),
-        false => String::new(),
+    let mut read = match (args.read_data, args.read_data_subset) {
+        (true, _) => format!("; read {}, {}", output::count(report.packs, "pack"), output::size(report.bytes)),
+        (false, Some(_)) => {
+            let total = output::count(report.packs_total, "pack");
+            format!("; read {} of {total}, {}", report.packs, output::size(report.bytes))
+        }
+        (false, None) => String::new(),
     };
+    if report.chunks_at_risk > 0 {
+        let chunks = output::count(report.chunks_at_risk, "chunk");
+        read.push_str(&format!("; {chunks} can be read from damaged packs, and should be pushed again"));
+    }
     if report.packs_mended > 0 {
         read.push_str(&format!("; mended {} by parity", output::count(report.packs_mended, "damaged pack")));
     }

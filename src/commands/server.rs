@@ -2,6 +2,7 @@
 //! pruned. All of it by whoever has the server's data folder.
 
 mod purge;
+mod repair;
 mod revive;
 mod scrub;
 
@@ -29,6 +30,9 @@ pub enum ServerCommand {
     Run(RunArgs),
     Invite(InviteArgs),
     Purge(purge::PurgeArgs),
+    /// Repair what does not mend by itself
+    #[command(subcommand)]
+    Repair(repair::ServerRepairCommand),
     Revive(revive::ReviveArgs),
     Scrub(scrub::ScrubArgs),
 }
@@ -133,6 +137,7 @@ pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
             }
         }
         ServerCommand::Purge(args) => purge::run(context, &args)?,
+        ServerCommand::Repair(command) => return repair::run(context, command),
         ServerCommand::Revive(args) => revive::run(context, &args)?,
         ServerCommand::Scrub(args) => return scrub::run(context, args),
         ServerCommand::Run(args) => {

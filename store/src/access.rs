@@ -5,12 +5,17 @@
 //! nothing here trusts the caller: an implementation bounds and verifies all that it is given. Each call says what is
 //! durable when it returns.
 
+mod repair;
+
+pub use crate::loss::Lost;
+pub use repair::{Dropped, Keep, QUARANTINE_MAX, RepairReply, RepairRequest};
+
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use crate::{
     crypto::Wrap,
-    error::Result,
+    error::{Error, Result},
     id::{ChunkId, ClientId, Hash, Incarnation, KeyId, PackId, SlotId, SnapshotId},
     tree::Time,
 };
@@ -25,6 +30,8 @@ pub const FORGET_MAX: usize = 8192;
 pub const COMMITTED_MAX: usize = 65_536;
 /// How many bytes of the log's records come at once at least, if there are as many.
 pub const LOG_BYTES: usize = 8 * 1024 * 1024;
+/// How many bytes of snapshots come at once at least, if there are as many.
+pub const SNAPSHOTS_BYTES: usize = 8 * 1024 * 1024;
 /// How many newest snapshots [`Opened`] carries at most.
 pub const OPENED_SNAPSHOTS_MAX: usize = 32;
 
@@ -80,18 +87,6 @@ pub struct Seen {
     pub log_head: Hash,
 }
 
-/// What lost its last live copy since the client was here.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(flat)]
-pub enum Lost {
-    /// Just these; none if empty.
-    #[n(0)]
-    Ids(#[n(0)] Vec<ChunkId>),
-    /// Nobody can tell: whatever the client believes to be stored must be asked again.
-    #[n(1)]
-    Everything,
-}
-
 /// The answer to opening a repository: all that `ls` of a mount and an unchanged push need, in one reply.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -123,7 +118,8 @@ pub struct Opened {
     /// The newest snapshot of the client that opened, by its own count.
     #[n(9)]
     pub last: Option<LastSnapshot>,
-    /// The newest snapshots, oldest first, at most [`OPENED_SNAPSHOTS_MAX`]; empty if the caller may not read.
+    /// The newest snapshots, oldest first, at most [`OPENED_SNAPSHOTS_MAX`], and fewer if they are more than [`SNAPSHOTS_BYTES`]
+    /// together; empty if the caller may not read.
     #[n(10)]
     pub snapshots: Vec<SnapshotObject>,
     /// The store's floor, in seconds: what was received later than that ago cannot be made unrecoverable.
@@ -537,8 +533,8 @@ pub trait Access: Send + Sync {
     /// with [`crate::Error::LeaseRefused`] if frames were condemned since the lease: open again, and see what was lost.
     fn commit(&self, lease: Lease, snapshot: &[u8]) -> Result<Receipt>;
 
-    /// The snapshots whose commits lie at `from` or later in the log, oldest first; at most `limit`. Those in the trash are
-    /// among them, those that are gone for good are not.
+    /// The snapshots whose commits lie at `from` or later in the log, oldest first; at most `limit`, and no more once they are
+    /// more than [`SNAPSHOTS_BYTES`] together. Those in the trash are among them, those that are gone for good are not.
     fn snapshots(&self, from: u64, limit: u32) -> Result<Vec<SnapshotObject>>;
 
     /// Moves snapshots to the trash, or makes them unrecoverable as far as the floor allows: all of them or, on error, none.
@@ -577,5 +573,10 @@ pub trait Access: Send + Sync {
     /// error correction answers [`Mending::NoParity`].
     fn mend(&self, _id: PackId) -> Result<Mending> {
         Ok(Mending::NoParity)
+    }
+
+    /// One step of a repair, by a holder of the full key. What is durable on return is said at each request.
+    fn repair(&self, _request: &RepairRequest) -> Result<RepairReply> {
+        Err(Error::Invalid("this store cannot be repaired".into()))
     }
 }

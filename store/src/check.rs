@@ -2,17 +2,21 @@
 //! byte is what it should be.
 //!
 //! Three steps. *History*: the log's chain of hashes, the rosters in it, the snapshots and their chains, and that no
-//! committed snapshot is withheld. *Packs*, only on request: every pack is read whole, its id, table and signature are
-//! verified, every frame is opened and every chunk compared with its id. *Trees*: every page that a snapshot reaches is
-//! loaded, and the chunks that files need are looked for; where a pack was found damaged they are read, so that the
-//! report names the files that are hurt.
+//! committed snapshot is withheld. *Packs*, only on request, all or a part of them: each is read whole, its id, table and
+//! signature are verified, every frame is opened and every chunk compared with its id. *Trees*: every page that a snapshot reaches is
+//! loaded, and the chunks that files need are looked for; those that the store lacks, or that were met in a bad frame, are read, so that
+//! the report names the files that are hurt.
 //!
-//! Every problem is reported, none ends the check. It changes nothing, but has the store mend what its parity mends. Memory is bounded but for 16 bytes a tree page:
+//! Every problem is reported, none ends the check. It changes nothing, but has the store mend what its parity mends, and put into
+//! [quarantine](crate::loss) what it does not. Memory is bounded but for 16 bytes a tree page and 32 a chunk in a bad frame:
 //! chunks of data are asked about in batches, again rather than remembered.
 
 mod history;
-mod packs;
+pub(crate) mod packs;
+mod subset;
 mod trees;
+
+pub use subset::{ReadData, Share};
 
 use std::{
     fmt,
@@ -24,15 +28,15 @@ use parking_lot::Mutex;
 use crate::{
     access::Opened,
     error::{Error, Result},
-    id::SnapshotId,
+    id::{PackId, SnapshotId},
     reader::Reader,
 };
 
 /// What to check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckOptions {
-    /// Read and open everything that is stored, too.
-    pub read_data: bool,
+    /// What of all that is stored to read and open, too.
+    pub read_data: ReadData,
     /// Threads that open packs.
     pub threads: usize,
 }
@@ -40,7 +44,7 @@ pub struct CheckOptions {
 impl Default for CheckOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, |n| n.get());
-        Self { read_data: false, threads }
+        Self { read_data: ReadData::None, threads }
     }
 }
 
@@ -66,7 +70,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    fn go_on(&self) -> Result<()> {
+    pub(crate) fn go_on(&self) -> Result<()> {
         if self.stop.load(Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
 }
@@ -109,6 +113,12 @@ pub struct CheckReport {
     pub packs: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Packs that there are, if any were to be read.
+    pub packs_total: u64,
+    /// The last one that was read, in the order in which a [`ReadData::Next`] goes round.
+    pub reached: Option<PackId>,
+    /// References to chunks that do not count as stored, because their packs are damaged, and can be read all the same.
+    pub chunks_at_risk: u64,
     /// Packs that were damaged, and are whole again.
     pub packs_mended: u64,
     /// What is wrong; at most [`CheckReport::PROBLEMS_MAX`].
@@ -149,11 +159,11 @@ pub fn check(reader: &Reader, opened: &Opened, options: &CheckOptions, progress:
     let findings = Findings::default();
     let mut report = CheckReport::default();
     let snapshots = history::check(reader, opened, &findings, progress, &mut report)?;
-    let damaged = match options.read_data {
-        true => packs::check(reader, options.threads, &findings, progress, &mut report)?,
-        false => false,
+    let hurt = match options.read_data {
+        ReadData::None => packs::Hurt::default(),
+        _ => packs::check(reader, options, &findings, progress, &mut report)?,
     };
-    trees::check(reader, &snapshots, damaged, &findings, progress, &mut report)?;
+    trees::check(reader, &snapshots, &hurt, &findings, progress, &mut report)?;
     report.problems_total = findings.total.into_inner();
     report.problems = findings.problems.into_inner();
     Ok(report)

@@ -12,6 +12,7 @@
 mod bare;
 mod compare;
 mod prune;
+mod quarantine;
 mod tables;
 mod unsettled;
 
@@ -45,7 +46,7 @@ use crate::{
 /// Address space, not room on disk: the file grows as it is used.
 const MAP_SIZE: usize = 64 << 30;
 /// Raised whenever a table changes its form; an index of another format is built anew.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 const VALUE_LEN: usize = 20;
 /// Transactions that read at once.
 const READERS: u32 = 1024;
@@ -82,6 +83,8 @@ struct Tables {
     pins: Database<'static, U32<BigEndian>, Bytes>,
     condemns: Database<'static, U64<BigEndian>, Bytes>,
     bare: Database<'static, Bytes, Unit>,
+    hurt: Raw,
+    losses: Database<'static, U64<BigEndian>, Bytes>,
 }
 
 /// Of each chunk the number of a pack and of a frame in it, if it is stored.
@@ -106,6 +109,8 @@ impl Tables {
         self.pins.clear(txn)?;
         self.condemns.clear(txn)?;
         self.bare.clear(txn)?;
+        self.hurt.clear(txn)?;
+        self.losses.clear(txn)?;
         self.meta.put(txn, LIFE, &crypto::random::<16>())?;
         self.meta.put(txn, b"format", &FORMAT.to_le_bytes())
     }
@@ -175,13 +180,17 @@ impl Index {
                 let pins = opener.create_database(txn, Some("pins"))?;
                 let condemns = opener.create_database(txn, Some("condemns"))?;
                 let bare = opener.create_database(txn, Some("bare"))?;
+                let hurt = opener.create_database(txn, Some("hurt"))?;
+                let losses = opener.create_database(txn, Some("losses"))?;
                 let first = (chunks, packs, pack_numbers, wraps, commits);
-                let all = (first, (snapshots, clients, offsets, meta), (dead, swept, pins, condemns, bare));
+                let last = (dead, swept, pins, condemns, bare, hurt, losses);
+                let all = (first, (snapshots, clients, offsets, meta), last);
                 Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(all))
             })
             .map_err(trouble)?
             .unwrap_commit();
-        let (first, (snapshots, clients, offsets, meta), (dead, swept, pins, condemns, bare)) = tables;
+        let (first, (snapshots, clients, offsets, meta), last) = tables;
+        let (dead, swept, pins, condemns, bare, hurt, losses) = last;
         let (chunks, packs, pack_numbers, wraps, commits) = first;
         let tables = Tables {
             chunks,
@@ -198,6 +207,8 @@ impl Index {
             pins,
             condemns,
             bare,
+            hurt,
+            losses,
         };
         let index = Self { path: path.to_owned(), env, tables };
         if index.meta_get("format").map_err(Trouble::Other)?.as_deref() != Some(&FORMAT.to_le_bytes()) {
@@ -234,7 +245,7 @@ impl Index {
         self.read(|txn| ids.iter().map(|id| Ok(self.find(txn, id)?.is_some_and(|copy| copy.is_live))).collect())
     }
 
-    /// Where chunks are, condemned or not: number of the pack and of the frame in it.
+    /// Where chunks are, live or not: number of the pack and of the frame in it.
     pub fn locate(&self, ids: &[ChunkId]) -> Result<Places> {
         self.read(|txn| ids.iter().map(|id| Ok(self.find(txn, id)?.map(|copy| (copy.pack, copy.frame)))).collect())
     }
@@ -261,7 +272,7 @@ impl Index {
     /// A copy of a chunk: a live one, if there is one.
     fn find(&self, txn: &RoTxn<'_, WithoutTls>, id: &ChunkId) -> Result<Option<Copy>, heed::Error> {
         let Some(copies) = self.tables.chunks.get_duplicates(txn, &id.0[..3])? else { return Ok(None) };
-        let all_live = self.tables.dead.is_empty(txn)?;
+        let all_live = self.are_all_live(txn)?;
         let mut found = None;
         for copy in copies {
             let (_, value) = copy?;
@@ -492,7 +503,7 @@ impl Index {
 struct Copy {
     pack: u32,
     frame: u32,
-    /// Not condemned.
+    /// Neither condemned nor in quarantine.
     is_live: bool,
 }
 

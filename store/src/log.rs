@@ -9,6 +9,7 @@ use minicbor::{Decode, Encode};
 use crate::{
     codec,
     id::{ClientId, Hash, Incarnation, PackId, SnapshotId, TargetTag},
+    loss::{Lost, Quarantined},
     tree::Time,
 };
 
@@ -134,6 +135,26 @@ pub enum Event {
     /// A prune was given up: what is condemned and not yet swept is live again.
     #[n(11)]
     Abort,
+    /// Frames turned out to be damaged beyond mending, or packs to be gone: nothing relies on them any more.
+    #[n(12)]
+    Quarantine {
+        /// The generation that begins with this: who relied on a frame must hear of it before committing.
+        #[n(0)]
+        generation: u64,
+        /// The frames, besides those that were in quarantine already. None for packs that are gone.
+        #[n(1)]
+        packs: Vec<Quarantined>,
+        /// What lost its last live copy.
+        #[n(2)]
+        lost: Lost,
+    },
+    /// Packs are out of quarantine: they are whole again, or gone.
+    #[n(13)]
+    Release {
+        /// The packs.
+        #[n(0)]
+        packs: Vec<PackId>,
+    },
 }
 
 impl LogRecord {

@@ -22,13 +22,17 @@ use std::{
 
 use self::mark::Marks;
 use crate::{
-    access::{Filter, ForgetRequest, OpenRequest, PruneLimits, PruneReply, PruneRequest, PruneStats, Swept},
+    access::{Filter, ForgetRequest, PruneLimits, PruneReply, PruneRequest, PruneStats, Swept},
+    codec,
     error::{Error, ErrorKind, Result},
+    log::{Event, LogRecord},
     reader::Reader,
 };
 
 /// How often snapshots that are committed meanwhile are marked before the prune gives up.
 const ROUNDS: usize = 50;
+/// Records of the log asked for at once.
+const RECORDS: u32 = 1024;
 /// Bytes of filters in one request, if there is more than one in it; the longest has some 4 MB.
 const FILTERS_BYTES: usize = 1 << 20;
 
@@ -99,10 +103,10 @@ pub fn prune(reader: &Reader, cache: &Path, options: &PruneOptions, progress: &P
         // A prune that was cut short is ended first: what it condemned is fixed, and needs no marks.
         sweep(reader, progress, &mut report)?;
     }
-    let generation = generation(reader)?;
     let PruneReply::Begun { prune, mut log_len } = access.prune(&PruneRequest::Begin)? else {
         return Err(unexpected());
     };
+    let begun = log_len;
     let mut marks = Marks::new(reader, &cache.join(reader.config().repo.to_string()).join("marks"));
     let PruneOptions { limits, dry_run, is_confirmed, empty_trash } = *options;
     // What is due counts as gone from the first mark on. It goes when it is certain that something will be condemned.
@@ -111,7 +115,7 @@ pub fn prune(reader: &Reader, cache: &Path, options: &PruneOptions, progress: &P
         let mut filters = Filters { reader, prune, batch: Vec::new(), bytes: 0, sent: 0 };
         let due = match marks.walk(reader, from..log_len, trash, progress) {
             // What expired meanwhile may have been taken by another prune.
-            Err(error) if error.kind() == ErrorKind::Damaged && self::generation(reader)? != generation => {
+            Err(error) if error.kind() == ErrorKind::Damaged && has_condemned(reader, begun)? => {
                 return Err(Error::LeaseRefused { reason: "another prune has run since this one began".into() });
             }
             due => due?,
@@ -172,8 +176,21 @@ pub fn prune(reader: &Reader, cache: &Path, options: &PruneOptions, progress: &P
     Err(Error::LeaseRefused { reason: "snapshots are committed faster than they can be marked".into() })
 }
 
-fn generation(reader: &Reader) -> Result<u64> {
-    Ok(reader.access().open(&OpenRequest::default())?.lease.generation)
+/// Whether a prune has condemned something since the log had this length.
+fn has_condemned(reader: &Reader, mut from: u64) -> Result<bool> {
+    loop {
+        let records = reader.access().log(from, RECORDS)?;
+        if records.is_empty() {
+            return Ok(false);
+        }
+        for bytes in &records {
+            let record: LogRecord = codec::decode("an entry of the log", bytes)?;
+            if matches!(record.event, Event::Condemn { .. }) {
+                return Ok(true);
+            }
+        }
+        from += records.len() as u64;
+    }
 }
 
 /// Filters on their way: each waits for others, or a prune over a long line would wait for it hundreds of times.

@@ -29,13 +29,17 @@ mod mark;
 mod mend;
 mod missing;
 mod parity;
+mod quarantine;
 mod read;
+mod rebuild;
+mod repair;
 pub mod scrub;
 mod sets;
 mod settings;
 mod sweep;
 mod sync;
 
+pub use self::rebuild::IndexReport;
 pub use self::sweep::{Revived, Tidied};
 
 use std::{
@@ -50,7 +54,8 @@ use parking_lot::{Condvar, Mutex};
 use crate::{
     access::{
         Access, ForgetReply, ForgetRequest, InitRequest, Lease, Lost, Mending, OPENED_SNAPSHOTS_MAX, OpenRequest,
-        Opened, PackInfo, PackUpload, PruneReply, PruneRequest, ReadReply, ReadRequest, Receipt, Slot, SnapshotObject,
+        Opened, PackInfo, PackUpload, PruneReply, PruneRequest, QUARANTINE_MAX, ReadReply, ReadRequest, Receipt,
+        RepairReply, RepairRequest, Slot, SnapshotObject,
     },
     backend::{Backend, LocalBackend, MemoryBackend},
     config::Config,
@@ -189,10 +194,12 @@ impl Repository {
         self.index.bytes()
     }
 
-    /// Whether a pack is there whole, as far as its length tells, and its chunks are found, none of them condemned. If so, it
-    /// is durable on return.
+    /// Whether a pack is there whole, as far as its length tells, and its chunks are found, none of them condemned or in
+    /// quarantine. If so, it is durable on return.
     pub fn has_pack(&self, id: PackId, len: u64) -> Result<bool> {
-        let is_live = self.index.has_pack(&id)? && self.index.dead_frames(&id)?.is_none();
+        let is_live = self.index.has_pack(&id)?
+            && self.index.dead_frames(&id)?.is_none()
+            && self.index.quarantined(&id)?.is_none();
         let is_there = is_live && self.backend.len(&layout::pack(id))? == Some(len);
         if is_there {
             self.settle_packs()?;
@@ -315,7 +322,7 @@ impl Access for Repository {
             lost,
             chunks: self.index.chunk_count()?,
             last: last.map(|row| crate::access::LastSnapshot { id: row.snapshot, sequence: row.sequence }),
-            snapshots: self.objects(self.index.newest_commits(OPENED_SNAPSHOTS_MAX, |row| row.fate.is_none())?)?,
+            snapshots: self.newest_objects(OPENED_SNAPSHOTS_MAX)?,
             protect_secs: self.protect_secs,
         })
     }
@@ -352,12 +359,13 @@ impl Access for Repository {
         let len = upload.bytes.len() as u64;
         // What is condemned or swept must be live again in the log before it is relied on, or a later reading of the log
         // would take it away.
-        let _lock = self.revive_for(table.id)?;
+        let lock = self.revive_for(table.id)?;
         if self.keep_pack(lease, table.id, len)? {
             return Ok(());
         }
         self.backend.put(&layout::pack(table.id), &upload.bytes)?;
-        self.take_in(table, &upload.bytes, Some(self.pin(lease)))
+        self.take_in(table, &upload.bytes, Some(self.pin(lease)))?;
+        self.release_put(table.id, lock)
     }
 
     fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
@@ -464,6 +472,19 @@ impl Access for Repository {
         match self.index.has_pack(&id)? {
             true => Ok(self.tend(id)?.mending),
             false => Err(Error::PackDamaged { pack: id, reason: "it is not in the repository".into() }),
+        }
+    }
+
+    fn repair(&self, request: &RepairRequest) -> Result<RepairReply> {
+        self.state()?;
+        match request {
+            RepairRequest::Verify { pack, dry_run: false } => self.mend(*pack).map(RepairReply::Verified),
+            RepairRequest::Verify { pack, dry_run: true } => self.look_at(*pack).map(RepairReply::Verified),
+            RepairRequest::Quarantine { after } => {
+                self.follow()?;
+                Ok(RepairReply::Quarantine(self.index.quarantine(*after, QUARANTINE_MAX)?))
+            }
+            RepairRequest::Drop { pack, keep } => self.drop_pack(*pack, keep).map(RepairReply::Dropped),
         }
     }
 }

@@ -11,6 +11,7 @@ mod support;
 use std::{fs, path::PathBuf, sync::Arc};
 
 use bkfs_store::{
+    access::Lost,
     codec,
     id::*,
     keyring::KeyRing,
@@ -20,7 +21,9 @@ use bkfs_store::{
         verify_config, verify_roster,
     },
     log::{Event, LogRecord},
+    loss::{Hurt, Quarantined},
     snapshot,
+    sweep::FrameBits,
     tombstone::Tombstone,
     tree::*,
 };
@@ -124,18 +127,44 @@ fn log_events() -> Vec<LogRecord> {
     numbered.map(|(seq, event)| LogRecord { seq: seq as u64, time: time(1_763_000_000), event }).collect()
 }
 
+/// Kinds that came later.
+fn later_events() -> Vec<LogRecord> {
+    let frames = |number: u32| {
+        let mut bits = FrameBits::none(12);
+        bits.set(number);
+        Hurt::Frames(bits)
+    };
+    let packs = vec![
+        Quarantined { pack: PackId([13; 32]), frames: frames(9) },
+        Quarantined { pack: PackId([14; 32]), frames: Hurt::All },
+    ];
+    let events = vec![
+        Event::Quarantine { generation: 3, packs, lost: Lost::Ids(vec![ChunkId([15; 32])]) },
+        Event::Quarantine { generation: 4, packs: vec![], lost: Lost::Everything },
+        Event::Release { packs: vec![PackId([13; 32])] },
+    ];
+    let numbered = events.into_iter().enumerate();
+    numbered.map(|(seq, event)| LogRecord { seq: seq as u64, time: time(1_763_000_000), event }).collect()
+}
+
 #[test]
 fn log_records() {
+    for (name, records) in [("log-records-1", log_events()), ("log-records-2", later_events())] {
+        golden_records(name, records);
+    }
+}
+
+fn golden_records(name: &str, records: Vec<LogRecord>) {
     let mut head = Hash::default();
     let mut bytes = Vec::new();
-    for record in log_events() {
+    for record in records {
         let encoded = record.encode();
         assert_eq!(codec::decode::<LogRecord>("a log record", &encoded).unwrap(), record);
         head = LogRecord::link(head, &encoded);
         bytes.extend(encoded);
     }
     bytes.extend(head.0);
-    same("log-records-1", &bytes);
+    same(name, &bytes);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::{
 
 use bkfs_store::{
     Error, Result,
-    access::{Access, Mending, PackUpload, ReadRequest, Span},
+    access::{Access, Mending, OpenRequest, PackUpload, ReadRequest, Span},
     backend::{Backend, Listed, LocalBackend, Lock},
     erasure::{Parity, SHARD_LEN},
     id::PackId,
@@ -195,8 +195,11 @@ fn what_is_beyond_mending_changes_nothing() {
     assert!(readable(&repo, &pack, &ids).iter().all(|whole| !whole));
     assert!(repo.mend(PackId([1; 32])).is_err(), "a pack that was never there");
     fs::write(&file, &pack.bytes).unwrap();
+    // It was given up when it was looked for; whoever opens the repository finds it again.
+    repo.open(&OpenRequest::default()).unwrap();
     assert_eq!(repo.mend(pack.id).unwrap(), Mending::Whole);
     assert_eq!(repo.mend(pack.id).unwrap(), Mending::Whole);
+    assert!(readable(&repo, &pack, &ids).iter().all(|whole| *whole));
 }
 
 #[test]

@@ -163,6 +163,20 @@ fn what_is_pushed_can_be_read_in_memory_and_in_a_folder() {
     }
 }
 
+/// Whoever pushes chooses how long snapshots are: an answer holds only so many bytes of them, and the rest is asked for.
+#[test]
+fn long_snapshots_come_a_few_at_a_time() {
+    let repo = Arc::new(Repository::memory().unwrap());
+    let (world, files) = (world(), files(3));
+    repo.init(&world.request).unwrap();
+    let made: Vec<_> = (0..7).map(|_| push(&*repo, &world, &files, &vec![b'x'; 3 << 20])).collect();
+    let some = repo.snapshots(0, 1000).unwrap();
+    assert_eq!(some.iter().map(|object| object.bytes.clone()).collect::<Vec<_>>(), made[..3]);
+    let newest = repo.open(&OpenRequest::default()).unwrap().snapshots;
+    assert_eq!(newest.iter().map(|object| object.bytes.clone()).collect::<Vec<_>>(), made[4..]);
+    check(repo, &world, &files, 7);
+}
+
 #[test]
 fn the_index_can_be_thrown_away_and_is_built_again() {
     let folder = tempfile::tempdir().unwrap();

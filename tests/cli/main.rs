@@ -15,6 +15,7 @@ mod killing;
 mod mounting;
 mod network;
 mod prune;
+mod repair;
 mod rollback;
 mod scrub;
 mod source;

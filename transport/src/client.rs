@@ -14,7 +14,8 @@ use bkfs_store::{
     Error, Result,
     access::{
         Access, ForgetReply, ForgetRequest, InitRequest, Lease, Mending, OpenRequest, Opened, PackInfo, PackUpload,
-        PruneReply, PruneRequest, READ_BYTES_MAX, ReadReply, ReadRequest, Receipt, SealedFrame, Slot, SnapshotObject,
+        PruneReply, PruneRequest, READ_BYTES_MAX, ReadReply, ReadRequest, Receipt, RepairReply, RepairRequest,
+        SealedFrame, Slot, SnapshotObject,
     },
     crypto::Wrap,
     frame::FRAME_MAX,
@@ -421,6 +422,13 @@ impl Access for Remote {
     fn mend(&self, id: PackId) -> Result<Mending> {
         match self.ask(Ask::Mend(id))? {
             Reply::Mended(mending) => Ok(mending),
+            _ => Err(confused()),
+        }
+    }
+
+    fn repair(&self, request: &RepairRequest) -> Result<RepairReply> {
+        match self.ask(Ask::Repair(request.clone()))? {
+            Reply::Repaired(reply) => Ok(reply),
             _ => Err(confused()),
         }
     }

@@ -12,7 +12,7 @@ use bkfs_store::{
     Error, ErrorKind, Result,
     access::{
         ForgetReply, ForgetRequest, InitRequest, Lease, Mending, OpenRequest, Opened, PackInfo, PruneReply,
-        PruneRequest, ReadRequest, Receipt, Slot, SnapshotObject,
+        PruneRequest, ReadRequest, Receipt, RepairReply, RepairRequest, Slot, SnapshotObject,
     },
     codec,
     crypto::Wrap,
@@ -83,6 +83,8 @@ pub enum Ask {
     RemoveSlot(#[n(0)] SlotId),
     #[n(20)]
     Mend(#[n(0)] PackId),
+    #[n(22)]
+    Repair(#[n(0)] RepairRequest),
     #[n(14)]
     Packs(#[n(0)] Option<PackId>, #[n(1)] u32),
     #[n(15)]
@@ -129,6 +131,8 @@ pub enum Reply {
     LogLen(#[n(0)] u64),
     #[n(20)]
     Mended(#[n(0)] Mending),
+    #[n(22)]
+    Repaired(#[n(0)] RepairReply),
     #[n(11)]
     Packs(#[n(0)] Vec<PackInfo>),
     /// So many bytes of a pack follow.

@@ -101,7 +101,7 @@ pub fn run(context: &Context, args: ScrubArgs) -> Result<Exit> {
 }
 
 /// Files that another user makes could not be read by the server.
-fn belongs_to_us(data: &Path) -> Result<()> {
+pub(super) fn belongs_to_us(data: &Path) -> Result<()> {
     let owner = std::fs::metadata(data).map_err(|e| Error::io(data, e))?.uid();
     match owner == rustix::process::geteuid().as_raw() {
         true => Ok(()),

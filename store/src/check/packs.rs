@@ -1,18 +1,19 @@
-//! Every pack, byte for byte.
+//! Packs, byte for byte.
 
 use std::{
-    collections::VecDeque,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    collections::HashSet,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{CheckReport, Findings, Progress};
+use super::{CheckOptions, CheckReport, Findings, Progress, subset::choose};
 use crate::{
     access::{Mending, PackInfo, SealedFrame},
     error::{Error, ErrorKind, Result},
-    id::PackId,
-    pack::Pack,
+    id::{ChunkId, PackId},
+    pack::{Pack, PackTable},
     reader::Reader,
     roster::Roster,
 };
@@ -20,31 +21,51 @@ use crate::{
 /// Packs listed at once.
 const BATCH: u32 = 1024;
 
-/// Checks them; returns whether any is damaged.
+/// The chunks that were met where something is wrong.
+#[derive(Debug, Default)]
+pub(super) struct Hurt {
+    /// Those in frames that do not hold what they should.
+    pub ids: HashSet<ChunkId>,
+    /// There are others that nobody can name.
+    pub is_more: bool,
+}
+
+/// Checks those that are to be read.
 pub(super) fn check(
     reader: &Reader,
-    threads: usize,
+    options: &CheckOptions,
     findings: &Findings,
     progress: &Progress,
     report: &mut CheckReport,
-) -> Result<bool> {
+) -> Result<Hurt> {
     let roster = reader.roster()?;
     let packs = list(reader, progress)?;
+    report.packs_total = packs.len() as u64;
+    let packs = choose(packs, options.read_data);
     report.packs = packs.len() as u64;
     report.bytes = packs.iter().map(|p| p.len).sum();
+    report.reached = packs.back().map(|pack| pack.id);
+    progress.packs_total.store(report.packs, Relaxed);
+    progress.bytes_total.store(report.bytes, Relaxed);
     let queue = Mutex::new(packs);
-    let (damaged, mended) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (hurt, mended) = (Mutex::new(Hurt::default()), AtomicU64::new(0));
     let work = || -> Result<()> {
         while let Some(info) = { queue.lock().pop_front() } {
             progress.go_on()?;
-            let mut wrong = check_pack(reader, &roster, &info);
-            let is_damaged = wrong.iter().any(|error| error.kind() == ErrorKind::Damaged);
-            if is_damaged && matches!(reader.access().mend(info.id), Ok(Mending::Mended(_))) {
-                mended.fetch_add(1, Relaxed);
-                wrong = check_pack(reader, &roster, &info);
+            let mut found = check_pack(reader, &roster, &info);
+            if found.wrong.iter().any(|error| error.kind() == ErrorKind::Damaged) {
+                match reader.access().mend(info.id) {
+                    Ok(Mending::Mended(_)) => {
+                        mended.fetch_add(1, Relaxed);
+                        found = check_pack(reader, &roster, &info);
+                    }
+                    // What it found lost it says by itself of each chunk.
+                    Ok(Mending::Lost(_) | Mending::NoParity) => {}
+                    Ok(Mending::Whole) | Err(_) => hurt.lock().is_more |= !found.is_opened,
+                }
             }
-            for error in wrong {
-                damaged.store(true, Relaxed);
+            hurt.lock().ids.extend(found.ids);
+            for error in found.wrong {
                 findings.note(None, b"", error)?;
             }
             progress.packs.fetch_add(1, Relaxed);
@@ -53,7 +74,7 @@ pub(super) fn check(
         Ok(())
     };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..options.threads.max(1)).map(|_| scope.spawn(work)).collect();
         let mut outcome = Ok(());
         for worker in workers {
             let result = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -62,11 +83,12 @@ pub(super) fn check(
         outcome
     })?;
     report.packs_mended = mended.into_inner();
-    Ok(damaged.into_inner())
+    Ok(hurt.into_inner())
 }
 
-fn list(reader: &Reader, progress: &Progress) -> Result<VecDeque<PackInfo>> {
-    let mut packs = VecDeque::new();
+/// All packs, in the order of their ids.
+pub(crate) fn list(reader: &Reader, progress: &Progress) -> Result<Vec<PackInfo>> {
+    let mut packs = Vec::new();
     let mut after: Option<PackId> = None;
     loop {
         progress.go_on()?;
@@ -78,22 +100,33 @@ fn list(reader: &Reader, progress: &Progress) -> Result<VecDeque<PackInfo>> {
         after = Some(last.id);
         packs.extend(more);
     }
-    progress.packs_total.store(packs.len() as u64, Relaxed);
-    progress.bytes_total.store(packs.iter().map(|p| p.len).sum(), Relaxed);
     Ok(packs)
 }
 
+/// What was found of one pack.
+#[derive(Debug, Default)]
+pub(crate) struct PackFound {
+    /// Everything that is wrong.
+    pub wrong: Vec<Error>,
+    /// Frames that do not hold what the table says, by number.
+    pub frames: Vec<u32>,
+    /// The chunks that should be in them.
+    pub ids: Vec<ChunkId>,
+    /// Whether its frames could be looked at.
+    pub is_opened: bool,
+}
+
 /// Everything that is wrong with one.
-fn check_pack(reader: &Reader, roster: &Roster, info: &PackInfo) -> Vec<Error> {
-    let mut wrong = Vec::new();
-    if let Err(error) = look_at_pack(reader, roster, info, &mut wrong) {
-        wrong.push(error);
+pub(crate) fn check_pack(reader: &Reader, roster: &Roster, info: &PackInfo) -> PackFound {
+    let mut found = PackFound::default();
+    if let Err(error) = look_at_pack(reader, roster, info, &mut found) {
+        found.wrong.push(error);
     }
-    wrong
+    found
 }
 
 /// Fails if there is nothing more to be looked at.
-fn look_at_pack(reader: &Reader, roster: &Roster, info: &PackInfo, wrong: &mut Vec<Error>) -> Result<()> {
+fn look_at_pack(reader: &Reader, roster: &Roster, info: &PackInfo, found: &mut PackFound) -> Result<()> {
     let pack_damaged = |reason: String| Error::PackDamaged { pack: info.id, reason };
     let bytes = reader.access().read_pack(info.id)?;
     let pack = Pack::parse(&bytes).map_err(|error| match error {
@@ -104,24 +137,37 @@ fn look_at_pack(reader: &Reader, roster: &Roster, info: &PackInfo, wrong: &mut V
     if pack.table.id != info.id {
         return Err(pack_damaged(format!("pack {} is stored in its place", pack.table.id)));
     }
-    wrong.extend(pack.table.verify(roster).err());
-    for wrap in &pack.table.wraps {
-        if let Err(error) = reader.keys().learn(wrap) {
-            wrong.push(pack_damaged(error.to_string()));
-        }
-    }
-    for (number, entry) in pack.table.frames.iter().enumerate() {
-        let frame_damaged = |reason: String| Error::FrameDamaged { pack: info.id, frame: number as u32, reason };
-        let Some(bytes) = pack.frame(number) else {
-            wrong.push(frame_damaged("it lies outside the pack".into()));
-            continue;
-        };
-        let frame = SealedFrame { pack: info.id, frame: number as u32, bytes };
-        match reader.open(pack.table.kind, &frame) {
-            Ok(chunks) if chunks.iter().map(|(id, _)| id).eq(&entry.ids) => {}
-            Ok(_) => wrong.push(frame_damaged("its chunks are not those that the table names".into())),
-            Err(error) => wrong.push(error),
-        }
-    }
+    found.wrong.extend(pack.table.verify(roster).err());
+    found.is_opened = true;
+    open_frames(reader, &pack.table, &bytes, found);
     Ok(())
+}
+
+/// Opens each frame of a pack of which all but the table may be damaged.
+pub(crate) fn open_frames(reader: &Reader, table: &PackTable, bytes: &Bytes, found: &mut PackFound) {
+    for wrap in &table.wraps {
+        if let Err(error) = reader.keys().learn(wrap) {
+            found.wrong.push(Error::PackDamaged { pack: table.id, reason: error.to_string() });
+        }
+    }
+    for (number, entry) in table.frames.iter().enumerate() {
+        let number = number as u32;
+        let (start, end) = (entry.offset as usize, (entry.offset + entry.len) as usize);
+        let frame = SealedFrame {
+            pack: table.id,
+            frame: number,
+            bytes: bytes.slice(start.min(bytes.len())..end.min(bytes.len())),
+        };
+        let wrong = match reader.open(table.kind, &frame) {
+            Ok(chunks) if chunks.iter().map(|(id, _)| id).eq(&entry.ids) => continue,
+            Ok(_) => {
+                let reason = "its chunks are not those that the table names".into();
+                Error::FrameDamaged { pack: table.id, frame: number, reason }
+            }
+            Err(error) => error,
+        };
+        found.wrong.push(wrong);
+        found.frames.push(number);
+        found.ids.extend(&entry.ids);
+    }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use super::{CheckReport, Findings, Progress};
+use super::{CheckReport, Findings, Progress, packs::Hurt};
 use crate::{
     error::{Error, Result},
     id::{ChunkId, SnapshotId},
@@ -20,11 +20,11 @@ const READ: usize = 256;
 /// Ids of which is remembered that they were looked at: saves most of the asking where snapshots share contents.
 const REMEMBERED: usize = 1 << 20;
 
-/// Walks all snapshots. With `read` chunks of data are read, not only asked for.
+/// Walks all snapshots. Chunks of data that were met in a bad frame are read, not only asked for.
 pub(super) fn check(
     reader: &Reader,
     snapshots: &[SnapshotInfo],
-    read: bool,
+    hurt: &Hurt,
     findings: &Findings,
     progress: &Progress,
     report: &mut CheckReport,
@@ -32,7 +32,7 @@ pub(super) fn check(
     progress.snapshots_total.store(snapshots.len() as u64, Relaxed);
     let mut walk = Walk {
         reader,
-        read,
+        hurt,
         findings,
         progress,
         snapshot: SnapshotId::default(),
@@ -41,6 +41,7 @@ pub(super) fn check(
         pending: Vec::new(),
         tasks: Vec::new(),
         chunks: 0,
+        at_risk: 0,
     };
     // Newest first: what is wrong is named by its place in the snapshot that people are most likely to want.
     for info in snapshots.iter().rev() {
@@ -52,12 +53,13 @@ pub(super) fn check(
     }
     report.pages = walk.seen.len() as u64;
     report.chunks = walk.chunks;
+    report.chunks_at_risk = walk.at_risk;
     Ok(())
 }
 
 struct Walk<'a> {
     reader: &'a Reader,
-    read: bool,
+    hurt: &'a Hurt,
     findings: &'a Findings,
     progress: &'a Progress,
     snapshot: SnapshotId,
@@ -69,6 +71,8 @@ struct Walk<'a> {
     pending: Vec<(ChunkId, Arc<[u8]>)>,
     tasks: Vec<Task>,
     chunks: u64,
+    /// Those that can be read, and do not count as stored.
+    at_risk: u64,
 }
 
 /// A page to be loaded.
@@ -179,17 +183,13 @@ impl Walk<'_> {
     /// Asks for, or reads, the chunks that wait.
     fn ask(&mut self) -> Result<()> {
         let pending = std::mem::take(&mut self.pending);
-        let size = if self.read { READ } else { ASK };
+        let size = if self.hurt.is_more { READ } else { ASK };
         for part in pending.chunks(size) {
             self.progress.go_on()?;
             let ids: Vec<ChunkId> = part.iter().map(|(id, _)| *id).collect();
-            if self.read {
+            if self.hurt.is_more {
                 if self.reader.data_many(&ids).is_err() {
-                    for (id, path) in part {
-                        if let Err(error) = self.reader.data(*id) {
-                            self.findings.note(Some(self.snapshot), path, error)?;
-                        }
-                    }
+                    part.iter().try_for_each(|(id, path)| self.read(*id, path).map(drop))?;
                 }
                 continue;
             }
@@ -197,11 +197,24 @@ impl Walk<'_> {
             if found.len() != ids.len() {
                 return Err(Error::Invalid("the store answered for another number of chunks".into()));
             }
-            for ((id, path), _) in part.iter().zip(found).filter(|(_, found)| !found) {
-                self.findings.note(Some(self.snapshot), path, Error::ChunkMissing { id: *id })?;
+            for ((id, path), is_stored) in part.iter().zip(found) {
+                if !is_stored {
+                    // In quarantine it may be readable all the same.
+                    self.at_risk += u64::from(self.read(*id, path)?);
+                } else if self.hurt.ids.contains(id) {
+                    self.read(*id, path)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Whether a chunk can be read; if not, it is noted whose it is.
+    fn read(&self, id: ChunkId, path: &[u8]) -> Result<bool> {
+        match self.reader.data(id) {
+            Ok(_) => Ok(true),
+            Err(error) => self.findings.note(Some(self.snapshot), path, error).map(|()| false),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use blake3::hazmat::{self, ChainingValue, HasherExt, Mode};
 use reed_solomon_simd::ReedSolomonEncoder;
 
-use super::{MAGIC, SHARD_LEN, SHARDS_MAX, TRAILER_LEN, TRAILER_MAGIC, VERSION, pack_damaged};
+use super::{MAGIC, PARITY_MIN, SHARD_LEN, SHARDS_MAX, TRAILER_LEN, TRAILER_MAGIC, VERSION, pack_damaged};
 use crate::{
     error::{Error, Result},
     id::PackId,
@@ -93,7 +93,8 @@ impl Head {
         }
         let data = content.div_ceil(shard_len);
         let is_subtree = data == 1 || (shard_len.is_power_of_two() && shard_len >= CHUNK);
-        if !is_subtree || data > SHARDS_MAX || !(1..=SHARDS_MAX).contains(&parity) {
+        // As much parity as data at most, which is all that can be asked for: no head makes a decoder larger than two packs.
+        if !is_subtree || data > SHARDS_MAX || !(1..=data.max(PARITY_MIN)).contains(&parity) {
             return Err(bad("it is out of bounds"));
         }
         let len = FIXED + HASH * (1 + data + parity);

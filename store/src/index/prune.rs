@@ -1,4 +1,5 @@
-//! What the index knows for a prune: which frames are condemned, which packs were swept, and which are pinned.
+//! What the index knows for a prune: which frames are condemned, which packs were swept, and which are pinned; and which
+//! frames are not live, for whatever reason.
 
 use heed::{RoTxn, RwTxn, WithoutTls};
 
@@ -6,6 +7,7 @@ use super::{Index, PackRow, VALUE_LEN, chunk_row, place};
 use crate::{
     error::Result,
     id::{ChunkId, Hash, PackId},
+    loss::{Lost, Quarantined},
     pack::PackTable,
     sweep::{Condemned, FrameBits, filter_key},
 };
@@ -38,6 +40,22 @@ pub enum PruneStep {
     },
     /// All that is condemned is live again.
     Abort,
+    /// Frames went into quarantine.
+    Quarantine {
+        /// Place of the record in the log.
+        seq: u64,
+        /// The generation that began with it.
+        generation: u64,
+        /// The frames.
+        packs: Vec<Quarantined>,
+        /// What lost its last live copy.
+        lost: Lost,
+    },
+    /// Packs are out of quarantine.
+    Release {
+        /// The packs.
+        packs: Vec<PackId>,
+    },
 }
 
 /// The claim of a session on a pack that it has stored.
@@ -87,14 +105,17 @@ fn swept_secs(row: &[u8]) -> i64 {
 }
 
 impl Index {
-    /// Whether a frame is condemned.
+    /// Whether nothing is condemned and nothing in quarantine.
+    pub(super) fn are_all_live(&self, txn: &RoTxn<'_, WithoutTls>) -> heed::Result<bool> {
+        Ok(self.tables.dead.is_empty(txn)? && self.tables.hurt.is_empty(txn)?)
+    }
+
+    /// Whether a frame is condemned, or in quarantine.
     pub(super) fn is_dead(&self, txn: &RoTxn<'_, WithoutTls>, pack: u32, frame: u32) -> heed::Result<bool> {
         let Some(row) = self.tables.packs.get(txn, &pack)? else { return Ok(true) };
-        let bits = match row.get(..PackId::LEN) {
-            Some(id) => self.tables.dead.get(txn, id)?,
-            None => None,
-        };
-        Ok(bits.is_some_and(|bits| bits.get(frame as usize / 8).is_some_and(|byte| byte >> (frame % 8) & 1 == 1)))
+        let Some(id) = row.get(..PackId::LEN) else { return Ok(true) };
+        let is_in = |bits: &[u8]| bits.get(frame as usize / 8).is_some_and(|byte| byte >> (frame % 8) & 1 == 1);
+        Ok(self.tables.dead.get(txn, id)?.is_some_and(is_in) || self.is_hurt(txn, id, frame)?)
     }
 
     /// Takes the steps of prunes in: part of [`Index::apply`].
@@ -123,6 +144,13 @@ impl Index {
                     }
                 }
                 PruneStep::Abort => self.tables.dead.clear(txn)?,
+                PruneStep::Quarantine { seq, generation, packs, lost } => {
+                    self.tables.meta.put(txn, GENERATION, &generation.to_le_bytes())?;
+                    self.apply_quarantine(txn, *seq, packs, lost)?;
+                }
+                PruneStep::Release { packs } => {
+                    packs.iter().try_for_each(|pack| self.tables.hurt.delete(txn, &pack.0).map(drop))?;
+                }
             }
         }
         Ok(())
@@ -134,6 +162,11 @@ impl Index {
             let rows = self.tables.pack_numbers.prefix_iter(txn, &[first])?;
             rows.filter_map(|row| row.map(|(id, _)| PackId::from_slice(id)).transpose()).collect()
         })
+    }
+
+    /// The number that a pack has here.
+    pub fn number_of(&self, pack: &PackId) -> Result<Option<u32>> {
+        self.read(|txn| self.tables.pack_numbers.get(txn, &pack.0))
     }
 
     /// Takes packs out whose files are gone.
@@ -211,7 +244,7 @@ impl Index {
     /// Which of the ids have a live copy in a frame that is not taken.
     pub fn live_elsewhere(&self, ids: &[ChunkId], is_taken: &dyn Fn(u32, u32) -> bool) -> Result<Vec<bool>> {
         self.read(|txn| {
-            let all_live = self.tables.dead.is_empty(txn)?;
+            let all_live = self.are_all_live(txn)?;
             let mut found = Vec::with_capacity(ids.len());
             for id in ids {
                 let mut is_live = false;

@@ -177,6 +177,12 @@ impl Footer {
 }
 
 impl PackTable {
+    /// The table of a pack of which all else may be damaged; none if it is not to be had.
+    pub fn salvage(bytes: &[u8]) -> Option<Self> {
+        let footer = Footer::parse(bytes).ok()?;
+        footer.table(bytes.get(footer.table_offset..)?.get(..footer.table_len)?).ok()
+    }
+
     /// BLAKE3 of header and frames, as signed.
     fn frames_hash(&self) -> &[u8; 32] {
         self.signed.message.last_chunk().expect("a parsed table holds the hash")

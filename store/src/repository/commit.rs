@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Repository, layout};
 use crate::{
-    access::{COMMITTED_MAX, CommittedSnapshot, Lease, Receipt, SnapshotObject},
+    access::{COMMITTED_MAX, CommittedSnapshot, Lease, Receipt, SNAPSHOTS_BYTES, SnapshotObject},
     error::{Error, Result},
     fate::Fate,
     id::{Hash, SnapshotId},
@@ -85,10 +85,23 @@ impl Repository {
         self.get_object(&layout::snapshot(id), whole)
     }
 
-    /// The objects of commits. One that is lost or damaged comes without a right body, so that readers can name it.
+    /// The newest snapshots that count, oldest first.
+    pub(super) fn newest_objects(&self, limit: usize) -> Result<Vec<SnapshotObject>> {
+        let mut commits = self.index.newest_commits(limit, |row| row.fate.is_none())?;
+        commits.reverse();
+        let mut objects = self.objects(commits)?;
+        objects.reverse();
+        Ok(objects)
+    }
+
+    /// The objects of commits, the first of them if they are too long together. One that is lost or damaged comes without a right
+    /// body, so that readers can name it.
     pub(super) fn objects(&self, commits: Vec<CommitRow>) -> Result<Vec<SnapshotObject>> {
-        let mut objects = Vec::with_capacity(commits.len());
+        let (mut objects, mut len) = (Vec::with_capacity(commits.len()), 0);
         for row in commits {
+            if len >= SNAPSHOTS_BYTES {
+                break;
+            }
             let bytes = match self.stored_snapshot(row.snapshot) {
                 Ok(bytes) => bytes.unwrap_or_default().to_vec(),
                 Err(error) if error.is_unreadable() || matches!(error, Error::SnapshotDamaged { .. }) => {
@@ -96,6 +109,7 @@ impl Repository {
                 }
                 Err(error) => return Err(error),
             };
+            len += bytes.len();
             objects.push(SnapshotObject { id: row.snapshot, log_seq: row.seq, received: row.received, bytes });
         }
         Ok(objects)

@@ -205,6 +205,12 @@ impl Repository {
     /// What lost its last live copy by records of the log at `from` or later.
     pub(super) fn lost_since(&self, from: u64) -> Result<Lost> {
         let mut lost: Vec<ChunkId> = Vec::new();
+        for found in self.index.losses_from(from)? {
+            match found {
+                Lost::Ids(ids) if lost.len() + ids.len() <= LOST_MAX => lost.extend(ids),
+                _ => return Ok(Lost::Everything),
+            }
+        }
         for row in self.index.condemns_from(from)? {
             match self.condemned_set(row.set) {
                 Ok(Condemned { lost: Lost::Ids(ids), .. }) if lost.len() + ids.len() <= LOST_MAX => lost.extend(ids),

@@ -3,7 +3,7 @@
 //! A pack is replaced as it was written: beside its place, synced, renamed. So a reader sees the damaged pack or the mended
 //! one, whatever happens. Damage is found twice, the second time under the backend's lock, before anything is written, and
 //! only bytes that the pack's id vouches for replace others; where that cannot be had for all of them, the others stay as
-//! they are.
+//! they are, and the frames that they belong to go into [quarantine](super::quarantine).
 
 use bytes::Bytes;
 
@@ -11,13 +11,16 @@ use super::{Repository, layout};
 use crate::{
     access::{Mending, Span},
     erasure::{self, Damage, Mended},
-    error::{Error, Result},
+    error::Result,
     id::PackId,
-    pack::{PACK_MAX, Pack},
+    pack::{PACK_MAX, Pack, PackTable},
 };
 
 /// Pieces in which an object is read that does not read at once; then, where these fail, the pages in them.
 const PIECES: [usize; 2] = [64 * 1024, 4 * 1024];
+
+/// No pack is longer, nor its parity, of which there is no more than of the pack itself.
+const FILE_MAX: usize = 2 * PACK_MAX;
 
 /// What was found of a pack, and done about it.
 #[derive(Debug)]
@@ -45,14 +48,19 @@ pub(super) enum Beside {
 }
 
 /// A pack and its parity, as they are.
-struct Found {
-    pack: Bytes,
-    parity: Option<Bytes>,
+pub(super) struct Found {
+    pub pack: Bytes,
+    pub parity: Option<Bytes>,
     /// Whether all of the pack could be read; zeros stand for what could not.
     is_readable: bool,
     /// None if there is no parity, or none that tells of the pack.
-    damage: Option<Damage>,
-    is_whole: bool,
+    pub damage: Option<Damage>,
+    pub is_whole: bool,
+}
+
+/// Whether these are the bytes of a pack.
+pub(super) fn is_pack(bytes: &Bytes, id: PackId) -> bool {
+    Pack::parse(bytes).is_ok_and(|pack| pack.table.id == id)
 }
 
 impl Found {
@@ -76,7 +84,7 @@ impl Repository {
         // One at a time: each takes some packs' memory, and whoever waits for the same pack finds it mended.
         let _one = self.mending.lock();
         let found = self.find(id)?;
-        if found.is_whole && found.is_readable {
+        if found.is_whole && found.is_readable && self.index.quarantined(&id)?.is_none() {
             let parity = self.tend_parity(id, &found)?;
             let read = found.read();
             return Ok(Tended { mending: Mending::Whole, parity, whole: Some(found.pack), read });
@@ -97,18 +105,25 @@ impl Repository {
             _ if found.is_whole => (found.pack.clone(), Mending::Mended(0)),
             (Some(_), Some(parity)) => match erasure::mend(&found.pack, parity, id)? {
                 Mended::Whole => (found.pack.clone(), Mending::Whole),
-                Mended::Mended { bytes, shards } => (bytes.into(), Mending::Mended(shards as u32)),
+                Mended::Mended { bytes, shards } => {
+                    let bytes = Bytes::from(bytes);
+                    if !is_pack(&bytes, id) {
+                        tracing::error!(pack = %id, "a pack is damaged, and its parity leads to no pack");
+                        return Ok(self.lost(id, &found.pack, lost(Mending::NoParity)));
+                    }
+                    (bytes, Mending::Mended(shards as u32))
+                }
                 Mended::Lost { bytes, ranges } => {
                     self.mend_ends(id, &found, &bytes)?;
                     let spans: Vec<Span> =
                         ranges.iter().map(|r| Span { start: r.start as u32, end: r.end as u32 }).collect();
                     tracing::error!(pack = %id, ?spans, "more of a pack is damaged than its parity mends");
-                    return Ok(lost(Mending::Lost(spans)));
+                    return Ok(self.lost(id, &bytes, lost(Mending::Lost(spans))));
                 }
             },
             _ => {
                 tracing::error!(pack = %id, "a pack is damaged, and there is no parity to mend it with");
-                return Ok(lost(Mending::NoParity));
+                return Ok(self.lost(id, &found.pack, lost(Mending::NoParity)));
             }
         };
         if let Mending::Mended(shards) = mending {
@@ -117,13 +132,31 @@ impl Repository {
         }
         let found = Found { pack: bytes, is_whole: true, is_readable: true, ..found };
         let parity = self.tend_parity(id, &found)?;
+        self.release(id)?;
         Ok(Tended { mending, parity, whole: Some(found.pack), read })
+    }
+
+    /// Puts what is lost of a pack into quarantine. Where that cannot be written down, as on a full disk, whoever meets the damage
+    /// again does it.
+    fn lost(&self, id: PackId, bytes: &[u8], tended: Tended) -> Tended {
+        let spans = match &tended.mending {
+            Mending::Lost(spans) => Some(&spans[..]),
+            _ => None,
+        };
+        if let Err(error) = self.put_into_quarantine(id, spans, bytes) {
+            tracing::error!(pack = %id, %error, "what is lost of a pack cannot be put into quarantine");
+        }
+        tended
     }
 
     /// What is damaged beyond mending gets back its length, footer and table, without which none of it would be found.
     fn mend_ends(&self, id: PackId, found: &Found, bytes: &[u8]) -> Result<()> {
         // What cannot be read today may be read tomorrow: no zeros are put in its place.
         if !found.is_readable || found.pack.is_empty() || *bytes == found.pack {
+            return Ok(());
+        }
+        // Hashes vouch for the shards, and for no footer.
+        if PackTable::salvage(bytes).is_none_or(|table| table.id != id) {
             return Ok(());
         }
         self.backend.put(&layout::pack(id), bytes)?;
@@ -146,7 +179,8 @@ impl Repository {
         Ok(if was_there { Beside::Mended } else { Beside::Made })
     }
 
-    fn find(&self, id: PackId) -> Result<Found> {
+    /// Looks at a pack and its parity.
+    pub(super) fn find(&self, id: PackId) -> Result<Found> {
         let (pack, is_readable) = self.salvaged(&layout::pack(id))?;
         let (parity, is_parity_readable) = self.salvaged(&layout::parity(id))?;
         let pack = pack.unwrap_or_default();
@@ -159,23 +193,21 @@ impl Repository {
         if let Some(damage) = &mut damage {
             damage.beside |= !is_parity_readable;
         }
-        let is_whole = match &damage {
-            Some(damage) => damage.is_pack_whole(),
-            None => Pack::parse(&pack).is_ok_and(|parsed| parsed.table.id == id),
-        };
+        let is_whole = damage.as_ref().is_some_and(Damage::is_pack_whole) || is_pack(&pack, id);
+        // No word of the parity file stands against a pack that is whole by its own hash.
+        let damage = damage.filter(|damage| !is_whole || damage.is_pack_whole());
         Ok(Found { pack, parity, is_readable, damage, is_whole })
     }
 
-    /// An object, with zeros where it cannot be read, and whether it could be read.
+    /// An object, with zeros where it cannot be read, and whether it could be read. Of one that is longer than any can be, the
+    /// beginning.
     fn salvaged(&self, name: &str) -> Result<(Option<Bytes>, bool)> {
-        match self.backend.get(name) {
+        let Some(len) = self.backend.len(name)? else { return Ok((None, true)) };
+        let len = usize::try_from(len).unwrap_or(usize::MAX).min(FILE_MAX);
+        match self.backend.get_range(name, 0, len) {
             Ok(bytes) => Ok((bytes, true)),
             Err(error) if error.is_unreadable() => {
                 tracing::warn!(%error, "a file cannot be read");
-                let len = self.backend.len(name)?.unwrap_or(0) as usize;
-                if len > 2 * PACK_MAX {
-                    return Err(Error::TooLarge { what: "a pack", size: len as u64, limit: PACK_MAX as u64 });
-                }
                 let mut bytes = vec![0; len];
                 self.read_pieces(name, 0, &mut bytes, &PIECES);
                 Ok((Some(bytes.into()), false))

@@ -1,13 +1,13 @@
 //! Packs that the index knows and that are not there any more: somebody removed their files, or the disk lost them.
 //!
-//! What was lost must not be taken for stored, neither by the index nor by clients, who keep sets of what they know to be
-//! stored. So the log begins a new life of the store, which makes every client ask again, and the packs leave the index. The
-//! next push of the same files stores them anew. Only a missing file is noticed here, not a damaged one.
+//! They leave the index, and clients are told that anything may be lost ([`super::quarantine`]), since their tables, which alone
+//! name their chunks, are gone with them. The next push of the same files stores them anew. Only a missing file is noticed
+//! here; a damaged one by whoever reads it.
 
 use std::collections::HashSet;
 
 use super::{Repository, layout};
-use crate::{error::Result, id::Incarnation, id::PackId, log::Event};
+use crate::{error::Result, id::PackId};
 
 impl Repository {
     /// The packs of a folder that the index knows and that are not among those listed.
@@ -32,9 +32,6 @@ impl Repository {
         if gone.is_empty() {
             return Ok(());
         }
-        // In this order: a crash in between finds them missing once more.
-        let incarnation = Incarnation(crate::crypto::random());
-        self.append(&[Event::Incarnation { incarnation, reason: "loss".into() }])?;
-        self.index.take_out_packs(&gone)
+        self.tell_gone(&gone)
     }
 }

@@ -61,13 +61,13 @@ impl Repository {
         Ok(PruneReply::Done)
     }
 
-    /// Makes a pack that is condemned or swept live again in the log. The lock is held until its file and rows are there; none
-    /// is needed for a pack that is neither.
+    /// Makes a pack that is condemned or swept live again in the log. The lock is held until its file and rows are there, and
+    /// until it is out of quarantine ([`Repository::release_put`]) if it is in it; none is needed for any other pack.
     pub(super) fn revive_for(&self, pack: PackId) -> Result<Option<Box<dyn Lock>>> {
         let is_gone =
             || Ok::<_, Error>(self.index.dead_frames(&pack)?.is_some() || self.index.swept_at(&pack)?.is_some());
         self.follow()?;
-        if !is_gone()? {
+        if !is_gone()? && self.index.quarantined(&pack)?.is_none() {
             return Ok(None);
         }
         let lock = self.writing()?;
@@ -148,16 +148,18 @@ impl Repository {
         Ok(())
     }
 
-    fn store_copies(&self, writer: PackWriter, swept: &mut Swept) -> Result<()> {
+    /// Stores a pack of copies, if there are any in it.
+    pub(super) fn store_copies(&self, writer: PackWriter, swept: &mut Swept) -> Result<()> {
         if writer.is_empty() {
             return Ok(());
         }
         let upload = writer.finish();
         let table = Pack::parse(&upload.bytes)?.table;
         // The same frames may have been copied into the same pack before, by a prune that was cut short and given up.
-        let _lock = self.revive_for(upload.id)?;
+        let lock = self.revive_for(upload.id)?;
         self.backend.put(&layout::pack(upload.id), &upload.bytes)?;
         self.take_in(&table, &upload.bytes, None)?;
+        self.release_put(upload.id, lock)?;
         swept.written_bytes += upload.bytes.len() as u64;
         Ok(())
     }
@@ -192,17 +194,18 @@ impl Repository {
 
     /// Moves the files of swept packs out of the way. The caller holds the lock, so that none of them comes back meanwhile.
     pub(super) fn move_swept(&self) -> Result<()> {
-        let packs = self.index.unmoved()?;
+        let (packs, mut released) = (self.index.unmoved()?, Vec::new());
         for id in &packs {
             match self.protect_secs {
-                0 => {
-                    self.backend.delete(&layout::parity(*id))?;
-                    self.backend.delete(&layout::pack(*id))?;
-                }
+                0 => self.remove_pack(*id, &layout::pack(*id), &mut released)?,
                 _ => self.backend.rename(&layout::pack(*id), &layout::grave(*id))?,
             }
         }
-        if packs.is_empty() { Ok(()) } else { self.index.set_moved(&packs) }
+        if packs.is_empty() {
+            return Ok(());
+        }
+        self.index.set_moved(&packs)?;
+        self.release_gone(released)
     }
 
     /// Lets go what is due, without anybody's asking: what has been in the trash and in the grave for as long as the floor says. Without a
@@ -225,7 +228,7 @@ impl Repository {
     fn bury(&self) -> Result<(u64, u64)> {
         let protect = i64::try_from(self.protect_secs).unwrap_or(i64::MAX);
         let buried = self.backend.list(layout::GRAVE)?;
-        let mut gone = (0, 0);
+        let (mut gone, mut released) = ((0, 0), Vec::new());
         if buried.is_empty() {
             return Ok(gone);
         }
@@ -236,8 +239,7 @@ impl Repository {
             let Ok(id) = listed.name.parse::<PackId>() else { continue };
             match self.index.swept_at(&id)? {
                 Some(at) if at.saturating_add(protect) <= now => {
-                    self.backend.delete(&layout::parity(id))?;
-                    self.backend.delete(&layout::grave(id))?;
+                    self.remove_pack(id, &layout::grave(id), &mut released)?;
                     gone = (gone.0 + 1, gone.1 + listed.len);
                 }
                 Some(_) => {}
@@ -246,6 +248,7 @@ impl Repository {
                 None => self.backend.rename(&layout::grave(id), &layout::pack(id))?,
             }
         }
+        self.release_gone(released)?;
         Ok(gone)
     }
 

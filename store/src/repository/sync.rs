@@ -180,6 +180,10 @@ impl Repository {
             }
             Event::Revive { packs } => batch.prunes.push(PruneStep::Revive { packs }),
             Event::Abort => batch.prunes.push(PruneStep::Abort),
+            Event::Quarantine { generation, packs, lost } => {
+                batch.prunes.push(PruneStep::Quarantine { seq, generation, packs, lost });
+            }
+            Event::Release { packs } => batch.prunes.push(PruneStep::Release { packs }),
             Event::Init { .. } | Event::Annotation { .. } => {}
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bkfs_store::{
     Result,
     access::{Access, InitRequest, Lease, OpenRequest, PackUpload, Receipt},
-    check::{self, CheckOptions, Progress},
+    check::{self, CheckOptions, Progress, ReadData},
     config::Config,
     content::ContentBuilder,
     crypto::DataKey,
@@ -168,7 +168,7 @@ pub fn read_files(reader: &Reader, root: &Node) -> Result<Files> {
 /// What a check finds wrong.
 pub fn problems(reader: &Reader, read_data: bool) -> Result<Vec<String>> {
     let opened = reader.access().open(&OpenRequest::default())?;
-    let options = CheckOptions { read_data, threads: 1 };
+    let options = CheckOptions { read_data: if read_data { ReadData::All } else { ReadData::None }, threads: 1 };
     let report = check::check(reader, &opened, &options, &Progress::default())?;
     Ok(report.problems.iter().map(ToString::to_string).collect())
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bkfs_store::{
     Error, Result,
-    access::{Access, Lease, PackUpload},
+    access::{Access, Lease, PackUpload, RepairRequest},
     id::{Hash, PackId},
     pack::PACK_MAX,
 };
@@ -166,6 +166,7 @@ impl Session {
             Ask::PutSlot(slot) => repository.put_slot(&slot).map(|()| Reply::Done)?,
             Ask::RemoveSlot(id) => repository.remove_slot(id).map(|()| Reply::Done)?,
             Ask::Mend(id) => Reply::Mended(repository.mend(id)?),
+            Ask::Repair(request) => Reply::Repaired(repository.repair(&request)?),
             Ask::Packs(after, limit) => Reply::Packs(repository.packs(after, limit)?),
             Ask::Join(_) | Ask::PutPack(..) => return Err(Error::Invalid("this is answered elsewhere".into())),
         }))
@@ -237,6 +238,10 @@ fn needs(ask: &Ask) -> Vec<(Permissions, &'static str)> {
             (Permissions::READ, "read")
         }
         Ask::Packs(..) | Ask::ReadPack(_) | Ask::Mend(_) => (Permissions::READ, "read"),
+        Ask::Repair(RepairRequest::Drop { .. }) => {
+            (Permissions::PRUNE, "drop damaged packs (that is the permission prune)")
+        }
+        Ask::Repair(_) => (Permissions::READ, "read"),
         Ask::Prune(_) => (Permissions::PRUNE, "prune"),
         Ask::PutSlot(_) | Ask::RemoveSlot(_) => (Permissions::ADMIN, "change key slots"),
         Ask::Unforget(_) => (Permissions::FORGET, "bring snapshots back from the trash"),

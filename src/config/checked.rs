@@ -1,0 +1,45 @@
+//! Where the last check of a share of the data ended, so that the next one goes on behind it. Losing it costs no more than that
+//! the round begins anew.
+
+use anyhow::Result;
+use bkfs_store::id::PackId;
+use serde::{Deserialize, Serialize};
+
+use super::{RepoFolder, read_toml, update_toml};
+
+const FILE: &str = "check.toml";
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Contents {
+    /// The last pack that was read.
+    #[serde(default)]
+    reached: String,
+}
+
+impl RepoFolder {
+    /// The pack where the last check of a share ended.
+    pub fn checked(&self) -> Result<Option<PackId>> {
+        Ok(read_toml::<Contents>(&self.file(FILE))?.reached.parse().ok())
+    }
+
+    /// Remembers it.
+    pub fn set_checked(&self, reached: PackId) -> Result<()> {
+        update_toml(&self.file(FILE), |contents: &mut Contents| contents.reached = reached.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Folders;
+    use bkfs_store::id::{PackId, RepoId};
+
+    #[test]
+    fn remembers_the_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let folders = Folders::new(Some(dir.path().join("config")), Some(dir.path().join("cache"))).unwrap();
+        let folder = folders.repository(RepoId([1; 16]));
+        assert_eq!(folder.checked().unwrap(), None);
+        folder.set_checked(PackId([7; 32])).unwrap();
+        assert_eq!(folder.checked().unwrap(), Some(PackId([7; 32])));
+    }
+}

@@ -1,0 +1,156 @@
+//! Putting frames into quarantine, and letting packs out of it.
+//!
+//! What is lost must not be taken for stored, neither by the index nor by clients, who keep sets of what they know to be stored.
+//! So a loss is a record of the log, and begins a generation as what a prune condemns does: no session commits that may rely
+//! on the frames and has not been told ([`crate::loss`], `docs/design/0015-quarantine.md`).
+//!
+//! **Order.** Into quarantine: the record, nothing else; what is lost is lost already. Out of it: the whole pack is durable before
+//! the record says so. Whoever calls holds the backend's lock.
+
+use super::{Repository, layout};
+use crate::{
+    access::{Lost, Span},
+    backend::Lock,
+    error::Result,
+    id::{ChunkId, PackId},
+    log::Event,
+    loss::{Hurt, Quarantined},
+    pack::PackTable,
+    sweep::{FrameBits, LOST_MAX},
+};
+
+/// How many ids are looked up at once.
+const BATCH: usize = 8192;
+
+impl Repository {
+    /// The packs of which frames are in quarantine, in the order of their ids.
+    pub fn quarantine(&self, after: Option<PackId>, limit: usize) -> Result<Vec<Quarantined>> {
+        self.index.quarantine(after, limit)
+    }
+
+    /// Puts into quarantine what was found lost of a pack: the frames in these spans, or all if nobody can tell. `bytes` is the
+    /// pack as it is now.
+    pub(super) fn put_into_quarantine(&self, id: PackId, spans: Option<&[Span]>, bytes: &[u8]) -> Result<()> {
+        self.log.settle(&*self.backend)?;
+        self.follow()?;
+        let is_there = self.index.has_pack(&id)? || self.backend.len(&layout::pack(id))?.is_some();
+        if !is_there || self.index.swept_at(&id)?.is_some() {
+            return Ok(());
+        }
+        let table = self.salvaged_table(id, bytes)?;
+        let frames = match (&table, spans) {
+            (Some(table), Some(spans)) => Hurt::Frames(touched(table, spans)),
+            _ => Hurt::All,
+        };
+        let before = self.index.quarantined(&id)?;
+        let is_known = |frame: u32| before.as_ref().is_some_and(|before| before.has(frame));
+        let is_news = match (&frames, &before) {
+            (_, Some(Hurt::All)) => false,
+            (Hurt::All, _) => true,
+            (Hurt::Frames(bits), _) => bits.iter().any(|frame| !is_known(frame)),
+        };
+        if !is_news {
+            return Ok(());
+        }
+        let lost = match table {
+            Some(table) => self.lost_with(&table, &|frame| frames.has(frame) && !is_known(frame))?,
+            None => Lost::Everything,
+        };
+        let (generation, packs) = (self.generation()? + 1, vec![Quarantined { pack: id, frames }]);
+        let count = match &lost {
+            Lost::Ids(ids) => ids.len().to_string(),
+            Lost::Everything => "all of its".into(),
+        };
+        self.append(&[Event::Quarantine { generation, packs, lost }])?;
+        tracing::error!(pack = %id, "{count} chunks are lost; a push that has them stores them again");
+        Ok(())
+    }
+
+    /// The table of a pack of which all else may be damaged; none if it is not to be had, or not as it was written.
+    pub(super) fn salvaged_table(&self, id: PackId, bytes: &[u8]) -> Result<Option<PackTable>> {
+        let roster = self.roster()?;
+        let is_right = |table: &PackTable| table.id == id && table.proves_itself() && table.verify(&roster).is_ok();
+        Ok(PackTable::salvage(bytes).filter(is_right))
+    }
+
+    /// The chunks that lose their last live copy with some frames of a pack.
+    pub(super) fn lost_with(&self, table: &PackTable, is_lost: &dyn Fn(u32) -> bool) -> Result<Lost> {
+        let number = self.index.number_of(&table.id)?;
+        let is_taken = |pack: u32, frame: u32| Some(pack) == number && is_lost(frame);
+        let mut ids: Vec<ChunkId> = Vec::new();
+        for (_, entry) in table.frames.iter().enumerate().filter(|(frame, _)| is_lost(*frame as u32)) {
+            ids.extend(&entry.ids);
+        }
+        let mut lost = Vec::new();
+        for ids in ids.chunks(BATCH) {
+            let elsewhere = self.index.live_elsewhere(ids, &is_taken)?;
+            lost.extend(ids.iter().zip(elsewhere).filter(|(_, live)| !live).map(|(id, _)| *id));
+        }
+        Ok(if lost.len() > LOST_MAX { Lost::Everything } else { Lost::Ids(lost) })
+    }
+
+    /// Lets a pack out of quarantine that is whole, and durably so.
+    pub(super) fn release(&self, id: PackId) -> Result<()> {
+        if self.index.quarantined(&id)?.is_none() {
+            return Ok(());
+        }
+        self.log.settle(&*self.backend)?;
+        self.follow()?;
+        self.append(&[Event::Release { packs: vec![id] }])?;
+        tracing::info!(pack = %id, "a pack that was damaged is whole again, and out of quarantine");
+        Ok(())
+    }
+
+    /// The same of a pack that was just put, under the lock if there is one already.
+    pub(super) fn release_put(&self, id: PackId, lock: Option<Box<dyn Lock>>) -> Result<()> {
+        if self.index.quarantined(&id)?.is_none() {
+            return Ok(());
+        }
+        let _lock = match lock {
+            Some(lock) => lock,
+            None => self.writing()?,
+        };
+        self.release(id)
+    }
+
+    /// Tells that packs are gone, whose chunks nobody can name any more, and takes them out of the index.
+    pub(super) fn tell_gone(&self, gone: &[PackId]) -> Result<()> {
+        let mut hurt = Vec::new();
+        for id in gone {
+            hurt.extend(self.index.quarantined(id)?.map(|_| *id));
+        }
+        let generation = self.generation()? + 1;
+        let mut events = vec![Event::Quarantine { generation, packs: vec![], lost: Lost::Everything }];
+        if !hurt.is_empty() {
+            events.push(Event::Release { packs: hurt });
+        }
+        // In this order: a crash in between finds them missing once more.
+        self.append(&events)?;
+        self.index.take_out_packs(gone)
+    }
+
+    /// Removes a pack for good, with its parity, and from quarantine.
+    pub(super) fn remove_pack(&self, id: PackId, name: &str, released: &mut Vec<PackId>) -> Result<()> {
+        self.backend.delete(&layout::parity(id))?;
+        self.backend.delete(name)?;
+        released.extend(self.index.quarantined(&id)?.map(|_| id));
+        Ok(())
+    }
+
+    /// Forgets that packs were in quarantine which are gone for good. Until then they are not, because an operator may bring
+    /// them back, as damaged as they were.
+    pub(super) fn release_gone(&self, packs: Vec<PackId>) -> Result<()> {
+        if packs.is_empty() { Ok(()) } else { self.append(&[Event::Release { packs }]) }
+    }
+}
+
+/// The frames that touch one of the spans.
+pub(super) fn touched(table: &PackTable, spans: &[Span]) -> FrameBits {
+    let mut bits = FrameBits::none(table.frames.len());
+    for (frame, entry) in table.frames.iter().enumerate() {
+        if spans.iter().any(|span| span.start < entry.offset + entry.len && span.end > entry.offset) {
+            bits.set(frame as u32);
+        }
+    }
+    bits
+}

@@ -1,0 +1,192 @@
+//! `repair packs`: what is whole is kept, what is lost goes, what is hurt is named, and a push heals the rest.
+
+use std::{collections::BTreeSet, fs, sync::Arc};
+
+use bkfs_store::{
+    Error,
+    access::{Access, Dropped, Keep, Lease, Mending, OpenRequest, RepairReply, RepairRequest},
+    check::Progress,
+    crypto::DataKey,
+    erasure::{Parity, SHARD_LEN},
+    frame::{ChunkKind, FrameBuilder},
+    id::PackId,
+    pack::PackWriter,
+    repair::{PacksReport, RepairOptions, repair_packs},
+    repository::Repository,
+};
+
+use super::{Scene, problems, support::world::World, told, write_at};
+
+fn repair(world: &World, repo: &Arc<Repository>, read_data: bool, dry_run: bool) -> PacksReport {
+    let reader = world.reader(repo.clone());
+    let opened = repo.open(&OpenRequest::default()).unwrap();
+    let options = RepairOptions { read_data, dry_run, threads: 2 };
+    repair_packs(&reader, &opened, &options, &Progress::default()).unwrap()
+}
+
+fn packs(scene: &Scene) -> BTreeSet<PackId> {
+    let mut found = BTreeSet::new();
+    for folder in fs::read_dir(scene.place().join("packs")).unwrap() {
+        let names = fs::read_dir(folder.unwrap().path()).unwrap().map(|e| e.unwrap().file_name());
+        found.extend(names.filter_map(|name| name.to_str().unwrap().parse::<PackId>().ok()));
+    }
+    found
+}
+
+#[test]
+fn what_is_whole_is_kept_and_the_rest_healed_by_a_push() {
+    for parity in [Some(Parity::default()), None] {
+        let scene = Scene::new(parity);
+        let repo = scene.open();
+        let (id, before) = (scene.pack().id, packs(&scene));
+        scene.damage(5 * SHARD_LEN + 100, 2 * SHARD_LEN);
+        let expected = match parity {
+            Some(_) => scene.touched(5 * SHARD_LEN, 8 * SHARD_LEN),
+            None => scene.touched(5 * SHARD_LEN + 100, 7 * SHARD_LEN + 100),
+        };
+        let dropped = Dropped { is_gone: true, kept: 20 - expected.len() as u32, lost: expected.len() as u32 };
+
+        // Dry, it says the same and changes nothing.
+        let now = repo.open(&OpenRequest::default()).unwrap().now;
+        let damaged = fs::read(scene.file_of(id)).unwrap();
+        let report = repair(&scene.world, &repo, false, true);
+        assert_eq!(report.damaged.get(&id), Some(&dropped), "{parity:?}");
+        assert_eq!((repo.open(&OpenRequest::default()).unwrap().now, packs(&scene)), (now, before.clone()));
+        assert!(fs::read(scene.file_of(id)).unwrap() == damaged);
+
+        let report = repair(&scene.world, &repo, false, false);
+        assert_eq!((report.packs, report.mended, report.failed.len()), (2, 0, 0));
+        assert_eq!(report.damaged.get(&id), Some(&dropped));
+        assert_eq!(
+            (report.problems_total, report.snapshots.len()),
+            (expected.len() as u64, 1),
+            "{:?}",
+            report.problems
+        );
+        let after = packs(&scene);
+        assert!(!after.contains(&id) && after.len() == 2, "the damaged pack is gone, a new one there");
+        assert_eq!(repo.quarantine(None, 10).unwrap(), vec![]);
+        assert_eq!(scene.lacking(&repo), expected, "what is lost is not stored, all else is");
+        assert_eq!(scene.readable(&scene.world.reader(repo.clone())), scene.without(&expected));
+        let lost = told(repo.open(&OpenRequest { client: None, seen: Some(now) }).unwrap().lost);
+        assert!(lost.is_superset(&expected));
+
+        // Again: there is nothing to do but to name what is hurt.
+        let report = repair(&scene.world, &repo, true, false);
+        assert_eq!((report.packs, report.damaged.len(), report.problems_total), (2, 0, expected.len() as u64));
+        // The same from a new index.
+        drop(repo);
+        fs::remove_dir_all(scene.index()).unwrap();
+        let repo = scene.open();
+        assert_eq!(scene.lacking(&repo), expected);
+        scene.world.push(&*repo, &scene.files).unwrap();
+        let reader = scene.world.reader(repo.clone());
+        assert!(scene.world.read_all(&reader).unwrap().values().all(|files| *files == scene.files));
+        assert_eq!(problems(&reader, true).unwrap(), Vec::<String>::new());
+        assert_eq!(repair(&scene.world, &repo, true, false).snapshots.len(), 0);
+    }
+}
+
+#[test]
+fn what_parity_mends_is_mended_and_nothing_dropped() {
+    let scene = Scene::new(Some(Parity::default()));
+    let repo = scene.open();
+    scene.damage(1_000_000, 10);
+    let report = repair(&scene.world, &repo, true, true);
+    assert_eq!((report.mended, report.damaged.len()), (1, 0));
+    assert!(fs::read(scene.file_of(scene.pack().id)).unwrap() != scene.pack().bytes);
+    let report = repair(&scene.world, &repo, false, false);
+    assert_eq!((report.mended, report.damaged.len(), report.problems_total), (1, 0, 0));
+    assert!(fs::read(scene.file_of(scene.pack().id)).unwrap() == scene.pack().bytes);
+    // Nobody can have a whole pack taken away by calling it damaged.
+    let keep = Keep::Whole;
+    let dropped = repo.repair(&RepairRequest::Drop { pack: scene.pack().id, keep }).unwrap();
+    assert_eq!(dropped, RepairReply::Dropped(Dropped { is_gone: false, kept: 20, lost: 0 }));
+    assert_eq!(scene.lacking(&repo), BTreeSet::new());
+}
+
+#[test]
+fn a_pack_without_a_table_goes_altogether() {
+    let scene = Scene::new(None);
+    let len = scene.pack().bytes.len();
+    scene.damage(len - 2000, 2000);
+    // The index knows it, or it does not.
+    for with_index in [true, false] {
+        if !with_index {
+            fs::remove_dir_all(scene.index()).unwrap();
+        }
+        let repo = scene.open();
+        let report = repair(&scene.world, &repo, false, true);
+        assert_eq!(report.damaged.len(), 1, "index {with_index}");
+    }
+    let repo = scene.open();
+    let report = repair(&scene.world, &repo, false, false);
+    assert_eq!(report.damaged.get(&scene.pack().id), Some(&Dropped { is_gone: true, kept: 0, lost: 0 }));
+    assert_eq!((report.problems_total, packs(&scene).len()), (20, 1));
+    scene.world.push(&*repo, &scene.files).unwrap();
+    assert_eq!(problems(&scene.world.reader(repo), true).unwrap(), Vec::<String>::new());
+}
+
+/// A pack that is as it was put, with a frame that holds something else than its table says: only a key can tell.
+#[test]
+fn a_frame_that_lies_is_dropped_on_a_key_holders_word() {
+    let scene = Scene::new(Some(Parity::default()));
+    let repo = scene.open();
+    let (push, key) = (&scene.world.push, DataKey::random());
+    let mut writer = PackWriter::new(ChunkKind::Data, push.repo, &push.signing);
+    writer.add_wrap(&push.seal().unwrap().wrap(push.repo, &key));
+    let (honest, promised) = (push.ids().data_id(b"honest"), push.ids().data_id(b"promised"));
+    for (id, bytes) in [(honest, &b"honest"[..]), (promised, b"something else")] {
+        let mut frame = FrameBuilder::new();
+        frame.push(bytes);
+        writer.add(&frame.seal(push.repo, ChunkKind::Data, &key, 1), &[id]);
+    }
+    let upload = writer.finish();
+    repo.put_pack(Lease::default(), &upload).unwrap();
+    assert_eq!(repo.mend(upload.id).unwrap(), Mending::Whole);
+    let found = problems(&scene.world.reader(repo.clone()), true).unwrap();
+    assert!(found.len() == 1 && found[0].contains(&upload.id.to_string()), "{found:?}");
+    assert_eq!(repo.has(&[honest, promised]).unwrap(), [true, true], "the store believes nobody");
+    assert!(repair(&scene.world, &repo, false, false).damaged.is_empty(), "and finds nothing by itself");
+    let before = repo.open(&OpenRequest::default()).unwrap();
+    let report = repair(&scene.world, &repo, true, false);
+    assert_eq!(report.damaged.get(&upload.id), Some(&Dropped { is_gone: true, kept: 1, lost: 1 }));
+    assert_eq!(repo.has(&[honest, promised]).unwrap(), [true, false]);
+    let opened = repo.open(&OpenRequest { client: None, seen: Some(before.now) }).unwrap();
+    assert_eq!(told(opened.lost), BTreeSet::from([promised]));
+    assert!(matches!(repo.commit(before.lease, b"x").unwrap_err(), Error::LeaseRefused { .. }));
+    assert_eq!(scene.lacking(&repo), BTreeSet::new());
+}
+
+#[test]
+fn under_a_floor_a_dropped_pack_waits_in_the_grave() {
+    let scene = Scene::new(Some(Parity::default()));
+    let repo = Arc::new(scene.closed().with_floor(3600));
+    scene.damage(5 * SHARD_LEN, 3 * SHARD_LEN);
+    repair(&scene.world, &repo, false, false);
+    let lost = scene.lacking(&repo);
+    assert!(!lost.is_empty() && !scene.file_of(scene.pack().id).exists());
+    // Brought back it is as damaged as it was, and known to be.
+    assert_eq!(repo.revive_all().unwrap().packs, 1);
+    assert!(scene.file_of(scene.pack().id).exists());
+    assert_eq!(scene.lacking(&repo), lost);
+    // With a good copy put in its place it is whole.
+    write_at(&scene.file_of(scene.pack().id), 0, &scene.pack().bytes);
+    assert_eq!(repo.mend(scene.pack().id).unwrap(), Mending::Whole);
+    assert_eq!(scene.lacking(&repo), BTreeSet::new());
+}
+
+#[test]
+fn damaged_trees_hurt_the_snapshots_that_have_them() {
+    let scene = Scene::new(None);
+    let repo = scene.open();
+    let mut others = scene.files.clone();
+    others.insert("other".into(), vec![7; 1000]);
+    let second = scene.world.push(&*repo, &others).unwrap().snapshot;
+    let first = scene.world.reader(repo.clone()).snapshots().unwrap()[0].id;
+    let trees = scene.packed.uploads[1].0.id;
+    write_at(&scene.file_of(trees), 100, &[0xee; 50]);
+    let report = repair(&scene.world, &repo, false, false);
+    assert_eq!(report.snapshots, BTreeSet::from([first]), "and not {second}");
+    assert_eq!(report.damaged.get(&trees).map(|dropped| dropped.lost), Some(1));
+}

@@ -1,0 +1,313 @@
+//! Damage beyond mending, from the day it is found to the day it is healed: by a push, by `bkfs repair`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    common::program::{Person, Server},
+    expect, make_source, network, text,
+};
+
+/// The packs below a folder, largest first.
+fn packs(folder: &Path) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            match entry.file_type().unwrap().is_dir() {
+                true => folders.push(entry.path()),
+                false if entry.path().to_str().unwrap().contains("/packs/") => found.push(entry.path()),
+                false => {}
+            }
+        }
+    }
+    found.sort_by_key(|path| std::cmp::Reverse(path.metadata().unwrap().len()));
+    found
+}
+
+fn damage(path: &Path, span: std::ops::Range<usize>) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[span].iter_mut().for_each(|b| *b ^= 0x11);
+    fs::write(path, bytes).unwrap();
+}
+
+/// More than parity mends, in the middle of `sub/big`; `hello` and `sub/small` lie elsewhere in the pack.
+const HOLE: std::ops::Range<usize> = 300_000..700_000;
+
+fn restored_exactly(person: &Person, snapshot: &str, name: &str) {
+    let out = person.path(name);
+    person.run(["restore", snapshot, out.to_str().unwrap(), "--verify"]);
+    for file in ["hello", "sub/big", "sub/small"] {
+        assert!(fs::read(out.join(file)).unwrap() == fs::read(person.path("src").join(file)).unwrap(), "{file}");
+    }
+}
+
+fn first_snapshot(person: &Person) -> String {
+    let list: serde_json::Value = serde_json::from_str(&person.run(["snapshots", "--json"])).unwrap();
+    list[0]["id"].as_str().unwrap().to_owned()
+}
+
+/// Somebody with a push, in a repository that was damaged where it lies.
+fn hurt(repo: &Path, person: &Person) -> (PathBuf, String) {
+    let pack = packs(repo)[0].clone();
+    damage(&pack, HOLE);
+    (pack, first_snapshot(person))
+}
+
+#[test]
+fn a_push_heals_what_a_check_found() {
+    let person = Person::with_repo();
+    make_source(&person.path("src"));
+    person.push(&person.path("src"));
+    let (pack, first) = hurt(&person.path("repo"), &person);
+    let name = pack.file_name().unwrap().to_str().unwrap();
+    // Nobody has looked: a push finds nothing to do.
+    person.push(&person.path("src"));
+    expect(&person.output(["check", "--read-data"]), 1, &[name, "sub/big"]);
+    // From now on it is known without reading any data.
+    expect(&person.output(["check"]), 1, &["sub/big"]);
+    assert_eq!(person.run(["cat", "latest:hello"]), "hello\n");
+    person.push(&person.path("src"));
+    expect(&person.output(["check"]), 0, &[]);
+    restored_exactly(&person, &first, "out");
+    restored_exactly(&person, "latest", "out-2");
+}
+
+#[test]
+fn a_restore_finds_it_too_and_restores_the_rest() {
+    let person = Person::with_repo();
+    make_source(&person.path("src"));
+    person.push(&person.path("src"));
+    let (_, first) = hurt(&person.path("repo"), &person);
+    let out = person.path("out");
+    expect(&person.output(["restore", "latest", out.to_str().unwrap()]), 1, &["sub/big"]);
+    assert!(fs::read(out.join("sub/small")).unwrap() == fs::read(person.path("src/sub/small")).unwrap());
+    person.push(&person.path("src"));
+    // What was restored in part comes now.
+    person.run(["restore", "latest", out.to_str().unwrap()]);
+    assert!(fs::read(out.join("sub/big")).unwrap() == fs::read(person.path("src/sub/big")).unwrap());
+    restored_exactly(&person, &first, "out-2");
+}
+
+#[test]
+fn a_push_to_a_server_heals_what_its_scrub_found() {
+    let (operator, _server, person) = network::pushed();
+    let data = operator.path("server");
+    let (pack, first) = hurt(&data, &person);
+    // By another process, while the server runs.
+    let scrub = operator.output(["server", "scrub", "--data", data.to_str().unwrap()]);
+    expect(&scrub, 1, &[pack.file_name().unwrap().to_str().unwrap(), "bytes are lost"]);
+    let output = person.output(["check"]);
+    expect(&output, 1, &["sub/big"]);
+    assert!(!text(&output.stderr).contains("hello"), "{}", text(&output.stderr));
+    person.push(&person.path("src"));
+    expect(&person.output(["check"]), 0, &[]);
+    restored_exactly(&person, &first, "out");
+}
+
+#[test]
+fn shares_of_the_data_go_round_until_all_was_read() {
+    let person = Person::with_repo();
+    let source = person.path("src");
+    fs::create_dir_all(&source).unwrap();
+    for i in 0..5 {
+        fs::write(source.join(format!("f{i}")), crate::noise(i, 300_000)).unwrap();
+        person.push(&source);
+    }
+    let packs = packs(&person.path("repo"));
+    assert_eq!(packs.len(), 10);
+    for pack in &packs[..5] {
+        damage(pack, 1000..299_000);
+    }
+    let read = |part: &str| {
+        let output = person.output(["check", "--read-data-subset", part, "--json"]);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["packs_total"], 10);
+        (report["packs"].as_u64().unwrap(), text(&output.stdout))
+    };
+    // What was found before is named by the files that it hurts.
+    let named = |said: &str| said.matches("do not have the hash that is its id").count();
+    // By weekday: each pack in one part.
+    let parts: Vec<_> = (1..=7).map(|n| read(&format!("{n}/7"))).collect();
+    assert_eq!(parts.iter().map(|(packs, _)| packs).sum::<u64>(), 10);
+    assert_eq!(parts.iter().map(|(_, said)| named(said)).sum::<usize>(), 5);
+    // By share: as often as it takes.
+    let (mut found, mut rounds) = (0, 0);
+    let mut packs_read = 0;
+    while packs_read < 10 {
+        let (packs, said) = read("30%");
+        assert!((1..10).contains(&packs), "{packs}");
+        (packs_read, found, rounds) = (packs_read + packs, found + named(&said), rounds + 1);
+    }
+    assert!(found >= 5 && (3..=5).contains(&rounds), "{found} in {rounds}");
+    expect(&person.output(["check", "--read-data-subset", "0%"]), 1, &["5%, 2G, or 3/7"]);
+    expect(&person.output(["check", "--read-data-subset", "5%", "--read-data"]), 1, &["cannot be used"]);
+}
+
+/// A machine that can only push is told as well, and heals what others read.
+#[test]
+fn a_push_only_machine_heals_what_it_cannot_read() {
+    let (operator, server, person) = network::pushed();
+    let key = person.path("laptop.key");
+    person.run(["key", "export-push", key.to_str().unwrap()]);
+    let token = server.invite(&operator, "alice", "push");
+    let laptop = |args: &[&str]| {
+        let mut command = person.command();
+        command.env_remove("BKFS_PASSWORD").env("BKFS_CONFIG_DIR", person.path("config-laptop"));
+        command.env("BKFS_CACHE_DIR", person.path("cache-laptop")).args(args).output().unwrap()
+    };
+    expect(&laptop(&["join", &token, "--push-key", key.to_str().unwrap()]), 0, &[]);
+    let source = person.path("src");
+    let push = ["push", "-C", source.to_str().unwrap(), "."];
+    expect(&laptop(&push), 0, &[]);
+    let (_, first) = hurt(&operator.path("server"), &person);
+    expect(&person.output(["cat", "latest:sub/big"]), 1, &[]);
+    expect(&laptop(&push), 0, &[]);
+    expect(&person.output(["check"]), 0, &[]);
+    restored_exactly(&person, &first, "out");
+}
+
+/// The server has the repository open while a pack's file goes away, and is asked by a client that knows the pack to be stored.
+#[test]
+fn a_pack_that_vanishes_under_a_running_server_is_sent_again() {
+    let (operator, _server, person) = network::pushed();
+    let pack = packs(&operator.path("server"))[0].clone();
+    fs::remove_file(&pack).unwrap();
+    fs::remove_file(pack.to_str().unwrap().replace("/packs/", "/parity/")).unwrap();
+    let output = person.output(["cat", "latest:sub/big"]);
+    expect(&output, 1, &[]);
+    person.push(&person.path("src"));
+    let output = person.output(["cat", "latest:hello"]);
+    assert_eq!(text(&output.stdout), "hello\n");
+    expect(&person.output(["check", "--read-data"]), 0, &[]);
+    restored_exactly(&person, "latest", "out");
+}
+
+fn json(output: &std::process::Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output.stderr)))
+}
+
+/// From damage to the day when nothing is left of it, with and without parity.
+#[test]
+fn packs_are_repaired_at_a_path() {
+    for parity in ["5%", "off"] {
+        let person = Person::new();
+        person.run(["init", "--parity", parity]);
+        make_source(&person.path("src"));
+        person.push(&person.path("src"));
+        expect(&person.output(["repair", "packs"]), 0, &[]);
+        let (pack, first) = hurt(&person.path("repo"), &person);
+        let name = pack.file_name().unwrap().to_str().unwrap();
+        let damaged = fs::read(&pack).unwrap();
+        let output = person.output(["repair", "packs", "--dry-run"]);
+        expect(&output, 0, &[]);
+        assert!(text(&output.stdout).contains(&format!("pack {name}: would be dropped")), "{}", text(&output.stdout));
+        assert!(fs::read(&pack).unwrap() == damaged);
+        expect(&person.output(["check"]), 0, &[]);
+
+        let output = person.output(["repair", "packs", "--json"]);
+        expect(&output, 1, &[]);
+        let report = json(&output);
+        assert_eq!((&report["damaged"][0]["pack"], &report["damaged"][0]["dropped"]), (&name.into(), &true.into()));
+        assert!(report["damaged"][0]["frames_kept"].as_u64() > Some(0), "{report}");
+        assert_eq!(report["snapshots_hurt"], serde_json::json!([first]));
+        assert!(report["problems"][0].as_str().unwrap().contains("sub/big"), "{report}");
+        assert!(!pack.exists());
+        // What is not hurt is restored, and what is is named.
+        let out = person.path("out");
+        expect(&person.output(["restore", "latest", out.to_str().unwrap()]), 1, &["sub/big"]);
+        assert!(fs::read(out.join("sub/small")).unwrap() == fs::read(person.path("src/sub/small")).unwrap());
+        expect(&person.output(["repair", "packs"]), 1, &["sub/big", "1 snapshot", "next push"]);
+        person.push(&person.path("src"));
+        expect(&person.output(["check", "--read-data"]), 0, &[]);
+        restored_exactly(&person, &first, "out-2");
+        let output = person.output(["repair", "packs", "--read-data"]);
+        expect(&output, 0, &[]);
+        assert!(text(&output.stdout).contains("nothing to repair"), "{}", text(&output.stdout));
+    }
+}
+
+#[test]
+fn packs_are_repaired_at_a_server_by_who_may() {
+    let (operator, server, person) = network::pushed();
+    let data = operator.path("server");
+    let (pack, first) = hurt(&data, &person);
+    // Somebody who may read, and no more: the damage is found and told, and nothing dropped.
+    let token = server.invite(&operator, "alice", "read");
+    let reader = |args: &[&str]| {
+        let mut command = person.command();
+        command.env("BKFS_CONFIG_DIR", person.path("config-reader"));
+        command.env("BKFS_CACHE_DIR", person.path("cache-reader")).args(args).output().unwrap()
+    };
+    expect(&reader(&["join", &token]), 0, &[]);
+    expect(&reader(&["repair", "packs"]), 1, &["permission", "prune"]);
+    assert!(pack.exists());
+    let output = person.output(["repair", "packs"]);
+    expect(&output, 1, &["sub/big"]);
+    assert!(text(&output.stdout).contains("1 damaged pack dropped"), "{}", text(&output.stdout));
+    assert!(!pack.exists());
+    let grave = data.join("accounts/alice/main/grave").join(pack.file_name().unwrap());
+    assert!(grave.exists(), "the floor keeps it");
+    person.push(&person.path("src"));
+    expect(&person.output(["check", "--read-data"]), 0, &[]);
+    restored_exactly(&person, &first, "out");
+}
+
+#[test]
+fn an_index_is_made_anew_without_keys() {
+    let person = Person::with_repo();
+    make_source(&person.path("src"));
+    person.push(&person.path("src"));
+    let stranger = |args: &[&str]| {
+        let mut command = person.command();
+        command.env_remove("BKFS_PASSWORD").env("BKFS_CONFIG_DIR", person.path("nobody")).args(args).output().unwrap()
+    };
+    let output = stranger(&["repair", "index"]);
+    expect(&output, 0, &[]);
+    assert!(text(&output.stdout).contains("made anew: 4 log records, 1 snapshot, 2 packs"), "{}", text(&output.stdout));
+    person.run(["check", "--read-data"]);
+    // One that is so damaged that it would end the process is never looked at.
+    let index = fs::read_dir(person.path("cache/index")).unwrap().next().unwrap().unwrap().path().join("data.mdb");
+    let mut bytes = fs::read(&index).unwrap();
+    let len = bytes.len();
+    bytes[8192..len].fill(0x5a);
+    fs::write(&index, bytes).unwrap();
+    expect(&stranger(&["repair", "index", "--json"]), 0, &[]);
+    person.run(["check", "--read-data"]);
+
+    let trees = packs(&person.path("repo"))[1].clone();
+    fs::remove_dir_all(person.path("repo/parity")).unwrap();
+    let len = trees.metadata().unwrap().len() as usize;
+    damage(&trees, len - 60..len);
+    let name = trees.file_name().unwrap().to_str().unwrap();
+    let output = stranger(&["repair", "index", "--dry-run"]);
+    expect(&output, 1, &[name]);
+    assert!(text(&output.stdout).contains("1 pack cannot be read in"), "{}", text(&output.stdout));
+    assert_eq!(fs::read_dir(person.path("cache/index")).unwrap().count(), 1, "nothing is left of it");
+    expect(&stranger(&["repair", "index", "-r", "bkfs://localhost:1/alice"]), 1, &["bkfs server repair index"]);
+    expect(&stranger(&["repair", "index", "-r", "/nonexistent"]), 10, &["no repository"]);
+    // Whoever has the key drops it, and the next push heals.
+    expect(&person.output(["repair", "packs"]), 1, &[]);
+    person.push(&person.path("src"));
+    expect(&person.output(["check", "--read-data"]), 0, &[]);
+}
+
+#[test]
+fn the_indexes_of_a_server_are_made_anew() {
+    let (operator, server, person) = network::pushed();
+    let (data, address) = (operator.path("server"), server.address.clone());
+    drop(server);
+    let repair = |extra: &[&str]| {
+        operator.output([&["server", "repair", "index", "--data", data.to_str().unwrap()], extra].concat())
+    };
+    fs::write(data.join("accounts/alice/main/index/data.mdb"), b"rubbish").unwrap();
+    let output = repair(&["--json", "alice"]);
+    expect(&output, 0, &[]);
+    let report = json(&output);
+    assert_eq!((&report[0]["account"], &report[0]["packs"]), (&"alice".into(), &2.into()), "{report}");
+    expect(&repair(&["bob"]), 1, &["no such repository"]);
+    let _server = Server::run(&operator, &data, &address);
+    person.push(&person.path("src"));
+    person.run(["check", "--read-data"]);
+}
