@@ -340,15 +340,15 @@ impl Index {
         self.read(|txn| Ok(self.tables.meta.get(txn, LIFE)?.map(<[u8]>::to_vec)))
     }
 
-    /// Takes a pack's table in, and pins the pack for a session. What was swept and is found by chance stays out.
+    /// Takes a pack's table in, and pins the pack for a session. What is swept stays out, until the log says otherwise.
     pub fn add_pack(&self, table: &PackTable, len: u64, pin: Option<Pin>) -> Result<()> {
         self.write(|txn| self.put_pack(txn, table, len, pin))
     }
 
     fn put_pack(&self, txn: &mut RwTxn<'_>, table: &PackTable, len: u64, pin: Option<Pin>) -> heed::Result<()> {
         let known = self.tables.pack_numbers.get(txn, &table.id.0)?;
-        if known.is_none() && pin.is_none() && self.tables.swept.get(txn, &table.id.0)?.is_some() {
-            // It was looked at before it was swept: its file is on its way out.
+        if known.is_none() && self.tables.swept.get(txn, &table.id.0)?.is_some() {
+            // It was found or stored before it was swept: its file is on its way out.
             return Ok(());
         }
         let number = match known {

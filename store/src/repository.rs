@@ -357,15 +357,20 @@ impl Access for Repository {
         roster.counts(table.client, (self.clock)(), || format!("pack {}", table.id))?;
         table.verify(&roster)?;
         let len = upload.bytes.len() as u64;
-        // What is condemned or swept must be live again in the log before it is relied on, or a later reading of the log
-        // would take it away.
-        let lock = self.revive_for(table.id)?;
-        if self.keep_pack(lease, table.id, len)? {
-            return Ok(());
+        loop {
+            // What is condemned or swept must be live again in the log before it is relied on, or a later reading of the log
+            // would take it away.
+            let lock = self.revive_for(table.id)?;
+            if self.keep_pack(lease, table.id, len)? {
+                return Ok(());
+            }
+            self.backend.put(&layout::pack(table.id), &upload.bytes)?;
+            self.take_in(table, &upload.bytes, Some(self.pin(lease)))?;
+            // Another process may have found it already and pruned it, and the index have heard of that first.
+            if lock.is_some() || self.index.has_pack(&table.id)? {
+                return self.release_put(table.id, lock);
+            }
         }
-        self.backend.put(&layout::pack(table.id), &upload.bytes)?;
-        self.take_in(table, &upload.bytes, Some(self.pin(lease)))?;
-        self.release_put(table.id, lock)
     }
 
     fn read(&self, request: &ReadRequest) -> Result<ReadReply> {

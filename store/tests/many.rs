@@ -208,9 +208,9 @@ impl World {
         }
         repo.wait_for_parity();
         repo.scrub(&options, &scrub::ScrubProgress::default()).map_err(text("scrubbing"))?;
-        // One page of an empty folder, and its parity.
+        // A page of an empty folder, perhaps more than once if several clients have pushed that at the same time; and its parity.
         let (left, packs) = (self.site.left(), repo.packs(None, 10).map_err(text("packs"))?);
-        if left.len() > 2 || packs.len() != 1 {
+        if left.len() > 2 * packs.len() || packs.len() > 3 || packs.iter().any(|pack| pack.len > 1600) {
             return Err(format!("when all is forgotten, this is left: {packs:?} {left:?}"));
         }
         drop(process);

@@ -155,11 +155,17 @@ impl Repository {
         }
         let upload = writer.finish();
         let table = Pack::parse(&upload.bytes)?.table;
-        // The same frames may have been copied into the same pack before, by a prune that was cut short and given up.
-        let lock = self.revive_for(upload.id)?;
-        self.backend.put(&layout::pack(upload.id), &upload.bytes)?;
-        self.take_in(&table, &upload.bytes, None)?;
-        self.release_put(upload.id, lock)?;
+        loop {
+            // The same frames may have been copied into the same pack before, by a prune that was cut short and given up; or are now, by
+            // another one, and that pack be pruned already.
+            let lock = self.revive_for(upload.id)?;
+            self.backend.put(&layout::pack(upload.id), &upload.bytes)?;
+            self.take_in(&table, &upload.bytes, None)?;
+            if lock.is_some() || self.index.has_pack(&upload.id)? {
+                self.release_put(upload.id, lock)?;
+                break;
+            }
+        }
         swept.written_bytes += upload.bytes.len() as u64;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What two threads or processes can do to one another: found by `many.rs`, and told here one by one.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -12,14 +13,16 @@ use std::{
 use bkfs_store::{
     Error,
     access::*,
-    backend::{Backend, LocalBackend},
+    backend::{Backend, Disk, Files, LocalBackend},
     crypto::DataKey,
     frame::{ChunkKind, FrameBuilder},
     id::ChunkId,
     pack::PackWriter,
     prune::{Progress, PruneOptions, prune},
     reader::Reader,
+    repository::Repository,
 };
+use parking_lot::Mutex;
 
 use crate::{
     Place, forget, push, reader,
@@ -168,4 +171,52 @@ fn what_is_marked_serves_no_index_but_the_one_that_it_was_marked_in() {
         verify(&repo, *snapshot, &(n as u8 * 10..n as u8 * 10 + 10).collect());
     }
     assert_eq!(place.prune(&repo).stats.dropped, 6);
+}
+
+/// Does something when the first pack has got its name.
+#[derive(Clone)]
+struct Hooked(Arc<Mutex<Option<Hook>>>);
+
+type Hook = Box<dyn FnOnce() + Send>;
+
+impl std::fmt::Debug for Hooked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hooked")
+    }
+}
+
+impl Files for Hooked {
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        Disk.rename(from, to)?;
+        let is_pack = to.parent().and_then(Path::parent).is_some_and(|folder| folder.ends_with("packs"));
+        if let Some(hook) = is_pack.then(|| self.0.lock().take()).flatten() {
+            hook();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_pack_that_another_process_finds_and_prunes_before_it_is_acknowledged_is_stored_all_the_same() {
+    let (place, repo) = Place::new(0);
+    push(&*repo, 0..3);
+    let (upload, id) = one_pack(1);
+    let (folder, index) = (place.folder.path().join("repo"), place.folder.path().join("shared index"));
+    let same = place.open_at(index.clone());
+    let (other, scratch) = (place.open(), tempfile::tempdir().unwrap());
+    let hook = move || {
+        other.open(&OpenRequest::default()).unwrap();
+        let report = prune(&reader(&other), scratch.path(), &confirmed(), &Progress::default()).unwrap();
+        assert_eq!(report.swept.packs, 1, "nobody knows there that it is pinned");
+        same.log(0, 100).unwrap();
+    };
+    let hooked = Hooked(Arc::new(Mutex::new(Some(Box::new(hook)))));
+    let slow = Repository::with_backend(Box::new(LocalBackend::with_files(&folder, hooked)), &index).unwrap();
+    let before = slow.open(&OpenRequest::default()).unwrap().now.incarnation;
+    slow.put_pack(Lease::default(), &upload).unwrap();
+    for repo in [Arc::new(slow), place.open(), repo] {
+        assert_eq!(repo.open(&OpenRequest::default()).unwrap().now.incarnation, before, "nothing was lost");
+        assert_eq!(repo.has(&[id]).unwrap(), [true]);
+        assert_eq!(repo.read(&ReadRequest { ids: vec![id], neighbour_bytes: 0 }).unwrap().frames.len(), 1);
+    }
 }
