@@ -348,12 +348,23 @@ impl Reader {
         }
     }
 
-    /// The roots of snapshots that follow one another among those that the store keeps. Those that
+    /// The roots of snapshots, in the order of the log. Those that
     /// are gone for good meanwhile are left out. Fails at the first that does not open: what cannot be seen cannot be said to be dead.
     pub(crate) fn roots(&self, wanted: &[CommittedSnapshot]) -> Result<Vec<(SnapshotId, Node)>> {
-        let Some(first) = wanted.first() else { return Ok(Vec::new()) };
-        let objects = self.access.snapshots(first.log_seq, u32::try_from(wanted.len()).unwrap_or(u32::MAX))?;
-        let mut roots = Vec::new();
+        let [Some(first), Some(last)] = [wanted.first(), wanted.last()] else { return Ok(Vec::new()) };
+        let (mut objects, mut next, mut roots) = (Vec::new(), first.log_seq, Vec::new());
+        // Between them others may lie that are not wanted.
+        while next <= last.log_seq {
+            let more = self.access.snapshots(next, BATCH)?;
+            match more.last().map(|object| object.log_seq) {
+                None => break,
+                Some(newest) if newest < next => {
+                    return Err(Error::Invalid("the store answered with other snapshots than were asked for".into()));
+                }
+                Some(newest) => next = newest + 1,
+            }
+            objects.extend(more.into_iter().filter(|object| wanted.iter().any(|wanted| wanted.id == object.id)));
+        }
         for CommittedSnapshot { log_seq, id, .. } in wanted.iter().copied() {
             match objects.iter().find(|object| object.id == id) {
                 Some(object) => roots.push((id, self.root_of(object)?)),

@@ -88,3 +88,17 @@ fn what_is_brought_back_while_the_trash_is_emptied_stays() {
         );
     }
 }
+
+#[test]
+fn what_is_due_may_lie_between_what_is_kept() {
+    let (place, repo) = Place::new(0);
+    let all: Vec<_> = (0..7).map(|n| push(&*repo, n * 5..n * 5 + 5)).collect();
+    for due in [1, 2, 4] {
+        forget(&*repo, all[due], false);
+    }
+    let done = place.prune_with(&repo, &PruneOptions { is_confirmed: true, ..options() });
+    assert_eq!((done.expired, done.stats.dropped), (3, 6));
+    for kept in [0, 3, 5, 6] {
+        verify(&repo, all[kept], &(kept as u8 * 5..kept as u8 * 5 + 5).collect());
+    }
+}
