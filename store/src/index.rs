@@ -10,6 +10,7 @@
 //! (`NO_META_SYNC`): what is missing is read in again.
 
 mod bare;
+mod chunks;
 mod compare;
 mod prune;
 mod quarantine;
@@ -33,6 +34,7 @@ use heed::{
 use heed::{DatabaseFlags, byteorder::BigEndian};
 use parking_lot::Mutex;
 
+use self::chunks::{Chunks, STEP};
 use crate::{
     codec,
     crypto::{self, Wrap},
@@ -46,7 +48,7 @@ use crate::{
 /// Address space, not room on disk: the file grows as it is used.
 const MAP_SIZE: usize = 64 << 30;
 /// Raised whenever a table changes its form; an index of another format is built anew.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 const VALUE_LEN: usize = 20;
 /// Transactions that read at once.
 const READERS: u32 = 1024;
@@ -69,7 +71,7 @@ pub struct Index {
 }
 
 struct Tables {
-    chunks: Raw,
+    chunks: Chunks,
     packs: Database<'static, U32<BigEndian>, Bytes>,
     pack_numbers: Database<'static, Bytes, U32<BigEndian>>,
     wraps: Raw,
@@ -164,9 +166,10 @@ impl Index {
         .map_err(trouble)?;
         let tables = env
             .create_databases_and_commit(env.write_txn().map_err(trouble)?, |opener, txn| {
-                let mut chunks = opener.database_options().types::<Bytes, Bytes>();
-                chunks.name("chunks").flags(DatabaseFlags::DUP_SORT | DatabaseFlags::DUP_FIXED);
-                let chunks = chunks.create(txn)?;
+                let mut sorted = opener.database_options().types::<Bytes, Bytes>();
+                sorted.flags(DatabaseFlags::DUP_SORT | DatabaseFlags::DUP_FIXED);
+                let fresh = sorted.name("fresh chunks").create(txn)?;
+                let chunks = (fresh, sorted.name("chunks").create(txn)?);
                 let packs = opener.create_database(txn, Some("packs"))?;
                 let pack_numbers = opener.create_database(txn, Some("pack_numbers"))?;
                 let wraps = opener.create_database(txn, Some("wraps"))?;
@@ -191,9 +194,9 @@ impl Index {
             .unwrap_commit();
         let (first, (snapshots, clients, offsets, meta), last) = tables;
         let (dead, swept, pins, condemns, bare, hurt, losses) = last;
-        let (chunks, packs, pack_numbers, wraps, commits) = first;
+        let ((fresh, settled), packs, pack_numbers, wraps, commits) = first;
         let tables = Tables {
-            chunks,
+            chunks: Chunks { fresh, settled },
             packs,
             pack_numbers,
             wraps,
@@ -271,18 +274,14 @@ impl Index {
 
     /// A copy of a chunk: a live one, if there is one.
     fn find(&self, txn: &RoTxn<'_, WithoutTls>, id: &ChunkId) -> Result<Option<Copy>, heed::Error> {
-        let Some(copies) = self.tables.chunks.get_duplicates(txn, &id.0[..3])? else { return Ok(None) };
         let all_live = self.are_all_live(txn)?;
         let mut found = None;
-        for copy in copies {
-            let (_, value) = copy?;
-            if value.len() == VALUE_LEN && value[..13] == id.0[3..16] {
-                let (pack, frame) = place(value);
-                let is_live = all_live || !self.is_dead(txn, pack, frame)?;
-                found = Some(Copy { pack, frame, is_live });
-                if is_live {
-                    break;
-                }
+        for copy in self.tables.chunks.copies(txn, id)? {
+            let (pack, frame) = copy?;
+            let is_live = all_live || !self.is_dead(txn, pack, frame)?;
+            found = Some(Copy { pack, frame, is_live });
+            if is_live {
+                break;
             }
         }
         Ok(found)
@@ -342,7 +341,17 @@ impl Index {
 
     /// Takes a pack's table in, and pins the pack for a session. What is swept stays out, until the log says otherwise.
     pub fn add_pack(&self, table: &PackTable, len: u64, pin: Option<Pin>) -> Result<()> {
-        self.write(|txn| self.put_pack(txn, table, len, pin))
+        self.write(|txn| self.put_pack(txn, table, len, pin))?;
+        self.settle_chunks()
+    }
+
+    /// Moves rows of chunks on if enough of them wait.
+    fn settle_chunks(&self) -> Result<()> {
+        let mut is_more = self.read(|txn| self.tables.chunks.is_full(txn))?;
+        while is_more {
+            is_more = self.write(|txn| self.tables.chunks.settle_some(txn, STEP))?;
+        }
+        Ok(())
     }
 
     fn put_pack(&self, txn: &mut RwTxn<'_>, table: &PackTable, len: u64, pin: Option<Pin>) -> heed::Result<()> {

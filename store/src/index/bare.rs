@@ -13,7 +13,8 @@ impl Index {
             self.put_pack(txn, table, len, pin)?;
             self.tables.bare.put(txn, &table.id.0, &())?;
             made.iter().try_for_each(|id| self.tables.bare.delete(txn, &id.0).map(drop))
-        })
+        })?;
+        self.settle_chunks()
     }
 
     /// Strikes marks.

@@ -19,11 +19,13 @@ impl Index {
         if self.read(|txn| self.agrees(txn, table, len))? {
             return Ok(false);
         }
-        self.write(|txn| match self.tables.pack_numbers.get(txn, &table.id.0)? {
+        let is_changed = self.write(|txn| match self.tables.pack_numbers.get(txn, &table.id.0)? {
             None if self.tables.swept.get(txn, &table.id.0)?.is_some() => Ok(false),
             None => self.put_pack(txn, table, len, None).map(|()| true),
             Some(number) => self.put_rows(txn, number, table, len).map(|()| true),
-        })
+        })?;
+        self.settle_chunks()?;
+        Ok(is_changed)
     }
 
     /// Writes what follows from a pack's table.
@@ -33,9 +35,7 @@ impl Index {
         for wrap in &table.wraps {
             self.tables.wraps.put(txn, &wrap_row(&wrap.key, &table.client), &codec::encode(wrap))?;
         }
-        let mut entries = entries(number, table);
-        entries.sort_unstable();
-        entries.iter().try_for_each(|(key, value)| self.tables.chunks.put(txn, key, value))
+        self.tables.chunks.put_all(txn, &mut entries(number, table))
     }
 
     fn agrees(&self, txn: &RoTxn<'_, WithoutTls>, table: &PackTable, len: u64) -> heed::Result<bool> {
@@ -44,11 +44,7 @@ impl Index {
             return Ok(false);
         }
         for (key, value) in entries(number, table) {
-            let mut is_there = false;
-            for copy in self.tables.chunks.get_duplicates(txn, &key)?.into_iter().flatten() {
-                is_there |= copy?.1 == &value[..];
-            }
-            if !is_there {
+            if !self.tables.chunks.holds(txn, &key, &value)? {
                 return Ok(false);
             }
         }

@@ -3,7 +3,7 @@
 
 use heed::{RoTxn, RwTxn, WithoutTls};
 
-use super::{Index, PackRow, VALUE_LEN, chunk_row, place};
+use super::{Index, PackRow, chunk_row, place};
 use crate::{
     error::Result,
     id::{ChunkId, Hash, PackId},
@@ -248,12 +248,9 @@ impl Index {
             let mut found = Vec::with_capacity(ids.len());
             for id in ids {
                 let mut is_live = false;
-                for copy in self.tables.chunks.get_duplicates(txn, &id.0[..3])?.into_iter().flatten() {
-                    let (_, value) = copy?;
-                    if value.len() == VALUE_LEN && value[..13] == id.0[3..16] {
-                        let (pack, frame) = place(value);
-                        is_live |= !is_taken(pack, frame) && (all_live || !self.is_dead(txn, pack, frame)?);
-                    }
+                for copy in self.tables.chunks.copies(txn, id)? {
+                    let (pack, frame) = copy?;
+                    is_live |= !is_taken(pack, frame) && (all_live || !self.is_dead(txn, pack, frame)?);
                 }
                 found.push(is_live);
             }
@@ -264,17 +261,13 @@ impl Index {
     /// All copies of chunks whose ids begin with a byte: calls `each` with the id's [key](filter_key), pack and frame.
     pub fn scan(&self, first: u8, each: &mut dyn FnMut(u64, u32, u32)) -> Result<()> {
         self.read(|txn| {
-            for row in self.tables.chunks.prefix_iter(txn, &[first])? {
-                let (prefix, value) = row?;
-                if value.len() == VALUE_LEN && prefix.len() == 3 {
-                    let mut id = ChunkId::default();
-                    id.0[..3].copy_from_slice(prefix);
-                    id.0[3..16].copy_from_slice(&value[..13]);
-                    let (pack, frame) = place(value);
-                    each(filter_key(&id), pack, frame);
-                }
-            }
-            Ok(())
+            self.tables.chunks.each(txn, Some(first), &mut |key, value| {
+                let mut id = ChunkId::default();
+                id.0[..3].copy_from_slice(&key);
+                id.0[3..16].copy_from_slice(&value[..13]);
+                let (pack, frame) = place(&value);
+                each(filter_key(&id), pack, frame);
+            })
         })
     }
 
@@ -308,18 +301,15 @@ impl Index {
             }
             // Another process has removed the file already: look for its rows one by one.
             None => {
-                for row in self.tables.chunks.iter(txn)? {
-                    let (key, value) = row?;
-                    if let (Ok(key), Ok(value)) = (key.try_into(), <[u8; VALUE_LEN]>::try_from(value))
-                        && place(&value).0 == number
-                    {
+                self.tables.chunks.each(txn, None, &mut |key, value| {
+                    if place(&value).0 == number {
                         rows.push((key, value));
                     }
-                }
+                })?;
             }
         }
         for (key, value) in rows {
-            self.tables.chunks.delete_one_duplicate(txn, &key, &value)?;
+            self.tables.chunks.delete(txn, &key, &value)?;
         }
         self.count_bytes(txn, number, 0)?;
         self.tables.packs.delete(txn, &number)?;
