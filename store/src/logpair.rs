@@ -9,7 +9,7 @@
 //!
 //! **Settling** makes both files whole again: a record that only one of them holds goes into the other, what is torn is cut
 //! off, and a file that is missing is written anew. A record that is whole in neither file, and is not the torn end of both,
-//! is an error: nothing is cut then.
+//! is an error: nothing is cut then. Nor is a log of which neither file can be read an empty one.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -55,11 +55,15 @@ impl LogPair {
         if at.offset >= counts {
             return Ok(records);
         }
-        let first = take(at, &self.bytes(backend, self.first, at.offset)?, counts, &mut records);
-        if !records.is_empty() || matches!(first, End::Enough) {
+        let take = |name, records: &mut Vec<Record>| match readable(backend.get_range(name, at.offset, READ))? {
+            Ok(bytes) => Ok(take(at, &bytes.unwrap_or_default(), counts, records)),
+            Err(error) => Ok::<_, Error>(End::Bad(error)),
+        };
+        let first = take(self.first, &mut records)?;
+        if matches!(first, End::Enough) || !records.is_empty() {
             return Ok(records);
         }
-        let second = take(at, &self.bytes(backend, self.second, at.offset)?, counts, &mut records);
+        let second = take(self.second, &mut records)?;
         if records.is_empty() {
             return match (first, second) {
                 (End::Bad(error), _) | (_, End::Bad(error)) => Err(error),
@@ -100,13 +104,16 @@ impl LogPair {
 
     fn hashes(&self, backend: &dyn Backend, offset: u64) -> Result<[Option<Hash>; 2]> {
         let Some(start) = offset.checked_sub(Hash::LEN as u64) else { return Ok([None; 2]) };
-        let hash = |name| -> Result<Option<Hash>> {
-            match readable(backend.get_range(name, start, Hash::LEN))? {
-                Some(bytes) => Ok(Hash::from_slice(&bytes)),
-                None => Ok(None),
-            }
-        };
-        Ok([hash(self.first)?, hash(self.second)?])
+        let hash = |bytes: Option<Bytes>| bytes.and_then(|bytes| Hash::from_slice(&bytes));
+        Ok(self.both(|name| backend.get_range(name, start, Hash::LEN))?.map(hash))
+    }
+
+    /// Reads something of both files. One that cannot be read is as good as none, but not both.
+    fn both(&self, read: impl Fn(&str) -> Result<Option<Bytes>>) -> Result<[Option<Bytes>; 2]> {
+        match (readable(read(self.first))?, readable(read(self.second))?) {
+            (Err(error), Err(_)) => Err(error),
+            (one, two) => Ok([one.unwrap_or_default(), two.unwrap_or_default()]),
+        }
     }
 
     /// Whether both files are there and end alike.
@@ -117,8 +124,8 @@ impl LogPair {
         }
         let Some(len) = one else { return Ok(true) };
         let from = len.saturating_sub(TAIL);
-        let tail = |name| readable(backend.get_range(name, from, TAIL as usize));
-        Ok(tail(self.first)? == tail(self.second)?)
+        let [one, two] = self.both(|name| backend.get_range(name, from, TAIL as usize))?;
+        Ok(one == two)
     }
 
     /// Makes both files whole, if they are not. The caller holds the lock.
@@ -126,7 +133,7 @@ impl LogPair {
         if self.is_settled(backend)? {
             return Ok(());
         }
-        let (one, two) = (readable(backend.get(self.first))?, readable(backend.get(self.second))?);
+        let [one, two] = self.both(|name| backend.get(name))?;
         let whole = merge(one.as_deref(), two.as_deref())?;
         for (name, now) in [(self.first, one), (self.second, two)] {
             if now.as_deref() != Some(&whole) {
@@ -180,10 +187,6 @@ impl LogPair {
         backend.delete(self.first)?;
         backend.delete(self.second)
     }
-
-    fn bytes(&self, backend: &dyn Backend, name: &str, offset: u64) -> Result<Bytes> {
-        Ok(readable(backend.get_range(name, offset, READ))?.unwrap_or_default())
-    }
 }
 
 /// Where a file ends, if all of it is whole.
@@ -191,7 +194,7 @@ fn end(backend: &dyn Backend, name: &str) -> Result<Option<Position>> {
     let Some(len) = backend.len(name)? else { return Ok(None) };
     let mut at = Position::default();
     while at.offset < len {
-        let Some(bytes) = readable(backend.get_range(name, at.offset, READ))? else { return Ok(None) };
+        let Ok(Some(bytes)) = readable(backend.get_range(name, at.offset, READ))? else { return Ok(None) };
         let start = at;
         let mut rest = &bytes[..];
         while let Ok(Some((_, next))) = logfile::split(at, rest) {
@@ -205,14 +208,14 @@ fn end(backend: &dyn Backend, name: &str) -> Result<Option<Position>> {
     Ok(Some(at))
 }
 
-/// A file that cannot be read is as good as none, as long as the other can.
-fn readable<T>(read: Result<Option<T>>) -> Result<Option<T>> {
+/// Tells a file that cannot be read, which the other may make up for, from what nothing makes up for.
+fn readable<T>(read: Result<T>) -> Result<Result<T>> {
     match read {
         Err(error) if error.is_unreadable() => {
             tracing::warn!(%error, "a copy of the log cannot be read");
-            Ok(None)
+            Ok(Err(error))
         }
-        read => read,
+        read => read.map(Ok),
     }
 }
 
@@ -261,6 +264,63 @@ fn merge<'a>(first: Option<&'a [u8]>, second: Option<&'a [u8]>) -> Result<Vec<u8
             _ if second.is_some() && two.is_empty() => return Ok(whole),
             (Err(error), _) | (_, Err(error)) => return Err(error),
             _ => return Ok(whole),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, path::Path, sync::Arc};
+
+    use super::*;
+    use crate::backend::{Files, LocalBackend};
+
+    /// A disk that stops reading.
+    #[derive(Debug, Clone, Default)]
+    struct Deaf(Arc<AtomicBool>);
+
+    impl Deaf {
+        fn error(&self, path: &Path) -> Option<io::Error> {
+            let is_log = path.file_name().is_some_and(|name| name != "log.2" || self.0.load(Relaxed));
+            is_log.then(|| io::Error::from_raw_os_error(5))
+        }
+    }
+
+    impl Files for Deaf {
+        fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+            self.error(path).map_or_else(|| std::fs::read(path), Err)
+        }
+
+        fn read_at(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+            let bytes = self.read(path)?;
+            let from = bytes.len().min(offset as usize);
+            Ok(bytes[from..bytes.len().min(from + len)].to_vec())
+        }
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_read_is_no_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = LogPair::new("log", "log.2");
+        let (mut bytes, at) = logfile::frame_bytes(Position::default(), b"one");
+        let (two, at) = logfile::frame_bytes(at, b"two");
+        bytes.extend(two);
+        log.append(&LocalBackend::new(folder.path()), Position::default(), &bytes).unwrap();
+
+        let deaf = Deaf::default();
+        let backend = LocalBackend::with_files(folder.path(), deaf.clone());
+        assert_eq!(log.read(&backend, Position::default()).unwrap().len(), 2, "the other one can be read");
+        assert!(log.fits(&backend, at).unwrap());
+
+        deaf.0.store(true, Relaxed);
+        let unreadable = |error: Error| assert!(error.is_unreadable(), "{error}");
+        unreadable(log.read(&backend, Position::default()).unwrap_err());
+        unreadable(log.fits(&backend, at).unwrap_err());
+        assert!(!log.is_settled(&backend).is_ok_and(|is_settled| is_settled));
+        unreadable(log.settle(&backend).unwrap_err());
+        unreadable(log.append(&backend, Position::default(), b"over it").unwrap_err());
+        for name in ["log", "log.2"] {
+            assert_eq!(std::fs::read(folder.path().join(name)).unwrap(), bytes);
         }
     }
 }
