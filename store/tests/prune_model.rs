@@ -14,6 +14,11 @@
 //! mark, because trees never change, and one that cannot be read ends the mark; the times (7 days of a pin, the floor of the grave): here each may be
 //! over at once, and none of the invariants needs that it is not.
 //!
+//! **Which rule is which.** Of the rules that the issue on the safe past wants to see fail when they are dropped, *the delta at open* is `NoDeltaAtOpen`;
+//! *the wait* is what a commit's look at the generation does here (`CommitWithoutGeneration`), with the *compare-and-swap* of two prunes
+//! (`NoCompareAndSwap`); *the re-mark* is that condemn looks for commits since the mark (`NoLookForCommits`); *the fixed set* is
+//! `SweepOutsideFilter`, and *the put of a condemned pack* `AlreadyHaveIt`.
+//!
 //! **Worlds** have one or two chunks, up to five packs, two clients or two sessions, up to three prunes. They are searched to the end,
 //! so the bound on the depth is only there to end a search whose world was made larger.
 //!
@@ -105,6 +110,18 @@ fn two_copies_of_which_one_goes() {
 #[test]
 fn two_clients_without_pins() {
     holds(World { pins: false, ..World::two_clients() });
+}
+
+/// Answers to puts and commits are lost, so that the same is asked again.
+#[test]
+fn answers_that_are_lost() {
+    holds(World { lossy: true, ..World::two_clients() }.with([1, 0], 2));
+}
+
+#[test]
+#[ignore = "half a minute on an idle machine"]
+fn two_clients_with_answers_that_are_lost() {
+    holds(World { lossy: true, ..World::two_clients() }.with([1, 1], 2));
 }
 
 #[test]

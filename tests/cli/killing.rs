@@ -221,3 +221,55 @@ fn a_disk_with_hardly_any_room_gives_errors_and_takes_nothing() {
     // A push whose last answer was an error may have been committed all the same.
     assert!(listed.len() >= snapshots, "{} snapshots are left of {snapshots}", listed.len());
 }
+
+#[test]
+fn a_prune_on_a_server_with_hardly_any_room_gives_errors_and_takes_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        crate::skip!("only root can mount a small disk");
+    }
+    let operator = Person::new();
+    let Some(disk) = SmallDisk::new(&operator.path("disk")) else { crate::skip!("nothing can be mounted") };
+    let server = Server::start_protecting(&operator, &disk.path.join("server"), "0d");
+    let person = server.person("alice");
+    let source = person.path("src");
+    crate::make_source(&source);
+    person.push(&source);
+    let (mut refused, mut pruned) = (0, 0);
+    for (round, pages) in [0, 2, 5, 13, 34, 60].into_iter().enumerate() {
+        // A pack of which half is needed by nobody soon.
+        fs::write(source.join("going"), noise(1000 + round as u64, 60_000)).unwrap();
+        fs::write(source.join(format!("staying{round}")), noise(2000 + round as u64, 40_000)).unwrap();
+        person.push(&source);
+        fs::remove_file(source.join("going")).unwrap();
+        person.push(&source);
+        let listed: Vec<Value> = serde_json::from_str(&person.run(["snapshots", "--json"])).unwrap();
+        let old = listed[listed.len() - 2]["id"].as_str().unwrap().to_owned();
+        person.run(["forget", "--now", &old]);
+        fill(&disk.path, pages * 4096);
+        let output = person.output(["prune", "--yes", "--max-unused", "0"]);
+        match output.status.code() {
+            Some(0) => pruned += 1,
+            Some(1) => {
+                expect(&output, 1, &["no space left"]);
+                refused += 1;
+            }
+            code => panic!("{pages} pages of room: {code:?} {}", text(&output.stderr)),
+        }
+        // Whatever was left half done: it can be read, and a push is refused as clearly or goes through.
+        assert_eq!(person.run(["cat", "latest:hello"]), "hello\n", "{pages} pages of room");
+        fs::write(source.join("more"), noise(3000 + round as u64, 30_000)).unwrap();
+        let output = person.output(["push", "-C", source.to_str().unwrap(), "."]);
+        if output.status.code() != Some(0) {
+            expect(&output, 1, &["no space left"]);
+        }
+        fs::remove_file(disk.path.join("ballast")).unwrap();
+        expect(&person.output(["prune", "--yes", "--max-unused", "0"]), 0, &[]);
+        person.run(["check", "--read-data"]);
+    }
+    assert!(refused > 1 && pruned > 0, "{refused} prunes had no room, and {pruned} had");
+    person.push(&source);
+    let out = person.path("out");
+    person.run(["restore", "latest", out.to_str().unwrap()]);
+    let compare = Command::new("diff").arg("-r").args([&source, &out]).output().unwrap();
+    assert!(compare.status.success(), "{}", text(&compare.stdout));
+}

@@ -12,6 +12,7 @@ mod forget;
 mod fstab;
 mod keys;
 mod killing;
+mod many;
 mod mounting;
 mod network;
 mod prune;

@@ -15,8 +15,12 @@ pub enum Step {
     Has(usize, u8),
     Put(usize, u8),
     Learn(usize),
+    /// A put whose answer is lost.
+    PutUnheard(usize, u8),
     Commit(usize),
     CommitArrives(usize),
+    /// A commit whose answer is lost.
+    CommitUnheard(usize),
     ClientCrashes(usize),
     StoreCrashes,
     Expire(usize),
@@ -45,7 +49,9 @@ impl Model for World {
             steps.extend([Step::ClientCrashes(c), Step::Learn(c)]);
             for chunk in 0..2 {
                 steps.extend([Step::Has(c, chunk), Step::Put(c, chunk)]);
+                steps.extend(self.lossy.then_some(Step::PutUnheard(c, chunk)));
             }
+            steps.extend(self.lossy.then_some(Step::CommitUnheard(c)));
         }
         for p in 0..self.prunes {
             steps.push(Step::Mark(p, Set::default()));
@@ -67,6 +73,8 @@ impl Model for World {
             Step::Reopen(c) => state.reopen(self, c),
             Step::Has(c, chunk) => state.has(self, c, chunk),
             Step::Put(c, chunk) => state.put(self, c, chunk),
+            Step::PutUnheard(c, chunk) => state.put_unheard(self, c, chunk),
+            Step::CommitUnheard(c) => state.commit_unheard(self, c),
             Step::Learn(c) => state.learn(self, c),
             Step::Commit(c) => state.send_commit(self, c),
             Step::CommitArrives(c) => state.commit(self, c),

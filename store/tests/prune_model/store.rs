@@ -110,6 +110,31 @@ impl State {
         Some(self)
     }
 
+    /// The same, but the client does not hear that it is done, and goes on without relying on it.
+    pub fn put_unheard(self, world: &World, c: usize, chunk: u8) -> Option<State> {
+        let session = self.clients[c].session;
+        let mut next = self.put(world, c, chunk)?;
+        next.clients[c].session = session;
+        Some(next)
+    }
+
+    /// A commit that goes through, of which the client does not hear: the session goes on, and may commit again. (A real one finds its snapshot when
+    /// it asks; here it is one more.)
+    pub fn commit_unheard(self, world: &World, c: usize) -> Option<State> {
+        let session = self.clients[c].session.filter(|s| s.relied == world.content[c])?;
+        let sent = Sent { generation: session.generation, reach: session.relied, awaited: false };
+        let (pushes, before) = (self.clients[c].pushes, self.snapshots);
+        let mut next = self;
+        next.clients[c].sent = Some(sent);
+        let mut next = next.commit(world, c)?;
+        if next.snapshots == before {
+            return None;
+        }
+        next.clients[c].session = Some(session);
+        next.clients[c].pushes = pushes;
+        Some(next)
+    }
+
     /// The client sends its commit.
     pub fn send_commit(mut self, world: &World, c: usize) -> Option<State> {
         let session = self.clients[c].session.filter(|s| s.relied == world.content[c])?;

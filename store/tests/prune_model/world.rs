@@ -61,6 +61,8 @@ pub struct World {
     pub set_of: [usize; CLIENTS],
     /// Whether commits may be under way for a while, and outlive their sessions.
     pub late: bool,
+    /// Whether answers may be lost: the store has done what the client does not know of, and is asked again.
+    pub lossy: bool,
     /// Whether chunk 0 is a tree page above chunk 1, so that who reuses it does not look at chunk 1.
     pub tree: bool,
     /// Which of the live chunks' filter answers may be wrong: ids that a filter may hold though nothing reaches them.
@@ -90,6 +92,7 @@ impl World {
             known: [Set(0b1), Set(0)],
             set_of: [0, 1],
             late: false,
+            lossy: false,
             tree: false,
             false_positives: Set(0),
             repack: Set(0),
@@ -149,6 +152,7 @@ impl World {
             known: [Set(0b11), Set(0)],
             set_of: [0, 1],
             late: false,
+            lossy: false,
             tree: true,
             false_positives: Set(0b01),
             repack: Set(0),
@@ -172,6 +176,7 @@ impl World {
             known: [Set(0b11), Set(0)],
             set_of: [0, 1],
             late: false,
+            lossy: false,
             tree: false,
             false_positives: Set(0),
             repack: Set(0b001100),
