@@ -2,8 +2,10 @@
 
 mod index;
 mod packs;
+mod snapshots;
 
 pub use index::{IndexLine, print_index};
+pub use snapshots::{LogLine, is_whole, print_log};
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -15,6 +17,7 @@ use crate::{context::Context, failure::Exit};
 pub enum RepairCommand {
     Index(index::IndexArgs),
     Packs(packs::PacksArgs),
+    Snapshots(snapshots::SnapshotsArgs),
 }
 
 /// Runs one.
@@ -22,5 +25,6 @@ pub fn run(context: &Context, command: RepairCommand) -> Result<Exit> {
     match command {
         RepairCommand::Index(args) => index::run(context, &args),
         RepairCommand::Packs(args) => packs::run(context, &args),
+        RepairCommand::Snapshots(args) => snapshots::run(context, &args),
     }
 }

@@ -25,6 +25,7 @@ pub mod lmdb;
 pub mod log;
 pub mod logfile;
 pub mod logpair;
+pub mod logsalvage;
 pub mod loss;
 pub mod pack;
 pub mod prune;

@@ -44,7 +44,7 @@ pub enum Event {
         /// Its name.
         #[n(0)]
         incarnation: Incarnation,
-        /// Why: "init", "rebuild", "restore", "takeover".
+        /// Why: "init", "rebuild", "restore", "repair", "takeover".
         #[n(1)]
         reason: String,
     },
@@ -155,6 +155,9 @@ pub enum Event {
         #[n(0)]
         packs: Vec<PackId>,
     },
+    /// The record that stood here was lost, and the log was repaired without it.
+    #[n(14)]
+    Gap,
 }
 
 impl LogRecord {

@@ -32,6 +32,7 @@ mod parity;
 mod quarantine;
 mod read;
 mod rebuild;
+mod relog;
 mod repair;
 pub mod scrub;
 mod sets;
@@ -40,6 +41,7 @@ mod sweep;
 mod sync;
 
 pub use self::rebuild::IndexReport;
+pub use self::relog::LogReport;
 pub use self::sweep::{Revived, Tidied};
 
 use std::{

@@ -127,6 +127,11 @@ fn log_events() -> Vec<LogRecord> {
     numbered.map(|(seq, event)| LogRecord { seq: seq as u64, time: time(1_763_000_000), event }).collect()
 }
 
+/// Kinds that came later still.
+fn latest_events() -> Vec<LogRecord> {
+    vec![LogRecord { seq: 0, time: time(1_763_000_000), event: Event::Gap }]
+}
+
 /// Kinds that came later.
 fn later_events() -> Vec<LogRecord> {
     let frames = |number: u32| {
@@ -149,7 +154,9 @@ fn later_events() -> Vec<LogRecord> {
 
 #[test]
 fn log_records() {
-    for (name, records) in [("log-records-1", log_events()), ("log-records-2", later_events())] {
+    for (name, records) in
+        [("log-records-1", log_events()), ("log-records-2", later_events()), ("log-records-3", latest_events())]
+    {
         golden_records(name, records);
     }
 }

@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bkfs_store::repository::{IndexReport, Repository};
+use bkfs_store::{
+    Error,
+    repository::{IndexReport, Repository},
+};
 use bkfs_transport::{Name, server};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{absolute, scrub::belongs_to_us};
 use crate::{
-    commands::repair::{IndexLine, print_index},
+    commands::repair::{IndexLine, LogLine, is_whole, print_index, print_log},
     context::Context,
     failure::{Exit, Failure},
     output,
@@ -20,6 +23,7 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub enum ServerRepairCommand {
     Index(IndexArgs),
+    Log(LogArgs),
 }
 
 /// Arguments of `server repair index`.
@@ -45,6 +49,30 @@ pub struct IndexArgs {
     dry_run: bool,
 }
 
+/// Arguments of `server repair log`.
+#[derive(Debug, Args)]
+#[command(
+    about = "Repair a repository's log that is damaged in both its files",
+    long_about = "Make the log of a repository whole: a damaged copy from the other, and where both are damaged at one place, so that nobody can \
+        open the repository any more, as whole as it can be. Commits that are lost are made again from the snapshots, and \
+        nothing that is stored is taken away. The damaged files are kept beside it. Every client that has used the repository \
+        will say that it was rolled back, until its owner runs `bkfs check --accept-rollback` there. What is lost for good is named, and the exit code is 1 then.",
+    after_help = "Examples:\n  bkfs server repair log --data /srv/bkfs alice --dry-run\n  bkfs server repair log --data /srv/bkfs alice photos"
+)]
+pub struct LogArgs {
+    /// The folder of the server's data
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The account
+    account: Name,
+    /// Which of the account's repositories
+    #[arg(default_value_t = Name::default_repository())]
+    repository: Name,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+}
+
 #[derive(Serialize)]
 struct Line {
     account: String,
@@ -59,7 +87,24 @@ struct Line {
 pub fn run(context: &Context, command: ServerRepairCommand) -> Result<Exit> {
     match command {
         ServerRepairCommand::Index(args) => index(context, &args),
+        ServerRepairCommand::Log(args) => log(context, &args),
     }
+}
+
+fn log(context: &Context, args: &LogArgs) -> Result<Exit> {
+    let data = absolute(&args.data)?;
+    let folder = server::folder(&data, &args.account, &args.repository);
+    let place = format!("{}/{}", args.account, args.repository);
+    if !Repository::exists(&folder)? {
+        return Err(Error::NoRepository { place }.into());
+    }
+    belongs_to_us(&data)?;
+    let report = Repository::repair_log(&folder, args.dry_run)?;
+    match context.json {
+        true => output::json_pretty(&LogLine::from(&report))?,
+        false => print_log(context, &place, &report, args.dry_run)?,
+    }
+    Ok(if is_whole(&report) { Exit::Success } else { Exit::Error })
 }
 
 fn index(context: &Context, args: &IndexArgs) -> Result<Exit> {

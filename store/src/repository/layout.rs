@@ -13,6 +13,7 @@ use crate::{
 };
 
 pub(super) const CONFIG: &str = "config";
+pub(super) const LOG: &str = "log";
 pub(super) const GRAVE: &str = "grave";
 pub(super) const PRUNES: &str = "prunes";
 pub(super) const SETTINGS: &str = "settings";

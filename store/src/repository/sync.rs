@@ -184,7 +184,7 @@ impl Repository {
                 batch.prunes.push(PruneStep::Quarantine { seq, generation, packs, lost });
             }
             Event::Release { packs } => batch.prunes.push(PruneStep::Release { packs }),
-            Event::Init { .. } | Event::Annotation { .. } => {}
+            Event::Init { .. } | Event::Annotation { .. } | Event::Gap => {}
         }
         Ok(())
     }
