@@ -13,18 +13,36 @@ use crate::{
 
 /// The packs below a folder, largest first.
 fn packs(folder: &Path) -> Vec<PathBuf> {
+    let mut found = files(folder);
+    found.retain(|path| path.to_str().unwrap().contains("/packs/"));
+    found.sort_by_key(|path| std::cmp::Reverse(path.metadata().unwrap().len()));
+    found
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
     let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
             match entry.file_type().unwrap().is_dir() {
                 true => folders.push(entry.path()),
-                false if entry.path().to_str().unwrap().contains("/packs/") => found.push(entry.path()),
-                false => {}
+                // Temporary files come and go.
+                false if entry.file_name().to_str().unwrap().starts_with('.') => {}
+                false => found.push(entry.path()),
             }
         }
     }
-    found.sort_by_key(|path| std::cmp::Reverse(path.metadata().unwrap().len()));
     found
+}
+
+/// Waits until a server has made the parity of its packs: it does that after they were acknowledged.
+fn wait_for_parity(data: &Path) {
+    let count = |of: &str| files(data).into_iter().filter(|path| path.to_str().unwrap().contains(of)).count();
+    let begin = Instant::now();
+    while count("/parity/") < count("/packs/") {
+        assert!(begin.elapsed() < Duration::from_secs(60), "no parity was made");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn damage(path: &Path, span: std::ops::Range<usize>) {
@@ -98,6 +116,7 @@ fn a_server_is_scrubbed_on_demand_beside_one_that_runs() {
     let output = scrub(&["--last"]);
     expect(&output, 0, &[]);
     assert!(text(&output.stdout).contains("alice/main: never scrubbed"), "{}", text(&output.stdout));
+    wait_for_parity(&data);
     let pack = packs(&data)[0].clone();
     let whole = fs::read(&pack).unwrap();
     damage(&pack, 300_000..300_010);
@@ -128,6 +147,7 @@ fn a_server_scrubs_by_itself() {
     let (operator, server, _person) = network::pushed();
     let data = operator.path("server");
     let address = server.address.clone();
+    wait_for_parity(&data);
     drop(server);
     let pack = packs(&data)[0].clone();
     let whole = fs::read(&pack).unwrap();
