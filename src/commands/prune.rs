@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 use bkfs_store::{
     access::{PruneLimits, Unused},
-    prune::{Progress, PruneOptions, PruneReport, prune},
+    prune::{Progress, PruneOptions, PruneReport, prune_as},
 };
 use clap::Args;
 use serde::Serialize;
@@ -31,8 +31,9 @@ use crate::{
     about = "Reclaim the space of what no snapshot needs any more",
     long_about = "Reclaim the space of what no snapshot needs any more. What has been in the trash for long enough is let go \
         first (a server decides: its --protect age; in a repository at a path that is at once). Then all snapshots are \
-        looked through, and the repository is told what they need: no data crosses the network. It drops packs in which \
-        nothing is needed, and copies what is needed out of packs that are mostly unused, by itself.\n\n\
+        looked through, and the repository is told what they need. It drops packs in which nothing is needed, and copies what \
+        is needed out of packs that are mostly unused, by itself: no data crosses the network, but for what small files share \
+        frames with, of which little is needed (--max-reframe-size).\n\n\
         Pushes and mounts go on meanwhile. It may be stopped at any moment; the next prune goes on where it was. A server \
         keeps what was pruned for its --protect age before the space is really free; `bkfs server revive` brings it back.",
     after_help = "Examples:\n  bkfs prune\n  bkfs prune --dry-run\n  bkfs prune --max-unused 0       as small as it can be\n  \
@@ -50,6 +51,9 @@ pub struct PruneArgs {
     /// How much is written again at most, to free what lies between
     #[arg(long, value_name = "SIZE", value_parser = super::push::parse_size)]
     max_repack_size: Option<u64>,
+    /// How much is fetched and sent again at most, to free what shares frames with what is needed; 0 for nothing
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = super::push::parse_size)]
+    max_reframe_size: u64,
     /// Let nothing go from the trash
     #[arg(long)]
     keep_trash: bool,
@@ -92,7 +96,11 @@ struct Report {
     bytes_copied: u64,
     bytes_freed: u64,
     bytes_unused: u64,
+    bytes_mixed: u64,
     bytes_pinned: u64,
+    frames_reframed: u64,
+    bytes_reframed: u64,
+    bytes_reframed_written: u64,
     packs_damaged: u64,
     tree_pages: u64,
     tree_pages_fetched: u64,
@@ -110,12 +118,17 @@ pub fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
     let stop = progress.clone();
     signals::on_stop(move || stop.stop.store(true, Ordering::Relaxed))?;
     let limits = PruneLimits { unused: args.max_unused.0, repack_bytes: args.max_repack_size };
-    let mut options =
-        PruneOptions { limits, dry_run: args.dry_run, is_confirmed: args.yes, empty_trash: !args.keep_trash };
+    let mut options = PruneOptions {
+        limits,
+        dry_run: args.dry_run,
+        is_confirmed: args.yes,
+        empty_trash: !args.keep_trash,
+        reframe_bytes: args.max_reframe_size,
+    };
     let pruned = |options: &PruneOptions| {
         let shown = progress.clone();
         let _line = Line::start(context, move || view(&shown));
-        prune(&reader, &context.folders.cache, options, &progress)
+        prune_as(&reader, session.push_key(), &context.folders.cache, options, &progress)
     };
     let mut report = pruned(&options)?;
     if report.is_unconfirmed {
@@ -166,7 +179,7 @@ fn print(context: &Context, args: &PruneArgs, report: &PruneReport) -> Result<()
     // What an earlier prune had left is freed, too.
     let freed = match args.dry_run {
         true => stats.freed_bytes,
-        false => report.swept.bytes.saturating_sub(report.swept.written_bytes),
+        false => report.swept.bytes.saturating_sub(report.swept.written_bytes + report.reframed_written_bytes),
     };
     if context.json {
         return output::json_pretty(&Report {
@@ -179,7 +192,11 @@ fn print(context: &Context, args: &PruneArgs, report: &PruneReport) -> Result<()
             bytes_copied: stats.copied_bytes,
             bytes_freed: freed,
             bytes_unused: stats.unused_bytes,
+            bytes_mixed: stats.mixed_bytes,
             bytes_pinned: stats.pinned_bytes,
+            frames_reframed: report.reframed,
+            bytes_reframed: report.reframed_read_bytes,
+            bytes_reframed_written: report.reframed_written_bytes,
             packs_damaged: report.swept.damaged,
             tree_pages: report.pages,
             tree_pages_fetched: report.pages_fetched,
@@ -198,8 +215,17 @@ fn print(context: &Context, args: &PruneArgs, report: &PruneReport) -> Result<()
         let (dropped, repacked) = (output::count(stats.dropped, "pack"), output::count(stats.repacked, "pack"));
         text += &format!(": {dropped} dropped, {repacked} written again ({})", output::size(stats.copied_bytes));
     }
-    if stats.unused_bytes > 0 {
-        text += &format!("; {} unused remain", output::size(stats.unused_bytes));
+    if report.reframed_read_bytes > 0 {
+        let verb = if args.dry_run { "to be fetched and sent again" } else { "fetched and sent again" };
+        let (read, written) = (output::size(report.reframed_read_bytes), output::size(report.reframed_written_bytes));
+        text += &match args.dry_run {
+            true => format!("; {read} {verb}"),
+            false => format!("; {read} {verb} as {written}"),
+        };
+    }
+    let unused = stats.unused_bytes + stats.mixed_bytes;
+    if unused > 0 {
+        text += &format!("; {} unused remain", output::size(unused));
     }
     if stats.pinned_bytes > 0 {
         text += &format!("; {} kept for pushes that have not ended", output::size(stats.pinned_bytes));

@@ -16,7 +16,9 @@ use minicbor::{Decode, Encode};
 use crate::{
     crypto::Wrap,
     error::{Error, Result},
+    frame::ChunkKind,
     id::{ChunkId, ClientId, Hash, Incarnation, KeyId, PackId, SlotId, SnapshotId},
+    sweep::FrameBits,
     tree::Time,
 };
 
@@ -321,6 +323,65 @@ pub enum PruneRequest {
         #[n(0)]
         from: u64,
     },
+    /// Asks, when all is marked, for frames in which much is dead and something live: only who can open them can write what is live
+    /// into others. Answered with [`PruneReply::Mixed`]: those that are best done next, none if enough is done. Nothing is durable.
+    #[n(6)]
+    Mixed {
+        /// The number that `Begin` was answered with.
+        #[n(0)]
+        prune: u64,
+        /// How far the prune goes.
+        #[n(1)]
+        limits: PruneLimits,
+        /// Bytes of frames at most.
+        #[n(2)]
+        bytes: u64,
+    },
+    /// Says of such frames which of their chunks are live and were put in other packs since `Begin`: then nothing in them is live, unless
+    /// a later filter says so. Answered with [`PruneReply::Done`]. Nothing is durable; what is not there is noticed at `Condemn`.
+    #[n(7)]
+    Moved {
+        /// The number that `Begin` was answered with.
+        #[n(0)]
+        prune: u64,
+        /// The frames, at most [`IDS_MAX`].
+        #[n(1)]
+        frames: Vec<MovedFrame>,
+    },
+}
+
+/// A frame in which much is dead.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct MixedFrame {
+    /// The pack.
+    #[n(0)]
+    pub pack: PackId,
+    /// Number of the frame in it.
+    #[n(1)]
+    pub frame: u32,
+    /// What is in it.
+    #[n(2)]
+    pub kind: ChunkKind,
+    /// Its length in bytes.
+    #[n(3)]
+    pub len: u32,
+    /// Its chunks.
+    #[n(4)]
+    pub ids: Vec<ChunkId>,
+}
+
+/// A frame of which all that is live lies in another pack, too.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct MovedFrame {
+    /// The pack.
+    #[n(0)]
+    pub pack: PackId,
+    /// Number of the frame in it.
+    #[n(1)]
+    pub frame: u32,
+    /// Which of its chunks are live, a bit each.
+    #[n(2)]
+    pub chunks: FrameBits,
 }
 
 /// A snapshot that is not gone for good.
@@ -403,6 +464,9 @@ pub enum PruneReply {
     /// The first of the snapshots that were asked for, at most [`COMMITTED_MAX`], oldest first; fewer than that are all.
     #[n(6)]
     Committed(#[n(0)] Vec<CommittedSnapshot>),
+    /// Frames in which much is dead, with at most [`IDS_MAX`] chunks or one frame.
+    #[n(7)]
+    Mixed(#[n(0)] Vec<MixedFrame>),
 }
 
 /// What a prune takes, and what it leaves.
@@ -433,6 +497,10 @@ pub struct PruneStats {
     /// Bytes of packs that stay because a push that has not ended may need them.
     #[n(7)]
     pub pinned_bytes: u64,
+    /// About how many dead bytes stay because they share frames with what is live.
+    #[n(8)]
+    #[cbor(default)]
+    pub mixed_bytes: u64,
 }
 
 impl PruneStats {

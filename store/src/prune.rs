@@ -6,6 +6,8 @@
 //!                                               └─────────┘  snapshots were committed meanwhile
 //! ```
 //!
+//! Between mark and condemn, frames of which little is live are written again ([`reframe`]), by whoever may push, too.
+//!
 //! All trees are walked, of snapshots in the trash too. What each page names is remembered from one prune to the next ([`reach`]),
 //! so only new pages are fetched; ids are kept on disk when they are many, so memory hardly grows with the repository. No data crosses the network: the store is sent 3 bytes an id, and copies what it must by itself.
 //! A tree that cannot be read ends the prune before anything is condemned. It may be ended at any moment; the next one goes
@@ -14,17 +16,20 @@
 mod live;
 mod mark;
 mod reach;
+mod reframe;
+mod told;
 
 use std::{
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
-use self::mark::Marks;
+use self::{mark::Marks, reframe::Reframer, told::Told};
 use crate::{
     access::{Filter, ForgetRequest, PruneLimits, PruneReply, PruneRequest, PruneStats, Swept},
     codec,
     error::{Error, ErrorKind, Result},
+    keys::PushKey,
     log::{Event, LogRecord},
     reader::Reader,
 };
@@ -48,6 +53,8 @@ pub struct PruneOptions {
     /// Let go first what is due in the trash. If more than half of the repository would go then and that is not confirmed, it is not let
     /// go either.
     pub empty_trash: bool,
+    /// How many bytes of frames of which little is live are fetched and written again at most, if there is a key to push with.
+    pub reframe_bytes: u64,
 }
 
 /// How far a prune is: counters to be read from another thread, and a way to stop it.
@@ -90,6 +97,14 @@ pub struct PruneReport {
     pub chunks: u64,
     /// Bytes of filters sent.
     pub sent_bytes: u64,
+    /// Frames that were written again, because little of them is live.
+    pub reframed: u64,
+    /// Their bytes; on a dry run those that would be.
+    pub reframed_read_bytes: u64,
+    /// Bytes of packs written in their place.
+    pub reframed_written_bytes: u64,
+    /// Frames that could not be read, and are left as they are.
+    pub frames_lost: u64,
     /// More than half of the repository would go, and nobody has confirmed that: nothing was done.
     pub is_unconfirmed: bool,
 }
@@ -97,6 +112,33 @@ pub struct PruneReport {
 /// Prunes the repository behind a reader. `cache` is a folder for what does not fit into memory and for what the next prune
 /// need not look at again; it may be emptied at any moment.
 pub fn prune(reader: &Reader, cache: &Path, options: &PruneOptions, progress: &Progress) -> Result<PruneReport> {
+    prune_as(reader, None, cache, options, progress)
+}
+
+/// The same by a client that may push: it can write frames again.
+pub fn prune_as(
+    reader: &Reader,
+    push: Option<&PushKey>,
+    cache: &Path,
+    options: &PruneOptions,
+    progress: &Progress,
+) -> Result<PruneReport> {
+    let mut lost = 0;
+    match attempt(reader, push, cache, options, progress, &mut lost) {
+        // Damage that was met goes into quarantine, and whoever marks must begin again. It is not met twice.
+        Err(Error::LeaseRefused { .. }) if lost > 0 => attempt(reader, push, cache, options, progress, &mut lost),
+        done => done,
+    }
+}
+
+fn attempt(
+    reader: &Reader,
+    push: Option<&PushKey>,
+    cache: &Path,
+    options: &PruneOptions,
+    progress: &Progress,
+    lost: &mut u64,
+) -> Result<PruneReport> {
     let access = reader.access();
     let mut report = PruneReport::default();
     if !options.dry_run {
@@ -107,8 +149,10 @@ pub fn prune(reader: &Reader, cache: &Path, options: &PruneOptions, progress: &P
         return Err(unexpected());
     };
     let begun = log_len;
-    let mut marks = Marks::new(reader, &cache.join(reader.config().repo.to_string()).join("marks"));
-    let PruneOptions { limits, dry_run, is_confirmed, empty_trash } = *options;
+    let folder = cache.join(reader.config().repo.to_string()).join("marks");
+    let (mut marks, mut told) = (Marks::new(reader, &folder), Told::new(&folder));
+    let PruneOptions { limits, dry_run, mut is_confirmed, empty_trash, reframe_bytes } = *options;
+    let mut reframes = push.filter(|_| reframe_bytes > 0);
     // What is due counts as gone from the first mark on. It goes when it is certain that something will be condemned.
     let (mut trash, mut from) = (!empty_trash, 0);
     for _ in 0..ROUNDS {
@@ -122,15 +166,19 @@ pub fn prune(reader: &Reader, cache: &Path, options: &PruneOptions, progress: &P
         };
         marks.send(&mut |first, filter| {
             progress.go_on()?;
-            filters.add(Filter { first, bytes: filter })
+            let filter = Filter { first, bytes: filter };
+            if reframes.is_some() {
+                told.add(&filter)?;
+            }
+            filters.add(filter)
         })?;
         filters.send()?;
         report.sent_bytes += filters.sent;
         (report.pages, report.chunks) = (marks.pages(), marks.chunks());
         report.pages_fetched = marks.fetched();
-        let condemn = |dry_run| PruneRequest::Condemn { prune, log_len, limits, dry_run, is_confirmed };
+        let condemn = |dry_run, is_confirmed| PruneRequest::Condemn { prune, log_len, limits, dry_run, is_confirmed };
         if !trash && due > 0 && (dry_run || !is_confirmed) {
-            match access.prune(&condemn(true))? {
+            match access.prune(&condemn(true, is_confirmed))? {
                 PruneReply::Grown { log_len: now } if now > log_len => {
                     (from, log_len) = (0, now);
                     continue;
@@ -157,7 +205,39 @@ pub fn prune(reader: &Reader, cache: &Path, options: &PruneOptions, progress: &P
                 continue;
             }
         }
-        match access.prune(&condemn(dry_run))? {
+        if let Some(push) = reframes {
+            let reframer = Reframer::new(reader, push, prune, limits, reframe_bytes)?;
+            let frames = reframer.next()?;
+            if dry_run {
+                report.reframed_read_bytes = frames.iter().map(|frame| u64::from(frame.len)).sum();
+            } else if !frames.is_empty() {
+                if !is_confirmed {
+                    // Asked before anything is written: writing frames again makes no more go that is needed.
+                    match access.prune(&condemn(true, false))? {
+                        PruneReply::Grown { log_len: now } if now > log_len => {
+                            (from, log_len) = (log_len, now);
+                            continue;
+                        }
+                        PruneReply::Condemned(stats) if stats.is_most() => {
+                            (report.stats, report.is_unconfirmed) = (stats, true);
+                            return Ok(report);
+                        }
+                        PruneReply::Condemned(_) => is_confirmed = true,
+                        _ => return Err(unexpected()),
+                    }
+                }
+                let reframed = reframer.run(frames, &told, progress, &mut report);
+                *lost += report.frames_lost;
+                match reframed {
+                    Err(error @ (Error::NoPermission { .. } | Error::NotOnRoster { .. } | Error::Invalid(_))) => {
+                        tracing::warn!(%error, "frames of which little is needed cannot be written again");
+                    }
+                    done => done?,
+                }
+            }
+            reframes = None;
+        }
+        match access.prune(&condemn(dry_run, is_confirmed))? {
             PruneReply::Grown { log_len: now } if now > log_len => (from, log_len) = (log_len, now),
             PruneReply::Unconfirmed(stats) => {
                 (report.stats, report.is_unconfirmed) = (stats, true);

@@ -263,7 +263,7 @@ impl Reader {
     }
 
     /// Fetches and opens the frames of the ids; hands out every chunk in them. All ids were handed out if it succeeds.
-    fn fetch(
+    pub(crate) fn fetch(
         &self,
         kind: ChunkKind,
         ids: &[ChunkId],

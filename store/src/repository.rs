@@ -32,6 +32,7 @@ mod parity;
 mod quarantine;
 mod read;
 mod rebuild;
+mod reframe;
 mod relog;
 mod repair;
 pub mod scrub;
@@ -417,6 +418,10 @@ impl Access for Repository {
             }
             PruneRequest::Sweep => self.sweep().map(PruneReply::Swept),
             PruneRequest::Abort => self.abort_prune(),
+            PruneRequest::Mixed { prune, limits, bytes } => {
+                self.mixed_frames(*prune, limits, *bytes).map(PruneReply::Mixed)
+            }
+            PruneRequest::Moved { prune, frames } => self.note_moved(*prune, frames),
             PruneRequest::Committed { from } => self.committed_from(*from).map(PruneReply::Committed),
         }
     }

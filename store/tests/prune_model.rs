@@ -37,6 +37,7 @@ mod store;
 mod world;
 
 use search::{KEPT, Step, search};
+use state::Set;
 use world::{Broken, World};
 
 /// More steps than any of the worlds has in a row.
@@ -99,6 +100,12 @@ fn trees_that_are_reused_from_a_cache() {
 #[test]
 fn packs_that_are_repacked() {
     holds(World::repack().with([2, 0], 2));
+}
+
+#[test]
+fn frames_that_a_key_holder_writes_again() {
+    holds(World::mixed(Set(0b10)).with([2, 0], 2));
+    holds(World::mixed(Set(0b11)).with([1, 0], 2));
 }
 
 #[test]
@@ -186,6 +193,18 @@ fn loses_data_if_a_revival_is_not_logged() {
 #[test]
 fn loses_data_if_a_repack_copies_nothing() {
     loses(World::repack(), Broken::RepackWithoutCopy);
+}
+
+#[test]
+fn loses_data_if_it_is_believed_that_something_moved() {
+    let steps = loses(World::mixed(Set(0b10)), Broken::MovedWithoutCopy);
+    assert!(steps.contains(&Step::SayMoved(0)));
+}
+
+#[test]
+fn loses_data_if_what_moved_is_not_looked_at_again() {
+    let steps = loses(World::mixed(Set(0b10)), Broken::MovedForEver);
+    assert!(steps.contains(&Step::Rewrite(0)) && steps.contains(&Step::MarkMore(0)));
 }
 
 #[test]

@@ -8,6 +8,8 @@ mod copies;
 mod grave;
 #[path = "pruning/marks.rs"]
 mod marks;
+#[path = "pruning/reframe.rs"]
+mod reframe;
 #[path = "pruning/sets.rs"]
 mod sets;
 mod support;
@@ -34,7 +36,7 @@ use bkfs_store::{
     frame::{ChunkKind, FrameBuilder},
     id::*,
     pack::PackWriter,
-    prune::{Progress, PruneOptions, PruneReport, prune},
+    prune::{Progress, PruneOptions, PruneReport, prune, prune_as},
     reader::Reader,
     repository::Repository,
     snapshot,
@@ -91,11 +93,11 @@ impl Place {
     }
 
     fn prune(&self, repo: &Arc<Repository>) -> PruneReport {
-        self.prune_with(repo, &PruneOptions { is_confirmed: true, ..PruneOptions::default() })
+        self.prune_with(repo, &PruneOptions { is_confirmed: true, reframe_bytes: 1 << 30, ..PruneOptions::default() })
     }
 
     fn prune_with(&self, repo: &Arc<Repository>, options: &PruneOptions) -> PruneReport {
-        prune(&reader(repo), self.folder.path(), options, &Progress::default()).unwrap()
+        prune_as(&reader(repo), Some(&push_key()), self.folder.path(), options, &Progress::default()).unwrap()
     }
 }
 
@@ -126,11 +128,18 @@ struct Push {
     chunks: Vec<(ChunkKind, ChunkId, Vec<u8>)>,
     key: DataKey,
     root: Node,
+    /// How many chunks share a frame.
+    sharing: usize,
 }
 
 impl Push {
     /// Opens, asks, and stores what is not there.
     fn begin(repo: &dyn Access, files: &BTreeSet<u8>) -> Self {
+        Self::begin_sharing(repo, files, 1)
+    }
+
+    /// The same with so many chunks in a frame.
+    fn begin_sharing(repo: &dyn Access, files: &BTreeSet<u8>, sharing: usize) -> Self {
         let push = push_key();
         let ids = push.ids();
         let opened = repo.open(&OpenRequest { client: Some(push.client_id()), seen: None }).unwrap();
@@ -158,7 +167,7 @@ impl Push {
         }
         let subtree = tree.finish(&mut |id, page| chunks.push((ChunkKind::Tree, id, page))).unwrap();
         let root = Node { subtree: Some(subtree), ..node(b"", NodeKind::Directory) };
-        let push = Self { opened, files: files.clone(), chunks, key: DataKey::random(), root };
+        let push = Self { opened, files: files.clone(), chunks, key: DataKey::random(), root, sharing };
         push.store(repo);
         push
     }
@@ -173,12 +182,12 @@ impl Push {
             pack.add_wrap(&wrap);
             let mut sent = BTreeSet::new();
             let wanted = self.chunks.iter().zip(&has).filter(|((of, _, _), has)| *of == kind && !**has);
-            for ((_, id, bytes), _) in wanted {
-                if sent.insert(*id) {
-                    let mut frame = FrameBuilder::new();
-                    frame.push(bytes);
-                    pack.add(&frame.seal(push.repo, kind, &self.key, 1), &[*id]);
-                }
+            let new: Vec<_> = wanted.map(|(chunk, _)| chunk).filter(|(_, id, _)| sent.insert(*id)).collect();
+            for chunks in new.chunks(self.sharing) {
+                let mut frame = FrameBuilder::new();
+                chunks.iter().for_each(|(_, _, bytes)| frame.push(bytes));
+                let ids: Vec<ChunkId> = chunks.iter().map(|(_, id, _)| *id).collect();
+                pack.add(&frame.seal(push.repo, kind, &self.key, 1), &ids);
             }
             if !pack.is_empty() {
                 repo.put_pack(self.opened.lease, &pack.finish()).unwrap();
@@ -223,6 +232,10 @@ impl Push {
         }
         panic!("refused again and again")
     }
+}
+
+fn push_sharing(repo: &dyn Access, files: impl IntoIterator<Item = u8>, sharing: usize) -> SnapshotId {
+    Push::begin_sharing(repo, &files.into_iter().collect(), sharing).finish(repo)
 }
 
 fn push(repo: &dyn Access, files: impl IntoIterator<Item = u8>) -> SnapshotId {
@@ -443,8 +456,8 @@ fn a_tree_that_cannot_be_read_ends_the_prune_before_anything_is_condemned() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Push(BTreeSet<u8>),
-    Begin(BTreeSet<u8>),
+    Push(BTreeSet<u8>, usize),
+    Begin(BTreeSet<u8>, usize),
     Finish,
     Forget(usize, bool),
     Prune,
@@ -459,8 +472,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let files = proptest::collection::btree_set(0..40u8, 0..12);
     prop_oneof![
-        4 => files.clone().prop_map(Step::Push),
-        2 => files.prop_map(Step::Begin),
+        4 => (files.clone(), 1..9usize).prop_map(|(files, sharing)| Step::Push(files, sharing)),
+        2 => (files, 1..9usize).prop_map(|(files, sharing)| Step::Begin(files, sharing)),
         2 => Just(Step::Finish),
         4 => (any::<usize>(), any::<bool>()).prop_map(|(n, now)| Step::Forget(n, now)),
         3 => Just(Step::Prune),
@@ -475,8 +488,8 @@ fn cut_short(place: &Place, repo: &Arc<Repository>, steps: usize, empty_trash: b
     let left = AtomicUsize::new(steps);
     let allows = move |_: &PruneRequest| left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
     let reader = Reader::new(Arc::new(Fuse::new(repo.clone(), allows)), full_key(), &config_record(), 1 << 20);
-    let options = PruneOptions { is_confirmed: true, empty_trash, ..PruneOptions::default() };
-    let _ = prune(&reader, place.folder.path(), &options, &Progress::default());
+    let options = PruneOptions { is_confirmed: true, empty_trash, reframe_bytes: 200_000, ..PruneOptions::default() };
+    let _ = prune_as(&reader, Some(&push_key()), place.folder.path(), &options, &Progress::default());
 }
 
 proptest! {
@@ -491,10 +504,10 @@ proptest! {
         let mut running: Option<Push> = None;
         for step in steps {
             match step {
-                Step::Push(files) => {
-                    counts.insert(push(&*repo, files.clone()), files);
+                Step::Push(files, sharing) => {
+                    counts.insert(push_sharing(&*repo, files.clone(), sharing), files);
                 }
-                Step::Begin(files) => running = Some(Push::begin(&*repo, &files)),
+                Step::Begin(files, sharing) => running = Some(Push::begin_sharing(&*repo, &files, sharing)),
                 Step::Finish => {
                     if let Some(push) = running.take() {
                         let files = push.files.clone();

@@ -142,6 +142,46 @@ fn space_comes_free_at_a_server() {
     space_comes_free(&person, &operator.path("server/accounts/alice/main"));
 }
 
+/// Many small files in a few frames, of which few are needed in the end.
+fn small_files_give_back_their_space(person: &Person, repo: &Path) {
+    let name = |n: u64| format!("small{n:03}");
+    for n in 0..600 {
+        write(person, &name(n), n, 5000);
+    }
+    let first = pushed(person);
+    (0..600).filter(|n| n % 10 != 7).for_each(|n| remove(person, &name(n)));
+    pushed(person);
+    person.run(["forget", "--now", &first]);
+    let packs = repo.join("packs");
+    let without = json(person, &["prune", "--yes", "--max-reframe-size", "0"]);
+    assert!(number(&without, "bytes_mixed") as usize > 2 * MIB && bytes(&packs) > 3_000_000, "{without}");
+    let dry = json(person, &["prune", "--dry-run"]);
+    assert!(number(&dry, "bytes_reframed") as usize > 2 * MIB && number(&dry, "frames_reframed") == 0, "{dry}");
+    assert!(bytes(&packs) > 3_000_000);
+    let report = json(person, &["prune"]);
+    assert_eq!(number(&report, "bytes_reframed"), number(&dry, "bytes_reframed"));
+    assert!(number(&report, "frames_reframed") >= 4 && number(&report, "bytes_mixed") == 0, "{report}");
+    assert!(bytes(&packs) < 400_000, "{} bytes: {report}", bytes(&packs));
+    assert!(number(&report, "bytes_freed") as usize > 2_500_000, "{report}");
+    expect_whole(person);
+    let again = json(person, &["prune"]);
+    assert_eq!((number(&again, "bytes_freed"), number(&again, "bytes_reframed")), (0, 0), "{again}");
+}
+
+#[test]
+fn small_files_give_back_their_space_at_a_path() {
+    let person = Person::with_repo();
+    small_files_give_back_their_space(&person, &person.path("repo"));
+}
+
+#[test]
+fn small_files_give_back_their_space_at_a_server() {
+    let operator = Person::new();
+    let server = Server::start_protecting(&operator, &operator.path("server"), "0d");
+    let person = server.person("alice");
+    small_files_give_back_their_space(&person, &operator.path("server/accounts/alice/main"));
+}
+
 #[test]
 fn limits_are_kept_and_nonsense_is_refused() {
     let person = Person::with_repo();

@@ -20,7 +20,7 @@
 //! thousandth of what is on disk; new entries and names up to about 60 MiB, then they go to disk.
 
 mod bits;
-mod blocks;
+pub(super) mod blocks;
 mod head;
 mod names;
 

@@ -54,7 +54,8 @@ impl Repository {
 
     /// The snapshots that are committed at this place of the log or later and not gone for good.
     pub(super) fn committed_from(&self, from: u64) -> Result<Vec<CommittedSnapshot>> {
-        self.follow()?;
+        // With the packs that another process has brought for them: they are about to be read.
+        self.read_in()?;
         let rows = self.index.commits_from(from, COMMITTED_MAX, |row| !Fate::is_expired(row.fate))?;
         let (newest, now) = (self.newest_time()?, (self.clock)());
         let committed = |row: &CommitRow| CommittedSnapshot {

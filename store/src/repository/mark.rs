@@ -1,7 +1,7 @@
 //! The first half of a prune: what is live is marked, what is not is condemned.
 //!
 //! A key holder sends the ids that snapshots reach; here they become one bit a frame, so memory is an eighth of a byte for
-//! each frame that is stored, whatever the number of chunks. Nothing is durable before [`Repository::condemn`], and a store that
+//! each frame that is stored, and of packs whose frames hold several chunks four bytes more a frame. Nothing is durable before [`Repository::condemn`], and a store that
 //! restarts in between has forgotten the prune: it is begun again.
 //!
 //! **Condemning** is one transaction under the repository's lock. It is refused if another prune condemned something since
@@ -10,7 +10,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Repository, layout};
+use super::{
+    Repository, layout,
+    reframe::{Counts, Moved},
+};
 use crate::{
     access::{Filter, Lost, PruneLimits, PruneReply, PruneStats},
     crypto,
@@ -33,13 +36,53 @@ pub(super) struct Marking {
     prune: u64,
     generation: u64,
     /// Packs with this number or a higher one came later, and stay.
-    next_number: u32,
+    pub(super) next_number: u32,
     /// The life of the index whose numbers these are.
     life: Option<Vec<u8>>,
     /// The live frames of each pack.
     live: HashMap<u32, FrameBits>,
     /// For which first bytes filters came.
     seen: Box<[bool; 256]>,
+    pub(super) counts: Counts,
+    /// What a key holder has moved out of frames. A filter that comes later and finds something live there ends that.
+    pub(super) moved: Moved,
+}
+
+impl Marking {
+    /// Refuses what needs to know of all chunks whether they are live.
+    pub(super) fn expect_marked(&self) -> Result<()> {
+        match self.seen.contains(&false) {
+            true => Err(Error::Invalid("a prune must say of all ids which are live".into())),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether something in a frame is live that was not moved elsewhere.
+    pub(super) fn is_live(&self, pack: u32, frame: u32, moved: &HashMap<u32, FrameBits>) -> bool {
+        let has = |of: &HashMap<u32, FrameBits>| of.get(&pack).is_some_and(|bits| bits.has(frame));
+        has(&self.live) && !has(moved)
+    }
+
+    /// How much of a pack is live, by its frames.
+    pub(super) fn usage(&self, number: u32, row: &PackRow, moved: &HashMap<u32, FrameBits>) -> PackUse {
+        let (client, kind) = (row.client, row.kind);
+        let must = moved.get(&number).is_some_and(|bits| !bits.is_empty());
+        let mut used = PackUse { number, client, kind, live: 0, dead: 0, mixed: 0, reframed: 0, must };
+        for frame in 0..row.frames() {
+            let len = row.frame(frame).map_or(0, |(_, len)| u64::from(len));
+            match self.is_live(number, frame, moved) {
+                true => used.live += len,
+                false => used.dead += len,
+            }
+        }
+        used
+    }
+
+    /// About how much of a pack is dead and shares frames with what is live.
+    fn mixed_bytes(&self, number: u32, row: &PackRow, moved: &HashMap<u32, FrameBits>) -> u64 {
+        let live = (0..row.frames()).filter(|frame| self.is_live(number, *frame, moved));
+        live.map(|frame| self.counts.dead_bytes(number, frame, row.frame(frame).map_or(0, |(_, len)| len.into()))).sum()
+    }
 }
 
 /// What a key holder wants condemned.
@@ -74,8 +117,8 @@ impl Repository {
         let prune = u64::from_le_bytes(crypto::random());
         let (generation, next_number, life) = (self.generation()?, self.index.next_number()?, self.index.life()?);
         let (live, seen) = (HashMap::new(), Box::new([false; 256]));
-        let marking = Marking { prune, generation, next_number, life, live, seen };
-        *slot = Some(marking);
+        let (counts, moved) = (Counts::default(), Moved::default());
+        *slot = Some(Marking { prune, generation, next_number, life, live, seen, counts, moved });
         Ok(PruneReply::Begun { prune, log_len: self.index.position()?.len })
     }
 
@@ -88,19 +131,29 @@ impl Repository {
 
     fn mark_one(&self, marking: &mut Marking, filter: &Filter) -> Result<()> {
         let (first, filter) = (filter.first, LiveFilter::decode(&filter.bytes)?);
-        let (live, next_number) = (&mut marking.live, marking.next_number);
+        let is_first = !marking.seen[usize::from(first)];
+        let Marking { live, counts, moved, next_number, .. } = marking;
         let mut found: Vec<(u32, u32)> = Vec::new();
-        self.index.scan(first, &mut |key, pack, frame| {
-            if pack < next_number && filter.holds(key) {
-                found.push((pack, frame));
-            }
+        self.index.scan(first, &mut |key, pack, frame| match pack < *next_number {
+            true if filter.holds(key) => found.push((pack, frame)),
+            true if is_first => counts.dead(pack, frame),
+            _ => {}
         })?;
         for (pack, frame) in found {
+            if !is_first {
+                counts.not_dead(pack, frame);
+            }
+            if let Some(moved) = moved.get_mut(&pack) {
+                moved.remove(&frame);
+            }
             if let std::collections::hash_map::Entry::Vacant(entry) = live.entry(pack) {
                 let frames = self.index.pack(pack)?.map_or(0, |row| row.frames());
                 entry.insert(FrameBits::none(frames as usize));
             }
             if let Some(bits) = live.get_mut(&pack) {
+                if bits.has(frame) {
+                    counts.live(pack, frame);
+                }
                 bits.set(frame);
             }
         }
@@ -111,9 +164,7 @@ impl Repository {
     pub(super) fn condemn(&self, prune: u64, log_len: u64, options: &CondemnOptions) -> Result<PruneReply> {
         let mut slot = self.marking.lock();
         let marking = known(&mut slot, prune)?;
-        if marking.seen.contains(&false) {
-            return Err(Error::Invalid("a prune must say of all ids which are live".into()));
-        }
+        marking.expect_marked()?;
         // Before the lock is taken, because it may take long: what changes meanwhile only makes that more is kept.
         let plan = self.plan(marking, &options.limits)?;
         let _lock = self.writing()?;
@@ -143,6 +194,8 @@ impl Repository {
             let hash = Hash::of(&[&set]);
             self.put_object(&layout::condemned(hash), &set)?;
             self.append(&[Event::Condemn { generation, set: hash }])?;
+            // What was written again for this prune is needed by snapshots from now on, and by nobody else.
+            self.index.unpin(prune)?;
         }
         *slot = None;
         Ok(PruneReply::Condemned(stats))
@@ -150,7 +203,7 @@ impl Repository {
 
     /// Chooses packs, and finds what is lost with them.
     fn plan(&self, marking: &Marking, limits: &PruneLimits) -> Result<Plan> {
-        let pinned: HashSet<u32> = self.index.pinned((self.clock)().secs - PIN_SECS)?.into_iter().collect();
+        let (pinned, moved) = (self.pinned_packs()?, self.moved_frames(marking)?);
         let (mut uses, mut stats) = (Vec::new(), PruneStats::default());
         self.index.each_pack(&mut |number, row| {
             stats.packs += 1;
@@ -158,17 +211,22 @@ impl Repository {
             if number >= marking.next_number {
                 return;
             }
-            let used = usage(number, &row, marking.live.get(&number));
+            let used = marking.usage(number, &row, &moved);
             match pinned.contains(&number) {
                 false => uses.push(used),
                 true if used.dead > 0 => stats.pinned_bytes += row.len,
                 true => {}
             }
         })?;
-        let chosen = sweep::choose(&uses, limits);
+        let chosen = sweep::choose(&uses, limits, 0);
         stats.unused_bytes = chosen.unused_after;
+        self.index.each_pack(&mut |number, row| {
+            if number < marking.next_number {
+                stats.mixed_bytes += marking.mixed_bytes(number, &row, &moved);
+            }
+        })?;
         let taken: HashSet<u32> = chosen.drop.iter().chain(&chosen.repack).copied().collect();
-        let is_live = |pack: u32, frame: u32| marking.live.get(&pack).is_some_and(|bits| bits.has(frame));
+        let is_live = |pack: u32, frame: u32| marking.is_live(pack, frame, &moved);
         let is_taken = |pack: u32, frame: u32| taken.contains(&pack) && !is_live(pack, frame);
         let mut plan = Plan { packs: Vec::new(), lost: Lost::Ids(Vec::new()), stats };
         for number in chosen.drop.iter().chain(&chosen.repack) {
@@ -188,7 +246,7 @@ impl Repository {
                 let elsewhere = self.index.live_elsewhere(ids, &is_taken)?;
                 plan.lose(ids.iter().zip(elsewhere).filter(|(_, live)| !live).map(|(id, _)| *id));
             }
-            let used = usage(*number, &row, marking.live.get(number));
+            let used = marking.usage(*number, &row, &moved);
             match used.live {
                 0 => plan.stats.dropped += 1,
                 live => {
@@ -200,6 +258,11 @@ impl Repository {
             plan.packs.push(CondemnedPack { pack: row.id, frames });
         }
         Ok(plan)
+    }
+
+    /// The numbers of the packs that are kept for sessions that have not committed.
+    pub(super) fn pinned_packs(&self) -> Result<HashSet<u32>> {
+        Ok(self.index.pinned((self.clock)().secs - PIN_SECS)?.into_iter().collect())
     }
 
     /// What lost its last live copy by records of the log at `from` or later.
@@ -242,21 +305,8 @@ impl Plan {
     }
 }
 
-fn known(slot: &mut Option<Marking>, prune: u64) -> Result<&mut Marking> {
+pub(super) fn known(slot: &mut Option<Marking>, prune: u64) -> Result<&mut Marking> {
     slot.as_mut().filter(|marking| marking.prune == prune).ok_or_else(|| Error::LeaseRefused {
         reason: "the repository does not know this prune: another one began, or it was restarted".into(),
     })
-}
-
-/// How much of a pack is live, by its frames.
-fn usage(number: u32, row: &PackRow, live: Option<&FrameBits>) -> PackUse {
-    let mut used = PackUse { number, client: row.client, kind: row.kind, live: 0, dead: 0 };
-    for frame in 0..row.frames() {
-        let len = row.frame(frame).map_or(0, |(_, len)| u64::from(len));
-        match live.is_some_and(|bits| bits.has(frame)) {
-            true => used.live += len,
-            false => used.dead += len,
-        }
-    }
-    used
 }

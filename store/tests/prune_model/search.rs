@@ -27,6 +27,8 @@ pub enum Step {
     /// The prune, and the chunks that its filters hold by chance.
     Mark(usize, Set),
     MarkMore(usize),
+    Rewrite(usize),
+    SayMoved(usize),
     /// The prune, and the packs that are worth it.
     Plan(usize, Set),
     Condemn(usize),
@@ -58,7 +60,7 @@ impl Model for World {
             if !self.false_positives.is_empty() {
                 steps.push(Step::Mark(p, self.false_positives));
             }
-            steps.extend([Step::MarkMore(p), Step::Condemn(p)]);
+            steps.extend([Step::MarkMore(p), Step::Condemn(p), Step::Rewrite(p), Step::SayMoved(p)]);
             steps.extend(self.choices.iter().map(|packs| Step::Plan(p, *packs)));
         }
         steps.extend((0..PACKS).map(Step::Sweep));
@@ -82,7 +84,9 @@ impl Model for World {
             Step::StoreCrashes => state.store_crashes(),
             Step::Expire(i) => state.snapshots[i].and_then(|_| state.expire(i)),
             Step::Mark(p, by_chance) => state.mark(p, by_chance),
-            Step::MarkMore(p) => state.mark_more(p),
+            Step::MarkMore(p) => state.mark_more(self, p),
+            Step::Rewrite(p) => state.rewrite(self, p),
+            Step::SayMoved(p) => state.say_moved(self, p),
             Step::Plan(p, packs) => state.plan(self, p, packs),
             Step::Condemn(p) => state.condemn(self, p),
             Step::Sweep(pack) => state.sweep(self, pack),
@@ -124,10 +128,15 @@ impl Model for World {
                 let revived = |open: Open| open.fixed.but(open.set).both(s.copies_in(Copied::Live));
                 s.open.is_some_and(|open| !revived(open).is_empty())
             }),
-            Property::sometimes("a snapshot is committed whose first copies are gone", |_, s: &State| {
-                let newest = s.snapshots.iter().flatten().max_by_key(|snapshot| snapshot.at);
-                s.copies[0] == Copied::Gone && newest.is_some_and(|s| s.at > 0 && !s.expired && s.reach.has(0))
-            }),
+            Property::sometimes(
+                "a snapshot is committed that needs a chunk whose first copy is gone",
+                |w: &World, s: &State| {
+                    let newest = s.snapshots.iter().flatten().max_by_key(|snapshot| snapshot.at);
+                    let first = |chunk: u8| w.chunk_of.iter().position(|of| *of == chunk);
+                    let is_gone = |chunk: u8| first(chunk).is_some_and(|copy| s.copies[copy] == Copied::Gone);
+                    newest.is_some_and(|s| s.at > 0 && !s.expired && s.reach.iter().any(is_gone))
+                },
+            ),
         ]);
         properties
     }

@@ -128,6 +128,8 @@ pub struct Known {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Pruner {
     pub mark: Option<Mark>,
+    /// What it says has moved out of the frame of copies 0 and 1.
+    pub moved: Option<Set>,
     pub plan: Option<Plan>,
     /// It has condemned.
     pub done: bool,

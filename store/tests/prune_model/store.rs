@@ -6,6 +6,9 @@ use super::{
     world::{Broken, World},
 };
 
+/// Copies 0 and 1, which share a frame where a key holder can write it again.
+const MIXED: Set = Set(0b11);
+
 impl State {
     /// What was lost since a place in the log. What has come back since is told, too.
     pub fn lost_since(&self, seen: u8) -> Set {
@@ -210,7 +213,7 @@ impl State {
         }
         let (filter, candidates) = (self.reached().and(by_chance), self.copies_in(Copied::Live));
         let mark = Mark { generation: self.generation, log_len: self.log, filter, candidates };
-        self.pruners[p] = Pruner { mark: Some(mark), plan: None, done: false };
+        self.pruners[p] = Pruner { mark: Some(mark), ..Pruner::default() };
         Some(self)
     }
 
@@ -219,13 +222,51 @@ impl State {
     }
 
     /// Told that snapshots were committed meanwhile, it marks those, too.
-    pub fn mark_more(mut self, p: usize) -> Option<State> {
+    pub fn mark_more(mut self, world: &World, p: usize) -> Option<State> {
         let mut mark = self.pruners[p].mark.filter(|mark| !self.pruners[p].done && self.is_grown(mark))?;
         let new = self.snapshots.iter().flatten().filter(|s| s.at > mark.log_len && !s.expired);
-        mark.filter = new.fold(mark.filter, |filter, snapshot| filter.and(snapshot.reach));
-        mark.log_len = self.log;
-        self.pruners[p] = Pruner { mark: Some(mark), plan: None, done: false };
+        let filter = new.fold(mark.filter, |filter, snapshot| filter.and(snapshot.reach));
+        // What is found live in a frame that had moved was not there when it moved.
+        let is_new = !filter.within(mark.filter) && !world.is(Broken::MovedForEver);
+        (mark.filter, mark.log_len) = (filter, self.log);
+        let moved = self.pruners[p].moved.filter(|_| !is_new);
+        self.pruners[p] = Pruner { mark: Some(mark), moved, ..Pruner::default() };
         Some(self)
+    }
+
+    /// A key holder puts what is live of the frame of copies 0 and 1 into packs of its own.
+    pub fn rewrite(mut self, world: &World, p: usize) -> Option<State> {
+        let (mark, moves) = self.pruners[p].mark.filter(|_| !self.pruners[p].done).zip(world.moves)?;
+        if !MIXED.within(mark.candidates.both(self.copies_in(Copied::Live))) {
+            return None;
+        }
+        for copy in mark.filter.iter().map(|chunk| moves[chunk as usize] as usize) {
+            if self.copies[copy] == Copied::Gone {
+                self.copies[copy] = Copied::Live;
+            }
+        }
+        Some(self)
+    }
+
+    /// It says that it has. What is not there, or was there before the mark, the store does not believe when it condemns.
+    pub fn say_moved(mut self, world: &World, p: usize) -> Option<State> {
+        let mark = self.pruners[p].mark.filter(|_| !self.pruners[p].done && world.moves.is_some())?;
+        (self.pruners[p].moved, self.pruners[p].plan) = (Some(mark.filter), None);
+        (!mark.filter.is_empty()).then_some(self)
+    }
+
+    /// Whether nothing in a copy's frame is live by the mark, but for what was moved out of it.
+    fn is_dead_frame(&self, world: &World, p: usize, mark: &Mark, copy: u8) -> bool {
+        let Some(moves) = world.moves.filter(|_| MIXED.has(copy)) else {
+            return !mark.filter.has(world.chunk_of[copy as usize]);
+        };
+        match self.pruners[p].moved {
+            None => mark.filter.is_empty(),
+            Some(moved) => moved.iter().map(|chunk| moves[chunk as usize]).all(|copy| {
+                let is_there = self.copies[copy as usize] == Copied::Live && !mark.candidates.has(copy);
+                is_there || world.is(Broken::MovedWithoutCopy)
+            }),
+        }
     }
 
     /// `condemn`, before the lock: the store chooses packs, and finds what is lost with them.
@@ -233,8 +274,8 @@ impl State {
         let mark = self.pruners[p].mark.filter(|_| !self.pruners[p].done && self.pruners[p].plan.is_none())?;
         let pins = self.pins.iter().fold(Set::default(), |all, pins| all.and(*pins));
         let set = self.copies_in(Copied::Live).both(mark.candidates).filter(|copy| {
-            let (pack, chunk) = (world.pack_of[copy as usize], world.chunk_of[copy as usize]);
-            packs.has(pack) && !(world.pins && pins.has(pack)) && !mark.filter.has(chunk)
+            let pack = world.pack_of[copy as usize];
+            packs.has(pack) && !(world.pins && pins.has(pack)) && self.is_dead_frame(world, p, &mark, copy)
         });
         let elsewhere = self.copies_in(Copied::Live).but(set);
         let lost = self.chunks_of(world, set).but(self.chunks_of(world, elsewhere));

@@ -27,6 +27,10 @@ pub enum Broken {
     SeenMovesOn,
     /// A cached tree is reused as long as its own id is not lost, whatever was lost below it.
     TreesById,
+    /// A key holder says that it has put what is live of a frame elsewhere, and has not.
+    MovedWithoutCopy,
+    /// What a key holder has moved is not looked at again when snapshots were committed meanwhile that need more of it.
+    MovedForEver,
     /// A push whose commit was refused looks only at ids that it has looked at, not at the trees that it took from its cache.
     ReopenTrustsTheCache,
 }
@@ -69,6 +73,8 @@ pub struct World {
     pub false_positives: Set,
     /// Into which copies a sweep copies the live frames of pack 0; none if it does not repack.
     pub repack: Set,
+    /// Which copy of a chunk a key holder makes when it writes the frame of copies 0 and 1 again: `moves[chunk]`. None if it does not.
+    pub moves: Option<[u8; 2]>,
     /// Whether packs that were put are pinned until their session commits.
     pub pins: bool,
     /// The sets of packs of which a prune takes one: not all that is dead is worth taking away.
@@ -96,6 +102,7 @@ impl World {
             tree: false,
             false_positives: Set(0),
             repack: Set(0),
+            moves: None,
             pins: true,
             choices: &ALL,
             prunes: 2,
@@ -156,6 +163,7 @@ impl World {
             tree: true,
             false_positives: Set(0b01),
             repack: Set(0),
+            moves: None,
             pins: true,
             choices: &ALL,
             prunes: 2,
@@ -180,9 +188,22 @@ impl World {
             tree: false,
             false_positives: Set(0),
             repack: Set(0b001100),
+            moves: None,
             pins: true,
             choices: &ALL,
             prunes: 2,
+        }
+    }
+
+    /// One frame with two chunks of which one dies, so that a key holder writes the other again; a client pushes either.
+    pub fn mixed(content: Set) -> World {
+        World {
+            pack_of: [0, 0, 1, 2, 3, 4],
+            repack: Set(0),
+            moves: Some([2, 3]),
+            content: [content, Set(0)],
+            snapshots: [Set(0b01), Set(0b10)],
+            ..World::repack()
         }
     }
 
@@ -213,6 +234,7 @@ impl World {
             .iter()
             .enumerate()
             .any(|(c, of)| self.pushes[c] > 0 && self.content[c].iter().any(|chunk| of[chunk as usize] == copy));
-        put || self.live.has(copy) || self.repack.has(copy)
+        let moved = self.moves.is_some_and(|moves| moves.contains(&copy));
+        put || self.live.has(copy) || self.repack.has(copy) || moved
     }
 }

@@ -31,7 +31,7 @@ impl Known {
 /// A list of blocks as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(transparent)]
-pub(super) struct List(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>);
+pub(in crate::prune) struct List(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>);
 
 impl List {
     fn known(&self) -> Option<Vec<Known>> {
@@ -45,7 +45,7 @@ impl List {
 }
 
 /// The blocks.
-pub(super) struct Blocks {
+pub(in crate::prune) struct Blocks {
     /// For errors; where the file has no name, its folder.
     path: PathBuf,
     file: Option<File>,
