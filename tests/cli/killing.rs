@@ -266,7 +266,8 @@ fn a_prune_on_a_server_with_hardly_any_room_gives_errors_and_takes_nothing() {
         expect(&person.output(["prune", "--yes", "--max-unused", "0"]), 0, &[]);
         person.run(["check", "--read-data"]);
     }
-    assert!(refused > 1 && pruned > 0, "{refused} prunes had no room, and {pruned} had");
+    // How many of each depends on what the index needs.
+    assert!(refused > 0 && pruned > 0, "{refused} prunes had no room, and {pruned} had");
     person.push(&source);
     let out = person.path("out");
     person.run(["restore", "latest", out.to_str().unwrap()]);
