@@ -364,6 +364,9 @@ impl Access for Repository {
             // What is condemned or swept must be live again in the log before it is relied on, or a later reading of the log
             // would take it away.
             let lock = self.revive_for(table.id)?;
+            if lock.is_some() {
+                self.take_out_of_grave(table.id)?;
+            }
             if self.keep_pack(lease, table.id, len)? {
                 return Ok(());
             }
@@ -494,7 +497,7 @@ impl Access for Repository {
             RepairRequest::Verify { pack, dry_run: true } => self.look_at(*pack).map(RepairReply::Verified),
             RepairRequest::Quarantine { after } => {
                 self.follow()?;
-                Ok(RepairReply::Quarantine(self.index.quarantine(*after, QUARANTINE_MAX)?))
+                Ok(RepairReply::Quarantine(self.quarantine_to_repair(*after, QUARANTINE_MAX)?))
             }
             RepairRequest::Drop { pack, keep } => self.drop_pack(*pack, keep).map(RepairReply::Dropped),
         }

@@ -28,6 +28,26 @@ impl Repository {
         self.index.quarantine(after, limit)
     }
 
+    /// The same without those that a repair need not look at: they lie in the grave already, as damaged as they may come back.
+    pub(super) fn quarantine_to_repair(&self, mut after: Option<PackId>, limit: usize) -> Result<Vec<Quarantined>> {
+        let mut found = Vec::new();
+        loop {
+            let packs = self.index.quarantine(after, limit)?;
+            let is_last = packs.len() < limit;
+            after = packs.last().map(|last| last.pack);
+            for quarantined in packs {
+                let is_buried = self.backend.len(&layout::grave(quarantined.pack))?.is_some()
+                    && self.backend.len(&layout::pack(quarantined.pack))?.is_none();
+                if !is_buried && found.len() < limit {
+                    found.push(quarantined);
+                }
+            }
+            if is_last || found.len() == limit {
+                return Ok(found);
+            }
+        }
+    }
+
     /// Puts into quarantine what was found lost of a pack: the frames in these spans, or all if nobody can tell. `bytes` is the
     /// pack as it is now.
     pub(super) fn put_into_quarantine(&self, id: PackId, spans: Option<&[Span]>, bytes: &[u8]) -> Result<()> {
@@ -111,6 +131,17 @@ impl Repository {
             None => self.writing()?,
         };
         self.release(id)
+    }
+
+    /// Takes the file of a pack that is live in the log out of the grave, before it is put again: its file lies in one place, or what comes
+    /// back from the grave would replace what was put, with the damage that it was dropped for. The caller holds the lock.
+    pub(super) fn take_out_of_grave(&self, id: PackId) -> Result<()> {
+        let (grave, pack) = (layout::grave(id), layout::pack(id));
+        match self.backend.len(&grave)?.is_some() && self.backend.len(&pack)?.is_none() {
+            true => self.backend.rename(&grave, &pack),
+            // Even if there is nothing: somebody may have taken it out and died before that was durable.
+            false => self.backend.delete(&grave),
+        }
     }
 
     /// Tells that packs are gone, whose chunks nobody can name any more, and takes them out of the index.

@@ -3,7 +3,8 @@
 //! **Order.** What is lost by it and was not yet told is told first ([`super::quarantine`]). Then the frames that are kept are copied, and
 //! their new pack is durable and in the index; only then the log says that the damaged one is swept, and its file goes, to the
 //! grave if there is a floor. A crash in between leaves a pack that is still damaged, and perhaps a copy of what was whole in it; the next
-//! repair makes the same copy, which is then the same pack.
+//! repair makes the same copy, which is then the same pack. Whoever puts the pack again takes its file out of the grave first. Every point of
+//! it is crashed at in `store/tests/crash/hurt.rs`.
 //!
 //! No damaged byte gets into a new pack, whose id would vouch for it: a frame is copied if the parity's hashes vouch for all of it. Where
 //! there is no parity nothing does, and what a key holder has opened is taken.
@@ -169,6 +170,8 @@ impl Repository {
         let is_there =
             self.backend.len(&layout::pack(id))?.is_some() || self.backend.len(&layout::grave(id))?.is_some();
         match self.index.quarantined(&id)?.is_some() && !is_there {
+            // Out of quarantine its frames would count as live, all of them.
+            true if self.index.has_pack(&id)? => self.tell_gone(&[id]),
             true => self.release_gone(vec![id]),
             false => Ok(()),
         }

@@ -1,10 +1,14 @@
 //! `repair packs`: what is whole is kept, what is lost goes, what is hurt is named, and a push heals the rest.
 
-use std::{collections::BTreeSet, fs, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    sync::Arc,
+};
 
 use bkfs_store::{
     Error,
-    access::{Access, Dropped, Keep, Lease, Mending, OpenRequest, RepairReply, RepairRequest},
+    access::{Access, Dropped, Keep, Lease, Lost, Mending, OpenRequest, RepairReply, RepairRequest},
     check::Progress,
     crypto::DataKey,
     erasure::{Parity, SHARD_LEN},
@@ -174,6 +178,63 @@ fn under_a_floor_a_dropped_pack_waits_in_the_grave() {
     write_at(&scene.file_of(scene.pack().id), 0, &scene.pack().bytes);
     assert_eq!(repo.mend(scene.pack().id).unwrap(), Mending::Whole);
     assert_eq!(scene.lacking(&repo), BTreeSet::new());
+}
+
+/// What came back from the grave as damaged as it had been took the place of what a client had put again whole.
+#[test]
+fn what_was_put_again_is_not_replaced_by_what_is_in_the_grave() {
+    for before in [true, false] {
+        let scene = Scene::new(Some(Parity::default()));
+        let repo = Arc::new(scene.closed().with_floor(3600));
+        scene.damage(5 * SHARD_LEN, 3 * SHARD_LEN);
+        repair(&scene.world, &repo, false, false);
+        if before {
+            repo.revive_all().unwrap();
+        }
+        let lease = repo.open(&OpenRequest::default()).unwrap().lease;
+        repo.put_pack(lease, scene.pack()).unwrap();
+        repo.revive_all().unwrap();
+        assert!(fs::read(scene.file_of(scene.pack().id)).unwrap() == scene.pack().bytes, "before: {before}");
+        assert_eq!(repo.mend(scene.pack().id).unwrap(), Mending::Whole);
+        assert_eq!(scene.lacking(&repo), BTreeSet::new());
+        assert_eq!(scene.readable(&scene.world.reader(repo)).len(), 20);
+    }
+}
+
+/// A repair named packs that lie in the grave, each time again, as damaged and not to be dropped.
+#[test]
+fn what_lies_in_the_grave_needs_no_repair() {
+    let scene = Scene::new(Some(Parity::default()));
+    let repo = Arc::new(scene.closed().with_floor(3600));
+    scene.damage(5 * SHARD_LEN, 3 * SHARD_LEN);
+    assert_eq!(repair(&scene.world, &repo, false, false).damaged.len(), 1);
+    for dry_run in [true, false] {
+        assert_eq!(repair(&scene.world, &repo, false, dry_run).damaged, BTreeMap::new(), "dry: {dry_run}");
+    }
+    // Brought back it is damaged as before.
+    repo.revive_all().unwrap();
+    assert_eq!(repair(&scene.world, &repo, false, false).damaged.len(), 1);
+}
+
+/// A pack whose file is gone was let out of quarantine, and its chunks counted as stored until somebody noticed.
+#[test]
+fn a_pack_that_is_gone_is_not_let_out_of_quarantine_as_if_it_were_there() {
+    for parity in [Some(Parity::default()), None] {
+        let scene = Scene::new(parity);
+        let repo = scene.open();
+        let before = repo.open(&OpenRequest::default()).unwrap().now;
+        fs::remove_file(scene.file_of(scene.pack().id)).unwrap();
+        assert!(!matches!(repo.mend(scene.pack().id).unwrap(), Mending::Whole));
+        assert_eq!(scene.lacking(&repo).len(), 20);
+        let drop = RepairRequest::Drop { pack: scene.pack().id, keep: Keep::Whole };
+        assert_eq!(repo.repair(&drop).unwrap(), RepairReply::Dropped(Dropped::default()));
+        assert_eq!(scene.lacking(&repo).len(), 20, "{parity:?}");
+        assert_eq!(repo.quarantine(None, 10).unwrap(), vec![]);
+        let opened = repo.open(&OpenRequest { client: None, seen: Some(before) }).unwrap();
+        assert!(opened.lost == Lost::Everything || told(opened.lost).len() == 20);
+        scene.world.push(&*repo, &scene.files).unwrap();
+        assert_eq!(problems(&scene.world.reader(repo), true).unwrap(), Vec::<String>::new());
+    }
 }
 
 #[test]
