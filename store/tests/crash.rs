@@ -12,14 +12,20 @@
 //! A second time, the step's process dies at every point, another one does the step again, and then the power goes: what the
 //! first left behind, not yet durable, must not be taken for durable by the second.
 //!
+//! Packs are damaged, too, and the power goes while that is found, repaired or healed (`crash/hurt.rs`).
+//!
 //! Which folders are made follows from the seed alone, which a failure prints; `BKFS_CRASH_SEED` sets it. (Names of packs and
 //! nonces differ from run to run; nothing depends on them but where a pack lies.) `BKFS_CRASH_ROUNDS` makes more folders with
 //! some of the writes: 2 at a point without it.
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "crash/checked.rs"]
+mod checked;
 #[path = "crash/disk.rs"]
 mod disk;
+#[path = "crash/hurt.rs"]
+mod hurt;
 #[path = "crash/recorder.rs"]
 mod recorder;
 #[path = "crash/story.rs"]
@@ -27,26 +33,24 @@ mod story;
 mod support;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
+    collections::{BTreeMap, BTreeSet},
     fs,
-    hash::{Hash as _, Hasher},
     path::Path,
     sync::Arc,
 };
 
 use bkfs_store::{
-    ErrorKind,
-    access::{Access, OpenRequest, Seen},
+    access::Seen,
     backend::{Backend, LocalBackend},
     id::{ChunkId, SlotId, SnapshotId},
-    keys::slot,
-    repository::Repository,
 };
 
+use checked::Checked;
 use disk::{Disk, Image, Keep, Random};
+use hurt::Hurt;
 use recorder::{Event, Fault, Recorder};
 use story::{FLOOR, Promise, Story};
-use support::world::{Files, World, problems};
+use support::world::Files;
 
 /// Everything that was promised before the crash.
 #[derive(Debug, Default, Clone)]
@@ -63,7 +67,10 @@ struct Promised {
     /// What a prune may have taken, and what must come back if there is a floor.
     buried: Vec<ChunkId>,
     is_purged: bool,
+    is_reframed: bool,
     clock: i64,
+    /// What is damaged beyond mending.
+    hurt: Option<Hurt>,
 }
 
 impl Promised {
@@ -88,11 +95,23 @@ impl Promised {
                 self.snapshots.remove(id);
                 self.forgotten.remove(id);
             }
+            Promise::Reframing => self.is_reframed = true,
             Promise::Pruning => self.buried.append(&mut self.chunks),
             Promise::Revived => self.chunks.append(&mut self.buried),
             Promise::Burying => self.buried.clear(),
             Promise::Purged => self.is_purged = true,
             Promise::Clock(secs) => self.clock = *secs,
+            Promise::Hurting(hurt) => {
+                self.chunks.retain(|id| !hurt.lost.contains(id) && !hurt.denied.contains(id));
+                self.hurt = Some(hurt.clone());
+            }
+            Promise::Noticed => self.hurt.iter_mut().for_each(|hurt| hurt.is_unnoticed = false),
+            Promise::Healing => self.hurt.iter_mut().for_each(Hurt::healing),
+            Promise::Repaired => self.chunks.extend(self.hurt.iter().flat_map(|hurt| &hurt.denied)),
+            Promise::Healed => {
+                self.chunks.extend(self.hurt.iter().flat_map(|hurt| hurt.denied.iter().chain(&hurt.lost)));
+                self.hurt.iter_mut().for_each(|hurt| hurt.files_lost.clear());
+            }
             Promise::Forgotten(id) => drop(self.forgotten.insert(*id)),
             Promise::Back(id, files) => drop(self.snapshots.insert(*id, files.clone())),
         }
@@ -118,11 +137,13 @@ fn number(name: &str, default: u64) -> u64 {
 type Step = fn(&mut Story) -> bkfs_store::Result<()>;
 
 /// Runs steps, and crashes at every point of the last one.
+#[track_caller]
 fn crash_in(steps: &[Step]) {
     crash_in_above(0, steps);
 }
 
 /// The same with a floor.
+#[track_caller]
 fn crash_in_above(floor: u64, steps: &[Step]) {
     let mut story = Story::begin(floor);
     let (last, before) = steps.split_last().unwrap();
@@ -134,11 +155,13 @@ fn crash_in_above(floor: u64, steps: &[Step]) {
 
 /// Runs steps, the last of them by a process that dies in it and another one that does it again; crashes when that is
 /// done. Once for each point at which the first can die.
+#[track_caller]
 fn crash_after_death_in(steps: &[Step]) {
     crash_after_death_in_above(0, steps);
 }
 
 /// The same with a floor.
+#[track_caller]
 fn crash_after_death_in_above(floor: u64, steps: &[Step]) {
     let (last, before) = steps.split_last().unwrap();
     for after in 0.. {
@@ -157,8 +180,10 @@ fn crash_after_death_in_above(floor: u64, steps: &[Step]) {
 }
 
 /// Crashes after each event of a story from one on.
+#[track_caller]
 fn crash_from(story: Story, floor: u64, begin: usize) {
     let (seed, rounds) = (number("BKFS_CRASH_SEED", 1), number("BKFS_CRASH_ROUNDS", 2));
+    let told_at = std::panic::Location::caller().line();
     let events = story.recorder.events();
     let world = story.end();
     let (mut disk, mut promised) = (Disk::new(), Promised::default());
@@ -174,7 +199,10 @@ fn crash_from(story: Story, floor: u64, begin: usize) {
             old = current.clone();
             continue;
         }
-        let place = format!("seed {seed}, event {number}: {event:?}").chars().take(300).collect::<String>();
+        let place = format!("story of line {told_at}, seed {seed}, event {number}: {event:?}")
+            .chars()
+            .take(300)
+            .collect::<String>();
         let mut look = |image: Image, index, what: &str| {
             let bytes = match index {
                 IndexFile::Missing => None,
@@ -213,103 +241,6 @@ impl Image {
         for (name, bytes) in &self.files {
             fs::write(folder.join(name), bytes).unwrap();
         }
-    }
-}
-
-struct Checked<'a> {
-    world: &'a World,
-    floor: u64,
-    /// Hashes of what was checked: many prefixes leave the same.
-    seen: BTreeSet<u64>,
-    images: u64,
-}
-
-impl Checked<'_> {
-    /// Whether a folder keeps what was promised, and can be used.
-    fn check(&mut self, image: &Image, index: Option<&[u8]>, promised: &Promised) -> Result<(), String> {
-        let mut hasher = DefaultHasher::new();
-        (&image.files, &image.folders, index, promised.count).hash(&mut hasher);
-        if !self.seen.insert(hasher.finish()) {
-            return Ok(());
-        }
-        self.images += 1;
-        let folder = story::folder();
-        image.write(folder.path());
-        if let Some(bytes) = index.filter(|bytes| !bytes.is_empty()) {
-            fs::create_dir_all(folder.path().join("index")).unwrap();
-            fs::write(folder.path().join("index/data.mdb"), bytes).unwrap();
-        }
-        self.usable(folder.path(), promised)
-    }
-
-    fn usable(&self, folder: &Path, promised: &Promised) -> Result<(), String> {
-        let text = |what: &'static str| move |error: bkfs_store::Error| format!("{what}: {error}");
-        story::set_clock(promised.clock);
-        let open = || {
-            let repo = Repository::local(&folder.join("repo"), &folder.join("index")).map_err(text("opening"))?;
-            Ok::<_, String>(repo.with_floor(self.floor).with_clock(story::clock))
-        };
-        let repo = Arc::new(open()?);
-        let opened = repo.open(&OpenRequest { client: Some(self.world.push.client_id()), seen: promised.seen });
-        let opened = match opened {
-            Err(error) if error.kind() == ErrorKind::NoRepository && !promised.initialised => {
-                repo.init(&self.world.request).map_err(text("init"))?;
-                repo.open(&OpenRequest::default())
-            }
-            opened => opened,
-        };
-        let opened = opened.map_err(text("opening"))?;
-        if opened.head_at_seen != promised.seen.map(|seen| seen.log_head) && promised.seen.is_some() {
-            return Err("the log was rolled back".into());
-        }
-        let slots: BTreeSet<SlotId> = opened.slots.iter().map(|slot| slot.id).collect();
-        if !promised.slots.is_subset(&slots) || !promised.slots_gone.is_disjoint(&slots) {
-            return Err(format!("key slots {slots:?}"));
-        }
-        if opened.slots.is_empty() || opened.slots.iter().any(|slot| slot::slot_params(slot).is_err()) {
-            return Err("a key slot does not open".into());
-        }
-        let reader = self.world.reader(repo.clone());
-        if reader.roster().map_err(text("the roster"))?.number < promised.roster {
-            return Err("an old roster".into());
-        }
-        if let Some(at) = repo.has(&promised.chunks).map_err(text("has"))?.iter().position(|has| !has) {
-            return Err(format!("chunk {} is gone", promised.chunks[at]));
-        }
-        self.whole(&reader, promised)?;
-        let files = World::files(90);
-        let receipt = self.world.push(&*repo, &files).map_err(text("the next push"))?;
-        let mut promised = promised.clone();
-        promised.snapshots.insert(receipt.snapshot, files);
-        drop((reader, repo));
-        let repo = Arc::new(open()?);
-        let reader = self.world.reader(repo.clone());
-        self.whole(&reader, &promised).map_err(|error| format!("after the next push: {error}"))?;
-        if self.floor > 0 {
-            repo.revive_all().map_err(text("bringing back what was pruned"))?;
-            if let Some(at) = repo.has(&promised.buried).map_err(text("has"))?.iter().position(|has| !has) {
-                return Err(format!("chunk {} was pruned, and does not come back", promised.buried[at]));
-            }
-            self.whole(&reader, &promised).map_err(|error| format!("after what was pruned came back: {error}"))?;
-        }
-        Ok(())
-    }
-
-    /// Whether all snapshots are there and whole.
-    fn whole(&self, reader: &bkfs_store::reader::Reader, promised: &Promised) -> Result<(), String> {
-        let found = self.world.read_all(reader)?;
-        for (id, files) in &promised.snapshots {
-            if found.get(id) != Some(files) {
-                return Err(format!("snapshot {id} is not as it was pushed"));
-            }
-        }
-        if let Some(id) = promised.forgotten.iter().find(|id| found.contains_key(id)) {
-            return Err(format!("snapshot {id} was forgotten, and is there"));
-        }
-        let mut problems = problems(reader, true).map_err(|e| e.to_string())?;
-        // The owner has not taken note of it.
-        problems.retain(|problem| !promised.is_purged || !problem.contains("removed by the server's operator"));
-        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
 }
 
@@ -436,6 +367,13 @@ fn a_crash_in_a_prune_above_a_floor() {
     let steps: &[Step] = &[story::init, story::push, story::share_and_expire, story::prune_some];
     crash_in_above(FLOOR, steps);
     crash_after_death_in_above(FLOOR, &[story::init, story::share_and_expire, story::prune]);
+}
+
+#[test]
+fn a_crash_while_frames_are_written_again() {
+    crash_in(&[story::init, story::push, story::share_frames_and_expire, story::reframe_some]);
+    crash_in_above(FLOOR, &[story::init, story::push, story::share_frames_and_expire, story::reframe_some]);
+    crash_after_death_in(&[story::init, story::share_frames_and_expire, story::reframe]);
 }
 
 #[test]

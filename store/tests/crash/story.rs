@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -13,9 +13,11 @@ use bkfs_store::{
     Error, Result,
     access::{Access, ForgetRequest, Lease, OpenRequest, PruneReply, PruneRequest, PruneStats, Receipt, Signature},
     backend::LocalBackend,
+    erasure::Parity,
     id::{ChunkId, SlotId, SnapshotId},
     keys::slot::{self, SlotParams},
-    prune::{self, PruneOptions},
+    prune::{self, PruneOptions, PruneReport},
+    reader::Reader,
     repository::Repository,
     roster::Roster,
     tombstone::Tombstone,
@@ -23,6 +25,7 @@ use bkfs_store::{
 };
 
 use crate::{
+    hurt::{self, Hurt},
     recorder::{Fault, Recorder},
     support::{
         fuse::Fuse,
@@ -30,12 +33,14 @@ use crate::{
     },
 };
 
-const DAY: u64 = 86_400;
+pub const DAY: u64 = 86_400;
+const BEGIN: i64 = 1_790_000_000;
 /// The floor of the stories that have one.
 pub const FLOOR: u64 = 14 * DAY;
 
 thread_local! {
-    static CLOCK: Cell<i64> = const { Cell::new(0) };
+    // Of threads that are begun here, too.
+    static CLOCK: Cell<i64> = const { Cell::new(BEGIN) };
 }
 
 /// The time, as the story has it.
@@ -70,6 +75,8 @@ pub enum Promise {
     Forgotten(SnapshotId),
     /// A snapshot counts again.
     Back(SnapshotId, Files),
+    /// Frames are written again. Whatever ends that, the next prune does it.
+    Reframing,
     /// What no snapshot needs may go, to the grave if there is a floor.
     Pruning,
     /// All that was pruned is there again.
@@ -80,12 +87,22 @@ pub enum Promise {
     Purged,
     /// It is this time now.
     Clock(i64),
+    /// Some of a pack is about to be damaged beyond mending.
+    Hurting(Hurt),
+    /// That its file is gone is known.
+    Noticed,
+    /// What could be saved of it is stored.
+    Repaired,
+    /// What it has may be stored again.
+    Healing,
+    /// What was lost with it is stored again.
+    Healed,
 }
 
 /// A repository that is written down as it is used.
 pub struct Story {
-    folder: tempfile::TempDir,
-    world: World,
+    pub folder: tempfile::TempDir,
+    pub world: World,
     pub recorder: Recorder<Promise>,
     repo: Option<Arc<Repository>>,
     floor: u64,
@@ -95,6 +112,8 @@ pub struct Story {
     shared: Option<(Files, Packed)>,
     /// A push that has not come to its end.
     begun: Option<(Files, Packed)>,
+    /// The push that is hurt.
+    pub noise: Option<hurt::Noise>,
 }
 
 /// A folder in memory, where there is one: nothing here must survive this process.
@@ -110,9 +129,9 @@ impl Story {
         std::fs::create_dir(&base).unwrap();
         let recorder = Recorder::new(&base, &index);
         let world = World::new();
-        let (pushes, pruned, shared, begun) = (0, None, None, None);
-        let mut story = Self { folder, world, recorder, repo: None, floor, pushes, pruned, shared, begun };
-        story.later(1_790_000_000);
+        let (pushes, pruned, shared, begun, noise) = (0, None, None, None, None);
+        let mut story = Self { folder, world, recorder, repo: None, floor, pushes, pruned, shared, begun, noise };
+        story.later(BEGIN);
         reopen(&mut story);
         story
     }
@@ -128,17 +147,36 @@ impl Story {
         self.world
     }
 
-    fn repo(&self) -> &Repository {
+    pub fn repo(&self) -> &Repository {
         self.repo.as_ref().unwrap()
+    }
+
+    pub fn reader(&self) -> Arc<Reader> {
+        self.world.reader(self.repo.clone().unwrap())
+    }
+
+    /// A file of the repository's.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join("disk/repo").join(name)
     }
 }
 
 /// Another process opens the repository.
 pub fn reopen(story: &mut Story) {
+    reopen_with(story, Some(Parity::default()));
+}
+
+fn reopen_with(story: &mut Story, parity: Option<Parity>) {
     story.repo = None;
-    let backend = LocalBackend::with_files(&story.folder.path().join("disk/repo"), story.recorder.clone());
+    let backend = LocalBackend::with_files(&story.file(""), story.recorder.clone());
     let repo = Repository::with_backend(Box::new(backend), &story.folder.path().join("index")).unwrap();
-    story.repo = Some(Arc::new(repo.with_floor(story.floor).with_clock(clock)));
+    story.repo = Some(Arc::new(repo.with_floor(story.floor).with_clock(clock).with_parity(parity)));
+}
+
+/// A repository whose packs have no parity.
+pub fn init_bare(story: &mut Story) -> Result<()> {
+    reopen_with(story, None);
+    init(story)
 }
 
 pub fn init(story: &mut Story) -> Result<()> {
@@ -219,6 +257,50 @@ pub fn share_and_expire(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
+/// Two snapshots that share frames, of which the one that is left needs one file in eight.
+pub fn share_frames_and_expire(story: &mut Story) -> Result<()> {
+    let (repo, full) = (story.repo(), &story.world.full);
+    let mut many = Files::new();
+    (31..=34).for_each(|seed| many.extend(World::files(seed)));
+    let few: Files = ["31-0", "33-1"].map(|name| (name.to_owned(), many[name].clone())).into();
+    let packed = story.world.packs_of(&many, 8, &|_| true);
+    let receipt = story.world.push_packs(repo, &packed)?;
+    packed.uploads.iter().for_each(|(_, chunks)| story.recorder.mark(Promise::Chunks(chunks.clone())));
+    let (larger, log_len) = (receipt.snapshot, receipt.now.log_len);
+    story.recorder.mark(Promise::Snapshot(receipt, many));
+    let packed = story.world.packs_lacking(repo, &few, 8)?;
+    let receipt = story.world.push_packs(repo, &packed)?;
+    assert_eq!(packed.uploads.len(), 1, "its trees");
+    story.recorder.mark(Promise::Snapshot(receipt, few));
+    let tombstones = vec![Signature(Tombstone { repo: full.repo, snapshot: larger, log_len }.sign(full))];
+    story.later(15 * DAY as i64);
+    story.recorder.mark(Promise::Moving(larger));
+    repo.forget(&ForgetRequest { tombstones, now: true, empty_trash: false })?;
+    story.recorder.mark(Promise::Forgotten(larger));
+    Ok(())
+}
+
+/// A prune by whoever may push, too: frames of which little is needed are written again.
+pub fn reframe(story: &mut Story) -> Result<()> {
+    story.recorder.mark(Promise::Reframing);
+    story.recorder.mark(Promise::Pruning);
+    reframe_with(&story.reader(), &story.world, story.folder.path()).map(drop)
+}
+
+/// The same, and nobody has begun it before.
+pub fn reframe_some(story: &mut Story) -> Result<()> {
+    story.recorder.mark(Promise::Reframing);
+    story.recorder.mark(Promise::Pruning);
+    let report = reframe_with(&story.reader(), &story.world, story.folder.path())?;
+    assert!(report.reframed == 2 && report.stats.dropped > 0, "{report:?}");
+    Ok(())
+}
+
+pub fn reframe_with(reader: &Reader, world: &World, cache: &Path) -> Result<PruneReport> {
+    let options = PruneOptions { is_confirmed: true, reframe_bytes: 1 << 30, ..PruneOptions::default() };
+    prune::prune_as(reader, Some(&world.push), cache, &options, &prune::Progress::default())
+}
+
 /// A push of what a prune has taken, or has condemned: the same packs.
 pub fn put_again(story: &mut Story) -> Result<()> {
     let (files, packed) = story.shared.as_ref().unwrap();
@@ -248,7 +330,7 @@ pub fn put_and_forget(story: &mut Story) -> Result<()> {
 /// What nobody needs is swept, and what is left of a pack is copied.
 pub fn prune(story: &mut Story) -> Result<()> {
     story.recorder.mark(Promise::Pruning);
-    let reader = story.world.reader(story.repo.clone().unwrap());
+    let reader = story.reader();
     let options = PruneOptions { is_confirmed: true, ..PruneOptions::default() };
     let report = prune::prune(&reader, story.folder.path(), &options, &prune::Progress::default())?;
     story.pruned = Some(report.stats);

@@ -76,6 +76,11 @@ impl World {
 
     /// The packs of a push, not stored yet.
     pub fn packs(&self, files: &Files) -> Packed {
+        self.packs_of(files, 1, &|_| true)
+    }
+
+    /// Those of a push that sends some of its chunks only, so many of them in a frame.
+    pub fn packs_of(&self, files: &Files, sharing: usize, is_sent: &dyn Fn(&ChunkId) -> bool) -> Packed {
         let (ids, key) = (self.push.ids(), DataKey::random());
         let wrap = self.push.seal().unwrap().wrap(self.push.repo, &key);
         let mut pages = Vec::new();
@@ -92,16 +97,20 @@ impl World {
             tree.add(&file, &mut out).unwrap();
         }
         let subtree = tree.finish(&mut out).unwrap();
-        for (kind, list) in [(ChunkKind::Data, data), (ChunkKind::Tree, pages)] {
+        for (kind, mut list) in [(ChunkKind::Data, data), (ChunkKind::Tree, pages)] {
+            list.retain(|(id, _)| is_sent(id));
             let mut writer = PackWriter::new(kind, self.push.repo, &self.push.signing);
             writer.add_wrap(&wrap);
-            for (id, bytes) in &list {
+            for chunks in list.chunks(sharing) {
                 let mut frame = FrameBuilder::new();
-                frame.push(bytes);
-                writer.add(&frame.seal(self.push.repo, kind, &key, 1), &[*id]);
+                chunks.iter().for_each(|(_, bytes)| frame.push(bytes));
+                let ids: Vec<ChunkId> = chunks.iter().map(|(id, _)| *id).collect();
+                writer.add(&frame.seal(self.push.repo, kind, &key, 1), &ids);
             }
-            let put: Vec<ChunkId> = list.iter().map(|(id, _)| *id).collect();
-            uploads.push((writer.finish(), put));
+            if !writer.is_empty() {
+                let put: Vec<ChunkId> = list.iter().map(|(id, _)| *id).collect();
+                uploads.push((writer.finish(), put));
+            }
         }
         let mut root = node(b"", NodeKind::Directory);
         root.subtree = Some(subtree);
@@ -133,6 +142,14 @@ impl World {
     pub fn push(&self, repo: &dyn Access, files: &Files) -> Result<Receipt> {
         let packed = self.pack(repo, files, &mut |_| ())?;
         self.commit(repo, &packed)
+    }
+
+    /// The packs of a push that asks what is stored, and sends the rest.
+    pub fn packs_lacking(&self, repo: &dyn Access, files: &Files, sharing: usize) -> Result<Packed> {
+        let all: Vec<ChunkId> = self.packs(files).uploads.into_iter().flat_map(|(_, chunks)| chunks).collect();
+        let has = repo.has(&all)?;
+        let lacking: Vec<ChunkId> = all.into_iter().zip(has).filter(|(_, has)| !has).map(|(id, _)| id).collect();
+        Ok(self.packs_of(files, sharing, &|id| lacking.contains(id)))
     }
 
     /// A reader with an empty cache.
