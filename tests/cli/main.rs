@@ -22,7 +22,12 @@ mod scrub;
 mod source;
 mod usage;
 
-use std::{path::Path, process::Output};
+use std::{
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+    process::Output,
+};
 
 /// What a command must end with.
 #[track_caller]
@@ -57,4 +62,35 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
         (state >> 32) as u8
     };
     (0..len).map(|_| next()).collect()
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            match entry.file_type().unwrap().is_dir() {
+                true => folders.push(entry.path()),
+                // Temporary files come and go.
+                false if entry.file_name().to_str().unwrap().starts_with('.') => {}
+                false => found.push(entry.path()),
+            }
+        }
+    }
+    found
+}
+
+/// The packs below a folder, largest first.
+fn packs(folder: &Path) -> Vec<PathBuf> {
+    let mut found = files(folder);
+    found.retain(|path| path.to_str().unwrap().contains("/packs/"));
+    found.sort_by_key(|path| std::cmp::Reverse(path.metadata().unwrap().len()));
+    found
+}
+
+/// Changes each byte of a span of a file.
+fn damage(path: &Path, span: Range<usize>) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[span].iter_mut().for_each(|b| *b ^= 0x11);
+    fs::write(path, bytes).unwrap();
 }

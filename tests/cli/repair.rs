@@ -7,30 +7,8 @@ use std::{
 
 use crate::{
     common::program::{Person, Server},
-    expect, make_source, network, text,
+    damage, expect, make_source, network, packs, text,
 };
-
-/// The packs below a folder, largest first.
-fn packs(folder: &Path) -> Vec<PathBuf> {
-    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
-            match entry.file_type().unwrap().is_dir() {
-                true => folders.push(entry.path()),
-                false if entry.path().to_str().unwrap().contains("/packs/") => found.push(entry.path()),
-                false => {}
-            }
-        }
-    }
-    found.sort_by_key(|path| std::cmp::Reverse(path.metadata().unwrap().len()));
-    found
-}
-
-fn damage(path: &Path, span: std::ops::Range<usize>) {
-    let mut bytes = fs::read(path).unwrap();
-    bytes[span].iter_mut().for_each(|b| *b ^= 0x11);
-    fs::write(path, bytes).unwrap();
-}
 
 /// More than parity mends, in the middle of `sub/big`; `hello` and `sub/small` lie elsewhere in the pack.
 const HOLE: std::ops::Range<usize> = 300_000..700_000;

@@ -2,38 +2,14 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
 use crate::{
     common::program::{Person, Server},
-    expect, make_source, network, text,
+    damage, expect, files, make_source, network, packs, text,
 };
-
-/// The packs below a folder, largest first.
-fn packs(folder: &Path) -> Vec<PathBuf> {
-    let mut found = files(folder);
-    found.retain(|path| path.to_str().unwrap().contains("/packs/"));
-    found.sort_by_key(|path| std::cmp::Reverse(path.metadata().unwrap().len()));
-    found
-}
-
-/// All files below a folder.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
-            match entry.file_type().unwrap().is_dir() {
-                true => folders.push(entry.path()),
-                // Temporary files come and go.
-                false if entry.file_name().to_str().unwrap().starts_with('.') => {}
-                false => found.push(entry.path()),
-            }
-        }
-    }
-    found
-}
 
 /// Waits until a server has made the parity of its packs: it does that after they were acknowledged.
 fn wait_for_parity(data: &Path) {
@@ -43,12 +19,6 @@ fn wait_for_parity(data: &Path) {
         assert!(begin.elapsed() < Duration::from_secs(60), "no parity was made");
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn damage(path: &Path, span: std::ops::Range<usize>) {
-    let mut bytes = fs::read(path).unwrap();
-    bytes[span].iter_mut().for_each(|b| *b ^= 0x11);
-    fs::write(path, bytes).unwrap();
 }
 
 fn json(output: &std::process::Output) -> serde_json::Value {
