@@ -9,6 +9,7 @@
 //! reads no contents and decides nothing about them.
 
 mod list;
+mod names;
 mod place;
 mod roots;
 
@@ -35,6 +36,8 @@ use crate::{
     exclude::Excludes,
     metadata::{self, Stat},
 };
+
+use names::Names;
 
 pub use list::{Dir, Entry};
 pub use place::{Place, child_key};
@@ -153,7 +156,7 @@ pub struct Listed {
     order: Box<[u32]>,
     entries: std::vec::IntoIter<Entry>,
     /// Of a large directory, the names that were not looked at yet.
-    names: std::vec::IntoIter<Box<[u8]>>,
+    names: Names,
     tasks: std::vec::IntoIter<Arc<Task>>,
     next: u32,
     bytes: usize,
@@ -244,7 +247,7 @@ impl Walk {
     /// on a file system that is left out.
     pub fn next(&self, listed: &mut Listed) -> Option<(Entry, Option<Arc<Task>>)> {
         if listed.entries.len() == 0 && listed.names.len() > 0 {
-            let names: Vec<_> = listed.names.by_ref().take(BATCH).collect();
+            let names = listed.names.take(BATCH);
             let (entries, tasks) = self.walked.look(&listed.dir, names, &listed.order, listed.next);
             listed.entries = entries.into_iter();
             listed.tasks = tasks.into_iter();
@@ -375,24 +378,20 @@ impl Walked {
         let looked_at = Instant::now();
         let mut names = list::names(self, &mut dir)?;
         let dir = Arc::new(dir);
-        let is_large = names.len() > BATCH;
-        if is_large {
-            names.sort_unstable_by(|a, b| a.1.cmp(&b.1));
-        }
-        let mut names: Vec<Box<[u8]>> = names.into_iter().map(|(_, name)| name).collect();
-        let mut bytes = names.iter().map(|name| name.len() + 32).sum();
-        let (entries, tasks) = if is_large {
+        let mut bytes = names.memory();
+        let (entries, tasks) = if names.len() > BATCH {
+            names.sort_by_name();
             (Vec::new(), Vec::new())
         } else {
-            bytes += names.len() * size_of::<Entry>();
-            self.look(&dir, std::mem::take(&mut names), &order, 0)
+            bytes = names.len() * (size_of::<Entry>() + 32);
+            self.look(&dir, std::mem::take(&mut names).take(BATCH), &order, 0)
         };
         Ok(Listed {
             dir,
             looked_at,
             order,
             entries: entries.into_iter(),
-            names: names.into_iter(),
+            names,
             tasks: tasks.into_iter(),
             next: 0,
             bytes,
@@ -400,7 +399,13 @@ impl Walked {
     }
 
     /// Looks at names, and puts the directories among them into the queue.
-    fn look(&self, dir: &Arc<Dir>, names: Vec<Box<[u8]>>, order: &[u32], first: u32) -> (Vec<Entry>, Vec<Arc<Task>>) {
+    fn look<'a>(
+        &self,
+        dir: &Arc<Dir>,
+        names: impl Iterator<Item = &'a [u8]>,
+        order: &[u32],
+        first: u32,
+    ) -> (Vec<Entry>, Vec<Arc<Task>>) {
         let entries = list::look(self, dir, names);
         let mut tasks = Vec::new();
         for (number, entry) in (first..).zip(&entries) {

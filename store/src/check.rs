@@ -7,7 +7,8 @@
 //! loaded, and the chunks that files need are looked for; those that the store lacks, or that were met in a bad frame, are read, so that
 //! the report names the files that are hurt.
 //!
-//! Every problem is reported, none ends the check. It changes nothing, but has the store mend what its parity mends, and put into
+//! Every problem is reported, none ends the check. Others may push, forget and prune meanwhile: what is missing because it was let go since the
+//! check began is no problem. So whoever misses something asks first whether the snapshot is gone by then, or the pack. It changes nothing, but has the store mend what its parity mends, and put into
 //! [quarantine](crate::loss) what it does not. Memory is bounded but for 16 bytes a tree page and 32 a chunk in a bad frame:
 //! chunks of data are asked about in batches, again rather than remembered.
 
@@ -145,12 +146,16 @@ impl Findings {
         if matches!(error, Error::Interrupted | Error::Unreachable(_) | Error::NoPermission { .. }) {
             return Err(error);
         }
-        self.total.fetch_add(1, Relaxed);
-        let mut problems = self.problems.lock();
-        if problems.len() < CheckReport::PROBLEMS_MAX {
-            problems.push(Problem { snapshot, path: path.to_owned(), error });
-        }
+        self.take(vec![Problem { snapshot, path: path.to_owned(), error }], 1);
         Ok(())
+    }
+
+    /// Takes problems in, of which only the first may have been kept.
+    fn take(&self, more: Vec<Problem>, total: u64) {
+        self.total.fetch_add(total, Relaxed);
+        let mut problems = self.problems.lock();
+        let room = CheckReport::PROBLEMS_MAX - problems.len();
+        problems.extend(more.into_iter().take(room));
     }
 }
 

@@ -287,6 +287,21 @@ impl Index {
         Ok(found)
     }
 
+    /// All live copies of a chunk: the pack, and the number of the frame in it.
+    pub fn live_copies(&self, id: &ChunkId) -> Result<Vec<(PackRow, u32)>> {
+        self.read(|txn| {
+            let mut found = Vec::new();
+            for copy in self.tables.chunks.copies(txn, id)? {
+                let (pack, frame) = copy?;
+                if !self.is_dead(txn, pack, frame)? {
+                    let row = self.tables.packs.get(txn, &pack)?.and_then(PackRow::decode);
+                    found.extend(row.map(|row| (row, frame)));
+                }
+            }
+            Ok(found)
+        })
+    }
+
     /// How many chunks there are, copies counted.
     pub fn chunk_count(&self) -> Result<u64> {
         self.read(|txn| self.tables.chunks.len(txn))

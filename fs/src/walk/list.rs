@@ -15,7 +15,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Place, Plan, Walked};
+use super::{Place, Plan, Walked, names::Names};
 use crate::{
     exclude::CACHEDIR_SIGNATURE,
     metadata::{self, Stat},
@@ -73,10 +73,10 @@ pub(super) fn open_dir(parent: BorrowedFd<'_>, name: &CStr, follow: bool, is_pas
 }
 
 /// The names in a directory with their inode numbers, as the system gives them.
-fn read_names(dir: BorrowedFd<'_>) -> io::Result<Vec<(u64, Box<[u8]>)>> {
+fn read_names(dir: BorrowedFd<'_>) -> io::Result<Names> {
     let mut buffer = vec![MaybeUninit::<u8>::uninit(); READDIR_BYTES];
     let mut reader = RawDir::new(dir, &mut buffer);
-    let mut names = Vec::new();
+    let mut names = Names::default();
     while let Some(entry) = reader.next() {
         let entry = match entry {
             Err(Errno::INTR) => continue,
@@ -84,7 +84,7 @@ fn read_names(dir: BorrowedFd<'_>) -> io::Result<Vec<(u64, Box<[u8]>)>> {
         };
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            names.push((entry.ino(), Box::from(name)));
+            names.push(entry.ino(), name);
         }
     }
     Ok(names)
@@ -92,54 +92,54 @@ fn read_names(dir: BorrowedFd<'_>) -> io::Result<Vec<(u64, Box<[u8]>)>> {
 
 /// The names that are to be looked at, in the order of the inodes. A directory whose contents a tag leaves out is not
 /// taken any more.
-pub(super) fn names(walked: &Walked, dir: &mut Dir) -> io::Result<Vec<(u64, Box<[u8]>)>> {
+pub(super) fn names(walked: &Walked, dir: &mut Dir) -> io::Result<Names> {
     if !dir.is_taken {
         let named = dir.plan.iter().flat_map(|plan| plan.children.keys());
-        return Ok(named.map(|name| (0, Box::from(name.as_slice()))).collect());
+        return Ok(named.map(|name| (0, name.as_slice())).collect());
     }
     let mut names = read_names(dir.as_fd())?;
     if walked.excludes.has_tags() {
         let sorted = {
-            let mut all: Vec<&[u8]> = names.iter().map(|(_, name)| &**name).collect();
+            let mut all: Vec<&[u8]> = names.iter().collect();
             all.sort_unstable();
             all
         };
         let has_name = |name: &[u8]| sorted.binary_search(&name).is_ok();
         if let Some(tag) = walked.excludes.tag(has_name, |name| read_start(dir.as_fd(), name)) {
-            names.retain(|(_, name)| **name == *tag || child_plan(dir, name).is_some());
+            names.retain(|name| *name == *tag || child_plan(dir, name).is_some());
             dir.is_taken = false;
         }
     }
     for (name, plan) in dir.plan.iter().flat_map(|plan| &plan.children) {
-        if !names.iter().any(|(_, n)| **n == **name) {
+        if !names.iter().any(|n| *n == **name) {
             named_problem(walked, dir, name, Some(plan), Errno::NOENT.into());
         }
     }
-    names.sort_unstable();
+    names.sort_by_inode();
     Ok(names)
 }
 
 /// Looks at some names and keeps what is to be taken, sorted by name. Entries that cannot be looked at are reported.
-pub(super) fn look(walked: &Walked, dir: &Dir, names: impl IntoIterator<Item = Box<[u8]>>) -> Vec<Entry> {
+pub(super) fn look<'a>(walked: &Walked, dir: &Dir, names: impl IntoIterator<Item = &'a [u8]>) -> Vec<Entry> {
     let path = if walked.excludes.has_patterns() { dir.place.path() } else { Vec::new() };
     let mut entries = Vec::new();
     for name in names {
-        let plan = child_plan(dir, &name);
-        let found = metadata::c_name(&name).and_then(|c| match plan {
+        let plan = child_plan(dir, name);
+        let found = metadata::c_name(name).and_then(|c| match plan {
             Some(plan) if !plan.taken && !dir.is_taken || plan.follow => Stat::following(dir, &c),
             _ => Stat::of(dir, &c),
         });
         let stat = match found {
             Ok(stat) => stat,
             Err(error) => {
-                named_problem(walked, dir, &name, plan, error);
+                named_problem(walked, dir, name, plan, error);
                 continue;
             }
         };
         let is_dir = stat.kind == NodeKind::Directory;
         if !is_dir {
             for (below, plan) in plan.iter().flat_map(|plan| &plan.children) {
-                let path = dir.place.display(&name).join(metadata::display(below));
+                let path = dir.place.display(name).join(metadata::display(below));
                 for path in plan.named(path) {
                     walked.problem(path, Errno::NOTDIR.into());
                 }
@@ -151,7 +151,7 @@ pub(super) fn look(walked: &Walked, dir: &Dir, names: impl IntoIterator<Item = B
                 if !whole.is_empty() {
                     whole.push(b'/');
                 }
-                whole.extend_from_slice(&name);
+                whole.extend_from_slice(name);
             }
             walked.excludes.matches(&whole, is_dir)
                 || stat.kind == NodeKind::File && walked.excludes.too_large(stat.size)
@@ -164,7 +164,7 @@ pub(super) fn look(walked: &Walked, dir: &Dir, names: impl IntoIterator<Item = B
             Some(plan) if plan.taken => true,
             Some(_) => dir.is_taken && !is_left_out() && !is_other_file_system(walked, dir, &stat),
         };
-        entries.push(Entry { name, stat, is_taken });
+        entries.push(Entry { name: name.into(), stat, is_taken });
     }
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     entries

@@ -53,6 +53,10 @@ pub(super) fn check(
         while let Some(info) = { queue.lock().pop_front() } {
             progress.go_on()?;
             let mut found = check_pack(reader, &roster, &info);
+            if !found.wrong.is_empty() && !is_listed(reader, info.id)? {
+                // It was pruned since it was listed.
+                found = PackFound::default();
+            }
             if found.wrong.iter().any(|error| error.kind() == ErrorKind::Damaged) {
                 match reader.access().mend(info.id) {
                     Ok(Mending::Mended(_)) => {
@@ -101,6 +105,24 @@ pub(crate) fn list(reader: &Reader, progress: &Progress) -> Result<Vec<PackInfo>
         packs.extend(more);
     }
     Ok(packs)
+}
+
+/// Whether a pack is still among those that the store lists.
+fn is_listed(reader: &Reader, id: PackId) -> Result<bool> {
+    let listed = reader.access().packs(before(id), 1)?;
+    Ok(listed.first().is_some_and(|pack| pack.id == id))
+}
+
+/// The id that comes before, if it is not the first.
+fn before(mut id: PackId) -> Option<PackId> {
+    for byte in id.0.iter_mut().rev() {
+        let (less, borrows) = byte.overflowing_sub(1);
+        *byte = less;
+        if !borrows {
+            return Some(id);
+        }
+    }
+    None
 }
 
 /// What was found of one pack.
@@ -169,5 +191,22 @@ pub(crate) fn open_frames(reader: &Reader, table: &PackTable, bytes: &Bytes, fou
         found.wrong.push(wrong);
         found.frames.push(number);
         found.ids.extend(&entry.ids);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_before_an_id_is_the_next_smaller_one() {
+        let id = |bytes: [u8; 2]| {
+            let mut id = PackId::default();
+            id.0[30..].copy_from_slice(&bytes);
+            id
+        };
+        assert_eq!(before(id([0, 7])), Some(id([0, 6])));
+        assert_eq!(before(id([3, 0])), Some(id([2, 255])));
+        assert_eq!(before(id([0, 0])), None);
     }
 }

@@ -33,10 +33,11 @@ pub(super) fn check(
     let mut walk = Walk {
         reader,
         hurt,
-        findings,
+        findings: Findings::default(),
         progress,
         snapshot: SnapshotId::default(),
         seen: HashSet::new(),
+        fresh: Vec::new(),
         recent: vec![[0; 16]; REMEMBERED],
         pending: Vec::new(),
         tasks: Vec::new(),
@@ -49,6 +50,7 @@ pub(super) fn check(
         walk.node(&Arc::from(&b""[..]), &info.snapshot.root);
         walk.run()?;
         walk.ask()?;
+        walk.conclude(findings)?;
         progress.snapshots.fetch_add(1, Relaxed);
     }
     report.pages = walk.seen.len() as u64;
@@ -60,11 +62,14 @@ pub(super) fn check(
 struct Walk<'a> {
     reader: &'a Reader,
     hurt: &'a Hurt,
-    findings: &'a Findings,
     progress: &'a Progress,
     snapshot: SnapshotId,
+    /// What is wrong with this snapshot.
+    findings: Findings,
     /// First halves of the ids of pages that were walked.
     seen: HashSet<[u8; 16]>,
+    /// Those of them that were met first in this snapshot.
+    fresh: Vec<[u8; 16]>,
     /// First halves of ids that were looked at lately, each at the place that its bytes give it.
     recent: Vec<[u8; 16]>,
     /// Chunks to ask for, and who needs them.
@@ -102,6 +107,7 @@ impl Walk<'_> {
             if !self.seen.insert(half(task.id)) {
                 continue;
             }
+            self.fresh.push(half(task.id));
             self.progress.pages.fetch_add(1, Relaxed);
             if let Err(error) = self.page(&task) {
                 self.findings.note(Some(self.snapshot), &task.path, error)?;
@@ -110,6 +116,26 @@ impl Walk<'_> {
                 self.ask()?;
             }
         }
+        Ok(())
+    }
+
+    /// Ends with a snapshot. If something is wrong with it and it is gone by now, nobody knows whether anything was wrong: what it
+    /// shares with older ones is walked again with those.
+    fn conclude(&mut self, findings: &Findings) -> Result<()> {
+        let fresh = std::mem::take(&mut self.fresh);
+        let found = std::mem::take(&mut self.findings);
+        let total = found.total.into_inner();
+        if total == 0 {
+            return Ok(());
+        }
+        if !self.reader.is_gone(&self.snapshot)? {
+            findings.take(found.problems.into_inner(), total);
+            return Ok(());
+        }
+        for page in fresh {
+            self.seen.remove(&page);
+        }
+        self.recent.fill([0; 16]);
         Ok(())
     }
 

@@ -181,6 +181,13 @@ impl Reader {
         Ok(show(&state.list))
     }
 
+    /// Whether a snapshot is gone for good by now, as the log says.
+    pub(crate) fn is_gone(&self, id: &SnapshotId) -> Result<bool> {
+        let mut state = self.snapshots.lock();
+        self.follow(&mut state)?;
+        Ok(Fate::is_expired(state.fate(id)))
+    }
+
     /// Reads what was appended to the log.
     fn follow(&self, state: &mut State) -> Result<()> {
         loop {

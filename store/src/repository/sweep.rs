@@ -13,17 +13,19 @@ use std::collections::HashMap;
 
 use super::{Repository, layout};
 use crate::{
-    access::{ForgetRequest, PruneReply, Swept},
+    access::{ForgetRequest, Mending, PruneReply, Swept},
     backend::Lock,
     error::{Error, ErrorKind, Result},
     id::{KeyId, PackId},
     log::Event,
-    pack::{Pack, PackTable, PackWriter},
+    pack::{FrameEntry, Pack, PackTable, PackWriter},
     sweep::FrameBits,
 };
 
 /// How many packs one call takes away at most.
 const PACKS: usize = 1024;
+/// How many packs go while the lock is held: each waits for the disk twice, and pushes wait for the lock.
+const AT_ONCE: usize = 32;
 /// How many bytes one call copies, about.
 const COPY_BYTES: u64 = 128 << 20;
 
@@ -90,9 +92,15 @@ impl Repository {
         let (mut done, mut damaged) = (Vec::new(), Vec::new());
         let mut writers: HashMap<_, PackWriter> = HashMap::new();
         for (id, dead) in condemned {
-            match self.copy_live(id, &dead, &mut writers, &mut swept) {
+            let mut copied = self.copy_live(id, &dead, &mut writers, &mut swept);
+            if copied.as_ref().is_err_and(is_damage)
+                && matches!(self.tend(id)?.mending, Mending::Whole | Mending::Mended(_))
+            {
+                copied = self.copy_live(id, &dead, &mut writers, &mut swept);
+            }
+            match copied {
                 Ok(()) => done.push((id, dead)),
-                Err(error) if error.kind() == ErrorKind::Damaged || error.is_unreadable() => {
+                Err(error) if is_damage(&error) => {
                     tracing::warn!(pack = %id, %error, "a damaged pack is not pruned");
                     damaged.push(id);
                 }
@@ -105,7 +113,8 @@ impl Repository {
         for writer in writers.into_values() {
             self.store_copies(writer, &mut swept)?;
         }
-        self.take_away(&done, &damaged, &mut swept)?;
+        self.take_away(&[], &damaged, &mut swept)?;
+        done.chunks(AT_ONCE).try_for_each(|some| self.take_away(some, &[], &mut swept))?;
         swept.damaged = damaged.len() as u64;
         swept.left = self.index.condemned_count()?;
         Ok(swept)
@@ -131,6 +140,9 @@ impl Repository {
         let pack = Pack::parse(&bytes)?;
         for (number, entry) in pack.table.frames.iter().enumerate().filter(|(number, _)| !dead.has(*number as u32)) {
             let frame = pack.frame(number).unwrap_or_default();
+            if self.is_copied(id, entry, &frame)? {
+                continue;
+            }
             let key = frame.first_chunk::<{ KeyId::LEN }>().map(|key| KeyId(*key)).unwrap_or_default();
             let wrap = pack.table.wraps.iter().find(|wrap| wrap.key == key);
             let wrap = wrap.ok_or_else(|| Error::PackDamaged { pack: id, reason: "it lacks a wrap".into() })?;
@@ -146,6 +158,34 @@ impl Repository {
             writers.insert(group, writer);
         }
         Ok(())
+    }
+
+    /// Whether another pack holds a frame, too, byte for byte: a sweep that died has copied it. It would copy it into the same pack
+    /// again only if it were given the same packs again.
+    fn is_copied(&self, pack: PackId, entry: &FrameEntry, frame: &[u8]) -> Result<bool> {
+        let Some(id) = entry.ids.first() else { return Ok(false) };
+        for (other, number) in self.index.live_copies(id)? {
+            let Some((start, len)) = other.frame(number).filter(|(_, len)| *len as usize == frame.len()) else {
+                continue;
+            };
+            // Of two that are both to go, each would be let go for the other's sake.
+            if other.id == pack || self.index.dead_frames(&other.id)?.is_some() {
+                continue;
+            }
+            let holds = || -> Result<bool> {
+                let bytes = self.backend.get_range(&layout::pack(other.id), start.into(), len as usize)?;
+                let table = self.table_of(other.id, other.len)?;
+                let ids = table.frames.get(number as usize).map(|entry| &entry.ids);
+                Ok(bytes.is_some_and(|bytes| bytes == frame) && ids == Some(&entry.ids))
+            };
+            match holds() {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error) if is_damage(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
     }
 
     /// Stores a pack of copies, if there are any in it.
@@ -307,4 +347,9 @@ impl Repository {
         let len = self.backend.len(&layout::pack(id)).ok().flatten()?;
         self.table_of(id, len).ok()
     }
+}
+
+/// Whether a pack cannot be read as it was written.
+fn is_damage(error: &Error) -> bool {
+    error.kind() == ErrorKind::Damaged || error.is_unreadable()
 }

@@ -20,6 +20,7 @@ use crate::{
     client::Client,
     model::{Random, State},
     process::{CLOCK, Process, is_death},
+    support::world::problems,
 };
 
 type Outcome = Result<(), String>;
@@ -55,6 +56,7 @@ pub fn all(world: &World) -> Vec<(String, Act<'_>)> {
         all.push((format!("pruner{number}"), Box::new(pruner(world, number))));
     }
     all.push(("mount".into(), Box::new(mount(world))));
+    all.push(("checker".into(), Box::new(checker(world))));
     all.push(("keeper".into(), Box::new(keeper(world))));
     all
 }
@@ -218,7 +220,28 @@ fn mount(world: &World) -> impl FnMut() -> Outcome {
     }
 }
 
-/// Damages what can be mended, scrubs, checks, lets time pass, and is the operator.
+/// Checks while others push, forget and prune: nothing is ever wrong.
+fn checker(world: &World) -> impl FnMut() -> Outcome {
+    let (who, mut random) = ("checker".to_owned(), world.random(45));
+    move || {
+        let slot = random.below(3) as usize;
+        let process = process(world, &mut random, slot)?;
+        let read_data = random.below(2) == 0;
+        world.journal.note(&who, format_args!("checks, data too: {read_data}"));
+        let found = problems(&world.site.reader(&process.repo, 64 << 10), read_data);
+        world.journal.note(&who, format_args!("checked: {found:?}"));
+        match found {
+            _ if process.is_dead() => {}
+            Ok(found) if found.is_empty() => world.model.lock().checks += 1,
+            Ok(found) => return Err(format!("a check finds {found:?}")),
+            Err(error) => return Err(format!("a check failed: {error}")),
+        }
+        std::thread::sleep(Duration::from_millis(random.below(5)));
+        Ok(())
+    }
+}
+
+/// Damages what can be mended, scrubs, lets time pass, and is the operator.
 fn keeper(world: &World) -> impl FnMut() -> Outcome {
     let (who, mut random) = ("keeper".to_owned(), world.random(50));
     let mut damaged: HashMap<PathBuf, Vec<(u64, u8)>> = HashMap::new();

@@ -44,6 +44,7 @@ pub struct Model {
     pub reads: u64,
     pub deaths: u64,
     pub damages: u64,
+    pub checks: u64,
     pub revived: u64,
 }
 
@@ -98,10 +99,10 @@ impl Model {
     }
 
     pub fn summary(&self) -> String {
-        let Self { pushes, prunes, refused, reads, deaths, damages, revived, .. } = self;
+        let Self { pushes, prunes, refused, reads, deaths, damages, checks, revived, .. } = self;
         format!(
             "{pushes} pushes, {prunes} prunes ({refused} refused or cut short), {reads} snapshots read, {deaths} deaths, \
-             {damages} files damaged, {revived} brought back"
+             {damages} files damaged, {checks} checks, {revived} brought back"
         )
     }
 }

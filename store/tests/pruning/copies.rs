@@ -4,11 +4,13 @@
 use std::fs;
 
 use bkfs_store::{
-    pack::{FOOTER_LEN, Footer, Pack},
+    access::{Access, ReadRequest},
+    frame::{ChunkKind, FrameBuilder},
+    pack::{FOOTER_LEN, Footer, Pack, PackWriter},
     tree::Node,
 };
 
-use crate::{Place, forget, push, reader, verify};
+use crate::{CLOCK, Place, Push, forget, push, reader, support::push_key, verify};
 
 /// The copied pack of a repository, and where its table is.
 fn copied(place: &Place) -> (std::path::PathBuf, std::ops::Range<usize>) {
@@ -17,7 +19,7 @@ fn copied(place: &Place) -> (std::path::PathBuf, std::ops::Range<usize>) {
     push(&*repo, [3, 7]);
     forget(&*repo, first, true);
     assert_eq!(place.prune(&repo).stats.repacked, 1);
-    for info in bkfs_store::access::Access::packs(&*repo, None, 100).unwrap() {
+    for info in repo.packs(None, 100).unwrap() {
         let path = place.folder.path().join(format!("repo/packs/{:02x}/{}", info.id.0[0], info.id));
         let bytes = fs::read(&path).unwrap();
         let footer = Footer::parse(&bytes).unwrap();
@@ -44,4 +46,88 @@ fn damage_to_the_table_of_a_copied_pack_is_not_taken_for_what_was_written() {
         verify(&place.open(), snapshot.id, &[3, 7].into());
         assert!(fs::read(&path).unwrap() == whole, "byte {at} is mended");
     }
+}
+
+/// A sweep that dies when some of its packs are gone has copied what the others need, too. Whoever goes on has fewer packs to copy from, so the
+/// same pack of copies would not come of it.
+#[test]
+fn a_sweep_that_fails_half_way_leaves_no_second_copy() {
+    let kept = 0..40;
+    let prune = |is_in_the_way: bool| {
+        let (place, repo) = Place::new(3600);
+        let dead: Vec<_> = kept.clone().map(|n| push(&*repo, [n, 100 + n])).collect();
+        CLOCK.set(CLOCK.get() + 7200);
+        let last = push(&*repo, kept.clone());
+        dead.iter().for_each(|id| forget(&*repo, *id, true));
+        if is_in_the_way {
+            // The first that is to be moved: the sweep has said of some packs that they are gone then, not of all.
+            let first = repo.packs(None, 1).unwrap()[0].id;
+            let obstacle = place.folder.path().join(format!("repo/grave/{first}"));
+            fs::create_dir_all(&obstacle).unwrap();
+            let options = crate::PruneOptions { is_confirmed: true, ..Default::default() };
+            let cache = place.folder.path();
+            crate::prune(&reader(&repo), cache, &options, &Default::default()).unwrap_err();
+            fs::remove_dir(&obstacle).unwrap();
+        }
+        let report = place.prune(&repo);
+        assert!(report.swept.packs > 1, "{report:?}");
+        verify(&place.open(), last, &kept.clone().collect());
+        repo.bytes_stored().unwrap()
+    };
+    assert_eq!(prune(true), prune(false));
+}
+
+/// Two packs with the same frame, as two clients may have it that lost an answer: neither is let go for the other's sake.
+#[test]
+fn two_packs_that_both_go_do_not_rely_on_each_other() {
+    let (place, repo) = Place::new(0);
+    let first = push(&*repo, [1, 2]);
+    let packs = repo.packs(None, 10).unwrap();
+    let pack = packs.iter().map(|info| Pack::parse(&repo.read_pack(info.id).unwrap()).unwrap());
+    let pack = pack.into_iter().find(|pack| pack.table.kind == ChunkKind::Data).unwrap();
+    let shared = pack
+        .table
+        .frames
+        .iter()
+        .position(|frame| frame.ids == [push_key().ids().data_id(&crate::contents(1))])
+        .unwrap();
+
+    let (key, push_again) = (push_key(), Push::begin(&*repo, &[1, 4].into()));
+    let mut other = PackWriter::new(ChunkKind::Data, key.repo, &key.signing);
+    other.add_wrap(&pack.table.wraps[0]);
+    other.add_wrap(&key.seal().unwrap().wrap(key.repo, &push_again.key));
+    other.add(&pack.frame(shared).unwrap(), &pack.table.frames[shared].ids);
+    let mut frame = FrameBuilder::new();
+    let bytes = crate::contents(5);
+    frame.push(&bytes);
+    other.add(&frame.seal(key.repo, ChunkKind::Data, &push_again.key, 1), &[key.ids().data_id(&bytes)]);
+    repo.put_pack(push_again.opened.lease, &other.finish()).unwrap();
+    let second = push_again.finish(&*repo);
+
+    let last = push(&*repo, [1]);
+    forget(&*repo, first, true);
+    forget(&*repo, second, true);
+    assert_eq!(place.prune(&repo).stats.repacked, 2);
+    verify(&repo, last, &[1].into());
+    verify(&place.open(), last, &[1].into());
+}
+
+#[test]
+fn what_parity_mends_is_mended_and_pruned() {
+    let (place, repo) = Place::new(0);
+    let first = push(&*repo, 0..12);
+    let second = push(&*repo, [3, 7]);
+    repo.wait_for_parity();
+    let id = push_key().ids().data_id(&crate::contents(7));
+    let frame = &repo.read(&ReadRequest { ids: vec![id], neighbour_bytes: 0 }).unwrap().frames[0];
+    let path = place.folder.path().join(format!("repo/packs/{:02x}/{}", frame.pack.0[0], frame.pack));
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(64).position(|window| window == &frame.bytes[..64]).unwrap();
+    bytes[at + 1000] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    forget(&*repo, first, true);
+    let report = place.prune(&repo);
+    assert_eq!((report.stats.repacked, report.swept.packs, report.swept.damaged), (1, 2, 0), "{report:?}");
+    assert!(!path.exists());
+    verify(&place.open(), second, &[3, 7].into());
 }
