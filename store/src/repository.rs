@@ -473,6 +473,8 @@ impl Access for Repository {
 
     fn packs(&self, after: Option<PackId>, limit: u32) -> Result<Vec<PackInfo>> {
         self.state()?;
+        // Another process may have pruned.
+        self.follow()?;
         let packs = self.index.list_packs(after, limit.min(65_536) as usize)?;
         Ok(packs.into_iter().map(|(id, len)| PackInfo { id, len }).collect())
     }
