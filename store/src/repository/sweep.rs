@@ -113,6 +113,8 @@ impl Repository {
         for writer in writers.into_values() {
             self.store_copies(writer, &mut swept)?;
         }
+        // What was not copied because it is in another pack already relies on that one, which whoever stored it may not have made durable.
+        self.settle_packs()?;
         self.take_away(&[], &damaged, &mut swept)?;
         done.chunks(AT_ONCE).try_for_each(|some| self.take_away(some, &[], &mut swept))?;
         swept.damaged = damaged.len() as u64;
