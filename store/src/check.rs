@@ -7,10 +7,13 @@
 //! loaded, and the chunks that files need are looked for; those that the store lacks, or that were met in a bad frame, are read, so that
 //! the report names the files that are hurt.
 //!
-//! Every problem is reported, none ends the check. Others may push, forget and prune meanwhile: what is missing because it was let go since the
-//! check began is no problem. So whoever misses something asks first whether the snapshot is gone by then, or the pack. It changes nothing, but has the store mend what its parity mends, and put into
+//! Every problem is reported, none ends the check. It changes nothing, but has the store mend what its parity mends, and put into
 //! [quarantine](crate::loss) what it does not. Memory is bounded but for 16 bytes a tree page and 32 a chunk in a bad frame:
 //! chunks of data are asked about in batches, again rather than remembered.
+//!
+//! **Beside others**, who push, forget, prune, mend and enrol meanwhile: what was let go since the check began is no problem. So whoever misses
+//! something asks whether its snapshot is gone by then, or the pack no longer listed; and a pack that is damaged is read again when the store
+//! says that it is whole.
 
 mod history;
 pub(crate) mod packs;

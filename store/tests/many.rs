@@ -9,8 +9,9 @@
 //! `crash.rs`).
 //!
 //! **What must hold.** Every snapshot that counts can be read at any moment, as it was pushed, and so can one that comes back from the trash.
-//! No push fails but by the death of its process. A pruner is refused or comes to its end; nothing is ever said to be damaged but what was, and
-//! nobody waits for long. In the end a check that reads everything finds nothing, and when all is forgotten, a prune leaves nothing.
+//! No push fails but by the death of its process. A pruner is refused or comes to its end; neither a check nor a scrub ever finds anything
+//! wrong, since all damage can be mended, and nothing goes into quarantine; and nobody waits for long. In the end a check that reads
+//! everything finds nothing, and when all is forgotten, a prune leaves nothing.
 //!
 //! `BKFS_MANY_SEED` sets the seed, `BKFS_MANY_ROUNDS` how many worlds are run, with the seeds that follow, and `BKFS_MANY_STEPS` how many steps
 //! an actor does in each:
@@ -30,6 +31,7 @@ mod process;
 mod support;
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -37,7 +39,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bkfs_store::{access::Access, repository::scrub};
+use bkfs_store::{
+    access::Access,
+    codec,
+    log::{Event, LogRecord},
+    pack::Pack,
+    repository::{Repository, scrub},
+};
 use model::{Journal, Model, Random};
 use process::{CLOCK, Site};
 use support::world::problems;
@@ -171,6 +179,22 @@ impl World {
         }
     }
 
+    /// What the log has put into quarantine.
+    fn quarantined(&self, repo: &Repository) -> Result<Vec<Event>, bkfs_store::Error> {
+        let (mut found, mut from) = (Vec::new(), 0);
+        loop {
+            let records = repo.log(from, 1024)?;
+            for bytes in &records {
+                let record = codec::decode::<LogRecord>("an entry of the log", bytes)?;
+                found.extend(Some(record.event).filter(|event| matches!(event, Event::Quarantine { .. })));
+            }
+            match records.len() {
+                0 => return Ok(found),
+                len => from += len as u64,
+            }
+        }
+    }
+
     /// Everything is looked at, and then everything goes.
     fn end(&self) -> Result<(), String> {
         let text = |what: &'static str| move |error: bkfs_store::Error| format!("in the end, {what}: {error}");
@@ -195,6 +219,10 @@ impl World {
                 None => {}
             }
         }
+        let told = self.quarantined(repo).map_err(text("the log"))?;
+        if !told.is_empty() {
+            return Err(format!("nothing was lost, and the log says {told:?}"));
+        }
         // All goes; each time something must come later, or nothing is due.
         let mut client = client::Client::new(0);
         for _ in 0..4 {
@@ -208,10 +236,16 @@ impl World {
         }
         repo.wait_for_parity();
         repo.scrub(&options, &scrub::ScrubProgress::default()).map_err(text("scrubbing"))?;
-        // A page of an empty folder, perhaps more than once if several clients have pushed that at the same time; and its parity.
+        // A page of an empty folder, perhaps more than once if several clients have pushed that at the same time or the operator has brought
+        // it back; and its parity.
         let (left, packs) = (self.site.left(), repo.packs(None, 10).map_err(text("packs"))?);
-        if left.len() > 2 * packs.len() || packs.len() > 3 || packs.iter().any(|pack| pack.len > 1600) {
-            return Err(format!("when all is forgotten, this is left: {packs:?} {left:?}"));
+        let mut ids = HashSet::new();
+        for info in &packs {
+            let pack = repo.read_pack(info.id).and_then(|bytes| Pack::parse(&bytes)).map_err(text("a pack"))?;
+            ids.extend(pack.table.frames.iter().flat_map(|frame| frame.ids.clone()));
+        }
+        if left.len() > 2 * packs.len() || packs.len() > 3 || ids.len() > 1 {
+            return Err(format!("when all is forgotten, this is left: {packs:?} with {ids:?}, {left:?}"));
         }
         drop(process);
         Arc::new(self.site.process(true)).repo.packs(None, 10).map_err(text("opening")).map(drop)

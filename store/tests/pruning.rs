@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "pruning/beside.rs"]
+mod beside;
 #[path = "pruning/copies.rs"]
 mod copies;
 #[path = "pruning/grave.rs"]

@@ -20,6 +20,8 @@ use crate::{
 
 /// Packs listed at once.
 const BATCH: u32 = 1024;
+/// How often a pack is read in which something is wrong while the store says that it is whole.
+const LOOKS: usize = 3;
 
 /// The chunks that were met where something is wrong.
 #[derive(Debug, Default)]
@@ -38,8 +40,9 @@ pub(super) fn check(
     progress: &Progress,
     report: &mut CheckReport,
 ) -> Result<Hurt> {
-    let roster = reader.roster()?;
     let packs = list(reader, progress)?;
+    // Only now: a client may have been enrolled and have stored some of them meanwhile.
+    let roster = reader.roster()?;
     report.packs_total = packs.len() as u64;
     let packs = choose(packs, options.read_data);
     report.packs = packs.len() as u64;
@@ -52,22 +55,10 @@ pub(super) fn check(
     let work = || -> Result<()> {
         while let Some(info) = { queue.lock().pop_front() } {
             progress.go_on()?;
-            let mut found = check_pack(reader, &roster, &info);
-            if !found.wrong.is_empty() && !is_listed(reader, info.id)? {
-                // It was pruned since it was listed.
-                found = PackFound::default();
-            }
-            if found.wrong.iter().any(|error| error.kind() == ErrorKind::Damaged) {
-                match reader.access().mend(info.id) {
-                    Ok(Mending::Mended(_)) => {
-                        mended.fetch_add(1, Relaxed);
-                        found = check_pack(reader, &roster, &info);
-                    }
-                    // What it found lost it says by itself of each chunk.
-                    Ok(Mending::Lost(_) | Mending::NoParity) => {}
-                    Ok(Mending::Whole) | Err(_) => hurt.lock().is_more |= !found.is_opened,
-                }
-            }
+            let settled = settle_pack(reader, &roster, &info)?;
+            let found = settled.found;
+            mended.fetch_add(u64::from(settled.is_mended), Relaxed);
+            hurt.lock().is_more |= settled.is_doubtful && !found.is_opened;
             hurt.lock().ids.extend(found.ids);
             for error in found.wrong {
                 findings.note(None, b"", error)?;
@@ -90,6 +81,46 @@ pub(super) fn check(
     Ok(hurt.into_inner())
 }
 
+/// What a pack is, after mending.
+struct Settled {
+    found: PackFound,
+    is_mended: bool,
+    /// Something is wrong, and the store says that nothing is, or nothing at all. (What it found lost it says by itself of each chunk.)
+    is_doubtful: bool,
+}
+
+/// Checks a pack, and if it is damaged, has it mended. Others mend and prune meanwhile, so what is wrong counts only if it is so still
+/// when the store says that nothing is; and nothing is wrong with a pack that was pruned.
+fn settle_pack(reader: &Reader, roster: &Roster, info: &PackInfo) -> Result<Settled> {
+    let (mut is_mended, mut looks) = (false, 0);
+    loop {
+        let found = check_pack(reader, roster, info);
+        looks += 1;
+        let settled = |found, is_mended, is_doubtful| Ok(Settled { found, is_mended, is_doubtful });
+        if found.wrong.is_empty() {
+            return settled(found, is_mended, false);
+        }
+        if !is_listed(reader, info.id)? {
+            return settled(PackFound::default(), is_mended, false);
+        }
+        if found.wrong.iter().all(|error| error.kind() != ErrorKind::Damaged) {
+            return settled(found, is_mended, false);
+        }
+        if looks == LOOKS {
+            return settled(found, is_mended, true);
+        }
+        match reader.access().mend(info.id) {
+            Ok(Mending::Mended(_)) => is_mended = true,
+            // Perhaps somebody has mended it since it was read.
+            Ok(Mending::Whole) => {}
+            Ok(Mending::Lost(_) | Mending::NoParity) => return settled(found, is_mended, false),
+            // The store no longer knows it.
+            Err(_) if !is_listed(reader, info.id)? => return settled(PackFound::default(), is_mended, false),
+            Err(_) => return settled(found, is_mended, true),
+        }
+    }
+}
+
 /// All packs, in the order of their ids.
 pub(crate) fn list(reader: &Reader, progress: &Progress) -> Result<Vec<PackInfo>> {
     let mut packs = Vec::new();
@@ -108,7 +139,7 @@ pub(crate) fn list(reader: &Reader, progress: &Progress) -> Result<Vec<PackInfo>
 }
 
 /// Whether a pack is still among those that the store lists.
-fn is_listed(reader: &Reader, id: PackId) -> Result<bool> {
+pub(crate) fn is_listed(reader: &Reader, id: PackId) -> Result<bool> {
     let listed = reader.access().packs(before(id), 1)?;
     Ok(listed.first().is_some_and(|pack| pack.id == id))
 }

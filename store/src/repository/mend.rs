@@ -92,12 +92,16 @@ impl Repository {
         // Perhaps another process has mended it meanwhile, or it was read wrongly.
         let _lock = self.backend.lock()?;
         self.follow()?;
-        let found = self.find(id)?;
-        let read = found.read();
         if self.index.swept_at(&id)?.is_some() {
             // It was taken away meanwhile, and must not come back by this.
-            return Ok(Tended { mending: Mending::Whole, parity: Beside::Off, whole: None, read });
+            return Ok(Tended { mending: Mending::Whole, parity: Beside::Off, whole: None, read: found.read() });
         }
+        if self.backend.len(&layout::pack(id))?.is_none() {
+            // Before it counts as lost: whoever made it live again may have died before its file moved.
+            self.take_out_of_grave(id)?;
+        }
+        let found = self.find(id)?;
+        let read = found.read();
         let lost = |mending| Tended { mending, parity: Beside::Lost, whole: None, read };
         let (bytes, mending) = match (&found.damage, &found.parity) {
             _ if found.is_whole && found.is_readable => (found.pack.clone(), Mending::Whole),

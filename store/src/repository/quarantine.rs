@@ -133,8 +133,9 @@ impl Repository {
         self.release(id)
     }
 
-    /// Takes the file of a pack that is live in the log out of the grave, before it is put again: its file lies in one place, or what comes
-    /// back from the grave would replace what was put, with the damage that it was dropped for. The caller holds the lock.
+    /// Takes the file of a pack that is live in the log out of the grave; it is put back, unless there is another already. To be called before the
+    /// pack is put again: its file lies in one place, or what comes back from the grave would replace what was put, with the damage that it was
+    /// dropped for. The caller holds the lock.
     pub(super) fn take_out_of_grave(&self, id: PackId) -> Result<()> {
         let (grave, pack) = (layout::grave(id), layout::pack(id));
         match self.backend.len(&grave)?.is_some() && self.backend.len(&pack)?.is_none() {

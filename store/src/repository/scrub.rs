@@ -6,6 +6,9 @@
 //!
 //! A pack that is beyond mending is named with the spans that are lost, and hurts nothing else. Scrubbing cannot see what only
 //! a key can: that frames hold what their pack's table says (`check --read-data`). It deletes nothing.
+//!
+//! Others push and prune meanwhile. So nothing counts as lost before the log was followed under the lock; and a pack that was brought back from the
+//! grave half way is put back.
 
 mod objects;
 mod packs;
@@ -119,6 +122,7 @@ fn last(backend: &dyn Backend) -> Result<Option<ScrubReport>> {
 impl Run<'_> {
     fn all(&mut self) -> Result<()> {
         self.log()?;
+        self.follow()?;
         self.objects()?;
         self.packs()
     }
@@ -155,6 +159,12 @@ impl Run<'_> {
             }
             Err(error) => self.note(Err(error)),
         }
+    }
+
+    /// Takes in what other processes have done: who was enrolled, and what was pruned.
+    fn follow(&mut self) -> Result<()> {
+        let followed = self.repository.follow();
+        self.note(followed)
     }
 
     /// Takes an error for a problem, unless it says to stop.

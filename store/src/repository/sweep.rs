@@ -291,9 +291,8 @@ impl Repository {
                     gone = (gone.0 + 1, gone.1 + listed.len);
                 }
                 Some(_) => {}
-                // It is live again. If its file did not get so far as to be put back, this is the only one.
-                None if self.backend.len(&layout::pack(id))?.is_some() => self.backend.delete(&layout::grave(id))?,
-                None => self.backend.rename(&layout::grave(id), &layout::pack(id))?,
+                // It is live again, and its file did not get so far.
+                None => self.take_out_of_grave(id)?,
             }
         }
         self.release_gone(released)?;

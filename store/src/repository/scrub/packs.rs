@@ -24,6 +24,8 @@ impl Run<'_> {
                 continue;
             }
             let ids = self.ids(first)?;
+            // Only now: what lies there may be of a client that was just enrolled.
+            self.follow()?;
             for id in ids.into_iter().filter(|id| reached.is_none_or(|reached| *id > reached)) {
                 self.go_on()?;
                 let before = self.report.bytes;
@@ -142,6 +144,10 @@ impl Run<'_> {
         let table = footer.table(table.ok_or_else(|| Error::damaged(format!("pack {id}"), "its table is cut off"))?)?;
         // Who may not write packs has none in the index either.
         table.verify(&repository.roster()?)?;
+        if !is_known {
+            // Found, and not put: whoever relies on it makes it durable first.
+            repository.index.add_unsettled(id.0[0])?;
+        }
         if repository.index.take_again(&table, bytes.len() as u64)? && is_known {
             tracing::warn!(pack = %id, "the index said something else than a pack's table, and was put right");
             self.report.index_mended += 1;
