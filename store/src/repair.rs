@@ -109,13 +109,17 @@ fn verify(
         while let Some(info) = { queue.lock().next() } {
             progress.go_on()?;
             match verify_one(reader, &info, options) {
-                Ok(Verdict { is_mended, wrong }) => {
+                Ok(Verdict { is_mended, wrong, .. }) => {
                     mended.fetch_add(u64::from(is_mended), Relaxed);
-                    if let Some(wrong) = wrong {
+                    // One that was pruned meanwhile is not lost.
+                    if let Some(wrong) = wrong
+                        && packs::is_listed(reader, info.id)?
+                    {
                         hurt.lock().insert(info.id, wrong);
                     }
                 }
                 Err(error) if stops(&error) => return Err(error),
+                Err(_) if !packs::is_listed(reader, info.id)? => {}
                 Err(error) => failed.lock().push(error),
             }
             progress.packs.fetch_add(1, Relaxed);
@@ -139,10 +143,23 @@ fn verify(
 
 struct Verdict {
     is_mended: bool,
+    /// The store finds nothing lost.
+    is_whole: bool,
     wrong: Option<Wrong>,
 }
 
 fn verify_one(reader: &Reader, info: &PackInfo, options: &RepairOptions) -> Result<Verdict> {
+    let first = look_at(reader, info, options)?;
+    if !first.is_whole || first.wrong.is_none() {
+        return Ok(first);
+    }
+    // What the store calls whole and no key opens is dropped on our word alone: it is looked at once more, because it may have been damaged between
+    // the store's look and ours, and then parity has it.
+    let second = look_at(reader, info, options)?;
+    Ok(Verdict { is_mended: first.is_mended || second.is_mended, ..second })
+}
+
+fn look_at(reader: &Reader, info: &PackInfo, options: &RepairOptions) -> Result<Verdict> {
     let request = RepairRequest::Verify { pack: info.id, dry_run: options.dry_run };
     let RepairReply::Verified(mending) = reader.access().repair(&request)? else { return Err(unexpected()) };
     let is_mended = matches!(mending, Mending::Mended(_));
@@ -164,12 +181,13 @@ fn verify_one(reader: &Reader, info: &PackInfo, options: &RepairOptions) -> Resu
         true => Some(opened_frames(reader, info)?),
         false => None,
     };
+    let is_whole = known.is_none();
     let wrong = match (known, opened) {
         (None, Some((table, bits))) if bits.count() < table => Some((Hurt::Frames(FrameBits::none(0)), Some(bits))),
         (None, _) => None,
         (Some(known), opened) => Some((known, opened.map(|(_, bits)| bits))),
     };
-    Ok(Verdict { is_mended, wrong })
+    Ok(Verdict { is_mended, is_whole, wrong })
 }
 
 /// How many frames a pack has, and which of them open and hold what they should.

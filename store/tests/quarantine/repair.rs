@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use bkfs_store::{
@@ -19,7 +22,11 @@ use bkfs_store::{
     repository::Repository,
 };
 
-use super::{Scene, problems, support::world::World, told, write_at};
+use super::{
+    Scene, problems,
+    support::{fuse::Fuse, world::World},
+    told, write_at,
+};
 
 fn repair(world: &World, repo: &Arc<Repository>, read_data: bool, dry_run: bool) -> PacksReport {
     let reader = world.reader(repo.clone());
@@ -107,6 +114,30 @@ fn what_parity_mends_is_mended_and_nothing_dropped() {
     let dropped = repo.repair(&RepairRequest::Drop { pack: scene.pack().id, keep }).unwrap();
     assert_eq!(dropped, RepairReply::Dropped(Dropped { is_gone: false, kept: 20, lost: 0 }));
     assert_eq!(scene.lacking(&repo), BTreeSet::new());
+}
+
+/// Parity has what the key holder did not see: it is not dropped on his word.
+#[test]
+fn what_is_damaged_after_the_store_has_looked_at_it_is_mended_and_nothing_dropped() {
+    let scene = Scene::new(Some(Parity::default()));
+    let (repo, id, reads) = (scene.open(), scene.pack().id, AtomicUsize::new(0));
+    let path = scene.file_of(id);
+    // They are read in this order.
+    let place = repo.packs(None, 10).unwrap().iter().position(|info| info.id == id).unwrap();
+    let watch = move |call: &'static str| {
+        if call == "read_pack" && reads.fetch_add(1, SeqCst) == place {
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[1_000_000] ^= 1;
+            fs::write(&path, bytes).unwrap();
+        }
+    };
+    let store = Arc::new(Fuse::new(repo.clone(), |_| true).watched(watch));
+    let options = RepairOptions { read_data: true, dry_run: false, threads: 1 };
+    let opened = repo.open(&OpenRequest::default()).unwrap();
+    let report = repair_packs(&scene.world.reader(store), &opened, &options, &Progress::default()).unwrap();
+    assert_eq!((report.damaged.len(), report.failed.len(), report.problems_total), (0, 0, 0), "{report:?}");
+    assert!(fs::read(scene.file_of(id)).unwrap() == scene.pack().bytes);
+    assert_eq!((scene.lacking(&repo), repo.quarantine(None, 1).unwrap()), (BTreeSet::new(), vec![]));
 }
 
 #[test]

@@ -62,4 +62,5 @@ pass! {
     packs(after: Option<PackId>, limit: u32) -> Result<Vec<PackInfo>>;
     read_pack(id: PackId) -> Result<Bytes>;
     mend(id: PackId) -> Result<Mending>;
+    repair(request: &RepairRequest) -> Result<RepairReply>;
 }
