@@ -11,6 +11,7 @@ mod breaker;
 mod error;
 mod fuse;
 mod point;
+mod reads;
 
 use std::{
     path::{Path, PathBuf},
@@ -98,7 +99,7 @@ pub fn mount(reader: &Arc<Reader>, mountpoint: &Path, options: &MountOptions) ->
 pub fn mount_vfs(vfs: Arc<Vfs>, mountpoint: &Path, options: &MountOptions) -> Result<Mount> {
     let mountpoint = point::check(mountpoint)?;
     point::check_fuse()?;
-    let adapter = fuse::Adapter::new(vfs.clone(), options.allow_other);
+    let adapter = fuse::Adapter::new(vfs.clone(), options).map_err(Error::Thread)?;
     let mut session =
         Session::new(adapter, &mountpoint, &config(options)).map_err(|e| point::explain(&mountpoint, e))?;
     let inner = Arc::new(Inner {

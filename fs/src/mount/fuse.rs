@@ -22,6 +22,7 @@ use fuser::{
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::{MountOptions, reads::Reads};
 use crate::vfs::{self, Attr, Seek, Ttl, Vfs};
 
 /// "Forever": a year, which the kernel's arithmetic bears.
@@ -38,13 +39,14 @@ const REQUEST_MAX: u32 = 1024 * 1024;
 /// Answers the kernel.
 pub struct Adapter {
     vfs: Arc<Vfs>,
+    reads: Reads,
     allow_other: bool,
 }
 
 impl Adapter {
     /// Shows a file system.
-    pub fn new(vfs: Arc<Vfs>, allow_other: bool) -> Self {
-        Self { vfs, allow_other }
+    pub fn new(vfs: Arc<Vfs>, options: &MountOptions) -> std::io::Result<Self> {
+        Ok(Self { vfs, reads: Reads::new(options.threads)?, allow_other: options.allow_other })
     }
 }
 
@@ -210,9 +212,12 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        guard(|| match self.vfs.read(ino.0, offset, size as usize) {
-            Ok(bytes) => reply.data(&bytes),
-            Err(error) => reply.error(errno(error)),
+        let vfs = self.vfs.clone();
+        self.reads.run(move || {
+            guard(|| match vfs.read(ino.0, offset, size as usize) {
+                Ok(bytes) => reply.data(&bytes),
+                Err(error) => reply.error(errno(error)),
+            });
         });
     }
 

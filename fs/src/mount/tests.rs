@@ -330,6 +330,27 @@ fn many_readers_at_once() {
 }
 
 #[test]
+fn a_look_at_a_folder_does_not_wait_behind_reads() {
+    let big = |n| testing::file(format!("f{n}").as_bytes(), 8 << 20);
+    let made =
+        mounted(|memory| (0..8).map(big).chain([memory.dir(b"sub", vec![testing::file(b"small", 9)])]).collect());
+    let Some(mounted) = made else { return };
+    let path = &mounted.path(FIRST);
+    std::thread::scope(|scope| {
+        let held = mounted.memory.lost.lock();
+        for n in 0..8 {
+            scope.spawn(move || assert_eq!(fs::read(path.join(format!("f{n}"))).unwrap().len(), 8 << 20));
+        }
+        // More than there are threads that answer the kernel; no more begin until these end.
+        wait_for("reads", || mounted.memory.reads.load(Ordering::SeqCst) >= 6);
+        let look = scope.spawn(|| names(&path.join("sub")));
+        wait_for("the folder", || look.is_finished());
+        assert_eq!(look.join().unwrap(), ["small"]);
+        drop(held);
+    });
+}
+
+#[test]
 fn open_and_list_cost_no_requests_once_known() {
     let Some(mounted) = mounted(|memory| {
         vec![memory.dir(b"sub", (0..100).map(|n| testing::file(format!("{n}").as_bytes(), 10)).collect())]

@@ -48,7 +48,9 @@ pub struct Memory {
     pub away: AtomicBool,
     /// Every read panics.
     pub panics: AtomicBool,
-    /// Reads that touch this range of any file fail.
+    /// Reads that have begun.
+    pub reads: AtomicU64,
+    /// Reads that touch this range of any file fail. While it is locked, all wait.
     pub lost: Mutex<Option<Range<u64>>>,
     /// Calls of `visit` and `find`.
     pub looks: AtomicU64,
@@ -138,6 +140,7 @@ impl Source for Memory {
     fn read(&self, file: &Node, offset: u64, len: usize) -> Result<Bytes> {
         self.here()?;
         assert!(!self.panics.load(Ordering::SeqCst), "as the test wants it");
+        self.reads.fetch_add(1, Ordering::SeqCst);
         let end = (offset + len as u64).min(file.size);
         if self.lost.lock().as_ref().is_some_and(|lost| lost.start < end && offset < lost.end) {
             return Err(Error::ChunkMissing { id: ChunkId([9; 32]) });
