@@ -145,7 +145,8 @@ fn print(context: &Context, args: &PacksArgs, report: &PacksReport) -> Result<()
     }
     let would = if args.dry_run { "would be " } else { "" };
     for (pack, dropped) in &report.damaged {
-        let frames = format!("{} of {} frames kept", dropped.kept, dropped.kept + dropped.lost);
+        let (kept, lost) = (u64::from(dropped.kept), u64::from(dropped.lost));
+        let frames = format!("{kept} of {} frames kept", kept + lost);
         match dropped.is_gone {
             true => output::line(format!("pack {pack}: {would}dropped, {frames}"))?,
             false => output::line(format!("pack {pack}: there is nothing to be dropped of it any more"))?,

@@ -79,6 +79,9 @@ pub struct LostPack {
     pub frames_total: u32,
 }
 
+/// No count gets here.
+const COUNT_MAX: u64 = u64::MAX / 2;
+
 impl ScrubReport {
     /// How many lost packs and problems are kept.
     pub const KEPT_MAX: usize = 1000;
@@ -105,9 +108,14 @@ impl ScrubReport {
         }
     }
 
-    /// Forgets what is looked at again when a scrub goes on: all but packs.
+    /// Forgets what is looked at again when a scrub goes on: all but packs. And counts that nobody ever counted to: nothing vouches for
+    /// what was kept, and there must be room to count on.
     pub(super) fn begin_again(&mut self) {
         (self.log_records, self.objects) = (0, 0);
+        let counts = [&mut self.objects_mended, &mut self.packs, &mut self.bytes, &mut self.packs_mended];
+        let more = [&mut self.shards_mended, &mut self.parity_made, &mut self.parity_mended, &mut self.index_mended];
+        let counts = counts.into_iter().chain(more).chain([&mut self.problems_total]);
+        counts.filter(|count| **count > COUNT_MAX).for_each(|count| *count = 0);
         let before = self.problems.len();
         self.problems.retain(|text| text.starts_with("pack "));
         self.problems_total = self.problems_total.saturating_sub((before - self.problems.len()) as u64);
@@ -166,6 +174,19 @@ mod tests {
         assert_eq!(HEADER.decode::<ScrubReport>(&bytes).unwrap(), report);
         assert_eq!(report.problems.len(), 1);
         assert!(report.problems[0].contains("65536 bytes are lost, in 2 of its 250 frames (at 65536..131072)"));
+    }
+
+    /// Found by fuzzing: one more than the most was counted.
+    #[test]
+    fn counts_that_cannot_be_begin_anew() {
+        let most = u64::MAX;
+        let report = ScrubReport::new(Time::default());
+        let mut report =
+            ScrubReport { objects_mended: most, index_mended: most, problems_total: most, bytes: 7, ..report };
+        report.begin_again();
+        assert_eq!((report.objects_mended, report.index_mended, report.bytes), (0, 0, 7));
+        report.problem("the first".into());
+        assert_eq!(report.problems_total, 1);
     }
 
     #[test]
