@@ -15,8 +15,9 @@ use bkfs_store::{
     frame::ChunkKind,
     id::*,
     keys::KeyFile,
-    log::LogRecord,
+    log::{Event, LogRecord},
     logfile::{self, Position},
+    loss::{Hurt, Quarantined},
     pack::{Footer, PackWriter},
     roster::Roster,
     signed::Signed,
@@ -293,9 +294,38 @@ fn messages() -> Done {
             filters: vec![Filter { first: 2, bytes: encode_filter(&mut [1 << 60, 7]) }],
         })],
     ];
+    let ask = |name: &str, number: usize, fields: Vec<Vec<u8>>| {
+        let ask = array(&[vec![cbor(number)], fields].concat());
+        put("message", &format!("ask-{name}"), &map(&[cbor("alice"), cbor("main"), ask]))
+    };
     for (at, fields) in asks.into_iter().enumerate() {
-        let ask = array(&[vec![cbor(at)], fields].concat());
-        put("message", &format!("ask-{at}"), &map(&[cbor("alice"), cbor("main"), ask]))?;
+        ask(&at.to_string(), at, fields)?;
+    }
+    ask("mend", 20, vec![id.clone()])?;
+    ask("places", 21, vec![ids.clone()])?;
+    let pack = PackId([1; 32]);
+    let mut some = FrameBits::none(20);
+    (3..13).for_each(|n| some.set(n));
+    let repairs = [
+        RepairRequest::Verify { pack, dry_run: true },
+        RepairRequest::Quarantine { after: None },
+        RepairRequest::Quarantine { after: Some(pack) },
+        RepairRequest::Drop { pack, keep: Keep::Whole },
+        RepairRequest::Drop { pack, keep: Keep::Opened(some.clone()) },
+    ];
+    for (at, request) in repairs.into_iter().enumerate() {
+        ask(&format!("repair-{at}"), 22, vec![cbor(request)])?;
+    }
+    let prunes = [
+        PruneRequest::Begin,
+        PruneRequest::Sweep,
+        PruneRequest::Abort,
+        PruneRequest::Committed { from: 7 },
+        PruneRequest::Mixed { prune: 1, limits, bytes: 64 << 20 },
+        PruneRequest::Moved { prune: 1, frames: vec![MovedFrame { pack, frame: 3, chunks: some.clone() }] },
+    ];
+    for (at, request) in prunes.into_iter().enumerate() {
+        ask(&format!("prune-{at}"), 18, vec![cbor(request)])?;
     }
     let head = array(&[id.clone(), cbor(1u32), cbor(80u32)]);
     let error = array(&[cbor(9u32), cbor("a pack"), cbor(ClientId([6; 16]))]);
@@ -320,6 +350,68 @@ fn messages() -> Done {
         let reply = if fields.is_empty() { cbor(at) } else { array(&[vec![cbor(at)], fields].concat()) };
         put("message", &format!("reply-{at}"), &reply)?;
     }
+    let reply = |name: &str, number: usize, fields: Vec<Vec<u8>>| {
+        put("message", &format!("reply-{name}"), &array(&[vec![cbor(number)], fields].concat()))
+    };
+    reply("places", 21, vec![array(&[number.clone(), number.clone()])])?;
+    let spans = vec![Span { start: 0, end: 65_536 }, Span { start: 131_072, end: 131_073 }];
+    for (at, mending) in
+        [Mending::Whole, Mending::Mended(3), Mending::Lost(spans.clone()), Mending::NoParity].into_iter().enumerate()
+    {
+        reply(&format!("mended-{at}"), 20, vec![cbor(&mending)])?;
+        reply(&format!("verified-{at}"), 22, vec![cbor(RepairReply::Verified(mending))])?;
+    }
+    let hurt = vec![
+        Quarantined { pack, frames: Hurt::Frames(some.clone()) },
+        Quarantined { pack: PackId([2; 32]), frames: Hurt::All },
+    ];
+    reply("quarantine", 22, vec![cbor(RepairReply::Quarantine(hurt.clone()))])?;
+    let dropped = Dropped { is_gone: true, kept: 3, lost: 4 };
+    reply("dropped", 22, vec![cbor(RepairReply::Dropped(dropped))])?;
+    let (kind, ids) = (ChunkKind::Tree, vec![ChunkId([9; 32]), ChunkId([8; 32])]);
+    let stats = PruneStats { packs: 3, bytes: 4, ..PruneStats::default() };
+    let prunes = [
+        PruneReply::Done,
+        PruneReply::Begun { prune: 1, log_len: 2 },
+        PruneReply::Grown { log_len: 3 },
+        PruneReply::Unconfirmed(stats),
+        PruneReply::Condemned(stats),
+        PruneReply::Committed(vec![CommittedSnapshot { log_seq: 6, id: SnapshotId([5; 32]), is_due: true }]),
+        PruneReply::Mixed(vec![MixedFrame { pack, frame: 3, kind, len: 640 << 10, ids }]),
+    ];
+    for (at, pruned) in prunes.into_iter().enumerate() {
+        reply(&format!("pruned-{at}"), 14, vec![cbor(pruned)])?;
+    }
+    let (packs, lost) = (vec![pack], Lost::Ids(vec![ChunkId([9; 32])]));
+    let events = [
+        Event::Condemn { generation: 2, set: Hash([7; 32]) },
+        Event::Sweep { packs: packs.clone() },
+        Event::Revive { packs: packs.clone() },
+        Event::Abort,
+        Event::Quarantine { generation: 3, packs: hurt, lost },
+        Event::Quarantine { generation: 3, packs: vec![], lost: Lost::Everything },
+        Event::Release { packs },
+        Event::Gap,
+    ];
+    for (at, event) in events.into_iter().enumerate() {
+        let record = LogRecord { seq: at as u64, time: support::time(9), event };
+        put("log", &format!("event-{at}"), &cbor(record))?;
+    }
+    let time = |secs: i64| cbor(support::time(secs));
+    let lost = map(&[cbor(pack), cbor(Some(spans)), cbor(2u32), cbor(250u32)]);
+    let mut results = vec![time(1), time(2), cbor(Some(pack))];
+    results.extend((3..13).map(|at: u64| cbor(at * 1000)));
+    results.extend([array(&[lost]), array(&[cbor("log: it is damaged")]), cbor(1u64), time(3)]);
+    let settings = map(&[cbor(5u8)]);
+    let kept = |parts_of: [&[u8]; 2], results: &[u8]| [parts(parts_of), results.to_vec()].concat();
+    put("kept", "both", &[&[7][..], &kept([&settings, &settings], &map(&results))].concat())?;
+    // One that was stopped, and goes on.
+    results[1] = cbor(None::<u8>);
+    put("kept", "stopped", &[&[15][..], &kept([&settings, &map(&[cbor(0u8)])], &map(&results))].concat())?;
+    (3..13).for_each(|at| results[at] = cbor(u64::MAX));
+    results[15] = cbor(u64::MAX);
+    put("kept", "full", &[&[15][..], &kept([&settings, b"damaged"], &map(&results))].concat())?;
+    put("kept", "other", &[&[4][..], &kept([b"", b"bkfsstst\x02\0"], &map(&results[..3]))].concat())?;
     let errors: [&[Vec<u8>]; 4] =
         [&[cbor("x")], std::slice::from_ref(&id), &[id.clone(), cbor("x")], &[id.clone(), number.clone()]];
     for (at, fields) in [0, 0, 0, 0, 1, 0, 0, 2, 2, 2, 2, 3, 0].into_iter().map(|at| errors[at]).enumerate() {

@@ -1,0 +1,111 @@
+//! What a store keeps for itself beside a repository: its settings, and what the last scrub found. As they come, or behind the right
+//! magic and version. Whatever they are, the repository opens, unless they are of a newer program; the scrub goes on, or begins anew.
+
+#![no_main]
+
+use std::sync::{Arc, LazyLock};
+
+use bkfs_fuzz::{Input, encodes_back, keys, support};
+use bkfs_store::{
+    Error, Result,
+    access::{Access, InitRequest},
+    backend::{Backend, Listed, Lock, MemoryBackend},
+    repository::{
+        Repository,
+        scrub::{ScrubOptions, ScrubProgress, ScrubReport},
+    },
+};
+use bytes::Bytes;
+
+/// One store in memory, opened again for each input.
+struct Shared(Arc<MemoryBackend>);
+
+impl Backend for Shared {
+    fn place(&self) -> String {
+        self.0.place()
+    }
+    fn put_all(&self, objects: &[(&str, &[u8])]) -> Result<()> {
+        self.0.put_all(objects)
+    }
+    fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        self.0.get(name)
+    }
+    fn get_range(&self, name: &str, offset: u64, len: usize) -> Result<Option<Bytes>> {
+        self.0.get_range(name, offset, len)
+    }
+    fn len(&self, name: &str) -> Result<Option<u64>> {
+        self.0.len(name)
+    }
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        self.0.rename(from, to)
+    }
+    fn delete(&self, name: &str) -> Result<()> {
+        self.0.delete(name)
+    }
+    fn list(&self, folder: &str) -> Result<Vec<Listed>> {
+        self.0.list(folder)
+    }
+    fn settle(&self, folder: &str) -> Result<()> {
+        self.0.settle(folder)
+    }
+    fn stamp(&self, folder: &str) -> Result<Option<u64>> {
+        self.0.stamp(folder)
+    }
+    fn append(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.0.append(name, offset, bytes)
+    }
+    fn lock(&self) -> Result<Box<dyn Lock>> {
+        self.0.lock()
+    }
+}
+
+struct Place {
+    backend: Arc<MemoryBackend>,
+    index: tempfile::TempDir,
+}
+
+impl Place {
+    fn open(&self) -> Result<Repository> {
+        Repository::with_backend(Box::new(Shared(self.backend.clone())), self.index.path())
+    }
+}
+
+static PLACE: LazyLock<Place> = LazyLock::new(|| {
+    let index = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
+    let place = Place { backend: Arc::default(), index };
+    let roster = keys().full.sign_roster(&support::roster());
+    let request = InitRequest { config: support::config(), roster, slots: vec![] };
+    place.open().and_then(|repo| repo.init(&request)).expect("a repository");
+    place
+});
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let (mut input, place) = (Input(data), &*PLACE);
+    let kind = input.u8();
+    let behind = |is_behind: bool, magic: &[u8; 8], bytes: &[u8]| match is_behind {
+        true => [&magic[..], &[1, 0], bytes].concat(),
+        false => bytes.to_vec(),
+    };
+    let settings = [kind & 1 != 0, kind & 2 != 0].map(|is| behind(is, b"bkfsstst", input.part().unwrap_or_default()));
+    let results = behind(kind & 4 != 0, b"bkfsscrb", input.0);
+    for (name, bytes) in [("settings", &settings[0]), ("settings.2", &settings[1]), ("scrub", &results)] {
+        place.backend.put(name, bytes).expect("memory");
+    }
+    let repo = match place.open() {
+        Err(Error::NewerVersion { .. }) => return,
+        repo => repo.expect("settings are no reason not to open"),
+    };
+    let parity = repo.parity().expect("settings that were read");
+    assert!(parity.is_none_or(|parity| (1..=100).contains(&parity.get())));
+    let last = repo.last_scrub().expect("what cannot be read counts as none");
+    if let Some(report) = &last {
+        encodes_back(report);
+    }
+    let options = ScrubOptions { resume: kind & 8 != 0, ..ScrubOptions::default() };
+    let report = repo.scrub(&options, &ScrubProgress::default()).expect("it goes on");
+    assert!(report.ended.is_some() && report.log_records > 0);
+    assert!(report.lost.len() <= last.map_or(0, |last| last.lost.len()).max(ScrubReport::KEPT_MAX));
+    // One that began later, as its clock had it, is not replaced by this one's results.
+    let kept = repo.last_scrub().expect("memory").expect("one was kept");
+    assert!(kept == report || kept.started > report.started);
+});
