@@ -364,9 +364,6 @@ impl Access for Repository {
             // What is condemned or swept must be live again in the log before it is relied on, or a later reading of the log
             // would take it away.
             let lock = self.revive_for(table.id)?;
-            if lock.is_some() {
-                self.take_out_of_grave(table.id)?;
-            }
             if self.keep_pack(lease, table.id, len)? {
                 return Ok(());
             }

@@ -95,6 +95,8 @@ impl Repository {
 
     /// The chunks that lose their last live copy with some frames of a pack.
     pub(super) fn lost_with(&self, table: &PackTable, is_lost: &dyn Fn(u32) -> bool) -> Result<Lost> {
+        // Copies that lie in packs which were found, and not put.
+        self.settle_packs()?;
         let number = self.index.number_of(&table.id)?;
         let is_taken = |pack: u32, frame: u32| Some(pack) == number && is_lost(frame);
         let mut ids: Vec<ChunkId> = Vec::new();

@@ -76,6 +76,7 @@ impl Repository {
         if is_gone()? {
             self.append(&[Event::Revive { packs: vec![pack] }])?;
         }
+        self.take_out_of_grave(pack)?;
         Ok(Some(lock))
     }
 
