@@ -1,6 +1,6 @@
 //! The real program, many at once: machines of one account that push changing trees, restore, forget and bring back, prunes that overlap, a
-//! mount that is open all the time, and a keeper who damages packs, scrubs, and kills the server; over QUIC on the loopback, against a model of what must
-//! come back.
+//! mount that is open all the time, checks, and a keeper who damages packs, scrubs, and kills the server; over QUIC on the loopback, against a model
+//! of what must come back.
 //!
 //! A snapshot that was acknowledged and not forgotten restores to exactly the tree that was pushed: names, kinds, modes, times, contents, link
 //! targets, hard links. So does one that was not acknowledged, if it is there. Without kills no command fails, but for a prune that another one

@@ -29,6 +29,7 @@ pub fn all(shop: &Shop) -> Vec<(String, Act<'_>)> {
         all.push((format!("pruner{number}"), Box::new(pruner(shop, number))));
     }
     all.push(("mount".into(), Box::new(mount(shop))));
+    all.push(("checker".into(), Box::new(checker(shop))));
     all.push(("keeper".into(), Box::new(keeper(shop))));
     all
 }
@@ -195,6 +196,31 @@ fn mount(shop: &Shop) -> impl FnMut() -> Outcome {
         outcome.or_else(|problem| {
             if is_excused && problem.contains("os error 5") { Ok(()) } else { Err(format!("{tag}: {problem}")) }
         })
+    }
+}
+
+/// Checks while the others push, forget, prune and scrub: nothing is ever wrong.
+fn checker(shop: &Shop) -> impl FnMut() -> Outcome {
+    let (who, mut random) = ("checker", shop.random(45));
+    move || {
+        let machine = random.below(MACHINES as u64) as usize;
+        let is_killed = shop.kind.kills && random.below(8) == 0;
+        let kill_after = is_killed.then(|| Duration::from_millis(random.below(400)));
+        let args: &[&str] = match random.below(3) {
+            0 => &["check"],
+            1 => &["check", "--read-data-subset", "1/2"],
+            _ => &["check", "--read-data"],
+        };
+        shop.journal.note(who, format_args!("{}, killed after {kill_after:?}", args.join(" ")));
+        let ran = shop.run(machine, args, kill_after)?;
+        shop.journal.note(who, format_args!("checked: {:?}", ran.code()));
+        match ran.code() {
+            Some(0) => shop.model.lock().unwrap().count("checks"),
+            _ if ran.is_excused => shop.model.lock().unwrap().count("checks cut short"),
+            _ => return Err(format!("a check: {}", ran.said())),
+        }
+        std::thread::sleep(Duration::from_millis(random.below(300)));
+        Ok(())
     }
 }
 
