@@ -310,12 +310,13 @@ fn sweep(reader: &Reader, progress: &Progress, report: &mut PruneReport) -> Resu
     loop {
         progress.go_on()?;
         let PruneReply::Swept(swept) = reader.access().prune(&PruneRequest::Sweep)? else { return Err(unexpected()) };
-        sum.packs += swept.packs;
-        sum.bytes += swept.bytes;
-        sum.written_bytes += swept.written_bytes;
-        sum.damaged += swept.damaged;
+        // What a server says may be any number.
+        sum.packs = sum.packs.saturating_add(swept.packs);
+        sum.bytes = sum.bytes.saturating_add(swept.bytes);
+        sum.written_bytes = sum.written_bytes.saturating_add(swept.written_bytes);
+        sum.damaged = sum.damaged.saturating_add(swept.damaged);
         progress.packs.store(sum.packs, Relaxed);
-        progress.packs_total.store(sum.packs + swept.left, Relaxed);
+        progress.packs_total.store(sum.packs.saturating_add(swept.left), Relaxed);
         if swept.left == 0 {
             return Ok(());
         }
