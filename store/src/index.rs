@@ -287,15 +287,16 @@ impl Index {
         Ok(found)
     }
 
-    /// All live copies of a chunk: the pack, and the number of the frame in it.
-    pub fn live_copies(&self, id: &ChunkId) -> Result<Vec<(PackRow, u32)>> {
+    /// All copies of a chunk in packs of which nothing is condemned, and in frames that are not in quarantine: the pack, and the number of the
+    /// frame in it. All of one moment: a pack that is condemned in one and swept in the next is in none.
+    pub fn kept_copies(&self, id: &ChunkId) -> Result<Vec<(PackRow, u32)>> {
         self.read(|txn| {
             let mut found = Vec::new();
             for copy in self.tables.chunks.copies(txn, id)? {
                 let (pack, frame) = copy?;
-                if !self.is_dead(txn, pack, frame)? {
-                    let row = self.tables.packs.get(txn, &pack)?.and_then(PackRow::decode);
-                    found.extend(row.map(|row| (row, frame)));
+                let Some(row) = self.tables.packs.get(txn, &pack)?.and_then(PackRow::decode) else { continue };
+                if self.tables.dead.get(txn, &row.id.0)?.is_none() && !self.is_dead(txn, pack, frame)? {
+                    found.push((row, frame));
                 }
             }
             Ok(found)

@@ -214,6 +214,11 @@ impl Index {
         })
     }
 
+    /// Place in the log of the record that last condemned something.
+    pub fn newest_condemn(&self) -> Result<Option<u64>> {
+        self.read(|txn| Ok(self.tables.condemns.last(txn)?.map(|(seq, _)| seq)))
+    }
+
     /// The packs that are condemned and not yet swept, with their dead frames; at most `limit`.
     pub fn condemned(&self, limit: usize) -> Result<Vec<(PackId, FrameBits)>> {
         self.read(|txn| {

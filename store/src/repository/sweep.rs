@@ -3,7 +3,8 @@
 //! **Order.** The live frames of a pack are copied into new packs, which are durable and in the index, before the log says that
 //! the pack is swept; only then its file moves to the grave. A crash in between leaves copies that are not needed, or a
 //! file that is moved when the repository is opened again; both keep too much, never too little. What was put again
-//! meanwhile is live, and left alone. Copies are made without the lock: pushes commit while a sweep runs.
+//! meanwhile is live, and left alone. Copies are made without the lock: pushes commit while a sweep runs. What another pack has already is
+//! not copied; that pack is not condemned then, and if anything is condemned before this one goes, this one stays until the next call.
 //!
 //! **The grave** keeps swept packs for as long as the store's floor says, because the store cannot see whether a prune was told the
 //! truth: a stolen key may call all ids dead. Until then the store's operator can bring them back
@@ -85,6 +86,8 @@ impl Repository {
         let _one = self.sweeping.lock();
         self.follow()?;
         self.bury()?;
+        // In this order: what is condemned later is left to the next call.
+        let condemn = self.index.newest_condemn()?;
         let condemned = self.index.condemned(PACKS)?;
         if condemned.is_empty() {
             self.remove_old_sets()?;
@@ -116,8 +119,8 @@ impl Repository {
         }
         // What was not copied because it is in another pack already relies on that one, which whoever stored it may not have made durable.
         self.settle_packs()?;
-        self.take_away(&[], &damaged, &mut swept)?;
-        done.chunks(AT_ONCE).try_for_each(|some| self.take_away(some, &[], &mut swept))?;
+        self.take_away(condemn, &[], &damaged, &mut swept)?;
+        done.chunks(AT_ONCE).try_for_each(|some| self.take_away(condemn, some, &[], &mut swept))?;
         swept.damaged = damaged.len() as u64;
         swept.left = self.index.condemned_count()?;
         Ok(swept)
@@ -167,12 +170,12 @@ impl Repository {
     /// again only if it were given the same packs again.
     fn is_copied(&self, pack: PackId, entry: &FrameEntry, frame: &[u8]) -> Result<bool> {
         let Some(id) = entry.ids.first() else { return Ok(false) };
-        for (other, number) in self.index.live_copies(id)? {
+        // Of two that are both to go, each would be let go for the other's sake.
+        for (other, number) in self.index.kept_copies(id)? {
             let Some((start, len)) = other.frame(number).filter(|(_, len)| *len as usize == frame.len()) else {
                 continue;
             };
-            // Of two that are both to go, each would be let go for the other's sake.
-            if other.id == pack || self.index.dead_frames(&other.id)?.is_some() {
+            if other.id == pack {
                 continue;
             }
             let holds = || -> Result<bool> {
@@ -213,11 +216,19 @@ impl Repository {
         Ok(())
     }
 
-    /// Says in the log what is swept, and moves the files.
-    fn take_away(&self, done: &[(PackId, FrameBits)], damaged: &[PackId], swept: &mut Swept) -> Result<()> {
+    /// Says in the log what is swept, and moves the files. Nothing goes if something was condemned since `condemn`: what was not copied because
+    /// another pack has it may have been condemned there meanwhile, and that pack be gone.
+    fn take_away(
+        &self,
+        condemn: Option<u64>,
+        done: &[(PackId, FrameBits)],
+        damaged: &[PackId],
+        swept: &mut Swept,
+    ) -> Result<()> {
         let mut packs = Vec::new();
         {
             let _lock = self.writing()?;
+            let done = if self.index.newest_condemn()? == condemn { done } else { &[] };
             for (id, dead) in done {
                 // What was put again meanwhile is not condemned any more.
                 if self.index.dead_frames(id)?.as_ref() == Some(dead) {

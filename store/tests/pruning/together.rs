@@ -220,3 +220,42 @@ fn a_pack_that_another_process_finds_and_prunes_before_it_is_acknowledged_is_sto
         assert_eq!(repo.read(&ReadRequest { ids: vec![id], neighbour_bytes: 0 }).unwrap().frames.len(), 1);
     }
 }
+
+/// What a sweep does not copy because another pack has it may be condemned there by the next prune, and that pack go, while it still copies: then
+/// it takes nothing on what it knew.
+#[test]
+fn a_sweep_that_another_prune_overtakes_takes_nothing_away() {
+    let (place, repo) = Place::new(0);
+    let first = push(&*repo, 0..12);
+    let second = push(&*repo, [3, 7]);
+    forget(&*repo, first, true);
+    let (folder, index) = (place.folder.path().join("repo"), place.folder.path().join("slow index"));
+    let (other, scratch) = (place.open(), tempfile::tempdir().unwrap());
+    let condemn = move |repo: &Arc<Repository>| {
+        let is_condemned = AtomicBool::new(false);
+        let allows = move |request: &PruneRequest| {
+            let is_over = is_condemned.load(SeqCst);
+            is_condemned.fetch_or(matches!(request, PruneRequest::Condemn { .. }), SeqCst);
+            !is_over
+        };
+        let reader = Reader::new(Arc::new(Fuse::new(repo.clone(), allows)), full_key(), &config_record(), 1 << 20);
+        let cut = prune(&reader, scratch.path(), &confirmed(), &Progress::default());
+        assert!(matches!(cut, Err(Error::Interrupted)), "{cut:?}");
+    };
+    condemn(&repo);
+    // The same packs and the same frames of them, but it is another prune that says so.
+    let hook = move || {
+        other.prune(&PruneRequest::Abort).unwrap();
+        condemn(&other);
+    };
+    let hooked = Hooked(Arc::new(Mutex::new(Some(Box::new(hook)))));
+    let slow = Repository::with_backend(Box::new(LocalBackend::with_files(&folder, hooked)), &index).unwrap();
+    let PruneReply::Swept(swept) = slow.prune(&PruneRequest::Sweep).unwrap() else { panic!() };
+    assert!(swept.written_bytes > 0 && swept.left > 0, "{swept:?}");
+    assert_eq!(swept.packs, 0, "{swept:?}");
+    let PruneReply::Swept(again) = slow.prune(&PruneRequest::Sweep).unwrap() else { panic!() };
+    assert_eq!((again.packs as u64, again.left), (swept.left, 0), "{again:?}");
+    for repo in [Arc::new(slow), place.open(), repo] {
+        verify(&repo, second, &[3, 7].into());
+    }
+}
