@@ -254,7 +254,7 @@ fn a_sweep_that_another_prune_overtakes_takes_nothing_away() {
     assert!(swept.written_bytes > 0 && swept.left > 0, "{swept:?}");
     assert_eq!(swept.packs, 0, "{swept:?}");
     let PruneReply::Swept(again) = slow.prune(&PruneRequest::Sweep).unwrap() else { panic!() };
-    assert_eq!((again.packs as u64, again.left), (swept.left, 0), "{again:?}");
+    assert_eq!((again.packs, again.left), (swept.left, 0), "{again:?}");
     for repo in [Arc::new(slow), place.open(), repo] {
         verify(&repo, second, &[3, 7].into());
     }
