@@ -5,12 +5,12 @@ use std::{fs, path::Path, sync::Arc};
 use bkfs_fs::push::{Progress, PushOptions, push};
 use bkfs_store::{
     access::{Access, InitRequest, OpenRequest},
-    config::{ChunkerParams, Config},
+    config::{ChunkerParams, Config, verify_config},
     crypto::random,
     id::RepoId,
-    keys::{FullKey, PushKey, verify_config},
+    keys::{FullKey, PushKey},
     roster::Roster,
-    tree::Time,
+    time::Time,
 };
 
 /// Bytes that nothing can compress.

@@ -3,11 +3,11 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bkfs_store::{
-    access::{Access, Lease, OpenRequest, PackUpload},
+    access::{Access, Lease, OpenRequest},
     crypto::DataKey,
     frame::{ChunkKind, FrameBuilder},
     id::ChunkId,
-    pack::PackWriter,
+    pack::{PackUpload, PackWriter},
 };
 use bkfs_transport::{
     Identity, Name,

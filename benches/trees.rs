@@ -4,7 +4,8 @@ use bkfs_store::{
     crypto::Secret,
     id::ChunkId,
     keys::IdKeys,
-    tree::{Content, Extent, Node, NodeKind, Page, Time, TreeBuilder},
+    time::Time,
+    tree::{Content, Extent, Node, NodeKind, Page, TreeBuilder},
 };
 use divan::{Bencher, counter::ItemsCount};
 

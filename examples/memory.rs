@@ -11,14 +11,14 @@ use std::{error::Error, fs, sync::Arc};
 use bkfs_fs::push::{Progress, PushOptions, push};
 use bkfs_store::{
     access::{Access, InitRequest, OpenRequest},
-    config::ChunkerParams,
+    config::{ChunkerParams, verify_config},
     crypto::random,
     id::RepoId,
-    keys::{FullKey, verify_config},
+    keys::FullKey,
     reader::Reader,
     repository::Repository,
     roster::Roster,
-    tree::Time,
+    time::Time,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {

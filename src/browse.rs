@@ -8,8 +8,8 @@ use bkfs_store::{
     id::SnapshotId,
     keys::FullKey,
     reader::{Broken, Purged, Reader, SnapshotInfo, Trashed},
+    time::Time,
     tree::Node,
-    tree::Time,
 };
 
 use crate::{

@@ -9,7 +9,7 @@ use std::{
     str::FromStr,
 };
 
-use bkfs_store::{Error, Result, id::SnapshotId, snapshot::Snapshot, tree::Time};
+use bkfs_store::{Error, Result, id::SnapshotId, snapshot::Snapshot, time::Time};
 use clap::{
     Args,
     builder::{OsStringValueParser, TypedValueParser},

@@ -16,9 +16,9 @@ use anyhow::Result;
 use bkfs_store::{
     Error,
     access::{Access, OpenRequest, Opened, Seen},
-    config::Config,
+    config::{Config, verify_config},
     id::{ClientId, RepoId},
-    keys::{FullKey, PushKey, verify_config},
+    keys::{FullKey, PushKey},
 };
 
 use crate::{

@@ -17,10 +17,11 @@ use std::{
 
 use bkfs_store::{
     Error, Result,
-    access::{Lost, Seen},
+    access::Seen,
     codec,
     id::{ChunkId, RepoId, TargetTag},
     lmdb::{self, Trouble},
+    loss::Lost,
 };
 use heed::{
     CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls,

@@ -9,7 +9,10 @@ use std::{
     os::{fd::AsFd, unix::ffi::OsStrExt},
 };
 
-use bkfs_store::tree::{Device, Node, NodeKind, Time, Xattr};
+use bkfs_store::{
+    time::Time,
+    tree::{Device, Node, NodeKind, Xattr},
+};
 use rustix::{
     fs::{AtFlags, Statx, StatxFlags, StatxTimestamp},
     io::Errno,

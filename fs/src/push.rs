@@ -32,15 +32,16 @@ use std::{
 
 use bkfs_store::{
     Error, Result,
-    access::{Access, IDS_MAX, LastSnapshot, Lost, OpenRequest, Opened, Receipt, Seen},
+    access::{Access, IDS_MAX, LastSnapshot, OpenRequest, Opened, Receipt, Seen},
     chunker::Chunker,
     compress::LEVEL_DEFAULT,
     config::Config,
     crypto::{DataKey, Wrap},
     id::RepoId,
     keys::{IdKeys, PushKey},
+    loss::Lost,
     snapshot::{self, PathBytes, PushStats, Snapshot},
-    tree::Time,
+    time::Time,
 };
 
 pub use options::{PushOptions, PushReport};

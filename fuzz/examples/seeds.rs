@@ -17,15 +17,16 @@ use bkfs_store::{
     keys::KeyFile,
     log::{Event, LogRecord},
     logfile::{self, Position},
-    loss::{Hurt, Quarantined},
+    loss::{FrameBits, Hurt, Quarantined},
     pack::{Footer, PackWriter},
     roster::Roster,
     signed::Signed,
     snapshot::StoredSnapshot,
-    sweep::{Condemned, CondemnedPack, FrameBits, encode_filter},
+    sweep::{Condemned, CondemnedPack, encode_filter},
     tombstone::Tombstone,
     tree::*,
 };
+use bkfs_store::{keys::Slot, loss::Lost, snapshot::SnapshotObject};
 use bkfs_transport::Identity;
 use minicbor::{Decoder, Encode};
 

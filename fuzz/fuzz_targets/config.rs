@@ -7,10 +7,10 @@ use bkfs_store::{chunker::Chunker, config, crypto::SealPublic, signed::Signed};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let keys = keys();
-    let _ = config::verify(data);
+    let _ = config::verify_config(data);
     let payload = data.to_vec();
     let signed = Signed::new(&config::Config::HEADER.magic, payload, &keys.full.admin).encode();
-    let Ok(config) = config::verify(&signed) else { return };
+    let Ok(config) = config::verify_config(&signed) else { return };
     assert!(signed.len() <= 16 << 10);
     encodes_back(&config);
     assert!(config.created.nanos < 1_000_000_000);

@@ -27,10 +27,10 @@ fn label(data: &[u8]) {
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let (keys, admin) = (keys(), keys().full.admin.verifying_key());
-    let _ = roster::verify(data, &admin, keys.full.repo);
+    let _ = roster::verify_roster(data, &admin, keys.full.repo);
     label(data);
     let signed = Signed::new(&Roster::HEADER.magic, data.to_vec(), &keys.full.admin).encode();
-    let Ok(roster) = roster::verify(&signed, &admin, keys.full.repo) else { return };
+    let Ok(roster) = roster::verify_roster(&signed, &admin, keys.full.repo) else { return };
     encodes_back(&roster);
     assert!(signed.len() <= 8 << 20 && roster.clients.len() <= 10_000 && roster.number > 0);
     let ids: HashSet<_> = roster.clients.iter().map(|client| client.id).collect();

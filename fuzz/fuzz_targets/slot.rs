@@ -5,9 +5,11 @@
 
 use bkfs_fuzz::Input;
 use bkfs_store::{
-    access::Slot,
     id::SlotId,
-    keys::slot::{SlotParams, open_slot, slot_params},
+    keys::{
+        Slot,
+        slot::{SlotParams, open_slot, slot_params},
+    },
 };
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

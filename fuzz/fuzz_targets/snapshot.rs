@@ -19,7 +19,7 @@ fn open(payload: Vec<u8>) -> Option<Result<Snapshot>> {
     assert_eq!((stored.repo, stored.client), (keys.full.repo, keys.push.client_id()));
     encodes_back(&stored);
     assert_eq!(snapshot::wrap_of(&bytes).expect("a verified snapshot has a wrap"), stored.wrap);
-    Some(snapshot::open(&stored, snapshot::snapshot_id(&bytes), &keys.ring))
+    Some(keys.ring.open_snapshot(&stored, snapshot::snapshot_id(&bytes)))
 }
 
 /// Seals the bytes as a snapshot's record, with what must stand outside to fit them.
@@ -39,7 +39,7 @@ fn seal(record: &[u8]) -> Vec<u8> {
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let keys = keys();
     if let Ok(stored) = snapshot::verify_stored(data, &keys.roster, time(1_763_000_001)) {
-        let _ = snapshot::open(&stored, SnapshotId([0; 32]), &keys.ring);
+        let _ = keys.ring.open_snapshot(&stored, SnapshotId([0; 32]));
     }
     let _ = snapshot::wrap_of(data);
     let _ = open(data.to_vec());

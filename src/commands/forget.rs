@@ -14,7 +14,7 @@ use bkfs_store::{
     id::SnapshotId,
     reader::SnapshotInfo,
     retention::{self, Group, Plan, SnapshotRow},
-    tree::Time,
+    time::Time,
 };
 use clap::Args;
 use jiff::tz::TimeZone;

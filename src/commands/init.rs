@@ -10,7 +10,10 @@ use bkfs_store::{
     crypto::random,
     erasure::Parity,
     id::RepoId,
-    keys::{FullKey, KeyFile, slot, slot::SlotParams},
+    keys::{
+        FullKey, KeyFile,
+        slot::{self, SlotParams},
+    },
     roster::Roster,
 };
 use clap::Args;

@@ -15,9 +15,10 @@ use bkfs_fs::{
     push::{Progress, PushOptions, PushReport, last_seen, push},
 };
 use bkfs_store::{
-    access::{LastSnapshot, Lost},
+    access::LastSnapshot,
     compress::LEVEL_DEFAULT,
     keys::{KeyFile, PushKey},
+    loss::Lost,
 };
 use clap::Args;
 use serde::Serialize;

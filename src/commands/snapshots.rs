@@ -1,7 +1,7 @@
 //! `bkfs snapshots`: lists them, or those in the trash.
 
 use anyhow::Result;
-use bkfs_store::{fate::later, reader::SnapshotInfo, snapshot::PathBytes, tree::Time};
+use bkfs_store::{fate::later, reader::SnapshotInfo, snapshot::PathBytes, time::Time};
 use clap::Args;
 use serde::Serialize;
 

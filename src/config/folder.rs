@@ -189,8 +189,9 @@ impl SeenState {
 #[cfg(test)]
 mod tests {
     use bkfs_store::{
-        access::{Lease, Lost},
+        access::Lease,
         id::{Hash, Incarnation, SnapshotId},
+        loss::Lost,
     };
 
     use super::*;

@@ -9,7 +9,7 @@ use anyhow::Result;
 use bkfs_store::{
     id::Hash,
     retention::{Group, LastRun},
-    tree::Time,
+    time::Time,
 };
 use serde::{Deserialize, Serialize};
 

@@ -8,7 +8,6 @@
 mod prune;
 mod repair;
 
-pub use crate::loss::Lost;
 pub use prune::{
     COMMITTED_MAX, CommittedSnapshot, Filter, MixedFrame, MovedFrame, PruneLimits, PruneReply, PruneRequest,
     PruneStats, Swept, Unused,
@@ -22,7 +21,11 @@ use crate::{
     crypto::Wrap,
     error::{Error, Result},
     id::{ChunkId, ClientId, Hash, Incarnation, KeyId, PackId, SlotId, SnapshotId},
-    tree::Time,
+    keys::Slot,
+    loss::Lost,
+    pack::PackUpload,
+    snapshot::SnapshotObject,
+    time::Time,
 };
 
 /// How much one [`Access::read`] answers at most, in bytes of frames (the first frame is answered whatever its size).
@@ -51,17 +54,6 @@ pub struct InitRequest {
     /// Passphrase slots, none if they are kept elsewhere.
     #[n(2)]
     pub slots: Vec<Slot>,
-}
-
-/// A passphrase slot as stored: its name and its bytes (a format of [`crate::keys`]).
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct Slot {
-    /// The slot's name.
-    #[n(0)]
-    pub id: SlotId,
-    /// The slot's record.
-    #[cbor(n(1), with = "minicbor::bytes")]
-    pub bytes: Vec<u8>,
 }
 
 /// What a client knows when it opens a repository.
@@ -152,33 +144,6 @@ pub struct LastSnapshot {
     /// The client's own count.
     #[n(1)]
     pub sequence: u64,
-}
-
-/// A snapshot as the store hands it out.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct SnapshotObject {
-    /// Its id: the hash of `bytes`.
-    #[n(0)]
-    pub id: SnapshotId,
-    /// Place of its commit in the log.
-    #[n(1)]
-    pub log_seq: u64,
-    /// When the store received it, by the store's clock.
-    #[n(2)]
-    pub received: Time,
-    /// The stored object.
-    #[cbor(n(3), with = "minicbor::bytes")]
-    pub bytes: Vec<u8>,
-}
-
-/// A finished pack on its way to the store.
-#[derive(Debug, Clone)]
-pub struct PackUpload {
-    /// Its id.
-    pub id: PackId,
-    /// All its bytes, footer included.
-    pub bytes: Bytes,
 }
 
 /// Asks for the frames that hold chunks.

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     id::RepoId,
     signed::Signed,
-    tree::Time,
+    time::Time,
 };
 
 /// How the chunker cuts; a setting of the repository, because changing it ends deduplication with what is stored.
@@ -74,7 +74,7 @@ pub const CONFIG_MAX: usize = 16 * 1024;
 
 /// Reads a configuration: its size, its signature by the admin key that it names itself, and its public keys. That the
 /// keys are the right ones only a key holder can tell ([`crate::keys::PushKey::check_config`]).
-pub fn verify(bytes: &[u8]) -> Result<Config> {
+pub fn verify_config(bytes: &[u8]) -> Result<Config> {
     let what = Config::HEADER.what;
     if bytes.len() > CONFIG_MAX {
         return Err(Error::TooLarge { what, size: bytes.len() as u64, limit: CONFIG_MAX as u64 });

@@ -17,7 +17,7 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::tree::Time;
+use crate::time::Time;
 
 /// What became of a snapshot that does not count any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

@@ -12,8 +12,10 @@ use crate::{
     access::{Access, IDS_MAX},
     crypto::{DataKey, Wrap},
     error::{Error, Result},
-    id::{KeyId, RepoId},
+    id::{KeyId, RepoId, SnapshotId},
     keys::{FullKey, IdKeys},
+    roster::Roster,
+    snapshot::{self, Snapshot, SnapshotObject, StoredSnapshot, snapshot_id, verify_stored},
 };
 
 /// Opens data keys, and remembers them.
@@ -87,6 +89,26 @@ impl KeyRing {
         }
         let key = Arc::new(self.full.seal.unwrap(self.full.repo, wrap)?);
         Ok(self.opened.write().entry(key.id()).or_insert(key).clone())
+    }
+
+    /// Opens a verified snapshot: its wrap, then its seal ([`snapshot::open`]).
+    pub fn open_snapshot(&self, stored: &StoredSnapshot, id: SnapshotId) -> Result<Snapshot> {
+        if stored.repo != self.repo() {
+            let reason = "it belongs to another repository".to_owned();
+            return Err(Error::SnapshotDamaged { snapshot: id, reason });
+        }
+        snapshot::open(stored, id, &self.ids, &*self.learn(&stored.wrap)?)
+    }
+
+    /// Verifies and opens a snapshot object as the store returns it: id, roster, signature, seal.
+    pub fn open_object(&self, object: &SnapshotObject, roster: &Roster) -> Result<(StoredSnapshot, Snapshot)> {
+        if snapshot_id(&object.bytes) != object.id {
+            let reason = "its bytes do not match its id".to_owned();
+            return Err(Error::SnapshotDamaged { snapshot: object.id, reason });
+        }
+        let stored = verify_stored(&object.bytes, roster, object.received)?;
+        let snapshot = self.open_snapshot(&stored, object.id)?;
+        Ok((stored, snapshot))
     }
 
     fn known(&self, id: KeyId) -> Option<Arc<DataKey>> {

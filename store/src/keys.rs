@@ -19,8 +19,7 @@ pub use file::KeyFile;
 pub use full::FullKey;
 pub use ids::IdKeys;
 pub use push::PushKey;
-
-pub use crate::{config::verify as verify_config, roster::verify as verify_roster};
+pub use slot::Slot;
 
 /// Longest label of a client, in bytes.
 pub const LABEL_MAX: usize = 255;

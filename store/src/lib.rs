@@ -37,6 +37,7 @@ pub mod roster;
 pub mod signed;
 pub mod snapshot;
 pub mod sweep;
+pub mod time;
 pub mod tombstone;
 pub mod tree;
 

@@ -10,7 +10,7 @@ use crate::{
     codec,
     id::{ClientId, Hash, Incarnation, PackId, SnapshotId, TargetTag},
     loss::{Lost, Quarantined},
-    tree::Time,
+    time::Time,
 };
 
 /// One record.

@@ -80,7 +80,7 @@ fn damaged(at: Position, reason: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{log::Event, tree::Time};
+    use crate::{log::Event, time::Time};
     use proptest::prelude::*;
 
     fn record(seq: u64) -> LogRecord {

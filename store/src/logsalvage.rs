@@ -137,7 +137,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{log::Event, tree::Time};
+    use crate::{log::Event, time::Time};
 
     /// A log of some records, and where each begins.
     fn log(count: u64) -> (Vec<u8>, Vec<usize>, Vec<Vec<u8>>) {

@@ -32,6 +32,8 @@ mod tests;
 pub use parse::{FOOTER_READ, Footer, Pack};
 pub use write::PackWriter;
 
+use bytes::Bytes;
+
 use crate::{
     crypto::{NONCE_LEN, TAG_LEN, VerifyingKey, Wrap},
     error::{Error, Result},
@@ -71,6 +73,15 @@ const TABLE_HEAD: usize = 8 + RepoId::LEN + ClientId::LEN;
 const TABLE_TAIL: usize = 32 + crate::crypto::SIGNATURE_LEN;
 /// What a signature is bound to.
 const CONTEXT: &[u8; 8] = b"bkfspack";
+
+/// A finished pack on its way to the store.
+#[derive(Debug, Clone)]
+pub struct PackUpload {
+    /// Its id.
+    pub id: PackId,
+    /// All its bytes, footer included.
+    pub bytes: Bytes,
+}
 
 /// Where a frame lies in its pack, and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -56,24 +56,26 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     access::{
-        Access, ForgetReply, ForgetRequest, InitRequest, Lease, Lost, Mending, OPENED_SNAPSHOTS_MAX, OpenRequest,
-        Opened, PackInfo, PackUpload, PruneReply, PruneRequest, QUARANTINE_MAX, ReadReply, ReadRequest, Receipt,
-        RepairReply, RepairRequest, Slot, SnapshotObject,
+        Access, ForgetReply, ForgetRequest, InitRequest, Lease, Mending, OPENED_SNAPSHOTS_MAX, OpenRequest, Opened,
+        PackInfo, PruneReply, PruneRequest, QUARANTINE_MAX, ReadReply, ReadRequest, Receipt, RepairReply,
+        RepairRequest,
     },
     backend::{Backend, LocalBackend, MemoryBackend},
-    config::Config,
+    config::{Config, verify_config},
     crypto::{self, VerifyingKey, Wrap},
     erasure::Parity,
     error::{Error, Result},
     fate::Fate,
     id::{ChunkId, Hash, KeyId, PackId, SlotId, SnapshotId},
     index::{CommitRow, Index, Pin},
-    keys,
+    keys::Slot,
     log::{Event, LogRecord},
     logpair::LogPair,
-    pack::Pack,
-    roster::RosterView,
-    tree::Time,
+    loss::Lost,
+    pack::{Pack, PackUpload},
+    roster::{RosterView, verify_roster},
+    snapshot::SnapshotObject,
+    time::Time,
 };
 
 /// A repository's store.
@@ -244,10 +246,9 @@ impl Repository {
         if let Some(state) = &*slot {
             return Ok(state.clone());
         }
-        let bytes = self
-            .get_object(layout::CONFIG, |bytes| keys::verify_config(bytes).map(drop))?
-            .ok_or_else(|| self.no_config())?;
-        let config = keys::verify_config(&bytes)?;
+        let bytes =
+            self.get_object(layout::CONFIG, |bytes| verify_config(bytes).map(drop))?.ok_or_else(|| self.no_config())?;
+        let config = verify_config(&bytes)?;
         let admin = VerifyingKey::from_slice(&config.admin_public)
             .ok_or_else(|| Error::damaged(Config::HEADER.what, "its admin key has a wrong length"))?;
         let state = State { config_bytes: bytes.to_vec(), config, admin, parity: self.load_parity()? };
@@ -263,10 +264,10 @@ fn system_time() -> Time {
 
 impl Access for Repository {
     fn init(&self, request: &InitRequest) -> Result<()> {
-        let config = keys::verify_config(&request.config)?;
+        let config = verify_config(&request.config)?;
         let admin = VerifyingKey::from_slice(&config.admin_public)
             .ok_or_else(|| Error::damaged(Config::HEADER.what, "its admin key has a wrong length"))?;
-        keys::verify_roster(&request.roster, &admin, config.repo)?;
+        verify_roster(&request.roster, &admin, config.repo)?;
         let _lock = self.backend.lock()?;
         if self.backend.len(layout::CONFIG)?.is_some() || self.backend.len(&layout::second(layout::CONFIG))?.is_some() {
             // Whoever made it may have died before it was durable.
@@ -438,7 +439,7 @@ impl Access for Repository {
 
     fn put_roster(&self, signed: &[u8]) -> Result<()> {
         let state = self.state()?;
-        let number = keys::verify_roster(signed, &state.admin, state.config.repo)?.number;
+        let number = verify_roster(signed, &state.admin, state.config.repo)?.number;
         let _lock = self.writing()?;
         let mut view = RosterView::new(&self.roster_bytes()?, state.admin, state.config.repo)?;
         let newest = view.newest().number;

@@ -53,7 +53,7 @@ pub use reason::Reason;
 
 use jiff::tz::TimeZone;
 
-use crate::tree::Time;
+use crate::time::Time;
 
 /// What cannot be planned, or is no policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

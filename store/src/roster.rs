@@ -3,7 +3,7 @@
 //! Every change makes a whole new roster with the next number; the log keeps them all. Labels are sealed, because host
 //! names are nothing that the server needs to know.
 //!
-//! [`verify`] checks one roster, [`RosterView`] the chain of them.
+//! [`verify_roster`] checks one roster, [`RosterView`] the chain of them.
 
 mod view;
 
@@ -17,7 +17,7 @@ use crate::{
     error::{Error, Result},
     id::{ClientId, RepoId},
     signed::Signed,
-    tree::Time,
+    time::Time,
 };
 
 /// One client of the repository.
@@ -87,14 +87,14 @@ impl Roster {
 }
 
 impl RosterClient {
-    /// The key that the client signs with. Present in every roster that [`verify`] let pass.
+    /// The key that the client signs with. Present in every roster that [`verify_roster`] let pass.
     pub fn key(&self) -> Result<VerifyingKey> {
         VerifyingKey::from_slice(&self.public).ok_or_else(|| damaged("a public key has a wrong length"))
     }
 }
 
 /// Reads a roster of the repository: size, signature, and that every client's id is that of its key, once.
-pub fn verify(bytes: &[u8], admin: &VerifyingKey, repo: RepoId) -> Result<Roster> {
+pub fn verify_roster(bytes: &[u8], admin: &VerifyingKey, repo: RepoId) -> Result<Roster> {
     let what = Roster::HEADER.what;
     if bytes.len() > Roster::SIZE_MAX {
         return Err(Error::TooLarge { what, size: bytes.len() as u64, limit: Roster::SIZE_MAX as u64 });

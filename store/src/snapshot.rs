@@ -10,7 +10,7 @@ mod chain;
 mod sealed;
 
 pub use chain::Chains;
-pub use sealed::{open, open_object, seal, snapshot_id, verify_stored, wrap_of};
+pub use sealed::{open, seal, snapshot_id, verify_stored, wrap_of};
 
 use minicbor::{Decode, Encode};
 
@@ -18,8 +18,27 @@ use crate::{
     codec::Header,
     crypto::Wrap,
     id::{ClientId, Hash, RepoId, SnapshotId, TargetTag},
-    tree::{Node, Time},
+    time::Time,
+    tree::Node,
 };
+
+/// A snapshot as the store hands it out.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct SnapshotObject {
+    /// Its id: the hash of `bytes`.
+    #[n(0)]
+    pub id: SnapshotId,
+    /// Place of its commit in the log.
+    #[n(1)]
+    pub log_seq: u64,
+    /// When the store received it, by the store's clock.
+    #[n(2)]
+    pub received: Time,
+    /// The stored object.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub bytes: Vec<u8>,
+}
 
 /// What a push did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]

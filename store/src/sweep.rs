@@ -10,7 +10,6 @@ mod filter;
 mod plan;
 mod set;
 
-pub use crate::loss::FrameBits;
 pub use filter::{FILTER_IDS, LiveFilter, encode_filter, filter_key};
 pub(crate) use filter::{put_varint, take_varint};
 pub use plan::{Chosen, PackUse, choose};

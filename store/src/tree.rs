@@ -10,6 +10,6 @@ mod node;
 mod page;
 
 pub use build::TreeBuilder;
-pub use node::{Content, Device, Extent, Node, NodeKind, Subtree, Time, Totals, Xattr};
+pub use node::{Content, Device, Extent, Node, NodeKind, Subtree, Totals, Xattr};
 pub use page::{DirChild, PAGE_MAX, Page, SpanChild};
 pub(crate) use page::{PageKind, PageWriter};

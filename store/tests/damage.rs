@@ -16,10 +16,11 @@ use std::{
 
 use bkfs_store::{
     Error, ErrorKind,
-    access::{Access, Lost, OpenRequest},
+    access::{Access, OpenRequest},
     id::{PackId, SnapshotId},
     keys::slot::{self, SlotParams},
     logfile::{self, Position},
+    loss::Lost,
     pack::{FOOTER_LEN, Footer},
     repository::Repository,
 };

@@ -20,8 +20,8 @@ use bkfs_store::{
     keys::slot::{self, SlotParams},
     prune::{self, Progress, PruneOptions},
     repository::Repository,
+    time::Time,
     tombstone::Tombstone,
-    tree::Time,
 };
 
 use recorder::{Fault, Plan, Recorder};

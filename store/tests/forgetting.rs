@@ -21,8 +21,8 @@ use bkfs_store::{
     reader::Reader,
     repository::Repository,
     snapshot,
+    time::Time,
     tombstone::Tombstone,
-    tree::Time,
 };
 use proptest::prelude::*;
 use support::*;

@@ -10,20 +10,20 @@ mod support;
 
 use std::{fs, path::PathBuf, sync::Arc};
 
+use bkfs_store::time::Time;
 use bkfs_store::{
-    access::Lost,
     codec,
+    config::verify_config,
     id::*,
     keyring::KeyRing,
     keys::{
         FullKey, KeyFile,
         slot::{self, SlotParams},
-        verify_config, verify_roster,
     },
     log::{Event, LogRecord},
-    loss::{Hurt, Quarantined},
+    loss::{FrameBits, Hurt, Lost, Quarantined},
+    roster::verify_roster,
     snapshot,
-    sweep::FrameBits,
     tombstone::Tombstone,
     tree::*,
 };
@@ -245,12 +245,12 @@ fn slots() {
         [&slot.id.0[..], &slot.bytes].concat()
     });
     let (name, bytes) = bytes.split_at(SlotId::LEN);
-    let slot = bkfs_store::access::Slot { id: SlotId::from_slice(name).unwrap(), bytes: bytes.to_vec() };
+    let slot = bkfs_store::keys::Slot { id: SlotId::from_slice(name).unwrap(), bytes: bytes.to_vec() };
     assert_ne!(slot.id, id);
     assert_eq!(slot::slot_params(&slot).unwrap(), SlotParams::LEAST);
     assert_eq!(slot::open_slot(&slot, b"correct horse").unwrap().unwrap().encode(), full_key().encode());
     assert!(slot::open_slot(&slot, b"wrong horse").unwrap().is_none());
-    let moved = bkfs_store::access::Slot { id, ..slot };
+    let moved = bkfs_store::keys::Slot { id, ..slot };
     assert!(slot::open_slot(&moved, b"correct horse").unwrap().is_none());
 }
 
@@ -265,7 +265,7 @@ fn stored_snapshots() {
     let stored = snapshot::verify_stored(&bytes, &roster(), time(1_763_000_001)).unwrap();
     assert_eq!(stored.wrap.key, data_key().id());
     let ring = KeyRing::new(full, Arc::new(Wraps(vec![])));
-    let opened = snapshot::open(&stored, snapshot::snapshot_id(&bytes), &ring).unwrap();
+    let opened = ring.open_snapshot(&stored, snapshot::snapshot_id(&bytes)).unwrap();
     assert_eq!(opened, support::snapshot(1, None));
     same("snapshot-record-1", &snapshot::Snapshot::HEADER.encode(&opened));
 }

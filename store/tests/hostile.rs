@@ -8,19 +8,19 @@ use std::sync::Arc;
 
 use bkfs_store::{
     Error,
-    access::{Access, InitRequest, Lease, OpenRequest, Slot},
+    access::{Access, InitRequest, Lease, OpenRequest},
     crypto::{DataKey, Wrap},
     frame::{ChunkKind, FRAME_MAX, FrameBuilder},
     id::*,
     keyring::KeyRing,
     keys::{
-        PushKey,
+        PushKey, Slot,
         slot::{self, SlotParams},
     },
     pack::PackWriter,
     repository::Repository,
     roster::RosterView,
-    tree::Time,
+    time::Time,
 };
 use support::*;
 
@@ -37,7 +37,7 @@ fn view() -> RosterView {
 }
 
 /// A pack with one frame under `key` and this wrap of it.
-fn pack(push: &PushKey, key: &DataKey, wrap: &Wrap, chunk: &[u8]) -> bkfs_store::access::PackUpload {
+fn pack(push: &PushKey, key: &DataKey, wrap: &Wrap, chunk: &[u8]) -> bkfs_store::pack::PackUpload {
     let mut frame = FrameBuilder::new();
     frame.push(chunk);
     let mut pack = PackWriter::new(ChunkKind::Data, push.repo, &push.signing);

@@ -8,16 +8,15 @@ use std::sync::Arc;
 
 use bkfs_store::{
     Error,
-    access::Slot,
+    config::verify_config,
     id::*,
     keyring::KeyRing,
     keys::{
-        FullKey, KeyFile,
+        FullKey, KeyFile, Slot,
         slot::{self, SlotParams},
-        verify_config, verify_roster,
     },
-    roster::RosterView,
-    tree::Time,
+    roster::{RosterView, verify_roster},
+    time::Time,
 };
 use proptest::prelude::*;
 use support::*;

@@ -18,10 +18,11 @@ use std::{
 
 use bkfs_store::{
     Error, Result,
-    access::{Access, Mending, OpenRequest, PackUpload, ReadRequest, Span},
+    access::{Access, Mending, OpenRequest, ReadRequest, Span},
     backend::{Backend, Listed, LocalBackend, Lock},
     erasure::{Parity, SHARD_LEN},
     id::PackId,
+    pack::PackUpload,
     repository::Repository,
 };
 use bytes::Bytes;

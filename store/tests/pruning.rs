@@ -45,6 +45,7 @@ use bkfs_store::{
     tombstone::Tombstone,
     tree::*,
 };
+use bkfs_store::{loss::Lost, time::Time};
 use proptest::prelude::*;
 use support::{fuse::Fuse, *};
 

@@ -17,11 +17,11 @@ use std::{
 
 use bkfs_store::{
     Error, ErrorKind,
-    access::{Access, Lost, Mending, OpenRequest, PackUpload},
+    access::{Access, Mending, OpenRequest},
     erasure::{Parity, SHARD_LEN},
     id::{ChunkId, PackId},
-    loss::Hurt,
-    pack::Pack,
+    loss::{Hurt, Lost},
+    pack::{Pack, PackUpload},
     reader::Reader,
     repository::{
         Repository,

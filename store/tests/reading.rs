@@ -7,16 +7,18 @@ use std::{sync::Arc, time::Duration};
 use bkfs_store::{
     Error, Result,
     access::{
-        Access, ForgetReply, ForgetRequest, InitRequest, Lease, OpenRequest, Opened, PackInfo, PackUpload, PruneReply,
-        PruneRequest, ReadReply, ReadRequest, Receipt, SealedFrame, Slot, SnapshotObject,
+        Access, ForgetReply, ForgetRequest, InitRequest, Lease, OpenRequest, Opened, PackInfo, PruneReply,
+        PruneRequest, ReadReply, ReadRequest, Receipt, SealedFrame,
     },
-    config::ChunkerParams,
+    config::{ChunkerParams, verify_config},
     crypto::{DataKey, Wrap, random},
     frame::{ChunkKind, FrameBuilder},
     id::{ChunkId, KeyId, PackId, RepoId, SlotId, SnapshotId},
-    keys::{FullKey, verify_config},
+    keys::{FullKey, Slot},
+    pack::PackUpload,
     reader::Reader,
-    tree::Time,
+    snapshot::SnapshotObject,
+    time::Time,
 };
 use parking_lot::{Condvar, Mutex};
 

@@ -16,10 +16,11 @@ use std::{
 
 use bkfs_store::{
     Error, Result,
-    access::{Access, Lost, OpenRequest},
+    access::{Access, OpenRequest},
     backend::{Backend, Listed, LocalBackend, Lock},
     id::SnapshotId,
     logfile::{self, Position},
+    loss::Lost,
     repository::{LogReport, Repository},
 };
 use bytes::Bytes;

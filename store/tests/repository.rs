@@ -4,21 +4,23 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
+use bkfs_store::config::verify_config;
 use bkfs_store::{
     Error, ErrorKind,
-    access::{Access, IDS_MAX, InitRequest, Lease, OpenRequest, Opened, PackUpload, ReadRequest, Slot},
+    access::{Access, IDS_MAX, InitRequest, Lease, OpenRequest, Opened, ReadRequest},
     config::{ChunkerParams, Config},
     content::ContentBuilder,
     crypto::DataKey,
     frame::{ChunkKind, FrameBuilder},
     id::{ChunkId, SlotId},
-    keys::{self, FullKey, PushKey},
-    pack::PackWriter,
+    keys::{self, FullKey, PushKey, Slot},
+    pack::{PackUpload, PackWriter},
     reader::Reader,
     repository::Repository,
     roster::Roster,
     snapshot::{self, PathBytes, PushStats, Snapshot},
-    tree::{Content, Extent, Node, NodeKind, Time, TreeBuilder},
+    time::Time,
+    tree::{Content, Extent, Node, NodeKind, TreeBuilder},
 };
 
 struct World {
@@ -36,7 +38,7 @@ fn world() -> World {
     let roster = full.sign_roster(&Roster { repo: full.repo, number: 1, clients: vec![client] });
     let slots = vec![keys::slot::seal_slot(&full, b"secret", keys::slot::SlotParams::LEAST).unwrap()];
     let request = InitRequest { config: config.clone(), roster, slots };
-    World { config: keys::verify_config(&config).unwrap(), full, push, request }
+    World { config: verify_config(&config).unwrap(), full, push, request }
 }
 
 fn node(name: &str, kind: NodeKind) -> Node {

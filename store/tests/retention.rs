@@ -15,7 +15,7 @@ use bkfs_store::{
     id::{ClientId, SnapshotId},
     retention::{Count, Group, Grouping, LastRun, Plan, Policy, RetentionError, SnapshotRow, TagList, plan},
     snapshot::PathBytes,
-    tree::Time,
+    time::Time,
 };
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 

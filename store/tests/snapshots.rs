@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use bkfs_store::{
     Error,
-    access::SnapshotObject,
     crypto::{DataKey, SigningKey},
     id::*,
     keyring::KeyRing,
     keys::{FullKey, PushKey},
     signed::Signed,
-    snapshot::{self, Chains, Snapshot, StoredSnapshot},
-    tree::{NodeKind, Time},
+    snapshot::{self, Chains, Snapshot, SnapshotObject, StoredSnapshot},
+    time::Time,
+    tree::NodeKind,
 };
 use proptest::prelude::*;
 use support::*;
@@ -36,7 +36,7 @@ fn seal(snapshot: &Snapshot) -> Vec<u8> {
 
 fn open(bytes: &[u8]) -> bkfs_store::Result<Snapshot> {
     let stored = snapshot::verify_stored(bytes, &roster(), time(1))?;
-    snapshot::open(&stored, snapshot::snapshot_id(bytes), &ring())
+    ring().open_snapshot(&stored, snapshot::snapshot_id(bytes))
 }
 
 /// Signs a changed outside anew, as a client that lies would.
@@ -122,7 +122,7 @@ fn only_the_full_key_of_the_repository_opens() {
     let bytes = seal(&snapshot(1, None));
     let stored = snapshot::verify_stored(&bytes, &roster(), time(1)).unwrap();
     let id = snapshot::snapshot_id(&bytes);
-    let open_with = |full| snapshot::open(&stored, id, &KeyRing::new(full, Arc::new(Wraps(vec![]))));
+    let open_with = |full| KeyRing::new(full, Arc::new(Wraps(vec![]))).open_snapshot(&stored, id);
     open_with(full_key()).unwrap();
     // All that a push key knows, with a seal key made up.
     let guess = FullKey { id_key: push_key().id_key, ..FullKey::random(full_key().repo) };
@@ -134,9 +134,9 @@ fn only_the_full_key_of_the_repository_opens() {
 fn objects_are_what_they_are_named_after() {
     let bytes = seal(&snapshot(1, None));
     let mut object = SnapshotObject { id: snapshot::snapshot_id(&bytes), log_seq: 3, received: time(1), bytes };
-    snapshot::open_object(&object, &roster(), &ring()).unwrap();
+    ring().open_object(&object, &roster()).unwrap();
     object.id = SnapshotId([0; 32]);
-    assert!(matches!(snapshot::open_object(&object, &roster(), &ring()), Err(Error::SnapshotDamaged { .. })));
+    assert!(matches!(ring().open_object(&object, &roster()), Err(Error::SnapshotDamaged { .. })));
 }
 
 #[test]
@@ -200,6 +200,6 @@ proptest! {
         record.extend(plain);
         let aad = [b"bkfssnap", &stored.repo.0[..], &stored.client.0, &stored.target.0, &1u64.to_le_bytes()].concat();
         stored.sealed = key.aead().seal(&record, &aad);
-        prop_assert!(snapshot::open(&stored, SnapshotId([0; 32]), &ring()).is_err());
+        prop_assert!(ring().open_snapshot(&stored, SnapshotId([0; 32])).is_err());
     }
 }

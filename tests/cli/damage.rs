@@ -6,15 +6,16 @@ use std::{
 };
 
 use bkfs_store::{
-    config::Config,
+    config::{Config, verify_config},
     crypto::{DataKey, Secret, SigningKey, VerifyingKey},
     id::{ChunkId, Hash},
-    keys::{PushKey, verify_config},
+    keys::PushKey,
     log::{Event, LogRecord},
     logfile::{self, Position},
     signed::Signed,
     snapshot::{self, PathBytes, PushStats, Snapshot},
-    tree::{Node, NodeKind, Subtree, Time, Totals},
+    time::Time,
+    tree::{Node, NodeKind, Subtree, Totals},
 };
 
 use crate::{common::program::Person, expect, make_source, text};

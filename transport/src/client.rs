@@ -13,14 +13,15 @@ use std::{
 use bkfs_store::{
     Error, Result,
     access::{
-        Access, ForgetReply, ForgetRequest, InitRequest, Lease, Mending, OpenRequest, Opened, PackInfo, PackUpload,
-        PruneReply, PruneRequest, READ_BYTES_MAX, ReadReply, ReadRequest, Receipt, RepairReply, RepairRequest,
-        SealedFrame, Slot, SnapshotObject,
+        Access, ForgetReply, ForgetRequest, InitRequest, Lease, Mending, OpenRequest, Opened, PackInfo, PruneReply,
+        PruneRequest, READ_BYTES_MAX, ReadReply, ReadRequest, Receipt, RepairReply, RepairRequest, SealedFrame,
     },
     crypto::Wrap,
     frame::FRAME_MAX,
     id::{ChunkId, Hash, KeyId, PackId, SlotId, SnapshotId},
-    pack::PACK_MAX,
+    keys::Slot,
+    pack::{PACK_MAX, PackUpload},
+    snapshot::SnapshotObject,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;

@@ -12,11 +12,13 @@ use bkfs_store::{
     Error, ErrorKind, Result,
     access::{
         ForgetReply, ForgetRequest, InitRequest, Lease, Mending, OpenRequest, Opened, PackInfo, PruneReply,
-        PruneRequest, ReadRequest, Receipt, RepairReply, RepairRequest, Slot, SnapshotObject,
+        PruneRequest, ReadRequest, Receipt, RepairReply, RepairRequest,
     },
     codec,
     crypto::Wrap,
     id::{ChunkId, ClientId, KeyId, PackId, SlotId, SnapshotId},
+    keys::Slot,
+    snapshot::SnapshotObject,
 };
 use bytes::Bytes;
 use minicbor::{Decode, Encode};

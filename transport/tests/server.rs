@@ -6,17 +6,18 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use bkfs_store::{
     Error, ErrorKind,
-    access::{Access, ForgetRequest, InitRequest, Lease, OpenRequest, PackUpload, ReadRequest, Signature},
+    access::{Access, ForgetRequest, InitRequest, Lease, OpenRequest, ReadRequest, Signature},
     config::ChunkerParams,
     crypto::{DataKey, random},
     frame::{ChunkKind, FrameBuilder},
     id::{ChunkId, RepoId, SnapshotId},
     keys::{FullKey, PushKey},
-    pack::PackWriter,
+    pack::{PackUpload, PackWriter},
     roster::Roster,
     snapshot::{self, PathBytes, PushStats, Snapshot},
+    time::Time,
     tombstone::Tombstone,
-    tree::{Node, NodeKind, Time},
+    tree::{Node, NodeKind},
 };
 use bkfs_transport::{
     Identity, Name, Permissions, RepoUrl,

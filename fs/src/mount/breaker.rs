@@ -12,11 +12,14 @@ use std::{
 use bkfs_store::{
     Error, ErrorKind, Result,
     access::{
-        Access, ForgetReply, ForgetRequest, InitRequest, Lease, Mending, OpenRequest, Opened, PackInfo, PackUpload,
-        PruneReply, PruneRequest, ReadReply, ReadRequest, Receipt, Slot, SnapshotObject,
+        Access, ForgetReply, ForgetRequest, InitRequest, Lease, Mending, OpenRequest, Opened, PackInfo, PruneReply,
+        PruneRequest, ReadReply, ReadRequest, Receipt,
     },
     crypto::Wrap,
     id::{ChunkId, KeyId, PackId, SlotId, SnapshotId},
+    keys::Slot,
+    pack::PackUpload,
+    snapshot::SnapshotObject,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;

@@ -13,7 +13,8 @@ use std::{
 
 use bkfs_store::{
     id::{ChunkId, HardLinkGroup},
-    tree::{Content, Device, Extent, Node, NodeKind, Time, Xattr},
+    time::Time,
+    tree::{Content, Device, Extent, Node, NodeKind, Xattr},
 };
 use tempfile::TempDir;
 

@@ -2,12 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use bkfs_store::{
-    access::Seen,
-    id::SnapshotId,
-    snapshot::PushStats,
-    tree::{Time, Totals},
-};
+use bkfs_store::{access::Seen, id::SnapshotId, snapshot::PushStats, time::Time, tree::Totals};
 
 use crate::exclude::ExcludeOptions;
 

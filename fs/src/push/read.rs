@@ -15,7 +15,8 @@ use bkfs_store::{
     chunker::Chunker,
     id::{ChunkId, HardLinkGroup},
     keys::IdKeys,
-    tree::{Content, Node, NodeKind, Time},
+    time::Time,
+    tree::{Content, Node, NodeKind},
 };
 use rustix::{
     fs::{Advice, Mode, OFlags, SeekFrom},

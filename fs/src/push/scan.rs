@@ -11,7 +11,8 @@ use bkfs_store::{
     access::Access,
     id::{ChunkId, HardLinkGroup},
     keys::IdKeys,
-    tree::{Content, Extent, Node, NodeKind, Subtree, Time, Xattr},
+    time::Time,
+    tree::{Content, Extent, Node, NodeKind, Subtree, Xattr},
 };
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;

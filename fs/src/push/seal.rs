@@ -11,12 +11,12 @@ use std::{
 
 use bkfs_store::{
     Error, Result,
-    access::{Access, Lease, PackUpload},
+    access::{Access, Lease},
     crypto::{DataKey, Wrap},
     frame::{ChunkKind, FrameBuilder},
     id::ChunkId,
     keys::PushKey,
-    pack::PackWriter,
+    pack::{PackUpload, PackWriter},
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;

@@ -9,7 +9,10 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
-use bkfs_store::tree::{Node, NodeKind, Time};
+use bkfs_store::{
+    time::Time,
+    tree::{Node, NodeKind},
+};
 use rustix::{
     fs::{AtFlags, Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags},
     io::Errno,

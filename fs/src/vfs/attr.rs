@@ -1,6 +1,9 @@
 //! Attributes of what the file system shows, in the terms of stat(2).
 
-use bkfs_store::tree::{Content, Extent, Node, NodeKind, Time};
+use bkfs_store::{
+    time::Time,
+    tree::{Content, Extent, Node, NodeKind},
+};
 
 /// What stat(2) tells of an inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use std::{
 
 use bkfs_store::{
     id::{Hash, SnapshotId},
-    tree::Time,
+    time::Time,
 };
 
 use super::source::Version;

@@ -15,7 +15,8 @@ use bkfs_store::{
     Error, Result,
     id::{ChunkId, Hash, SnapshotId},
     snapshot::{PushStats, Snapshot},
-    tree::{Content, Extent, Node, NodeKind, Subtree, Time, Totals},
+    time::Time,
+    tree::{Content, Extent, Node, NodeKind, Subtree, Totals},
 };
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};

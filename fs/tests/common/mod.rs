@@ -7,14 +7,14 @@ use std::{path::Path, sync::Arc};
 use bkfs_fs::push::{self, PushOptions};
 use bkfs_store::{
     access::{Access, InitRequest, OpenRequest},
-    config::Config,
+    config::{Config, verify_config},
     erasure::Parity,
     id::RepoId,
-    keys::{FullKey, PushKey, verify_config},
+    keys::{FullKey, PushKey},
     reader::Reader,
     repository::Repository,
     roster::Roster,
-    tree::Time,
+    time::Time,
 };
 
 #[path = "../../../tests/common/compare.rs"]

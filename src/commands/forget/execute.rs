@@ -9,8 +9,8 @@ use bkfs_store::{
     fate::protected_until,
     id::SnapshotId,
     keys::FullKey,
+    time::Time,
     tombstone::Tombstone,
-    tree::Time,
 };
 
 use crate::output;

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use bkfs_store::{
-    keys::{slot, verify_roster},
-    roster::RosterClient,
+    keys::slot,
+    roster::{RosterClient, verify_roster},
 };
 use serde::Serialize;
 
@@ -52,7 +52,7 @@ pub fn run(context: &Context, repo: &RepoArgs) -> Result<()> {
         until: client.until.map(output::time_json),
         this_machine: session.client() == Some(client.id),
     };
-    let slot_row = |slot: &bkfs_store::access::Slot| {
+    let slot_row = |slot: &bkfs_store::keys::Slot| {
         let params = slot::slot_params(slot).ok();
         SlotRow {
             id: slot.id.to_string(),

@@ -5,8 +5,11 @@ use std::path::Path;
 use anyhow::Result;
 use bkfs_store::{
     Error,
-    access::Slot,
-    keys::{slot, slot::SlotParams, verify_roster},
+    keys::{
+        Slot,
+        slot::{self, SlotParams},
+    },
+    roster::verify_roster,
 };
 
 use crate::{cli::RepoArgs, context::Context, enrol, failure::Failure, output, passphrase, session::Session, unlock};

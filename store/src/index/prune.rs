@@ -7,9 +7,9 @@ use super::{Index, PackRow, chunk_row, place};
 use crate::{
     error::Result,
     id::{ChunkId, Hash, PackId},
-    loss::{Lost, Quarantined},
+    loss::{FrameBits, Lost, Quarantined},
     pack::PackTable,
-    sweep::{Condemned, FrameBits, filter_key},
+    sweep::{Condemned, filter_key},
 };
 
 const GENERATION: &[u8] = b"generation";

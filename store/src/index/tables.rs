@@ -8,7 +8,7 @@ use crate::{
     frame::ChunkKind,
     id::{ClientId, Hash, PackId, SnapshotId, TargetTag},
     pack::PackTable,
-    tree::Time,
+    time::Time,
 };
 
 /// A pack: where its frames lie.

@@ -14,7 +14,7 @@ use crate::{
     id::{ClientId, RepoId},
     roster::{Roster, RosterClient},
     signed::Signed,
-    tree::Time,
+    time::Time,
 };
 
 /// The owner's credential: reads, enrols, signs.
@@ -199,12 +199,12 @@ mod tests {
     fn a_replaced_configuration_is_noticed() {
         let full = FullKey::random(RepoId([1; 16]));
         let (push, _) = full.new_client("alpha", None, false, Time::default());
-        let config = super::super::verify_config(&full.config(Time::default(), ChunkerParams::default())).unwrap();
+        let config = crate::config::verify_config(&full.config(Time::default(), ChunkerParams::default())).unwrap();
         push.check_config(&config).unwrap();
         full.check_config(&config).unwrap();
 
         let other = FullKey { repo: full.repo, ..FullKey::random(full.repo) };
-        let swapped = super::super::verify_config(&other.config(Time::default(), ChunkerParams::default())).unwrap();
+        let swapped = crate::config::verify_config(&other.config(Time::default(), ChunkerParams::default())).unwrap();
         assert!(matches!(push.check_config(&swapped), Err(Error::Damaged { .. })));
         assert!(matches!(full.check_config(&swapped), Err(Error::Damaged { .. })));
 

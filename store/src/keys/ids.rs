@@ -6,7 +6,7 @@
 use crate::{
     crypto::Secret,
     id::{ChunkId, HardLinkGroup, TargetTag},
-    tree::Time,
+    time::Time,
 };
 
 /// The keys derived from a repository's id key. Two clients of one repository derive the same.

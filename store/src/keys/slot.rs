@@ -11,7 +11,6 @@ use zeroize::Zeroizing;
 
 use super::FullKey;
 use crate::{
-    access::Slot,
     codec::Header,
     crypto::{AeadKey, Secret, random},
     error::{Error, Result},
@@ -26,6 +25,17 @@ pub const SLOTS_MAX: usize = 32;
 /// Largest slot in bytes.
 pub const SLOT_MAX: usize = 4096;
 const SALT_LEN: usize = 16;
+
+/// A passphrase slot as stored: its name and its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Slot {
+    /// The slot's name.
+    #[n(0)]
+    pub id: SlotId,
+    /// The slot's record.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub bytes: Vec<u8>,
+}
 
 /// The work that Argon2id does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,10 +5,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    access::PackUpload,
     crypto::{Secret, SigningKey},
+    pack::PackUpload,
     roster::RosterClient,
-    tree::Time,
+    time::Time,
 };
 
 const REPO: RepoId = RepoId([1; 16]);

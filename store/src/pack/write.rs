@@ -7,11 +7,11 @@ use super::{
     MAGIC, PACK_MAX, PACK_TARGET, TABLE_HEAD, TABLE_TAIL, VERSION, WRAP_MAX, WRAPS_MAX, checksum,
 };
 use crate::{
-    access::PackUpload,
     codec,
     crypto::{SigningKey, Wrap},
     frame::ChunkKind,
     id::{ChunkId, ClientId, KeyId, PackId, RepoId},
+    pack::PackUpload,
 };
 
 /// A pack that grows. Its bytes up to the last frame are hashed as they come.

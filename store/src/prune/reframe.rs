@@ -17,9 +17,9 @@ use crate::{
     frame::{ChunkKind, FrameBuilder, GATHER_BYTES},
     id::{ChunkId, PackId},
     keys::PushKey,
+    loss::FrameBits,
     pack::PackWriter,
     reader::Reader,
-    sweep::FrameBits,
 };
 
 /// Bytes of frames that are fetched at once.

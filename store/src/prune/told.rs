@@ -3,7 +3,12 @@
 use std::path::Path;
 
 use super::reach::blocks::Blocks;
-use crate::{access::Filter, error::Result, id::ChunkId, sweep::LiveFilter, sweep::filter_key};
+use crate::{
+    access::Filter,
+    error::Result,
+    id::ChunkId,
+    sweep::{LiveFilter, filter_key},
+};
 
 /// The filters, on disk when they are large.
 pub(super) struct Told {

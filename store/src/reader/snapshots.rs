@@ -12,16 +12,17 @@ use std::{
 
 use super::Reader;
 use crate::{
-    access::{COMMITTED_MAX, CommittedSnapshot, LOG_BYTES, OpenRequest, PruneReply, PruneRequest, SnapshotObject},
+    access::{COMMITTED_MAX, CommittedSnapshot, LOG_BYTES, OpenRequest, PruneReply, PruneRequest},
     codec,
     error::{Error, Result},
     fate::{Fate, Step},
     id::{ClientId, SnapshotId},
     log::{Event, LogRecord},
     roster::{Roster, RosterView},
-    snapshot::{self, Chains, Snapshot},
+    snapshot::{self, Chains, Snapshot, SnapshotObject},
+    time::Time,
     tombstone::Tombstone,
-    tree::{Node, Time},
+    tree::Node,
 };
 
 /// How many snapshots one request asks for.
@@ -324,7 +325,7 @@ impl Reader {
             None | Some(Err(Error::NotOnRoster { .. })) => verify(self.renew(&mut state.roster)?)?,
             Some(verified) => verified?,
         };
-        let snapshot = snapshot::open(&stored, object.id, &self.keys)?;
+        let snapshot = self.keys.open_snapshot(&stored, object.id)?;
         // A gap in a chain is a problem of the store; the snapshot itself is sound and counts.
         if let Err(problem) = state.chains.admit(object.id, &stored, &snapshot) {
             state.list.problems.push(problem);
@@ -397,7 +398,7 @@ impl Reader {
             Some(verified) => verified?,
         };
         drop(state);
-        Ok(snapshot::open(&stored, object.id, &self.keys)?.root)
+        Ok(self.keys.open_snapshot(&stored, object.id)?.root)
     }
 
     /// Takes note of a roster that came with an opening, so that none need be asked for.

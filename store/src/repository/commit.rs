@@ -6,13 +6,13 @@ use bytes::Bytes;
 
 use super::{Repository, layout};
 use crate::{
-    access::{COMMITTED_MAX, CommittedSnapshot, Lease, Receipt, SNAPSHOTS_BYTES, SnapshotObject},
+    access::{COMMITTED_MAX, CommittedSnapshot, Lease, Receipt, SNAPSHOTS_BYTES},
     error::{Error, Result},
     fate::Fate,
     id::{Hash, SnapshotId},
     index::CommitRow,
     log::Event,
-    snapshot::{snapshot_id, verify_stored},
+    snapshot::{SnapshotObject, snapshot_id, verify_stored},
 };
 
 impl Repository {

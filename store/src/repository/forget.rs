@@ -10,8 +10,8 @@ use crate::{
     id::SnapshotId,
     index::CommitRow,
     log::Event,
+    time::Time,
     tombstone::Tombstone,
-    tree::Time,
 };
 
 /// Digits of an id by which an operator can name a snapshot.

@@ -4,11 +4,13 @@ use bytes::Bytes;
 
 use super::Repository;
 use crate::{
-    access::Slot,
     backend::Backend,
     error::{Error, Result},
     id::{Hash, PackId, SlotId, SnapshotId},
-    keys::slot::{SLOT_MAX, SLOTS_MAX, slot_params},
+    keys::{
+        Slot,
+        slot::{SLOT_MAX, SLOTS_MAX, slot_params},
+    },
     logpair::LogPair,
 };
 

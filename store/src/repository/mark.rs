@@ -15,13 +15,14 @@ use super::{
     reframe::{Counts, Moved},
 };
 use crate::{
-    access::{Filter, Lost, PruneLimits, PruneReply, PruneStats},
+    access::{Filter, PruneLimits, PruneReply, PruneStats},
     crypto,
     error::{Error, Result},
     id::{ChunkId, Hash},
     index::PackRow,
     log::Event,
-    sweep::{self, Condemned, CondemnedPack, FrameBits, LOST_MAX, LiveFilter, PackUse},
+    loss::{FrameBits, Lost},
+    sweep::{self, Condemned, CondemnedPack, LOST_MAX, LiveFilter, PackUse},
 };
 
 /// How long a pack is kept for a session that has not committed, in seconds. Whoever comes back later finds less to resume.

@@ -9,14 +9,14 @@
 
 use super::{Repository, layout};
 use crate::{
-    access::{Lost, Span},
+    access::Span,
     backend::Lock,
     error::Result,
     id::{ChunkId, PackId},
     log::Event,
-    loss::{Hurt, Quarantined},
+    loss::{FrameBits, Hurt, Lost, Quarantined},
     pack::PackTable,
-    sweep::{FrameBits, LOST_MAX},
+    sweep::LOST_MAX,
 };
 
 /// How many ids are looked up at once.

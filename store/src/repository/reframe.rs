@@ -12,7 +12,8 @@ use crate::{
     error::{Error, Result},
     id::ChunkId,
     index::PackRow,
-    sweep::{self, FrameBits},
+    loss::FrameBits,
+    sweep,
 };
 
 /// How many chunks of frames are live and dead, of those packs in which that is more than a bit can say.

@@ -21,20 +21,19 @@ use bytes::Bytes;
 
 use super::{Repository, layout, system_time};
 use crate::{
-    access::Lost,
     backend::{Backend, LocalBackend},
     codec,
-    config::Config,
+    config::{Config, verify_config},
     crypto::{self, VerifyingKey},
     error::{Error, Result},
     id::{ClientId, Hash, Incarnation, PackId, SnapshotId},
-    keys,
     log::{Event, LogRecord},
     logfile::{self, Position},
     logsalvage::{Salvaged, salvage},
-    roster::Roster,
+    loss::Lost,
+    roster::{Roster, verify_roster},
     snapshot::{StoredSnapshot, snapshot_id, verify_stored},
-    tree::Time,
+    time::Time,
 };
 
 /// Pieces in which a file is read that does not read at once.
@@ -117,7 +116,7 @@ fn config(backend: &dyn Backend) -> Result<(Config, Bytes)> {
     let mut failed = None;
     for name in [layout::CONFIG.to_owned(), layout::second(layout::CONFIG)] {
         let Some(bytes) = read(backend, &name)? else { continue };
-        match keys::verify_config(&bytes) {
+        match verify_config(&bytes) {
             Ok(config) => return Ok((config, bytes)),
             Err(error) => failed = failed.or(Some(error)),
         }
@@ -194,7 +193,7 @@ impl Log {
                 LogRecord { seq: place as u64, time, event: Event::Gap }
             });
             if let Event::Roster { signed } = &record.event
-                && let Ok(found) = keys::verify_roster(signed, &admin, config.repo)
+                && let Ok(found) = verify_roster(signed, &admin, config.repo)
                 && roster.as_ref().is_none_or(|roster| found.number > roster.number)
             {
                 roster = Some(found);

@@ -13,14 +13,13 @@ use bytes::Bytes;
 
 use super::{Repository, layout, mend::is_pack, quarantine::touched};
 use crate::{
-    access::{Dropped, Keep, Lost, Mending, Span, Swept},
+    access::{Dropped, Keep, Mending, Span, Swept},
     erasure::{self, Mended},
     error::{Error, Result},
     id::{KeyId, PackId},
     log::Event,
-    loss::{Hurt, Quarantined},
+    loss::{FrameBits, Hurt, Lost, Quarantined},
     pack::{PackTable, PackWriter},
-    sweep::FrameBits,
 };
 
 /// What is left of a pack.

@@ -19,8 +19,8 @@ use crate::{
     error::{Error, ErrorKind, Result},
     id::{KeyId, PackId},
     log::Event,
+    loss::FrameBits,
     pack::{FrameEntry, Pack, PackTable, PackWriter},
-    sweep::FrameBits,
 };
 
 /// How many packs one call takes away at most.

@@ -15,13 +15,12 @@ use crate::{
     fate::Step,
     id::{Hash, Incarnation, PackId},
     index::{Batch, Change, CommitRow, CondemnRow, PruneStep},
-    keys,
     log::{Event, LogRecord},
     logfile::{self, Position},
     pack::{FOOTER_LEN, Footer, Pack, PackTable},
-    roster::Roster,
+    roster::{Roster, verify_roster},
     snapshot,
-    tree::Time,
+    time::Time,
 };
 
 /// Where the index remembers the time of the newest record.
@@ -360,7 +359,7 @@ impl Repository {
     /// The newest roster, verified.
     pub(super) fn roster(&self) -> Result<Roster> {
         let state = self.state()?;
-        keys::verify_roster(&self.roster_bytes()?, &state.admin, state.config.repo)
+        verify_roster(&self.roster_bytes()?, &state.admin, state.config.repo)
     }
 
     /// Waits until the log is longer than `len`.

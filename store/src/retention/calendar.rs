@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use crate::tree::Time;
+use crate::time::Time;
 
 /// A kind of period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -10,7 +10,7 @@ use super::RetentionError;
 use crate::{
     id::{ClientId, SnapshotId},
     snapshot::PathBytes,
-    tree::Time,
+    time::Time,
 };
 
 /// What retention knows of a snapshot.

@@ -20,7 +20,7 @@
 use std::fmt;
 
 use super::SnapshotRow;
-use crate::{id::SnapshotId, tree::Time};
+use crate::{id::SnapshotId, time::Time};
 
 /// How many seconds a clock may be off without being remarked upon.
 pub const SKEW_SECS: i64 = 600;

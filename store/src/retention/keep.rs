@@ -9,7 +9,7 @@ use super::{
     calendar::{PeriodKey, timestamp},
     hold::is_future,
 };
-use crate::tree::Time;
+use crate::time::Time;
 
 /// Why each of a group's snapshots, newest first, is kept; no reason means that it is not.
 pub(super) fn reasons(rows: &[&SnapshotRow], policy: &Policy, zone: &TimeZone, now: Time) -> Vec<Vec<Reason>> {

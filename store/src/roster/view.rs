@@ -1,11 +1,11 @@
 //! The chain of a repository's rosters, as the log holds them: numbers grow by one and clients stay.
 
-use super::{Roster, RosterClient, damaged, verify};
+use super::{Roster, RosterClient, damaged, verify_roster};
 use crate::{
     crypto::VerifyingKey,
     error::Result,
     id::{ClientId, RepoId},
-    tree::Time,
+    time::Time,
 };
 
 /// The rosters seen so far, of which only the newest counts.
@@ -19,7 +19,7 @@ pub struct RosterView {
 impl RosterView {
     /// Begins with a signed roster: the first one, or the newest where the ones before it are not at hand.
     pub fn new(signed: &[u8], admin: VerifyingKey, repo: RepoId) -> Result<Self> {
-        Ok(Self { repo, admin, newest: verify(signed, &admin, repo)? })
+        Ok(Self { repo, admin, newest: verify_roster(signed, &admin, repo)? })
     }
 
     /// The newest roster.
@@ -30,7 +30,7 @@ impl RosterView {
     /// Takes the next signed roster. It must have the number that follows and keep every client at its place with its
     /// key, so that whatever a client wrote while it was on the roster stays attributed; a client leaves by `until`.
     pub fn advance(&mut self, signed: &[u8]) -> Result<&Roster> {
-        let next = verify(signed, &self.admin, self.repo)?;
+        let next = verify_roster(signed, &self.admin, self.repo)?;
         if Some(next.number) != self.newest.number.checked_add(1) {
             return Err(damaged(&format!("number {} follows number {}", next.number, self.newest.number)));
         }
@@ -40,7 +40,7 @@ impl RosterView {
     /// Takes what a store shows as its newest roster, for readers that did not see those between. An older one than was
     /// seen before is refused: it would bring back clients that have ended.
     pub fn renew(&mut self, signed: &[u8]) -> Result<&Roster> {
-        let next = verify(signed, &self.admin, self.repo)?;
+        let next = verify_roster(signed, &self.admin, self.repo)?;
         if next.number < self.newest.number || (next.number == self.newest.number && next != self.newest) {
             return Err(damaged(&format!("number {} is shown after number {}", next.number, self.newest.number)));
         }

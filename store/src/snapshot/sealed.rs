@@ -2,15 +2,13 @@
 
 use super::{Snapshot, StoredSnapshot};
 use crate::{
-    access::SnapshotObject,
     crypto::{DataKey, Wrap},
     error::{Error, Result},
     id::SnapshotId,
-    keyring::KeyRing,
     keys::{IdKeys, PushKey},
     roster::Roster,
     signed::Signed,
-    tree::Time,
+    time::Time,
 };
 
 /// Seals and signs a snapshot: the object to commit. `wrap` is the wrap of `key`. A store refuses what is longer than
@@ -68,13 +66,10 @@ pub fn verify_stored(bytes: &[u8], roster: &Roster, received: Time) -> Result<St
     Ok(stored)
 }
 
-/// Opens a verified snapshot, and checks that what is inside fits what stands outside and that its root is a directory.
-pub fn open(stored: &StoredSnapshot, id: SnapshotId, opener: &KeyRing) -> Result<Snapshot> {
+/// Opens a verified snapshot with the data key that its wrap holds. Checks that the record inside the seal agrees with the
+/// fields outside it, and that the root is a directory.
+pub fn open(stored: &StoredSnapshot, id: SnapshotId, ids: &IdKeys, key: &DataKey) -> Result<Snapshot> {
     let damaged = |reason: &dyn ToString| Error::SnapshotDamaged { snapshot: id, reason: reason.to_string() };
-    if stored.repo != opener.repo() {
-        return Err(damaged(&"it is of another repository"));
-    }
-    let key = opener.learn(&stored.wrap)?;
     let plain = key.aead().open(&stored.sealed, &aad(stored)).ok_or_else(|| damaged(&"it does not open"))?;
     let snapshot: Snapshot = match Snapshot::HEADER.decode(&plain) {
         Err(error @ Error::NewerVersion { .. }) => return Err(error),
@@ -83,7 +78,7 @@ pub fn open(stored: &StoredSnapshot, id: SnapshotId, opener: &KeyRing) -> Result
     if snapshot.sequence != stored.sequence {
         return Err(damaged(&"its sequence differs inside and outside the seal"));
     }
-    if opener.ids().target_tag(&snapshot.target) != stored.target {
+    if ids.target_tag(&snapshot.target) != stored.target {
         return Err(damaged(&"its target differs inside and outside the seal"));
     }
     if snapshot.previous.is_some() != (snapshot.sequence > 1) {
@@ -97,17 +92,6 @@ pub fn open(stored: &StoredSnapshot, id: SnapshotId, opener: &KeyRing) -> Result
         true => Ok(snapshot),
         false => Err(damaged(&"its root is no directory")),
     }
-}
-
-/// Does all of it with an object as the store hands it out: id, roster, signature, seal.
-pub fn open_object(object: &SnapshotObject, roster: &Roster, opener: &KeyRing) -> Result<(StoredSnapshot, Snapshot)> {
-    if snapshot_id(&object.bytes) != object.id {
-        let reason = "its bytes are not those that it is named after".to_owned();
-        return Err(Error::SnapshotDamaged { snapshot: object.id, reason });
-    }
-    let stored = verify_stored(&object.bytes, roster, object.received)?;
-    let snapshot = open(&stored, object.id, opener)?;
-    Ok((stored, snapshot))
 }
 
 /// Binds the sealed record to everything that stands outside the seal.

@@ -2,18 +2,10 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::id::{ChunkId, HardLinkGroup};
-
-/// A point in time as file systems keep it: seconds since 1970 (before it, negative) and nanoseconds (0..10^9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
-pub struct Time {
-    /// Seconds since 1970-01-01T00:00:00Z, rounded down.
-    #[n(0)]
-    pub secs: i64,
-    /// Nanoseconds past the second, less than 10^9.
-    #[n(1)]
-    pub nanos: u32,
-}
+use crate::{
+    id::{ChunkId, HardLinkGroup},
+    time::Time,
+};
 
 /// What kind of entry a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]

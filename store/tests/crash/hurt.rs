@@ -9,10 +9,11 @@ use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use bkfs_store::{
     Error, ErrorKind, Result,
-    access::{Access, Lease, Lost, Mending, OpenRequest, Receipt, Seen},
+    access::{Access, Lease, Mending, OpenRequest, Receipt, Seen},
     backend::Files as _,
     check::Progress,
     id::{ChunkId, PackId, SnapshotId},
+    loss::Lost,
     pack::{Pack, PackTable},
     reader::Reader,
     repair::{PacksReport, RepairOptions, repair_packs},

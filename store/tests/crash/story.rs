@@ -20,8 +20,8 @@ use bkfs_store::{
     reader::Reader,
     repository::Repository,
     roster::Roster,
+    time::Time,
     tombstone::Tombstone,
-    tree::Time,
 };
 
 use crate::{
@@ -440,7 +440,7 @@ pub fn change_keys(story: &mut Story) -> Result<()> {
     }
     story.recorder.mark(Promise::SlotGone(old));
     let admin = story.world.full.admin.verifying_key();
-    let roster = bkfs_store::keys::verify_roster(&opened.roster, &admin, story.world.full.repo).unwrap();
+    let roster = bkfs_store::roster::verify_roster(&opened.roster, &admin, story.world.full.repo).unwrap();
     let (_, client) = story.world.full.new_client("beta", None, true, story.world.config.created);
     let clients = [roster.clients, vec![client]].concat();
     let roster = Roster { number: roster.number + 1, clients, ..roster };

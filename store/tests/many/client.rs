@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use bkfs_store::loss::Lost;
 use bkfs_store::{
     Error, Result,
     access::*,

@@ -20,8 +20,8 @@ use bkfs_store::{
     reader::{Reader, SnapshotInfo},
     repository::Repository,
     roster::Roster,
+    time::Time,
     tombstone::Tombstone,
-    tree::Time,
 };
 use parking_lot::Mutex;
 

@@ -3,9 +3,10 @@
 use std::{fs, path::Path, sync::atomic::Ordering, time::Instant};
 
 use bkfs_store::{
-    access::{Access, Lease, PackUpload, Span},
+    access::{Access, Lease, Span},
     erasure::{Parity, SHARD_LEN},
     id::ChunkId,
+    pack::PackUpload,
     repository::{
         Repository,
         scrub::{ScrubOptions, ScrubProgress, ScrubReport},

@@ -7,17 +7,17 @@ use std::{
 };
 
 use bkfs_store::{
-    access::{Access, InitRequest, Lease, PackUpload, ReadRequest},
+    access::{Access, InitRequest, Lease, ReadRequest},
     config::ChunkerParams,
     crypto::DataKey,
     erasure::Parity,
     frame::{ChunkKind, FrameBuilder},
     id::{ChunkId, PackId, RepoId},
     keys::{FullKey, PushKey},
-    pack::PackWriter,
+    pack::{PackUpload, PackWriter},
     repository::Repository,
     roster::Roster,
-    tree::Time,
+    time::Time,
 };
 
 pub struct World {

@@ -6,7 +6,8 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
-use bkfs_store::{access::*, prune::*, reader::Reader, repository::Repository, sweep::FrameBits};
+use bkfs_store::loss::Lost;
+use bkfs_store::{access::*, loss::FrameBits, prune::*, reader::Reader, repository::Repository};
 
 use super::{
     BTreeSet, Fuse, Place, SnapshotId, config_record, contents, forget, full_key, push_key, push_sharing, reader,

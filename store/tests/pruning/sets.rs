@@ -1,5 +1,6 @@
 //! How long it is remembered what a prune condemned, and that nobody relies on what is forgotten.
 
+use bkfs_store::loss::Lost;
 use bkfs_store::{access::*, repository::Repository};
 
 use super::{CLOCK, DAY, Place, forget, push, push_key, verify};

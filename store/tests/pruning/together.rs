@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bkfs_store::pack::PackUpload;
 use bkfs_store::{
     Error,
     access::*,

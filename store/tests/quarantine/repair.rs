@@ -11,12 +11,13 @@ use std::{
 
 use bkfs_store::{
     Error,
-    access::{Access, Dropped, Keep, Lease, Lost, Mending, OpenRequest, RepairReply, RepairRequest},
+    access::{Access, Dropped, Keep, Lease, Mending, OpenRequest, RepairReply, RepairRequest},
     check::Progress,
     crypto::DataKey,
     erasure::{Parity, SHARD_LEN},
     frame::{ChunkKind, FrameBuilder},
     id::PackId,
+    loss::Lost,
     pack::PackWriter,
     repair::{PacksReport, RepairOptions, repair_packs},
     repository::Repository,

@@ -18,6 +18,7 @@ use bkfs_store::{
     snapshot::{PathBytes, PushStats, Snapshot},
     tree::*,
 };
+use bkfs_store::{keys::Slot, pack::PackUpload, snapshot::SnapshotObject, time::Time};
 use bytes::Bytes;
 
 /// A full key that is the same in every run.
@@ -57,7 +58,7 @@ pub fn config() -> Vec<u8> {
 
 /// The configuration's record.
 pub fn config_record() -> Config {
-    bkfs_store::keys::verify_config(&config()).unwrap()
+    bkfs_store::config::verify_config(&config()).unwrap()
 }
 
 pub fn time(secs: i64) -> Time {

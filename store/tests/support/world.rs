@@ -5,9 +5,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use bkfs_store::config::verify_config;
 use bkfs_store::{
     Result,
-    access::{Access, InitRequest, Lease, OpenRequest, PackUpload, Receipt},
+    access::{Access, InitRequest, Lease, OpenRequest, Receipt},
     check::{self, CheckOptions, Progress, ReadData},
     config::Config,
     content::ContentBuilder,
@@ -15,7 +16,7 @@ use bkfs_store::{
     frame::{ChunkKind, FrameBuilder},
     id::{ChunkId, SnapshotId},
     keys::{self, FullKey, PushKey, slot::SlotParams},
-    pack::PackWriter,
+    pack::{PackUpload, PackWriter},
     reader::Reader,
     snapshot::{self, Snapshot},
     tree::{Extent, Node, NodeKind, TreeBuilder},
@@ -47,7 +48,7 @@ impl World {
         let (full, push) = (full_key(), push_key());
         let slots = vec![keys::slot::seal_slot(&full, b"first", SlotParams::LEAST).unwrap()];
         let request = InitRequest { config: config(), roster: full.sign_roster(&roster()), slots };
-        Self { config: keys::verify_config(&request.config).unwrap(), full, push, request }
+        Self { config: verify_config(&request.config).unwrap(), full, push, request }
     }
 
     /// Files whose contents follow from a seed.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use bkfs_store::{
     Error, Result,
-    access::{Access, Lease, PackUpload, RepairRequest},
+    access::{Access, Lease, RepairRequest},
     id::{Hash, PackId},
-    pack::PACK_MAX,
+    pack::{PACK_MAX, PackUpload},
 };
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream};

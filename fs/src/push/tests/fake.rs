@@ -8,17 +8,17 @@ use std::{
 
 use bkfs_store::{
     access::{
-        ForgetReply, ForgetRequest, InitRequest, Lease, PackInfo, PackUpload, PruneReply, PruneRequest, ReadReply,
-        ReadRequest, SealedFrame, Slot, SnapshotObject,
+        ForgetReply, ForgetRequest, InitRequest, Lease, PackInfo, PruneReply, PruneRequest, ReadReply, ReadRequest,
+        SealedFrame,
     },
     crypto::SealSecret,
     frame,
     id::{Hash, Incarnation, KeyId, PackId, SlotId, SnapshotId},
     keyring::KeyRing,
-    keys::FullKey,
-    pack::Pack,
+    keys::{FullKey, Slot},
+    pack::{Pack, PackUpload},
     signed::Signed,
-    snapshot::StoredSnapshot,
+    snapshot::{SnapshotObject, StoredSnapshot},
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -62,7 +62,7 @@ impl Fake {
 
     pub fn with(full: FullKey) -> Arc<Self> {
         let signed = full.config(Time::default(), Default::default());
-        let config = bkfs_store::keys::verify_config(&signed).unwrap();
+        let config = bkfs_store::config::verify_config(&signed).unwrap();
         let (client, _) = full.new_client("test", None, true, Time::default());
         Arc::new(Self {
             full,
@@ -94,7 +94,7 @@ impl Fake {
             signed.verify("snapshot", &StoredSnapshot::HEADER.magic, &self.client.signing.verifying_key()).unwrap();
         let stored: StoredSnapshot = StoredSnapshot::HEADER.decode(payload).unwrap();
         let ring = KeyRing::new(self.full.clone(), self.clone());
-        snapshot::open(&stored, id, &ring).unwrap()
+        ring.open_snapshot(&stored, id).unwrap()
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use bkfs_store::{
     Error, Result,
     id::{ChunkId, HardLinkGroup},
-    tree::{Content, Device, Extent, Node, NodeKind, Subtree, Time, Totals, Xattr},
+    time::Time,
+    tree::{Content, Device, Extent, Node, NodeKind, Subtree, Totals, Xattr},
 };
 use bytes::Bytes;
 use parking_lot::Mutex;

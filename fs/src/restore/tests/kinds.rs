@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use bkfs_store::tree::{NodeKind, Time};
+use bkfs_store::{time::Time, tree::NodeKind};
 
 use super::{fake::*, *};
 use crate::restore::Reason;

@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::Run;
 use crate::{
-    access::Slot,
+    config::verify_config,
     error::{Error, Result},
     id::{Hash, SlotId, SnapshotId},
-    keys,
+    keys::{Slot, slot::slot_params},
     repository::{layout, settings},
     snapshot::snapshot_id,
     sweep::Condemned,
@@ -19,10 +19,10 @@ type Check<'a> = &'a dyn Fn(&[u8]) -> Result<()>;
 
 impl Run<'_> {
     pub(super) fn objects(&mut self) -> Result<()> {
-        self.object(layout::CONFIG, true, &|bytes| keys::verify_config(bytes).map(drop))?;
+        self.object(layout::CONFIG, true, &|bytes| verify_config(bytes).map(drop))?;
         self.object(layout::SETTINGS, false, &settings::check)?;
         for id in self.names("slots")?.iter().filter_map(|name| name.parse::<SlotId>().ok()) {
-            let check = |bytes: &[u8]| keys::slot::slot_params(&Slot { id, bytes: bytes.to_vec() }).map(drop);
+            let check = |bytes: &[u8]| slot_params(&Slot { id, bytes: bytes.to_vec() }).map(drop);
             self.object(&layout::slot(id), false, &check)?;
         }
         for hash in self.names("prunes")?.iter().filter_map(|name| name.parse::<Hash>().ok()) {
