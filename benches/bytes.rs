@@ -1,13 +1,15 @@
 //! From bytes to sealed frames and back, in one thread: cutting, naming, compressing, sealing.
 
 use bkfs_store::{
-    chunker::Chunker,
-    compress,
-    config::ChunkerParams,
+    base::id::RepoId,
     crypto::{DataKey, Secret},
-    frame::{self, ChunkKind, FrameBuilder},
-    id::RepoId,
-    keys::IdKeys,
+    format::{
+        chunker::Chunker,
+        compress,
+        config::ChunkerParams,
+        frame::{self, ChunkKind, FrameBuilder},
+        keys::IdKeys,
+    },
 };
 use divan::{Bencher, counter::BytesCount};
 

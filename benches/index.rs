@@ -3,11 +3,13 @@
 use std::sync::{Arc, OnceLock};
 
 use bkfs_store::{
+    base::id::{ChunkId, RepoId},
     crypto::{DataKey, SealSecret, Secret, SigningKey, random},
-    frame::{ChunkKind, FrameBuilder},
-    id::{ChunkId, RepoId},
-    index::Index,
-    pack::{Pack, PackTable, PackWriter},
+    format::{
+        frame::{ChunkKind, FrameBuilder},
+        pack::{Pack, PackTable, PackWriter},
+    },
+    repository::index::Index,
 };
 use divan::{Bencher, counter::ItemsCount};
 

@@ -5,12 +5,13 @@ use std::{fs, path::Path, sync::Arc};
 use bkfs_fs::push::{Progress, PushOptions, push};
 use bkfs_store::{
     access::{Access, InitRequest, OpenRequest},
-    config::{ChunkerParams, Config, verify_config},
+    base::{id::RepoId, time::Time},
     crypto::random,
-    id::RepoId,
-    keys::{FullKey, PushKey},
-    roster::Roster,
-    time::Time,
+    format::{
+        config::{ChunkerParams, Config, verify_config},
+        keys::{FullKey, PushKey},
+        roster::Roster,
+    },
 };
 
 /// Bytes that nothing can compress.

@@ -4,10 +4,12 @@ use std::{net::SocketAddr, time::Duration};
 
 use bkfs_store::{
     access::{Access, Lease, OpenRequest},
+    base::id::ChunkId,
     crypto::DataKey,
-    frame::{ChunkKind, FrameBuilder},
-    id::ChunkId,
-    pack::{PackUpload, PackWriter},
+    format::{
+        frame::{ChunkKind, FrameBuilder},
+        pack::{PackUpload, PackWriter},
+    },
 };
 use bkfs_transport::{
     Identity, Name,

@@ -3,7 +3,7 @@
 use std::{fs::File, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
 
 use bkfs_fs::mount::{Mount, MountOptions, mount};
-use bkfs_store::{access::Access, reader::Reader, repository::Repository};
+use bkfs_store::{access::Access, owner::reader::Reader, repository::Repository};
 use divan::{
     Bencher,
     counter::{BytesCount, ItemsCount},

@@ -1,11 +1,12 @@
 //! Trees: encoding the nodes of a directory into pages, and decoding them.
 
 use bkfs_store::{
+    base::{id::ChunkId, time::Time},
     crypto::Secret,
-    id::ChunkId,
-    keys::IdKeys,
-    time::Time,
-    tree::{Content, Extent, Node, NodeKind, Page, TreeBuilder},
+    format::{
+        keys::IdKeys,
+        tree::{Content, Extent, Node, NodeKind, Page, TreeBuilder},
+    },
 };
 use divan::{Bencher, counter::ItemsCount};
 

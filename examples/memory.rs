@@ -11,14 +11,15 @@ use std::{error::Error, fs, sync::Arc};
 use bkfs_fs::push::{Progress, PushOptions, push};
 use bkfs_store::{
     access::{Access, InitRequest, OpenRequest},
-    config::{ChunkerParams, verify_config},
+    base::{id::RepoId, time::Time},
     crypto::random,
-    id::RepoId,
-    keys::FullKey,
-    reader::Reader,
+    format::{
+        config::{ChunkerParams, verify_config},
+        keys::FullKey,
+        roster::Roster,
+    },
+    owner::reader::Reader,
     repository::Repository,
-    roster::Roster,
-    time::Time,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {

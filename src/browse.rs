@@ -5,11 +5,9 @@ use std::sync::Arc;
 use anyhow::Result;
 use bkfs_store::{
     Error,
-    id::SnapshotId,
-    keys::FullKey,
-    reader::{Broken, Purged, Reader, SnapshotInfo, Trashed},
-    time::Time,
-    tree::Node,
+    base::{id::SnapshotId, time::Time},
+    format::{keys::FullKey, tree::Node},
+    owner::reader::{Broken, Purged, Reader, SnapshotInfo, Trashed},
 };
 
 use crate::{

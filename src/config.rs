@@ -32,7 +32,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use bkfs_store::id::RepoId;
+use bkfs_store::base::id::RepoId;
 
 use crate::failure::Failure;
 

@@ -4,10 +4,12 @@ use anyhow::Result;
 use bkfs_store::{
     Error,
     access::{Access, OpenRequest},
+    base::id::ClientId,
     crypto::VerifyingKey,
-    id::ClientId,
-    keys::{FullKey, PushKey},
-    roster::{Roster, RosterView},
+    format::{
+        keys::{FullKey, PushKey},
+        roster::{Roster, RosterView},
+    },
 };
 
 use crate::output;

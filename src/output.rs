@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use bkfs_store::time::Time;
+use bkfs_store::base::time::Time;
 use jiff::{Timestamp, tz::TimeZone};
 
 /// Writes a line to standard output. A closed pipe becomes an error that ends the program quietly.

@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf};
 
 use anyhow::{Context as _, Result};
-use bkfs_store::id::Hash;
+use bkfs_store::base::id::Hash;
 use bkfs_transport::RepoUrl;
 
 use crate::{context::Context, failure::Failure};

@@ -9,7 +9,11 @@ use std::{
     str::FromStr,
 };
 
-use bkfs_store::{Error, Result, id::SnapshotId, snapshot::Snapshot, time::Time};
+use bkfs_store::{
+    Error, Result,
+    base::{id::SnapshotId, time::Time},
+    format::snapshot::Snapshot,
+};
 use clap::{
     Args,
     builder::{OsStringValueParser, TypedValueParser},
@@ -208,9 +212,11 @@ fn none_found(all: usize, which: &Which, filters: &Filters) -> String {
 #[cfg(test)]
 mod tests {
     use bkfs_store::{
-        id::{ChunkId, Hash},
-        snapshot::{PathBytes, PushStats},
-        tree::{Node, NodeKind, Subtree, Totals},
+        base::id::{ChunkId, Hash},
+        format::{
+            snapshot::{PathBytes, PushStats},
+            tree::{Node, NodeKind, Subtree, Totals},
+        },
     };
 
     use super::*;

@@ -16,9 +16,11 @@ use anyhow::Result;
 use bkfs_store::{
     Error,
     access::{Access, OpenRequest, Opened, Seen},
-    config::{Config, verify_config},
-    id::{ClientId, RepoId},
-    keys::{FullKey, PushKey},
+    base::id::{ClientId, RepoId},
+    format::{
+        config::{Config, verify_config},
+        keys::{FullKey, PushKey},
+    },
 };
 
 use crate::{

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use bkfs_store::id::RepoId;
+use bkfs_store::base::id::RepoId;
 use linux_keyutils::{KeyError, KeyPermissionsBuilder, KeyRing, KeyRingIdentifier, Permission};
 use zeroize::Zeroizing;
 

@@ -18,10 +18,12 @@ use std::{
 use bkfs_store::{
     Error, Result,
     access::Seen,
-    codec,
-    id::{ChunkId, RepoId, TargetTag},
-    lmdb::{self, Trouble},
-    loss::Lost,
+    base::{
+        codec,
+        id::{ChunkId, RepoId, TargetTag},
+    },
+    format::loss::Lost,
+    repository::index::lmdb::{self, Trouble},
 };
 use heed::{
     CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls,

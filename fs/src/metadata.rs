@@ -10,8 +10,8 @@ use std::{
 };
 
 use bkfs_store::{
-    time::Time,
-    tree::{Device, Node, NodeKind, Xattr},
+    base::time::Time,
+    format::tree::{Device, Node, NodeKind, Xattr},
 };
 use rustix::{
     fs::{AtFlags, Statx, StatxFlags, StatxTimestamp},

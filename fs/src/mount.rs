@@ -22,7 +22,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use bkfs_store::{id::SnapshotId, reader::Reader};
+use bkfs_store::{base::id::SnapshotId, owner::reader::Reader};
 use fuser::{Config, INodeNo, MountOption, Session, SessionACL, SessionUnmounter};
 use parking_lot::Mutex;
 

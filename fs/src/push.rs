@@ -33,15 +33,16 @@ use std::{
 use bkfs_store::{
     Error, Result,
     access::{Access, IDS_MAX, LastSnapshot, OpenRequest, Opened, Receipt, Seen},
-    chunker::Chunker,
-    compress::LEVEL_DEFAULT,
-    config::Config,
+    base::{id::RepoId, time::Time},
     crypto::{DataKey, Wrap},
-    id::RepoId,
-    keys::{IdKeys, PushKey},
-    loss::Lost,
-    snapshot::{self, PathBytes, PushStats, Snapshot},
-    time::Time,
+    format::{
+        chunker::Chunker,
+        compress::LEVEL_DEFAULT,
+        config::Config,
+        keys::{IdKeys, PushKey},
+        loss::Lost,
+        snapshot::{self, PathBytes, PushStats, Snapshot},
+    },
 };
 
 pub use options::{PushOptions, PushReport};

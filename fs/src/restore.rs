@@ -42,7 +42,7 @@ use std::{
     },
 };
 
-use bkfs_store::{Error, Result, reader::Reader, tree::Node};
+use bkfs_store::{Error, Result, format::tree::Node, owner::reader::Reader};
 
 pub use owner::Owners;
 

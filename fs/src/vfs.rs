@@ -26,8 +26,8 @@ use std::{
 };
 
 use bkfs_store::{
-    codec,
-    tree::{Node, NodeKind},
+    base::codec,
+    format::tree::{Node, NodeKind},
 };
 use bytes::Bytes;
 use parking_lot::Mutex;

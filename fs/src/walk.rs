@@ -28,7 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bkfs_store::tree::NodeKind;
+use bkfs_store::format::tree::NodeKind;
 use parking_lot::{Condvar, Mutex};
 use rustix::fs::CWD;
 

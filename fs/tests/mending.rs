@@ -14,13 +14,17 @@ use std::{
 
 use bkfs_store::{
     access::{Mending, Span},
-    check::{self, CheckOptions},
-    erasure::SHARD_LEN,
-    frame::ChunkKind,
-    id::PackId,
-    pack::{Pack, PackTable},
-    reader::Reader,
-    tree::Node,
+    base::id::PackId,
+    format::{
+        erasure::SHARD_LEN,
+        frame::ChunkKind,
+        pack::{Pack, PackTable},
+        tree::Node,
+    },
+    owner::{
+        check::{self, CheckOptions},
+        reader::Reader,
+    },
 };
 use common::Owner;
 
@@ -112,7 +116,9 @@ impl World {
         let reader = self.owner.reader();
         let has = |node: &Node| {
             let extents = reader.file(node).extents(0, node.size).unwrap();
-            extents.iter().any(|(_, e)| matches!(e, bkfs_store::tree::Extent::Data { id, .. } if ids.contains(id)))
+            extents
+                .iter()
+                .any(|(_, e)| matches!(e, bkfs_store::format::tree::Extent::Data { id, .. } if ids.contains(id)))
         };
         self.files(&reader).iter().filter(|node| has(node)).map(|node| node.name.clone()).collect()
     }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use bkfs_fs::mount::{Error, Mount, MountOptions, mount};
-use bkfs_store::reader::Reader;
+use bkfs_store::owner::reader::Reader;
 use common::{Owner, compare, odd_tree};
 
 /// Mounts at `place`, a folder that is made here; none where that cannot be done.

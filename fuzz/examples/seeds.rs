@@ -10,23 +10,27 @@ use bkfs_fs::cache::{
 use bkfs_fuzz::{keys, support};
 use bkfs_store::{
     access::*,
-    codec, compress,
-    config::Config,
-    frame::ChunkKind,
-    id::*,
-    keys::KeyFile,
-    log::{Event, LogRecord},
-    logfile::{self, Position},
-    loss::{FrameBits, Hurt, Quarantined},
-    pack::{Footer, PackWriter},
-    roster::Roster,
-    signed::Signed,
-    snapshot::StoredSnapshot,
-    sweep::{Condemned, CondemnedPack, encode_filter},
-    tombstone::Tombstone,
-    tree::*,
+    base::{codec, id::*},
+    crypto::signed::Signed,
+    format::{
+        compress,
+        config::Config,
+        filter::encode_filter,
+        frame::ChunkKind,
+        keys::{KeyFile, Slot},
+        log::{
+            Event, LogRecord,
+            file::{self as log_file, Position},
+        },
+        loss::{FrameBits, Hurt, Lost, Quarantined},
+        pack::{Footer, PackWriter},
+        roster::Roster,
+        snapshot::{SnapshotObject, StoredSnapshot},
+        tombstone::Tombstone,
+        tree::*,
+    },
+    repository::prune::condemned::{Condemned, CondemnedPack},
 };
-use bkfs_store::{keys::Slot, loss::Lost, snapshot::SnapshotObject};
 use bkfs_transport::Identity;
 use minicbor::{Decoder, Encode};
 
@@ -182,7 +186,7 @@ fn records() -> Done {
         let _: LogRecord = decoder.decode()?;
         let record = &bytes[start..decoder.position()];
         put("log", &format!("record-{n}"), record)?;
-        let (framed, next) = logfile::frame_bytes(at, record);
+        let (framed, next) = log_file::frame_bytes(at, record);
         (at, file) = (next, [file, framed].concat());
         each.push(record);
     }

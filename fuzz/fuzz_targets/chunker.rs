@@ -4,7 +4,10 @@
 #![no_main]
 
 use bkfs_fuzz::Input;
-use bkfs_store::{chunker::Chunker, config::ChunkerParams, crypto::Secret};
+use bkfs_store::{
+    crypto::Secret,
+    format::{chunker::Chunker, config::ChunkerParams},
+};
 
 /// What is cut at most: enough for many chunks of the least sizes, and quick.
 const SOURCE_MAX: usize = 1 << 19;

@@ -3,7 +3,7 @@
 #![no_main]
 
 use bkfs_fuzz::Input;
-use bkfs_store::{
+use bkfs_store::format::{
     compress::{compress, decompress},
     frame::BODY_MAX,
 };

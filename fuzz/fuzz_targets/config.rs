@@ -3,7 +3,10 @@
 #![no_main]
 
 use bkfs_fuzz::{encodes_back, keys};
-use bkfs_store::{chunker::Chunker, config, crypto::SealPublic, signed::Signed};
+use bkfs_store::{
+    crypto::{SealPublic, signed::Signed},
+    format::{chunker::Chunker, config},
+};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let keys = keys();

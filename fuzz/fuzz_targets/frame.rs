@@ -5,7 +5,7 @@
 use bkfs_fuzz::keys;
 use bkfs_store::{
     crypto::NONCE_LEN,
-    frame::{self, BODY_MAX, CHUNKS_MAX, ChunkKind, FRAME_MAX, FrameBuilder},
+    format::frame::{self, BODY_MAX, CHUNKS_MAX, ChunkKind, FRAME_MAX, FrameBuilder},
 };
 use bytes::Bytes;
 

@@ -4,9 +4,9 @@
 
 use bkfs_fuzz::Input;
 use bkfs_store::{
+    base::id::RepoId,
     crypto::{SealSecret, Secret, SigningKey},
-    id::RepoId,
-    keys::FullKey,
+    format::keys::FullKey,
 };
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

@@ -9,9 +9,9 @@ use bkfs_fuzz::{Input, encodes_back, keys, support};
 use bkfs_store::{
     Error, Result,
     access::{Access, InitRequest},
-    backend::{Backend, Listed, Lock, MemoryBackend},
     repository::{
         Repository,
+        backend::{Backend, Listed, Lock, MemoryBackend},
         scrub::{ScrubOptions, ScrubProgress, ScrubReport},
     },
 };

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use bkfs_store::keys::KeyFile;
+use bkfs_store::format::keys::KeyFile;
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 

@@ -4,22 +4,24 @@
 
 use bkfs_fuzz::{Input, encodes_back};
 use bkfs_store::{
-    codec,
-    log::LogRecord,
-    logfile::{self, Position},
+    base::codec,
+    format::log::{
+        LogRecord,
+        file::{self as log_file, Position},
+    },
 };
 
 /// Reads a log to its end or to its damage; returns how many records it has and where they end.
 fn read(file: &[u8]) -> (u64, u64) {
     let mut at = Position::default();
-    while let Ok(Some((body, next))) = logfile::split(at, &file[at.offset as usize..]) {
+    while let Ok(Some((body, next))) = log_file::split(at, &file[at.offset as usize..]) {
         assert!(body.len() <= 16 << 20 && next.len == at.len + 1);
         assert_eq!(next.offset, at.offset + body.len() as u64 + 36);
-        if let Ok(record) = logfile::decode(at, body) {
+        if let Ok(record) = log_file::decode(at, body) {
             assert_eq!(record.seq, at.len);
-            let (framed, _) = logfile::frame(at, &record);
-            let (again, _) = logfile::split(at, &framed).expect("a record").expect("all of it");
-            assert_eq!(logfile::decode(at, again).expect("what was framed"), record);
+            let (framed, _) = log_file::frame(at, &record);
+            let (again, _) = log_file::split(at, &framed).expect("a record").expect("all of it");
+            assert_eq!(log_file::decode(at, again).expect("what was framed"), record);
         }
         at = next;
     }
@@ -34,7 +36,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
 
     let (mut input, mut at, mut file) = (Input(data), Position::default(), Vec::new());
     while let Some(body) = input.part() {
-        let (framed, next) = logfile::frame_bytes(at, body);
+        let (framed, next) = log_file::frame_bytes(at, body);
         file.extend_from_slice(&framed);
         at = next;
     }

@@ -14,7 +14,7 @@ mod token;
 mod url;
 
 use bkfs_fuzz::{Input, encodes_back};
-use bkfs_store::codec;
+use bkfs_store::base::codec;
 use message::{Reply, Request, WireError};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

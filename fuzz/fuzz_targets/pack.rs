@@ -3,7 +3,7 @@
 #![no_main]
 
 use bkfs_fuzz::{Input, keys};
-use bkfs_store::pack::{Footer, Pack};
+use bkfs_store::format::pack::{Footer, Pack};
 use bytes::Bytes;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

@@ -4,7 +4,7 @@
 #![no_main]
 
 use bkfs_fuzz::{Input, keys};
-use bkfs_store::pack::{Pack, PackTable, PackWriter};
+use bkfs_store::format::pack::{Pack, PackTable, PackWriter};
 use bytes::Bytes;
 
 /// The pack around header, frames and table.

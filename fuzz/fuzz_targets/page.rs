@@ -4,9 +4,8 @@
 
 use bkfs_fuzz::encodes_back;
 use bkfs_store::{
-    codec,
-    id::ChunkId,
-    tree::{Node, Page},
+    base::{codec, id::ChunkId},
+    format::tree::{Node, Page},
 };
 use minicbor::Encode;
 

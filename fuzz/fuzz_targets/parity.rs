@@ -7,10 +7,12 @@ use std::sync::LazyLock;
 
 use bkfs_fuzz::{Input, keys};
 use bkfs_store::{
-    erasure::{Mended, Parity, encode, mend, verify},
-    frame::ChunkKind,
-    id::{ChunkId, PackId},
-    pack::PackWriter,
+    base::id::{ChunkId, PackId},
+    format::{
+        erasure::{Mended, Parity, encode, mend, verify},
+        frame::ChunkKind,
+        pack::PackWriter,
+    },
 };
 
 const HASH: usize = 32;

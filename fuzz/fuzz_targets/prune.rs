@@ -4,8 +4,9 @@
 
 use bkfs_fuzz::{Input, encodes_back};
 use bkfs_store::{
-    id::Hash,
-    sweep::{Condemned, LiveFilter, encode_filter},
+    base::id::Hash,
+    format::filter::{LiveFilter, encode_filter},
+    repository::prune::condemned::Condemned,
 };
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

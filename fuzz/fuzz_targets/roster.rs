@@ -6,9 +6,8 @@ use std::collections::HashSet;
 
 use bkfs_fuzz::{encodes_back, keys, support::time};
 use bkfs_store::{
-    crypto::AeadKey,
-    roster::{self, Roster, RosterClient, RosterView},
-    signed::Signed,
+    crypto::{AeadKey, signed::Signed},
+    format::roster::{self, Roster, RosterClient, RosterView},
 };
 
 fn label(data: &[u8]) {

@@ -19,8 +19,8 @@ use std::{fs, sync::LazyLock};
 
 use bkfs_fuzz::Input;
 use bkfs_store::{
-    id::Hash,
-    logfile::{self, Position},
+    base::id::Hash,
+    format::log::file::{self as log_file, Position},
 };
 pub use permission::Permissions;
 use registry::Registry;
@@ -43,7 +43,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     read(data);
     let (mut input, mut at, mut file) = (Input(data), Position::default(), Vec::new());
     while let Some(body) = input.part() {
-        let (framed, next) = logfile::frame_bytes(at, body);
+        let (framed, next) = log_file::frame_bytes(at, body);
         file.extend_from_slice(&framed);
         at = next;
     }

@@ -5,8 +5,8 @@
 
 use bkfs_fuzz::Input;
 use bkfs_store::{
-    id::SlotId,
-    keys::{
+    base::id::SlotId,
+    format::keys::{
         Slot,
         slot::{SlotParams, open_slot, slot_params},
     },

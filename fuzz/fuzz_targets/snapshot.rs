@@ -5,9 +5,9 @@
 use bkfs_fuzz::{encodes_back, keys, support::time};
 use bkfs_store::{
     Result,
-    id::{SnapshotId, TargetTag},
-    signed::Signed,
-    snapshot::{self, Snapshot, StoredSnapshot},
+    base::id::{SnapshotId, TargetTag},
+    crypto::signed::Signed,
+    format::snapshot::{self, Snapshot, StoredSnapshot},
 };
 
 /// Signs a stored snapshot's record and opens all of it.

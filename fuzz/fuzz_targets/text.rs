@@ -7,7 +7,7 @@
 mod base32;
 
 use bkfs_fuzz::encodes_back;
-use bkfs_store::{
+use bkfs_store::base::{
     codec,
     id::{ChunkId, RepoId},
 };

@@ -3,7 +3,7 @@
 #![no_main]
 
 use bkfs_fuzz::{encodes_back, keys};
-use bkfs_store::{signed::Signed, tombstone::Tombstone};
+use bkfs_store::{crypto::signed::Signed, format::tombstone::Tombstone};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let full = &keys().full;

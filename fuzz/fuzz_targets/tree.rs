@@ -6,10 +6,11 @@ use std::collections::HashMap;
 
 use bkfs_fuzz::{Input, keys};
 use bkfs_store::{
-    codec,
-    content::ContentBuilder,
-    id::ChunkId,
-    tree::{Content, Extent, Node, Page, TreeBuilder},
+    base::{codec, id::ChunkId},
+    format::{
+        content::ContentBuilder,
+        tree::{Content, Extent, Node, Page, TreeBuilder},
+    },
 };
 
 type Pages = HashMap<ChunkId, Vec<u8>>;

@@ -5,9 +5,8 @@
 
 use bkfs_fuzz::{Input, encodes_back, keys};
 use bkfs_store::{
-    codec,
+    base::{codec, id::KeyId},
     crypto::{SealPublic, Wrap},
-    id::KeyId,
 };
 
 fn unwrap(wrap: &Wrap) {

@@ -11,11 +11,13 @@ use std::{
 };
 
 use bkfs_store::{
-    codec,
+    base::codec,
     crypto::{DataKey, Wrap},
-    keyring::KeyRing,
-    keys::{FullKey, IdKeys, PushKey},
-    roster::Roster,
+    format::{
+        keys::{FullKey, IdKeys, PushKey},
+        roster::Roster,
+    },
+    owner::keyring::KeyRing,
 };
 use minicbor::{Decode, Encode};
 
@@ -103,7 +105,7 @@ where
 }
 
 /// A pack's table is within the format's bounds, and its frames lie one after another up to `end`.
-pub fn check_table(table: &bkfs_store::pack::PackTable, end: usize) {
+pub fn check_table(table: &bkfs_store::format::pack::PackTable, end: usize) {
     assert!(table.wraps.len() <= 64 && (1..=65_536).contains(&table.frames.len()) && table.chunks() <= 262_144);
     let mut at = 16;
     for frame in &table.frames {

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use anyhow::Result;
-use bkfs_store::tree::NodeKind;
+use bkfs_store::format::tree::NodeKind;
 use clap::Args;
 
 use crate::{

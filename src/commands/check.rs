@@ -5,7 +5,7 @@ mod subset;
 use std::sync::{Arc, atomic::Ordering};
 
 use anyhow::Result;
-use bkfs_store::check::{CheckOptions, CheckReport, Progress, ReadData, check};
+use bkfs_store::owner::check::{CheckOptions, CheckReport, Progress, ReadData, check};
 use clap::Args;
 use serde::Serialize;
 

@@ -1,6 +1,6 @@
 //! `bkfs forget`: moves snapshots to the trash, those that are named or those that a policy does not keep.
 //!
-//! What a policy keeps is decided by a pure function ([`bkfs_store::retention`]); this file gathers what it needs and shows
+//! What a policy keeps is decided by a pure function ([`bkfs_store::owner::retention`]); this file gathers what it needs and shows
 //! what it said, and [`execute`] carries it out. A group that is held is left alone until somebody confirms.
 
 mod execute;
@@ -11,10 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use bkfs_store::{
-    id::SnapshotId,
-    reader::SnapshotInfo,
-    retention::{self, Group, Plan, SnapshotRow},
-    time::Time,
+    base::{id::SnapshotId, time::Time},
+    owner::{
+        reader::SnapshotInfo,
+        retention::{self, Group, Plan, SnapshotRow},
+    },
 };
 use clap::Args;
 use jiff::tz::TimeZone;

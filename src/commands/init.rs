@@ -6,15 +6,17 @@ use anyhow::Result;
 use bkfs_store::{
     Error, ErrorKind,
     access::{InitRequest, OpenRequest},
-    config::ChunkerParams,
+    base::id::RepoId,
     crypto::random,
-    erasure::Parity,
-    id::RepoId,
-    keys::{
-        FullKey, KeyFile,
-        slot::{self, SlotParams},
+    format::{
+        config::ChunkerParams,
+        erasure::Parity,
+        keys::{
+            FullKey, KeyFile,
+            slot::{self, SlotParams},
+        },
+        roster::Roster,
     },
-    roster::Roster,
 };
 use clap::Args;
 use serde::Serialize;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use bkfs_store::keys::KeyFile;
+use bkfs_store::format::keys::KeyFile;
 use bkfs_transport::{Token, client};
 use clap::Args;
 use serde::Serialize;

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use anyhow::Result;
 use bkfs_store::{
-    reader::Reader,
-    tree::{Node, NodeKind},
+    format::tree::{Node, NodeKind},
+    owner::reader::Reader,
 };
 use clap::Args;
 use serde::Serialize;

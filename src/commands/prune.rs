@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 use bkfs_store::{
     access::{PruneLimits, Unused},
-    prune::{Progress, PruneOptions, PruneReport, prune_as},
+    owner::prune::{Progress, PruneOptions, PruneReport, prune_as},
 };
 use clap::Args;
 use serde::Serialize;

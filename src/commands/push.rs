@@ -16,9 +16,11 @@ use bkfs_fs::{
 };
 use bkfs_store::{
     access::LastSnapshot,
-    compress::LEVEL_DEFAULT,
-    keys::{KeyFile, PushKey},
-    loss::Lost,
+    format::{
+        compress::LEVEL_DEFAULT,
+        keys::{KeyFile, PushKey},
+        loss::Lost,
+    },
 };
 use clap::Args;
 use serde::Serialize;

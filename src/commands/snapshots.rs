@@ -1,7 +1,11 @@
 //! `bkfs snapshots`: lists them, or those in the trash.
 
 use anyhow::Result;
-use bkfs_store::{fate::later, reader::SnapshotInfo, snapshot::PathBytes, time::Time};
+use bkfs_store::{
+    base::time::Time,
+    format::{fate::later, snapshot::PathBytes},
+    owner::reader::SnapshotInfo,
+};
 use clap::Args;
 use serde::Serialize;
 
@@ -131,7 +135,7 @@ fn kept_until(since: Time, protect_secs: u64) -> Option<Time> {
     (protect_secs > 0).then(|| later(since, protect_secs))
 }
 
-fn totals(info: &SnapshotInfo) -> bkfs_store::tree::Totals {
+fn totals(info: &SnapshotInfo) -> bkfs_store::format::tree::Totals {
     info.snapshot.root.subtree.map(|s| s.totals).unwrap_or_default()
 }
 

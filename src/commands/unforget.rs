@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use bkfs_store::{access::FORGET_MAX, id::SnapshotId};
+use bkfs_store::{access::FORGET_MAX, base::id::SnapshotId};
 use clap::Args;
 use serde::Serialize;
 

@@ -2,7 +2,7 @@
 //! the round begins anew.
 
 use anyhow::Result;
-use bkfs_store::id::PackId;
+use bkfs_store::base::id::PackId;
 use serde::{Deserialize, Serialize};
 
 use super::{RepoFolder, read_toml, update_toml};
@@ -31,7 +31,7 @@ impl RepoFolder {
 #[cfg(test)]
 mod tests {
     use crate::config::Folders;
-    use bkfs_store::id::{PackId, RepoId};
+    use bkfs_store::base::id::{PackId, RepoId};
 
     #[test]
     fn remembers_the_place() {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use anyhow::Result;
 use bkfs_store::{
     access::{LastSnapshot, Opened, Seen},
-    id::ClientId,
+    base::id::ClientId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -190,8 +190,8 @@ impl SeenState {
 mod tests {
     use bkfs_store::{
         access::Lease,
-        id::{Hash, Incarnation, SnapshotId},
-        loss::Lost,
+        base::id::{Hash, Incarnation, SnapshotId},
+        format::loss::Lost,
     };
 
     use super::*;

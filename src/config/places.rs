@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Result;
-use bkfs_store::id::{Hash, RepoId};
+use bkfs_store::base::id::{Hash, RepoId};
 use serde::{Deserialize, Serialize};
 
 use super::{read_toml, update_toml};

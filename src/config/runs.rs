@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use bkfs_store::{
-    id::Hash,
-    retention::{Group, LastRun},
-    time::Time,
+    base::{id::Hash, time::Time},
+    owner::retention::{Group, LastRun},
 };
 use serde::{Deserialize, Serialize};
 
@@ -83,7 +82,7 @@ fn key(group: &Group) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bkfs_store::{id::ClientId, snapshot::PathBytes};
+    use bkfs_store::{base::id::ClientId, format::snapshot::PathBytes};
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
-use bkfs_store::{Error, access::Access, erasure::Parity, repository::Repository};
+use bkfs_store::{Error, access::Access, format::erasure::Parity, repository::Repository};
 use bkfs_transport::{Identity, RepoUrl, client::Remote};
 
 use crate::{commands::init::ParityArg, config, context::Context, failure::Failure, place::Place};

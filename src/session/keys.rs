@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result};
 use bkfs_store::{
     Error,
-    id::RepoId,
-    keys::{FullKey, KeyFile, PushKey, slot},
+    base::id::RepoId,
+    format::keys::{FullKey, KeyFile, PushKey, slot},
 };
 
 use super::Session;

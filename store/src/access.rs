@@ -18,14 +18,13 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use crate::{
+    base::{
+        error::{Error, Result},
+        id::{ChunkId, ClientId, Hash, Incarnation, KeyId, PackId, SlotId, SnapshotId},
+        time::Time,
+    },
     crypto::Wrap,
-    error::{Error, Result},
-    id::{ChunkId, ClientId, Hash, Incarnation, KeyId, PackId, SlotId, SnapshotId},
-    keys::Slot,
-    loss::Lost,
-    pack::PackUpload,
-    snapshot::SnapshotObject,
-    time::Time,
+    format::{keys::Slot, loss::Lost, pack::PackUpload, snapshot::SnapshotObject},
 };
 
 /// How much one [`Access::read`] answers at most, in bytes of frames (the first frame is answered whatever its size).
@@ -198,7 +197,7 @@ pub struct Receipt {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct ForgetRequest {
-    /// A signed tombstone ([`crate::tombstone::Tombstone`]) of each snapshot, at most [`FORGET_MAX`].
+    /// A signed tombstone ([`crate::format::tombstone::Tombstone`]) of each snapshot, at most [`FORGET_MAX`].
     #[n(0)]
     pub tombstones: Vec<Signature>,
     /// Make them unrecoverable at once, not move them to the trash.

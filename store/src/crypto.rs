@@ -1,9 +1,10 @@
 //! The cryptographic building blocks: XChaCha20-Poly1305, Ed25519, HPKE with X-Wing, and keyed BLAKE3.
 //!
-//! This module knows no formats and no files; [`crate::keys`] says which key does what. Secrets are wiped when dropped.
+//! This module knows no formats and no files; [`crate::format::keys`] says which key does what. Secrets are wiped when dropped.
 
 mod aead;
 mod sign;
+pub mod signed;
 mod wrap;
 
 pub use aead::{AeadKey, NONCE_LEN, TAG_LEN};
@@ -12,7 +13,7 @@ pub use wrap::{SealPublic, SealSecret, Wrap};
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::id::KeyId;
+use crate::base::id::KeyId;
 
 /// Thirty-two secret bytes, wiped when dropped and never printed.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]

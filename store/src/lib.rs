@@ -1,44 +1,22 @@
 //! bkfs at rest: ids, formats, cryptography, packs, trees, snapshots, the index and the repository.
 //!
-//! This crate knows no network, no FUSE, no terminal, no home directory and no environment. Whoever uses a repository
-//! does so through [`access::Access`], behind which a local folder, memory and a remote server look alike.
+//! This crate knows no network, no FUSE, no terminal, no home directory and no environment. Its rooms, from the bottom up:
+//!
+//! - [`base`]: the words that everything speaks: ids, errors, time, the encoding of records;
+//! - [`crypto`]: AEAD, signatures, sealing to a public key, the signed envelope; knows no formats;
+//! - [`format`]: bytes at rest, as pure functions over bytes;
+//! - [`access`]: the seam: the traits through which a store is used, and what passes through them; ciphertext only;
+//! - [`repository`]: below the seam: a repository's store; no key ever comes here;
+//! - [`owner`]: above the seam: what the holder of a full key does with a store.
+//!
+//! Each room uses only those above it in this list, and `repository` and `owner` never use each other.
 //! `docs/FORMAT.md` describes every byte that is written here.
 
 pub mod access;
-pub mod backend;
-pub mod check;
-pub mod chunker;
-pub mod codec;
-pub mod compress;
-pub mod config;
-pub mod content;
+pub mod base;
 pub mod crypto;
-pub mod erasure;
-pub mod error;
-pub mod fate;
-pub mod frame;
-pub mod id;
-pub mod index;
-pub mod keyring;
-pub mod keys;
-pub mod lmdb;
-pub mod log;
-pub mod logfile;
-pub mod logpair;
-pub mod logsalvage;
-pub mod loss;
-pub mod pack;
-pub mod prune;
-pub mod reader;
-pub mod repair;
+pub mod format;
+pub mod owner;
 pub mod repository;
-pub mod retention;
-pub mod roster;
-pub mod signed;
-pub mod snapshot;
-pub mod sweep;
-pub mod time;
-pub mod tombstone;
-pub mod tree;
 
-pub use error::{Error, ErrorKind, Result};
+pub use base::error::{Error, ErrorKind, Result};

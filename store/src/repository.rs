@@ -22,13 +22,17 @@
 //!
 //! Several processes may use one repository: each appends under the lock, after reading what others appended.
 
+pub mod backend;
 mod commit;
 mod forget;
+pub mod index;
 mod layout;
+pub mod log;
 mod mark;
 mod mend;
 mod missing;
 mod parity;
+pub mod prune;
 mod quarantine;
 mod read;
 mod rebuild;
@@ -60,22 +64,28 @@ use crate::{
         PackInfo, PruneReply, PruneRequest, QUARANTINE_MAX, ReadReply, ReadRequest, Receipt, RepairReply,
         RepairRequest,
     },
-    backend::{Backend, LocalBackend, MemoryBackend},
-    config::{Config, verify_config},
+    base::{
+        error::{Error, Result},
+        id::{ChunkId, Hash, KeyId, PackId, SlotId, SnapshotId},
+        time::Time,
+    },
     crypto::{self, VerifyingKey, Wrap},
-    erasure::Parity,
-    error::{Error, Result},
-    fate::Fate,
-    id::{ChunkId, Hash, KeyId, PackId, SlotId, SnapshotId},
-    index::{CommitRow, Index, Pin},
-    keys::Slot,
-    log::{Event, LogRecord},
-    logpair::LogPair,
-    loss::Lost,
-    pack::{Pack, PackUpload},
-    roster::{RosterView, verify_roster},
-    snapshot::SnapshotObject,
-    time::Time,
+    format::{
+        config::{Config, verify_config},
+        erasure::Parity,
+        fate::Fate,
+        keys::Slot,
+        log::{Event, LogRecord},
+        loss::Lost,
+        pack::{Pack, PackUpload},
+        roster::{RosterView, verify_roster},
+        snapshot::SnapshotObject,
+    },
+    repository::{
+        backend::{Backend, LocalBackend, MemoryBackend},
+        index::{CommitRow, Index, Pin},
+        log::pair::LogPair,
+    },
 };
 
 /// A repository's store.
@@ -283,7 +293,7 @@ impl Access for Repository {
         for slot in &request.slots {
             self.put_bounded_slot(slot)?;
         }
-        let incarnation = crate::id::Incarnation(crate::crypto::random());
+        let incarnation = crate::base::id::Incarnation(crate::crypto::random());
         self.append(&[
             Event::Init { config: Hash::of(&[&request.config]) },
             Event::Incarnation { incarnation, reason: "init".into() },

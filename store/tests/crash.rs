@@ -41,8 +41,8 @@ use std::{
 
 use bkfs_store::{
     access::Seen,
-    backend::{Backend, LocalBackend},
-    id::{ChunkId, SlotId, SnapshotId},
+    base::id::{ChunkId, SlotId, SnapshotId},
+    repository::backend::{Backend, LocalBackend},
 };
 
 use checked::Checked;

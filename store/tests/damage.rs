@@ -17,11 +17,13 @@ use std::{
 use bkfs_store::{
     Error, ErrorKind,
     access::{Access, OpenRequest},
-    id::{PackId, SnapshotId},
-    keys::slot::{self, SlotParams},
-    logfile::{self, Position},
-    loss::Lost,
-    pack::{FOOTER_LEN, Footer},
+    base::id::{PackId, SnapshotId},
+    format::{
+        keys::slot::{self, SlotParams},
+        log::file::{self as log_file, Position},
+        loss::Lost,
+        pack::{FOOTER_LEN, Footer},
+    },
     repository::Repository,
 };
 
@@ -491,7 +493,7 @@ fn each_record_of_the_log() {
     let scene = &*SCENE;
     let log = fs::read(scene.folder.path().join("repo/log")).unwrap();
     let (mut at, mut records) = (Position::default(), 0);
-    while let Some((_, next)) = logfile::split(at, &log[at.offset as usize..]).unwrap() {
+    while let Some((_, next)) = log_file::split(at, &log[at.offset as usize..]).unwrap() {
         let folder = tempfile::tempdir().unwrap();
         copy(scene.folder.path(), folder.path());
         fs::remove_dir_all(folder.path().join("index")).unwrap();

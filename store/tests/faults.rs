@@ -15,13 +15,16 @@ use std::{cell::Cell, collections::BTreeMap, fs, path::Path, sync::Arc};
 use bkfs_store::{
     Error, ErrorKind, Result,
     access::{Access, ForgetRequest, OpenRequest, Signature},
-    backend::LocalBackend,
-    id::{ChunkId, SnapshotId},
-    keys::slot::{self, SlotParams},
-    prune::{self, Progress, PruneOptions},
-    repository::Repository,
-    time::Time,
-    tombstone::Tombstone,
+    base::{
+        id::{ChunkId, SnapshotId},
+        time::Time,
+    },
+    format::{
+        keys::slot::{self, SlotParams},
+        tombstone::Tombstone,
+    },
+    owner::prune::{self, Progress, PruneOptions},
+    repository::{Repository, backend::LocalBackend},
 };
 
 use recorder::{Fault, Plan, Recorder};

@@ -10,19 +10,25 @@ use std::{cell::Cell, collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 use bkfs_store::{
     Error, ErrorKind,
     access::*,
-    check::{CheckOptions, Progress},
-    codec,
-    fate::Fate,
-    id::*,
-    index::{Batch, Index},
-    keys::FullKey,
-    log::{Event, LogRecord},
-    logfile::{self, Position},
-    reader::Reader,
-    repository::Repository,
-    snapshot,
-    time::Time,
-    tombstone::Tombstone,
+    base::{codec, id::*, time::Time},
+    format::{
+        fate::Fate,
+        keys::FullKey,
+        log::{
+            Event, LogRecord,
+            file::{self as log_file, Position},
+        },
+        snapshot,
+        tombstone::Tombstone,
+    },
+    owner::{
+        check::{CheckOptions, Progress},
+        reader::Reader,
+    },
+    repository::{
+        Repository,
+        index::{Batch, Index},
+    },
 };
 use proptest::prelude::*;
 use support::*;
@@ -74,11 +80,11 @@ impl Place {
         let path = self.repo().join("log");
         let mut bytes = fs::read(&path).unwrap();
         let (mut at, mut rest) = (Position::default(), &bytes[..]);
-        while let Some((_, next)) = logfile::split(at, rest).unwrap() {
+        while let Some((_, next)) = log_file::split(at, rest).unwrap() {
             rest = &rest[(next.offset - at.offset) as usize..];
             at = next;
         }
-        bytes.extend(logfile::frame(at, &LogRecord { seq: at.len, time: clock(), event }).0);
+        bytes.extend(log_file::frame(at, &LogRecord { seq: at.len, time: clock(), event }).0);
         fs::write(path, bytes).unwrap();
     }
 }
@@ -126,7 +132,7 @@ struct View {
 }
 
 fn view(reader: &Reader) -> View {
-    let show = |list: &bkfs_store::reader::SnapshotList| View {
+    let show = |list: &bkfs_store::owner::reader::SnapshotList| View {
         shown: list.snapshots.iter().map(|info| info.id).collect(),
         trash: list.trash.iter().map(|trashed| (trashed.info.id, trashed.since)).collect(),
         purged: list.purged.iter().map(|purged| purged.id).collect(),
@@ -140,7 +146,7 @@ fn view(reader: &Reader) -> View {
 fn checked(repo: &Arc<Repository>) -> Vec<String> {
     let opened = repo.open(&OpenRequest::default()).unwrap();
     let options = CheckOptions::default();
-    let report = bkfs_store::check::check(&reader(repo), &opened, &options, &Progress::default()).unwrap();
+    let report = bkfs_store::owner::check::check(&reader(repo), &opened, &options, &Progress::default()).unwrap();
     let problems = report.problems.iter().map(|problem| problem.error.to_string());
     problems.filter(|text| !text.contains("is missing from the repository")).collect()
 }

@@ -10,22 +10,22 @@ mod support;
 
 use std::{fs, path::PathBuf, sync::Arc};
 
-use bkfs_store::time::Time;
 use bkfs_store::{
-    codec,
-    config::verify_config,
-    id::*,
-    keyring::KeyRing,
-    keys::{
-        FullKey, KeyFile,
-        slot::{self, SlotParams},
+    base::{codec, id::*, time::Time},
+    format::{
+        config::verify_config,
+        keys::{
+            FullKey, KeyFile,
+            slot::{self, SlotParams},
+        },
+        log::{Event, LogRecord},
+        loss::{FrameBits, Hurt, Lost, Quarantined},
+        roster::verify_roster,
+        snapshot,
+        tombstone::Tombstone,
+        tree::*,
     },
-    log::{Event, LogRecord},
-    loss::{FrameBits, Hurt, Lost, Quarantined},
-    roster::verify_roster,
-    snapshot,
-    tombstone::Tombstone,
-    tree::*,
+    owner::keyring::KeyRing,
 };
 use support::*;
 
@@ -245,12 +245,12 @@ fn slots() {
         [&slot.id.0[..], &slot.bytes].concat()
     });
     let (name, bytes) = bytes.split_at(SlotId::LEN);
-    let slot = bkfs_store::keys::Slot { id: SlotId::from_slice(name).unwrap(), bytes: bytes.to_vec() };
+    let slot = bkfs_store::format::keys::Slot { id: SlotId::from_slice(name).unwrap(), bytes: bytes.to_vec() };
     assert_ne!(slot.id, id);
     assert_eq!(slot::slot_params(&slot).unwrap(), SlotParams::LEAST);
     assert_eq!(slot::open_slot(&slot, b"correct horse").unwrap().unwrap().encode(), full_key().encode());
     assert!(slot::open_slot(&slot, b"wrong horse").unwrap().is_none());
-    let moved = bkfs_store::keys::Slot { id, ..slot };
+    let moved = bkfs_store::format::keys::Slot { id, ..slot };
     assert!(slot::open_slot(&moved, b"correct horse").unwrap().is_none());
 }
 

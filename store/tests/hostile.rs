@@ -9,18 +9,19 @@ use std::sync::Arc;
 use bkfs_store::{
     Error,
     access::{Access, InitRequest, Lease, OpenRequest},
+    base::{id::*, time::Time},
     crypto::{DataKey, Wrap},
-    frame::{ChunkKind, FRAME_MAX, FrameBuilder},
-    id::*,
-    keyring::KeyRing,
-    keys::{
-        PushKey, Slot,
-        slot::{self, SlotParams},
+    format::{
+        frame::{ChunkKind, FRAME_MAX, FrameBuilder},
+        keys::{
+            PushKey, Slot,
+            slot::{self, SlotParams},
+        },
+        pack::PackWriter,
+        roster::RosterView,
     },
-    pack::PackWriter,
+    owner::keyring::KeyRing,
     repository::Repository,
-    roster::RosterView,
-    time::Time,
 };
 use support::*;
 
@@ -37,7 +38,7 @@ fn view() -> RosterView {
 }
 
 /// A pack with one frame under `key` and this wrap of it.
-fn pack(push: &PushKey, key: &DataKey, wrap: &Wrap, chunk: &[u8]) -> bkfs_store::pack::PackUpload {
+fn pack(push: &PushKey, key: &DataKey, wrap: &Wrap, chunk: &[u8]) -> bkfs_store::format::pack::PackUpload {
     let mut frame = FrameBuilder::new();
     frame.push(chunk);
     let mut pack = PackWriter::new(ChunkKind::Data, push.repo, &push.signing);
@@ -120,7 +121,7 @@ fn the_largest_frame_fits_a_pack() {
     let push = push_key();
     let key = DataKey::random();
     let wrap = full.seal.public().wrap(full.repo, &key);
-    let mut noise = vec![0; bkfs_store::frame::BODY_MAX - 8];
+    let mut noise = vec![0; bkfs_store::format::frame::BODY_MAX - 8];
     blake3::Hasher::new().finalize_xof().fill(&mut noise);
     let upload = pack(&push, &key, &wrap, &noise);
     repository.put_pack(Lease::default(), &upload).unwrap();

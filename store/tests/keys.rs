@@ -8,15 +8,16 @@ use std::sync::Arc;
 
 use bkfs_store::{
     Error,
-    config::verify_config,
-    id::*,
-    keyring::KeyRing,
-    keys::{
-        FullKey, KeyFile, Slot,
-        slot::{self, SlotParams},
+    base::{id::*, time::Time},
+    format::{
+        config::verify_config,
+        keys::{
+            FullKey, KeyFile, Slot,
+            slot::{self, SlotParams},
+        },
+        roster::{RosterView, verify_roster},
     },
-    roster::{RosterView, verify_roster},
-    time::Time,
+    owner::keyring::KeyRing,
 };
 use proptest::prelude::*;
 use support::*;
@@ -180,7 +181,7 @@ fn rosters_are_checked_and_chained() {
 fn rosters_that_lie_are_refused() {
     let full = full_key();
     let admin = full.admin.verifying_key();
-    let sign = |change: &dyn Fn(&mut bkfs_store::roster::Roster)| {
+    let sign = |change: &dyn Fn(&mut bkfs_store::format::roster::Roster)| {
         let mut roster = roster();
         change(&mut roster);
         verify_roster(&full.sign_roster(&roster), &admin, full.repo)

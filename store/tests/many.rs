@@ -41,9 +41,11 @@ use std::{
 
 use bkfs_store::{
     access::Access,
-    codec,
-    log::{Event, LogRecord},
-    pack::Pack,
+    base::codec,
+    format::{
+        log::{Event, LogRecord},
+        pack::Pack,
+    },
     repository::{Repository, scrub},
 };
 use model::{Journal, Model, Random};

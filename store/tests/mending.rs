@@ -19,11 +19,15 @@ use std::{
 use bkfs_store::{
     Error, Result,
     access::{Access, Mending, OpenRequest, ReadRequest, Span},
-    backend::{Backend, Listed, LocalBackend, Lock},
-    erasure::{Parity, SHARD_LEN},
-    id::PackId,
-    pack::PackUpload,
-    repository::Repository,
+    base::id::PackId,
+    format::{
+        erasure::{Parity, SHARD_LEN},
+        pack::PackUpload,
+    },
+    repository::{
+        Repository,
+        backend::{Backend, Listed, LocalBackend, Lock},
+    },
 };
 use bytes::Bytes;
 use world::{World, put, readable, write_at};
@@ -143,7 +147,7 @@ fn a_burst_is_mended_in_place_and_one_that_is_too_long_is_told_exactly() {
     assert_eq!(repo.mend(pack.id).unwrap(), Mending::Lost(vec![span]));
     let hurt: Vec<bool> = readable(&repo, &pack, &ids).iter().map(|whole| !whole).collect();
     let frames = |number: usize| {
-        let frame = &bkfs_store::pack::Pack::parse(&pack.bytes).unwrap().table.frames[number];
+        let frame = &bkfs_store::format::pack::Pack::parse(&pack.bytes).unwrap().table.frames[number];
         (frame.offset as usize, (frame.offset + frame.len) as usize)
     };
     let expected: Vec<bool> = (0..ids.len()).map(|i| frames(i).0 < at + 2 * SHARD_LEN && frames(i).1 > at).collect();

@@ -33,19 +33,23 @@ use std::{
 use bkfs_store::{
     Error,
     access::*,
-    content::ContentBuilder,
+    base::{id::*, time::Time},
     crypto::DataKey,
-    frame::{ChunkKind, FrameBuilder},
-    id::*,
-    pack::PackWriter,
-    prune::{Progress, PruneOptions, PruneReport, prune, prune_as},
-    reader::Reader,
+    format::{
+        content::ContentBuilder,
+        frame::{ChunkKind, FrameBuilder},
+        loss::Lost,
+        pack::PackWriter,
+        snapshot,
+        tombstone::Tombstone,
+        tree::*,
+    },
+    owner::{
+        prune::{Progress, PruneOptions, PruneReport, prune, prune_as},
+        reader::Reader,
+    },
     repository::Repository,
-    snapshot,
-    tombstone::Tombstone,
-    tree::*,
 };
-use bkfs_store::{loss::Lost, time::Time};
 use proptest::prelude::*;
 use support::{fuse::Fuse, *};
 

@@ -18,11 +18,13 @@ use std::{
 use bkfs_store::{
     Error, ErrorKind,
     access::{Access, Mending, OpenRequest},
-    erasure::{Parity, SHARD_LEN},
-    id::{ChunkId, PackId},
-    loss::{Hurt, Lost},
-    pack::{Pack, PackUpload},
-    reader::Reader,
+    base::id::{ChunkId, PackId},
+    format::{
+        erasure::{Parity, SHARD_LEN},
+        loss::{Hurt, Lost},
+        pack::{Pack, PackUpload},
+    },
+    owner::reader::Reader,
     repository::{
         Repository,
         scrub::{ScrubOptions, ScrubProgress},

@@ -10,15 +10,19 @@ use bkfs_store::{
         Access, ForgetReply, ForgetRequest, InitRequest, Lease, OpenRequest, Opened, PackInfo, PruneReply,
         PruneRequest, ReadReply, ReadRequest, Receipt, SealedFrame,
     },
-    config::{ChunkerParams, verify_config},
+    base::{
+        id::{ChunkId, KeyId, PackId, RepoId, SlotId, SnapshotId},
+        time::Time,
+    },
     crypto::{DataKey, Wrap, random},
-    frame::{ChunkKind, FrameBuilder},
-    id::{ChunkId, KeyId, PackId, RepoId, SlotId, SnapshotId},
-    keys::{FullKey, Slot},
-    pack::PackUpload,
-    reader::Reader,
-    snapshot::SnapshotObject,
-    time::Time,
+    format::{
+        config::{ChunkerParams, verify_config},
+        frame::{ChunkKind, FrameBuilder},
+        keys::{FullKey, Slot},
+        pack::PackUpload,
+        snapshot::SnapshotObject,
+    },
+    owner::reader::Reader,
 };
 use parking_lot::{Condvar, Mutex};
 

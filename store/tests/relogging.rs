@@ -17,11 +17,15 @@ use std::{
 use bkfs_store::{
     Error, Result,
     access::{Access, OpenRequest},
-    backend::{Backend, Listed, LocalBackend, Lock},
-    id::SnapshotId,
-    logfile::{self, Position},
-    loss::Lost,
-    repository::{LogReport, Repository},
+    base::id::SnapshotId,
+    format::{
+        log::file::{self as log_file, Position},
+        loss::Lost,
+    },
+    repository::{
+        LogReport, Repository,
+        backend::{Backend, Listed, LocalBackend, Lock},
+    },
 };
 use bytes::Bytes;
 use support::world::{Files, World, problems};
@@ -49,7 +53,7 @@ impl Scene {
         drop(repo);
         let log = fs::read(folder.path().join("repo/log")).unwrap();
         let (mut at, mut starts) = (Position::default(), vec![0]);
-        while let Some((_, next)) = logfile::split(at, &log[at.offset as usize..]).unwrap() {
+        while let Some((_, next)) = log_file::split(at, &log[at.offset as usize..]).unwrap() {
             starts.push(next.offset as usize);
             at = next;
         }

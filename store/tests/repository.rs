@@ -4,23 +4,26 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use bkfs_store::config::verify_config;
 use bkfs_store::{
     Error, ErrorKind,
     access::{Access, IDS_MAX, InitRequest, Lease, OpenRequest, Opened, ReadRequest},
-    config::{ChunkerParams, Config},
-    content::ContentBuilder,
+    base::{
+        id::{ChunkId, SlotId},
+        time::Time,
+    },
     crypto::DataKey,
-    frame::{ChunkKind, FrameBuilder},
-    id::{ChunkId, SlotId},
-    keys::{self, FullKey, PushKey, Slot},
-    pack::{PackUpload, PackWriter},
-    reader::Reader,
+    format::{
+        config::{ChunkerParams, Config, verify_config},
+        content::ContentBuilder,
+        frame::{ChunkKind, FrameBuilder},
+        keys::{self, FullKey, PushKey, Slot},
+        pack::{PackUpload, PackWriter},
+        roster::Roster,
+        snapshot::{self, PathBytes, PushStats, Snapshot},
+        tree::{Content, Extent, Node, NodeKind, TreeBuilder},
+    },
+    owner::reader::Reader,
     repository::Repository,
-    roster::Roster,
-    snapshot::{self, PathBytes, PushStats, Snapshot},
-    time::Time,
-    tree::{Content, Extent, Node, NodeKind, TreeBuilder},
 };
 
 struct World {
@@ -31,7 +34,7 @@ struct World {
 }
 
 fn world() -> World {
-    let full = FullKey::random(bkfs_store::id::RepoId(bkfs_store::crypto::random()));
+    let full = FullKey::random(bkfs_store::base::id::RepoId(bkfs_store::crypto::random()));
     let now = Time { secs: 1_000_000_000, nanos: 0 };
     let config = full.config(now, ChunkerParams::default());
     let (push, client) = full.new_client("host", None, true, now);

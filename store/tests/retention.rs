@@ -12,10 +12,12 @@ mod published;
 use std::collections::BTreeMap;
 
 use bkfs_store::{
-    id::{ClientId, SnapshotId},
-    retention::{Count, Group, Grouping, LastRun, Plan, Policy, RetentionError, SnapshotRow, TagList, plan},
-    snapshot::PathBytes,
-    time::Time,
+    base::{
+        id::{ClientId, SnapshotId},
+        time::Time,
+    },
+    format::snapshot::PathBytes,
+    owner::retention::{Count, Group, Grouping, LastRun, Plan, Policy, RetentionError, SnapshotRow, TagList, plan},
 };
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 

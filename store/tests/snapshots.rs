@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use bkfs_store::{
     Error,
-    crypto::{DataKey, SigningKey},
-    id::*,
-    keyring::KeyRing,
-    keys::{FullKey, PushKey},
-    signed::Signed,
-    snapshot::{self, Chains, Snapshot, SnapshotObject, StoredSnapshot},
-    time::Time,
-    tree::NodeKind,
+    base::{id::*, time::Time},
+    crypto::{DataKey, SigningKey, signed::Signed},
+    format::{
+        keys::{FullKey, PushKey},
+        snapshot::{self, Chains, Snapshot, SnapshotObject, StoredSnapshot},
+        tree::NodeKind,
+    },
+    owner::keyring::KeyRing,
 };
 use proptest::prelude::*;
 use support::*;

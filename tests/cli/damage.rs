@@ -6,16 +6,21 @@ use std::{
 };
 
 use bkfs_store::{
-    config::{Config, verify_config},
-    crypto::{DataKey, Secret, SigningKey, VerifyingKey},
-    id::{ChunkId, Hash},
-    keys::PushKey,
-    log::{Event, LogRecord},
-    logfile::{self, Position},
-    signed::Signed,
-    snapshot::{self, PathBytes, PushStats, Snapshot},
-    time::Time,
-    tree::{Node, NodeKind, Subtree, Totals},
+    base::{
+        id::{ChunkId, Hash},
+        time::Time,
+    },
+    crypto::{DataKey, Secret, SigningKey, VerifyingKey, signed::Signed},
+    format::{
+        config::{Config, verify_config},
+        keys::PushKey,
+        log::{
+            Event, LogRecord,
+            file::{self as log_file, Position},
+        },
+        snapshot::{self, PathBytes, PushStats, Snapshot},
+        tree::{Node, NodeKind, Subtree, Totals},
+    },
 };
 
 use crate::{common::program::Person, expect, make_source, text};
@@ -266,13 +271,13 @@ fn plant_foreign_snapshot(person: &Person) -> (String, String) {
     }
     let mut log = fs::read(repo.join("log")).unwrap();
     let mut at = Position::default();
-    while let Some((_, next)) = logfile::split(at, &log[at.offset as usize..]).unwrap() {
+    while let Some((_, next)) = log_file::split(at, &log[at.offset as usize..]).unwrap() {
         at = next;
     }
     let (client, target) = (key.client_id(), ids.target_tag("home"));
     let event = Event::Commit { snapshot: id, client, target, sequence: 1, sender: None };
     let record = LogRecord { seq: at.len, time: Time { secs: 1_795_165_300, nanos: 0 }, event };
-    log.extend(logfile::frame(at, &record).0);
+    log.extend(log_file::frame(at, &record).0);
     fs::write(repo.join("log"), log).unwrap();
     (id.to_string(), client.to_string())
 }

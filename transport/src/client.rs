@@ -16,12 +16,14 @@ use bkfs_store::{
         Access, ForgetReply, ForgetRequest, InitRequest, Lease, Mending, OpenRequest, Opened, PackInfo, PruneReply,
         PruneRequest, READ_BYTES_MAX, ReadReply, ReadRequest, Receipt, RepairReply, RepairRequest, SealedFrame,
     },
+    base::id::{ChunkId, Hash, KeyId, PackId, SlotId, SnapshotId},
     crypto::Wrap,
-    frame::FRAME_MAX,
-    id::{ChunkId, Hash, KeyId, PackId, SlotId, SnapshotId},
-    keys::Slot,
-    pack::{PACK_MAX, PackUpload},
-    snapshot::SnapshotObject,
+    format::{
+        frame::FRAME_MAX,
+        keys::Slot,
+        pack::{PACK_MAX, PackUpload},
+        snapshot::SnapshotObject,
+    },
 };
 use bytes::Bytes;
 use parking_lot::Mutex;

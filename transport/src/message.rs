@@ -14,11 +14,12 @@ use bkfs_store::{
         ForgetReply, ForgetRequest, InitRequest, Lease, Mending, OpenRequest, Opened, PackInfo, PruneReply,
         PruneRequest, ReadRequest, Receipt, RepairReply, RepairRequest,
     },
-    codec,
+    base::{
+        codec,
+        id::{ChunkId, ClientId, KeyId, PackId, SlotId, SnapshotId},
+    },
     crypto::Wrap,
-    id::{ChunkId, ClientId, KeyId, PackId, SlotId, SnapshotId},
-    keys::Slot,
-    snapshot::SnapshotObject,
+    format::{keys::Slot, snapshot::SnapshotObject},
 };
 use bytes::Bytes;
 use minicbor::{Decode, Encode};

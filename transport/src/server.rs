@@ -25,10 +25,12 @@ use std::{
 
 use bkfs_store::{
     Error, ErrorKind, Result,
-    backend::{Backend, LocalBackend},
-    erasure::Parity,
-    id::Hash,
-    repository::Repository,
+    base::id::Hash,
+    format::erasure::Parity,
+    repository::{
+        Repository,
+        backend::{Backend, LocalBackend},
+    },
 };
 use parking_lot::Mutex;
 use quinn::Endpoint;

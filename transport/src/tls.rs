@@ -7,7 +7,10 @@
 
 use std::sync::Arc;
 
-use bkfs_store::{Error, Result, codec::Header, id::Hash};
+use bkfs_store::{
+    Error, Result,
+    base::{codec::Header, id::Hash},
+};
 use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
 use rustls::{

@@ -3,7 +3,7 @@
 //! `bkfs1` and the base32 of a CBOR record followed by the first four bytes of its BLAKE3, which catches a token that was
 //! cut or mistyped. The server keeps only a hash of the secret.
 
-use bkfs_store::{Error, Result, id::Hash};
+use bkfs_store::{Error, Result, base::id::Hash};
 use minicbor::{Decode, Encode};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -70,14 +70,14 @@ impl Token {
         if Hash::of(&[record]).0[..CHECK_LEN] != *check {
             return Err(bad("it was cut or mistyped"));
         }
-        let mut token: Self = bkfs_store::codec::decode("the token", record).map_err(|e| bad(&e.to_string()))?;
+        let mut token: Self = bkfs_store::base::codec::decode("the token", record).map_err(|e| bad(&e.to_string()))?;
         token.address = crate::url::normal_address(&token.address)?;
         Ok(token)
     }
 
     /// The token's text: one word.
     pub fn text(&self) -> String {
-        let mut bytes = bkfs_store::codec::encode(self);
+        let mut bytes = bkfs_store::base::codec::encode(self);
         let check = Hash::of(&[&bytes]);
         bytes.extend_from_slice(&check.0[..CHECK_LEN]);
         let text = format!("{PREFIX}{}", base32::encode(&bytes));

@@ -7,17 +7,21 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use bkfs_store::{
     Error, ErrorKind,
     access::{Access, ForgetRequest, InitRequest, Lease, OpenRequest, ReadRequest, Signature},
-    config::ChunkerParams,
+    base::{
+        id::{ChunkId, RepoId, SnapshotId},
+        time::Time,
+    },
     crypto::{DataKey, random},
-    frame::{ChunkKind, FrameBuilder},
-    id::{ChunkId, RepoId, SnapshotId},
-    keys::{FullKey, PushKey},
-    pack::{PackUpload, PackWriter},
-    roster::Roster,
-    snapshot::{self, PathBytes, PushStats, Snapshot},
-    time::Time,
-    tombstone::Tombstone,
-    tree::{Node, NodeKind},
+    format::{
+        config::ChunkerParams,
+        frame::{ChunkKind, FrameBuilder},
+        keys::{FullKey, PushKey},
+        pack::{PackUpload, PackWriter},
+        roster::Roster,
+        snapshot::{self, PathBytes, PushStats, Snapshot},
+        tombstone::Tombstone,
+        tree::{Node, NodeKind},
+    },
 };
 use bkfs_transport::{
     Identity, Name, Permissions, RepoUrl,
@@ -56,7 +60,7 @@ impl Site {
     }
 
     /// A client that joined an account.
-    fn client(&self, account: &str, can: &str) -> (Identity, RepoUrl, bkfs_store::id::Hash) {
+    fn client(&self, account: &str, can: &str) -> (Identity, RepoUrl, bkfs_store::base::id::Hash) {
         let name: Name = account.parse().unwrap();
         let token = server::invite(self.data(), &name, can.parse().unwrap(), None, HOUR).unwrap();
         let identity = Identity::generate().unwrap();
@@ -194,7 +198,7 @@ fn strangers_and_false_servers_get_nothing() {
     let stranger = Identity::generate().unwrap();
     let error = Remote::connect(&url, &stranger, pin).unwrap().open(&OpenRequest::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoPermission);
-    let error = Remote::connect(&url, &stranger, bkfs_store::id::Hash([1; 32])).unwrap_err();
+    let error = Remote::connect(&url, &stranger, bkfs_store::base::id::Hash([1; 32])).unwrap_err();
     assert!(error.to_string().contains("pinned"), "{error}");
 
     let token = server::invite(site.data(), &"carol".parse().unwrap(), Permissions::PUSH, None, HOUR).unwrap();

@@ -14,8 +14,8 @@
 //! record would be a wrong backup. Whatever does not fit is taken as absent: the files are then read again.
 
 use bkfs_store::{
-    codec,
-    tree::{Node, NodeKind, Subtree},
+    base::codec,
+    format::tree::{Node, NodeKind, Subtree},
 };
 
 use super::{Cache, Spool};

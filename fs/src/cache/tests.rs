@@ -1,8 +1,8 @@
 //! Records, the known-set and losses.
 
 use bkfs_store::{
-    id::{Hash, Incarnation},
-    tree::{Subtree, Totals},
+    base::id::{Hash, Incarnation},
+    format::tree::{Subtree, Totals},
 };
 
 use super::{
@@ -216,7 +216,7 @@ fn one_push_a_target() {
 fn a_target_is_free_again_though_a_forked_child_still_holds_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
-    let target = bkfs_store::id::TargetTag([2; 16]);
+    let target = bkfs_store::base::id::TargetTag([2; 16]);
     let lock = cache.lock_target(target).unwrap();
     let childs = lock.0.try_clone().unwrap();
     assert!(matches!(cache.lock_target(target), Err(Error::Locked { .. })));

@@ -15,11 +15,9 @@ use bkfs_store::{
         Access, ForgetReply, ForgetRequest, InitRequest, Lease, Mending, OpenRequest, Opened, PackInfo, PruneReply,
         PruneRequest, ReadReply, ReadRequest, Receipt,
     },
+    base::id::{ChunkId, KeyId, PackId, SlotId, SnapshotId},
     crypto::Wrap,
-    id::{ChunkId, KeyId, PackId, SlotId, SnapshotId},
-    keys::Slot,
-    pack::PackUpload,
-    snapshot::SnapshotObject,
+    format::{keys::Slot, pack::PackUpload, snapshot::SnapshotObject},
 };
 use bytes::Bytes;
 use parking_lot::Mutex;

@@ -12,9 +12,11 @@ use std::{
 };
 
 use bkfs_store::{
-    id::{ChunkId, HardLinkGroup},
-    time::Time,
-    tree::{Content, Device, Extent, Node, NodeKind, Xattr},
+    base::{
+        id::{ChunkId, HardLinkGroup},
+        time::Time,
+    },
+    format::tree::{Content, Device, Extent, Node, NodeKind, Xattr},
 };
 use tempfile::TempDir;
 

@@ -8,9 +8,12 @@
 use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
 
 use bkfs_store::{
-    Error, Result, codec,
-    id::{ChunkId, HardLinkGroup},
-    tree::{Content, Extent, Node, Subtree},
+    Error, Result,
+    base::{
+        codec,
+        id::{ChunkId, HardLinkGroup},
+    },
+    format::tree::{Content, Extent, Node, Subtree},
 };
 use crossbeam_channel::Receiver;
 

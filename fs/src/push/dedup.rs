@@ -10,7 +10,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use bkfs_store::{Error, Result, access::Access, id::ChunkId};
+use bkfs_store::{Error, Result, access::Access, base::id::ChunkId};
 use parking_lot::{Condvar, Mutex};
 
 use crate::cache::{Cache, Sight};

@@ -2,7 +2,11 @@
 
 use std::{io, path::PathBuf};
 
-use bkfs_store::{access::Seen, id::SnapshotId, snapshot::PushStats, time::Time, tree::Totals};
+use bkfs_store::{
+    access::Seen,
+    base::{id::SnapshotId, time::Time},
+    format::{snapshot::PushStats, tree::Totals},
+};
 
 use crate::exclude::ExcludeOptions;
 

@@ -8,11 +8,13 @@ use std::collections::VecDeque;
 
 use bkfs_store::{
     Error, Result,
-    content::ContentBuilder,
-    frame::{ChunkKind, FrameBuilder, GATHER_BYTES},
-    id::ChunkId,
-    keys::IdKeys,
-    tree::{Content, Extent, Node, Subtree, TreeBuilder},
+    base::id::ChunkId,
+    format::{
+        content::ContentBuilder,
+        frame::{ChunkKind, FrameBuilder, GATHER_BYTES},
+        keys::IdKeys,
+        tree::{Content, Extent, Node, Subtree, TreeBuilder},
+    },
 };
 
 use super::{

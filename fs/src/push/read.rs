@@ -12,11 +12,15 @@ use std::{
 };
 
 use bkfs_store::{
-    chunker::Chunker,
-    id::{ChunkId, HardLinkGroup},
-    keys::IdKeys,
-    time::Time,
-    tree::{Content, Node, NodeKind},
+    base::{
+        id::{ChunkId, HardLinkGroup},
+        time::Time,
+    },
+    format::{
+        chunker::Chunker,
+        keys::IdKeys,
+        tree::{Content, Node, NodeKind},
+    },
 };
 use rustix::{
     fs::{Advice, Mode, OFlags, SeekFrom},

@@ -9,10 +9,14 @@ use std::{collections::HashSet, io, path::PathBuf, sync::Arc, time::Instant};
 use bkfs_store::{
     Error, Result,
     access::Access,
-    id::{ChunkId, HardLinkGroup},
-    keys::IdKeys,
-    time::Time,
-    tree::{Content, Extent, Node, NodeKind, Subtree, Xattr},
+    base::{
+        id::{ChunkId, HardLinkGroup},
+        time::Time,
+    },
+    format::{
+        keys::IdKeys,
+        tree::{Content, Extent, Node, NodeKind, Subtree, Xattr},
+    },
 };
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;

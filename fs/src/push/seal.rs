@@ -12,11 +12,13 @@ use std::{
 use bkfs_store::{
     Error, Result,
     access::{Access, Lease},
+    base::id::ChunkId,
     crypto::{DataKey, Wrap},
-    frame::{ChunkKind, FrameBuilder},
-    id::ChunkId,
-    keys::PushKey,
-    pack::{PackUpload, PackWriter},
+    format::{
+        frame::{ChunkKind, FrameBuilder},
+        keys::PushKey,
+        pack::{PackUpload, PackWriter},
+    },
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;

@@ -11,7 +11,7 @@ use std::{
     sync::atomic::AtomicU32,
 };
 
-use bkfs_store::tree::{Content, Extent};
+use bkfs_store::format::tree::{Content, Extent};
 use proptest::prelude::*;
 
 use self::fake::{ChunkId, Fake};
@@ -80,12 +80,12 @@ impl Case {
         )
     }
 
-    fn root(&self) -> bkfs_store::tree::Subtree {
+    fn root(&self) -> bkfs_store::format::tree::Subtree {
         self.store.newest().root.subtree.unwrap()
     }
 
     /// The root tree of a push that remembers nothing, into a store of its own.
-    fn fresh_root(&self) -> bkfs_store::tree::Subtree {
+    fn fresh_root(&self) -> bkfs_store::format::tree::Subtree {
         let mut other = Self { store: Fake::with(self.store.full.clone()), ..Self::new() };
         other.options = self.options.clone();
         other.push();
@@ -193,9 +193,9 @@ fn contents_are_what_the_files_hold() {
 }
 
 /// Reads a file of the newest snapshot with the full key, and compares.
-fn read_back(case: &Case, path: &str, expected: &[u8]) -> bkfs_store::tree::Node {
+fn read_back(case: &Case, path: &str, expected: &[u8]) -> bkfs_store::format::tree::Node {
     let store = &case.store;
-    let reader = bkfs_store::reader::Reader::new(store.clone(), store.full.clone(), &store.config, 64 << 20);
+    let reader = bkfs_store::owner::reader::Reader::new(store.clone(), store.full.clone(), &store.config, 64 << 20);
     let node = reader.resolve(&store.newest().root, path.as_bytes()).unwrap();
     let file = reader.file(&node);
     assert_eq!(file.len(), expected.len() as u64);
@@ -209,7 +209,7 @@ fn read_back(case: &Case, path: &str, expected: &[u8]) -> bkfs_store::tree::Node
 }
 
 /// The node of the only entry of the root directory.
-fn only_node(case: &Case) -> bkfs_store::tree::Node {
+fn only_node(case: &Case) -> bkfs_store::format::tree::Node {
     let cache = Cache::open(case.cache.path(), case.store.client.repo).unwrap();
     let mut found = Vec::new();
     let roots = Roots::new(case.options.base.as_deref(), &case.options.paths).unwrap();

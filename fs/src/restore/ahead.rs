@@ -26,8 +26,8 @@ use std::{
 
 use bkfs_store::{
     Error,
-    id::ChunkId,
-    tree::{Node, NodeKind},
+    base::id::ChunkId,
+    format::tree::{Node, NodeKind},
 };
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};

@@ -10,8 +10,8 @@ use std::{
 };
 
 use bkfs_store::{
-    time::Time,
-    tree::{Node, NodeKind},
+    base::time::Time,
+    format::tree::{Node, NodeKind},
 };
 use rustix::{
     fs::{AtFlags, Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags},

@@ -16,8 +16,8 @@ use std::{
 
 use bkfs_store::{
     Error,
-    id::ChunkId,
-    tree::{Content, Extent, Node},
+    base::id::ChunkId,
+    format::tree::{Content, Extent, Node},
 };
 use bytes::Bytes;
 use parking_lot::Mutex;

@@ -1,6 +1,6 @@
 //! What to do where something has the name already: a pure function, so that the rule can be read in one place.
 
-use bkfs_store::tree::{Node, NodeKind};
+use bkfs_store::format::tree::{Node, NodeKind};
 use rustix::fs::{FileType, Stat};
 
 use super::{Reason, RestoreOptions};

@@ -12,7 +12,7 @@ use std::{
 
 use bkfs_store::{
     Error, ErrorKind, Result,
-    tree::{Node, NodeKind},
+    format::tree::{Node, NodeKind},
 };
 use parking_lot::Mutex;
 use rustix::{

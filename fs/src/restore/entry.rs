@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use bkfs_store::tree::{Node, NodeKind};
+use bkfs_store::format::tree::{Node, NodeKind};
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, Stat},
     io::Errno,

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use bkfs_store::tree::{Node, NodeKind};
+use bkfs_store::format::tree::{Node, NodeKind};
 use rustix::{
     fs::{AtFlags, Mode, OFlags},
     io::Errno,

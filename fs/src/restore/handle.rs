@@ -162,7 +162,7 @@ pub(super) fn open_beneath(parent: impl AsFd, name: &[u8], flags: OFlags, mode: 
 /// Whether the bytes can name an entry of a folder.
 pub(super) fn is_file_name(name: &[u8]) -> bool {
     !name.is_empty()
-        && name.len() <= bkfs_store::tree::Node::NAME_MAX
+        && name.len() <= bkfs_store::format::tree::Node::NAME_MAX
         && !name.contains(&b'/')
         && !name.contains(&0)
         && name != b"."

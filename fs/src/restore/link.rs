@@ -6,8 +6,8 @@
 use std::{collections::HashMap, io, sync::Arc};
 
 use bkfs_store::{
-    id::HardLinkGroup,
-    tree::{Node, NodeKind},
+    base::id::HardLinkGroup,
+    format::tree::{Node, NodeKind},
 };
 use parking_lot::Mutex;
 use rustix::{

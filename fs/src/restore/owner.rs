@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use bkfs_store::tree::Node;
+use bkfs_store::format::tree::Node;
 use parking_lot::Mutex;
 
 use crate::userdb::{group_id, user_id};

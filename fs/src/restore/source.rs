@@ -3,9 +3,9 @@
 
 use bkfs_store::{
     Result,
-    id::ChunkId,
-    reader::Reader,
-    tree::{Extent, Node, Subtree},
+    base::id::ChunkId,
+    format::tree::{Extent, Node, Subtree},
+    owner::reader::Reader,
 };
 use bytes::Bytes;
 

@@ -10,7 +10,7 @@ mod resume;
 use std::path::Path;
 
 use super::{Progress, RestoreOptions, RestoreReport, engine};
-use bkfs_store::{Result, tree::Node};
+use bkfs_store::{Result, format::tree::Node};
 use fake::Fake;
 
 fn options() -> RestoreOptions {

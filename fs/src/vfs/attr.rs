@@ -1,8 +1,8 @@
 //! Attributes of what the file system shows, in the terms of stat(2).
 
 use bkfs_store::{
-    time::Time,
-    tree::{Content, Extent, Node, NodeKind},
+    base::time::Time,
+    format::tree::{Content, Extent, Node, NodeKind},
 };
 
 /// What stat(2) tells of an inode.
@@ -114,7 +114,7 @@ fn blocks(node: &Node) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use bkfs_store::id::ChunkId;
+    use bkfs_store::base::id::ChunkId;
 
     use super::*;
     use crate::vfs::testing;

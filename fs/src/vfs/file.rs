@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bkfs_store::tree::{Content, Node};
+use bkfs_store::format::tree::{Content, Node};
 use parking_lot::Mutex;
 use quick_cache::{Weighter, sync::Cache};
 

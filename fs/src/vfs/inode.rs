@@ -27,7 +27,7 @@ use std::{
     },
 };
 
-use bkfs_store::{id::HardLinkGroup, tree::Subtree};
+use bkfs_store::{base::id::HardLinkGroup, format::tree::Subtree};
 use parking_lot::{Mutex, RwLock};
 
 use super::{attr::Attr, names::Place, source::Version};

@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 
-use bkfs_store::{
+use bkfs_store::base::{
     id::{Hash, SnapshotId},
     time::Time,
 };

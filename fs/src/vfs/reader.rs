@@ -4,9 +4,9 @@ use std::{ops::Range, sync::Arc, time::Duration};
 
 use bkfs_store::{
     Error, Result,
-    id::ChunkId,
-    reader::Reader,
-    tree::{Extent, Node, Page, Subtree},
+    base::id::ChunkId,
+    format::tree::{Extent, Node, Page, Subtree},
+    owner::reader::Reader,
 };
 use bytes::Bytes;
 
@@ -56,7 +56,7 @@ impl Source for Reader {
     }
 
     fn versions(&self) -> Result<Vec<Arc<Version>>> {
-        let shown = |info: bkfs_store::reader::SnapshotInfo| {
+        let shown = |info: bkfs_store::owner::reader::SnapshotInfo| {
             Arc::new(Version { id: info.id, log_seq: info.log_seq, snapshot: info.snapshot })
         };
         Ok(self.snapshots()?.into_iter().map(shown).collect())

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use bkfs_store::{Result, id::SnapshotId, time::Time};
+use bkfs_store::{
+    Result,
+    base::{id::SnapshotId, time::Time},
+};
 use parking_lot::{Mutex, RwLock};
 
 use super::{

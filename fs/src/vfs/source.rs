@@ -1,15 +1,17 @@
 //! What the file system reads from: the narrow view of a repository that it needs.
 //!
-//! [`bkfs_store::reader::Reader`] is the source in use. The trait is there so that the file system can be tested against
+//! [`bkfs_store::owner::reader::Reader`] is the source in use. The trait is there so that the file system can be tested against
 //! sources that count, fail, lose chunks or grow, without a repository.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use bkfs_store::{
     Result,
-    id::SnapshotId,
-    snapshot::Snapshot,
-    tree::{Node, Subtree},
+    base::id::SnapshotId,
+    format::{
+        snapshot::Snapshot,
+        tree::{Node, Subtree},
+    },
 };
 use bytes::Bytes;
 

@@ -13,10 +13,14 @@ use std::{
 
 use bkfs_store::{
     Error, Result,
-    id::{ChunkId, Hash, SnapshotId},
-    snapshot::{PushStats, Snapshot},
-    time::Time,
-    tree::{Content, Extent, Node, NodeKind, Subtree, Totals},
+    base::{
+        id::{ChunkId, Hash, SnapshotId},
+        time::Time,
+    },
+    format::{
+        snapshot::{PushStats, Snapshot},
+        tree::{Content, Extent, Node, NodeKind, Subtree, Totals},
+    },
 };
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};

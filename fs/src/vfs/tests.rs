@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use bkfs_store::{
-    id::{ChunkId, HardLinkGroup},
-    tree::{Content, Device, Extent, Xattr},
+    base::id::{ChunkId, HardLinkGroup},
+    format::tree::{Content, Device, Extent, Xattr},
 };
 
 use super::{testing::Memory, *};

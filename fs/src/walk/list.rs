@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use bkfs_store::tree::NodeKind;
+use bkfs_store::format::tree::NodeKind;
 use rustix::{
     fs::{Mode, OFlags, RawDir},
     io::Errno,

@@ -7,14 +7,15 @@ use std::{path::Path, sync::Arc};
 use bkfs_fs::push::{self, PushOptions};
 use bkfs_store::{
     access::{Access, InitRequest, OpenRequest},
-    config::{Config, verify_config},
-    erasure::Parity,
-    id::RepoId,
-    keys::{FullKey, PushKey},
-    reader::Reader,
+    base::{id::RepoId, time::Time},
+    format::{
+        config::{Config, verify_config},
+        erasure::Parity,
+        keys::{FullKey, PushKey},
+        roster::Roster,
+    },
+    owner::reader::Reader,
     repository::Repository,
-    roster::Roster,
-    time::Time,
 };
 
 #[path = "../../../tests/common/compare.rs"]

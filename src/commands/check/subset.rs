@@ -3,8 +3,8 @@
 use std::str::FromStr;
 
 use bkfs_store::{
-    check::{ReadData, Share},
-    id::PackId,
+    base::id::PackId,
+    owner::check::{ReadData, Share},
 };
 
 use crate::commands::push::parse_size;

@@ -6,11 +6,8 @@ use anyhow::Result;
 use bkfs_store::{
     Error,
     access::{Access, FORGET_MAX, ForgetRequest, Signature},
-    fate::protected_until,
-    id::SnapshotId,
-    keys::FullKey,
-    time::Time,
-    tombstone::Tombstone,
+    base::{id::SnapshotId, time::Time},
+    format::{fate::protected_until, keys::FullKey, tombstone::Tombstone},
 };
 
 use crate::output;
@@ -103,14 +100,16 @@ pub fn empty_trash(access: &dyn Access) -> Result<Vec<SnapshotId>> {
 mod tests {
     use bkfs_store::{
         access::{InitRequest, OpenRequest},
-        config::ChunkerParams,
+        base::id::{ChunkId, RepoId},
         crypto::{DataKey, random},
-        id::{ChunkId, RepoId},
-        keys::PushKey,
+        format::{
+            config::ChunkerParams,
+            keys::PushKey,
+            roster::Roster,
+            snapshot::{self, PushStats, Snapshot},
+            tree::{Node, NodeKind, Subtree, Totals},
+        },
         repository::Repository,
-        roster::Roster,
-        snapshot::{self, PushStats, Snapshot},
-        tree::{Node, NodeKind, Subtree, Totals},
     };
 
     use super::*;

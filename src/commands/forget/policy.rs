@@ -1,6 +1,6 @@
 //! The policy and the grouping as options.
 
-use bkfs_store::{
+use bkfs_store::owner::{
     reader::SnapshotInfo,
     retention::{Age, Count, Grouping, Policy, SnapshotRow, TagList},
 };

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use bkfs_store::{
-    id::SnapshotId,
-    reader::SnapshotInfo,
-    retention::{Decision, GroupPlan, Plan, Reason, SnapshotRow},
-    snapshot::PathBytes,
+    base::id::SnapshotId,
+    format::snapshot::PathBytes,
+    owner::{
+        reader::SnapshotInfo,
+        retention::{Decision, GroupPlan, Plan, Reason, SnapshotRow},
+    },
 };
 use serde::Serialize;
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use bkfs_store::keys::KeyFile;
+use bkfs_store::format::keys::KeyFile;
 
 use super::ExportArgs;
 use crate::{

@@ -1,7 +1,7 @@
 //! `bkfs key list`.
 
 use anyhow::Result;
-use bkfs_store::{
+use bkfs_store::format::{
     keys::slot,
     roster::{RosterClient, verify_roster},
 };
@@ -52,7 +52,7 @@ pub fn run(context: &Context, repo: &RepoArgs) -> Result<()> {
         until: client.until.map(output::time_json),
         this_machine: session.client() == Some(client.id),
     };
-    let slot_row = |slot: &bkfs_store::keys::Slot| {
+    let slot_row = |slot: &bkfs_store::format::keys::Slot| {
         let params = slot::slot_params(slot).ok();
         SlotRow {
             id: slot.id.to_string(),

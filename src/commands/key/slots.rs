@@ -5,11 +5,13 @@ use std::path::Path;
 use anyhow::Result;
 use bkfs_store::{
     Error,
-    keys::{
-        Slot,
-        slot::{self, SlotParams},
+    format::{
+        keys::{
+            Slot,
+            slot::{self, SlotParams},
+        },
+        roster::verify_roster,
     },
-    roster::verify_roster,
 };
 
 use crate::{cli::RepoArgs, context::Context, enrol, failure::Failure, output, passphrase, session::Session, unlock};

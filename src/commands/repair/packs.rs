@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use anyhow::Result;
-use bkfs_store::{
+use bkfs_store::owner::{
     check::{CheckOptions, Progress},
     repair::{PacksReport, RepairOptions, repair_packs},
 };
@@ -136,7 +136,7 @@ fn print(context: &Context, args: &PacksArgs, report: &PacksReport) -> Result<()
         eprintln!("bkfs: ... and {} more", report.problems_total - listed);
     }
     if report.problems_total > 0 {
-        let hurt: Vec<String> = report.snapshots.iter().map(bkfs_store::id::SnapshotId::short).collect();
+        let hurt: Vec<String> = report.snapshots.iter().map(bkfs_store::base::id::SnapshotId::short).collect();
         eprintln!("bkfs: hurt are {}: {}", output::count(hurt.len() as u64, "snapshot"), hurt.join(" "));
         eprintln!("      the next push of the same files, from wherever they still are, makes them whole again");
     }

@@ -4,9 +4,9 @@ use anyhow::Result;
 use bkfs_store::{
     Error,
     access::{FORGET_MAX, ForgetRequest, Signature},
-    id::SnapshotId,
+    base::id::SnapshotId,
+    format::tombstone::Tombstone,
     repository::{LogReport, Repository},
-    tombstone::Tombstone,
 };
 use clap::Args;
 use serde::Serialize;

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use bkfs_store::{fate::Fate, index::CommitRow};
+use bkfs_store::{format::fate::Fate, repository::index::CommitRow};
 use bkfs_transport::{Name, server};
 use clap::Args;
 use serde::Serialize;

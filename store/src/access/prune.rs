@@ -3,9 +3,8 @@
 use minicbor::{Decode, Encode};
 
 use crate::{
-    frame::ChunkKind,
-    id::{ChunkId, PackId, SnapshotId},
-    loss::FrameBits,
+    base::id::{ChunkId, PackId, SnapshotId},
+    format::{frame::ChunkKind, loss::FrameBits},
 };
 
 /// How many snapshots one [`PruneReply::Committed`] names at most.
@@ -17,7 +16,7 @@ pub struct Filter {
     /// First byte of the ids.
     #[n(0)]
     pub first: u8,
-    /// The filter, encoded ([`crate::sweep::encode_filter`]).
+    /// The filter, encoded ([`crate::format::filter::encode_filter`]).
     #[cbor(n(1), with = "minicbor::bytes")]
     pub bytes: Vec<u8>,
 }

@@ -4,8 +4,8 @@ use minicbor::{Decode, Encode};
 
 use super::Mending;
 use crate::{
-    id::PackId,
-    loss::{FrameBits, Quarantined},
+    base::id::PackId,
+    format::loss::{FrameBits, Quarantined},
 };
 
 /// One step of a repair: see `docs/design/0015-quarantine.md`.

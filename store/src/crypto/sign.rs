@@ -3,7 +3,7 @@
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
 use super::Secret;
-use crate::id::ClientId;
+use crate::base::id::ClientId;
 
 /// Length of a signature in bytes.
 pub const SIGNATURE_LEN: usize = 64;

@@ -9,7 +9,7 @@ use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
 use super::{DataKey, Secret};
-use crate::{
+use crate::base::{
     error::{Error, Result},
     id::{KeyId, RepoId},
 };

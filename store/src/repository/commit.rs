@@ -7,12 +7,16 @@ use bytes::Bytes;
 use super::{Repository, layout};
 use crate::{
     access::{COMMITTED_MAX, CommittedSnapshot, Lease, Receipt, SNAPSHOTS_BYTES},
-    error::{Error, Result},
-    fate::Fate,
-    id::{Hash, SnapshotId},
-    index::CommitRow,
-    log::Event,
-    snapshot::{SnapshotObject, snapshot_id, verify_stored},
+    base::{
+        error::{Error, Result},
+        id::{Hash, SnapshotId},
+    },
+    format::{
+        fate::Fate,
+        log::Event,
+        snapshot::{SnapshotObject, snapshot_id, verify_stored},
+    },
+    repository::index::CommitRow,
 };
 
 impl Repository {

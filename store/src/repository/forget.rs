@@ -5,13 +5,17 @@ use std::collections::HashSet;
 use super::Repository;
 use crate::{
     access::{FORGET_MAX, ForgetReply, ForgetRequest},
-    error::{Error, Result},
-    fate::{Fate, is_due, protected_until},
-    id::SnapshotId,
-    index::CommitRow,
-    log::Event,
-    time::Time,
-    tombstone::Tombstone,
+    base::{
+        error::{Error, Result},
+        id::SnapshotId,
+        time::Time,
+    },
+    format::{
+        fate::{Fate, is_due, protected_until},
+        log::Event,
+        tombstone::Tombstone,
+    },
+    repository::index::CommitRow,
 };
 
 /// Digits of an id by which an operator can name a snapshot.

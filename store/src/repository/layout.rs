@@ -4,14 +4,15 @@ use bytes::Bytes;
 
 use super::Repository;
 use crate::{
-    backend::Backend,
-    error::{Error, Result},
-    id::{Hash, PackId, SlotId, SnapshotId},
-    keys::{
+    base::{
+        error::{Error, Result},
+        id::{Hash, PackId, SlotId, SnapshotId},
+    },
+    format::keys::{
         Slot,
         slot::{SLOT_MAX, SLOTS_MAX, slot_params},
     },
-    logpair::LogPair,
+    repository::{backend::Backend, log::pair::LogPair},
 };
 
 pub(super) const CONFIG: &str = "config";

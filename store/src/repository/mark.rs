@@ -16,13 +16,24 @@ use super::{
 };
 use crate::{
     access::{Filter, PruneLimits, PruneReply, PruneStats},
+    base::{
+        error::{Error, Result},
+        id::{ChunkId, Hash},
+    },
     crypto,
-    error::{Error, Result},
-    id::{ChunkId, Hash},
-    index::PackRow,
-    log::Event,
-    loss::{FrameBits, Lost},
-    sweep::{self, Condemned, CondemnedPack, LOST_MAX, LiveFilter, PackUse},
+    format::{
+        filter::LiveFilter,
+        log::Event,
+        loss::{FrameBits, Lost},
+    },
+    repository::prune::plan::choose,
+    repository::{
+        index::PackRow,
+        prune::{
+            condemned::{Condemned, CondemnedPack, LOST_MAX},
+            plan::PackUse,
+        },
+    },
 };
 
 /// How long a pack is kept for a session that has not committed, in seconds. Whoever comes back later finds less to resume.
@@ -219,7 +230,7 @@ impl Repository {
                 true => {}
             }
         })?;
-        let chosen = sweep::choose(&uses, limits, 0);
+        let chosen = choose(&uses, limits, 0);
         stats.unused_bytes = chosen.unused_after;
         self.index.each_pack(&mut |number, row| {
             if number < marking.next_number {

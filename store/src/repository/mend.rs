@@ -10,10 +10,11 @@ use bytes::Bytes;
 use super::{Repository, layout};
 use crate::{
     access::{Mending, Span},
-    erasure::{self, Damage, Mended},
-    error::Result,
-    id::PackId,
-    pack::{PACK_MAX, Pack, PackTable},
+    base::{error::Result, id::PackId},
+    format::{
+        erasure::{self, Damage, Mended},
+        pack::{PACK_MAX, Pack, PackTable},
+    },
 };
 
 /// Pieces in which an object is read that does not read at once; then, where these fail, the pages in them.

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use super::{Repository, layout};
-use crate::{error::Result, id::PackId};
+use crate::base::{error::Result, id::PackId};
 
 impl Repository {
     /// The packs of a folder that the index knows and that are not among those listed.

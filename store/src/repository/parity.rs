@@ -17,12 +17,18 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{Repository, layout};
 use crate::{
-    backend::Backend,
-    erasure::{Encoder, Parity},
-    error::{Error, Result},
-    id::PackId,
-    index::{Index, Pin},
-    pack::{PACK_TARGET, PackTable},
+    base::{
+        error::{Error, Result},
+        id::PackId,
+    },
+    format::{
+        erasure::{Encoder, Parity},
+        pack::{PACK_TARGET, PackTable},
+    },
+    repository::{
+        backend::Backend,
+        index::{Index, Pin},
+    },
 };
 
 /// Bytes of waiting packs that are held at most.

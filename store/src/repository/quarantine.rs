@@ -2,7 +2,7 @@
 //!
 //! What is lost must not be taken for stored, neither by the index nor by clients, who keep sets of what they know to be stored.
 //! So a loss is a record of the log, and begins a generation as what a prune condemns does: no session commits that may rely
-//! on the frames and has not been told ([`crate::loss`], `docs/design/0015-quarantine.md`).
+//! on the frames and has not been told ([`crate::format::loss`], `docs/design/0015-quarantine.md`).
 //!
 //! **Order.** Into quarantine: the record, nothing else; what is lost is lost already. Out of it: the whole pack is durable before
 //! the record says so. Whoever calls holds the backend's lock.
@@ -10,13 +10,16 @@
 use super::{Repository, layout};
 use crate::{
     access::Span,
-    backend::Lock,
-    error::Result,
-    id::{ChunkId, PackId},
-    log::Event,
-    loss::{FrameBits, Hurt, Lost, Quarantined},
-    pack::PackTable,
-    sweep::LOST_MAX,
+    base::{
+        error::Result,
+        id::{ChunkId, PackId},
+    },
+    format::{
+        log::Event,
+        loss::{FrameBits, Hurt, Lost, Quarantined},
+        pack::PackTable,
+    },
+    repository::{backend::Lock, prune::condemned::LOST_MAX},
 };
 
 /// How many ids are looked up at once.

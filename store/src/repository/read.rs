@@ -7,9 +7,11 @@ use bytes::Bytes;
 use super::{Repository, layout};
 use crate::{
     access::{IDS_MAX, READ_BYTES_MAX, ReadReply, ReadRequest, SealedFrame},
-    error::{Error, Result},
-    id::PackId,
-    index::PackRow,
+    base::{
+        error::{Error, Result},
+        id::PackId,
+    },
+    repository::index::PackRow,
 };
 
 /// Refuses requests that name too many ids.

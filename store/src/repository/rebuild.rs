@@ -4,9 +4,11 @@ use std::{fs, path::Path};
 
 use super::{Repository, layout};
 use crate::{
-    error::{Error, Result},
-    id::PackId,
-    lmdb,
+    base::{
+        error::{Error, Result},
+        id::PackId,
+    },
+    repository::index::lmdb,
 };
 
 /// What an index holds that was just made.

@@ -9,11 +9,13 @@ use std::collections::{HashMap, HashSet};
 use super::{Repository, mark::Marking};
 use crate::{
     access::{IDS_MAX, MixedFrame, MovedFrame, PruneLimits, PruneReply},
-    error::{Error, Result},
-    id::ChunkId,
-    index::PackRow,
-    loss::FrameBits,
-    sweep,
+    base::{
+        error::{Error, Result},
+        id::ChunkId,
+    },
+    format::loss::FrameBits,
+    repository::index::PackRow,
+    repository::prune::plan::choose,
 };
 
 /// How many chunks of frames are live and dead, of those packs in which that is more than a bit can say.
@@ -94,7 +96,7 @@ impl Repository {
                 uses.push(used);
             }
         })?;
-        let chosen: HashSet<u32> = sweep::choose(&uses, limits, bytes).repack.into_iter().collect();
+        let chosen: HashSet<u32> = choose(&uses, limits, bytes).repack.into_iter().collect();
         let (mut frames, mut chunks) = (Vec::new(), 0);
         for used in uses.iter().filter(|used| used.reframed > 0 && chosen.contains(&used.number)) {
             let Some(row) = self.index.pack(used.number)? else { continue };

@@ -21,19 +21,25 @@ use bytes::Bytes;
 
 use super::{Repository, layout, system_time};
 use crate::{
-    backend::{Backend, LocalBackend},
-    codec,
-    config::{Config, verify_config},
+    base::{
+        codec,
+        error::{Error, Result},
+        id::{ClientId, Hash, Incarnation, PackId, SnapshotId},
+        time::Time,
+    },
     crypto::{self, VerifyingKey},
-    error::{Error, Result},
-    id::{ClientId, Hash, Incarnation, PackId, SnapshotId},
-    log::{Event, LogRecord},
-    logfile::{self, Position},
-    logsalvage::{Salvaged, salvage},
-    loss::Lost,
-    roster::{Roster, verify_roster},
-    snapshot::{StoredSnapshot, snapshot_id, verify_stored},
-    time::Time,
+    format::{
+        config::{Config, verify_config},
+        log::{
+            Event, LogRecord,
+            file::{self as log_file, Position},
+            salvage::{Salvaged, salvage},
+        },
+        loss::Lost,
+        roster::{Roster, verify_roster},
+        snapshot::{StoredSnapshot, snapshot_id, verify_stored},
+    },
+    repository::backend::{Backend, LocalBackend},
 };
 
 /// Pieces in which a file is read that does not read at once.
@@ -164,7 +170,7 @@ fn keep(backend: &dyn Backend, names: &[String; 2], files: &[Option<Bytes>; 2]) 
 fn frames(records: &[Vec<u8>]) -> Vec<u8> {
     let (mut at, mut bytes) = (Position::default(), Vec::new());
     for raw in records {
-        let (framed, next) = logfile::frame_bytes(at, raw);
+        let (framed, next) = log_file::frame_bytes(at, raw);
         bytes.extend(framed);
         at = next;
     }
@@ -177,7 +183,7 @@ struct Log {
     /// Places that are lost still.
     lost: Vec<usize>,
     roster: Roster,
-    repo: crate::id::RepoId,
+    repo: crate::base::id::RepoId,
 }
 
 impl Log {

@@ -14,12 +14,16 @@ use bytes::Bytes;
 use super::{Repository, layout, mend::is_pack, quarantine::touched};
 use crate::{
     access::{Dropped, Keep, Mending, Span, Swept},
-    erasure::{self, Mended},
-    error::{Error, Result},
-    id::{KeyId, PackId},
-    log::Event,
-    loss::{FrameBits, Hurt, Lost, Quarantined},
-    pack::{PackTable, PackWriter},
+    base::{
+        error::{Error, Result},
+        id::{KeyId, PackId},
+    },
+    format::{
+        erasure::{self, Mended},
+        log::Event,
+        loss::{FrameBits, Hurt, Lost, Quarantined},
+        pack::{PackTable, PackWriter},
+    },
 };
 
 /// What is left of a pack.

@@ -24,9 +24,11 @@ use std::{
 
 use super::Repository;
 use crate::{
-    backend::{Backend, LocalBackend},
-    codec::Header,
-    error::{Error, Result},
+    base::{
+        codec::Header,
+        error::{Error, Result},
+    },
+    repository::backend::{Backend, LocalBackend},
 };
 
 const HEADER: Header = Header { what: "the last scrub's results", magic: *b"bkfsscrb", version: 1 };

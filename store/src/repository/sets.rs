@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::{Repository, layout};
-use crate::{error::Result, id::Hash};
+use crate::base::{error::Result, id::Hash};
 
 /// How long a set is kept, in seconds. Who pushes less often than that asks again what is stored: a few requests.
 const KEPT_SECS: i64 = 90 * 24 * 3600;

@@ -5,9 +5,11 @@ use minicbor::{Decode, Encode};
 
 use super::{Repository, layout};
 use crate::{
-    codec::Header,
-    erasure::Parity,
-    error::{Error, Result},
+    base::{
+        codec::Header,
+        error::{Error, Result},
+    },
+    format::erasure::Parity,
 };
 
 const HEADER: Header = Header { what: "the store's settings", magic: *b"bkfsstst", version: 1 };

@@ -15,12 +15,16 @@ use std::collections::HashMap;
 use super::{Repository, layout};
 use crate::{
     access::{ForgetRequest, Mending, PruneReply, Swept},
-    backend::Lock,
-    error::{Error, ErrorKind, Result},
-    id::{KeyId, PackId},
-    log::Event,
-    loss::FrameBits,
-    pack::{FrameEntry, Pack, PackTable, PackWriter},
+    base::{
+        error::{Error, ErrorKind, Result},
+        id::{KeyId, PackId},
+    },
+    format::{
+        log::Event,
+        loss::FrameBits,
+        pack::{FrameEntry, Pack, PackTable, PackWriter},
+    },
+    repository::backend::Lock,
 };
 
 /// How many packs one call takes away at most.
@@ -131,7 +135,7 @@ impl Repository {
         &self,
         id: PackId,
         dead: &FrameBits,
-        writers: &mut HashMap<(crate::id::ClientId, u8), PackWriter>,
+        writers: &mut HashMap<(crate::base::id::ClientId, u8), PackWriter>,
         swept: &mut Swept,
     ) -> Result<()> {
         let Some(len) = self.backend.len(&layout::pack(id))? else {

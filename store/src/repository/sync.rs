@@ -9,18 +9,26 @@ use std::{
 use super::{Repository, layout, record, sets};
 use crate::{
     access::{LOG_BYTES, Seen},
-    backend::Lock,
-    codec,
-    error::{Error, Result},
-    fate::Step,
-    id::{Hash, Incarnation, PackId},
-    index::{Batch, Change, CommitRow, CondemnRow, PruneStep},
-    log::{Event, LogRecord},
-    logfile::{self, Position},
-    pack::{FOOTER_LEN, Footer, Pack, PackTable},
-    roster::{Roster, verify_roster},
-    snapshot,
-    time::Time,
+    base::{
+        codec,
+        error::{Error, Result},
+        id::{Hash, Incarnation, PackId},
+        time::Time,
+    },
+    format::{
+        fate::Step,
+        log::{
+            Event, LogRecord,
+            file::{self as log_file, Position},
+        },
+        pack::{FOOTER_LEN, Footer, Pack, PackTable},
+        roster::{Roster, verify_roster},
+        snapshot,
+    },
+    repository::{
+        backend::Lock,
+        index::{Batch, Change, CommitRow, CondemnRow, PruneStep},
+    },
 };
 
 /// Where the index remembers the time of the newest record.
@@ -128,7 +136,7 @@ impl Repository {
             }
             let (mut batch, start) = (Batch::default(), at);
             for (raw, next) in records {
-                self.take(&mut batch, logfile::decode(at, &raw)?, at)?;
+                self.take(&mut batch, log_file::decode(at, &raw)?, at)?;
                 at = next;
             }
             self.index.apply(start, &batch, at)?;
@@ -198,7 +206,7 @@ impl Repository {
         let start = self.index.position()?;
         let (mut at, mut bytes) = (start, Vec::new());
         for event in events {
-            let (framed, next) = logfile::frame(at, &record(at.len, (self.clock)(), event.clone()));
+            let (framed, next) = log_file::frame(at, &record(at.len, (self.clock)(), event.clone()));
             bytes.extend(framed);
             at = next;
         }

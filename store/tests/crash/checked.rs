@@ -11,9 +11,9 @@ use std::{
 use bkfs_store::{
     ErrorKind,
     access::{Access, OpenRequest, Opened},
-    id::{ChunkId, SlotId},
-    keys::slot,
-    reader::Reader,
+    base::id::{ChunkId, SlotId},
+    format::keys::slot,
+    owner::reader::Reader,
     repository::Repository,
 };
 

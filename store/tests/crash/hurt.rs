@@ -10,14 +10,17 @@ use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 use bkfs_store::{
     Error, ErrorKind, Result,
     access::{Access, Lease, Mending, OpenRequest, Receipt, Seen},
-    backend::Files as _,
-    check::Progress,
-    id::{ChunkId, PackId, SnapshotId},
-    loss::Lost,
-    pack::{Pack, PackTable},
-    reader::Reader,
-    repair::{PacksReport, RepairOptions, repair_packs},
-    repository::Repository,
+    base::id::{ChunkId, PackId, SnapshotId},
+    format::{
+        loss::Lost,
+        pack::{Pack, PackTable},
+    },
+    owner::{
+        check::Progress,
+        reader::Reader,
+        repair::{PacksReport, RepairOptions, repair_packs},
+    },
+    repository::{Repository, backend::Files as _},
 };
 
 use crate::{
@@ -356,7 +359,7 @@ impl Checked<'_> {
     }
 }
 
-fn read_one(reader: &Arc<Reader>, root: &bkfs_store::tree::Node, name: &str) -> Result<Vec<u8>> {
+fn read_one(reader: &Arc<Reader>, root: &bkfs_store::format::tree::Node, name: &str) -> Result<Vec<u8>> {
     let nodes = reader.dir(root.subtree.as_ref().unwrap()).read_from(0, usize::MAX)?;
     let node = nodes.iter().find(|node| node.name == name.as_bytes()).unwrap();
     Ok(reader.file(node).read_at(0, node.size as usize)?.to_vec())

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use bkfs_store::backend::{self, Files};
+use bkfs_store::repository::backend::{self, Files};
 use parking_lot::Mutex;
 
 use super::disk::Op;

@@ -12,16 +12,21 @@ use std::{
 use bkfs_store::{
     Error, Result,
     access::{Access, ForgetRequest, Lease, OpenRequest, PruneReply, PruneRequest, PruneStats, Receipt, Signature},
-    backend::LocalBackend,
-    erasure::Parity,
-    id::{ChunkId, SlotId, SnapshotId},
-    keys::slot::{self, SlotParams},
-    prune::{self, PruneOptions, PruneReport},
-    reader::Reader,
-    repository::Repository,
-    roster::Roster,
-    time::Time,
-    tombstone::Tombstone,
+    base::{
+        id::{ChunkId, SlotId, SnapshotId},
+        time::Time,
+    },
+    format::{
+        erasure::Parity,
+        keys::slot::{self, SlotParams},
+        roster::Roster,
+        tombstone::Tombstone,
+    },
+    owner::{
+        prune::{self, PruneOptions, PruneReport},
+        reader::Reader,
+    },
+    repository::{Repository, backend::LocalBackend},
 };
 
 use crate::{
@@ -440,7 +445,7 @@ pub fn change_keys(story: &mut Story) -> Result<()> {
     }
     story.recorder.mark(Promise::SlotGone(old));
     let admin = story.world.full.admin.verifying_key();
-    let roster = bkfs_store::roster::verify_roster(&opened.roster, &admin, story.world.full.repo).unwrap();
+    let roster = bkfs_store::format::roster::verify_roster(&opened.roster, &admin, story.world.full.repo).unwrap();
     let (_, client) = story.world.full.new_client("beta", None, true, story.world.config.created);
     let clients = [roster.clients, vec![client]].concat();
     let roster = Roster { number: roster.number + 1, clients, ..roster };

@@ -3,19 +3,21 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use bkfs_store::loss::Lost;
 use bkfs_store::{
     Error, Result,
     access::*,
-    content::ContentBuilder,
+    base::id::{ChunkId, SnapshotId},
     crypto::{DataKey, Secret, SigningKey},
-    frame::{ChunkKind, FrameBuilder},
-    id::{ChunkId, SnapshotId},
-    keys::PushKey,
-    pack::PackWriter,
-    roster::RosterClient,
-    snapshot::{self, Snapshot},
-    tree::{Extent, Node, NodeKind, TreeBuilder},
+    format::{
+        content::ContentBuilder,
+        frame::{ChunkKind, FrameBuilder},
+        keys::PushKey,
+        loss::Lost,
+        pack::PackWriter,
+        roster::RosterClient,
+        snapshot::{self, Snapshot},
+        tree::{Extent, Node, NodeKind, TreeBuilder},
+    },
 };
 
 use crate::{

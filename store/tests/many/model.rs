@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use bkfs_store::id::SnapshotId;
+use bkfs_store::base::id::SnapshotId;
 use parking_lot::Mutex;
 
 /// Names of files, and the numbers that their contents follow from.

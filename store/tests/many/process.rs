@@ -14,14 +14,16 @@ use std::{
 use bkfs_store::{
     Error, Result,
     access::*,
-    backend::{Disk, Files, LocalBackend},
-    id::SnapshotId,
-    prune::{self, Progress, PruneOptions, PruneReport},
-    reader::{Reader, SnapshotInfo},
-    repository::Repository,
-    roster::Roster,
-    time::Time,
-    tombstone::Tombstone,
+    base::{id::SnapshotId, time::Time},
+    format::{roster::Roster, tombstone::Tombstone},
+    owner::{
+        prune::{self, Progress, PruneOptions, PruneReport},
+        reader::{Reader, SnapshotInfo},
+    },
+    repository::{
+        Repository,
+        backend::{Disk, Files, LocalBackend},
+    },
 };
 use parking_lot::Mutex;
 

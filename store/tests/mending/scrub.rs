@@ -4,9 +4,11 @@ use std::{fs, path::Path, sync::atomic::Ordering, time::Instant};
 
 use bkfs_store::{
     access::{Access, Lease, Span},
-    erasure::{Parity, SHARD_LEN},
-    id::ChunkId,
-    pack::PackUpload,
+    base::id::ChunkId,
+    format::{
+        erasure::{Parity, SHARD_LEN},
+        pack::PackUpload,
+    },
     repository::{
         Repository,
         scrub::{ScrubOptions, ScrubProgress, ScrubReport},

@@ -8,16 +8,20 @@ use std::{
 
 use bkfs_store::{
     access::{Access, InitRequest, Lease, ReadRequest},
-    config::ChunkerParams,
+    base::{
+        id::{ChunkId, PackId, RepoId},
+        time::Time,
+    },
     crypto::DataKey,
-    erasure::Parity,
-    frame::{ChunkKind, FrameBuilder},
-    id::{ChunkId, PackId, RepoId},
-    keys::{FullKey, PushKey},
-    pack::{PackUpload, PackWriter},
+    format::{
+        config::ChunkerParams,
+        erasure::Parity,
+        frame::{ChunkKind, FrameBuilder},
+        keys::{FullKey, PushKey},
+        pack::{PackUpload, PackWriter},
+        roster::Roster,
+    },
     repository::Repository,
-    roster::Roster,
-    time::Time,
 };
 
 pub struct World {

@@ -12,17 +12,21 @@ use std::{
 
 use bkfs_store::{
     access::*,
-    check::{CheckOptions, CheckReport, Progress, ReadData, check},
+    base::id::PackId,
     crypto::{DataKey, Secret, SigningKey},
-    frame::{ChunkKind, FrameBuilder},
-    id::PackId,
-    pack::{Pack, PackWriter},
-    reader::Reader,
+    format::{
+        frame::{ChunkKind, FrameBuilder},
+        pack::{Pack, PackWriter},
+        roster::{Roster, RosterClient},
+    },
+    owner::{
+        check::{CheckOptions, CheckReport, Progress, ReadData, check},
+        reader::Reader,
+    },
     repository::{
         Repository,
         scrub::{ScrubOptions, ScrubProgress, ScrubReport},
     },
-    roster::{Roster, RosterClient},
 };
 
 use crate::{

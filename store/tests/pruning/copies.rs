@@ -5,9 +5,11 @@ use std::fs;
 
 use bkfs_store::{
     access::{Access, ReadRequest},
-    frame::{ChunkKind, FrameBuilder},
-    pack::{FOOTER_LEN, Footer, Pack, PackWriter},
-    tree::Node,
+    format::{
+        frame::{ChunkKind, FrameBuilder},
+        pack::{FOOTER_LEN, Footer, Pack, PackWriter},
+        tree::Node,
+    },
 };
 
 use crate::{CLOCK, Place, Push, forget, push, reader, support::push_key, verify};

@@ -7,7 +7,11 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use bkfs_store::{access::PruneRequest, prune::*, reader::Reader, repository::Repository};
+use bkfs_store::{
+    access::PruneRequest,
+    owner::{prune::*, reader::Reader},
+    repository::Repository,
+};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 

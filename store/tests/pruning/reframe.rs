@@ -6,8 +6,12 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
-use bkfs_store::loss::Lost;
-use bkfs_store::{access::*, loss::FrameBits, prune::*, reader::Reader, repository::Repository};
+use bkfs_store::{
+    access::*,
+    format::loss::{FrameBits, Lost},
+    owner::{prune::*, reader::Reader},
+    repository::Repository,
+};
 
 use super::{
     BTreeSet, Fuse, Place, SnapshotId, config_record, contents, forget, full_key, push_key, push_sharing, reader,
@@ -199,7 +203,7 @@ fn what_is_said_to_have_moved_and_has_not_stays() {
     say(&all);
     say(&FrameBits::none);
     say(&|_| FrameBits::none(0));
-    let pack = bkfs_store::id::PackId([9; 32]);
+    let pack = bkfs_store::base::id::PackId([9; 32]);
     let strange = vec![MovedFrame { pack, frame: 0, chunks: all(3) }];
     access.prune(&PruneRequest::Moved { prune, frames: strange }).unwrap_err();
     verify(&repo, second, &few());

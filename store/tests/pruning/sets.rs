@@ -1,7 +1,6 @@
 //! How long it is remembered what a prune condemned, and that nobody relies on what is forgotten.
 
-use bkfs_store::loss::Lost;
-use bkfs_store::{access::*, repository::Repository};
+use bkfs_store::{access::*, format::loss::Lost, repository::Repository};
 
 use super::{CLOCK, DAY, Place, forget, push, push_key, verify};
 use crate::grave::condemn_all;

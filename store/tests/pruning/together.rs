@@ -10,18 +10,23 @@ use std::{
     time::Duration,
 };
 
-use bkfs_store::pack::PackUpload;
 use bkfs_store::{
     Error,
     access::*,
-    backend::{Backend, Disk, Files, LocalBackend},
+    base::id::ChunkId,
     crypto::DataKey,
-    frame::{ChunkKind, FrameBuilder},
-    id::ChunkId,
-    pack::PackWriter,
-    prune::{Progress, PruneOptions, prune},
-    reader::Reader,
-    repository::Repository,
+    format::{
+        frame::{ChunkKind, FrameBuilder},
+        pack::{PackUpload, PackWriter},
+    },
+    owner::{
+        prune::{Progress, PruneOptions, prune},
+        reader::Reader,
+    },
+    repository::{
+        Repository,
+        backend::{Backend, Disk, Files, LocalBackend},
+    },
 };
 use parking_lot::Mutex;
 

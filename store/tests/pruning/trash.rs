@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use bkfs_store::{prune::*, reader::Reader};
+use bkfs_store::owner::{prune::*, reader::Reader};
 
 use super::{Access, Arc, CLOCK, DAY, ForgetRequest, Fuse, Place, config_record, forget, full_key, push, verify};
 

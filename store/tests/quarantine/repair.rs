@@ -12,14 +12,18 @@ use std::{
 use bkfs_store::{
     Error,
     access::{Access, Dropped, Keep, Lease, Mending, OpenRequest, RepairReply, RepairRequest},
-    check::Progress,
+    base::id::PackId,
     crypto::DataKey,
-    erasure::{Parity, SHARD_LEN},
-    frame::{ChunkKind, FrameBuilder},
-    id::PackId,
-    loss::Lost,
-    pack::PackWriter,
-    repair::{PacksReport, RepairOptions, repair_packs},
+    format::{
+        erasure::{Parity, SHARD_LEN},
+        frame::{ChunkKind, FrameBuilder},
+        loss::Lost,
+        pack::PackWriter,
+    },
+    owner::{
+        check::Progress,
+        repair::{PacksReport, RepairOptions, repair_packs},
+    },
     repository::Repository,
 };
 

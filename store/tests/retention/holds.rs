@@ -1,6 +1,6 @@
 //! When automatic forgetting must wait for a person, and what happens when the person has confirmed.
 
-use bkfs_store::retention::{Hold, Reason};
+use bkfs_store::owner::retention::{Hold, Reason};
 
 use super::*;
 

@@ -60,7 +60,7 @@ const UNLIMITED: u32 = 1_000_000;
 impl Rules {
     fn policy(&self) -> Policy {
         let count = |n: Option<u32>| n.map(|n| if n == UNLIMITED { Count::Unlimited } else { Count::Number(n) });
-        let age = |a: Option<[u32; 4]>| a.and_then(|[y, m, d, h]| bkfs_store::retention::Age::new(y, m, d, h));
+        let age = |a: Option<[u32; 4]>| a.and_then(|[y, m, d, h]| bkfs_store::owner::retention::Age::new(y, m, d, h));
         Policy {
             keep_last: count(self.last),
             keep_hourly: count(self.every[0]),
@@ -255,7 +255,7 @@ proptest! {
 
     #[test]
     fn texts_never_panic(text in "[0-9ymdhw,unlimited -]{0,24}|\\PC{0,12}") {
-        let age = text.parse::<bkfs_store::retention::Age>();
+        let age = text.parse::<bkfs_store::owner::retention::Age>();
         if let Ok(age) = age {
             prop_assert_eq!(age.to_string().parse(), Ok(age));
         }

@@ -3,8 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bkfs_store::{Error, Result, access::*, crypto::Wrap, id::*};
-use bkfs_store::{keys::Slot, pack::PackUpload, snapshot::SnapshotObject};
+use bkfs_store::{
+    Error, Result,
+    access::*,
+    base::id::*,
+    crypto::Wrap,
+    format::{keys::Slot, pack::PackUpload, snapshot::SnapshotObject},
+};
 use bytes::Bytes;
 
 /// Passes on everything but those requests of a prune that are not allowed any more.

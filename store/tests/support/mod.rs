@@ -10,15 +10,17 @@ use std::time::Duration;
 use bkfs_store::{
     Error, Result,
     access::*,
-    config::{ChunkerParams, Config},
+    base::{id::*, time::Time},
     crypto::{DataKey, SealSecret, Secret, SigningKey, Wrap},
-    id::*,
-    keys::{FullKey, PushKey},
-    roster::{Roster, RosterClient},
-    snapshot::{PathBytes, PushStats, Snapshot},
-    tree::*,
+    format::{
+        config::{ChunkerParams, Config},
+        keys::{FullKey, PushKey, Slot},
+        pack::PackUpload,
+        roster::{Roster, RosterClient},
+        snapshot::{PathBytes, PushStats, Snapshot, SnapshotObject},
+        tree::*,
+    },
 };
-use bkfs_store::{keys::Slot, pack::PackUpload, snapshot::SnapshotObject, time::Time};
 use bytes::Bytes;
 
 /// A full key that is the same in every run.
@@ -58,7 +60,7 @@ pub fn config() -> Vec<u8> {
 
 /// The configuration's record.
 pub fn config_record() -> Config {
-    bkfs_store::config::verify_config(&config()).unwrap()
+    bkfs_store::format::config::verify_config(&config()).unwrap()
 }
 
 pub fn time(secs: i64) -> Time {

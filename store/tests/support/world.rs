@@ -5,21 +5,24 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use bkfs_store::config::verify_config;
 use bkfs_store::{
     Result,
     access::{Access, InitRequest, Lease, OpenRequest, Receipt},
-    check::{self, CheckOptions, Progress, ReadData},
-    config::Config,
-    content::ContentBuilder,
+    base::id::{ChunkId, SnapshotId},
     crypto::DataKey,
-    frame::{ChunkKind, FrameBuilder},
-    id::{ChunkId, SnapshotId},
-    keys::{self, FullKey, PushKey, slot::SlotParams},
-    pack::{PackUpload, PackWriter},
-    reader::Reader,
-    snapshot::{self, Snapshot},
-    tree::{Extent, Node, NodeKind, TreeBuilder},
+    format::{
+        config::{Config, verify_config},
+        content::ContentBuilder,
+        frame::{ChunkKind, FrameBuilder},
+        keys::{self, FullKey, PushKey, slot::SlotParams},
+        pack::{PackUpload, PackWriter},
+        snapshot::{self, Snapshot},
+        tree::{Extent, Node, NodeKind, TreeBuilder},
+    },
+    owner::{
+        check::{self, CheckOptions, Progress, ReadData},
+        reader::Reader,
+    },
 };
 
 use super::{config, full_key, node, push_key, roster};

@@ -8,11 +8,12 @@ use std::{collections::HashMap, path::Path};
 
 use bkfs_store::{
     Error, Result,
-    backend::{Backend, LocalBackend, Lock},
-    codec,
-    id::Hash,
-    logfile::{self, Position},
-    logpair::LogPair,
+    base::{codec, id::Hash},
+    format::log::file::{self as log_file, Position},
+    repository::{
+        backend::{Backend, LocalBackend, Lock},
+        log::pair::LogPair,
+    },
 };
 use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
@@ -237,7 +238,7 @@ impl Registry {
         let (mut at, mut bytes) = (start, Vec::new());
         for event in events {
             let record = codec::encode(&Record { secs: now_secs(), event: event.clone() });
-            let (framed, next) = logfile::frame_bytes(at, &record);
+            let (framed, next) = log_file::frame_bytes(at, &record);
             bytes.extend(framed);
             at = next;
         }

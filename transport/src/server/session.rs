@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bkfs_store::{
     Error, Result,
     access::{Access, Lease, RepairRequest},
-    id::{Hash, PackId},
-    pack::{PACK_MAX, PackUpload},
+    base::id::{Hash, PackId},
+    format::pack::{PACK_MAX, PackUpload},
 };
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream};

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bkfs_store::id::{Hash, PackId};
+use bkfs_store::base::id::{Hash, PackId};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 

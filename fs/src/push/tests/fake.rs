@@ -11,14 +11,15 @@ use bkfs_store::{
         ForgetReply, ForgetRequest, InitRequest, Lease, PackInfo, PruneReply, PruneRequest, ReadReply, ReadRequest,
         SealedFrame,
     },
-    crypto::SealSecret,
-    frame,
-    id::{Hash, Incarnation, KeyId, PackId, SlotId, SnapshotId},
-    keyring::KeyRing,
-    keys::{FullKey, Slot},
-    pack::{Pack, PackUpload},
-    signed::Signed,
-    snapshot::{SnapshotObject, StoredSnapshot},
+    base::id::{Hash, Incarnation, KeyId, PackId, SlotId, SnapshotId},
+    crypto::{SealSecret, signed::Signed},
+    format::{
+        frame,
+        keys::{FullKey, Slot},
+        pack::{Pack, PackUpload},
+        snapshot::{SnapshotObject, StoredSnapshot},
+    },
+    owner::keyring::KeyRing,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -52,7 +53,7 @@ pub struct State {
     pub incarnation: u8,
 }
 
-pub use bkfs_store::id::ChunkId;
+pub use bkfs_store::base::id::ChunkId;
 
 impl Fake {
     pub fn new() -> Arc<Self> {
@@ -62,7 +63,7 @@ impl Fake {
 
     pub fn with(full: FullKey) -> Arc<Self> {
         let signed = full.config(Time::default(), Default::default());
-        let config = bkfs_store::config::verify_config(&signed).unwrap();
+        let config = bkfs_store::format::config::verify_config(&signed).unwrap();
         let (client, _) = full.new_client("test", None, true, Time::default());
         Arc::new(Self {
             full,
@@ -192,7 +193,7 @@ impl Access for Fake {
         if lease.generation != Self::generation(&state) {
             return Err(Error::LeaseRefused { reason: "it is old".into() });
         }
-        let id = bkfs_store::snapshot::snapshot_id(snapshot);
+        let id = bkfs_store::format::snapshot::snapshot_id(snapshot);
         state.snapshots.push((id, snapshot.to_vec()));
         if self.deaf.load(Relaxed) > 0 {
             self.deaf.fetch_sub(1, Relaxed);

@@ -2,14 +2,14 @@
 
 use std::{collections::HashSet, fs};
 
-use bkfs_store::tree::{Content, Extent};
+use bkfs_store::format::tree::{Content, Extent};
 
 use super::{fake::*, *};
 use crate::restore::source::Source;
 
 /// Folders within folders with files between them, 24 MB in all: more than is read ahead at once. Returns the root and the
 /// chunks in the order of a push.
-fn tree(fake: &mut Fake) -> (Node, Vec<bkfs_store::id::ChunkId>) {
+fn tree(fake: &mut Fake) -> (Node, Vec<bkfs_store::base::id::ChunkId>) {
     let mut order = Vec::new();
     let mut top = Vec::new();
     for a in 0..20 {
@@ -30,7 +30,7 @@ fn tree(fake: &mut Fake) -> (Node, Vec<bkfs_store::id::ChunkId>) {
     (fake.folder("", top), order)
 }
 
-fn small(fake: &mut Fake, name: &str, order: &mut Vec<bkfs_store::id::ChunkId>) -> Node {
+fn small(fake: &mut Fake, name: &str, order: &mut Vec<bkfs_store::base::id::ChunkId>) -> Node {
     let file = fake.file(name, &[Piece::Data(vec![order.len() as u8; 20_000])]);
     if let Some(Content::Extents(extents)) = &file.content {
         order.extend(extents.iter().filter_map(|e| if let Extent::Data { id, .. } = e { Some(*id) } else { None }));

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-use bkfs_store::tree::NodeKind;
+use bkfs_store::format::tree::NodeKind;
 
 use super::{fake::*, *};
 use crate::restore::Reason;

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use bkfs_store::{
     Error, Result,
-    id::{ChunkId, HardLinkGroup},
-    time::Time,
-    tree::{Content, Device, Extent, Node, NodeKind, Subtree, Totals, Xattr},
+    base::{
+        id::{ChunkId, HardLinkGroup},
+        time::Time,
+    },
+    format::tree::{Content, Device, Extent, Node, NodeKind, Subtree, Totals, Xattr},
 };
 use bytes::Bytes;
 use parking_lot::Mutex;

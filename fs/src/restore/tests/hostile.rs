@@ -173,7 +173,7 @@ fn only_single_names_are_opened() {
 
 #[test]
 fn wrong_lengths_are_problems() {
-    use bkfs_store::tree::{Content, Extent};
+    use bkfs_store::format::tree::{Content, Extent};
     let place = Place::new();
     let mut fake = Fake::default();
     let mut longer = fake.file("longer", &[Piece::Data(vec![1; 1000])]);

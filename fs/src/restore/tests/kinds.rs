@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use bkfs_store::{time::Time, tree::NodeKind};
+use bkfs_store::{base::time::Time, format::tree::NodeKind};
 
 use super::{fake::*, *};
 use crate::restore::Reason;
@@ -264,8 +264,8 @@ fn a_missing_chunk_costs_one_file() {
         fake.file("large", &pieces),
         inline("i", b"i"),
     ];
-    let Some(bkfs_store::tree::Content::Extents(extents)) = &nodes[1].content else { panic!("extents") };
-    let bkfs_store::tree::Extent::Data { id, .. } = extents[0] else { panic!("data") };
+    let Some(bkfs_store::format::tree::Content::Extents(extents)) = &nodes[1].content else { panic!("extents") };
+    let bkfs_store::format::tree::Extent::Data { id, .. } = extents[0] else { panic!("data") };
     fake.chunks.remove(&id);
     let last = noise(200_000, 39);
     fake.chunks.retain(|_, bytes| *bytes != last);

@@ -1,6 +1,6 @@
 //! Tests of inode numbers.
 
-use bkfs_store::{id::ChunkId, tree::Totals};
+use bkfs_store::{base::id::ChunkId, format::tree::Totals};
 
 use super::*;
 use crate::vfs::{Owner, testing};
@@ -18,7 +18,7 @@ fn table() -> (Table, Arc<Dir>) {
 }
 
 fn tree() -> What {
-    let root = testing::node(b"", bkfs_store::tree::NodeKind::Directory);
+    let root = testing::node(b"", bkfs_store::format::tree::NodeKind::Directory);
     let version = Version { id: Default::default(), log_seq: 1, snapshot: testing::snapshot(0, "t", "h", &[], root) };
     let subtree = Subtree { id: ChunkId::default(), entries: 9, totals: Totals::default() };
     What::Tree { subtree, version: Arc::new(version), root: Key::ROOT }

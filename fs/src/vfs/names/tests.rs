@@ -8,7 +8,7 @@ use super::*;
 use crate::vfs::testing;
 
 fn version(secs: i64, log_seq: u64, target: &str, host: &str, tags: &[&str]) -> Arc<Version> {
-    let root = testing::node(b"", bkfs_store::tree::NodeKind::Directory);
+    let root = testing::node(b"", bkfs_store::format::tree::NodeKind::Directory);
     let id = SnapshotId(Hash::of(&[&log_seq.to_le_bytes()]).0);
     Arc::new(Version { id, log_seq, snapshot: testing::snapshot(secs, target, host, tags, root) })
 }

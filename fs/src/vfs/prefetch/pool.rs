@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use bkfs_store::tree::Node;
+use bkfs_store::format::tree::Node;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::vfs::source::Source;

@@ -6,13 +6,16 @@ use bytes::Bytes;
 
 use super::Run;
 use crate::{
-    config::verify_config,
-    error::{Error, Result},
-    id::{Hash, SlotId, SnapshotId},
-    keys::{Slot, slot::slot_params},
-    repository::{layout, settings},
-    snapshot::snapshot_id,
-    sweep::Condemned,
+    base::{
+        error::{Error, Result},
+        id::{Hash, SlotId, SnapshotId},
+    },
+    format::{
+        config::verify_config,
+        keys::{Slot, slot::slot_params},
+        snapshot::snapshot_id,
+    },
+    repository::{layout, prune::condemned::Condemned, settings},
 };
 
 type Check<'a> = &'a dyn Fn(&[u8]) -> Result<()>;

@@ -7,9 +7,11 @@ use bytes::Bytes;
 use super::{KEEP, LostPack, NAP, Run};
 use crate::{
     access::{Mending, Span},
-    error::{Error, Result},
-    id::PackId,
-    pack::{FOOTER_LEN, Footer},
+    base::{
+        error::{Error, Result},
+        id::PackId,
+    },
+    format::pack::{FOOTER_LEN, Footer},
     repository::{layout, mend::Beside},
 };
 

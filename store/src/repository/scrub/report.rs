@@ -2,7 +2,10 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::{access::Span, id::PackId, time::Time};
+use crate::{
+    access::Span,
+    base::{id::PackId, time::Time},
+};
 
 /// What a scrub found. All counts are since it began, over all its parts if it was stopped in between.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

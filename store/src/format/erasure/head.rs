@@ -1,0 +1,241 @@
+//! The head of a parity file: what the shards are, and the hashes that tell whether they are whole.
+
+use blake3::hazmat::{self, ChainingValue, HasherExt, Mode};
+use reed_solomon_simd::ReedSolomonEncoder;
+
+use super::{MAGIC, PARITY_MIN, SHARD_LEN, SHARDS_MAX, TRAILER_LEN, TRAILER_MAGIC, VERSION, pack_damaged};
+use crate::{
+    base::{
+        error::{Error, Result},
+        id::PackId,
+    },
+    format::pack::{FOOTER_LEN, Footer},
+};
+
+const HASH: usize = 32;
+/// Magic to footer.
+const FIXED: usize = 16 + FOOTER_LEN;
+/// A chunk of BLAKE3: no subtree is shorter.
+const CHUNK: usize = blake3::CHUNK_LEN;
+
+/// A head whose chaining values merge to the pack's id.
+#[derive(Debug, Clone)]
+pub(super) struct Head {
+    pub shard_len: usize,
+    pub footer: Footer,
+    pub footer_bytes: [u8; FOOTER_LEN],
+    table_hash: [u8; HASH],
+    /// One a data shard.
+    values: Vec<ChainingValue>,
+    /// One a parity shard; not yet known while a parity file is made.
+    hashes: Vec<[u8; HASH]>,
+    pub parity: usize,
+}
+
+impl Head {
+    /// The head for a whole pack, but for the hashes of the parity shards.
+    pub fn of(pack: &[u8], footer: &Footer, shard_len: usize, parity: usize) -> Result<Self> {
+        let (content, tail) = pack.split_at(pack.len() - FOOTER_LEN);
+        let data = content.len().div_ceil(shard_len);
+        let values = content.chunks(shard_len).enumerate().map(|(i, shard)| value(shard, i, data, shard_len)).collect();
+        let head = Self {
+            shard_len,
+            footer: *footer,
+            footer_bytes: tail.try_into().map_err(|_| pack_damaged(footer.id, "its footer is cut off"))?,
+            table_hash: blake3::hash(&content[footer.table_offset..]).into(),
+            values,
+            hashes: Vec::new(),
+            parity,
+        };
+        match head.root() == footer.id.0 && ReedSolomonEncoder::supports(data, parity) {
+            true => Ok(head),
+            false => Err(pack_damaged(footer.id, "its bytes do not have the hash that is its id")),
+        }
+    }
+
+    /// The first whole head of a parity file, for this pack, and whether either is damaged.
+    pub fn find(file: &[u8], pack: PackId) -> Result<(Self, bool)> {
+        let at_front = Self::parse(file, pack);
+        let at_back = Self::back(file).ok_or_else(|| damaged(pack, "its end is cut off or damaged"));
+        match (at_front, at_back.and_then(|back| Self::parse(back, pack))) {
+            (Ok(front), back) => Ok((front, back.is_err())),
+            (Err(_), Ok(back)) => Ok((back, true)),
+            (Err(error), Err(_)) => Err(error),
+        }
+    }
+
+    /// From the second head on.
+    fn back(file: &[u8]) -> Option<&[u8]> {
+        let trailer = file.last_chunk::<TRAILER_LEN>().filter(|t| t[4..8] == [0; 4] && t[8..] == TRAILER_MAGIC)?;
+        let len = u32::from_le_bytes([trailer[0], trailer[1], trailer[2], trailer[3]]) as usize;
+        file.get(file.len().checked_sub(TRAILER_LEN)?.checked_sub(len)?..)
+    }
+
+    fn parse(bytes: &[u8], pack: PackId) -> Result<Self> {
+        let bad = |reason: &str| damaged(pack, reason);
+        let fixed = bytes.first_chunk::<FIXED>().ok_or_else(|| bad("it is cut off"))?;
+        if fixed[..8] != MAGIC {
+            return Err(bad("it does not begin with its magic"));
+        }
+        let version = u16::from_le_bytes([fixed[8], fixed[9]]);
+        if version > VERSION {
+            return Err(Error::NewerVersion { what: "a parity file", found: version.into(), known: VERSION.into() });
+        }
+        let parity = usize::from(u16::from_le_bytes([fixed[10], fixed[11]]));
+        let shard_len = u32::from_le_bytes([fixed[12], fixed[13], fixed[14], fixed[15]]) as usize;
+        let (_, footer_bytes) = fixed.split_last_chunk::<FOOTER_LEN>().ok_or_else(|| bad("it is cut off"))?;
+        // The pack's length is what its footer makes it: no other passes.
+        let field = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| footer_bytes[at + i]));
+        let pack_len = field(0).saturating_add(field(8) & 0xffff_ffff).saturating_add(FOOTER_LEN as u64);
+        let footer = Footer::parse_tail(footer_bytes, pack_len).map_err(|e| damaged(pack, e))?;
+        let content = footer.table_offset + footer.table_len;
+        if version == 0 || footer.id != pack || shard_len == 0 || !shard_len.is_multiple_of(2) || shard_len > SHARD_LEN
+        {
+            return Err(bad("it is not of this pack, or of no known form"));
+        }
+        let data = content.div_ceil(shard_len);
+        let is_subtree = data == 1 || (shard_len.is_power_of_two() && shard_len >= CHUNK);
+        // As much parity as data at most, which is all that can be asked for: no head makes a decoder larger than two packs.
+        if !is_subtree || data > SHARDS_MAX || !(1..=data.max(PARITY_MIN)).contains(&parity) {
+            return Err(bad("it is out of bounds"));
+        }
+        let len = FIXED + HASH * (1 + data + parity);
+        let (head, sum) = bytes.split_at_checked(len).ok_or_else(|| bad("it is cut off"))?;
+        if sum.first_chunk::<HASH>() != Some(blake3::hash(head).as_bytes()) {
+            return Err(bad("its head is damaged"));
+        }
+        let (table, hashes) = head[FIXED..].as_chunks::<HASH>().0.split_first().ok_or_else(|| bad("it is cut off"))?;
+        let (values, hashes) = (hashes[..data].to_vec(), hashes[data..].to_vec());
+        let (footer_bytes, table_hash) = (*footer_bytes, *table);
+        let found = Self { shard_len, footer, footer_bytes, table_hash, values, hashes, parity };
+        let is_known = reed_solomon_simd::ReedSolomonDecoder::supports(data, parity);
+        if is_known && found.root() == pack.0 { Ok(found) } else { Err(bad("its hashes are not those of the pack")) }
+    }
+
+    /// Its bytes, with the hashes of these parity shards.
+    pub fn encode(&self, shards: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.len());
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&(self.parity as u16).to_le_bytes());
+        bytes.extend_from_slice(&(self.shard_len as u32).to_le_bytes());
+        bytes.extend_from_slice(&self.footer_bytes);
+        bytes.extend_from_slice(&self.table_hash);
+        self.values.iter().for_each(|value| bytes.extend_from_slice(value));
+        shards.iter().for_each(|shard| bytes.extend_from_slice(blake3::hash(shard).as_bytes()));
+        let sum = blake3::hash(&bytes);
+        bytes.extend_from_slice(sum.as_bytes());
+        bytes
+    }
+
+    /// The parity shards of the pack's content.
+    pub fn encode_shards(&self, content: &[u8], kept: &mut Option<ReedSolomonEncoder>) -> Result<Vec<Vec<u8>>> {
+        let fail =
+            |e: reed_solomon_simd::Error| pack_damaged(self.footer.id, format!("no parity can be made of it: {e}"));
+        let (data, parity, len) = (self.data(), self.parity, self.shard_len);
+        // One that failed is not kept.
+        let mut encoder = match kept.take() {
+            Some(mut encoder) => encoder.reset(data, parity, len).map(|()| encoder),
+            None => ReedSolomonEncoder::new(data, parity, len),
+        }
+        .map_err(fail)?;
+        for shard in content.chunks(self.shard_len) {
+            encoder.add_original_shard(self.padded(shard)).map_err(fail)?;
+        }
+        let encoded = encoder.encode().map_err(fail)?;
+        let shards = encoded.recovery_iter().map(<[u8]>::to_vec).collect();
+        drop(encoded);
+        *kept = Some(encoder);
+        Ok(shards)
+    }
+
+    /// The last shard is filled up with zeros.
+    pub fn padded<'a>(&self, shard: &'a [u8]) -> std::borrow::Cow<'a, [u8]> {
+        if shard.len() == self.shard_len {
+            return shard.into();
+        }
+        let mut padded = shard.to_vec();
+        padded.resize(self.shard_len, 0);
+        padded.into()
+    }
+
+    fn len(&self) -> usize {
+        FIXED + HASH * (2 + self.data() + self.parity)
+    }
+
+    /// Length of the pack before its footer.
+    pub fn content_len(&self) -> usize {
+        self.footer.table_offset + self.footer.table_len
+    }
+
+    /// How many data shards there are.
+    pub fn data(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether these are the bytes of a data shard (without filling).
+    pub fn is_data(&self, number: usize, shard: &[u8]) -> bool {
+        self.values.get(number).is_some_and(|v| value(shard, number, self.data(), self.shard_len) == *v)
+    }
+
+    /// A parity shard of the file; none if it is not whole.
+    pub fn parity_shard<'a>(&self, file: &'a [u8], number: usize) -> Option<&'a [u8]> {
+        let shard = file.get(self.len() + number * self.shard_len..)?.get(..self.shard_len)?;
+        (self.hashes.get(number) == Some(blake3::hash(shard).as_bytes())).then_some(shard)
+    }
+
+    /// The pack's table as the file has it; none if it is not whole.
+    pub fn table<'a>(&self, file: &'a [u8]) -> Option<&'a [u8]> {
+        let table = file.get(self.len() + self.parity * self.shard_len..)?.get(..self.footer.table_len)?;
+        (blake3::hash(table) == self.table_hash).then_some(table)
+    }
+
+    /// The length of an undamaged parity file.
+    pub fn file_len(&self) -> usize {
+        2 * self.len() + self.parity * self.shard_len + self.footer.table_len + TRAILER_LEN
+    }
+
+    fn root(&self) -> [u8; HASH] {
+        match &self.values[..] {
+            [] => [0; HASH],
+            [only] => *only,
+            values => {
+                let (left, right) = values.split_at(left(values.len()));
+                hazmat::merge_subtrees_root(&merge(left), &merge(right), Mode::Hash).into()
+            }
+        }
+    }
+}
+
+/// What a data shard must hash to: its chaining value as a subtree, or the hash itself if it is all there is.
+fn value(shard: &[u8], number: usize, of: usize, shard_len: usize) -> ChainingValue {
+    match of {
+        1 => blake3::hash(shard).into(),
+        _ if shard.is_empty() => [0; HASH],
+        _ => {
+            let mut hasher = blake3::Hasher::new();
+            hasher.set_input_offset((number * shard_len) as u64).update(shard);
+            hasher.finalize_non_root()
+        }
+    }
+}
+
+/// How many of a subtree's shards lie to its left: the largest power of two below their number.
+fn left(count: usize) -> usize {
+    count.next_power_of_two() / 2
+}
+
+fn merge(values: &[ChainingValue]) -> ChainingValue {
+    match values {
+        [] => [0; HASH],
+        [only] => *only,
+        values => {
+            let (left, right) = values.split_at(left(values.len()));
+            hazmat::merge_subtrees_non_root(&merge(left), &merge(right), Mode::Hash)
+        }
+    }
+}
+
+fn damaged(pack: PackId, reason: impl ToString) -> Error {
+    Error::damaged(format!("the parity of pack {pack}"), reason)
+}

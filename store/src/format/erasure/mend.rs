@@ -1,0 +1,161 @@
+//! Finding what is damaged in a pack and in its parity file, and making it again.
+
+use std::ops::Range;
+
+use super::{Head, pack_damaged};
+use crate::{
+    base::{error::Result, id::PackId},
+    format::pack::FOOTER_LEN,
+};
+
+/// What is damaged.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Damage {
+    /// Length of a shard in bytes.
+    pub shard_len: usize,
+    /// Damaged data shards of the pack, by number.
+    pub data: Vec<usize>,
+    /// Whether the pack's footer, or its length, is not what it should be.
+    pub footer: bool,
+    /// Damaged parity shards, by number.
+    pub parity: Vec<usize>,
+    /// Whether something else of the parity file is damaged: a head, the copy of the table, its length.
+    pub beside: bool,
+    /// How many shards in all can be mended.
+    pub parity_total: usize,
+}
+
+impl Damage {
+    /// Whether the pack is as it was written.
+    pub fn is_pack_whole(&self) -> bool {
+        self.data.is_empty() && !self.footer
+    }
+
+    /// Whether the parity file is as it was written.
+    pub fn is_parity_whole(&self) -> bool {
+        self.parity.is_empty() && !self.beside
+    }
+}
+
+/// What came of mending a pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mended {
+    /// There was nothing to mend.
+    Whole,
+    /// The whole pack, and how many shards of it were made again.
+    Mended {
+        /// All its bytes.
+        bytes: Vec<u8>,
+        /// How many shards.
+        shards: usize,
+    },
+    /// Too much is damaged.
+    Lost {
+        /// The pack with what could be mended (its length, its footer, its table), and with its damaged shards.
+        bytes: Vec<u8>,
+        /// The spans of the pack that hold damage, ascending, in bytes; all else is whole.
+        ranges: Vec<Range<usize>>,
+    },
+}
+
+/// Finds the damage of a pack and its parity file. Fails if neither head of the parity file is whole.
+pub fn verify(pack: &[u8], parity: &[u8], id: PackId) -> Result<Damage> {
+    let (head, one_head) = Head::find(parity, id)?;
+    Ok(damage(&head, one_head, pack, parity))
+}
+
+fn damage(head: &Head, one_head: bool, pack: &[u8], parity: &[u8]) -> Damage {
+    let is_pack_len = pack.len() == head.content_len() + FOOTER_LEN;
+    Damage {
+        shard_len: head.shard_len,
+        data: (0..head.data()).filter(|&i| !head.is_data(i, shard(head, pack, i))).collect(),
+        footer: !is_pack_len || !pack.ends_with(&head.footer_bytes),
+        parity: (0..head.parity).filter(|&i| head.parity_shard(parity, i).is_none()).collect(),
+        beside: one_head || head.table(parity).is_none() || parity.len() != head.file_len(),
+        parity_total: head.parity,
+    }
+}
+
+/// Makes a pack whole again from what is left of it (nothing, if its file is gone) and its parity file. Fails if neither
+/// head of the parity file is whole.
+pub fn mend(pack: &[u8], parity: &[u8], id: PackId) -> Result<Mended> {
+    let (head, one_head) = Head::find(parity, id)?;
+    let damage = damage(&head, one_head, pack, parity);
+    if damage.is_pack_whole() {
+        return Ok(Mended::Whole);
+    }
+    let mut bytes = pack.to_vec();
+    bytes.resize(head.content_len(), 0);
+    let mut bad = damage.data.clone();
+    if let Some(table) = head.table(parity) {
+        // Shards are tried with the copy of the table in them; only those that are whole with it are kept.
+        bad.retain(|&i| {
+            let span = span(&head, i);
+            let mut patched = bytes[span.clone()].to_vec();
+            let from = head.footer.table_offset.max(span.start);
+            if from >= span.end {
+                return true;
+            }
+            patched[from - span.start..].copy_from_slice(&table[from - head.footer.table_offset..][..span.end - from]);
+            let is_whole = head.is_data(i, &patched);
+            if is_whole {
+                bytes[span].copy_from_slice(&patched);
+            }
+            !is_whole
+        });
+    }
+    let whole_parity = head.parity - damage.parity.len();
+    if !bad.is_empty() && bad.len() <= whole_parity {
+        restore(&head, &mut bytes, &mut bad, parity)?;
+    }
+    bytes.extend_from_slice(&head.footer_bytes);
+    match bad.is_empty() {
+        true => Ok(Mended::Mended { bytes, shards: damage.data.len() }),
+        false => {
+            let mut ranges: Vec<Range<usize>> = Vec::new();
+            for span in bad.into_iter().map(|i| span(&head, i)) {
+                match ranges.last_mut().filter(|last| last.end == span.start) {
+                    Some(last) => last.end = span.end,
+                    None => ranges.push(span),
+                }
+            }
+            Ok(Mended::Lost { bytes, ranges })
+        }
+    }
+}
+
+/// Computes the bad shards; those that then have their hash are taken out of `bad`.
+fn restore(head: &Head, bytes: &mut [u8], bad: &mut Vec<usize>, parity: &[u8]) -> Result<()> {
+    let fail = |e: reed_solomon_simd::Error| pack_damaged(head.footer.id, format!("it cannot be mended: {e}"));
+    let mut decoder =
+        reed_solomon_simd::ReedSolomonDecoder::new(head.data(), head.parity, head.shard_len).map_err(fail)?;
+    for i in (0..head.data()).filter(|i| bad.binary_search(i).is_err()) {
+        decoder.add_original_shard(i, head.padded(&bytes[span(head, i)])).map_err(fail)?;
+    }
+    let whole = (0..head.parity).filter_map(|i| Some((i, head.parity_shard(parity, i)?)));
+    for (i, shard) in whole.take(bad.len()) {
+        decoder.add_recovery_shard(i, shard).map_err(fail)?;
+    }
+    let decoded = decoder.decode().map_err(fail)?;
+    bad.retain(|&i| {
+        let span = span(head, i);
+        let restored = decoded.restored_original(i).and_then(|shard| shard.get(..span.len()));
+        let Some(restored) = restored.filter(|shard| head.is_data(i, shard)) else { return true };
+        bytes[span].copy_from_slice(restored);
+        false
+    });
+    Ok(())
+}
+
+/// Where a data shard lies in the pack.
+fn span(head: &Head, number: usize) -> Range<usize> {
+    let start = number * head.shard_len;
+    start..(start + head.shard_len).min(head.content_len())
+}
+
+/// What the pack has of a data shard.
+fn shard<'a>(head: &Head, pack: &'a [u8], number: usize) -> &'a [u8] {
+    let span = span(head, number);
+    let end = span.end.min(pack.len());
+    &pack[span.start.min(end)..end]
+}

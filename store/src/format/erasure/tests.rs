@@ -1,0 +1,298 @@
+//! Tests of parity: what is promised is mended, what is more is reported exactly, and nothing makes it worse.
+
+use std::{collections::BTreeSet, fmt, sync::LazyLock};
+
+use bytes::Bytes;
+use proptest::{prelude::*, sample::Index};
+
+use super::*;
+use crate::{
+    base::id::{ChunkId, KeyId, RepoId},
+    crypto::{Secret, SigningKey, Wrap},
+    format::{frame::ChunkKind, pack::PackWriter},
+};
+
+struct Sample {
+    id: PackId,
+    pack: Bytes,
+    parity: Vec<u8>,
+    shard_len: usize,
+    shards: usize,
+    table: usize,
+}
+
+impl fmt::Debug for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (content, of) = (self.content(), self.shard_len);
+        write!(f, "Sample({content} bytes in shards of {of}, parity {}, table at {})", self.shards, self.table)
+    }
+}
+
+/// A pack with frames of about so many bytes in all, the same whenever it is made.
+fn sample(len: usize, percent: u8) -> Sample {
+    let mut pack = PackWriter::new(ChunkKind::Data, RepoId([1; 16]), &SigningKey::from_seed(Secret([2; 32])));
+    pack.add_wrap(&Wrap { key: KeyId([3; 32]), encapsulated: vec![4; 1120], sealed: vec![5; 48] });
+    let mut noise = blake3::Hasher::new().update(&len.to_le_bytes()).finalize_xof();
+    for (number, at) in (0..len).step_by(50_000).enumerate() {
+        let mut frame = vec![3; 72 + (len - at).min(50_000)];
+        noise.fill(&mut frame[32..]);
+        pack.add(&frame, &[ChunkId([number as u8; 32])]);
+    }
+    let upload = pack.finish();
+    let (id, pack) = (upload.id, upload.bytes);
+    let parity = encode(&pack, Parity::percent(percent).unwrap()).unwrap();
+    let damage = verify(&pack, &parity, id).unwrap();
+    let footer = Footer::parse(&pack).unwrap();
+    assert!(damage.is_pack_whole() && damage.is_parity_whole(), "{damage:?}");
+    let (shards, shard_len) = (damage.parity_total, damage.shard_len);
+    Sample { id, pack, parity, shard_len, shards, table: footer.table_offset }
+}
+
+/// Of all forms: one shard, short shards, full ones; two parity shards and more.
+static SAMPLES: LazyLock<Vec<Sample>> = LazyLock::new(|| {
+    let forms = [(1, 5), (1000, 100), (3000, 5), (40_000, 5), (300_000, 20), (1_300_000, 5), (1_500_000, 30)];
+    forms.map(|(len, percent)| sample(len, percent)).into()
+});
+
+fn any_sample() -> impl Strategy<Value = &'static Sample> {
+    (0..SAMPLES.len()).prop_map(|i| &SAMPLES[i])
+}
+
+impl Sample {
+    fn content(&self) -> usize {
+        self.pack.len() - FOOTER_LEN
+    }
+
+    fn data_shards(&self) -> usize {
+        self.content().div_ceil(self.shard_len)
+    }
+
+    /// Where the parity shards begin in the parity file.
+    fn parity_at(&self) -> usize {
+        16 + FOOTER_LEN + 32 * (2 + self.data_shards() + self.shards)
+    }
+
+    fn assert_mended(&self, pack: &[u8], parity: &[u8]) {
+        match mend(pack, parity, self.id).unwrap() {
+            Mended::Mended { bytes, .. } => assert!(bytes == self.pack, "mended to other bytes"),
+            Mended::Whole => assert!(pack == self.pack, "called whole"),
+            Mended::Lost { ranges, .. } => panic!("lost {ranges:?}"),
+        }
+    }
+}
+
+#[test]
+fn shards_are_as_long_as_promised() {
+    assert_eq!([1, 4095, 4096].map(shard_len), [2, 4096, 4096]);
+    assert_eq!([4097, 100_000, 1 << 20, 16 << 20].map(shard_len), [4096, 4096, SHARD_LEN, SHARD_LEN]);
+    let (five, data) = (Parity::default(), (16 << 20) / SHARD_LEN);
+    assert_eq!((five.shards(1), five.shards(data)), (2, 13));
+    assert!(Parity::percent(0).is_none() && Parity::percent(101).is_none());
+}
+
+#[test]
+fn the_size_is_as_promised() {
+    let (small, large) = (sample(100_000, 5), sample(16_000_000, 5));
+    let share = |s: &Sample| s.parity.len() as f64 / s.pack.len() as f64;
+    assert!(share(&small) < 0.15, "{}", share(&small));
+    assert!(share(&large) < 0.056, "{}", share(&large));
+}
+
+#[test]
+fn what_is_no_pack_gets_no_parity() {
+    let sample = &SAMPLES[3];
+    let mut bytes = sample.pack.to_vec();
+    bytes[5000] ^= 1;
+    assert!(encode(&bytes, Parity::default()).is_err());
+    assert!(encode(&bytes[..100], Parity::default()).is_err());
+    assert!(encode(&[], Parity::default()).is_err());
+}
+
+#[test]
+fn the_parity_of_another_pack_is_refused() {
+    let (one, other) = (&SAMPLES[3], &SAMPLES[4]);
+    assert!(mend(&one.pack, &other.parity, one.id).is_err());
+    assert!(mend(&one.pack, &one.parity, other.id).is_err());
+}
+
+/// Golden bytes: this file is never edited.
+#[test]
+fn every_flipped_bit_of_a_parity_file_is_noticed() {
+    let sample = &SAMPLES[0];
+    for at in 0..sample.parity.len() {
+        let mut parity = sample.parity.clone();
+        parity[at] ^= 1 << (at % 8);
+        let damage = verify(&sample.pack, &parity, sample.id).unwrap();
+        assert!(damage.is_pack_whole() && !damage.is_parity_whole(), "byte {at} of {}", parity.len());
+    }
+}
+
+#[test]
+fn golden_bytes() {
+    let pack = include_bytes!("../../../tests/golden/pack-v1.bin");
+    let golden = include_bytes!("../../../tests/golden/parity-v1.bin");
+    assert_eq!(encode(pack, Parity::default()).unwrap(), golden);
+    // Shards of full length, and many of them.
+    let hash = blake3::hash(&SAMPLES[6].parity);
+    assert_eq!(hash.to_hex().as_str(), "0702d2423ecad8cc1eef2b3d062b6091240ac8e8f9a6027dd3b569fc6f4d9dde");
+}
+
+#[test]
+fn an_encoder_that_is_kept_makes_the_same() {
+    let mut encoder = Encoder::default();
+    assert!(encoder.encode(&SAMPLES[3].pack[1..], Parity::default()).is_err());
+    for sample in SAMPLES.iter().rev().chain(SAMPLES.iter()) {
+        for percent in [5, 60] {
+            let parity = Parity::percent(percent).unwrap();
+            let kept = encoder.encode(&sample.pack, parity).unwrap();
+            assert!(kept == encode(&sample.pack, parity).unwrap(), "{sample:?} at {percent} %");
+        }
+    }
+}
+
+#[test]
+fn a_lost_pack_of_one_shard_comes_back() {
+    SAMPLES[0].assert_mended(b"", &SAMPLES[0].parity);
+}
+
+#[test]
+fn a_head_that_is_whole_but_lies_is_refused() {
+    let sample = &SAMPLES[5];
+    let end = sample.parity_at() - 32;
+    // Nothing but a value of the head is changed, and its checksum fits.
+    for at in [9, 10, 11, 12, 13, 14, 16, 24, 30, 45, 112, end - 32 * sample.shards - 1] {
+        let mut head = sample.parity[..end].to_vec();
+        head[at] ^= 2;
+        let mut file = head.clone();
+        file.extend_from_slice(blake3::hash(&head).as_bytes());
+        file.extend_from_slice(&sample.parity[sample.parity_at()..]);
+        let first_only = &file[..file.len() - TRAILER_LEN];
+        match mend(&sample.pack[..1000], first_only, sample.id) {
+            // The hash of the table's copy, say, is nobody's but the head's own.
+            Ok(Mended::Mended { bytes, .. }) => assert!(bytes == sample.pack),
+            Ok(Mended::Lost { .. }) | Err(_) => {}
+            Ok(Mended::Whole) => panic!("called whole"),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn any_burst_of_the_promised_length_is_mended(sample in any_sample(), at: Index, len: Index, zero: bool) {
+        let longest = (sample.shards - 1) * sample.shard_len + 1;
+        let (at, len) = (at.index(sample.pack.len()), longest - len.index(longest.min(3)));
+        let mut pack = sample.pack.to_vec();
+        let end = (at + len).min(pack.len());
+        pack[at..end].iter_mut().for_each(|b| *b = if zero { 0 } else { !*b });
+        sample.assert_mended(&pack, &sample.parity);
+        // A disk may lose the end altogether.
+        if pack.len() - at <= longest {
+            sample.assert_mended(&sample.pack[..at], &sample.parity);
+        }
+    }
+
+    #[test]
+    fn any_scatter_of_the_promised_count_is_mended(sample in any_sample(), places: [Index; 12], bit in 0u8..8) {
+        let data = sample.data_shards();
+        let all = data + sample.shards;
+        let mut bad = BTreeSet::new();
+        for place in places {
+            if bad.len() < sample.shards {
+                bad.insert(place.index(all));
+            }
+        }
+        let (mut pack, mut parity) = (sample.pack.to_vec(), sample.parity.clone());
+        for &shard in &bad {
+            match shard.checked_sub(data) {
+                None => pack[shard * sample.shard_len] ^= 1 << bit,
+                Some(shard) => parity[sample.parity_at() + shard * sample.shard_len + 7] ^= 1 << bit,
+            }
+        }
+        let damage = verify(&pack, &parity, sample.id).unwrap();
+        let found: BTreeSet<usize> = damage.data.iter().copied().chain(damage.parity.iter().map(|p| p + data)).collect();
+        prop_assert_eq!(found, bad);
+        sample.assert_mended(&pack, &parity);
+    }
+
+    #[test]
+    fn one_more_is_reported_exactly(which in 3usize..7, first: Index) {
+        let sample = &SAMPLES[which];
+        // Shards without a part of the table, of which there is a copy.
+        let shards = sample.table / sample.shard_len;
+        prop_assume!(shards > sample.shards);
+        let first = first.index(shards - sample.shards);
+        let mut pack = sample.pack.to_vec();
+        let bad: Vec<usize> = (first..=first + sample.shards).collect();
+        bad.iter().for_each(|i| pack[i * sample.shard_len + 9] ^= 4);
+        let damaged_end = pack.len() - 10;
+        pack[damaged_end..].fill(0);
+        match mend(&pack, &sample.parity, sample.id).unwrap() {
+            Mended::Lost { bytes, ranges } => {
+                let whole = first * sample.shard_len..(first + sample.shards + 1) * sample.shard_len;
+                prop_assert_eq!(&ranges, std::slice::from_ref(&whole));
+                prop_assert!(bytes[..whole.start] == sample.pack[..whole.start]);
+                prop_assert!(bytes[whole.end..] == sample.pack[whole.end..], "the footer was not mended");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_damaged_table_needs_no_shard(sample in any_sample()) {
+        let mut pack = sample.pack.to_vec();
+        pack[sample.table..].fill(0);
+        let end = sample.parity.len() - sample.parity_at() - TRAILER_LEN;
+        let mut parity = sample.parity.clone();
+        // All parity shards are gone as well, and with them one of the heads.
+        parity[..end - (sample.content() - sample.table)].fill(0);
+        sample.assert_mended(&pack, &parity);
+    }
+
+    /// Whatever becomes of the parity file: a whole pack stays whole, and what is called mended is the pack.
+    #[test]
+    fn damage_to_the_parity_file_makes_nothing_worse(
+        sample in any_sample(), cut: Index, at: Index, len in 1usize..200_000, kind in 0u8..4, pack_at: Option<Index>,
+    ) {
+        let mut parity = sample.parity.clone();
+        let at = at.index(parity.len());
+        let end = (at + len).min(parity.len());
+        match kind {
+            0 => parity[at] ^= 64,
+            1 => parity[at..end].fill(0),
+            2 => parity.truncate(cut.index(sample.parity.len())),
+            _ => drop(parity.drain(at..end)),
+        }
+        let mut pack = sample.pack.to_vec();
+        if let Some(pack_at) = pack_at {
+            let pack_at = pack_at.index(pack.len());
+            pack[pack_at] ^= 16;
+        }
+        let damage = verify(&pack, &parity, sample.id);
+        if parity != sample.parity {
+            prop_assert!(damage.as_ref().map_or(true, |damage| !damage.is_parity_whole()), "not noticed: {:?}", damage);
+        }
+        match mend(&pack, &parity, sample.id) {
+            Ok(Mended::Whole) => prop_assert!(pack == sample.pack),
+            Ok(Mended::Mended { bytes, .. }) => prop_assert!(pack_at.is_some() && bytes == sample.pack),
+            Ok(Mended::Lost { bytes, ranges }) => {
+                prop_assert!(pack_at.is_some() && bytes.len() == sample.pack.len());
+                let is_lost = |at: usize| ranges.iter().any(|range| range.contains(&at));
+                prop_assert!((0..bytes.len()).all(|at| bytes[at] == sample.pack[at] || is_lost(at)));
+            }
+            Err(_) => {}
+        }
+        // A flipped bit leaves one of the heads, and so all of it but a shard.
+        if kind == 0 && pack_at.is_some() {
+            sample.assert_mended(&pack, &parity);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_survived(pack: Vec<u8>, parity: Vec<u8>, id: [u8; 32]) {
+        let _ = mend(&pack, &parity, PackId(id));
+        let _ = mend(&pack, &[&MAGIC[..], &parity].concat(), PackId(id));
+        let _ = encode(&pack, Parity::default());
+    }
+}

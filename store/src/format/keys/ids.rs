@@ -1,0 +1,127 @@
+//! What the id key gives: names of chunks, tags of targets, and where things are cut.
+//!
+//! Each purpose has a key of its own, derived from the id key under a context that names the purpose, so nothing
+//! learned about one says anything about another.
+
+use crate::{
+    base::{
+        id::{ChunkId, HardLinkGroup, TargetTag},
+        time::Time,
+    },
+    crypto::Secret,
+};
+
+/// The keys derived from a repository's id key. Two clients of one repository derive the same.
+#[derive(Clone, Debug)]
+pub struct IdKeys {
+    data: Secret,
+    tree: Secret,
+    target: Secret,
+    hard_link: Secret,
+    chunker: Secret,
+    cut: Secret,
+}
+
+impl IdKeys {
+    /// Derives all keys.
+    pub fn new(id_key: Secret) -> Self {
+        Self {
+            data: id_key.derive("bkfs v1 data chunk id"),
+            tree: id_key.derive("bkfs v1 tree chunk id"),
+            target: id_key.derive("bkfs v1 target tag"),
+            hard_link: id_key.derive("bkfs v1 hard link group"),
+            chunker: id_key.derive("bkfs v1 chunker"),
+            cut: id_key.derive("bkfs v1 tree cut"),
+        }
+    }
+
+    /// The id of a chunk of file contents.
+    pub fn data_id(&self, plaintext: &[u8]) -> ChunkId {
+        ChunkId(*blake3::keyed_hash(&self.data.0, plaintext).as_bytes())
+    }
+
+    /// The id of a page of a directory's or a content tree.
+    pub fn tree_id(&self, plaintext: &[u8]) -> ChunkId {
+        ChunkId(*blake3::keyed_hash(&self.tree.0, plaintext).as_bytes())
+    }
+
+    /// The tag under which the server knows a target.
+    pub fn target_tag(&self, target: &str) -> TargetTag {
+        TargetTag(half(blake3::keyed_hash(&self.target.0, target.as_bytes())))
+    }
+
+    /// The group of an inode's names: equal for the same mount root, inode and birth time, and for nothing else.
+    /// Device numbers change at reboot and do not enter.
+    pub fn hard_link(&self, mount_root: &[u8], inode: u64, btime: Option<Time>) -> HardLinkGroup {
+        let mut hasher = blake3::Hasher::new_keyed(&self.hard_link.0);
+        hasher.update(&inode.to_le_bytes());
+        let time = btime.unwrap_or_default();
+        hasher.update(&[u8::from(btime.is_some())]);
+        hasher.update(&time.secs.to_le_bytes());
+        hasher.update(&time.nanos.to_le_bytes());
+        // The only part without a fixed length comes last.
+        hasher.update(mount_root);
+        HardLinkGroup(half(hasher.finalize()))
+    }
+
+    /// The secret of the chunker's gear table and of the keyed function that accepts its candidates.
+    pub fn chunker(&self) -> &Secret {
+        &self.chunker
+    }
+
+    /// Key of the hash that decides where trees and content trees are cut.
+    pub fn cut_key(&self) -> &Secret {
+        &self.cut
+    }
+}
+
+fn half(hash: blake3::Hash) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.as_bytes()[..16]);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_purpose_has_its_own_names() {
+        let ids = IdKeys::new(Secret([1; 32]));
+        let other = IdKeys::new(Secret([2; 32]));
+        assert_ne!(ids.data_id(b"x"), ids.tree_id(b"x"));
+        assert_ne!(ids.data_id(b"x"), other.data_id(b"x"));
+        assert_eq!(ids.data_id(b"x"), ids.clone().data_id(b"x"));
+        assert_ne!(ids.target_tag("home"), ids.target_tag("etc"));
+        assert_ne!(ids.chunker(), ids.cut_key());
+    }
+
+    #[test]
+    fn hard_link_groups_depend_on_all_that_names_an_inode() {
+        let ids = IdKeys::new(Secret([1; 32]));
+        let born = Some(Time { secs: 5, nanos: 6 });
+        let group = ids.hard_link(b"/home", 7, born);
+        assert_eq!(group, ids.hard_link(b"/home", 7, born));
+        assert_ne!(group, ids.hard_link(b"/", 7, born));
+        assert_ne!(group, ids.hard_link(b"/home", 8, born));
+        assert_ne!(group, ids.hard_link(b"/home", 7, None));
+        assert_ne!(ids.hard_link(b"/home", 7, None), ids.hard_link(b"/home", 7, Some(Time::default())));
+    }
+
+    /// Ids of a fixed key: a change here ends deduplication with every repository there is.
+    #[test]
+    fn golden_ids() {
+        let ids = IdKeys::new(Secret([7; 32]));
+        let born = Some(Time { secs: -1, nanos: 999_999_999 });
+        let all = [
+            ids.data_id(b"hello").to_string(),
+            ids.tree_id(b"hello").to_string(),
+            ids.target_tag("home").to_string(),
+            ids.hard_link(b"/home", 1234, born).to_string(),
+            format!("{}", ChunkId(ids.chunker().0)),
+            format!("{}", ChunkId(ids.cut_key().0)),
+        ];
+        let golden: Vec<_> = include_str!("../../../tests/golden/ids.txt").lines().collect();
+        assert_eq!(all.as_slice(), golden);
+    }
+}

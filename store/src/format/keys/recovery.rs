@@ -1,0 +1,196 @@
+//! The full key on paper: six lines of base32 groups, each with a checksum of its own, that a person can type back.
+//!
+//! ```text
+//! 1: XXXX XXXX XXXX XXXX XXXX XXXX XXXX XXXX  CCCC
+//! ```
+//!
+//! The lines hold 120 bytes, 20 each: a version (1), the repository's id (16), the id key, the seal key's seed and the
+//! admin key's seed (32 each), and the first 7 bytes of the BLAKE3 of all before. A line's checksum `CCCC` is 20 bits of
+//! the BLAKE3 of its number and bytes, so a typing error is named with its line and lines cannot change places. Capitals
+//! do not matter, nor do spaces and dashes; O is read as 0, and I and L as 1.
+
+use zeroize::Zeroizing;
+
+use super::{FullKey, armour, secret_of};
+use crate::{
+    base::{
+        error::{Error, Result},
+        id::RepoId,
+    },
+    crypto::{SealSecret, SigningKey},
+};
+
+const VERSION: u8 = 1;
+const LINES: usize = 6;
+const LINE_BYTES: usize = 20;
+const LINE_DIGITS: usize = 32;
+const CHECK_DIGITS: usize = 4;
+const SUM_BYTES: usize = 7;
+const WHAT: &str = "the recovery text";
+
+impl FullKey {
+    /// The key as lines for paper. Whoever reads them has the key.
+    pub fn recovery_words(&self) -> Zeroizing<String> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(LINES * LINE_BYTES));
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&self.repo.0);
+        bytes.extend_from_slice(&self.id_key.0);
+        bytes.extend_from_slice(&self.seal.seed().0);
+        bytes.extend_from_slice(&self.admin.seed().0);
+        let sum = blake3::hash(&bytes);
+        bytes.extend_from_slice(&sum.as_bytes()[..SUM_BYTES]);
+        assert_eq!(bytes.len(), LINES * LINE_BYTES, "the layout fills its lines");
+
+        let mut text = Zeroizing::new(String::with_capacity(LINES * 64));
+        for (at, line) in bytes.chunks(LINE_BYTES).enumerate() {
+            text.push_str(&format!("{}:", at + 1));
+            let digits = armour::base32(line);
+            for group in digits.as_bytes().chunks(4) {
+                text.push(' ');
+                group.iter().for_each(|c| text.push(char::from(*c)));
+            }
+            let check = armour::base32(&line_check(at, line));
+            text.push_str("  ");
+            text.push_str(&check[..CHECK_DIGITS]);
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Reads what [`FullKey::recovery_words`] wrote, as a person types it: with or without line numbers, spaces and
+    /// dashes anywhere, in capitals or not. Empty lines and those that begin with `#` are skipped.
+    pub fn from_recovery(text: &str) -> Result<Self> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(LINES * LINE_BYTES));
+        let mut lines = 0;
+        for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
+            if lines == LINES {
+                return Err(Error::damaged(WHAT, format!("it has more than {LINES} lines")));
+            }
+            bytes.extend_from_slice(&read_line(lines, line)?);
+            lines += 1;
+        }
+        if lines < LINES {
+            return Err(Error::damaged(WHAT, format!("it has {lines} of {LINES} lines")));
+        }
+        let (body, sum) = bytes.split_at(bytes.len() - SUM_BYTES);
+        if body[0] != VERSION {
+            return Err(Error::NewerVersion { what: WHAT, found: body[0].into(), known: VERSION.into() });
+        }
+        if blake3::hash(body).as_bytes()[..SUM_BYTES] != *sum {
+            return Err(Error::damaged(WHAT, "its checksum does not fit"));
+        }
+        let part = |from: usize| secret_of(WHAT, &body[from..from + 32]);
+        Ok(Self {
+            repo: RepoId::from_slice(&body[1..17]).expect("16 bytes"),
+            id_key: part(17)?,
+            seal: SealSecret::from_seed(part(49)?),
+            admin: SigningKey::from_seed(part(81)?),
+        })
+    }
+}
+
+fn read_line(at: usize, line: &str) -> Result<Zeroizing<Vec<u8>>> {
+    let bad = |reason: String| Error::damaged(format!("{WHAT}, line {}", at + 1), reason);
+    let line = match line.split_once(':') {
+        Some((number, rest)) => match number.trim().parse::<usize>() {
+            Ok(number) if at + 1 == number => rest,
+            _ => return Err(bad(format!("it is numbered {}", number.trim()))),
+        },
+        None => line,
+    };
+    let mut digits = Zeroizing::new(Vec::with_capacity(LINE_DIGITS + CHECK_DIGITS));
+    for c in line.chars().filter(|c| !c.is_whitespace() && *c != '-') {
+        let digit = armour::base32_digit(c).ok_or_else(|| bad(format!("it holds {c:?}, which is never used")))?;
+        if digits.len() == LINE_DIGITS + CHECK_DIGITS {
+            return Err(bad("it is too long".into()));
+        }
+        digits.push(digit);
+    }
+    if digits.len() < LINE_DIGITS + CHECK_DIGITS {
+        return Err(bad("it is too short".into()));
+    }
+    let bytes = armour::from_base32_digits(&digits[..LINE_DIGITS]);
+    let check = armour::base32(&line_check(at, &bytes));
+    let same = check.chars().zip(&digits[LINE_DIGITS..]).all(|(c, digit)| armour::base32_digit(c) == Some(*digit));
+    if same { Ok(bytes) } else { Err(bad("a character is wrong".into())) }
+}
+
+/// Five bytes, of which the first 20 bits are printed.
+fn line_check(at: usize, line: &[u8]) -> [u8; 5] {
+    let mut hasher = blake3::Hasher::new_derive_key("bkfs v1 recovery line");
+    hasher.update(&[at as u8]);
+    hasher.update(line);
+    let mut check = [0; 5];
+    check.copy_from_slice(&hasher.finalize().as_bytes()[..5]);
+    check
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key() -> FullKey {
+        FullKey::random(RepoId([0x42; 16]))
+    }
+
+    #[test]
+    fn typed_back() {
+        let key = key();
+        let text = key.recovery_words();
+        assert_eq!(text.lines().count(), LINES);
+        assert_eq!(FullKey::from_recovery(&text).unwrap().encode(), key.encode());
+        // As typed in a hurry: small letters, no numbers, dashes, letters for digits, a note.
+        let sloppy: String = text
+            .lines()
+            .map(|l| {
+                format!("\n  {}\n", l.split_once(':').unwrap().1.to_lowercase().replace(' ', "-").replace('0', "o"))
+            })
+            .collect();
+        let sloppy = format!("# from the safe\n{sloppy}").replace('1', "l");
+        assert_eq!(FullKey::from_recovery(&sloppy).unwrap().encode(), key.encode());
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        let text = key().recovery_words();
+        let mut lines: Vec<String> = text.lines().map(|l| l.split_once(':').unwrap().1.to_owned()).collect();
+        let says = |lines: &[String]| FullKey::from_recovery(&lines.join("\n")).unwrap_err().to_string();
+        lines.swap(2, 3);
+        assert!(says(&lines).contains("line 3: ") || says(&lines).contains("line 3 is"), "{}", says(&lines));
+        lines.swap(2, 3);
+        let good = lines[4].clone();
+        let wrong = if good.as_bytes()[1] == b'7' { "8" } else { "7" };
+        lines[4].replace_range(1..2, wrong);
+        assert!(says(&lines).contains("line 5"));
+        lines[4] = good[..good.len() - 1].to_owned();
+        assert!(says(&lines).contains("too short"));
+        lines[4] = good + "0";
+        assert!(says(&lines).contains("too long"));
+        lines[4] = "U".into();
+        assert!(says(&lines).contains("never used"));
+        lines.pop();
+        lines.pop();
+        assert!(says(&lines).contains("4 of 6"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_survived(text: String) {
+            prop_assert!(FullKey::from_recovery(&text).is_err());
+        }
+
+        #[test]
+        fn one_wrong_character_is_found(at: prop::sample::Index, to in 0usize..32) {
+            let key = key();
+            let text = key.recovery_words();
+            let places: Vec<usize> = text.char_indices().filter(|(_, c)| c.is_ascii_alphanumeric()).map(|(i, _)| i).collect();
+            let at = places[at.index(places.len())];
+            let to = &"0123456789ABCDEFGHJKMNPQRSTVWXYZ"[to..=to];
+            prop_assume!(&text[at..=at] != to);
+            let mut typed = text.to_string();
+            typed.replace_range(at..=at, to);
+            prop_assert!(FullKey::from_recovery(&typed).is_err());
+        }
+    }
+}

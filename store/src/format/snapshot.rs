@@ -1,0 +1,162 @@
+//! A snapshot: the immutable record of one push.
+//!
+//! Stored as [`StoredSnapshot`], signed by the client: outside the seal stands only what the server must enforce; the
+//! [`Snapshot`] itself is sealed under the push's data key, whose wrap travels along. A client's snapshots are chained:
+//! each names the one before it and the head of the repository's log that the client last saw.
+//!
+//! [`seal`] and [`open`] belong to those with keys, [`verify_stored`] to anyone; [`Chains`] checks the chains.
+
+mod chain;
+mod sealed;
+
+pub use chain::Chains;
+pub use sealed::{open, seal, snapshot_id, verify_stored, wrap_of};
+
+use minicbor::{Decode, Encode};
+
+use crate::{
+    base::{
+        codec::Header,
+        id::{ClientId, Hash, RepoId, SnapshotId, TargetTag},
+        time::Time,
+    },
+    crypto::Wrap,
+    format::tree::Node,
+};
+
+/// A snapshot as the store hands it out.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct SnapshotObject {
+    /// Its id: the hash of `bytes`.
+    #[n(0)]
+    pub id: SnapshotId,
+    /// Place of its commit in the log.
+    #[n(1)]
+    pub log_seq: u64,
+    /// When the store received it, by the store's clock.
+    #[n(2)]
+    pub received: Time,
+    /// The stored object.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// What a push did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct PushStats {
+    /// Files that the source did not have in the snapshot before.
+    #[n(0)]
+    pub files_new: u64,
+    /// Files that were there and differ.
+    #[n(1)]
+    pub files_changed: u64,
+    /// Files that were taken over without being read.
+    #[n(2)]
+    pub files_unchanged: u64,
+    /// Bytes of file contents that were read.
+    #[n(3)]
+    pub bytes_read: u64,
+    /// Chunks that the repository did not have, data and trees.
+    #[n(4)]
+    pub chunks_new: u64,
+    /// Their plaintext bytes.
+    #[n(5)]
+    pub bytes_new: u64,
+    /// Bytes of the packs that were stored.
+    #[n(6)]
+    pub bytes_stored: u64,
+    /// How long it took, in milliseconds.
+    #[n(7)]
+    pub duration_ms: u64,
+    /// Entries of the source that could not be read and are not in the snapshot, or not whole.
+    #[n(8)]
+    pub errors: u64,
+}
+
+/// The record of one push, as its readers see it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Snapshot {
+    /// When the push began, by the client's clock.
+    #[n(0)]
+    pub time: Time,
+    /// Name of the machine.
+    #[n(1)]
+    pub host: String,
+    /// Name of the user that ran it.
+    #[n(2)]
+    pub user: String,
+    /// The series that it belongs to.
+    #[n(3)]
+    pub target: String,
+    /// What was pushed: absolute paths, or paths relative to the folder that was given.
+    #[n(4)]
+    pub paths: Vec<PathBytes>,
+    /// Tags.
+    #[n(5)]
+    pub tags: Vec<String>,
+    /// The root directory's node, with an empty name.
+    #[n(6)]
+    pub root: Node,
+    /// What the push did.
+    #[n(7)]
+    pub stats: PushStats,
+    /// The program and its version.
+    #[n(8)]
+    pub program: String,
+    /// 1 for the client's first snapshot, one more for each that follows; the same as outside the seal.
+    #[n(9)]
+    pub sequence: u64,
+    /// The client's snapshot before this one.
+    #[n(10)]
+    pub previous: Option<SnapshotId>,
+    /// Length of the repository's log that the client last saw, in records.
+    #[n(11)]
+    pub log_len: u64,
+    /// Head of the log at that length.
+    #[n(12)]
+    pub log_head: Hash,
+}
+
+impl Snapshot {
+    /// Magic and version of the sealed record.
+    pub const HEADER: Header = Header { what: "a snapshot", magic: *b"bkfssnap", version: 1 };
+}
+
+/// A path as bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
+#[cbor(transparent)]
+pub struct PathBytes(#[cbor(n(0), with = "minicbor::bytes")] pub Vec<u8>);
+
+/// A snapshot as the server sees it: the payload of a [`crate::crypto::signed::Signed`] behind [`StoredSnapshot::HEADER`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct StoredSnapshot {
+    /// The repository.
+    #[n(0)]
+    pub repo: RepoId,
+    /// Who pushed.
+    #[n(1)]
+    pub client: ClientId,
+    /// Keyed tag of the target.
+    #[n(2)]
+    pub target: TargetTag,
+    /// The client's own count of its snapshots, from 1.
+    #[n(3)]
+    pub sequence: u64,
+    /// The data key of the push, sealed to the repository.
+    #[n(4)]
+    pub wrap: Wrap,
+    /// The [`Snapshot`] record, sealed under that data key.
+    #[cbor(n(5), with = "minicbor::bytes")]
+    pub sealed: Vec<u8>,
+}
+
+impl StoredSnapshot {
+    /// Magic and version.
+    pub const HEADER: Header = Header { what: "a stored snapshot", magic: *b"bkfsstor", version: 1 };
+    /// Largest stored snapshot in bytes (tags and paths have room; the tree is elsewhere).
+    pub const SIZE_MAX: usize = 4 * 1024 * 1024;
+}

@@ -1,0 +1,336 @@
+//! A local folder. Objects are written beside their place and renamed into it, file and folder fsynced.
+//!
+//! All that reads or writes goes through [`Files`], so that tests can record it and make it fail.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rustix::fs::{FlockOperation, flock};
+
+use super::{Backend, Disk, Files, Listed, Lock};
+use crate::base::error::{Error, Result};
+
+/// A folder whose time of change lies less than this in the past may change again within the same tick of its clock.
+const SETTLED: Duration = Duration::from_secs(2);
+/// What temporary files begin with.
+const TEMPORARY: &str = ".tmp-";
+/// A temporary file that was not written to for so long is nobody's any more.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// Keeps objects in a folder.
+#[derive(Debug)]
+pub struct LocalBackend<F = Disk> {
+    root: PathBuf,
+    files: F,
+    counter: AtomicU64,
+    /// Names that were there when their folder was last synced. Those of others may have been made by somebody who died
+    /// before they were durable.
+    durable: Mutex<HashSet<PathBuf>>,
+}
+
+struct FileLock(File);
+impl Lock for FileLock {}
+
+impl Drop for FileLock {
+    /// Not by closing alone: a child process that was just forked holds the file, too, until it runs its program.
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+impl LocalBackend {
+    /// Uses a folder, which need not be there yet.
+    pub fn new(root: &Path) -> Self {
+        Self::with_files(root, Disk)
+    }
+}
+
+impl<F: Files> LocalBackend<F> {
+    /// Uses a folder by other file operations.
+    pub fn with_files(root: &Path, files: F) -> Self {
+        Self { root: root.to_owned(), files, counter: AtomicU64::new(0), durable: Mutex::default() }
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        debug_assert!(!name.starts_with('/') && !name.contains(".."), "names are made of ids");
+        self.root.join(name)
+    }
+
+    fn write_new(&self, path: &Path, bytes: &[u8]) -> io::Result<File> {
+        let file = self.files.create(path)?;
+        self.files.write(path, &file, bytes, 0)?;
+        Ok(file)
+    }
+
+    /// Where a file is written that will be renamed to this path. The process id keeps two processes apart, the counter two
+    /// threads. What a crash leaves is swept by `list`.
+    fn temporary(&self, path: &Path) -> PathBuf {
+        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{TEMPORARY}{}-{number}-{:016x}", std::process::id(), random_tail());
+        path.with_file_name(name)
+    }
+
+    /// Each step for all objects before the next: what the first sync writes to the disk, the others need not wait for.
+    fn write_all(&self, objects: &[(&str, &[u8])], temporaries: &mut Vec<PathBuf>) -> Result<()> {
+        let mut written = Vec::with_capacity(objects.len());
+        for (name, bytes) in objects {
+            let path = self.path(name);
+            let folder = path.parent().unwrap_or(&self.root);
+            self.make_folders(folder).map_err(|e| Error::io(folder, e))?;
+            let temporary = self.temporary(&path);
+            temporaries.push(temporary.clone());
+            let file = self.write_new(&temporary, bytes).map_err(|e| Error::io(&path, e))?;
+            written.push((path, temporary, file));
+        }
+        for (path, temporary, file) in &written {
+            self.files.sync(temporary, file).map_err(|e| Error::io(path, e))?;
+        }
+        for (path, temporary, _) in &written {
+            self.files.rename(temporary, path).map_err(|e| Error::io(path, e))?;
+        }
+        let mut folders: Vec<&Path> = written.iter().map(|(path, ..)| path.parent().unwrap_or(&self.root)).collect();
+        folders.dedup();
+        for folder in folders {
+            if folder == self.root {
+                self.settle_root();
+            }
+            self.files.sync_folder(folder).map_err(|e| Error::io(folder, e))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a folder and those above it, down from where there is one. Each folder's own name must be durable too, or
+    /// what is in it is not.
+    fn make_folders(&self, folder: &Path) -> io::Result<()> {
+        let is_ours = folder.starts_with(&self.root) && folder != self.root;
+        if (!is_ours && folder.is_dir()) || self.durable.lock().contains(folder) {
+            return Ok(());
+        }
+        let parent = parent(folder);
+        self.make_folders(parent)?;
+        match self.files.make_folder(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            // Whoever made it may not have come so far as to make it durable.
+            _ if is_ours => self.settle_names(parent),
+            _ => self.files.sync_folder(parent),
+        }
+    }
+
+    /// Makes durable all the names that a folder of ours has.
+    fn settle_names(&self, folder: &Path) -> io::Result<()> {
+        let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+        self.files.sync_folder(folder)?;
+        self.durable.lock().extend(names);
+        Ok(())
+    }
+
+    fn sync_if_there(&self, folder: &Path) -> Result<()> {
+        found(folder, self.files.sync_folder(folder)).map(drop)
+    }
+
+    /// The second half of a renaming: the new name becomes durable before the old one goes.
+    fn unlink_renamed(&self, from: &Path, [new, old]: [&Path; 2]) -> Result<()> {
+        self.files.sync_folder(new).map_err(|e| Error::io(new, e))?;
+        found(from, self.files.remove(from))?;
+        self.files.sync_folder(old).map_err(|e| Error::io(old, e))
+    }
+
+    /// What lies in the root itself makes the place what it is: then the root's name is made durable, and those above
+    /// it, as far as this user may.
+    fn settle_root(&self) {
+        if self.durable.lock().insert(self.root.clone()) {
+            for folder in self.root.ancestors().skip(1) {
+                let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+                let _ = self.files.sync_folder(folder);
+            }
+        }
+    }
+}
+
+/// Whether two names are those of one file.
+fn is_one_file(one: &Path, two: &Path) -> bool {
+    let id = |path| fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    id(one).is_some_and(|one| Some(one) == id(two))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// No such file is an answer, not an error.
+fn found<T>(path: &Path, result: io::Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(path, error)),
+    }
+}
+
+impl<F: Files> Backend for LocalBackend<F> {
+    fn place(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    fn put_all(&self, objects: &[(&str, &[u8])]) -> Result<()> {
+        let mut temporaries = Vec::with_capacity(objects.len());
+        let result = self.write_all(objects, &mut temporaries);
+        if result.is_err() {
+            // Those that were renamed are not there any more.
+            temporaries.iter().for_each(|temporary| drop(self.files.remove(temporary)));
+        }
+        result
+    }
+
+    fn get(&self, name: &str) -> Result<Option<Bytes>> {
+        let path = self.path(name);
+        Ok(found(&path, self.files.read(&path))?.map(Bytes::from))
+    }
+
+    fn get_range(&self, name: &str, offset: u64, len: usize) -> Result<Option<Bytes>> {
+        let path = self.path(name);
+        Ok(found(&path, self.files.read_at(&path, offset, len))?.map(Bytes::from))
+    }
+
+    fn len(&self, name: &str) -> Result<Option<u64>> {
+        let path = self.path(name);
+        Ok(found(&path, fs::metadata(&path))?.map(|m| m.len()))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (self.path(from), self.path(to));
+        let folders = [to.parent().unwrap_or(&self.root), from.parent().unwrap_or(&self.root)];
+        self.make_folders(folders[0]).map_err(|e| Error::io(folders[0], e))?;
+        // What each folder says of itself becomes durable by itself, and in any order: only a file that has both names
+        // meanwhile is sure to have one.
+        match self.files.link(&from, &to) {
+            Ok(()) => self.unlink_renamed(&from, folders),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_one_file(&from, &to) => {
+                // Somebody died after linking.
+                self.unlink_renamed(&from, folders)
+            }
+            // Either it is not there, or it takes the place of another, which is then sure to be there; or this is a file system without
+            // links.
+            Err(_) => {
+                found(&from, self.files.rename(&from, &to))?;
+                // Even if there was nothing: somebody may have renamed it and died before that was durable.
+                folders.into_iter().try_for_each(|folder| self.sync_if_there(folder))
+            }
+        }
+    }
+
+    fn delete(&self, name: &str) -> Result<()> {
+        let path = self.path(name);
+        found(&path, self.files.remove(&path))?;
+        // Even if there was nothing: somebody may have removed it and died before that was durable.
+        self.sync_if_there(path.parent().unwrap_or(&self.root))
+    }
+
+    fn settle(&self, folder: &str) -> Result<()> {
+        let path = self.path(folder);
+        self.make_folders(&path).and_then(|()| self.files.sync_folder(&path)).map_err(|e| Error::io(path, e))
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Listed>> {
+        let path = self.path(folder);
+        let mut listed = Vec::new();
+        for entry in found(&path, fs::read_dir(&path))?.into_iter().flatten() {
+            let entry = entry.map_err(|e| Error::io(&path, e))?;
+            let Some(meta) = found(&path, entry.metadata())? else { continue };
+            match entry.file_name().into_string() {
+                Ok(name) if name.starts_with(TEMPORARY) && is_abandoned(&meta) => {
+                    let _ = self.files.remove(&entry.path());
+                }
+                Ok(name) if meta.is_file() && !name.starts_with('.') => listed.push(Listed { name, len: meta.len() }),
+                _ => {}
+            }
+        }
+        Ok(listed)
+    }
+
+    fn stamp(&self, folder: &str) -> Result<Option<u64>> {
+        let path = self.path(folder);
+        let Some(meta) = found(&path, fs::metadata(&path))? else { return Ok(Some(0)) };
+        let settled = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        let stamp = (meta.mtime() as u64).wrapping_mul(1_000_000_000).wrapping_add(meta.mtime_nsec() as u64);
+        Ok(settled.is_some_and(|age| age > SETTLED).then_some(stamp))
+    }
+
+    fn append(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
+        let path = self.path(name);
+        let folder = path.parent().unwrap_or(&self.root);
+        self.make_folders(folder).map_err(|e| Error::io(folder, e))?;
+        let write = || {
+            let (file, new) = match self.files.open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => (self.files.create(&path)?, true),
+                opened => (opened?, false),
+            };
+            if file.metadata()?.len() != offset {
+                self.files.truncate(&path, &file, offset)?;
+            }
+            let written = self.files.write(&path, &file, bytes, offset).and_then(|()| self.files.sync(&path, &file));
+            if written.is_err() {
+                // Nothing of it was acknowledged: leave no half record behind if that can still be done.
+                let _ = self.files.truncate(&path, &file, offset);
+            }
+            written.map(|()| new)
+        };
+        let new = write().map_err(|e| Error::io(&path, e))?;
+        if !new && self.durable.lock().contains(&path) {
+            return Ok(());
+        }
+        self.settle_names(folder).map_err(|e| Error::io(folder, e))
+    }
+
+    fn lock(&self) -> Result<Box<dyn Lock>> {
+        self.make_folders(&self.root).map_err(|e| Error::io(&self.root, e))?;
+        let path = self.path("lock");
+        let open = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = open().map_err(|e| Error::io(&path, e))?;
+        flock(&file, FlockOperation::LockExclusive).map_err(|e| Error::io(&path, e.into()))?;
+        Ok(Box::new(FileLock(file)))
+    }
+}
+
+fn is_abandoned(meta: &fs::Metadata) -> bool {
+    let age = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+    meta.is_file() && age.is_some_and(|age| age > ABANDONED)
+}
+
+fn random_tail() -> u64 {
+    u64::from_le_bytes(crate::crypto::random())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_crash_left_is_swept_when_it_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let backend = LocalBackend::new(folder.path());
+        backend.put("packs/00/a", b"a").unwrap();
+        let temporary = |name: &str, age: Duration| {
+            let path = folder.path().join("packs/00").join(name);
+            let file = File::create(&path).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+            path
+        };
+        let (old, young) = (temporary(".tmp-1-0-0", ABANDONED * 2), temporary(".tmp-2-0-0", ABANDONED / 2));
+        assert_eq!(backend.list("packs/00").unwrap(), [Listed { name: "a".into(), len: 1 }]);
+        assert!(!old.exists() && young.exists());
+    }
+}
