@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bkfs_store::{
-    access::{Access, Lease, OpenRequest},
+    access::{Lease, Maintain, Open, OpenRequest, Push},
     base::id::ChunkId,
     crypto::DataKey,
     format::{

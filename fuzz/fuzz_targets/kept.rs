@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use bkfs_fuzz::{Input, encodes_back, keys, support};
 use bkfs_store::{
     Error, Result,
-    access::{Access, InitRequest},
+    access::{InitRequest, Manage},
     repository::{
         Repository,
         backend::{Backend, Listed, Lock, MemoryBackend},

@@ -60,9 +60,9 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     access::{
-        Access, ForgetReply, ForgetRequest, InitRequest, Lease, Mending, OPENED_SNAPSHOTS_MAX, OpenRequest, Opened,
-        PackInfo, PruneReply, PruneRequest, QUARANTINE_MAX, ReadReply, ReadRequest, Receipt, RepairReply,
-        RepairRequest,
+        ForgetReply, ForgetRequest, InitRequest, Lease, Maintain, Manage, Mending, OPENED_SNAPSHOTS_MAX, Open,
+        OpenRequest, Opened, PackInfo, PruneReply, PruneRequest, Push, QUARANTINE_MAX, Read, ReadReply, ReadRequest,
+        Receipt, RepairReply, RepairRequest,
     },
     base::{
         error::{Error, Result},
@@ -272,39 +272,7 @@ fn system_time() -> Time {
     Time { secs: since.as_secs() as i64, nanos: since.subsec_nanos() }
 }
 
-impl Access for Repository {
-    fn init(&self, request: &InitRequest) -> Result<()> {
-        let config = verify_config(&request.config)?;
-        let admin = VerifyingKey::from_slice(&config.admin_public)
-            .ok_or_else(|| Error::damaged(Config::HEADER.what, "its admin key has a wrong length"))?;
-        verify_roster(&request.roster, &admin, config.repo)?;
-        let _lock = self.backend.lock()?;
-        if self.backend.len(layout::CONFIG)?.is_some() || self.backend.len(&layout::second(layout::CONFIG))?.is_some() {
-            // Whoever made it may have died before it was durable.
-            self.backend.settle("")?;
-            return Err(Error::RepositoryExists { place: self.backend.place() });
-        }
-        if layout::is_in_use(&*self.backend)? {
-            return Err(self.no_config());
-        }
-        // An `init` that was cut short may have left these; without a configuration nothing of it counts.
-        self.log.delete(&*self.backend)?;
-        self.index.clear()?;
-        for slot in &request.slots {
-            self.put_bounded_slot(slot)?;
-        }
-        let incarnation = crate::base::id::Incarnation(crate::crypto::random());
-        self.append(&[
-            Event::Init { config: Hash::of(&[&request.config]) },
-            Event::Incarnation { incarnation, reason: "init".into() },
-            Event::Roster { signed: request.roster.clone() },
-        ])?;
-        self.put_settings(self.parity_at_init)?;
-        self.put_object(layout::CONFIG, &request.config)?;
-        *self.state.lock() = None;
-        self.state().map(drop)
-    }
-
+impl Open for Repository {
     fn open(&self, request: &OpenRequest) -> Result<Opened> {
         let state = self.state()?;
         self.read_in()?;
@@ -341,12 +309,19 @@ impl Access for Repository {
         })
     }
 
-    fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
-        read::bounded(ids.len())?;
-        let looked = self.looked.times.load(SeqCst);
-        let has = self.index.has(ids)?;
-        // Another process may have stored it.
-        if has.contains(&false) && self.catch_up(looked)? { self.index.has(ids) } else { Ok(has) }
+    fn wait_log(&self, len: u64, timeout: Duration) -> Result<u64> {
+        self.wait(len, timeout)
+    }
+}
+
+impl Read for Repository {
+    fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
+        self.read_frames(request)
+    }
+
+    fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>> {
+        read::bounded(keys.len())?;
+        self.index.wraps(keys)
     }
 
     fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
@@ -354,6 +329,37 @@ impl Access for Repository {
         let place =
             |place: Option<(u32, u32)>| place.map_or(0, |(pack, frame)| u64::from(pack) << 32 | u64::from(frame));
         Ok(self.index.locate(ids)?.into_iter().map(place).collect())
+    }
+
+    fn snapshots(&self, from: u64, limit: u32) -> Result<Vec<SnapshotObject>> {
+        self.state()?;
+        self.follow()?;
+        let unexpired = |row: &CommitRow| !Fate::is_expired(row.fate);
+        self.objects(self.index.commits_from(from, limit.min(1024) as usize, unexpired)?)
+    }
+
+    fn log(&self, from: u64, limit: u32) -> Result<Vec<Vec<u8>>> {
+        self.state()?;
+        self.follow()?;
+        self.records(from, limit.min(4096) as usize)
+    }
+
+    fn mend(&self, id: PackId) -> Result<Mending> {
+        self.state()?;
+        match self.index.has_pack(&id)? {
+            true => Ok(self.tend(id)?.mending),
+            false => Err(Error::PackDamaged { pack: id, reason: "it is not in the repository".into() }),
+        }
+    }
+}
+
+impl Push for Repository {
+    fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        read::bounded(ids.len())?;
+        let looked = self.looked.times.load(SeqCst);
+        let has = self.index.has(ids)?;
+        // Another process may have stored it.
+        if has.contains(&false) && self.catch_up(looked)? { self.index.has(ids) } else { Ok(has) }
     }
 
     fn put_pack(&self, lease: Lease, upload: &PackUpload) -> Result<()> {
@@ -387,64 +393,45 @@ impl Access for Repository {
         }
     }
 
-    fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
-        self.read_frames(request)
-    }
-
-    fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>> {
-        read::bounded(keys.len())?;
-        self.index.wraps(keys)
-    }
-
     fn commit(&self, lease: Lease, snapshot: &[u8]) -> Result<Receipt> {
         let receipt = self.commit_as(lease, snapshot, None)?;
         // The process may be about to end, and the medium to be unplugged.
         self.maker.wait();
         Ok(receipt)
     }
+}
 
-    fn snapshots(&self, from: u64, limit: u32) -> Result<Vec<SnapshotObject>> {
-        self.state()?;
-        self.follow()?;
-        let unexpired = |row: &CommitRow| !Fate::is_expired(row.fate);
-        self.objects(self.index.commits_from(from, limit.min(1024) as usize, unexpired)?)
-    }
-
-    fn forget(&self, request: &ForgetRequest) -> Result<ForgetReply> {
-        self.forget_snapshots(request)
-    }
-
-    fn unforget(&self, snapshots: &[SnapshotId]) -> Result<()> {
-        self.unforget_snapshots(snapshots)
-    }
-
-    fn prune(&self, request: &PruneRequest) -> Result<PruneReply> {
-        self.state()?;
-        match request {
-            PruneRequest::Begin => self.begin_marking(),
-            PruneRequest::Live { prune, filters } => self.mark_live(*prune, filters),
-            PruneRequest::Condemn { prune, log_len, limits, dry_run, is_confirmed } => {
-                let options = mark::CondemnOptions { limits: *limits, dry_run: *dry_run, is_confirmed: *is_confirmed };
-                self.condemn(*prune, *log_len, &options)
-            }
-            PruneRequest::Sweep => self.sweep().map(PruneReply::Swept),
-            PruneRequest::Abort => self.abort_prune(),
-            PruneRequest::Mixed { prune, limits, bytes } => {
-                self.mixed_frames(*prune, limits, *bytes).map(PruneReply::Mixed)
-            }
-            PruneRequest::Moved { prune, frames } => self.note_moved(*prune, frames),
-            PruneRequest::Committed { from } => self.committed_from(*from).map(PruneReply::Committed),
+impl Manage for Repository {
+    fn init(&self, request: &InitRequest) -> Result<()> {
+        let config = verify_config(&request.config)?;
+        let admin = VerifyingKey::from_slice(&config.admin_public)
+            .ok_or_else(|| Error::damaged(Config::HEADER.what, "its admin key has a wrong length"))?;
+        verify_roster(&request.roster, &admin, config.repo)?;
+        let _lock = self.backend.lock()?;
+        if self.backend.len(layout::CONFIG)?.is_some() || self.backend.len(&layout::second(layout::CONFIG))?.is_some() {
+            // Whoever made it may have died before it was durable.
+            self.backend.settle("")?;
+            return Err(Error::RepositoryExists { place: self.backend.place() });
         }
-    }
-
-    fn log(&self, from: u64, limit: u32) -> Result<Vec<Vec<u8>>> {
-        self.state()?;
-        self.follow()?;
-        self.records(from, limit.min(4096) as usize)
-    }
-
-    fn wait_log(&self, len: u64, timeout: Duration) -> Result<u64> {
-        self.wait(len, timeout)
+        if layout::is_in_use(&*self.backend)? {
+            return Err(self.no_config());
+        }
+        // An `init` that was cut short may have left these; without a configuration nothing of it counts.
+        self.log.delete(&*self.backend)?;
+        self.index.clear()?;
+        for slot in &request.slots {
+            self.put_bounded_slot(slot)?;
+        }
+        let incarnation = crate::base::id::Incarnation(crate::crypto::random());
+        self.append(&[
+            Event::Init { config: Hash::of(&[&request.config]) },
+            Event::Incarnation { incarnation, reason: "init".into() },
+            Event::Roster { signed: request.roster.clone() },
+        ])?;
+        self.put_settings(self.parity_at_init)?;
+        self.put_object(layout::CONFIG, &request.config)?;
+        *self.state.lock() = None;
+        self.state().map(drop)
     }
 
     fn put_roster(&self, signed: &[u8]) -> Result<()> {
@@ -479,6 +466,16 @@ impl Access for Repository {
         }
     }
 
+    fn forget(&self, request: &ForgetRequest) -> Result<ForgetReply> {
+        self.forget_snapshots(request)
+    }
+
+    fn unforget(&self, snapshots: &[SnapshotId]) -> Result<()> {
+        self.unforget_snapshots(snapshots)
+    }
+}
+
+impl Maintain for Repository {
     fn packs(&self, after: Option<PackId>, limit: u32) -> Result<Vec<PackInfo>> {
         self.state()?;
         // Another process may have pruned.
@@ -492,11 +489,22 @@ impl Access for Repository {
         bytes.ok_or_else(|| Error::PackDamaged { pack: id, reason: "its file is missing".into() })
     }
 
-    fn mend(&self, id: PackId) -> Result<Mending> {
+    fn prune(&self, request: &PruneRequest) -> Result<PruneReply> {
         self.state()?;
-        match self.index.has_pack(&id)? {
-            true => Ok(self.tend(id)?.mending),
-            false => Err(Error::PackDamaged { pack: id, reason: "it is not in the repository".into() }),
+        match request {
+            PruneRequest::Begin => self.begin_marking(),
+            PruneRequest::Live { prune, filters } => self.mark_live(*prune, filters),
+            PruneRequest::Condemn { prune, log_len, limits, dry_run, is_confirmed } => {
+                let options = mark::CondemnOptions { limits: *limits, dry_run: *dry_run, is_confirmed: *is_confirmed };
+                self.condemn(*prune, *log_len, &options)
+            }
+            PruneRequest::Sweep => self.sweep().map(PruneReply::Swept),
+            PruneRequest::Abort => self.abort_prune(),
+            PruneRequest::Mixed { prune, limits, bytes } => {
+                self.mixed_frames(*prune, limits, *bytes).map(PruneReply::Mixed)
+            }
+            PruneRequest::Moved { prune, frames } => self.note_moved(*prune, frames),
+            PruneRequest::Committed { from } => self.committed_from(*from).map(PruneReply::Committed),
         }
     }
 

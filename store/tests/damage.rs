@@ -16,11 +16,11 @@ use std::{
 
 use bkfs_store::{
     Error, ErrorKind,
-    access::{Access, OpenRequest},
+    access::{Manage, Open, OpenRequest, Push},
     base::id::{PackId, SnapshotId},
     format::{
         keys::slot::{self, SlotParams},
-        log::file::{self as log_file, Position},
+        log::{file as log_file, file::Position},
         loss::Lost,
         pack::{FOOTER_LEN, Footer},
     },

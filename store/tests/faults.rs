@@ -14,7 +14,7 @@ use std::{cell::Cell, collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use bkfs_store::{
     Error, ErrorKind, Result,
-    access::{Access, ForgetRequest, OpenRequest, Signature},
+    access::{ForgetRequest, Manage, Open, OpenRequest, Push, Signature},
     base::{
         id::{ChunkId, SnapshotId},
         time::Time,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bkfs_store::{
     Error,
-    access::{Access, InitRequest, Lease, OpenRequest},
+    access::{InitRequest, Lease, Manage, Open, OpenRequest, Push, Read},
     base::{id::*, time::Time},
     crypto::{DataKey, Wrap},
     format::{

@@ -40,7 +40,7 @@ use std::{
 };
 
 use bkfs_store::{
-    access::Access,
+    access::{Maintain, Read},
     base::codec,
     format::{
         log::{Event, LogRecord},

@@ -18,7 +18,7 @@ use std::{
 
 use bkfs_store::{
     Error, Result,
-    access::{Access, Mending, OpenRequest, ReadRequest, Span},
+    access::{Mending, Open, OpenRequest, Read, ReadRequest, Span},
     base::id::PackId,
     format::{
         erasure::{Parity, SHARD_LEN},

@@ -32,7 +32,7 @@ use std::{
 
 use bkfs_store::{
     Error,
-    access::*,
+    access::{Push as _, *},
     base::{id::*, time::Time},
     crypto::DataKey,
     format::{

@@ -17,7 +17,7 @@ use std::{
 
 use bkfs_store::{
     Error, ErrorKind,
-    access::{Access, Mending, OpenRequest},
+    access::{Manage, Mending, Open, OpenRequest, Push, Read},
     base::id::{ChunkId, PackId},
     format::{
         erasure::{Parity, SHARD_LEN},

@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 use bkfs_store::{
     Error, Result,
     access::{
-        Access, ForgetReply, ForgetRequest, InitRequest, Lease, OpenRequest, Opened, PackInfo, PruneReply,
-        PruneRequest, ReadReply, ReadRequest, Receipt, SealedFrame,
+        ForgetReply, ForgetRequest, InitRequest, Lease, Maintain, Manage, Mending, Open, OpenRequest, Opened, PackInfo,
+        PruneReply, PruneRequest, Push, Read, ReadReply, ReadRequest, Receipt, RepairReply, RepairRequest, SealedFrame,
     },
     base::{
         id::{ChunkId, KeyId, PackId, RepoId, SlotId, SnapshotId},
@@ -63,7 +63,17 @@ fn none<T>() -> Result<T> {
     Err(Error::Invalid("this store only reads".into()))
 }
 
-impl Access for Frames {
+impl Open for Frames {
+    fn open(&self, _: &OpenRequest) -> Result<Opened> {
+        none()
+    }
+
+    fn wait_log(&self, _: u64, _: Duration) -> Result<u64> {
+        none()
+    }
+}
+
+impl Read for Frames {
     fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
         let mut state = self.state.lock();
         state.reads.push(request.ids.clone());
@@ -80,55 +90,77 @@ impl Access for Frames {
         Ok(vec![self.wrap.clone()])
     }
 
-    fn init(&self, _: &InitRequest) -> Result<()> {
-        none()
-    }
-    fn open(&self, _: &OpenRequest) -> Result<Opened> {
-        none()
-    }
-    fn has(&self, _: &[ChunkId]) -> Result<Vec<bool>> {
-        none()
-    }
-    fn put_pack(&self, _: Lease, _: &PackUpload) -> Result<()> {
-        none()
-    }
     fn places(&self, _: &[ChunkId]) -> Result<Vec<u64>> {
         none()
     }
-    fn commit(&self, _: Lease, _: &[u8]) -> Result<Receipt> {
-        none()
-    }
+
     fn snapshots(&self, _: u64, _: u32) -> Result<Vec<SnapshotObject>> {
         none()
     }
-    fn prune(&self, _: &PruneRequest) -> Result<PruneReply> {
-        none()
-    }
-    fn forget(&self, _: &ForgetRequest) -> Result<ForgetReply> {
-        none()
-    }
-    fn unforget(&self, _: &[SnapshotId]) -> Result<()> {
-        none()
-    }
+
     fn log(&self, _: u64, _: u32) -> Result<Vec<Vec<u8>>> {
         none()
     }
-    fn wait_log(&self, _: u64, _: Duration) -> Result<u64> {
+
+    fn mend(&self, _: PackId) -> Result<Mending> {
         none()
     }
+}
+
+impl Push for Frames {
+    fn has(&self, _: &[ChunkId]) -> Result<Vec<bool>> {
+        none()
+    }
+
+    fn put_pack(&self, _: Lease, _: &PackUpload) -> Result<()> {
+        none()
+    }
+
+    fn commit(&self, _: Lease, _: &[u8]) -> Result<Receipt> {
+        none()
+    }
+}
+
+impl Manage for Frames {
+    fn init(&self, _: &InitRequest) -> Result<()> {
+        none()
+    }
+
     fn put_roster(&self, _: &[u8]) -> Result<()> {
         none()
     }
+
     fn put_slot(&self, _: &Slot) -> Result<()> {
         none()
     }
+
     fn remove_slot(&self, _: SlotId) -> Result<()> {
         none()
     }
+
+    fn forget(&self, _: &ForgetRequest) -> Result<ForgetReply> {
+        none()
+    }
+
+    fn unforget(&self, _: &[SnapshotId]) -> Result<()> {
+        none()
+    }
+}
+
+impl Maintain for Frames {
     fn packs(&self, _: Option<PackId>, _: u32) -> Result<Vec<PackInfo>> {
         none()
     }
+
     fn read_pack(&self, _: PackId) -> Result<bytes::Bytes> {
+        none()
+    }
+
+    fn prune(&self, _: &PruneRequest) -> Result<PruneReply> {
+        none()
+    }
+
+    fn repair(&self, _: &RepairRequest) -> Result<RepairReply> {
         none()
     }
 }

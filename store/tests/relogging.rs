@@ -16,10 +16,10 @@ use std::{
 
 use bkfs_store::{
     Error, Result,
-    access::{Access, OpenRequest},
+    access::{Manage, Open, OpenRequest},
     base::id::SnapshotId,
     format::{
-        log::file::{self as log_file, Position},
+        log::{file as log_file, file::Position},
         loss::Lost,
     },
     repository::{

@@ -6,7 +6,9 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use bkfs_store::{
     Error, ErrorKind,
-    access::{Access, IDS_MAX, InitRequest, Lease, OpenRequest, Opened, ReadRequest},
+    access::{
+        Access, IDS_MAX, InitRequest, Lease, Maintain, Manage, Open, OpenRequest, Opened, Push, Read, ReadRequest,
+    },
     base::{
         id::{ChunkId, SlotId},
         time::Time,

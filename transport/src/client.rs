@@ -13,8 +13,9 @@ use std::{
 use bkfs_store::{
     Error, Result,
     access::{
-        Access, ForgetReply, ForgetRequest, InitRequest, Lease, Mending, OpenRequest, Opened, PackInfo, PruneReply,
-        PruneRequest, READ_BYTES_MAX, ReadReply, ReadRequest, Receipt, RepairReply, RepairRequest, SealedFrame,
+        ForgetReply, ForgetRequest, InitRequest, Lease, Maintain, Manage, Mending, Open, OpenRequest, Opened, PackInfo,
+        PruneReply, PruneRequest, Push, READ_BYTES_MAX, Read, ReadReply, ReadRequest, Receipt, RepairReply,
+        RepairRequest, SealedFrame,
     },
     base::id::{ChunkId, Hash, KeyId, PackId, SlotId, SnapshotId},
     crypto::Wrap,
@@ -257,14 +258,7 @@ fn resolve(address: &str) -> Result<SocketAddr> {
     found.next().ok_or_else(|| Error::Unreachable(format!("cannot find {address}: no such host")))
 }
 
-impl Access for Remote {
-    fn init(&self, request: &InitRequest) -> Result<()> {
-        match self.once(Ask::Init(request.clone()))? {
-            Reply::Done => Ok(()),
-            _ => Err(confused()),
-        }
-    }
-
+impl Open for Remote {
     fn open(&self, request: &OpenRequest) -> Result<Opened> {
         match self.ask(Ask::Open(request.clone()))? {
             Reply::Opened(opened) => Ok(*opened),
@@ -272,44 +266,16 @@ impl Access for Remote {
         }
     }
 
-    fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
-        match self.ask(Ask::Has(ids.to_vec()))? {
-            Reply::Has(bits) => message::from_bits(&bits, ids.len()).ok_or_else(confused),
+    fn wait_log(&self, len: u64, timeout: Duration) -> Result<u64> {
+        let ms = timeout.as_millis().min(u128::from(u32::MAX)) as u32;
+        match self.ask(Ask::WaitLog(len, ms))? {
+            Reply::LogLen(len) => Ok(len),
             _ => Err(confused()),
         }
     }
+}
 
-    fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
-        match self.ask(Ask::Places(ids.to_vec()))? {
-            Reply::Places(places) if places.len() == ids.len() => Ok(places),
-            _ => Err(confused()),
-        }
-    }
-
-    fn put_pack(&self, lease: Lease, pack: &PackUpload) -> Result<()> {
-        let request = self.request(Ask::PutPack(pack.id, pack.bytes.len() as u64, lease));
-        self.runtime.block_on(self.link.persist(async |connection| {
-            let (mut send, mut receive, reply) = exchange(connection, &request, PACK_PRIORITY).await?;
-            match reply {
-                Reply::Done => return Ok(Ok(())),
-                Reply::SendFrom(offset) if offset <= pack.bytes.len() as u64 => {
-                    let mut rest = [pack.bytes.slice(offset as usize..)];
-                    // A server that refuses midway stops reading and says why: the reply is what counts then.
-                    let sent = send.write_all_chunks(&mut rest).await;
-                    if sent.is_ok() {
-                        send.finish()?;
-                    }
-                }
-                reply => return Ok(failed(reply).and(Err(confused()))),
-            }
-            Ok(match failed(message::receive(&mut receive, REPLY_MAX).await?) {
-                Ok(Reply::Done) => Ok(()),
-                Ok(_) => Err(confused()),
-                Err(error) => Err(error),
-            })
-        }))
-    }
-
+impl Read for Remote {
     fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
         let ask = self.request(Ask::Read(request.clone()));
         self.runtime.block_on(self.link.persist(async |connection| {
@@ -344,9 +310,9 @@ impl Access for Remote {
         }
     }
 
-    fn commit(&self, lease: Lease, snapshot: &[u8]) -> Result<Receipt> {
-        match self.ask(Ask::Commit(lease, snapshot.to_vec()))? {
-            Reply::Committed(receipt) => Ok(receipt),
+    fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
+        match self.ask(Ask::Places(ids.to_vec()))? {
+            Reply::Places(places) if places.len() == ids.len() => Ok(places),
             _ => Err(confused()),
         }
     }
@@ -358,27 +324,6 @@ impl Access for Remote {
         }
     }
 
-    fn forget(&self, request: &ForgetRequest) -> Result<ForgetReply> {
-        match self.ask(Ask::Forget(request.clone()))? {
-            Reply::Forgotten(reply) => Ok(reply),
-            _ => Err(confused()),
-        }
-    }
-
-    fn unforget(&self, snapshots: &[SnapshotId]) -> Result<()> {
-        match self.ask(Ask::Unforget(snapshots.to_vec()))? {
-            Reply::Done => Ok(()),
-            _ => Err(confused()),
-        }
-    }
-
-    fn prune(&self, request: &PruneRequest) -> Result<PruneReply> {
-        match self.ask(Ask::Prune(request.clone()))? {
-            Reply::Pruned(reply) => Ok(reply),
-            _ => Err(confused()),
-        }
-    }
-
     fn log(&self, from: u64, limit: u32) -> Result<Vec<Vec<u8>>> {
         match self.ask(Ask::Log(from, limit))? {
             Reply::Log(records) => Ok(records.into_iter().map(|record| record.0).collect()),
@@ -386,10 +331,58 @@ impl Access for Remote {
         }
     }
 
-    fn wait_log(&self, len: u64, timeout: Duration) -> Result<u64> {
-        let ms = timeout.as_millis().min(u128::from(u32::MAX)) as u32;
-        match self.ask(Ask::WaitLog(len, ms))? {
-            Reply::LogLen(len) => Ok(len),
+    fn mend(&self, id: PackId) -> Result<Mending> {
+        match self.ask(Ask::Mend(id))? {
+            Reply::Mended(mending) => Ok(mending),
+            _ => Err(confused()),
+        }
+    }
+}
+
+impl Push for Remote {
+    fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        match self.ask(Ask::Has(ids.to_vec()))? {
+            Reply::Has(bits) => message::from_bits(&bits, ids.len()).ok_or_else(confused),
+            _ => Err(confused()),
+        }
+    }
+
+    fn put_pack(&self, lease: Lease, pack: &PackUpload) -> Result<()> {
+        let request = self.request(Ask::PutPack(pack.id, pack.bytes.len() as u64, lease));
+        self.runtime.block_on(self.link.persist(async |connection| {
+            let (mut send, mut receive, reply) = exchange(connection, &request, PACK_PRIORITY).await?;
+            match reply {
+                Reply::Done => return Ok(Ok(())),
+                Reply::SendFrom(offset) if offset <= pack.bytes.len() as u64 => {
+                    let mut rest = [pack.bytes.slice(offset as usize..)];
+                    // A server that refuses midway stops reading and says why: the reply is what counts then.
+                    let sent = send.write_all_chunks(&mut rest).await;
+                    if sent.is_ok() {
+                        send.finish()?;
+                    }
+                }
+                reply => return Ok(failed(reply).and(Err(confused()))),
+            }
+            Ok(match failed(message::receive(&mut receive, REPLY_MAX).await?) {
+                Ok(Reply::Done) => Ok(()),
+                Ok(_) => Err(confused()),
+                Err(error) => Err(error),
+            })
+        }))
+    }
+
+    fn commit(&self, lease: Lease, snapshot: &[u8]) -> Result<Receipt> {
+        match self.ask(Ask::Commit(lease, snapshot.to_vec()))? {
+            Reply::Committed(receipt) => Ok(receipt),
+            _ => Err(confused()),
+        }
+    }
+}
+
+impl Manage for Remote {
+    fn init(&self, request: &InitRequest) -> Result<()> {
+        match self.once(Ask::Init(request.clone()))? {
+            Reply::Done => Ok(()),
             _ => Err(confused()),
         }
     }
@@ -415,23 +408,25 @@ impl Access for Remote {
         }
     }
 
+    fn forget(&self, request: &ForgetRequest) -> Result<ForgetReply> {
+        match self.ask(Ask::Forget(request.clone()))? {
+            Reply::Forgotten(reply) => Ok(reply),
+            _ => Err(confused()),
+        }
+    }
+
+    fn unforget(&self, snapshots: &[SnapshotId]) -> Result<()> {
+        match self.ask(Ask::Unforget(snapshots.to_vec()))? {
+            Reply::Done => Ok(()),
+            _ => Err(confused()),
+        }
+    }
+}
+
+impl Maintain for Remote {
     fn packs(&self, after: Option<PackId>, limit: u32) -> Result<Vec<PackInfo>> {
         match self.ask(Ask::Packs(after, limit))? {
             Reply::Packs(packs) => Ok(packs),
-            _ => Err(confused()),
-        }
-    }
-
-    fn mend(&self, id: PackId) -> Result<Mending> {
-        match self.ask(Ask::Mend(id))? {
-            Reply::Mended(mending) => Ok(mending),
-            _ => Err(confused()),
-        }
-    }
-
-    fn repair(&self, request: &RepairRequest) -> Result<RepairReply> {
-        match self.ask(Ask::Repair(request.clone()))? {
-            Reply::Repaired(reply) => Ok(reply),
             _ => Err(confused()),
         }
     }
@@ -450,5 +445,19 @@ impl Access for Remote {
                 Err(error) => Ok(Err(error)),
             }
         }))
+    }
+
+    fn prune(&self, request: &PruneRequest) -> Result<PruneReply> {
+        match self.ask(Ask::Prune(request.clone()))? {
+            Reply::Pruned(reply) => Ok(reply),
+            _ => Err(confused()),
+        }
+    }
+
+    fn repair(&self, request: &RepairRequest) -> Result<RepairReply> {
+        match self.ask(Ask::Repair(request.clone()))? {
+            Reply::Repaired(reply) => Ok(reply),
+            _ => Err(confused()),
+        }
     }
 }

@@ -6,7 +6,9 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use bkfs_store::{
     Error, ErrorKind,
-    access::{Access, ForgetRequest, InitRequest, Lease, OpenRequest, ReadRequest, Signature},
+    access::{
+        ForgetRequest, InitRequest, Lease, Maintain, Manage, Open, OpenRequest, Push, Read, ReadRequest, Signature,
+    },
     base::{
         id::{ChunkId, RepoId, SnapshotId},
         time::Time,

@@ -12,8 +12,8 @@ use std::{
 use bkfs_store::{
     Error, ErrorKind, Result,
     access::{
-        Access, ForgetReply, ForgetRequest, InitRequest, Lease, Mending, OpenRequest, Opened, PackInfo, PruneReply,
-        PruneRequest, ReadReply, ReadRequest, Receipt,
+        Access, ForgetReply, ForgetRequest, InitRequest, Lease, Maintain, Manage, Mending, Open, OpenRequest, Opened,
+        PackInfo, PruneReply, PruneRequest, Push, Read, ReadReply, ReadRequest, Receipt, RepairReply, RepairRequest,
     },
     base::id::{ChunkId, KeyId, PackId, SlotId, SnapshotId},
     crypto::Wrap,
@@ -82,27 +82,17 @@ impl Breaker {
     }
 }
 
-impl Access for Breaker {
-    fn init(&self, request: &InitRequest) -> Result<()> {
-        self.call(|access| access.init(request))
-    }
-
+impl Open for Breaker {
     fn open(&self, request: &OpenRequest) -> Result<Opened> {
         self.call(|access| access.open(request))
     }
 
-    fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
-        self.call(|access| access.has(ids))
+    fn wait_log(&self, len: u64, timeout: Duration) -> Result<u64> {
+        self.call(|access| access.wait_log(len, timeout))
     }
+}
 
-    fn put_pack(&self, lease: Lease, pack: &PackUpload) -> Result<()> {
-        self.call(|access| access.put_pack(lease, pack))
-    }
-
-    fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
-        self.call(|access| access.places(ids))
-    }
-
+impl Read for Breaker {
     fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
         self.call(|access| access.read(request))
     }
@@ -111,31 +101,40 @@ impl Access for Breaker {
         self.call(|access| access.wraps(keys))
     }
 
-    fn commit(&self, lease: Lease, snapshot: &[u8]) -> Result<Receipt> {
-        self.call(|access| access.commit(lease, snapshot))
+    fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
+        self.call(|access| access.places(ids))
     }
 
     fn snapshots(&self, from: u64, limit: u32) -> Result<Vec<SnapshotObject>> {
         self.call(|access| access.snapshots(from, limit))
     }
 
-    fn forget(&self, request: &ForgetRequest) -> Result<ForgetReply> {
-        self.call(|access| access.forget(request))
-    }
-
-    fn unforget(&self, snapshots: &[SnapshotId]) -> Result<()> {
-        self.call(|access| access.unforget(snapshots))
-    }
-
-    fn prune(&self, request: &PruneRequest) -> Result<PruneReply> {
-        self.call(|access| access.prune(request))
-    }
     fn log(&self, from: u64, limit: u32) -> Result<Vec<Vec<u8>>> {
         self.call(|access| access.log(from, limit))
     }
 
-    fn wait_log(&self, len: u64, timeout: Duration) -> Result<u64> {
-        self.call(|access| access.wait_log(len, timeout))
+    fn mend(&self, id: PackId) -> Result<Mending> {
+        self.call(|access| access.mend(id))
+    }
+}
+
+impl Push for Breaker {
+    fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        self.call(|access| access.has(ids))
+    }
+
+    fn put_pack(&self, lease: Lease, pack: &PackUpload) -> Result<()> {
+        self.call(|access| access.put_pack(lease, pack))
+    }
+
+    fn commit(&self, lease: Lease, snapshot: &[u8]) -> Result<Receipt> {
+        self.call(|access| access.commit(lease, snapshot))
+    }
+}
+
+impl Manage for Breaker {
+    fn init(&self, request: &InitRequest) -> Result<()> {
+        self.call(|access| access.init(request))
     }
 
     fn put_roster(&self, signed: &[u8]) -> Result<()> {
@@ -150,6 +149,16 @@ impl Access for Breaker {
         self.call(|access| access.remove_slot(id))
     }
 
+    fn forget(&self, request: &ForgetRequest) -> Result<ForgetReply> {
+        self.call(|access| access.forget(request))
+    }
+
+    fn unforget(&self, snapshots: &[SnapshotId]) -> Result<()> {
+        self.call(|access| access.unforget(snapshots))
+    }
+}
+
+impl Maintain for Breaker {
     fn packs(&self, after: Option<PackId>, limit: u32) -> Result<Vec<PackInfo>> {
         self.call(|access| access.packs(after, limit))
     }
@@ -158,8 +167,12 @@ impl Access for Breaker {
         self.call(|access| access.read_pack(id))
     }
 
-    fn mend(&self, id: PackId) -> Result<Mending> {
-        self.call(|access| access.mend(id))
+    fn prune(&self, request: &PruneRequest) -> Result<PruneReply> {
+        self.call(|access| access.prune(request))
+    }
+
+    fn repair(&self, request: &RepairRequest) -> Result<RepairReply> {
+        self.call(|access| access.repair(request))
     }
 }
 

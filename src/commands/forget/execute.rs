@@ -99,7 +99,7 @@ pub fn empty_trash(access: &dyn Access) -> Result<Vec<SnapshotId>> {
 #[cfg(test)]
 mod tests {
     use bkfs_store::{
-        access::{InitRequest, OpenRequest},
+        access::{InitRequest, Manage, Open, OpenRequest, Push},
         base::id::{ChunkId, RepoId},
         crypto::{DataKey, random},
         format::{

@@ -9,7 +9,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use parking_lot::RwLock;
 
 use crate::{
-    access::{Access, IDS_MAX},
+    access::{IDS_MAX, Read},
     base::{
         error::{Error, Result},
         id::{KeyId, RepoId, SnapshotId},
@@ -26,7 +26,7 @@ use crate::{
 pub struct KeyRing {
     full: FullKey,
     ids: IdKeys,
-    access: Arc<dyn Access>,
+    access: Arc<dyn Read>,
     opened: RwLock<HashMap<KeyId, Arc<DataKey>>>,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Debug for KeyRing {
 
 impl KeyRing {
     /// A ring that knows no data key yet and asks `access` for their wraps.
-    pub fn new(full: FullKey, access: Arc<dyn Access>) -> Self {
+    pub fn new(full: FullKey, access: Arc<dyn Read>) -> Self {
         let ids = full.ids();
         Self { full, ids, access, opened: RwLock::default() }
     }

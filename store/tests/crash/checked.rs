@@ -10,7 +10,7 @@ use std::{
 
 use bkfs_store::{
     ErrorKind,
-    access::{Access, OpenRequest, Opened},
+    access::{Manage, Open, OpenRequest, Opened, Push},
     base::id::{ChunkId, SlotId},
     format::keys::slot,
     owner::reader::Reader,

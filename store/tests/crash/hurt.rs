@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use bkfs_store::{
     Error, ErrorKind, Result,
-    access::{Access, Lease, Mending, OpenRequest, Receipt, Seen},
+    access::{Lease, Maintain, Mending, Open, OpenRequest, Push, Read, Receipt, Seen},
     base::id::{ChunkId, PackId, SnapshotId},
     format::{
         loss::Lost,

@@ -11,7 +11,10 @@ use std::{
 
 use bkfs_store::{
     Error, Result,
-    access::{Access, ForgetRequest, Lease, OpenRequest, PruneReply, PruneRequest, PruneStats, Receipt, Signature},
+    access::{
+        ForgetRequest, Lease, Maintain, Manage, Open, OpenRequest, PruneReply, PruneRequest, PruneStats, Push, Read,
+        Receipt, Signature,
+    },
     base::{
         id::{ChunkId, SlotId, SnapshotId},
         time::Time,

@@ -11,7 +11,7 @@ use std::{
 
 use bkfs_store::{
     Error,
-    access::{Access, PruneRequest},
+    access::{Maintain, Manage, PruneRequest},
     repository::scrub,
 };
 

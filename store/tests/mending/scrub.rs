@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::atomic::Ordering, time::Instant};
 
 use bkfs_store::{
-    access::{Access, Lease, Span},
+    access::{Lease, Push, Span},
     base::id::ChunkId,
     format::{
         erasure::{Parity, SHARD_LEN},

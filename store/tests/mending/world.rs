@@ -7,7 +7,7 @@ use std::{
 };
 
 use bkfs_store::{
-    access::{Access, InitRequest, Lease, ReadRequest},
+    access::{InitRequest, Lease, Manage, Push, Read, ReadRequest},
     base::{
         id::{ChunkId, PackId, RepoId},
         time::Time,

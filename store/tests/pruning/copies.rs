@@ -4,7 +4,7 @@
 use std::fs;
 
 use bkfs_store::{
-    access::{Access, ReadRequest},
+    access::{Maintain, Push as _, Read, ReadRequest},
     format::{
         frame::{ChunkKind, FrameBuilder},
         pack::{FOOTER_LEN, Footer, Pack, PackWriter},

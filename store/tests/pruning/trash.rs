@@ -3,9 +3,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use bkfs_store::owner::{prune::*, reader::Reader};
+use bkfs_store::{
+    access::Manage,
+    owner::{prune::*, reader::Reader},
+};
 
-use super::{Access, Arc, CLOCK, DAY, ForgetRequest, Fuse, Place, config_record, forget, full_key, push, verify};
+use super::{Arc, CLOCK, DAY, ForgetRequest, Fuse, Place, config_record, forget, full_key, push, verify};
 
 fn options() -> PruneOptions {
     PruneOptions { empty_trash: true, ..PruneOptions::default() }

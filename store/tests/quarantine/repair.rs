@@ -11,7 +11,7 @@ use std::{
 
 use bkfs_store::{
     Error,
-    access::{Access, Dropped, Keep, Lease, Mending, OpenRequest, RepairReply, RepairRequest},
+    access::{Dropped, Keep, Lease, Maintain, Mending, Open, OpenRequest, Push, Read, RepairReply, RepairRequest},
     base::id::PackId,
     crypto::DataKey,
     format::{

@@ -31,42 +31,65 @@ impl Fuse {
 }
 
 macro_rules! pass {
-    ($($name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
-        impl Access for Fuse {
+    ($trait:ident: $($name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
+        impl $trait for Fuse {
             $(fn $name(&self, $($arg: $type),*) -> $result {
                 (self.watch)(stringify!($name));
                 self.access.$name($($arg),*)
             })*
-
-            fn prune(&self, request: &PruneRequest) -> Result<PruneReply> {
-                match (self.allows)(request) {
-                    true => self.access.prune(request),
-                    false => Err(Error::Interrupted),
-                }
-            }
         }
     };
 }
 
-pass! {
-    init(request: &InitRequest) -> Result<()>;
+pass! { Open:
     open(request: &OpenRequest) -> Result<Opened>;
-    has(ids: &[ChunkId]) -> Result<Vec<bool>>;
-    put_pack(lease: Lease, pack: &PackUpload) -> Result<()>;
-    places(ids: &[ChunkId]) -> Result<Vec<u64>>;
+    wait_log(len: u64, timeout: Duration) -> Result<u64>;
+}
+
+pass! { Read:
     read(request: &ReadRequest) -> Result<ReadReply>;
     wraps(keys: &[KeyId]) -> Result<Vec<Wrap>>;
-    commit(lease: Lease, snapshot: &[u8]) -> Result<Receipt>;
+    places(ids: &[ChunkId]) -> Result<Vec<u64>>;
     snapshots(from: u64, limit: u32) -> Result<Vec<SnapshotObject>>;
-    forget(request: &ForgetRequest) -> Result<ForgetReply>;
-    unforget(ids: &[SnapshotId]) -> Result<()>;
     log(from: u64, limit: u32) -> Result<Vec<Vec<u8>>>;
-    wait_log(len: u64, timeout: Duration) -> Result<u64>;
+    mend(id: PackId) -> Result<Mending>;
+}
+
+pass! { Push:
+    has(ids: &[ChunkId]) -> Result<Vec<bool>>;
+    put_pack(lease: Lease, pack: &PackUpload) -> Result<()>;
+    commit(lease: Lease, snapshot: &[u8]) -> Result<Receipt>;
+}
+
+pass! { Manage:
+    init(request: &InitRequest) -> Result<()>;
     put_roster(signed: &[u8]) -> Result<()>;
     put_slot(slot: &Slot) -> Result<()>;
     remove_slot(id: SlotId) -> Result<()>;
-    packs(after: Option<PackId>, limit: u32) -> Result<Vec<PackInfo>>;
-    read_pack(id: PackId) -> Result<Bytes>;
-    mend(id: PackId) -> Result<Mending>;
-    repair(request: &RepairRequest) -> Result<RepairReply>;
+    forget(request: &ForgetRequest) -> Result<ForgetReply>;
+    unforget(ids: &[SnapshotId]) -> Result<()>;
+}
+
+impl Maintain for Fuse {
+    fn packs(&self, after: Option<PackId>, limit: u32) -> Result<Vec<PackInfo>> {
+        (self.watch)("packs");
+        self.access.packs(after, limit)
+    }
+
+    fn read_pack(&self, id: PackId) -> Result<Bytes> {
+        (self.watch)("read_pack");
+        self.access.read_pack(id)
+    }
+
+    fn prune(&self, request: &PruneRequest) -> Result<PruneReply> {
+        match (self.allows)(request) {
+            true => self.access.prune(request),
+            false => Err(Error::Interrupted),
+        }
+    }
+
+    fn repair(&self, request: &RepairRequest) -> Result<RepairReply> {
+        (self.watch)("repair");
+        self.access.repair(request)
+    }
 }

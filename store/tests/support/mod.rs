@@ -14,14 +14,12 @@ use bkfs_store::{
     crypto::{DataKey, SealSecret, Secret, SigningKey, Wrap},
     format::{
         config::{ChunkerParams, Config},
-        keys::{FullKey, PushKey, Slot},
-        pack::PackUpload,
+        keys::{FullKey, PushKey},
         roster::{Roster, RosterClient},
         snapshot::{PathBytes, PushStats, Snapshot, SnapshotObject},
         tree::*,
     },
 };
-use bytes::Bytes;
 
 /// A full key that is the same in every run.
 pub fn full_key() -> FullKey {
@@ -110,62 +108,38 @@ fn no<T>() -> Result<T> {
     Err(Error::Invalid("this store knows only wraps".into()))
 }
 
-impl Access for Wraps {
-    fn init(&self, _: &InitRequest) -> Result<()> {
-        no()
-    }
+impl Open for Wraps {
     fn open(&self, _: &OpenRequest) -> Result<Opened> {
         no()
     }
-    fn has(&self, _: &[ChunkId]) -> Result<Vec<bool>> {
-        no()
-    }
-    fn put_pack(&self, _: Lease, _: &PackUpload) -> Result<()> {
-        no()
-    }
-    fn places(&self, _: &[ChunkId]) -> Result<Vec<u64>> {
-        no()
-    }
-    fn read(&self, _: &ReadRequest) -> Result<ReadReply> {
-        no()
-    }
-    fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>> {
-        Ok(self.0.iter().filter(|w| keys.contains(&w.key)).cloned().collect())
-    }
-    fn commit(&self, _: Lease, _: &[u8]) -> Result<Receipt> {
-        no()
-    }
-    fn snapshots(&self, _: u64, _: u32) -> Result<Vec<SnapshotObject>> {
-        no()
-    }
-    fn forget(&self, _: &ForgetRequest) -> Result<ForgetReply> {
-        no()
-    }
-    fn unforget(&self, _: &[SnapshotId]) -> Result<()> {
-        no()
-    }
-    fn prune(&self, _: &PruneRequest) -> Result<PruneReply> {
-        no()
-    }
-    fn log(&self, _: u64, _: u32) -> Result<Vec<Vec<u8>>> {
-        no()
-    }
+
     fn wait_log(&self, _: u64, _: Duration) -> Result<u64> {
         no()
     }
-    fn put_roster(&self, _: &[u8]) -> Result<()> {
+}
+
+impl Read for Wraps {
+    fn read(&self, _: &ReadRequest) -> Result<ReadReply> {
         no()
     }
-    fn put_slot(&self, _: &Slot) -> Result<()> {
+
+    fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>> {
+        Ok(self.0.iter().filter(|w| keys.contains(&w.key)).cloned().collect())
+    }
+
+    fn places(&self, _: &[ChunkId]) -> Result<Vec<u64>> {
         no()
     }
-    fn remove_slot(&self, _: SlotId) -> Result<()> {
+
+    fn snapshots(&self, _: u64, _: u32) -> Result<Vec<SnapshotObject>> {
         no()
     }
-    fn packs(&self, _: Option<PackId>, _: u32) -> Result<Vec<PackInfo>> {
+
+    fn log(&self, _: u64, _: u32) -> Result<Vec<Vec<u8>>> {
         no()
     }
-    fn read_pack(&self, _: PackId) -> Result<Bytes> {
+
+    fn mend(&self, _: PackId) -> Result<Mending> {
         no()
     }
 }

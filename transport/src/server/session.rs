@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bkfs_store::{
     Error, Result,
-    access::{Access, Lease, RepairRequest},
+    access::{Lease, Maintain, Manage, Open, Push, Read, RepairRequest},
     base::id::{Hash, PackId},
     format::pack::{PACK_MAX, PackUpload},
 };

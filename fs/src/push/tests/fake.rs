@@ -8,8 +8,8 @@ use std::{
 
 use bkfs_store::{
     access::{
-        ForgetReply, ForgetRequest, InitRequest, Lease, PackInfo, PruneReply, PruneRequest, ReadReply, ReadRequest,
-        SealedFrame,
+        ForgetReply, ForgetRequest, InitRequest, Lease, Maintain, Manage, Mending, Open, PackInfo, PruneReply,
+        PruneRequest, Push, Read, ReadReply, ReadRequest, RepairReply, RepairRequest, SealedFrame,
     },
     base::id::{Hash, Incarnation, KeyId, PackId, SlotId, SnapshotId},
     crypto::{SealSecret, signed::Signed},
@@ -103,10 +103,7 @@ fn secret(full: &FullKey) -> &SealSecret {
     &full.seal
 }
 
-impl Access for Fake {
-    fn init(&self, _: &InitRequest) -> Result<()> {
-        unimplemented_here()
-    }
+impl Open for Fake {
     fn open(&self, request: &OpenRequest) -> Result<Opened> {
         let mut state = self.state.lock();
         let now = Self::seen(&state);
@@ -129,14 +126,55 @@ impl Access for Fake {
             protect_secs: 0,
         })
     }
+
+    fn wait_log(&self, _: u64, _: Duration) -> Result<u64> {
+        unimplemented_here()
+    }
+}
+
+impl Read for Fake {
+    fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
+        let state = self.state.lock();
+        let mut reply = ReadReply { done: request.ids.len(), ..Default::default() };
+        for id in &request.ids {
+            match state.frames.get(id) {
+                Some(frame) if !reply.frames.contains(frame) => reply.frames.push(frame.clone()),
+                Some(_) => {}
+                None => reply.missing.push(*id),
+            }
+        }
+        Ok(reply)
+    }
+
+    fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>> {
+        let state = self.state.lock();
+        Ok(keys.iter().filter_map(|key| state.wraps.get(key).cloned()).collect())
+    }
+
+    fn places(&self, _: &[ChunkId]) -> Result<Vec<u64>> {
+        unimplemented_here()
+    }
+
+    fn snapshots(&self, _: u64, _: u32) -> Result<Vec<SnapshotObject>> {
+        unimplemented_here()
+    }
+
+    fn log(&self, _: u64, _: u32) -> Result<Vec<Vec<u8>>> {
+        unimplemented_here()
+    }
+
+    fn mend(&self, _: PackId) -> Result<Mending> {
+        unimplemented_here()
+    }
+}
+
+impl Push for Fake {
     fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
         self.asked.fetch_add(ids.len() as u64, Relaxed);
         let state = self.state.lock();
         Ok(ids.iter().map(|id| state.chunks.contains_key(id)).collect())
     }
-    fn places(&self, _: &[ChunkId]) -> Result<Vec<u64>> {
-        unimplemented_here()
-    }
+
     fn put_pack(&self, _: Lease, pack: &PackUpload) -> Result<()> {
         if self.puts.fetch_add(1, Relaxed) >= self.full_at.load(Relaxed) {
             return Err(Error::Full { place: "here".into() });
@@ -166,22 +204,7 @@ impl Access for Fake {
         }
         Ok(())
     }
-    fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
-        let state = self.state.lock();
-        let mut reply = ReadReply { done: request.ids.len(), ..Default::default() };
-        for id in &request.ids {
-            match state.frames.get(id) {
-                Some(frame) if !reply.frames.contains(frame) => reply.frames.push(frame.clone()),
-                Some(_) => {}
-                None => reply.missing.push(*id),
-            }
-        }
-        Ok(reply)
-    }
-    fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>> {
-        let state = self.state.lock();
-        Ok(keys.iter().filter_map(|key| state.wraps.get(key).cloned()).collect())
-    }
+
     fn commit(&self, lease: Lease, snapshot: &[u8]) -> Result<Receipt> {
         self.commits.fetch_add(1, Relaxed);
         let mut state = self.state.lock();
@@ -201,37 +224,48 @@ impl Access for Fake {
         }
         Ok(Receipt { snapshot: id, received: Time::default(), now: Self::seen(&state) })
     }
-    fn snapshots(&self, _: u64, _: u32) -> Result<Vec<SnapshotObject>> {
+}
+
+impl Manage for Fake {
+    fn init(&self, _: &InitRequest) -> Result<()> {
         unimplemented_here()
     }
-    fn forget(&self, _: &ForgetRequest) -> Result<ForgetReply> {
-        unimplemented_here()
-    }
-    fn unforget(&self, _: &[SnapshotId]) -> Result<()> {
-        unimplemented_here()
-    }
-    fn prune(&self, _: &PruneRequest) -> Result<PruneReply> {
-        unimplemented_here()
-    }
-    fn log(&self, _: u64, _: u32) -> Result<Vec<Vec<u8>>> {
-        unimplemented_here()
-    }
-    fn wait_log(&self, _: u64, _: Duration) -> Result<u64> {
-        unimplemented_here()
-    }
+
     fn put_roster(&self, _: &[u8]) -> Result<()> {
         unimplemented_here()
     }
+
     fn put_slot(&self, _: &Slot) -> Result<()> {
         unimplemented_here()
     }
+
     fn remove_slot(&self, _: SlotId) -> Result<()> {
         unimplemented_here()
     }
+
+    fn forget(&self, _: &ForgetRequest) -> Result<ForgetReply> {
+        unimplemented_here()
+    }
+
+    fn unforget(&self, _: &[SnapshotId]) -> Result<()> {
+        unimplemented_here()
+    }
+}
+
+impl Maintain for Fake {
     fn packs(&self, _: Option<PackId>, _: u32) -> Result<Vec<PackInfo>> {
         unimplemented_here()
     }
+
     fn read_pack(&self, _: PackId) -> Result<Bytes> {
+        unimplemented_here()
+    }
+
+    fn prune(&self, _: &PruneRequest) -> Result<PruneReply> {
+        unimplemented_here()
+    }
+
+    fn repair(&self, _: &RepairRequest) -> Result<RepairReply> {
         unimplemented_here()
     }
 }
