@@ -14,10 +14,10 @@
 
 mod assemble;
 mod budget;
+mod chunk_writer;
 mod dedup;
 mod options;
-mod outbox;
-mod output;
+mod pending_file;
 mod progress;
 mod read;
 mod scan;
@@ -49,9 +49,9 @@ pub use progress::Progress;
 use self::{
     assemble::{Assembled, Assembler, Sample},
     budget::Budget,
+    chunk_writer::Output,
     dedup::{Dedup, Needed},
-    outbox::{Outbox, Writer},
-    output::Output,
+    pending_file::{Outbox, Writer},
     read::{Clock, Piece, Reader},
     scan::{Counts, ProblemList, Scanner},
     seal::Sealer,

@@ -8,9 +8,9 @@
 //! Of a directory of very many entries only the names are held; the entries come in batches. The walk looks and lists; it
 //! reads no contents and decides nothing about them.
 
+mod dir_path;
 mod list;
 mod names;
-mod place;
 mod roots;
 
 use std::{
@@ -39,8 +39,8 @@ use crate::{
 
 use names::Names;
 
+pub use dir_path::{Place, child_key};
 pub use list::{Dir, Entry};
-pub use place::{Place, child_key};
 pub use roots::{Plan, Roots, mount_root};
 
 /// Threads that list ahead: as many requests as a cold disk can use, whatever the number of cores.

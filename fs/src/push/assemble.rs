@@ -16,9 +16,9 @@ use crossbeam_channel::Receiver;
 
 use super::{
     budget::{Budget, Closed},
+    chunk_writer::{ContentWriter, DirWriter, Output},
     dedup::Dedup,
-    outbox::Outbox,
-    output::{ContentWriter, DirWriter, Output},
+    pending_file::Outbox,
     progress::Progress,
     read::{FileEnd, Job, Piece, Reader, Sink},
     scan::{DirEntry, Event, Fresh, ProblemList, is_distrusted, root_record},

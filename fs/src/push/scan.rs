@@ -17,7 +17,7 @@ use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use super::{
-    outbox::Outbox,
+    pending_file::Outbox,
     progress::{self, Progress},
     read::{Clock, Job},
 };
