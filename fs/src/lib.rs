@@ -7,6 +7,7 @@ pub mod cache;
 pub mod exclude;
 pub mod metadata;
 pub mod mount;
+mod pool;
 pub mod push;
 pub mod restore;
 pub mod userdb;

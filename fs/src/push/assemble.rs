@@ -28,7 +28,7 @@ use crate::{
         Cache, Spool,
         record::{CachedEntry, Cursor, RecordStamp, RecordWriter, stamp},
     },
-    walk::{self, Place, Problems},
+    walk::{self, DirPath, Problems},
 };
 
 /// How many of the remembered chunks that a push relies on are asked about, so that a loss shows early.
@@ -82,7 +82,7 @@ impl Sample {
 }
 
 struct Frame<'a> {
-    place: Arc<Place>,
+    place: Arc<DirPath>,
     entry: DirEntry,
     state: State<'a>,
     /// Trees that are reused here.
@@ -234,7 +234,7 @@ impl<'a> Assembler<'a> {
     }
 
     fn add_file(&mut self, frame: &mut Frame<'a>, end: FileEnd) -> Result<()> {
-        let path = || walk::join(&self.base, &frame.place.path_of(&end.node.name));
+        let path = || walk::join(&self.base, &frame.place.entry(&end.node.name));
         if end.is_changing {
             self.problems.problem(path(), io::Error::other("it changed while it was read"));
         }
@@ -289,7 +289,7 @@ impl<'a> Assembler<'a> {
     }
 
     /// Ends the root, whose own entry has a record of its own.
-    fn finish(mut self, place: &Place, mut done: Done) -> Result<Assembled> {
+    fn finish(mut self, place: &DirPath, mut done: Done) -> Result<Assembled> {
         let key = root_record(place);
         self.relied.append(&mut done.reused);
         let old = Cursor::new(self.cache, key);
@@ -410,7 +410,7 @@ impl<'a> Assembler<'a> {
     }
 
     fn path(&self, job: &Job) -> PathBuf {
-        walk::join(&self.base, &job.dir.place.path_of(&job.name))
+        walk::join(&self.base, &job.dir.path.entry(&job.name))
     }
 }
 

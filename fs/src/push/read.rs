@@ -30,7 +30,7 @@ use super::{
 use crate::{
     metadata::{self, Stat},
     userdb::Owners,
-    walk::Dir,
+    walk::SourceDir,
 };
 
 /// Files up to this many bytes are one chunk, which shares a frame with its neighbours.
@@ -49,7 +49,7 @@ pub struct Job {
     /// Its number in the order of the push.
     pub number: u64,
     /// The directory that holds it.
-    pub dir: Arc<Dir>,
+    pub dir: Arc<SourceDir>,
     /// Its name.
     pub name: Box<[u8]>,
     /// As it was when the directory was listed.
@@ -324,7 +324,7 @@ impl Body {
     }
 }
 
-fn open(dir: &Dir, name: &[u8]) -> io::Result<OwnedFd> {
+fn open(dir: &SourceDir, name: &[u8]) -> io::Result<OwnedFd> {
     let name = metadata::c_name(name)?;
     // A pipe that has taken the file's place must not make us wait for its other end.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;

@@ -28,7 +28,7 @@ use crate::{
     },
     metadata::{self, Stat},
     userdb::Owners,
-    walk::{self, Dir, Entry, Listed, Place, Problems, Task, Walk},
+    walk::{self, DirPath, Entry, ListTask, Listed, Problems, SourceDir, Walk},
 };
 
 /// Entries changed so shortly before they were looked at may change again without a trace in their times, in seconds.
@@ -43,7 +43,7 @@ pub enum Event {
     /// A directory begins.
     Enter {
         /// Where.
-        place: Arc<Place>,
+        place: Arc<DirPath>,
         /// What is known of the directory itself.
         entry: DirEntry,
     },
@@ -161,8 +161,8 @@ struct Frame<'a> {
 
 impl<'a> Scanner<'a> {
     /// Goes through the whole source.
-    pub fn run(mut self, root: &Arc<Task>, stat: Stat) -> Result<Counts> {
-        let place = root.place().clone();
+    pub fn run(mut self, root: &Arc<ListTask>, stat: Stat) -> Result<Counts> {
+        let place = root.path().clone();
         let mut record = Cursor::new(self.cache, root_record(&place));
         let listed = self.walk.take(root).map_err(|e| Error::io(&self.base, e))?;
         let looked_at = self.time_of(listed.looked_at);
@@ -189,7 +189,7 @@ impl<'a> Scanner<'a> {
         Ok(self.counts)
     }
 
-    fn enter(&mut self, place: Arc<Place>, entry: DirEntry, listed: Option<Listed>) -> Result<Frame<'a>> {
+    fn enter(&mut self, place: Arc<DirPath>, entry: DirEntry, listed: Option<Listed>) -> Result<Frame<'a>> {
         let cursor = Cursor::new(self.cache, place.key());
         let losses = match cursor.is_absent() || Some(cursor.epoch()) == self.epoch {
             true => Losses::None,
@@ -268,7 +268,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn entry(&mut self, frame: &mut Frame<'a>, entry: Entry, task: Option<Arc<Task>>) -> Result<Option<Frame<'a>>> {
+    fn entry(&mut self, frame: &mut Frame<'a>, entry: Entry, task: Option<Arc<ListTask>>) -> Result<Option<Frame<'a>>> {
         let Entry { name, stat, .. } = entry;
         let Some(dir) = frame.listed.as_ref().map(|listed| listed.dir.clone()) else { return Ok(None) };
         self.gone(frame, Some(&name))?;
@@ -311,7 +311,7 @@ impl<'a> Scanner<'a> {
                     let is_distrusted = is_distrusted(&stat, frame.looked_at);
                     self.say(Event::Ready(Box::new(Fresh { node, stat, is_distrusted })))?;
                 }
-                Err(error) => self.problem(&dir.place, &name, error),
+                Err(error) => self.problem(&dir.path, &name, error),
             }
         }
         Ok(None)
@@ -320,17 +320,17 @@ impl<'a> Scanner<'a> {
     fn directory(
         &mut self,
         frame: &mut Frame<'a>,
-        dir: &Arc<Dir>,
+        dir: &Arc<SourceDir>,
         name: &[u8],
         stat: &Stat,
-        task: Option<Arc<Task>>,
+        task: Option<Arc<ListTask>>,
     ) -> Result<Frame<'a>> {
         self.flush(frame)?;
-        let place = task.as_ref().map_or_else(|| dir.place.child(name), |task| task.place().clone());
+        let place = task.as_ref().map_or_else(|| dir.path.child(name), |task| task.path().clone());
         let listed = match task.map(|task| self.walk.take(&task)) {
             Some(Ok(listed)) => Some(listed),
             Some(Err(error)) => {
-                self.problem(&dir.place, name, error);
+                self.problem(&dir.path, name, error);
                 None
             }
             // On another file system, which is left out.
@@ -342,7 +342,7 @@ impl<'a> Scanner<'a> {
             Some(handle) => metadata::xattrs_of_handle(handle),
             None => metadata::xattrs_of_entry(dir, name),
         };
-        let entry = self.dir_entry(&mut frame.cursor, name, stat, attributes, &dir.place, frame.looked_at);
+        let entry = self.dir_entry(&mut frame.cursor, name, stat, attributes, &dir.path, frame.looked_at);
         if matches!(entry, DirEntry::Fresh(_)) {
             frame.is_whole = false;
             if has_record {
@@ -359,7 +359,7 @@ impl<'a> Scanner<'a> {
         name: &[u8],
         stat: &Stat,
         attributes: impl FnOnce() -> io::Result<Option<Vec<Xattr>>>,
-        parent: &Place,
+        parent: &DirPath,
         looked_at: Time,
     ) -> DirEntry {
         let was = cursor.entry().filter(|was| was.name == name);
@@ -397,7 +397,7 @@ impl<'a> Scanner<'a> {
             })
     }
 
-    fn file(&mut self, dir: Arc<Dir>, name: Box<[u8]>, stat: Stat) -> Result<()> {
+    fn file(&mut self, dir: Arc<SourceDir>, name: Box<[u8]>, stat: Stat) -> Result<()> {
         let hard_link = (stat.links > 1).then(|| self.ids.hard_link(&dir.mount_root, stat.inode, stat.btime));
         let is_again = hard_link.is_some_and(|group| !self.linked.insert(group));
         self.jobs += 1;
@@ -410,7 +410,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The node of something that is neither a file nor a directory.
-    fn other(&self, dir: &Arc<Dir>, name: &[u8], stat: &Stat) -> io::Result<Node> {
+    fn other(&self, dir: &Arc<SourceDir>, name: &[u8], stat: &Stat) -> io::Result<Node> {
         let mut node = stat.node(name, self.owners);
         if stat.kind == NodeKind::Symlink {
             node.target = Some(metadata::link_target(dir, &metadata::c_name(name)?)?);
@@ -426,8 +426,8 @@ impl<'a> Scanner<'a> {
         Ok(node)
     }
 
-    fn problem(&self, parent: &Place, name: &[u8], error: io::Error) {
-        self.problems.problem(walk::join(&self.base, &parent.path_of(name)), error);
+    fn problem(&self, parent: &DirPath, name: &[u8], error: io::Error) {
+        self.problems.problem(walk::join(&self.base, &parent.entry(name)), error);
     }
 
     fn say(&self, event: Event) -> Result<()> {
@@ -449,6 +449,6 @@ pub fn chunks(node: &Node) -> impl Iterator<Item = ChunkId> + '_ {
 }
 
 /// The record of the root itself, which is in no directory.
-pub fn root_record(place: &Place) -> [u8; 16] {
+pub fn root_record(place: &DirPath) -> [u8; 16] {
     walk::child_key(&place.key(), b"/")
 }

@@ -1,43 +1,38 @@
-//! Where a directory stands: a chain of names, without the cost of a whole path each.
+//! The path of a directory in the snapshot, as a chain of names.
 //!
-//! Paths may be deeper than the system's longest path, so they exist as chains; bytes are put together only for
-//! patterns and messages.
+//! Paths may be deeper than the system's longest path, and most are never needed as bytes, so each directory holds only
+//! its own name and its parent. Bytes are put together for patterns and messages.
 
 use std::{path::PathBuf, sync::Arc};
 
 use crate::metadata;
 
-/// A directory's place in the snapshot. The root's name is empty.
+/// The path of a directory in the snapshot. The root's name is empty.
 #[derive(Debug)]
-pub struct Place {
-    parent: Option<Arc<Place>>,
+pub struct DirPath {
+    parent: Option<Arc<DirPath>>,
     name: Box<[u8]>,
     key: [u8; 16],
 }
 
-impl Place {
-    /// The root; `key` is what all keys below derive from.
+impl DirPath {
+    /// The root. All keys below derive from `key`.
     pub fn root(key: [u8; 16]) -> Arc<Self> {
         Arc::new(Self { parent: None, name: Box::default(), key })
     }
 
-    /// The place of a directory in this one.
+    /// The path of a directory in this one.
     pub fn child(self: &Arc<Self>, name: &[u8]) -> Arc<Self> {
         Arc::new(Self { parent: Some(self.clone()), name: name.into(), key: child_key(&self.key, name) })
     }
 
-    /// A key that names this place and no other: derived from the root's and from the names on the way.
+    /// A key that names this path and no other. It derives from the root's key and the names on the way.
     pub fn key(&self) -> [u8; 16] {
         self.key
     }
 
-    /// Whether this is the root.
-    pub fn is_root(&self) -> bool {
-        self.parent.is_none()
-    }
-
     /// The path below the root, names joined by `/`; empty for the root.
-    pub fn path(&self) -> Vec<u8> {
+    pub fn to_bytes(&self) -> Vec<u8> {
         let mut names = Vec::new();
         let mut at = self;
         while let Some(parent) = &at.parent {
@@ -48,9 +43,9 @@ impl Place {
         names.join(&b'/')
     }
 
-    /// The path of an entry.
-    pub fn path_of(&self, name: &[u8]) -> Vec<u8> {
-        let mut path = self.path();
+    /// The path of an entry of this directory.
+    pub fn entry(&self, name: &[u8]) -> Vec<u8> {
+        let mut path = self.to_bytes();
         if !path.is_empty() {
             path.push(b'/');
         }
@@ -59,12 +54,12 @@ impl Place {
     }
 
     /// The path of an entry, for messages.
-    pub fn display(&self, name: &[u8]) -> PathBuf {
-        metadata::display(&self.path_of(name))
+    pub fn display_entry(&self, name: &[u8]) -> PathBuf {
+        metadata::display(&self.entry(name))
     }
 }
 
-/// The key of a place, from that of the directory that holds it.
+/// The key of a path, from the key of the directory that holds it.
 pub fn child_key(parent: &[u8; 16], name: &[u8]) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(parent);
@@ -74,12 +69,12 @@ pub fn child_key(parent: &[u8; 16], name: &[u8]) -> [u8; 16] {
     key
 }
 
-impl Drop for Place {
-    /// Takes the chain apart in a loop: dropping it link by link would recurse as deep as the path.
+impl Drop for DirPath {
+    /// Takes the chain apart in a loop. Dropping it link by link would recurse as deep as the path.
     fn drop(&mut self) {
         let mut next = self.parent.take();
-        while let Some(mut place) = next.and_then(Arc::into_inner) {
-            next = place.parent.take();
+        while let Some(mut path) = next.and_then(Arc::into_inner) {
+            next = path.parent.take();
         }
     }
 }
@@ -90,21 +85,20 @@ mod tests {
 
     #[test]
     fn paths_and_keys() {
-        let root = Place::root([1; 16]);
+        let root = DirPath::root([1; 16]);
         let b = root.child(b"a").child(b"b");
-        assert_eq!((b.path().as_slice(), b.path_of(b"c").as_slice()), (&b"a/b"[..], &b"a/b/c"[..]));
-        assert_eq!((root.path().as_slice(), root.path_of(b"c").as_slice()), (&b""[..], &b"c"[..]));
+        assert_eq!((b.to_bytes().as_slice(), b.entry(b"c").as_slice()), (&b"a/b"[..], &b"a/b/c"[..]));
+        assert_eq!((root.to_bytes().as_slice(), root.entry(b"c").as_slice()), (&b""[..], &b"c"[..]));
         assert_eq!(b.key(), root.child(b"a").child(b"b").key());
         assert_ne!(b.key(), root.child(b"ab").key());
-        assert!(root.is_root() && !b.is_root());
     }
 
     #[test]
-    fn a_very_deep_place_is_dropped() {
-        let mut place = Place::root([0; 16]);
+    fn a_very_deep_path_is_dropped() {
+        let mut path = DirPath::root([0; 16]);
         for _ in 0..200_000 {
-            place = place.child(b"d");
+            path = path.child(b"d");
         }
-        drop(place);
+        drop(path);
     }
 }
