@@ -57,7 +57,7 @@ use self::{
     seal::Sealer,
 };
 use crate::{
-    cache::{Cache, Sight, record::RecordStamp},
+    cache::{Cache, LossView, record::RecordStamp},
     exclude::Excludes,
     userdb::Owners,
     walk::{self, Roots, Walk},
@@ -170,7 +170,7 @@ struct Push<'a> {
     ids: IdKeys,
     cache: Arc<Cache>,
     /// What the repository had told when it was opened.
-    sight: Sight,
+    sight: LossView,
     problems: Arc<ProblemList>,
     time: Time,
     begun: Instant,

@@ -25,8 +25,8 @@ use super::{
 };
 use crate::{
     cache::{
-        Cache, Spool,
-        record::{CachedEntry, Cursor, RecordStamp, RecordWriter, stamp},
+        Cache, Cursor, Spool,
+        record::{CachedEntry, RecordStamp, RecordWriter, stamp},
     },
     walk::{self, DirPath, Problems},
 };

@@ -13,7 +13,7 @@ use std::{
 use bkfs_store::{Error, Result, access::Access, id::ChunkId};
 use parking_lot::{Condvar, Mutex};
 
-use crate::cache::{Cache, Sight};
+use crate::cache::{Cache, LossView};
 
 /// Questions under way at once.
 const THREADS: usize = 4;
@@ -45,7 +45,7 @@ pub struct Dedup {
 
 struct Shared {
     access: Arc<dyn Access>,
-    cache: Option<(Arc<Cache>, Sight)>,
+    cache: Option<(Arc<Cache>, LossView)>,
     sent_max: usize,
     state: Mutex<State>,
     asked: Condvar,
@@ -73,7 +73,7 @@ struct State {
 
 impl Dedup {
     /// Ready to answer. With a cache, its known-set is asked first and taught what the repository says.
-    pub fn new(access: Arc<dyn Access>, cache: Option<(Arc<Cache>, Sight)>, is_empty: bool) -> Self {
+    pub fn new(access: Arc<dyn Access>, cache: Option<(Arc<Cache>, LossView)>, is_empty: bool) -> Self {
         let shared = Shared {
             access,
             cache,
@@ -315,7 +315,7 @@ impl Shared {
 
     fn learn(&self, mut ids: Vec<ChunkId>) {
         if let Some((cache, sight)) = self.cache.as_ref().filter(|_| !ids.is_empty())
-            && let Err(error) = cache.learn(&mut ids, sight)
+            && let Err(error) = cache.add_known(&mut ids, sight)
         {
             tracing::warn!("the known-set is not kept: {error}");
         }

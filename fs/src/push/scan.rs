@@ -22,10 +22,7 @@ use super::{
     read::{Clock, Job},
 };
 use crate::{
-    cache::{
-        Cache, Losses,
-        record::{Cursor, stamp},
-    },
+    cache::{Cache, Cursor, Losses, record::stamp},
     metadata::{self, Stat},
     userdb::Owners,
     walk::{self, DirPath, Entry, ListTask, Listed, Problems, SourceDir, Walk},

@@ -214,7 +214,7 @@ fn only_node(case: &Case) -> bkfs_store::tree::Node {
     let mut found = Vec::new();
     let roots = Roots::new(case.options.base.as_deref(), &case.options.paths).unwrap();
     let key = record_root(&case.store.client.ids(), &case.options.target, &roots);
-    let mut cursor = crate::cache::record::Cursor::new(&cache, key);
+    let mut cursor = crate::cache::Cursor::new(&cache, key);
     while let Some(entry) = cursor.entry() {
         found.push(entry.decode().unwrap());
         cursor.advance();

@@ -60,7 +60,7 @@ fn a_tree_that_vanished_in_silence_is_noticed() {
         let cache = Cache::open(case.cache.path(), case.store.client.repo).unwrap();
         let roots = Roots::new(case.options.base.as_deref(), &case.options.paths).unwrap();
         let key = record_root(&case.store.client.ids(), "t", &roots);
-        let mut cursor = crate::cache::record::Cursor::new(&cache, crate::walk::child_key(&key, b"d"));
+        let mut cursor = crate::cache::Cursor::new(&cache, crate::walk::child_key(&key, b"d"));
         cursor.advance();
         cursor.subtree().unwrap().id
     };
