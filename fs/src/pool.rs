@@ -5,7 +5,6 @@
 //! and takes its jobs from a bounded queue; its jobs need a thread, so it fails if it gets none.
 
 use std::{
-    cell::RefCell,
     io,
     ops::ControlFlow,
     thread::{Builder, JoinHandle, Scope, ScopedJoinHandle},
@@ -43,18 +42,14 @@ impl Threads {
 /// Threads of a scope that take jobs from one bounded queue. They end once the pool is dropped and the queue is empty.
 pub struct WorkerPool<'scope, J> {
     jobs: Sender<J>,
-    threads: RefCell<Workers<'scope>>,
-}
-
-type Worker<'scope> = ScopedJoinHandle<'scope, ()>;
-
-struct Workers<'scope> {
-    started: Vec<Worker<'scope>>,
+    threads: Vec<ScopedJoinHandle<'scope, ()>>,
     count_max: usize,
     /// Starts one more thread. It holds the receiving end of the queue, so it is dropped with the last start: from then
     /// on only threads receive, and submitting a job fails once all of them have ended.
-    start: Option<Box<dyn Fn() -> io::Result<Worker<'scope>> + Send + 'scope>>,
+    start: Option<Start<'scope>>,
 }
+
+type Start<'scope> = Box<dyn Fn() -> io::Result<ScopedJoinHandle<'scope, ()>> + Send + 'scope>;
 
 /// Why a [`WorkerPool`] did not take a job.
 #[derive(Debug)]
@@ -88,8 +83,7 @@ impl<'scope, J: Send + 'scope> WorkerPool<'scope, J> {
             };
             Builder::new().name(name.to_owned()).spawn_scoped(scope, run)
         };
-        let workers = Workers { started: Vec::new(), count_max: count, start: Some(Box::new(start)) };
-        Self { jobs, threads: RefCell::new(workers) }
+        Self { jobs, threads: Vec::new(), count_max: count, start: Some(Box::new(start)) }
     }
 
     /// A pool like [`WorkerPool::growing`] that starts its threads at once. Fails if the first cannot be started.
@@ -100,40 +94,42 @@ impl<'scope, J: Send + 'scope> WorkerPool<'scope, J> {
         queued: usize,
         work: impl Fn(J) -> ControlFlow<()> + Copy + Send + 'scope,
     ) -> io::Result<Self> {
-        let pool = Self::growing(scope, name, count, queued, work);
-        while pool.threads.borrow().start.is_some() {
-            pool.threads.borrow_mut().grow()?;
+        let mut pool = Self::growing(scope, name, count, queued, work);
+        while pool.start.is_some() {
+            pool.grow()?;
         }
         Ok(pool)
     }
 
     /// Puts a job into the queue; waits while the queue is full.
-    pub fn submit(&self, job: J) -> Result<(), SubmitError> {
-        self.threads.borrow_mut().grow().map_err(SubmitError::NoThread)?;
+    pub fn submit(&mut self, job: J) -> Result<(), SubmitError> {
+        self.grow().map_err(SubmitError::NoThread)?;
         self.jobs.send(job).map_err(|_| SubmitError::Ended)
     }
 
-    /// Waits until every job is done and every thread has ended. Panics if one of them did.
+    /// The sending end of the queue. The threads end once it is dropped and the queue is empty.
+    pub fn into_sender(self) -> Sender<J> {
+        self.jobs
+    }
+
+    /// Waits until every job is done and every thread has ended. Panics if a thread did.
     pub fn finish(self) {
-        drop(self.jobs);
-        let Workers { started, start, .. } = self.threads.into_inner();
-        drop(start);
-        for thread in started {
+        let Self { jobs, threads, start, .. } = self;
+        drop((jobs, start));
+        for thread in threads {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
     }
-}
 
-impl Workers<'_> {
     /// Starts one more thread, if there may be more. A refusal is an error only if there is no thread yet.
     fn grow(&mut self) -> io::Result<()> {
         let Some(start) = &self.start else { return Ok(()) };
         match start() {
-            Ok(thread) => self.started.push(thread),
-            Err(error) if self.started.is_empty() => return Err(error),
+            Ok(thread) => self.threads.push(thread),
+            Err(error) if self.threads.is_empty() => return Err(error),
             Err(_) => self.start = None,
         }
-        if self.started.len() >= self.count_max {
+        if self.threads.len() >= self.count_max {
             self.start = None;
         }
         Ok(())
@@ -157,9 +153,9 @@ mod tests {
                 done.fetch_add(n, Relaxed);
                 ControlFlow::Continue(())
             };
-            let pool = WorkerPool::growing(scope, "test", 3, 10, work);
+            let mut pool = WorkerPool::growing(scope, "test", 3, 10, work);
             for expected in [0, 1, 2, 3, 3] {
-                assert_eq!(pool.threads.borrow().started.len(), expected);
+                assert_eq!(pool.threads.len(), expected);
                 pool.submit(1).unwrap();
             }
             pool.finish();
@@ -175,7 +171,7 @@ mod tests {
                 met.wait();
                 ControlFlow::Continue(())
             };
-            let pool = WorkerPool::full(scope, "test", 4, 0, work).unwrap();
+            let mut pool = WorkerPool::full(scope, "test", 4, 0, work).unwrap();
             (0..4).for_each(|_| pool.submit(()).unwrap());
             pool.finish();
         });
@@ -184,7 +180,7 @@ mod tests {
     #[test]
     fn a_pool_whose_threads_have_ended_takes_no_jobs() {
         std::thread::scope(|scope| {
-            let pool = WorkerPool::full(scope, "test", 2, 0, |()| ControlFlow::Break(())).unwrap();
+            let mut pool = WorkerPool::full(scope, "test", 2, 0, |()| ControlFlow::Break(())).unwrap();
             pool.submit(()).unwrap();
             pool.submit(()).unwrap();
             assert!(matches!(pool.submit(()), Err(SubmitError::Ended)));
@@ -200,13 +196,14 @@ mod tests {
                 true => Err(io::ErrorKind::WouldBlock.into()),
                 false => Ok(scope.spawn(|| ())),
             };
-            let mut workers = Workers { started: Vec::new(), count_max: 9, start: Some(Box::new(start)) };
-            assert!(workers.grow().is_err());
+            let (jobs, _queue) = bounded::<()>(0);
+            let mut pool = WorkerPool { jobs, threads: Vec::new(), count_max: 9, start: Some(Box::new(start)) };
+            assert!(pool.grow().is_err());
             is_refused.store(false, Relaxed);
-            assert!(workers.grow().is_ok());
+            assert!(pool.grow().is_ok());
             is_refused.store(true, Relaxed);
-            assert!(workers.grow().is_ok(), "one thread is enough");
-            assert!(workers.start.is_none() && workers.started.len() == 1);
+            assert!(pool.grow().is_ok(), "one thread is enough");
+            assert!(pool.start.is_none() && pool.threads.len() == 1);
         });
     }
 

@@ -1,30 +1,31 @@
-//! The way of one file's pieces from the thread that reads it to the one that puts the snapshot together.
+//! A file on its way from the thread that reads it to the assembler.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, io};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::{
     budget::{Budget, Closed},
-    read::{Job, Piece, Sink},
+    piece::{Piece, PieceSink, ReadJob},
+    read::FileReader,
 };
 
-/// A file to be read, and what was read of it so far.
-pub struct Outbox {
+/// A file to be read, and the pieces that wait for the assembler.
+pub struct PendingFile {
     /// The file.
-    pub job: Job,
+    pub job: ReadJob,
     pieces: Mutex<VecDeque<Piece>>,
     arrived: Condvar,
 }
 
-impl Outbox {
-    /// Nothing is read yet.
-    pub fn new(job: Job) -> Self {
+impl PendingFile {
+    /// A file of which nothing has been read.
+    pub fn new(job: ReadJob) -> Self {
         Self { job, pieces: Mutex::default(), arrived: Condvar::new() }
     }
 
     /// Waits for the next piece.
-    pub fn next(&self) -> Piece {
+    pub fn next_piece(&self) -> Piece {
         let mut pieces = self.pieces.lock();
         loop {
             if let Some(piece) = pieces.pop_front() {
@@ -34,28 +35,48 @@ impl Outbox {
         }
     }
 
-    /// Puts a piece in.
-    pub fn put(&self, piece: Piece) {
+    /// Reads the file within the budget. The last piece always arrives: if the reader stops early or panics, it is a
+    /// failure.
+    pub fn fill(&self, reader: &FileReader, budget: &Budget) {
+        let unfinished = Unfinished(self);
+        if reader.read(&self.job, &mut BudgetedSink { file: self, budget }).is_ok() {
+            std::mem::forget(unfinished);
+        }
+    }
+
+    /// Ends the wait for a file that no thread will read.
+    pub fn abandon(&self) {
+        self.put(Piece::Failed(io::ErrorKind::Interrupted.into()));
+    }
+
+    fn put(&self, piece: Piece) {
         self.pieces.lock().push_back(piece);
         self.arrived.notify_one();
     }
 }
 
-/// The reading end, bound to the budget.
-pub struct Writer<'a> {
-    /// Where pieces go.
-    pub outbox: &'a Arc<Outbox>,
-    /// Where their room comes from.
-    pub budget: &'a Budget,
+/// Abandons a file when dropped.
+struct Unfinished<'a>(&'a PendingFile);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
 }
 
-impl Sink for Writer<'_> {
+/// Puts pieces into a file, each when the budget has room for it.
+struct BudgetedSink<'a> {
+    file: &'a PendingFile,
+    budget: &'a Budget,
+}
+
+impl PieceSink for BudgetedSink<'_> {
     fn reserve(&mut self, bytes: usize) -> Result<(), Closed> {
-        self.budget.take(self.outbox.job.number, bytes)
+        self.budget.take(self.file.job.number, bytes)
     }
 
     fn piece(&mut self, piece: Piece) -> Result<(), Closed> {
-        self.outbox.put(piece);
+        self.file.put(piece);
         Ok(())
     }
 }

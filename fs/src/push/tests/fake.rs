@@ -1,11 +1,24 @@
-//! A store in memory that opens what it is given, counts what it is asked, and fails when told to.
+//! A store in memory that opens what it is given, counts what it is asked, and fails when a test wants it to.
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
+use bkfs_store::{
+    Error, Result,
+    access::{Access, LastSnapshot, Lost, OpenRequest, Opened, Receipt, Seen},
+    config::Config,
+    crypto::Wrap,
+    id::RepoId,
+    keys::PushKey,
+    snapshot::{self, Snapshot},
+    tree::Time,
+};
 use bkfs_store::{
     access::{
         ForgetReply, ForgetRequest, InitRequest, Lease, PackInfo, PackUpload, PruneReply, PruneRequest, ReadReply,
@@ -23,8 +36,6 @@ use bkfs_store::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::super::*;
-
 pub struct Fake {
     pub full: FullKey,
     pub client: PushKey,
@@ -33,9 +44,9 @@ pub struct Fake {
     pub asked: AtomicU64,
     pub puts: AtomicU64,
     pub commits: AtomicU64,
-    /// So many commits are made, and their answers lost.
+    /// This many commits succeed, but their replies are lost.
     pub deaf: AtomicU64,
-    /// Fails from this many packs on.
+    /// The store is full once it has this many packs.
     pub full_at: AtomicU64,
 }
 
@@ -236,5 +247,5 @@ impl Access for Fake {
 }
 
 fn unimplemented_here<T>() -> Result<T> {
-    Err(Error::Invalid("a push has no need of this".into()))
+    Err(Error::Invalid("a push does not call this".into()))
 }
