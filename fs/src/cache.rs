@@ -1,9 +1,10 @@
 //! What a client remembers of its pushes to one repository: the file cache and the known-set, in LMDB.
 //!
-//! The *file cache* holds a record for each directory ([`record`]). The *known-set* holds the first sixteen bytes of the
-//! ids of chunks that are known to be stored. Both only save work: whatever they lose is read or asked again, and an
-//! environment that looks damaged is deleted and recreated. Neither proves that something is *still* stored. The push
-//! finds that out from the losses that the repository reports, which the cache remembers as well ([`Cache::note_lost`]).
+//! The *file cache* holds a record for each directory ([`record`]). The *known-set* holds the first sixteen bytes of
+//! the ids of chunks that are known to be stored. Both only save work: whatever they lose is read or asked again, and
+//! an environment that looks damaged is deleted and recreated. Neither proves that something is *still* stored. The
+//! push finds that out from the losses that the repository reports, which the cache remembers as well
+//! ([`Cache::note_lost`]).
 //!
 //! The cache holds the names of files in the clear, even of deleted ones. Its folder can be read only by its owner.
 

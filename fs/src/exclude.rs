@@ -1,8 +1,9 @@
 //! What a push excludes: patterns as in `.gitignore`, cache folders, marked folders, large files, other file systems.
 //!
 //! Patterns are matched against the path inside the snapshot. A pattern with a slash at its start or in its middle is
-//! anchored at the file system's root, or at the base folder if there is one. The walk does not enter an excluded folder,
-//! so no pattern can include anything below it again. Paths that the user names are included, whatever the rules say.
+//! anchored at the file system's root, or at the base folder if there is one. The walk does not enter an excluded
+//! folder, so no pattern can include anything below it again. Paths that the user names are included, whatever the
+//! rules say.
 
 use std::{
     ffi::OsStr,
@@ -95,7 +96,8 @@ impl Excludes {
         })
     }
 
-    /// Whether there are patterns. Without them [`Excludes::matches`] is always false, and callers need not build paths.
+    /// Whether there are patterns. Without them [`Excludes::matches`] is always false, and callers need not build
+    /// paths.
     pub fn has_patterns(&self) -> bool {
         self.matcher.is_some()
     }

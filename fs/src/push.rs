@@ -5,11 +5,11 @@
 //!                        \-> files -> reader threads -/      \-> trees, records
 //! ```
 //!
-//! The *scanner* compares the source with the file cache and reports what it finds, depth-first. Files that must be read
-//! go to a pool of *readers*, which cut them into chunks and hash the chunks within one budget of bytes. The *assembler*
-//! takes events and files in order and asks which chunks are new. New chunks go on to be compressed, sealed, packed and
-//! uploaded, and the assembler builds the trees. When every pack is stored, the snapshot is committed. Only then does the
-//! file cache learn what the push claims.
+//! The *scanner* compares the source with the file cache and reports what it finds, depth-first. Files that must be
+//! read go to a pool of *readers*, which cut them into chunks and hash the chunks within one budget of bytes. The
+//! *assembler* takes events and files in order and asks which chunks are new. New chunks go on to be compressed,
+//! sealed, packed and uploaded, and the assembler builds the trees. When every pack is stored, the snapshot is
+//! committed. Only then does the file cache learn what the push claims.
 //!
 //! Only the assembler and the uploaders wait for the repository; the scanner does if the repository may have lost
 //! everything. Every queue between the stages is bounded. `pipeline.rs` wires the stages together.
@@ -52,12 +52,12 @@ pub use progress::PushProgress;
 use self::{clock::Clock, context::PushContext, problems::ProblemList, session::PushSession};
 use crate::cache::Cache;
 
-/// How many times the source is gone through if the repository loses what the push needs. Chunks that are stored are not
-/// sent again.
+/// How many times the push goes through the source if the repository loses what it needs. Chunks that are stored are
+/// not sent again.
 const ROUNDS: usize = 5;
 
-/// The point of the log at which this machine last saw a repository: for [`OpenRequest::seen`] of the opening that a push
-/// follows.
+/// The point of the log at which this machine last saw a repository: for [`OpenRequest::seen`] of the opening that a
+/// push follows.
 ///
 /// [`OpenRequest::seen`]: bkfs_store::access::OpenRequest::seen
 pub fn last_seen(cache_dir: &Path, repo: RepoId) -> Option<Seen> {
@@ -95,7 +95,7 @@ impl<'a> Push<'a> {
         Self { repository, cache_dir, options, progress: Arc::default(), clock: clock::now }
     }
 
-    /// Counts in `progress`, and stops when it says so.
+    /// Counts in `progress`. The push stops when [`PushProgress::stop`] is set.
     pub fn progress(mut self, progress: &Arc<PushProgress>) -> Self {
         self.progress = progress.clone();
         self
@@ -111,7 +111,7 @@ impl<'a> Push<'a> {
     /// Reads the source and commits a snapshot of it. A dry run changes nothing anywhere.
     ///
     /// Entries that cannot be read are no error: the report lists them. Fails with [`Error::Locked`] if another process
-    /// pushes the same target, and with [`Error::Interrupted`] if the progress was told to stop.
+    /// pushes the same target, and with [`Error::Interrupted`] if it is stopped.
     pub fn run(self) -> Result<PushReport> {
         let OpenedRepository { access, opened, config, key } = self.repository;
         key.check_config(config)?;

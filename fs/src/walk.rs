@@ -1,9 +1,9 @@
 //! Walking the source: a pool of threads lists directories, and the walk hands them out depth-first by name.
 //!
-//! The consumer takes one directory after another ([`Walk::take`]). The threads list ahead of it, nearest first, because
-//! a cold disk wants many requests at a time. Both the bytes and the number of the listings that wait for the consumer
-//! are bounded. The consumer itself lists a directory that no thread has reached, so it never waits for a thread that
-//! waits for it.
+//! The consumer takes one directory after another ([`Walk::take`]). The threads list ahead of it, nearest first,
+//! because a cold disk wants many requests at a time. Both the bytes and the number of the listings that wait for the
+//! consumer are bounded. The consumer itself lists a directory that no thread has reached, so it never waits for a
+//! thread that waits for it.
 //!
 //! Every call is relative to an open directory: paths of any depth work, and a name that is swapped for a link leads
 //! nowhere. A directory of very many entries holds only their names in memory; its entries come in batches. The walk

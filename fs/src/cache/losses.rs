@@ -3,9 +3,9 @@
 //! Each time losses are noted, the cache begins a new *epoch*. Lost ids are kept with the epoch that noted them, and a
 //! record carries the epoch that it takes into account, so a later push can tell which losses the record lacks.
 //!
-//! Several pushes of one machine share a cache, and each session knows only the losses that were reported when it opened
-//! the repository. The cache may know later ones. A session must not undo what a later session has noted, so what it
-//! writes carries its [`LossView`].
+//! Several pushes of one machine share a cache, and each session knows only the losses that were reported when it
+//! opened the repository. The cache may know later ones. A session must not undo what a later session has noted, so
+//! everything that it writes carries its [`LossView`].
 
 use bkfs_store::{
     Result,
@@ -108,8 +108,8 @@ impl Cache {
         self.meta_number(EPOCH)
     }
 
-    /// Notes the losses that the repository reported to a session that opened it at `now`. Lost ids leave the known-set,
-    /// and older records must be checked. What the session writes afterwards carries the returned view.
+    /// Notes the losses that the repository reported to a session that opened it at `now`. Lost ids leave the
+    /// known-set, and older records must be checked. What the session writes afterwards carries the returned view.
     pub fn note_lost(&self, lost: &Lost, now: Seen) -> Result<LossView> {
         let view = match lost {
             Lost::Ids(ids) if ids.is_empty() => self.view_without_losses(now),

@@ -3,16 +3,17 @@
 //! A record is a sequence of segments, so a directory of a million entries is never in memory as a whole. Each segment:
 //!
 //! ```text
-//! version u8 = 1 | flags u8 (1: last) | generation u64 | trailer length u16 | epoch u32 | entries | trailer | checksum 8
-//! entry: flags u8 (1: distrusted) | name length u8 | stamp 41 | node length u32 | name | node
+//! version u8 = 1 | flags u8 (1: last) | generation u64 | trailer length u16 | epoch u32
+//!     | entries | trailer | checksum 8 bytes
+//! entry: flags u8 (1: distrusted) | name length u8 | stamp 41 bytes | node length u32 | name | node
 //! ```
 //!
 //! Numbers are little-endian. The generation is random for each push and the same in all segments of a record. If a
 //! crash leaves old and new segments side by side, the record ends where the generations differ. The epoch counts the
 //! repository's losses that the record takes into account (`Cache::losses`). The trailer, in the last segment only, is
-//! the directory's [`Subtree`]. The checksum is the start of the BLAKE3 of key, number and bytes: LMDB has no checksums,
-//! and a wrong record would make a wrong backup. A segment that does not fit counts as absent, and the files are read
-//! again.
+//! the directory's [`Subtree`]. The checksum is the start of the BLAKE3 of key, number and bytes: LMDB has no
+//! checksums, and a wrong record would make a wrong backup. A segment that does not fit counts as absent, and the files
+//! are read again.
 
 use bkfs_store::{
     codec,

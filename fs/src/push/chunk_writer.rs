@@ -1,8 +1,8 @@
 //! Grouping the assembler's new chunks into frames: data from files, and pages of trees.
 //!
-//! Chunks of small files share frames in the order in which they come, which is that of their directories. Each chunk of
-//! a larger file has a frame of its own. Pages share frames as well. Whether a page is new is asked as soon as the page
-//! is made, and the page waits a little for the answer, so a tree does not cost one round trip for each page.
+//! Chunks of small files share frames in the order in which they come, which is that of their directories. Each chunk
+//! of a larger file has a frame of its own. Pages share frames as well. Whether a page is new is asked as soon as the
+//! page is made, and the page waits a little for the answer, so a tree does not cost one round trip for each page.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! The outcome of one round through the source: what is stored, and needs only a commit.
+//! The result of one round through the source: everything is stored and ready to be committed.
 
 use bkfs_store::{
     Result,
@@ -29,8 +29,8 @@ pub struct Collected {
 }
 
 impl Collected {
-    /// Whether the repository still has what the push took from the file cache: asks about the reused trees and a sample
-    /// of the remembered chunks.
+    /// Whether the repository still has what the push took from the file cache: asks about the reused trees and a
+    /// sample of the remembered chunks.
     pub fn is_still_stored(&self, access: &dyn Access) -> Result<bool> {
         for ids in self.assembled.relied_on.chunks(IDS_MAX) {
             if access.has(ids)?.contains(&false) {

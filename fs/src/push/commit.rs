@@ -87,8 +87,8 @@ fn new_snapshot(context: &PushContext<'_>, collected: &Collected, stats: PushSta
 /// Commits a snapshot. Opens the repository again if the connection broke on the way, or if a prune has begun a new
 /// generation.
 ///
-/// Returns none if a needed chunk was lost. Then the reported losses are noted, and the session goes on from the opening
-/// that reported them.
+/// Returns none if a needed chunk was lost. Then the reported losses are noted, and the session goes on from the
+/// opening that reported them.
 fn commit_snapshot(
     context: &PushContext<'_>,
     session: &mut PushSession,

@@ -57,8 +57,8 @@ struct Shared {
 
 #[derive(Default)]
 struct DedupState {
-    /// The chunks that this push sends, stored or on their way before all that follow, and some of those that were found
-    /// to be stored.
+    /// The chunks that this push sends, stored or on their way before all that follow, and some of those that were
+    /// found to be stored.
     sent: HashSet<IdPrefix>,
     /// Whether ids of sent chunks were dropped.
     is_cut: bool,

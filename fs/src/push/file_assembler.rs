@@ -1,7 +1,7 @@
 //! Putting files together: the pieces of a file become its node, and its new chunks go to the chunk writer.
 //!
-//! Files come in the order of the push. Most were read ahead by the reading threads. Other names of a file that was read
-//! before take over what was read.
+//! Files come in the order of the push. Most are read ahead by the reading threads. Further names of a file reuse
+//! what was read under its first name.
 
 use std::{
     collections::HashMap,

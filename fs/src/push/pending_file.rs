@@ -19,7 +19,7 @@ pub struct PendingFile {
 }
 
 impl PendingFile {
-    /// A file of which nothing has been read.
+    /// A file that has not been read.
     pub fn new(job: ReadJob) -> Self {
         Self { job, pieces: Mutex::default(), arrived: Condvar::new() }
     }

@@ -1,8 +1,8 @@
 //! Reading one file: its contents as chunks and holes, and its metadata.
 //!
 //! What is read goes to a [`PieceSink`] piece by piece, so a file of any size passes through a bounded buffer. A file
-//! whose times or length changed while it was read is read again, a few times (a very large one is not). Then it is kept
-//! as it was read last, and reported. The file system is asked for holes; zeros are never searched for.
+//! whose times or length changed while it was read is read again, a few times (a very large one is not). Then it is
+//! kept as it was read last, and reported. The file system is asked for holes; zeros are never searched for.
 
 use std::{
     io,
@@ -100,7 +100,7 @@ impl FileReader {
         })
     }
 
-    /// The names of users and groups, as far as they were looked up.
+    /// The cached names of users and groups.
     pub fn owners(&self) -> &Owners {
         &self.owners
     }

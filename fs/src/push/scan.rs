@@ -78,7 +78,7 @@ pub struct Scanner<'a> {
 
 /// A directory on the way from the root to the scanner's position.
 struct DirScan<'a> {
-    /// None if it could not be listed, or is on a file system that is excluded.
+    /// None if it could not be listed, or is on an excluded file system.
     listed: Option<Listed>,
     cursor: Cursor<'a>,
     losses: Losses,
@@ -351,7 +351,7 @@ impl<'a> Scanner<'a> {
         DirEntry::New(Box::new(NewEntry { node, stat: *stat, is_distrusted }))
     }
 
-    /// Whether the contents of a remembered node are still stored, as far as losses are known.
+    /// Whether the contents of a remembered node are still stored, by the losses that were reported.
     fn is_stored(&self, scan: &DirScan<'a>, node: &Node) -> bool {
         // The chunks of a content tree are named by pages, and a push key cannot read pages.
         !matches!(node.content, Some(Content::Tree(_)))

@@ -1,8 +1,8 @@
 //! Sealing, packing and uploading: frames become packs, and packs are stored.
 //!
-//! Frames are compressed and sealed on all cores, packed in order, and uploaded at the same time. A pack holds its frames
-//! in the order in which they were given, whatever order the sealing threads finish in. What waits between the stages is
-//! bounded by count: frames are small and of one size, and packs are handed over one by one.
+//! Frames are compressed and sealed on all cores, packed in order, and uploaded at the same time. A pack holds its
+//! frames in the order in which they were given, whatever order the sealing threads finish in. What waits between the
+//! stages is bounded by count: frames are small and of one size, and packs are handed over one by one.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! Listing one directory: its names, what they name, and which of them the snapshot includes.
+//! Listing one directory: its names, the state of its entries, and which entries the snapshot includes.
 
 use std::{
     ffi::CStr,
@@ -54,7 +54,7 @@ impl AsFd for SourceDir {
 }
 
 impl SourceDir {
-    /// What the user named at and below an entry; none if nothing.
+    /// What the user named at and below an entry; none if nothing is named there.
     pub(super) fn child_plan(&self, name: &[u8]) -> Option<&Plan> {
         self.plan.as_ref()?.children.get(name)
     }

@@ -6,9 +6,9 @@ use parking_lot::{Condvar, Mutex};
 
 use super::task::{ListTask, Listed};
 
-/// While an entry takes less than this to list, on average, listing is bound by the processor. Then only as many threads
-/// as there are cores take part: waking one costs more than listing a directory. From a cache an entry takes about 3 µs,
-/// from a disk 50 µs and more.
+/// While an entry takes less than this to list, on average, listing is bound by the processor. Then only as many
+/// threads as there are cores take part: waking one costs more than listing a directory. From a cache an entry takes
+/// about 3 µs, from a disk 50 µs and more.
 const SLOW: Duration = Duration::from_micros(20);
 /// The average is over about this many directories.
 const AVERAGED: u64 = 8;

@@ -1,7 +1,7 @@
 //! The paths that the user names, as one small tree of what the snapshot includes.
 //!
-//! Without a base, paths become absolute, and their ancestors become directories of the snapshot. With a base, paths are
-//! relative to it and stay below it. Overlapping paths merge. Naming the base itself includes all of it.
+//! Without a base, paths become absolute, and their ancestors become directories of the snapshot. With a base, paths
+//! are relative to it and stay below it. Overlapping paths merge. Naming the base itself includes all of it.
 
 use std::{
     collections::BTreeMap,

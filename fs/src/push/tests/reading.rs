@@ -1,4 +1,4 @@
-//! Tests of reading single files, most of which change meanwhile.
+//! Tests of reading single files, most of them while the file changes.
 
 use std::{fs, io::Write, path::Path, sync::Arc};
 
