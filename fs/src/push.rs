@@ -147,8 +147,7 @@ impl<'a> Push<'a> {
                 return Ok(report);
             }
         }
-        let reason = format!("in each of {ROUNDS} attempts a prune took chunks that the push needs");
-        Err(Error::LeaseRefused { reason })
+        Err(Error::LeaseRefused { reason: "prunes keep taking chunks that the push needs".into() })
     }
 }
 

@@ -61,7 +61,7 @@ struct DedupState {
     /// found to be stored.
     sent: HashSet<IdPrefix>,
     /// Whether ids of sent chunks were dropped.
-    is_cut: bool,
+    has_dropped_ids: bool,
     /// Whether `sent` holds every stored chunk: the repository was empty, and nothing was dropped. Then the repository
     /// need not be asked.
     is_complete: bool,
@@ -149,14 +149,14 @@ impl Dedup {
     pub fn needed(&self) -> NeededChunks {
         let mut state = self.shared.state.lock();
         let sent = std::mem::take(&mut state.sent);
-        NeededChunks { sent: (!state.is_cut).then_some(sent), found: std::mem::take(&mut state.found) }
+        NeededChunks { sent: (!state.has_dropped_ids).then_some(sent), found: std::mem::take(&mut state.found) }
     }
 
     /// Notes that sent chunks are stored, and adds them to the known-set.
     pub fn acknowledged(&self, ids: &[ChunkId]) {
         let mut state = self.shared.state.lock();
         if state.sent.len() > self.shared.sent_max {
-            (state.is_cut, state.is_complete) = (true, false);
+            (state.has_dropped_ids, state.is_complete) = (true, false);
             for id in ids {
                 state.sent.remove(&prefix(id));
             }

@@ -115,7 +115,7 @@ fn find_roots(options: &PushOptions) -> Result<Roots> {
     let exists = |path: &Vec<u8>| walk::join(&roots.base, path).symlink_metadata().is_ok();
     if !roots.paths.iter().any(exists) {
         let paths: Vec<_> = options.paths.iter().map(|path| path.display().to_string()).collect();
-        return Err(Error::Invalid(format!("there is nothing to push: {} not found", paths.join(", "))));
+        return Err(Error::Invalid(format!("there is nothing to push: cannot find {}", paths.join(", "))));
     }
     Ok(roots)
 }
