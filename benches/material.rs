@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use bkfs_fs::push::{Progress, PushOptions, push};
+use bkfs_fs::push::{OpenedRepository, Push, PushOptions};
 use bkfs_store::{
     access::{Access, InitRequest, OpenRequest},
     base::{id::RepoId, time::Time},
@@ -88,5 +88,7 @@ pub fn push_folder(access: &Arc<dyn Access>, owner: &Owner, source: &Path, cache
         host: "bench".into(),
         ..PushOptions::default()
     };
-    push(access, &opened, &owner.config, &owner.push, cache, &options, &Arc::new(Progress::default())).unwrap();
+    let repository =
+        OpenedRepository { access: access.clone(), opened: &opened, config: &owner.config, key: &owner.push };
+    Push::new(repository, cache, &options).run().unwrap();
 }

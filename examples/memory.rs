@@ -8,7 +8,7 @@
 
 use std::{error::Error, fs, sync::Arc};
 
-use bkfs_fs::push::{Progress, PushOptions, push};
+use bkfs_fs::push::{OpenedRepository, Push, PushOptions};
 use bkfs_store::{
     access::{Access, InitRequest, OpenRequest},
     base::{id::RepoId, time::Time},
@@ -56,7 +56,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let opened = access.open(&OpenRequest { client: Some(laptop.client_id()), seen: None })?;
         let config = verify_config(&opened.config)?;
         let cache = dir.path().join("cache");
-        let report = push(&access, &opened, &config, &laptop, &cache, &options, &Arc::new(Progress::default()))?;
+        let repository = OpenedRepository { access: access.clone(), opened: &opened, config: &config, key: &laptop };
+        let report = Push::new(repository, &cache, &options).run()?;
         println!(
             "{version} push: {} files, {} bytes; {} bytes stored",
             report.totals.files, report.totals.bytes, report.stats.bytes_stored

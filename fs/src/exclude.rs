@@ -1,8 +1,9 @@
-//! What a push leaves out: patterns as in `.gitignore`, cache folders, marked folders, large files, other file systems.
+//! What a push excludes: patterns as in `.gitignore`, cache folders, marked folders, large files, other file systems.
 //!
-//! Patterns are matched against the path inside the snapshot; one with a slash in its middle or at its start is
-//! anchored at the file system's root, or at the folder given as base. A folder that is left out is not entered, so
-//! nothing below it can be taken back in. Paths that the user names are always taken, whatever the patterns say.
+//! Patterns are matched against the path inside the snapshot. A pattern with a slash at its start or in its middle is
+//! anchored at the file system's root, or at the base folder if there is one. The walk does not enter an excluded
+//! folder, so no pattern can include anything below it again. Paths that the user names are included, whatever the
+//! rules say.
 
 use std::{
     ffi::OsStr,
@@ -15,39 +16,39 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 /// The tag file of <https://bford.info/cachedir/>.
 pub const CACHEDIR_TAG: &[u8] = b"CACHEDIR.TAG";
-/// How a tag file begins; without it, the name alone says nothing.
+/// How a valid tag file begins. The name alone proves nothing.
 pub const CACHEDIR_SIGNATURE: &[u8; 43] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
-/// What to leave out, as the user says it.
+/// What to exclude, as the user gives it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExcludeOptions {
-    /// Patterns, later ones win; `!` takes back.
+    /// Patterns. Later ones win; `!` includes again.
     pub patterns: Vec<String>,
-    /// Files of patterns, one a line, read before `patterns`.
+    /// Files with one pattern a line, read before `patterns`.
     pub files: Vec<PathBuf>,
     /// A folder that holds an entry of one of these names keeps only that entry.
     pub if_present: Vec<Vec<u8>>,
     /// A folder with a valid `CACHEDIR.TAG` keeps only that file.
     pub caches: bool,
-    /// Files of more bytes are left out.
+    /// Files with more bytes are excluded.
     pub larger_than: Option<u64>,
     /// Mount points below the given paths are kept as empty folders.
     pub one_file_system: bool,
 }
 
-/// A pattern, or a file of patterns, that cannot be used.
+/// Why the rules cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ExcludeError {
-    /// The file of patterns cannot be read.
-    #[error("cannot read the file of patterns {path}: {source}")]
+    /// A pattern file cannot be read.
+    #[error("cannot read the pattern file {path}: {source}")]
     Read {
         /// The file.
         path: PathBuf,
         /// The operating system's error.
         source: io::Error,
     },
-    /// A pattern makes no sense.
-    #[error("the pattern {pattern:?} cannot be used: {reason}")]
+    /// A pattern is not valid.
+    #[error("the pattern {pattern:?} is not valid: {reason}")]
     Pattern {
         /// The pattern.
         pattern: String,
@@ -56,7 +57,7 @@ pub enum ExcludeError {
     },
 }
 
-/// The rules, ready for use.
+/// The compiled rules.
 #[derive(Debug)]
 pub struct Excludes {
     matcher: Option<Gitignore>,
@@ -67,14 +68,14 @@ pub struct Excludes {
 }
 
 impl Excludes {
-    /// Reads the files of patterns and compiles all.
+    /// Reads the pattern files and compiles all patterns.
     pub fn new(options: &ExcludeOptions) -> Result<Self, ExcludeError> {
         let mut builder = GitignoreBuilder::new("/");
         for path in &options.files {
             let read = |source| ExcludeError::Read { path: path.clone(), source };
             let text = std::fs::read(path).map_err(read)?;
             let text = String::from_utf8(text)
-                .map_err(|_| read(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8")))?;
+                .map_err(|_| read(io::Error::new(io::ErrorKind::InvalidData, "it is not valid UTF-8")))?;
             for line in text.strip_prefix('\u{feff}').unwrap_or(&text).lines() {
                 add(&mut builder, line)?;
             }
@@ -82,9 +83,10 @@ impl Excludes {
         for pattern in &options.patterns {
             add(&mut builder, pattern)?;
         }
-        let matcher = builder
-            .build()
-            .map_err(|e| ExcludeError::Pattern { pattern: "all together".to_owned(), reason: e.to_string() })?;
+        let matcher = builder.build().map_err(|e| ExcludeError::Pattern {
+            pattern: "(all patterns together)".to_owned(),
+            reason: e.to_string(),
+        })?;
         Ok(Self {
             matcher: (!matcher.is_empty()).then_some(matcher),
             if_present: options.if_present.clone(),
@@ -94,12 +96,13 @@ impl Excludes {
         })
     }
 
-    /// Whether [`Excludes::matches`] can ever say yes; if not, paths need not be put together.
+    /// Whether there are patterns. Without them [`Excludes::matches`] is always false, and callers need not build
+    /// paths.
     pub fn has_patterns(&self) -> bool {
         self.matcher.is_some()
     }
 
-    /// Whether patterns leave out the entry at a path (bytes, without a leading slash).
+    /// Whether the patterns exclude the entry at a path (bytes, without a leading slash).
     pub fn matches(&self, path: &[u8], is_dir: bool) -> bool {
         match &self.matcher {
             Some(matcher) => matcher.matched(Path::new(OsStr::from_bytes(path)), is_dir).is_ignore(),
@@ -107,24 +110,24 @@ impl Excludes {
         }
     }
 
-    /// Whether a file of so many bytes is left out.
-    pub fn too_large(&self, bytes: u64) -> bool {
+    /// Whether a file of this size is excluded.
+    pub fn is_too_large(&self, bytes: u64) -> bool {
         self.larger_than.is_some_and(|limit| bytes > limit)
     }
 
-    /// Whether other file systems are left out.
-    pub fn one_file_system(&self) -> bool {
+    /// Whether other file systems are excluded.
+    pub fn is_one_file_system(&self) -> bool {
         self.one_file_system
     }
 
-    /// Whether tag files can matter at all.
+    /// Whether the rules look for tag files.
     pub fn has_tags(&self) -> bool {
         self.caches || !self.if_present.is_empty()
     }
 
-    /// The name that marks a folder as one to be left out, among its sorted names; `read_start` reads the first bytes
-    /// of an entry.
-    pub fn tag(
+    /// The name of the entry that marks a folder's contents as excluded, if there is one. `has_name` tells whether the
+    /// folder has an entry of a name; `read_start` reads an entry's first bytes.
+    pub fn find_tag(
         &self,
         has_name: impl Fn(&[u8]) -> bool,
         read_start: impl Fn(&[u8]) -> Option<[u8; CACHEDIR_SIGNATURE.len()]>,
@@ -138,8 +141,8 @@ impl Excludes {
 }
 
 fn add(builder: &mut GitignoreBuilder, pattern: &str) -> Result<(), ExcludeError> {
-    let wrong = |reason: String| ExcludeError::Pattern { pattern: pattern.to_owned(), reason };
-    builder.add_line(None, pattern).map(|_| ()).map_err(|e| wrong(e.to_string()))
+    let invalid = |reason: String| ExcludeError::Pattern { pattern: pattern.to_owned(), reason };
+    builder.add_line(None, pattern).map(|_| ()).map_err(|e| invalid(e.to_string()))
 }
 
 #[cfg(test)]
@@ -152,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_mean_what_they_mean_to_git() {
+    fn patterns_match_as_in_git() {
         let table: &[(&[&str], &str, bool, bool)] = &[
             (&["*.o"], "a/b/c.o", false, true),
             (&["*.o"], "a/b/c.c", false, false),
@@ -181,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_with_its_name() {
+    fn an_invalid_rule_is_refused_by_name() {
         let options = ExcludeOptions { patterns: vec!["[z-a]".to_owned()], ..Default::default() };
         assert!(matches!(Excludes::new(&options), Err(ExcludeError::Pattern { pattern, .. }) if pattern == "[z-a]"));
         let options = ExcludeOptions { files: vec!["/nonexistent/patterns".into()], ..Default::default() };
@@ -193,15 +196,15 @@ mod tests {
         let options = ExcludeOptions { caches: true, if_present: vec![b".nobackup".to_vec()], ..Default::default() };
         let rules = Excludes::new(&options).unwrap();
         let signed = |_: &[u8]| Some(*CACHEDIR_SIGNATURE);
-        assert_eq!(rules.tag(|n| n == b".nobackup", |_| None), Some(&b".nobackup"[..]));
-        assert_eq!(rules.tag(|n| n == CACHEDIR_TAG, signed), Some(CACHEDIR_TAG));
-        assert_eq!(rules.tag(|n| n == CACHEDIR_TAG, |_| Some([0; 43])), None);
-        assert_eq!(rules.tag(|_| false, signed), None);
+        assert_eq!(rules.find_tag(|n| n == b".nobackup", |_| None), Some(&b".nobackup"[..]));
+        assert_eq!(rules.find_tag(|n| n == CACHEDIR_TAG, signed), Some(CACHEDIR_TAG));
+        assert_eq!(rules.find_tag(|n| n == CACHEDIR_TAG, |_| Some([0; 43])), None);
+        assert_eq!(rules.find_tag(|_| false, signed), None);
     }
 
     #[test]
-    fn sizes() {
+    fn files_above_the_limit_are_too_large() {
         let rules = Excludes::new(&ExcludeOptions { larger_than: Some(10), ..Default::default() }).unwrap();
-        assert!(!rules.too_large(10) && rules.too_large(11));
+        assert!(!rules.is_too_large(10) && rules.is_too_large(11));
     }
 }

@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use bkfs_fs::cache::{Cache, record::Cursor};
+use bkfs_fs::cache::{Cache, Cursor};
 use bkfs_fuzz::{Input, encodes_back, keys};
 
 static CACHE: LazyLock<(tempfile::TempDir, Cache)> = LazyLock::new(|| {

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use bkfs_fs::{
     exclude::ExcludeOptions,
-    push::{Progress, PushOptions, PushReport, last_seen, push},
+    push::{OpenedRepository, Push, PushOptions, PushProgress, PushReport, last_seen},
 };
 use bkfs_store::{
     access::LastSnapshot,
@@ -150,13 +150,15 @@ pub fn run(context: &Context, args: PushArgs) -> Result<Exit> {
         session.warn_of_rollback();
     }
     let options = options(&args, session.place.is_remote());
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(PushProgress::default());
     let stop = progress.clone();
     signals::on_stop(move || stop.stop.store(true, Release))?;
 
     let shown = progress.clone();
     let line = Line::start(context, move || view(&shown));
-    let pushed = push(&session.access, &session.opened, &session.config, &key, &cache, &options, &progress);
+    let (access, opened, config) = (&session.access, &session.opened, &session.config);
+    let repository = OpenedRepository { access: access.clone(), opened, config, key: &key };
+    let pushed = Push::new(repository, &cache, &options).progress(&progress).run();
     drop(line);
     let report = pushed?;
     remember(&session, &key, &report);
@@ -235,7 +237,7 @@ fn options(args: &PushArgs, is_remote: bool) -> PushOptions {
         host,
         user: user_name(),
         force: args.force,
-        known_set: is_remote,
+        keeps_known_set: is_remote,
         program: program(),
         level: args.compression,
     }
@@ -282,7 +284,7 @@ fn remember(session: &Session, key: &PushKey, report: &PushReport) {
     }
 }
 
-fn view(progress: &Progress) -> View {
+fn view(progress: &PushProgress) -> View {
     let files = progress.files.load(Relaxed);
     let text = format!(
         "{}  {}  read {}  new {}  sent {}  {}",

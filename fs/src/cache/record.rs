@@ -1,24 +1,26 @@
-//! What the file cache keeps of one directory: its entries as they were, with their nodes, and its tree.
+//! The record that the file cache keeps of one directory: its entries as they were, with their nodes, and its tree.
 //!
-//! A record is a row of segments, so that a directory of a million entries is never in memory whole. Each segment:
+//! A record is a sequence of segments, so a directory of a million entries is never in memory as a whole. Each segment:
 //!
 //! ```text
-//! version u8 = 1 | flags u8 (1: last) | generation u64 | trailer length u16 | epoch u32 | entries | trailer | checksum 8
-//! entry: flags u8 (1: distrusted) | name length u8 | stamp 41 | node length u32 | name | node
+//! version u8 = 1 | flags u8 (1: last) | generation u64 | trailer length u16 | epoch u32
+//!     | entries | trailer | checksum 8 bytes
+//! entry: flags u8 (1: distrusted) | name length u8 | stamp 41 bytes | node length u32 | name | node
 //! ```
 //!
-//! Numbers are little-endian. The generation is random for each push and the same in all segments of a record: a mix of
-//! old and new segments, left by a crash, ends where they differ. The epoch counts the repository's losses that the record
-//! takes into account ([`Cache::losses`]). The trailer, in the last segment only, is the
-//! directory's [`Subtree`]. The checksum is the start of the BLAKE3 of key and bytes, because LMDB has none and a wrong
-//! record would be a wrong backup. Whatever does not fit is taken as absent: the files are then read again.
+//! Numbers are little-endian. The generation is random for each push and the same in all segments of a record. If a
+//! crash leaves old and new segments side by side, the record ends where the generations differ. The epoch counts the
+//! repository's losses that the record takes into account (`Cache::losses`). The trailer, in the last segment only, is
+//! the directory's [`Subtree`]. The checksum is the start of the BLAKE3 of key, number and bytes: LMDB has no
+//! checksums, and a wrong record would make a wrong backup. A segment that does not fit counts as absent, and the files
+//! are read again.
 
 use bkfs_store::{
     base::codec,
     format::tree::{Node, NodeKind, Subtree},
 };
 
-use super::{Cache, Spool};
+use super::spool::Spool;
 use crate::metadata::Stat;
 
 const VERSION: u8 = 1;
@@ -27,16 +29,16 @@ const FLAG_DISTRUSTED: u8 = 1;
 const HEADER: usize = 16;
 const CHECKSUM: usize = 8;
 const ENTRY_HEADER: usize = 2 + STAMP + 4;
-/// Segments are closed when they are longer, in bytes.
+/// A segment that is longer than this, in bytes, gets no further entry.
 const SEGMENT: usize = 64 * 1024;
 
 /// Length of a stamp.
 pub const STAMP: usize = 41;
 
-/// All that must be the same for an entry to be taken as unchanged.
+/// What must be the same for an entry to count as unchanged.
 pub type Stamp = [u8; STAMP];
 
-/// The stamp of a state: kind, inode, size, mtime, ctime.
+/// The stamp of an entry: kind, inode, size, mtime, ctime.
 pub fn stamp(stat: &Stat) -> Stamp {
     let mut stamp = [0; STAMP];
     stamp[0] = match stat.kind {
@@ -48,7 +50,7 @@ pub fn stamp(stat: &Stat) -> Stamp {
         NodeKind::CharDevice => 5,
         NodeKind::BlockDevice => 6,
     };
-    // A directory's size says nothing about it and differs between equal ones.
+    // The size of a directory means nothing, and may differ between equal directories.
     let size = if stat.kind == NodeKind::Directory { 0 } else { stat.size };
     stamp[1..9].copy_from_slice(&stat.inode.to_le_bytes());
     stamp[9..17].copy_from_slice(&size.to_le_bytes());
@@ -66,7 +68,7 @@ pub struct CachedEntry<'a> {
     pub name: &'a [u8],
     /// Its stamp.
     pub stamp: &'a [u8],
-    /// It was changed so shortly before it was read that a later change may carry the same times.
+    /// Whether it changed so shortly before it was read that a later change may carry the same times.
     pub is_distrusted: bool,
     /// Its encoded node.
     pub node: &'a [u8],
@@ -84,100 +86,62 @@ impl CachedEntry<'_> {
     }
 }
 
-/// Reads a record from its beginning.
-pub struct Cursor<'c> {
-    cache: &'c Cache,
-    key: [u8; 16],
-    number: u32,
-    generation: Option<[u8; 8]>,
-    epoch: u32,
+/// A segment of a record whose checksum is right.
+pub(super) struct Segment {
     bytes: Vec<u8>,
-    at: usize,
+    stamp: RecordStamp,
     entries_end: usize,
-    is_last: bool,
 }
 
-impl<'c> Cursor<'c> {
-    /// At the first entry of a directory's record; at its end at once if there is none.
-    pub fn new(cache: &'c Cache, key: [u8; 16]) -> Self {
-        let mut cursor = Self {
-            cache,
-            key,
-            number: 0,
-            generation: None,
-            epoch: 0,
-            bytes: Vec::new(),
-            at: 0,
-            entries_end: 0,
-            is_last: false,
-        };
-        cursor.load();
-        cursor
-    }
+impl Segment {
+    /// Offset of the first entry.
+    pub const FIRST: usize = HEADER;
 
-    /// Whether there is no record.
-    pub fn is_absent(&self) -> bool {
-        self.generation.is_none()
-    }
-
-    /// The losses that the record takes into account.
-    pub fn epoch(&self) -> u32 {
-        self.epoch
-    }
-
-    /// The entry here, none at the end.
-    pub fn entry(&self) -> Option<CachedEntry<'_>> {
-        self.parse().map(|(entry, _)| entry)
-    }
-
-    /// Goes on to the next entry.
-    pub fn advance(&mut self) {
-        let Some((_, next)) = self.parse() else { return };
-        self.at = next;
-        if self.at >= self.entries_end && !self.is_last {
-            self.number += 1;
-            self.load();
+    /// Decodes a segment of a directory's record; none if it is damaged or of another version.
+    pub fn decode(key: &[u8; 16], number: u32, bytes: Vec<u8>) -> Option<Self> {
+        let body = bytes.len().checked_sub(CHECKSUM).filter(|body| *body >= HEADER)?;
+        if bytes[0] != VERSION || bytes[body..] != checksum(key, number, &bytes[..body]) {
+            return None;
         }
+        let mut generation = [0; 8];
+        generation.copy_from_slice(&bytes[2..10]);
+        let trailer = usize::from(u16::from_le_bytes([bytes[10], bytes[11]]));
+        let epoch = u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]);
+        let entries_end = body.checked_sub(trailer).filter(|end| *end >= HEADER)?;
+        Some(Self { bytes, stamp: RecordStamp { generation, epoch }, entries_end })
     }
 
-    /// At the end of a whole record: what the directory's tree was.
+    /// What all segments of the record carry.
+    pub fn stamp(&self) -> RecordStamp {
+        self.stamp
+    }
+
+    /// Whether it is the record's last segment.
+    pub fn is_last(&self) -> bool {
+        self.bytes[1] & FLAG_LAST != 0
+    }
+
+    /// Whether no entry is left at an offset.
+    pub fn is_end(&self, at: usize) -> bool {
+        at >= self.entries_end
+    }
+
+    /// The entry at an offset, and the offset of the next one.
+    pub fn entry(&self, at: usize) -> Option<(CachedEntry<'_>, usize)> {
+        parse(&self.bytes, at, self.entries_end)
+    }
+
+    /// The directory's tree, from the last segment.
     pub fn subtree(&self) -> Option<Subtree> {
-        if !self.is_last || self.at != self.entries_end {
+        if !self.is_last() {
             return None;
         }
         let trailer = self.bytes.get(self.entries_end..self.bytes.len().checked_sub(CHECKSUM)?)?;
         codec::decode("a tree in the file cache", trailer).ok()
     }
-
-    fn load(&mut self) {
-        (self.at, self.entries_end, self.is_last) = (0, 0, false);
-        self.bytes = match self.cache.segment(&self.key, self.number) {
-            Some(bytes) => bytes,
-            None => return,
-        };
-        let Some(body) = self.bytes.len().checked_sub(CHECKSUM).filter(|body| *body >= HEADER) else { return };
-        if self.bytes[0] != VERSION || self.bytes[body..] != checksum(&self.key, self.number, &self.bytes[..body]) {
-            return;
-        }
-        let mut generation = [0; 8];
-        generation.copy_from_slice(&self.bytes[2..10]);
-        if self.number > 0 && self.generation != Some(generation) {
-            return;
-        }
-        let trailer = usize::from(u16::from_le_bytes([self.bytes[10], self.bytes[11]]));
-        let Some(entries_end) = body.checked_sub(trailer).filter(|end| *end >= HEADER) else { return };
-        self.generation = Some(generation);
-        self.epoch = u32::from_le_bytes([self.bytes[12], self.bytes[13], self.bytes[14], self.bytes[15]]);
-        self.is_last = self.bytes[1] & FLAG_LAST != 0;
-        (self.at, self.entries_end) = (HEADER, entries_end);
-    }
-
-    fn parse(&self) -> Option<(CachedEntry<'_>, usize)> {
-        parse(&self.bytes, self.at, self.entries_end)
-    }
 }
 
-/// The entry at a place of a segment, and where the next one begins.
+/// The entry at an offset of a segment, and the offset of the next one.
 fn parse(bytes: &[u8], at: usize, end: usize) -> Option<(CachedEntry<'_>, usize)> {
     let rest = bytes.get(at..end)?;
     let (header, rest) = rest.split_at_checked(ENTRY_HEADER)?;
@@ -189,7 +153,7 @@ fn parse(bytes: &[u8], at: usize, end: usize) -> Option<(CachedEntry<'_>, usize)
     Some((entry, at + ENTRY_HEADER + name.len() + node.len()))
 }
 
-/// The names of the directories in a segment, unverified.
+/// The names of the directories in a segment. The checksum is not verified.
 pub(super) fn directories(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let trailer = bytes.get(10..12).map_or(0, |t| usize::from(u16::from_le_bytes([t[0], t[1]])));
     let end = bytes.len().saturating_sub(CHECKSUM + trailer);
@@ -203,7 +167,7 @@ pub(super) fn directories(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     .map(|entry| entry.name)
 }
 
-/// Writes a record, entry by entry in the order of names.
+/// Writes a record, one entry after another in the order of names.
 pub struct RecordWriter {
     key: [u8; 16],
     number: u32,
@@ -216,12 +180,12 @@ pub struct RecordWriter {
 pub struct RecordStamp {
     /// Random.
     pub generation: [u8; 8],
-    /// [`Cache::epoch`].
+    /// The epoch whose losses the push takes into account: `Cache::epoch`.
     pub epoch: u32,
 }
 
 impl RecordWriter {
-    /// Begins the record of a directory.
+    /// Starts the record of a directory.
     pub fn new(key: [u8; 16], stamp: RecordStamp) -> Self {
         let mut writer = Self { key, number: 0, stamp, bytes: Vec::new() };
         writer.begin();

@@ -1,8 +1,8 @@
-//! What is to be written to the file cache once the snapshot is acknowledged.
+//! The changes that wait to be written to the file cache until the snapshot is acknowledged.
 //!
-//! The cache may only claim what a committed snapshot holds, and a first push of millions of files would fill the memory
-//! with claims: beyond a few megabytes they wait in an unlinked file beside the cache. A spool that cannot be written
-//! loses claims, never a backup: the files are read again next time.
+//! The cache may only claim what a committed snapshot holds, and the claims of a first push of millions of files would
+//! fill the memory. Beyond a few megabytes they wait in an unlinked file in the cache's folder. A spool that cannot be
+//! written loses claims, never a backup: the files are read again next time.
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,14 +10,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Bytes held before a file is made.
+/// Bytes held in memory before they go to the file.
 const MEMORY: usize = 4 << 20;
 /// The length that marks a removal.
 const REMOVAL: u32 = u32::MAX;
 /// Largest segment that is read back.
 const SEGMENT_MAX: u32 = 64 << 20;
 
-/// Something to be done to the cache.
+/// A change to the cache.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Change {
     /// A segment of a directory's record.
@@ -29,47 +29,47 @@ pub enum Change {
         /// Its bytes.
         bytes: Vec<u8>,
     },
-    /// A directory is gone, with all below it.
+    /// The removal of a directory and all below it.
     Remove {
         /// The directory.
         key: [u8; 16],
     },
 }
 
-/// Changes in the order in which they came.
+/// Changes in the order in which they were made.
 pub struct Spool {
     folder: PathBuf,
     memory: Vec<u8>,
     file: Option<File>,
-    failed: bool,
+    has_failed: bool,
 }
 
 impl Spool {
-    /// An empty spool, whose file would lie in `folder`.
+    /// An empty spool. Its file, if it needs one, is in `folder`.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_path_buf(), memory: Vec::new(), file: None, failed: false }
+        Self { folder: folder.to_path_buf(), memory: Vec::new(), file: None, has_failed: false }
     }
 
-    /// Whether nothing is to be done.
+    /// Whether there are no changes.
     pub fn is_empty(&self) -> bool {
         self.memory.is_empty() && self.file.is_none()
     }
 
-    /// Notes a segment.
+    /// Adds a segment.
     pub fn put(&mut self, key: &[u8; 16], number: u32, bytes: &[u8]) {
-        // A segment is 64 KiB and one node.
+        // A segment is at most 64 KiB and one node.
         if let Ok(length) = u32::try_from(bytes.len()) {
             self.write(length.min(SEGMENT_MAX), key, number, bytes);
         }
     }
 
-    /// Notes that a directory is gone.
+    /// Adds the removal of a directory.
     pub fn remove(&mut self, key: &[u8; 16]) {
         self.write(REMOVAL, key, 0, &[]);
     }
 
     fn write(&mut self, length: u32, key: &[u8; 16], number: u32, bytes: &[u8]) {
-        if self.failed || length != REMOVAL && length as usize != bytes.len() {
+        if self.has_failed || length != REMOVAL && length as usize != bytes.len() {
             return;
         }
         self.memory.extend_from_slice(&length.to_le_bytes());
@@ -79,8 +79,11 @@ impl Spool {
         if self.memory.len() > MEMORY
             && let Err(error) = self.spill()
         {
-            tracing::warn!("file cache: {}: {error}; this push will not be remembered", self.folder.display());
-            self.failed = true;
+            tracing::warn!(
+                "the file cache in {} cannot be written: {error}; the next push reads all files again",
+                self.folder.display()
+            );
+            self.has_failed = true;
             self.memory = Vec::new();
             self.file = None;
         }
@@ -101,7 +104,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Hands out all changes, oldest first.
+    /// Passes all changes to `each`, oldest first.
     pub fn drain<E: From<io::Error>>(mut self, mut each: impl FnMut(Change) -> Result<(), E>) -> Result<(), E> {
         let file: Box<dyn Read> = match self.file.take() {
             Some(mut file) => {
@@ -136,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_order_through_memory_and_file() {
+    fn changes_keep_their_order_through_memory_and_file() {
         let dir = tempfile::tempdir().unwrap();
         for (count, size) in [(0u32, 0usize), (3, 10), (100, 200_000)] {
             let mut spool = Spool::new(dir.path());

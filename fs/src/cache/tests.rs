@@ -1,12 +1,17 @@
-//! Records, the known-set and losses.
+//! Tests of records, the known-set and losses.
+
+use std::fs::OpenOptions;
 
 use bkfs_store::{
-    base::id::{Hash, Incarnation},
-    format::tree::{Subtree, Totals},
+    base::id::{ChunkId, Hash, Incarnation},
+    format::{
+        loss::Lost,
+        tree::{Subtree, Totals},
+    },
 };
 
 use super::{
-    record::{CachedEntry, Cursor, RecordStamp, RecordWriter, STAMP},
+    record::{CachedEntry, RecordStamp, RecordWriter, STAMP},
     *,
 };
 
@@ -43,7 +48,7 @@ fn read(cache: &Cache, key: [u8; 16]) -> (usize, Option<Subtree>) {
 }
 
 #[test]
-fn records_come_back() {
+fn records_are_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
     assert!(Cursor::new(&cache, [0; 16]).is_absent());
@@ -60,7 +65,7 @@ fn records_come_back() {
 }
 
 #[test]
-fn a_mix_of_generations_and_any_damage_end_the_record() {
+fn a_mix_of_generations_or_any_damage_ends_the_record() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
     write(&cache, [1; 16], 1, 5000, 100);
@@ -83,7 +88,7 @@ fn a_mix_of_generations_and_any_damage_end_the_record() {
 }
 
 #[test]
-fn removal_takes_all_below() {
+fn removing_a_directory_removes_all_below_it() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
     write(&cache, [1; 16], 1, 15, 10);
@@ -97,48 +102,48 @@ fn removal_takes_all_below() {
     assert_eq!((read(&cache, [1; 16]).0, read(&cache, below).0, read(&cache, other).0), (0, 0, 3));
 }
 
-/// A place in the log.
+/// A point of the log.
 fn at(log_len: u64) -> Seen {
     Seen { incarnation: Incarnation([1; 16]), log_len, log_head: Hash([2; 32]) }
 }
 
-/// The sight of a session that opened at a place and was told of no loss.
-fn nothing_lost(cache: &Cache, log_len: u64) -> Sight {
+/// The view of a session that opened at a point of the log and was told of no loss.
+fn nothing_lost(cache: &Cache, log_len: u64) -> LossView {
     cache.note_lost(&Lost::Ids(vec![]), at(log_len)).unwrap()
 }
 
 /// Two pushes of one machine, to two targets, share a known-set.
 #[test]
-fn a_session_does_not_put_back_what_a_later_one_was_told_to_be_lost() {
+fn a_session_does_not_add_what_a_later_session_noted_as_lost() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
     let ids: Vec<_> = (0..4u8).map(|i| ChunkId([i; 32])).collect();
     let older = nothing_lost(&cache, 7);
-    cache.learn(&mut ids[..1].to_vec(), &older).unwrap();
+    cache.add_known(&mut ids[..1].to_vec(), &older).unwrap();
     let later = cache.note_lost(&Lost::Ids(ids[1..2].to_vec()), at(8)).unwrap();
-    cache.learn(&mut ids[1..3].to_vec(), &older).unwrap();
+    cache.add_known(&mut ids[1..3].to_vec(), &older).unwrap();
     assert_eq!(
         cache.known(&ids),
         [true, false, false, false],
-        "the older session was told that they are stored too early"
+        "the older session learned too early that they are stored"
     );
-    cache.learn(&mut ids[3..].to_vec(), &later).unwrap();
+    cache.add_known(&mut ids[3..].to_vec(), &later).unwrap();
     assert_eq!(cache.known(&ids), [true, false, false, true]);
 
-    // One that opened before and comes to note it only now knows less than the cache, whatever else it was told.
+    // A session that opened earlier but notes its losses only now knows less than the cache.
     assert_eq!((older.epoch(), later.epoch()), (Some(0), Some(1)));
     assert_eq!(nothing_lost(&cache, 7).epoch(), None);
     assert_eq!(cache.note_lost(&Lost::Ids(ids[..1].to_vec()), at(7)).unwrap().epoch(), None);
-    cache.learn(&mut ids[3..].to_vec(), &later).unwrap();
+    cache.add_known(&mut ids[3..].to_vec(), &later).unwrap();
     assert_eq!(cache.known(&ids), [false, false, false, true]);
     assert_eq!(nothing_lost(&cache, 8).epoch(), Some(2));
 
-    // Another life of the store.
+    // Another incarnation of the store.
     let other = Seen { incarnation: Incarnation([9; 16]), ..at(2) };
     let reborn = cache.note_lost(&Lost::Everything, other).unwrap();
-    cache.learn(&mut ids.clone(), &later).unwrap();
+    cache.add_known(&mut ids.clone(), &later).unwrap();
     assert_eq!(cache.known(&ids), [false; 4]);
-    cache.learn(&mut ids.clone(), &reborn).unwrap();
+    cache.add_known(&mut ids.clone(), &reborn).unwrap();
     assert_eq!(cache.known(&ids), [true; 4]);
 }
 
@@ -149,7 +154,7 @@ fn losses_are_remembered() {
     write(&cache, [1; 16], 1, 10, 10);
     assert_eq!((cache.epoch(), Cursor::new(&cache, [1; 16]).epoch()), (0, 3));
     let ids: Vec<_> = (0..10u8).map(|i| ChunkId([i; 32])).collect();
-    cache.learn(&mut ids.clone(), &nothing_lost(&cache, 7)).unwrap();
+    cache.add_known(&mut ids.clone(), &nothing_lost(&cache, 7)).unwrap();
     cache.note_lost(&Lost::Ids(ids[..2].to_vec()), at(7)).unwrap();
     cache.note_lost(&Lost::Ids(ids[2..4].to_vec()), at(7)).unwrap();
     assert_eq!(cache.epoch(), 2);
@@ -163,17 +168,17 @@ fn losses_are_remembered() {
     cache.note_lost(&Lost::Everything, at(7)).unwrap();
     assert_eq!((lost(0), lost(2), lost(3)), (vec![99], vec![99], vec![]));
     assert!(!cache.known(&ids).contains(&true));
-    // No loss changes nothing.
+    // A report without losses changes nothing.
     cache.note_lost(&Lost::Ids(vec![]), at(7)).unwrap();
     assert_eq!(cache.epoch(), 3);
 }
 
 #[test]
-fn the_known_set_and_what_was_seen() {
+fn the_known_set_and_the_point_last_seen_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
     let ids: Vec<_> = (0..100u8).map(|i| ChunkId([i; 32])).collect();
-    cache.learn(&mut ids[..50].to_vec(), &nothing_lost(&cache, 7)).unwrap();
+    cache.add_known(&mut ids[..50].to_vec(), &nothing_lost(&cache, 7)).unwrap();
     assert_eq!(cache.known(&ids), (0..100).map(|i| i < 50).collect::<Vec<_>>());
     cache.note_lost(&Lost::Ids(ids[10..20].to_vec()), at(7)).unwrap();
     assert_eq!(cache.known(&ids[5..15]), [vec![true; 5], vec![false; 5]].concat());
@@ -185,7 +190,7 @@ fn the_known_set_and_what_was_seen() {
 }
 
 #[test]
-fn a_damaged_environment_is_begun_anew() {
+fn a_damaged_environment_is_recreated() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
     write(&cache, [1; 16], 1, 5000, 100);
@@ -202,7 +207,7 @@ fn a_damaged_environment_is_begun_anew() {
 }
 
 #[test]
-fn one_push_a_target() {
+fn only_one_push_of_a_target_runs_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
     let held = cache.lock_target(TargetTag([1; 16])).unwrap();
@@ -210,17 +215,4 @@ fn one_push_a_target() {
     assert!(cache.lock_target(TargetTag([2; 16])).is_ok());
     drop(held);
     assert!(cache.lock_target(TargetTag([1; 16])).is_ok());
-}
-
-#[test]
-fn a_target_is_free_again_though_a_forked_child_still_holds_the_file() {
-    let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
-    let target = bkfs_store::base::id::TargetTag([2; 16]);
-    let lock = cache.lock_target(target).unwrap();
-    let childs = lock.0.try_clone().unwrap();
-    assert!(matches!(cache.lock_target(target), Err(Error::Locked { .. })));
-    drop(lock);
-    cache.lock_target(target).unwrap();
-    drop(childs);
 }

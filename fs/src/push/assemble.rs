@@ -1,205 +1,229 @@
 //! Putting the snapshot together: events in, new chunks and the root's node out.
 //!
-//! A directory begins *clean*: as long as everything in it is as its record says, entries are only counted, and if that
-//! holds to the end its tree is reused as it is. The first difference makes it *dirty*: the entries counted so far are
-//! replayed from the record, and from there on a tree and a new record are written. So a push without changes encodes
-//! nothing, and none holds a directory in memory.
+//! A directory begins *clean*: while everything in it is as its record says, entries are only counted. If that holds to
+//! the end, its tree is reused unchanged. The first difference makes the directory *dirty*: the entries counted so far
+//! are copied from the record, and from there on a tree and a new record are written. So a push without changes encodes
+//! nothing, and no push holds a directory in memory.
 
-use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use bkfs_store::{
     Error, Result,
-    base::{
-        codec,
-        id::{ChunkId, HardLinkGroup},
-    },
-    format::tree::{Content, Extent, Node, Subtree},
+    base::{codec, id::ChunkId},
+    format::tree::{Content, Node, Subtree, TreeBuilder},
 };
 use crossbeam_channel::Receiver;
 
 use super::{
-    budget::{Budget, Closed},
-    dedup::Dedup,
-    outbox::Outbox,
-    output::{ContentWriter, DirWriter, Output},
-    progress::Progress,
-    read::{FileEnd, Job, Piece, Reader, Sink},
-    scan::{DirEntry, Event, Fresh, ProblemList, is_distrusted, root_record},
+    chunk_writer::ChunkWriter,
+    context::PushContext,
+    event::{DirEntry, Event, NewEntry, is_distrusted},
+    file_assembler::FileAssembler,
+    piece::FileEnd,
+    problems::ProblemList,
+    progress::PushProgress,
+    record::{data_chunks, root_entry_key},
 };
 use crate::{
     cache::{
-        Cache, Spool,
-        record::{CachedEntry, Cursor, RecordStamp, RecordWriter, stamp},
+        Cache, Cursor, Spool,
+        record::{CachedEntry, RecordStamp, RecordWriter, stamp},
     },
-    walk::{self, Place, Problems},
+    walk::{self, DirPath, Problems},
 };
 
-/// How many of the remembered chunks that a push relies on are asked about, so that a loss shows early.
+/// How many of the remembered chunks that a push relies on are asked about, so that a loss is noticed early.
 const SAMPLE: usize = 64;
 
 /// Puts the snapshot together.
 pub struct Assembler<'a> {
-    pub(super) cache: &'a Cache,
-    pub(super) spool: Spool,
-    /// Tells this push's records from others.
-    pub(super) stamp: RecordStamp,
-    pub(super) budget: &'a Budget,
-    pub(super) reader: &'a Reader,
-    pub(super) dedup: &'a Dedup,
-    pub(super) output: Output<'a>,
-    pub(super) problems: &'a ProblemList,
-    pub(super) progress: &'a Progress,
-    pub(super) base: PathBuf,
-    pub(super) links: HashMap<HardLinkGroup, Linked>,
-    /// Root pages of trees that are reused, and a sample of reused chunks.
-    pub(super) relied: Vec<ChunkId>,
-    pub(super) sample: Sample,
+    cache: &'a Cache,
+    spool: Spool,
+    /// What this push's records carry, which tells them from others.
+    stamp: RecordStamp,
+    writer: ChunkWriter<'a>,
+    files: FileAssembler<'a>,
+    problems: &'a ProblemList,
+    progress: &'a PushProgress,
+    base: &'a Path,
+    /// The root pages of trees and content trees that are reused. The sample joins them at the end.
+    relied_on: Vec<ChunkId>,
+    sample: Sample,
 }
 
-/// A file with several names, once read.
-pub struct Linked {
-    end: FileEnd,
-    names_left: u32,
-}
-
-/// A few of very many ids, each as likely as any other.
+/// A few of many ids, each as likely as any other.
 #[derive(Default)]
-pub struct Sample {
+struct Sample {
     ids: Vec<ChunkId>,
-    seen: u64,
+    offered: u64,
 }
 
 impl Sample {
     fn add(&mut self, id: ChunkId) {
-        self.seen += 1;
+        self.offered += 1;
         if self.ids.len() < SAMPLE {
             self.ids.push(id);
             return;
         }
-        // Ids are uniform and secret: their own bytes are the dice.
-        let dice = u64::from_le_bytes([id.0[0], id.0[1], id.0[2], id.0[3], id.0[4], id.0[5], id.0[6], id.0[7]]);
-        if let Some(place) = self.ids.get_mut((dice % self.seen) as usize) {
-            *place = id;
+        // Ids are uniform and secret, so their own bytes serve as random numbers.
+        let random = u64::from_le_bytes([id.0[0], id.0[1], id.0[2], id.0[3], id.0[4], id.0[5], id.0[6], id.0[7]]);
+        if let Some(slot) = self.ids.get_mut((random % self.offered) as usize) {
+            *slot = id;
         }
     }
 }
 
-struct Frame<'a> {
-    place: Arc<Place>,
+/// A directory on the way from the root to the assembler's position.
+struct DirAssembly<'a> {
+    path: Arc<DirPath>,
     entry: DirEntry,
-    state: State<'a>,
-    /// Trees that are reused here.
+    state: TreeState<'a>,
+    /// Trees of its subdirectories that are reused, while the directory is clean.
     reused: Vec<ChunkId>,
 }
 
-enum State<'a> {
+enum TreeState<'a> {
     Clean { kept: u64 },
-    Dirty(Box<Dirty<'a>>),
+    Dirty(Box<DirtyTree<'a>>),
 }
 
-struct Dirty<'a> {
-    tree: DirWriter,
+struct DirtyTree<'a> {
+    tree: TreeBuilder,
     record: RecordWriter,
     old: Cursor<'a>,
 }
 
-/// What came of a push.
+impl DirAssembly<'_> {
+    fn new(path: Arc<DirPath>, entry: DirEntry) -> Self {
+        Self { path, entry, state: TreeState::Clean { kept: 0 }, reused: Vec::new() }
+    }
+}
+
+/// A directory that has ended.
+struct FinishedDir {
+    entry: DirEntry,
+    subtree: Subtree,
+    /// Its tree, if it is reused.
+    reused: Vec<ChunkId>,
+}
+
+/// The snapshot's tree, put together.
 pub struct Assembled {
     /// The root's node.
     pub root: Node,
-    /// What the file cache is to learn.
+    /// What the file cache will claim once the snapshot is committed.
     pub spool: Spool,
     /// Ids that must still be stored.
-    pub relied: Vec<ChunkId>,
+    pub relied_on: Vec<ChunkId>,
 }
 
 impl<'a> Assembler<'a> {
-    /// Takes events until the root is over; then all frames are on their way.
+    /// An assembler for a snapshot of `base`. The records that it writes carry `stamp`.
+    pub fn new(
+        context: &'a PushContext<'_>,
+        base: &'a Path,
+        stamp: RecordStamp,
+        writer: ChunkWriter<'a>,
+        files: FileAssembler<'a>,
+    ) -> Self {
+        Self {
+            cache: &context.cache,
+            spool: context.cache.spool(),
+            stamp,
+            writer,
+            files,
+            problems: &context.problems,
+            progress: &context.progress,
+            base,
+            relied_on: Vec::new(),
+            sample: Sample::default(),
+        }
+    }
+
+    /// Handles events until the root has ended. Then all frames are on their way.
     pub fn run(mut self, events: Receiver<Event>) -> Result<Assembled> {
-        let mut stack: Vec<Frame<'a>> = Vec::new();
+        let mut stack: Vec<DirAssembly<'a>> = Vec::new();
         loop {
             if self.progress.is_stopped() {
                 return Err(Error::Interrupted);
             }
-            // The scanner goes first only when it has failed.
+            // The scanner ends first only if it has failed.
             let event = events.recv().map_err(|_| Error::Interrupted)?;
             let Some(top) = stack.last_mut() else {
-                if let Event::Enter { place, entry } = event {
-                    stack.push(Frame { place, entry, state: State::Clean { kept: 0 }, reused: Vec::new() });
+                if let Event::Enter { path, entry } = event {
+                    stack.push(DirAssembly::new(path, entry));
                 }
                 continue;
             };
             match event {
-                Event::Enter { place, entry } => {
-                    stack.push(Frame { place, entry, state: State::Clean { kept: 0 }, reused: Vec::new() });
-                }
-                Event::Keep(count) => self.keep(top, count)?,
-                Event::Gone(count) => self.gone(top, count)?,
+                Event::Enter { path, entry } => stack.push(DirAssembly::new(path, entry)),
+                Event::Kept(count) => self.keep(top, count)?,
+                Event::Gone(count) => self.remove(top, count)?,
                 Event::Replaced => self.dirty(top)?.old.advance(),
-                Event::Ready(fresh) => self.add_fresh(top, *fresh)?,
-                Event::File(outbox) => {
-                    if let Some(end) = self.file(&outbox)? {
+                Event::New(entry) => self.add_new(top, *entry)?,
+                Event::File(file) => {
+                    if let Some(end) = self.files.file(&file, &mut self.writer)? {
                         self.add_file(top, end)?;
                     }
                 }
-                Event::Link(outbox) => {
-                    if let Some(end) = self.link(&outbox)? {
+                Event::Link(file) => {
+                    if let Some(end) = self.files.link(&file, &mut self.writer)? {
                         self.add_file(top, end)?;
                     }
                 }
                 Event::Leave(subtree) => {
-                    let Some(frame) = stack.pop() else { continue };
-                    let place = frame.place.clone();
-                    let done = self.leave(frame, subtree)?;
+                    let Some(dir) = stack.pop() else { continue };
+                    let path = dir.path.clone();
+                    let finished = self.leave(dir, subtree)?;
                     match stack.last_mut() {
-                        Some(parent) => self.add_dir(parent, done)?,
-                        None => return self.finish(&place, done),
+                        Some(parent) => self.add_dir(parent, finished)?,
+                        None => return self.finish(&path, finished),
                     }
                 }
             }
         }
     }
 
-    /// Makes a directory dirty: what was only counted so far is written.
-    fn dirty<'f>(&mut self, frame: &'f mut Frame<'a>) -> Result<&'f mut Dirty<'a>> {
-        if let State::Clean { kept } = frame.state {
-            let mut dirty = Box::new(Dirty {
-                tree: self.output.dir(),
-                record: RecordWriter::new(frame.place.key(), self.stamp),
-                old: Cursor::new(self.cache, frame.place.key()),
+    /// Makes a directory dirty: writes what was only counted so far.
+    fn dirty<'d>(&mut self, dir: &'d mut DirAssembly<'a>) -> Result<&'d mut DirtyTree<'a>> {
+        if let TreeState::Clean { kept } = dir.state {
+            let mut dirty = Box::new(DirtyTree {
+                tree: self.writer.dir(),
+                record: RecordWriter::new(dir.path.key(), self.stamp),
+                old: Cursor::new(self.cache, dir.path.key()),
             });
             for _ in 0..kept {
                 self.copy(&mut dirty)?;
             }
-            frame.state = State::Dirty(dirty);
-            // What the reused subtrees need is no longer vouched for by the one above them.
-            self.relied.append(&mut frame.reused);
+            dir.state = TreeState::Dirty(dirty);
+            // The tree above the reused trees is not reused any more, so it does not vouch for them.
+            self.relied_on.append(&mut dir.reused);
         }
-        match &mut frame.state {
-            State::Dirty(dirty) => Ok(dirty),
-            State::Clean { .. } => unreachable!("made dirty above"),
+        match &mut dir.state {
+            TreeState::Dirty(dirty) => Ok(dirty),
+            TreeState::Clean { .. } => unreachable!("made dirty above"),
         }
     }
 
-    /// Takes the next entry of the old record over as it is.
-    fn copy(&mut self, dirty: &mut Dirty<'a>) -> Result<()> {
-        let gone = || Error::damaged("the file cache", "a record ended early");
-        let entry = dirty.old.entry().ok_or_else(gone)?;
+    /// Copies the next entry of the old record.
+    fn copy(&mut self, dirty: &mut DirtyTree<'a>) -> Result<()> {
+        let entry = dirty.old.entry().ok_or_else(record_ended)?;
         let node = entry.decode()?;
-        super::scan::chunks(&node).for_each(|id| self.sample.add(id));
+        data_chunks(&node).for_each(|id| self.sample.add(id));
         if let Some(Content::Tree(id)) = &node.content {
-            self.relied.push(*id);
+            self.relied_on.push(*id);
         }
         dirty.record.add(&entry, &mut self.spool);
-        self.output.add_node(&mut dirty.tree, node)?;
+        self.writer.add_node(&mut dirty.tree, node)?;
         dirty.old.advance();
         Ok(())
     }
 
-    fn keep(&mut self, frame: &mut Frame<'a>, count: u64) -> Result<()> {
-        match &mut frame.state {
-            State::Clean { kept } => *kept += count,
-            State::Dirty(dirty) => {
+    /// Keeps the next entries of the old record.
+    fn keep(&mut self, dir: &mut DirAssembly<'a>, count: u64) -> Result<()> {
+        match &mut dir.state {
+            TreeState::Clean { kept } => *kept += count,
+            TreeState::Dirty(dirty) => {
                 for _ in 0..count {
                     self.copy(dirty)?;
                 }
@@ -208,13 +232,14 @@ impl<'a> Assembler<'a> {
         Ok(())
     }
 
-    fn gone(&mut self, frame: &mut Frame<'a>, count: u64) -> Result<()> {
-        let place = frame.place.key();
-        let dirty = self.dirty(frame)?;
+    /// Passes the next entries of the old record, and removes the records of the directories among them.
+    fn remove(&mut self, dir: &mut DirAssembly<'a>, count: u64) -> Result<()> {
+        let parent = dir.path.key();
+        let dirty = self.dirty(dir)?;
         let mut removed = Vec::new();
         for _ in 0..count {
             if let Some(entry) = dirty.old.entry().filter(CachedEntry::is_dir) {
-                removed.push(walk::child_key(&place, entry.name));
+                removed.push(walk::child_key(&parent, entry.name));
             }
             dirty.old.advance();
         }
@@ -222,22 +247,22 @@ impl<'a> Assembler<'a> {
         Ok(())
     }
 
-    fn add_fresh(&mut self, frame: &mut Frame<'a>, fresh: Fresh) -> Result<()> {
-        self.dirty(frame)?;
-        let State::Dirty(dirty) = &mut frame.state else { return Ok(()) };
-        let bytes = codec::encode(&fresh.node);
+    fn add_new(&mut self, dir: &mut DirAssembly<'a>, new: NewEntry) -> Result<()> {
+        self.dirty(dir)?;
+        let TreeState::Dirty(dirty) = &mut dir.state else { return Ok(()) };
+        let bytes = codec::encode(&new.node);
         let entry = CachedEntry {
-            name: &fresh.node.name,
-            stamp: &stamp(&fresh.stat),
-            is_distrusted: fresh.is_distrusted,
+            name: &new.node.name,
+            stamp: &stamp(&new.stat),
+            is_distrusted: new.is_distrusted,
             node: &bytes,
         };
         dirty.record.add(&entry, &mut self.spool);
-        self.output.add_node(&mut dirty.tree, fresh.node)
+        self.writer.add_node(&mut dirty.tree, new.node)
     }
 
-    fn add_file(&mut self, frame: &mut Frame<'a>, end: FileEnd) -> Result<()> {
-        let path = || walk::join(&self.base, &frame.place.path_of(&end.node.name));
+    fn add_file(&mut self, dir: &mut DirAssembly<'a>, end: FileEnd) -> Result<()> {
+        let path = || walk::join(self.base, &dir.path.entry(&end.node.name));
         if end.is_changing {
             self.problems.problem(path(), io::Error::other("it changed while it was read"));
         }
@@ -246,223 +271,79 @@ impl<'a> Assembler<'a> {
             self.problems.problem(path(), error);
         }
         let is_distrusted = is_incomplete || is_distrusted(&end.stat, end.read_at);
-        self.add_fresh(frame, Fresh { node: end.node, stat: end.stat, is_distrusted })
+        self.add_new(dir, NewEntry { node: end.node, stat: end.stat, is_distrusted })
     }
 
-    /// Ends a directory.
-    fn leave(&mut self, mut frame: Frame<'a>, reusable: Option<Subtree>) -> Result<Done> {
-        if let (State::Clean { .. }, Some(subtree)) = (&frame.state, reusable) {
-            return Ok(Done { entry: frame.entry, subtree, reused: vec![subtree.id] });
+    /// Ends a directory. `reusable` is the tree of its record, if the whole record was kept.
+    fn leave(&mut self, mut dir: DirAssembly<'a>, reusable: Option<Subtree>) -> Result<FinishedDir> {
+        if let (TreeState::Clean { .. }, Some(subtree)) = (&dir.state, reusable) {
+            return Ok(FinishedDir { entry: dir.entry, subtree, reused: vec![subtree.id] });
         }
-        self.dirty(&mut frame)?;
-        let State::Dirty(dirty) = frame.state else { unreachable!("made dirty above") };
-        let subtree = self.output.finish_dir(dirty.tree)?;
+        self.dirty(&mut dir)?;
+        let TreeState::Dirty(dirty) = dir.state else { unreachable!("made dirty above") };
+        let subtree = self.writer.finish_dir(dirty.tree)?;
         dirty.record.finish(&subtree, &mut self.spool);
-        Ok(Done { entry: frame.entry, subtree, reused: Vec::new() })
+        Ok(FinishedDir { entry: dir.entry, subtree, reused: Vec::new() })
     }
 
-    fn add_dir(&mut self, parent: &mut Frame<'a>, mut done: Done) -> Result<()> {
-        match done.entry {
-            DirEntry::Kept(subtree) if subtree == done.subtree => {
+    fn add_dir(&mut self, parent: &mut DirAssembly<'a>, mut finished: FinishedDir) -> Result<()> {
+        match finished.entry {
+            DirEntry::Kept(subtree) if subtree == finished.subtree => {
                 match parent.state {
-                    State::Clean { .. } => parent.reused.append(&mut done.reused),
-                    State::Dirty(_) => self.relied.append(&mut done.reused),
+                    TreeState::Clean { .. } => parent.reused.append(&mut finished.reused),
+                    TreeState::Dirty(_) => self.relied_on.append(&mut finished.reused),
                 }
                 self.keep(parent, 1)
             }
             DirEntry::Kept(_) => {
-                self.relied.append(&mut done.reused);
+                self.relied_on.append(&mut finished.reused);
                 self.dirty(parent)?;
-                let State::Dirty(dirty) = &mut parent.state else { return Ok(()) };
-                let gone = || Error::damaged("the file cache", "a record ended early");
-                let entry = dirty.old.entry().ok_or_else(gone)?;
+                let TreeState::Dirty(dirty) = &mut parent.state else { return Ok(()) };
+                let entry = dirty.old.entry().ok_or_else(record_ended)?;
                 let mut node = entry.decode()?;
-                node.subtree = Some(done.subtree);
+                node.subtree = Some(finished.subtree);
                 let bytes = codec::encode(&node);
                 dirty.record.add(&CachedEntry { node: &bytes, ..entry }, &mut self.spool);
                 dirty.old.advance();
-                self.output.add_node(&mut dirty.tree, node)
+                self.writer.add_node(&mut dirty.tree, node)
             }
-            DirEntry::Fresh(mut fresh) => {
-                self.relied.append(&mut done.reused);
-                fresh.node.subtree = Some(done.subtree);
-                self.add_fresh(parent, *fresh)
+            DirEntry::New(mut new) => {
+                self.relied_on.append(&mut finished.reused);
+                new.node.subtree = Some(finished.subtree);
+                self.add_new(parent, *new)
             }
         }
     }
 
-    /// Ends the root, whose own entry has a record of its own.
-    fn finish(mut self, place: &Place, mut done: Done) -> Result<Assembled> {
-        let key = root_record(place);
-        self.relied.append(&mut done.reused);
+    /// Ends the root. Its own entry has a record of its own.
+    fn finish(mut self, path: &DirPath, mut finished: FinishedDir) -> Result<Assembled> {
+        let key = root_entry_key(path);
+        self.relied_on.append(&mut finished.reused);
         let old = Cursor::new(self.cache, key);
-        let kept = match done.entry {
-            DirEntry::Kept(subtree) => old.entry().map(|entry| (entry, subtree == done.subtree)),
-            DirEntry::Fresh(_) => None,
+        let kept = match finished.entry {
+            DirEntry::Kept(subtree) => old.entry().map(|entry| (entry, subtree == finished.subtree)),
+            DirEntry::New(_) => None,
         };
-        let (node, entry_stamp, is_distrusted, is_same) = match (kept, done.entry) {
+        let (node, entry_stamp, is_distrusted, is_same) = match (kept, finished.entry) {
             (Some((entry, is_same)), _) => (entry.decode()?, entry.stamp.to_vec(), entry.is_distrusted, is_same),
-            (None, DirEntry::Fresh(fresh)) => {
-                let stamp = stamp(&fresh.stat).to_vec();
-                (fresh.node, stamp, fresh.is_distrusted, false)
-            }
-            (None, DirEntry::Kept(_)) => return Err(Error::damaged("the file cache", "the root's record is gone")),
+            (None, DirEntry::New(new)) => (new.node, stamp(&new.stat).to_vec(), new.is_distrusted, false),
+            (None, DirEntry::Kept(_)) => return Err(Error::damaged("the file cache", "the root's record is missing")),
         };
-        let root = Node { subtree: Some(done.subtree), ..node };
+        let root = Node { subtree: Some(finished.subtree), ..node };
         if !is_same {
             let mut record = RecordWriter::new(key, self.stamp);
             let bytes = codec::encode(&root);
             let entry = CachedEntry { name: b"", stamp: &entry_stamp, is_distrusted, node: &bytes };
             record.add(&entry, &mut self.spool);
-            record.finish(&done.subtree, &mut self.spool);
+            record.finish(&finished.subtree, &mut self.spool);
         }
-        self.relied.extend(self.sample.ids);
-        self.output.finish()?;
-        Ok(Assembled { root, spool: self.spool, relied: self.relied })
-    }
-
-    /// Takes a file from its reader; none if it could not be read.
-    fn file(&mut self, outbox: &Outbox) -> Result<Option<FileEnd>> {
-        let job = &outbox.job;
-        self.budget.set_head(job.number);
-        *self.progress.current.lock() = self.path(job);
-        let mut state = FileState::new(self.output.content());
-        while !state.is_over {
-            let piece = outbox.next();
-            let held = match &piece {
-                Piece::Chunk { bytes, .. } => bytes.len(),
-                _ => 0,
-            };
-            let taken = self.piece(job, &mut state, piece);
-            if held > 0 {
-                self.budget.give(job.number, held);
-            }
-            taken?;
-        }
-        self.read(job, state)
-    }
-
-    /// A further name of a file: what was read under the first one counts, if it could be.
-    fn link(&mut self, outbox: &Outbox) -> Result<Option<FileEnd>> {
-        let job = &outbox.job;
-        let Some(group) = job.hard_link else { return self.read_here(job) };
-        let Some(linked) = self.links.get_mut(&group) else { return self.read_here(job) };
-        let end = FileEnd { node: Node { name: job.name.to_vec(), ..linked.end.node.clone() }, ..linked.end.copy() };
-        linked.names_left = linked.names_left.saturating_sub(1);
-        if linked.names_left == 0 {
-            self.links.remove(&group);
-        }
-        Ok(Some(end))
-    }
-
-    /// Reads a file on this thread.
-    fn read_here(&mut self, job: &Job) -> Result<Option<FileEnd>> {
-        let reader = self.reader;
-        let state = FileState::new(self.output.content());
-        let mut direct = Direct { assembler: self, job, state, failed: None };
-        let _ = reader.read(job, &mut direct);
-        let Direct { state, failed, .. } = direct;
-        match failed {
-            Some(error) => Err(error),
-            None => self.read(job, state),
-        }
-    }
-
-    fn piece(&mut self, job: &Job, state: &mut FileState, piece: Piece) -> Result<()> {
-        match piece {
-            Piece::Chunk { id, bytes, is_small } => {
-                // A chunk is at most a few megabytes.
-                let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                self.output.add_extent(&mut state.content, Extent::Data { id, len })?;
-                state.has_extents = true;
-                if self.dedup.is_new(&id)? {
-                    self.output.add_data(id, &bytes, is_small)?;
-                }
-            }
-            Piece::Hole(len) => {
-                state.has_extents = true;
-                self.output.add_extent(&mut state.content, Extent::Hole { len })?;
-            }
-            Piece::Restart => *state = FileState::new(self.output.content()),
-            Piece::End(end) => (state.end, state.is_over) = (Some(*end), true),
-            Piece::Failed(error) => {
-                if self.progress.is_stopped() {
-                    return Err(Error::Interrupted);
-                }
-                state.is_over = true;
-                self.problems.problem(self.path(job), error);
-            }
-        }
-        Ok(())
-    }
-
-    /// Completes the node of a file that was read.
-    fn read(&mut self, job: &Job, state: FileState) -> Result<Option<FileEnd>> {
-        let Some(mut end) = state.end else { return Ok(None) };
-        if end.node.content.is_none() {
-            end.node.content = Some(match state.has_extents {
-                true => self.output.finish_content(state.content)?,
-                false => Content::Inline(Vec::new()),
-            });
-        }
-        if let Some(group) = job.hard_link {
-            let names_left = job.stat.links.saturating_sub(1);
-            self.links.entry(group).or_insert_with(|| Linked { end: end.copy(), names_left });
-        }
-        Ok(Some(end))
-    }
-
-    fn path(&self, job: &Job) -> PathBuf {
-        walk::join(&self.base, &job.dir.place.path_of(&job.name))
+        self.relied_on.extend(self.sample.ids);
+        self.writer.finish()?;
+        Ok(Assembled { root, spool: self.spool, relied_on: self.relied_on })
     }
 }
 
-/// A directory that is over.
-struct Done {
-    entry: DirEntry,
-    subtree: Subtree,
-    /// Its tree, if it is reused.
-    reused: Vec<ChunkId>,
-}
-
-/// What has come of a file so far.
-struct FileState {
-    content: ContentWriter,
-    has_extents: bool,
-    end: Option<FileEnd>,
-    is_over: bool,
-}
-
-impl FileState {
-    fn new(content: ContentWriter) -> Self {
-        Self { content, has_extents: false, end: None, is_over: false }
-    }
-}
-
-impl FileEnd {
-    /// The same for another name; what went wrong is reported once.
-    fn copy(&self) -> Self {
-        Self { node: self.node.clone(), stat: self.stat, read_at: self.read_at, is_changing: false, xattr_error: None }
-    }
-}
-
-/// Takes pieces on the thread that reads them.
-struct Direct<'x, 'a> {
-    assembler: &'x mut Assembler<'a>,
-    job: &'x Job,
-    state: FileState,
-    failed: Option<Error>,
-}
-
-impl Sink for Direct<'_, '_> {
-    fn reserve(&mut self, _: usize) -> Result<(), Closed> {
-        Ok(())
-    }
-
-    fn piece(&mut self, piece: Piece) -> Result<(), Closed> {
-        self.assembler.piece(self.job, &mut self.state, piece).map_err(|error| {
-            self.failed = Some(error);
-            Closed
-        })
-    }
+/// The scanner counted more entries than the record has now.
+fn record_ended() -> Error {
+    Error::damaged("the file cache", "a record ended early")
 }

@@ -1,48 +1,50 @@
-//! The bytes of contents that may be held between reading and sealing.
+//! The budget of bytes of contents that may be held between reading and sealing.
 //!
-//! Files are read by many threads and used in one order. A thread waits when the budget is spent, except the one that
-//! reads the file that is wanted next: it may always hold a little, or nobody would get on.
+//! Many threads read files, and the assembler uses the files in one order. A thread waits when the budget is spent,
+//! except the one that reads the file that the assembler wants next. That thread may always hold a little more;
+//! otherwise nothing would ever be given back.
 
 use parking_lot::{Condvar, Mutex};
 
 /// What the reader of the file that is wanted next may hold beyond the budget, in bytes.
 const HEAD_BYTES: usize = 1 << 20;
 
-/// A budget of bytes, shared by the readers.
+/// A budget of bytes that the readers share.
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
-    state: Mutex<State>,
+    state: Mutex<BudgetState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct BudgetState {
     used: usize,
     used_max: usize,
+    /// The file that is wanted next.
     head: u64,
     head_used: usize,
-    closed: bool,
+    is_closed: bool,
 }
 
-/// The push is over or has failed: nobody wants what is read.
+/// The push is over or has failed: what is read is not wanted any more.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Closed;
 
 impl Budget {
-    /// A budget of so many bytes.
+    /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self { limit, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Takes bytes for the file with this number; waits until there are some.
+    /// Takes bytes for the file of this number. Waits until they are free.
     pub fn take(&self, file: u64, bytes: usize) -> Result<(), Closed> {
         let mut state = self.state.lock();
         loop {
-            if state.closed {
+            if state.is_closed {
                 return Err(Closed);
             }
-            // Whatever the size, something may be held when nothing is.
+            // If nothing is held, any size fits: a chunk may be larger than the budget.
             let fits = state.used == 0 || state.used + bytes <= self.limit;
             if fits || file == state.head && state.head_used < HEAD_BYTES {
                 break;
@@ -57,7 +59,7 @@ impl Budget {
         Ok(())
     }
 
-    /// Gives back bytes that the file with this number took.
+    /// Gives back bytes that were taken for the file of this number.
     pub fn give(&self, file: u64, bytes: usize) {
         let mut state = self.state.lock();
         state.used -= bytes;
@@ -74,18 +76,18 @@ impl Budget {
         self.changed.notify_all();
     }
 
-    /// Lets nobody wait any more.
+    /// Ends every wait, present and future.
     pub fn close(&self) {
-        self.state.lock().closed = true;
+        self.state.lock().is_closed = true;
         self.changed.notify_all();
     }
 
-    /// Closes the budget when dropped.
+    /// Closes the budget when the returned guard is dropped.
     pub fn closing(&self) -> Closing<'_> {
         Closing(self)
     }
 
-    /// The most that was held at once.
+    /// The most bytes that were held at a time.
     pub fn used_max(&self) -> usize {
         self.state.lock().used_max
     }
@@ -107,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wanted_file_gets_through_a_spent_budget() {
+    fn the_file_that_is_wanted_next_gets_past_a_spent_budget() {
         let budget = Arc::new(Budget::new(100));
         budget.set_head(1);
         budget.take(2, 100).unwrap();
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_ends_the_wait() {
+    fn closing_a_budget_ends_the_wait() {
         let budget = Arc::new(Budget::new(1));
         budget.take(7, 1).unwrap();
         let other = budget.clone();

@@ -1,98 +1,101 @@
 //! Which chunks the repository already has.
 //!
-//! The question is answered from the nearest place: what this push has sent, the local known-set, the repository
-//! itself. Readers announce ids as soon as they know them, and a few threads ask the repository: while a question is on
-//! its way the next ones gather, so questions grow with the distance and nobody waits for a timer.
+//! A question is answered from the nearest place: what this push has sent, the local known-set, or the repository
+//! itself. Readers announce ids as soon as they know them, and a few threads ask the repository. While one question is
+//! under way, the ids for the next one gather. So questions grow with the distance, and nothing waits for a timer.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    thread::JoinHandle,
 };
 
-use bkfs_store::{Error, Result, access::Access, base::id::ChunkId};
+use bkfs_store::{Error, Result, access::Push, base::id::ChunkId};
 use parking_lot::{Condvar, Mutex};
 
-use crate::cache::{Cache, Sight};
+use crate::{
+    cache::{Cache, LossView},
+    pool::Threads,
+};
 
-/// Questions under way at once.
+/// Questions that may be under way at a time.
 const THREADS: usize = 4;
 /// Ids in one question.
 const IDS_MAX: usize = 8192;
 
-/// Ids written to the known-set at once.
-const LEARN: usize = 16 * 1024;
-/// Above so many ids of what was sent, those that were acknowledged are not held any more: the repository knows them. So much is 17 MB.
+/// Ids that are written to the known-set in one step.
+const KNOWN_BATCH: usize = 16 * 1024;
+/// If more ids were sent than this, acknowledged ones are dropped: the repository knows them. This many take 17 MB.
 const SENT_MAX: usize = 768 * 1024;
-/// Above so many ids held, those found to be stored are not held any more: they can be asked again.
+/// If more ids are held than this, those found to be stored are not added: they can be asked again.
 const STORED_MAX: usize = 256 * 1024;
-/// Above so many ids that are stored and needed, it is not remembered any more which they are.
-const RELIED_MAX: usize = 1024 * 1024;
+/// If more stored chunks are needed than this, their ids are not remembered.
+const NEEDED_MAX: usize = 1024 * 1024;
 
-type Short = [u8; 16];
+/// The start of a chunk id, which is enough to tell chunks apart.
+type IdPrefix = [u8; 16];
 
-fn short(id: &ChunkId) -> Short {
-    let mut short = [0; 16];
-    short.copy_from_slice(&id.0[..16]);
-    short
+fn prefix(id: &ChunkId) -> IdPrefix {
+    let mut prefix = [0; 16];
+    prefix.copy_from_slice(&id.0[..16]);
+    prefix
 }
 
 /// Answers whether chunks are stored.
 pub struct Dedup {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Threads,
 }
 
 struct Shared {
-    access: Arc<dyn Access>,
-    cache: Option<(Arc<Cache>, Sight)>,
+    access: Arc<dyn Push>,
+    known_set: Option<(Arc<Cache>, LossView)>,
     sent_max: usize,
-    state: Mutex<State>,
+    state: Mutex<DedupState>,
     asked: Condvar,
     answered: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    /// What this push sends (stored, or on its way ahead of all that follows), and some of what was found to be stored.
-    sent: HashSet<Short>,
-    /// Some of what it sent is not held any more.
-    is_cut: bool,
-    /// All that is stored is held, so nothing need be asked.
-    is_all: bool,
-    /// What was found to be stored and is needed.
-    relied: Relied,
+struct DedupState {
+    /// The chunks that this push sends, stored or on their way before all that follow, and some of those that were
+    /// found to be stored.
+    sent: HashSet<IdPrefix>,
+    /// Whether ids of sent chunks were dropped.
+    has_dropped_ids: bool,
+    /// Whether `sent` holds every stored chunk: the repository was empty, and nothing was dropped. Then the repository
+    /// need not be asked.
+    is_complete: bool,
+    /// The chunks that were found to be stored and are needed.
+    found: FoundChunks,
     queue: Vec<ChunkId>,
-    /// Ids for the known-set, written many at a time.
-    learned: Vec<ChunkId>,
+    /// Ids for the known-set, to be written many at a time.
+    unwritten: Vec<ChunkId>,
     /// None while the question is open.
-    answers: HashMap<Short, Option<bool>>,
+    answers: HashMap<IdPrefix, Option<bool>>,
     failed: Option<Error>,
-    closed: bool,
+    is_closed: bool,
 }
 
 impl Dedup {
-    /// Ready to answer. With a cache, its known-set is asked first and taught what the repository says.
-    pub fn new(access: Arc<dyn Access>, cache: Option<(Arc<Cache>, Sight)>, is_empty: bool) -> Self {
+    /// A value that is ready to answer. With a known-set, that is asked before the repository, and learns its answers.
+    /// `is_empty` means that the repository has no chunks.
+    pub fn new(access: Arc<dyn Push>, known_set: Option<(Arc<Cache>, LossView)>, is_empty: bool) -> Self {
         let shared = Shared {
             access,
-            cache,
+            known_set,
             sent_max: SENT_MAX,
-            state: Mutex::new(State { is_all: is_empty, ..State::default() }),
+            state: Mutex::new(DedupState { is_complete: is_empty, ..DedupState::default() }),
             asked: Condvar::new(),
             answered: Condvar::new(),
         };
-        Self { shared: Arc::new(shared), threads: Vec::new() }
+        Self { shared: Arc::new(shared), threads: Threads::default() }
     }
 
-    /// Starts the threads that ask; without them every question is asked when its answer is needed.
+    /// Starts the threads that ask the repository. Without them each question is asked when its answer is needed.
     pub fn start(&mut self) {
-        if !self.threads.is_empty() {
-            return;
-        }
-        for _ in 0..THREADS {
+        if self.threads.is_empty() {
             let shared = self.shared.clone();
-            self.threads.extend(std::thread::Builder::new().name("ask".to_owned()).spawn(move || shared.run()));
+            self.threads = Threads::start("ask", THREADS, move |_| shared.run());
         }
     }
 
@@ -101,15 +104,15 @@ impl Dedup {
         Announcer(self.shared.clone())
     }
 
-    /// Whether a chunk must be sent. The second time the answer is no: the caller sends what it is told to.
+    /// Whether a chunk must be sent. True only once for each chunk: the caller sends it then.
     pub fn is_new(&self, id: &ChunkId) -> Result<bool> {
-        let key = short(id);
+        let key = prefix(id);
         let mut state = self.shared.state.lock();
         if state.sent.contains(&key) {
             state.answers.remove(&key);
             return Ok(false);
         }
-        if state.is_all {
+        if state.is_complete {
             state.sent.insert(key);
             return Ok(true);
         }
@@ -128,84 +131,90 @@ impl Dedup {
             if let Some(Some(stored)) = state.answers.get(&key).copied() {
                 state.answers.remove(&key);
                 if stored {
-                    state.relied.add(key);
+                    state.found.add(key);
                 }
                 if !stored || state.sent.len() < STORED_MAX {
                     state.sent.insert(key);
                 }
                 return Ok(!stored);
             }
-            if state.closed {
+            if state.is_closed {
                 return Err(Error::Interrupted);
             }
             self.shared.answered.wait(&mut state);
         }
     }
-}
 
-impl Dedup {
-    /// What the push needs by itself: the chunks that it has sent, and those that it did not send because they are stored.
-    pub fn needed(&self) -> Needed {
+    /// The chunks that the push needs: those that it has sent, and those that it did not send because they are stored.
+    pub fn needed(&self) -> NeededChunks {
         let mut state = self.shared.state.lock();
         let sent = std::mem::take(&mut state.sent);
-        Needed { sent: (!state.is_cut).then_some(sent), relied: std::mem::take(&mut state.relied) }
+        NeededChunks { sent: (!state.has_dropped_ids).then_some(sent), found: std::mem::take(&mut state.found) }
     }
 
-    /// Says that chunks are stored that were sent, and teaches them to the known-set.
+    /// Notes that sent chunks are stored, and adds them to the known-set.
     pub fn acknowledged(&self, ids: &[ChunkId]) {
         let mut state = self.shared.state.lock();
         if state.sent.len() > self.shared.sent_max {
-            (state.is_cut, state.is_all) = (true, false);
+            (state.has_dropped_ids, state.is_complete) = (true, false);
             for id in ids {
-                state.sent.remove(&short(id));
+                state.sent.remove(&prefix(id));
             }
         }
-        if self.shared.cache.is_none() {
+        if self.shared.known_set.is_none() {
             return;
         }
-        state.learned.extend_from_slice(ids);
-        let learned = if state.learned.len() > LEARN { std::mem::take(&mut state.learned) } else { Vec::new() };
+        state.unwritten.extend_from_slice(ids);
+        let batch = state.take_batch();
         drop(state);
-        self.shared.learn(learned);
+        self.shared.add_known(batch);
     }
 
-    /// Writes what the known-set was taught and is not yet written.
+    /// Writes what the known-set has not been given yet.
     pub fn flush(&self) {
-        let learned = std::mem::take(&mut self.shared.state.lock().learned);
-        self.shared.learn(learned);
+        let rest = std::mem::take(&mut self.shared.state.lock().unwritten);
+        self.shared.add_known(rest);
+    }
+}
+
+impl DedupState {
+    /// Takes the ids for the known-set, if there are enough to be written.
+    fn take_batch(&mut self) -> Vec<ChunkId> {
+        if self.unwritten.len() > KNOWN_BATCH { std::mem::take(&mut self.unwritten) } else { Vec::new() }
     }
 }
 
 /// The chunks that a push needs.
 #[derive(Debug)]
-pub struct Needed {
-    /// A prune spares what a session has sent, but not if the store has lost its index meanwhile. None if they are too many to be remembered.
-    sent: Option<HashSet<Short>>,
-    relied: Relied,
+pub struct NeededChunks {
+    /// A prune spares what a session has sent, unless the store lost its index in between. None if there were too many
+    /// ids to remember.
+    sent: Option<HashSet<IdPrefix>>,
+    found: FoundChunks,
 }
 
-impl Needed {
-    /// Whether none of these is among them, as far as that is known.
+impl NeededChunks {
+    /// Whether it is certain that the push needs none of these chunks.
     pub fn has_none_of(&self, ids: &[ChunkId]) -> bool {
-        let (Some(sent), Some(relied)) = (&self.sent, &self.relied.0) else { return false };
-        !ids.iter().map(short).any(|id| sent.contains(&id) || relied.contains(&id))
+        let (Some(sent), Some(found)) = (&self.sent, &self.found.0) else { return false };
+        !ids.iter().map(prefix).any(|id| sent.contains(&id) || found.contains(&id))
     }
 }
 
-/// The chunks that were found to be stored; none if they are too many to be remembered.
+/// The chunks that were found to be stored; none if there were too many ids to remember.
 #[derive(Debug)]
-struct Relied(Option<HashSet<Short>>);
+struct FoundChunks(Option<HashSet<IdPrefix>>);
 
-impl Default for Relied {
+impl Default for FoundChunks {
     fn default() -> Self {
         Self(Some(HashSet::new()))
     }
 }
 
-impl Relied {
-    fn add(&mut self, id: Short) {
+impl FoundChunks {
+    fn add(&mut self, id: IdPrefix) {
         match &mut self.0 {
-            Some(ids) if ids.len() < RELIED_MAX => drop(ids.insert(id)),
+            Some(ids) if ids.len() < NEEDED_MAX => drop(ids.insert(id)),
             ids => *ids = None,
         }
     }
@@ -213,21 +222,19 @@ impl Relied {
 
 impl Drop for Dedup {
     fn drop(&mut self) {
-        self.shared.state.lock().closed = true;
+        self.shared.state.lock().is_closed = true;
         self.shared.asked.notify_all();
         self.shared.answered.notify_all();
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
+        self.threads.join();
     }
 }
 
-/// Lets readers announce the ids that will be wanted.
+/// Announces ids whose answers will be needed.
 #[derive(Clone)]
 pub struct Announcer(Arc<Shared>);
 
 impl Announcer {
-    /// Begins to find out about chunks.
+    /// Starts to find out whether chunks are stored.
     pub fn announce(&self, ids: &[ChunkId]) {
         self.0.announce(ids);
     }
@@ -235,14 +242,14 @@ impl Announcer {
 
 impl Shared {
     fn announce(&self, ids: &[ChunkId]) {
-        if self.state.lock().is_all {
+        if self.state.lock().is_complete {
             return;
         }
-        let known = self.cache.as_ref().map(|(cache, _)| cache.known(ids));
+        let known = self.known_set.as_ref().map(|(cache, _)| cache.known(ids));
         let mut state = self.state.lock();
-        let mut asks = false;
+        let mut is_asked = false;
         for (i, id) in ids.iter().enumerate() {
-            let key = short(id);
+            let key = prefix(id);
             if state.sent.contains(&key) || state.answers.contains_key(&key) {
                 continue;
             }
@@ -251,30 +258,31 @@ impl Shared {
             } else {
                 state.answers.insert(key, None);
                 state.queue.push(*id);
-                asks = true;
+                is_asked = true;
             }
         }
         drop(state);
-        if asks {
+        if is_asked {
             self.asked.notify_one();
         }
     }
 
+    /// The work of one thread: asks until the push is over or a question fails.
     fn run(&self) {
         loop {
             {
                 let mut state = self.state.lock();
-                while state.queue.is_empty() && !state.closed {
+                while state.queue.is_empty() && !state.is_closed {
                     self.asked.wait(&mut state);
                 }
-                if state.closed {
+                if state.is_closed {
                     return;
                 }
             }
             if let Err(error) = self.ask_once() {
                 let mut state = self.state.lock();
                 state.failed.get_or_insert(error);
-                state.closed = true;
+                state.is_closed = true;
                 drop(state);
                 self.answered.notify_all();
                 self.asked.notify_all();
@@ -283,7 +291,7 @@ impl Shared {
         }
     }
 
-    /// Asks what is queued.
+    /// Asks the repository about the ids in the queue, as many as one question holds.
     fn ask_once(&self) -> Result<()> {
         let ids: Vec<ChunkId> = {
             let mut state = self.state.lock();
@@ -295,29 +303,29 @@ impl Shared {
         }
         let stored = self.access.has(&ids)?;
         if stored.len() != ids.len() {
-            return Err(Error::Invalid(
-                "the repository answered about another number of chunks than it was asked".into(),
-            ));
+            let reason =
+                format!("the repository was asked about {} chunks and answered for {}", ids.len(), stored.len());
+            return Err(Error::Invalid(reason));
         }
         let mut state = self.state.lock();
         for (id, stored) in ids.iter().zip(stored) {
-            state.answers.insert(short(id), Some(stored));
-            if stored && self.cache.is_some() {
-                state.learned.push(*id);
+            state.answers.insert(prefix(id), Some(stored));
+            if stored && self.known_set.is_some() {
+                state.unwritten.push(*id);
             }
         }
-        let learned = if state.learned.len() > LEARN { std::mem::take(&mut state.learned) } else { Vec::new() };
+        let batch = state.take_batch();
         drop(state);
         self.answered.notify_all();
-        self.learn(learned);
+        self.add_known(batch);
         Ok(())
     }
 
-    fn learn(&self, mut ids: Vec<ChunkId>) {
-        if let Some((cache, sight)) = self.cache.as_ref().filter(|_| !ids.is_empty())
-            && let Err(error) = cache.learn(&mut ids, sight)
+    fn add_known(&self, mut ids: Vec<ChunkId>) {
+        if let Some((cache, losses)) = self.known_set.as_ref().filter(|_| !ids.is_empty())
+            && let Err(error) = cache.add_known(&mut ids, losses)
         {
-            tracing::warn!("the known-set is not kept: {error}");
+            tracing::warn!("the known-set cannot be written; the next push asks more: {error}");
         }
     }
 }
@@ -330,7 +338,7 @@ mod tests {
     use crate::push::tests::fake::Fake;
 
     #[test]
-    fn what_was_sent_and_is_not_held_any_more_is_asked_for() {
+    fn a_sent_chunk_whose_id_was_dropped_is_asked_for() {
         let store = Fake::new();
         let mut dedup = Dedup::new(store.clone(), None, true);
         Arc::get_mut(&mut dedup.shared).unwrap().sent_max = 1;
@@ -339,7 +347,7 @@ mod tests {
         assert!(dedup.is_new(&a).unwrap());
         dedup.acknowledged(&[a]);
         assert!(dedup.is_new(&b).unwrap());
-        assert_eq!(store.asked.load(Relaxed), 0, "all that is stored is known");
+        assert_eq!(store.asked.load(Relaxed), 0, "the push knows every stored chunk");
         assert!(!dedup.is_new(&a).unwrap());
 
         store.state.lock().chunks.insert(a, Default::default());
@@ -349,6 +357,6 @@ mod tests {
         assert!(!dedup.is_new(&a).unwrap());
         assert!(dedup.is_new(&c).unwrap());
         assert_eq!(store.asked.load(Relaxed), 2);
-        assert!(!dedup.needed().has_none_of(&[ChunkId([9; 32])]), "nobody knows any more");
+        assert!(!dedup.needed().has_none_of(&[ChunkId([9; 32])]), "the ids were dropped, so nothing is certain");
     }
 }

@@ -1,4 +1,4 @@
-//! What a push is asked to do, and what came of it.
+//! What a push is asked to do, and its result.
 
 use std::{io, path::PathBuf};
 
@@ -17,44 +17,44 @@ pub struct PushOptions {
     pub target: String,
     /// Tags of the snapshot.
     pub tags: Vec<String>,
-    /// Paths are relative to this folder; without it they are absolute.
+    /// The folder that paths are relative to. Without it they are absolute.
     pub base: Option<PathBuf>,
     /// What to push.
     pub paths: Vec<PathBuf>,
-    /// What to leave out.
+    /// What to exclude.
     pub exclude: ExcludeOptions,
-    /// Find out what would be sent, send nothing and remember nothing.
+    /// Find out what would be sent; send and remember nothing.
     pub dry_run: bool,
     /// Name of this machine.
     pub host: String,
     /// Name of the user.
     pub user: String,
-    /// Read every file, whatever the file cache says.
+    /// Read every file, whatever the file cache holds.
     pub force: bool,
-    /// Keep a local set of the ids that are known to be stored: for a repository behind a network, where each question
-    /// costs a round trip.
-    pub known_set: bool,
+    /// Keep the known-set: a local set of the ids that are known to be stored. For a repository behind a network, where
+    /// each question costs a round trip.
+    pub keeps_known_set: bool,
     /// The program and its version, for the snapshot.
     pub program: String,
     /// Level of compression; 0 stands for the default.
     pub level: i32,
 }
 
-/// What came of a push.
+/// The result of a push.
 #[derive(Debug)]
 pub struct PushReport {
-    /// The new snapshot; none in a dry run.
+    /// The new snapshot; none after a dry run.
     pub snapshot: Option<SnapshotId>,
     /// When the push began.
     pub time: Time,
     /// When the store received the snapshot, by its own clock.
     pub received: Option<Time>,
-    /// Where the log stood with it: to be compared at the next opening.
+    /// The point of the log right after the snapshot, to compare with at the next opening.
     pub seen: Option<Seen>,
-    /// What was done.
+    /// What the push did.
     pub stats: PushStats,
     /// What the snapshot holds.
     pub totals: Totals,
-    /// Entries that are not in the snapshot, or not whole (the first ten thousand of `stats.errors`).
+    /// Entries that the snapshot lacks, or holds only in part: the first ten thousand of `stats.errors`.
     pub problems: Vec<(PathBuf, io::Error)>,
 }

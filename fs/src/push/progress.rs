@@ -1,4 +1,4 @@
-//! How far a push is: counters that whoever shows them reads whenever it likes, and the way to stop it.
+//! The progress of a push: counters that can be read at any time, and the way to stop the push.
 
 use std::{
     path::PathBuf,
@@ -7,37 +7,37 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// Counters of a push under way. All only grow.
+/// The counters of a running push. They only grow.
 #[derive(Debug, Default)]
-pub struct Progress {
-    /// Files looked at, unchanged ones too.
+pub struct PushProgress {
+    /// Files that were looked at, unchanged ones included.
     pub files: AtomicU64,
-    /// Directories finished.
+    /// Directories that are finished.
     pub dirs: AtomicU64,
-    /// Bytes of all files looked at.
+    /// Bytes of all files that were looked at.
     pub bytes: AtomicU64,
     /// Files whose contents were read.
     pub files_read: AtomicU64,
-    /// Bytes of contents read.
+    /// Bytes of contents that were read.
     pub bytes_read: AtomicU64,
     /// Chunks that the repository did not have.
     pub chunks_new: AtomicU64,
-    /// Their bytes.
+    /// Bytes of these chunks.
     pub bytes_new: AtomicU64,
     /// Bytes of packs that the repository has acknowledged.
     pub bytes_stored: AtomicU64,
-    /// Entries that could not be read, or not whole.
+    /// Entries that could not be read, or not as a whole.
     pub errors: AtomicU64,
-    /// Most bytes of contents that were held at once between reading and sealing.
+    /// The most bytes of contents that were held at a time between reading and sealing.
     pub bytes_held_max: AtomicU64,
-    /// Set to stop the push at the next opportunity.
+    /// Set this to stop the push as soon as possible.
     pub stop: AtomicBool,
-    /// The entry that was last begun.
+    /// The file that was started last.
     pub current: Mutex<PathBuf>,
 }
 
-impl Progress {
-    /// Whether the push is to stop.
+impl PushProgress {
+    /// Whether the push was told to stop.
     pub fn is_stopped(&self) -> bool {
         self.stop.load(Relaxed)
     }

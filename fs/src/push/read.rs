@@ -1,25 +1,22 @@
-//! Reading one file: its bytes as chunks and holes, and what else is kept of it.
+//! Reading one file: its contents as chunks and holes, and its metadata.
 //!
-//! What is read is handed over piece by piece ([`Sink`]), so that a file of any size passes through a bounded buffer. A
-//! file whose times or length changed while it was read is read again, a few times (a very large one is not); then
-//! it is kept as it was read and reported. Holes of the file system are found by asking, never by looking for zeros.
+//! What is read goes to a [`PieceSink`] piece by piece, so a file of any size passes through a bounded buffer. A file
+//! whose times or length changed while it was read is read again, a few times (a very large one is not). Then it is
+//! kept as it was read last, and reported. The file system is asked for holes; zeros are never searched for.
 
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
-    time::SystemTime,
 };
 
 use bkfs_store::{
-    base::{
-        id::{ChunkId, HardLinkGroup},
-        time::Time,
-    },
+    Result,
     format::{
         chunker::Chunker,
+        config::ChunkerParams,
         keys::IdKeys,
-        tree::{Content, Node, NodeKind},
+        tree::{Content, NodeKind},
     },
 };
 use rustix::{
@@ -29,136 +26,97 @@ use rustix::{
 
 use super::{
     budget::Closed,
+    clock::Clock,
     dedup::Announcer,
-    progress::{self, Progress},
+    piece::{FileEnd, Piece, PieceSink, ReadJob},
+    progress::{self, PushProgress},
 };
 use crate::{
     metadata::{self, Stat},
     userdb::Owners,
-    walk::Dir,
+    walk::SourceDir,
 };
 
-/// Files up to this many bytes are one chunk, which shares a frame with its neighbours.
+/// Files of up to this many bytes are one chunk, which shares a frame with its neighbours.
 pub const SMALL_MAX: u64 = 128 * 1024;
-/// Shorter holes are kept as zeros: each hole cuts a chunk.
+/// Shorter holes are kept as zeros: each hole ends a chunk.
 const HOLE_MIN: u64 = 64 * 1024;
-/// How often a changing file is read.
+/// How many times a changing file is read.
 const ATTEMPTS: u32 = 3;
-/// Larger files are read once, in bytes: reading a disk image in use again would change nothing.
+/// Files of more bytes are read once: reading a disk image in use again would not help.
 const AGAIN_MAX: u64 = 64 << 20;
-/// Chunks that large files are read ahead into, at least.
+/// How many chunks of the maximal size the read buffer of a large file holds.
 const BUFFER_CHUNKS: usize = 2;
 
-/// A file to be read.
-pub struct Job {
-    /// Its number in the order of the push.
-    pub number: u64,
-    /// The directory that holds it.
-    pub dir: Arc<Dir>,
-    /// Its name.
-    pub name: Box<[u8]>,
-    /// As it was when the directory was listed.
-    pub stat: Stat,
-    /// Set if the inode has other names.
-    pub hard_link: Option<HardLinkGroup>,
+/// Reads files. All reading threads share it.
+pub struct FileReader {
+    ids: IdKeys,
+    chunker: Chunker,
+    chunk_max: usize,
+    owners: Owners,
+    announcer: Announcer,
+    progress: Arc<PushProgress>,
+    clock: Clock,
 }
 
-/// A part of what is read.
-pub enum Piece {
-    /// The next chunk.
-    Chunk {
-        /// Its id.
-        id: ChunkId,
-        /// Its bytes.
-        bytes: Vec<u8>,
-        /// It is the whole of a small file.
-        is_small: bool,
-    },
-    /// A hole of so many bytes.
-    Hole(u64),
-    /// The file changed: what came so far is void.
-    Restart,
-    /// All has been said.
-    End(Box<FileEnd>),
-    /// The file cannot be read, or is not there any more.
-    Failed(io::Error),
-}
-
-/// What is known of a file once it is read.
-pub struct FileEnd {
-    /// The node; its content is set only if it lies in the node itself.
-    pub node: Node,
-    /// The state that the contents belong to.
-    pub stat: Stat,
-    /// When reading began.
-    pub read_at: Time,
-    /// The file changed whenever it was read.
-    pub is_changing: bool,
-    /// Why the extended attributes are missing.
-    pub xattr_error: Option<io::Error>,
-}
-
-/// Takes the pieces of one file.
-pub trait Sink {
-    /// Waits until so many bytes may be held.
-    fn reserve(&mut self, bytes: usize) -> Result<(), Closed>;
-    /// Takes a piece. The bytes of a chunk have been reserved.
-    fn piece(&mut self, piece: Piece) -> Result<(), Closed>;
-}
-
-/// What all readers share.
-pub struct Reader {
-    pub(super) ids: IdKeys,
-    pub(super) chunker: Chunker,
-    pub(super) chunk_max: usize,
-    pub(super) owners: Owners,
-    pub(super) announcer: Announcer,
-    pub(super) progress: Arc<Progress>,
-    pub(super) clock: Clock,
-}
-
-/// Tells the time, as [`now`] does.
-pub type Clock = fn() -> Time;
-
-enum Stop {
+/// Why reading a file ends early.
+enum ReadError {
     Closed,
     Failed(io::Error),
 }
 
-impl From<io::Error> for Stop {
+impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> Self {
         Self::Failed(error)
     }
 }
-impl From<Errno> for Stop {
+impl From<Errno> for ReadError {
     fn from(error: Errno) -> Self {
         Self::Failed(error.into())
     }
 }
-impl From<Closed> for Stop {
+impl From<Closed> for ReadError {
     fn from(_: Closed) -> Self {
         Self::Closed
     }
 }
 
-/// The time now, by the wall clock.
-pub fn now() -> Time {
-    let since = |t: SystemTime| t.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = since(SystemTime::now());
-    Time { secs: now.as_secs() as i64, nanos: now.subsec_nanos() }
-}
+impl FileReader {
+    /// A reader that cuts and names chunks as the repository wants them. It announces their ids as soon as it knows
+    /// them.
+    pub fn new(
+        ids: IdKeys,
+        chunker: &ChunkerParams,
+        announcer: Announcer,
+        progress: Arc<PushProgress>,
+        clock: Clock,
+    ) -> Result<Self> {
+        Ok(Self {
+            chunker: Chunker::new(chunker, ids.chunker())?,
+            chunk_max: chunker.max as usize,
+            ids,
+            owners: Owners::default(),
+            announcer,
+            progress,
+            clock,
+        })
+    }
 
-impl Reader {
-    /// Reads a file and hands it over. All that goes wrong with the file is a piece too.
-    pub fn read(&self, job: &Job, sink: &mut dyn Sink) -> Result<(), Closed> {
+    /// The cached names of users and groups.
+    pub fn owners(&self) -> &Owners {
+        &self.owners
+    }
+
+    /// Reads a file into a sink. An error of the file is a piece, too.
+    pub fn read(&self, job: &ReadJob, sink: &mut dyn PieceSink) -> Result<(), Closed> {
         match self.try_read(job, sink) {
             Ok(()) => Ok(()),
-            Err(Stop::Closed) => Err(Closed),
-            Err(Stop::Failed(error)) => sink.piece(Piece::Failed(error)),
+            Err(ReadError::Closed) => Err(Closed),
+            Err(ReadError::Failed(error)) => sink.piece(Piece::Failed(error)),
         }
     }
 
-    fn try_read(&self, job: &Job, sink: &mut dyn Sink) -> Result<(), Stop> {
+    fn try_read(&self, job: &ReadJob, sink: &mut dyn PieceSink) -> Result<(), ReadError> {
         let mut read_at = (self.clock)();
         let file = open(&job.dir, &job.name)?;
         let mut expected = job.stat;
@@ -170,15 +128,15 @@ impl Reader {
             };
             let after = Stat::of_handle(&file)?;
             if after.kind != NodeKind::File {
-                return Err(Stop::Failed(io::Error::other("it is no longer a file")));
+                return Err(ReadError::Failed(io::Error::other("it is not a file any more")));
             }
-            // A file put in the place of the listed one is as good, if it holds still.
+            // A file that replaced the listed one will do, if it does not change.
             let is_steady = body.len() == after.size && after.is_same(&expected);
             let attempts = if after.size > AGAIN_MAX { 1 } else { ATTEMPTS };
             if is_steady || attempt >= attempts {
                 break (after, body, !is_steady);
             }
-            if matches!(body, Body::HandedOver(_)) {
+            if matches!(body, Body::InSink(_)) {
                 sink.piece(Piece::Restart)?;
             }
             (attempt, expected, read_at) = (attempt + 1, after, (self.clock)());
@@ -199,16 +157,16 @@ impl Reader {
                 sink.reserve(bytes.len())?;
                 sink.piece(Piece::Chunk { id, bytes, is_small: true })?;
             }
-            Body::HandedOver(_) => {}
+            Body::InSink(_) => {}
         }
         progress::add(&self.progress.files_read, 1);
         let end = FileEnd { node, stat: after, read_at, is_changing, xattr_error };
         Ok(sink.piece(Piece::End(Box::new(end)))?)
     }
 
-    /// Reads what should have `size` bytes, and no more than that.
-    fn read_small(&self, file: &OwnedFd, size: u64) -> Result<Body, Stop> {
-        // One byte more than expected shows the end without another call.
+    /// Reads a file that should have `size` bytes, and no more than that.
+    fn read_small(&self, file: &OwnedFd, size: u64) -> Result<Body, ReadError> {
+        // Asking for one byte more than expected shows the end without another call.
         let mut bytes = vec![0; size as usize + 1];
         let mut len = 0;
         while len < bytes.len() {
@@ -223,13 +181,13 @@ impl Reader {
             }
         }
         progress::add(&self.progress.bytes_read, len as u64);
-        // What grew meanwhile is kept up to the length that it had.
+        // If the file has grown, only its expected length is kept.
         bytes.truncate(len.min(size as usize));
         Ok(Body::Held(bytes))
     }
 
-    /// Reads a file of `size` bytes stretch by stretch, holes apart.
-    fn read_large(&self, file: &OwnedFd, size: u64, sink: &mut dyn Sink) -> Result<Body, Stop> {
+    /// Reads a file of `size` bytes: its stretches of data, and the holes between them.
+    fn read_large(&self, file: &OwnedFd, size: u64, sink: &mut dyn PieceSink) -> Result<Body, ReadError> {
         let _ = rustix::fs::fadvise(file, 0, None, Advice::Sequential);
         let mut at = 0;
         while at < size {
@@ -245,11 +203,11 @@ impl Reader {
                 }
             }
         }
-        Ok(Body::HandedOver(at))
+        Ok(Body::InSink(at))
     }
 
-    /// Reads data from `start` to `end` in chunks; returns how far it came.
-    fn read_stretch(&self, file: &OwnedFd, start: u64, end: u64, sink: &mut dyn Sink) -> Result<u64, Stop> {
+    /// Reads the data from `start` to `end` in chunks. Returns the offset at which the data ended.
+    fn read_stretch(&self, file: &OwnedFd, start: u64, end: u64, sink: &mut dyn PieceSink) -> Result<u64, ReadError> {
         let mut buffer = vec![0; self.chunk_max * BUFFER_CHUNKS];
         let mut held = 0;
         let mut at = start;
@@ -266,7 +224,7 @@ impl Reader {
                 is_last |= at == end;
             }
             if self.progress.is_stopped() {
-                return Err(Stop::Closed);
+                return Err(ReadError::Closed);
             }
             let mut chunks = Vec::new();
             let mut cut = 0;
@@ -289,20 +247,20 @@ impl Reader {
     }
 }
 
-/// The next stretch of data at or after `at`, within `size`; an empty one at `size` if only a hole follows. Holes shorter
-/// than [`HOLE_MIN`] count as data.
+/// The next stretch of data at or after `at`, within `size`. It is empty and at `size` if only a hole follows. Holes
+/// shorter than [`HOLE_MIN`] count as data.
 fn next_data(file: &OwnedFd, at: u64, size: u64) -> io::Result<(u64, u64)> {
     let seek = |from: SeekFrom, otherwise: u64| match rustix::fs::seek(file, from) {
         Ok(found) => Ok(found.min(size)),
         Err(Errno::NXIO) => Ok(size),
-        // A file system that knows no holes has none.
+        // A file system without support for holes has none.
         Err(Errno::INVAL | Errno::NOTSUP) => Ok(otherwise),
         Err(error) => Err(io::Error::from(error)),
     };
     let mut data = seek(SeekFrom::Data(at), at)?;
     let start = if data - at < HOLE_MIN { at } else { data };
     while data < size {
-        // A file that is changed meanwhile may say anything, but the search goes on towards the end.
+        // If the file is changing, the answers may be wrong, but each step must move towards the end.
         let end = seek(SeekFrom::Hole(data), size)?.max(data + 1);
         data = if end < size { seek(SeekFrom::Data(end), end)? } else { size };
         if data.saturating_sub(end) >= HOLE_MIN {
@@ -312,26 +270,27 @@ fn next_data(file: &OwnedFd, at: u64, size: u64) -> io::Result<(u64, u64)> {
     Ok((start, size))
 }
 
-/// What one reading of a file came to.
+/// The result of reading a file once.
 enum Body {
-    /// All of a small file.
+    /// The contents of a small file.
     Held(Vec<u8>),
-    /// So many bytes were handed over in pieces.
-    HandedOver(u64),
+    /// How many bytes of a large file went to the sink.
+    InSink(u64),
 }
 
 impl Body {
     fn len(&self) -> u64 {
         match self {
             Body::Held(bytes) => bytes.len() as u64,
-            Body::HandedOver(len) => *len,
+            Body::InSink(len) => *len,
         }
     }
 }
 
-fn open(dir: &Dir, name: &[u8]) -> io::Result<OwnedFd> {
+/// Opens a file for reading, without following a link.
+fn open(dir: &SourceDir, name: &[u8]) -> io::Result<OwnedFd> {
     let name = metadata::c_name(name)?;
-    // A pipe that has taken the file's place must not make us wait for its other end.
+    // If a pipe has replaced the file, opening it must not wait for the other end.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     match rustix::fs::openat(dir.as_fd(), &name, flags | OFlags::NOATIME, Mode::empty()) {
         Err(Errno::PERM) => Ok(rustix::fs::openat(dir.as_fd(), &name, flags, Mode::empty())?),

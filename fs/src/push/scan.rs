@@ -1,188 +1,147 @@
 //! Comparing the source with what the last push remembers of it.
 //!
-//! The scanner goes through the walk in order, merges each directory's entries with its record, and says what it found as
-//! a stream of [`Event`]s; files that must be read go to the readers as well. Entries that are as they were are only
-//! counted: whether their nodes are needed at all shows when the directory is over.
+//! The scanner follows the walk in order, merges each directory's entries with its record, and sends what it finds as a
+//! stream of [`Event`]s. Files that must be read go to the readers as well. Unchanged entries are only counted: whether
+//! their nodes are needed shows when the directory ends.
 
-use std::{collections::HashSet, io, path::PathBuf, sync::Arc, time::Instant};
+use std::{collections::HashSet, io, path::Path, sync::Arc, time::Instant};
 
 use bkfs_store::{
     Error, Result,
-    access::Access,
+    access::Push,
     base::{
         id::{ChunkId, HardLinkGroup},
         time::Time,
     },
     format::{
         keys::IdKeys,
-        tree::{Content, Extent, Node, NodeKind, Subtree, Xattr},
+        tree::{Content, Node, NodeKind, Xattr},
     },
 };
 use crossbeam_channel::Sender;
-use parking_lot::Mutex;
 
 use super::{
-    outbox::Outbox,
-    progress::{self, Progress},
-    read::{Clock, Job},
+    clock::Clock,
+    context::PushContext,
+    event::{DirEntry, Event, NewEntry, is_distrusted},
+    pending_file::PendingFile,
+    piece::ReadJob,
+    problems::ProblemList,
+    progress::{self, PushProgress},
+    record::{data_chunks, root_entry_key},
+    session::RecordTrust,
 };
 use crate::{
-    cache::{
-        Cache, Losses,
-        record::{Cursor, stamp},
-    },
+    cache::{Cache, Cursor, Losses, record::stamp},
     metadata::{self, Stat},
+    pool::{SubmitError, WorkerPool},
     userdb::Owners,
-    walk::{self, Dir, Entry, Listed, Place, Problems, Task, Walk},
+    walk::{self, DirPath, Entry, ListTask, Listed, Problems, SourceDir, Walk},
 };
 
-/// Entries changed so shortly before they were looked at may change again without a trace in their times, in seconds.
-const DISTRUST_SECS: i64 = 2;
-/// Problems that are kept with their paths; more are only counted.
-const PROBLEMS_MAX: usize = 10_000;
 /// Ids in one question.
 const ASK_MAX: usize = 16 * 1024;
 
-/// What the scanner says, in depth-first order of names.
-pub enum Event {
-    /// A directory begins.
-    Enter {
-        /// Where.
-        place: Arc<Place>,
-        /// What is known of the directory itself.
-        entry: DirEntry,
-    },
-    /// So many entries of the record are as they were.
-    Keep(u64),
-    /// So many entries of the record are gone.
-    Gone(u64),
-    /// The next entry of the record is another one now.
-    Replaced,
-    /// An entry that needs no reading.
-    Ready(Box<Fresh>),
-    /// A file that is being read.
-    File(Arc<Outbox>),
-    /// Another name of a file that was read before.
-    Link(Arc<Outbox>),
-    /// The directory is over; the tree of its record, if all of it was kept.
-    Leave(Option<Subtree>),
-}
-
-/// What is known of a directory before its contents are.
-pub enum DirEntry {
-    /// It is as it was; this was its tree.
-    Kept(Subtree),
-    /// It is new, or its own attributes changed.
-    Fresh(Box<Fresh>),
-}
-
-/// A node with what the file cache must know of it.
-pub struct Fresh {
-    /// The node.
-    pub node: Node,
-    /// The state that it comes from.
-    pub stat: Stat,
-    /// See [`is_distrusted`].
-    pub is_distrusted: bool,
-}
-
-/// Whether an entry changed so shortly before it was looked at that its times prove nothing next time.
-pub fn is_distrusted(stat: &Stat, looked_at: Time) -> bool {
-    stat.ctime.secs.saturating_add(DISTRUST_SECS) >= looked_at.secs
-}
-
-/// What went wrong with which entries.
-#[derive(Debug, Default)]
-pub struct ProblemList {
-    list: Mutex<Vec<(PathBuf, io::Error)>>,
-    progress: Arc<Progress>,
-}
-
-impl ProblemList {
-    pub(super) fn new(progress: Arc<Progress>) -> Self {
-        Self { list: Mutex::default(), progress }
-    }
-
-    pub(super) fn take(&self) -> Vec<(PathBuf, io::Error)> {
-        std::mem::take(&mut self.list.lock())
-    }
-}
-
-impl Problems for ProblemList {
-    fn problem(&self, path: PathBuf, error: io::Error) {
-        progress::add(&self.progress.errors, 1);
-        let mut list = self.list.lock();
-        if list.len() < PROBLEMS_MAX {
-            list.push((path, error));
-        }
-    }
-}
-
 /// Counts of files, for the snapshot's statistics.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Counts {
+pub struct FileCounts {
     /// Files that the record did not have.
     pub new: u64,
     /// Files that differ from the record.
     pub changed: u64,
-    /// Files as in the record.
+    /// Files that are as in the record.
     pub unchanged: u64,
 }
 
-/// The scanner.
-pub struct Scanner<'a> {
-    pub(super) walk: Walk,
-    pub(super) access: &'a dyn Access,
-    pub(super) cache: &'a Cache,
-    /// The epoch whose losses this push takes into account; none if that is not all that the cache knows.
-    pub(super) epoch: Option<u32>,
-    /// Take nothing from the cache.
-    pub(super) distrust: bool,
-    pub(super) ids: &'a IdKeys,
-    pub(super) owners: &'a Owners,
-    pub(super) problems: &'a ProblemList,
-    pub(super) progress: &'a Progress,
-    pub(super) base: PathBuf,
-    pub(super) clock: Clock,
-    pub(super) events: Sender<Event>,
-    /// Gives a file to the readers; false if they are gone.
-    pub(super) read: &'a dyn Fn(Arc<Outbox>) -> bool,
-    pub(super) counts: Counts,
-    pub(super) jobs: u64,
-    pub(super) linked: HashSet<HardLinkGroup>,
+/// Where the scanner sends what it finds.
+pub struct ScanOutput<'a> {
+    /// To the assembler.
+    pub events: Sender<Event>,
+    /// The threads that read files.
+    pub readers: WorkerPool<'a, Arc<PendingFile>>,
 }
 
-struct Frame<'a> {
-    /// None if it could not be listed, or must not be.
+/// Compares the source with the file cache.
+pub struct Scanner<'a> {
+    walk: Walk,
+    access: &'a dyn Push,
+    cache: &'a Cache,
+    trust: RecordTrust,
+    ids: &'a IdKeys,
+    owners: &'a Owners,
+    problems: &'a ProblemList,
+    progress: &'a PushProgress,
+    base: &'a Path,
+    clock: Clock,
+    output: ScanOutput<'a>,
+    counts: FileCounts,
+    /// How many files were numbered.
+    files: u64,
+    /// The hard-link groups that came before.
+    linked: HashSet<HardLinkGroup>,
+}
+
+/// A directory on the way from the root to the scanner's position.
+struct DirScan<'a> {
+    /// None if it could not be listed, or is on an excluded file system.
     listed: Option<Listed>,
     cursor: Cursor<'a>,
     losses: Losses,
-    /// If everything may be lost: what of the record is.
+    /// The lost chunks of the record, if everything may be lost.
     missing: HashSet<ChunkId>,
+    /// Entries that were kept since the last event.
     kept: u64,
+    /// Whether every entry so far was kept, and nothing else was found.
     is_whole: bool,
     looked_at: Time,
 }
 
 impl<'a> Scanner<'a> {
+    /// A scanner that has found nothing yet. Paths in messages are below `base`.
+    pub fn new(
+        context: &'a PushContext<'_>,
+        trust: RecordTrust,
+        walk: Walk,
+        base: &'a Path,
+        owners: &'a Owners,
+        output: ScanOutput<'a>,
+    ) -> Self {
+        Self {
+            walk,
+            access: context.access.as_ref(),
+            cache: &context.cache,
+            trust,
+            ids: &context.ids,
+            owners,
+            problems: &context.problems,
+            progress: &context.progress,
+            base,
+            clock: context.clock,
+            output,
+            counts: FileCounts::default(),
+            files: 0,
+            linked: HashSet::new(),
+        }
+    }
+
     /// Goes through the whole source.
-    pub fn run(mut self, root: &Arc<Task>, stat: Stat) -> Result<Counts> {
-        let place = root.place().clone();
-        let mut record = Cursor::new(self.cache, root_record(&place));
-        let listed = self.walk.take(root).map_err(|e| Error::io(&self.base, e))?;
+    pub fn run(mut self, root: &Arc<ListTask>, stat: Stat) -> Result<FileCounts> {
+        let path = root.path().clone();
+        let mut record = Cursor::new(self.cache, root_entry_key(&path));
+        let listed = self.walk.take(root).map_err(|e| Error::io(self.base, e))?;
         let looked_at = self.time_of(listed.looked_at);
         let root_dir = listed.dir.clone();
         let attributes = || metadata::xattrs_of_handle(&root_dir);
-        let entry = self.dir_entry(&mut record, b"", &stat, attributes, &place, looked_at);
-        let mut stack = vec![self.enter(place, entry, Some(listed))?];
+        let entry = self.dir_entry(&mut record, b"", &stat, attributes, &path, looked_at);
+        let mut stack = vec![self.enter(path, entry, Some(listed))?];
         while let Some(top) = stack.last_mut() {
             if self.progress.is_stopped() {
                 return Err(Error::Interrupted);
             }
             match top.listed.as_mut().and_then(|listed| self.walk.next(listed)) {
                 Some((entry, task)) => {
-                    if let Some(frame) = self.entry(top, entry, task)? {
-                        stack.push(frame);
+                    if let Some(scan) = self.entry(top, entry, task)? {
+                        stack.push(scan);
                     }
                 }
                 None => {
@@ -194,24 +153,24 @@ impl<'a> Scanner<'a> {
         Ok(self.counts)
     }
 
-    fn enter(&mut self, place: Arc<Place>, entry: DirEntry, listed: Option<Listed>) -> Result<Frame<'a>> {
-        let cursor = Cursor::new(self.cache, place.key());
-        let losses = match cursor.is_absent() || Some(cursor.epoch()) == self.epoch {
+    fn enter(&mut self, path: Arc<DirPath>, entry: DirEntry, listed: Option<Listed>) -> Result<DirScan<'a>> {
+        let cursor = Cursor::new(self.cache, path.key());
+        let losses = match cursor.is_absent() || Some(cursor.epoch()) == self.trust.epoch {
             true => Losses::None,
             false => self.cache.losses(cursor.epoch()),
         };
         let missing = match losses {
-            Losses::All => self.missing(place.key())?,
+            Losses::All => self.missing(path.key())?,
             _ => HashSet::new(),
         };
-        // An unlisted directory has nothing that could be compared.
-        let is_whole = losses == Losses::None && listed.is_some() && !self.distrust;
+        // An unlisted directory has no entries to compare.
+        let is_whole = losses == Losses::None && listed.is_some() && !self.trust.distrusts_all;
         let looked_at = listed.as_ref().map_or_else(|| (self.clock)(), |listed| self.time_of(listed.looked_at));
-        self.say(Event::Enter { place, entry })?;
-        Ok(Frame { listed, cursor, losses, missing, kept: 0, is_whole, looked_at })
+        self.send(Event::Enter { path, entry })?;
+        Ok(DirScan { listed, cursor, losses, missing, kept: 0, is_whole, looked_at })
     }
 
-    /// The wall clock at a moment of the past, at the latest.
+    /// An estimate of the wall clock at a past moment, never later than that moment.
     fn time_of(&self, moment: Instant) -> Time {
         let now = (self.clock)();
         let ago = i64::try_from(moment.elapsed().as_secs()).unwrap_or(i64::MAX);
@@ -227,7 +186,7 @@ impl<'a> Scanner<'a> {
             let node = cursor.entry().map(|entry| entry.decode());
             let is_end = node.is_none();
             if let Some(Ok(node)) = node {
-                ids.extend(chunks(&node));
+                ids.extend(data_chunks(&node));
             }
             cursor.advance();
             if is_end || ids.len() >= ASK_MAX {
@@ -243,66 +202,72 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn leave(&mut self, frame: &mut Frame<'a>) -> Result<()> {
-        self.gone(frame, None)?;
-        self.flush(frame)?;
+    fn leave(&mut self, scan: &mut DirScan<'a>) -> Result<()> {
+        self.pass_gone(scan, None)?;
+        self.send_kept(scan)?;
         progress::add(&self.progress.dirs, 1);
-        let subtree = if frame.is_whole { frame.cursor.subtree() } else { None };
-        self.say(Event::Leave(subtree))
+        let subtree = if scan.is_whole { scan.cursor.subtree() } else { None };
+        self.send(Event::Leave(subtree))
     }
 
-    /// Passes the record's entries before `name`, or all that are left.
-    fn gone(&mut self, frame: &mut Frame<'a>, name: Option<&[u8]>) -> Result<()> {
+    /// Passes the record's entries before `name`, or all that are left: they do not exist any more.
+    fn pass_gone(&mut self, scan: &mut DirScan<'a>, name: Option<&[u8]>) -> Result<()> {
         let mut gone = 0;
-        while frame.cursor.entry().is_some_and(|e| name.is_none_or(|name| e.name < name)) {
-            frame.cursor.advance();
+        while scan.cursor.entry().is_some_and(|e| name.is_none_or(|name| e.name < name)) {
+            scan.cursor.advance();
             gone += 1;
         }
         if gone > 0 {
-            self.flush(frame)?;
-            frame.is_whole = false;
-            self.say(Event::Gone(gone))?;
+            self.send_kept(scan)?;
+            scan.is_whole = false;
+            self.send(Event::Gone(gone))?;
         }
         Ok(())
     }
 
-    fn flush(&mut self, frame: &mut Frame<'a>) -> Result<()> {
-        match std::mem::take(&mut frame.kept) {
+    fn send_kept(&mut self, scan: &mut DirScan<'a>) -> Result<()> {
+        match std::mem::take(&mut scan.kept) {
             0 => Ok(()),
-            kept => self.say(Event::Keep(kept)),
+            kept => self.send(Event::Kept(kept)),
         }
     }
 
-    fn entry(&mut self, frame: &mut Frame<'a>, entry: Entry, task: Option<Arc<Task>>) -> Result<Option<Frame<'a>>> {
+    /// Compares an entry with the record. Returns the directory to enter, if it is one.
+    fn entry(
+        &mut self,
+        scan: &mut DirScan<'a>,
+        entry: Entry,
+        task: Option<Arc<ListTask>>,
+    ) -> Result<Option<DirScan<'a>>> {
         let Entry { name, stat, .. } = entry;
-        let Some(dir) = frame.listed.as_ref().map(|listed| listed.dir.clone()) else { return Ok(None) };
-        self.gone(frame, Some(&name))?;
-        let was = frame.cursor.entry().filter(|was| was.name == &*name);
+        let Some(dir) = scan.listed.as_ref().map(|listed| listed.dir.clone()) else { return Ok(None) };
+        self.pass_gone(scan, Some(&name))?;
+        let was = scan.cursor.entry().filter(|was| was.name == &*name);
         if stat.kind == NodeKind::File {
             progress::add(&self.progress.files, 1);
             progress::add(&self.progress.bytes, stat.size);
         }
         if stat.kind == NodeKind::Directory {
-            return self.directory(frame, &dir, &name, &stat, task).map(Some);
+            return self.directory(scan, &dir, &name, &stat, task).map(Some);
         }
         let has_record = was.is_some();
         let is_kept = was.is_some_and(|was| {
-            !self.distrust
+            !self.trust.distrusts_all
                 && !was.is_distrusted
                 && was.stamp == stamp(&stat)
-                && (frame.losses == Losses::None || was.decode().is_ok_and(|node| self.is_stored(frame, &node)))
+                && (scan.losses == Losses::None || was.decode().is_ok_and(|node| self.is_stored(scan, &node)))
         });
         if is_kept {
-            frame.cursor.advance();
-            frame.kept += 1;
+            scan.cursor.advance();
+            scan.kept += 1;
             self.counts.unchanged += u64::from(stat.kind == NodeKind::File);
             return Ok(None);
         }
-        self.flush(frame)?;
-        frame.is_whole = false;
+        self.send_kept(scan)?;
+        scan.is_whole = false;
         if has_record {
-            frame.cursor.advance();
-            self.say(Event::Replaced)?;
+            scan.cursor.advance();
+            self.send(Event::Replaced)?;
         }
         if stat.kind == NodeKind::File {
             match has_record {
@@ -313,10 +278,10 @@ impl<'a> Scanner<'a> {
         } else {
             match self.other(&dir, &name, &stat) {
                 Ok(node) => {
-                    let is_distrusted = is_distrusted(&stat, frame.looked_at);
-                    self.say(Event::Ready(Box::new(Fresh { node, stat, is_distrusted })))?;
+                    let is_distrusted = is_distrusted(&stat, scan.looked_at);
+                    self.send(Event::New(Box::new(NewEntry { node, stat, is_distrusted })))?;
                 }
-                Err(error) => self.problem(&dir.place, &name, error),
+                Err(error) => self.problem(&dir.path, &name, error),
             }
         }
         Ok(None)
@@ -324,53 +289,53 @@ impl<'a> Scanner<'a> {
 
     fn directory(
         &mut self,
-        frame: &mut Frame<'a>,
-        dir: &Arc<Dir>,
+        scan: &mut DirScan<'a>,
+        dir: &Arc<SourceDir>,
         name: &[u8],
         stat: &Stat,
-        task: Option<Arc<Task>>,
-    ) -> Result<Frame<'a>> {
-        self.flush(frame)?;
-        let place = task.as_ref().map_or_else(|| dir.place.child(name), |task| task.place().clone());
+        task: Option<Arc<ListTask>>,
+    ) -> Result<DirScan<'a>> {
+        self.send_kept(scan)?;
+        let path = task.as_ref().map_or_else(|| dir.path.child(name), |task| task.path().clone());
         let listed = match task.map(|task| self.walk.take(&task)) {
             Some(Ok(listed)) => Some(listed),
             Some(Err(error)) => {
-                self.problem(&dir.place, name, error);
+                self.problem(&dir.path, name, error);
                 None
             }
-            // On another file system, which is left out.
+            // It is on another file system, which is excluded.
             None => None,
         };
         let handle = listed.as_ref().map(|listed| listed.dir.clone());
-        let has_record = frame.cursor.entry().is_some_and(|was| was.name == name);
+        let has_record = scan.cursor.entry().is_some_and(|was| was.name == name);
         let attributes = || match &handle {
             Some(handle) => metadata::xattrs_of_handle(handle),
             None => metadata::xattrs_of_entry(dir, name),
         };
-        let entry = self.dir_entry(&mut frame.cursor, name, stat, attributes, &dir.place, frame.looked_at);
-        if matches!(entry, DirEntry::Fresh(_)) {
-            frame.is_whole = false;
+        let entry = self.dir_entry(&mut scan.cursor, name, stat, attributes, &dir.path, scan.looked_at);
+        if matches!(entry, DirEntry::New(_)) {
+            scan.is_whole = false;
             if has_record {
-                self.say(Event::Replaced)?;
+                self.send(Event::Replaced)?;
             }
         }
-        self.enter(place, entry, listed)
+        self.enter(path, entry, listed)
     }
 
-    /// What is known of a directory, by its entry in the record that the cursor stands at; passes that entry.
+    /// What is known of a directory, by its entry in the record if the cursor is at that entry. Passes the entry.
     fn dir_entry(
         &self,
         cursor: &mut Cursor<'a>,
         name: &[u8],
         stat: &Stat,
         attributes: impl FnOnce() -> io::Result<Option<Vec<Xattr>>>,
-        parent: &Place,
+        parent: &DirPath,
         looked_at: Time,
     ) -> DirEntry {
         let was = cursor.entry().filter(|was| was.name == name);
         let has_record = was.is_some();
         let kept = was
-            .filter(|was| !self.distrust && !was.is_distrusted && was.stamp == stamp(stat))
+            .filter(|was| !self.trust.distrusts_all && !was.is_distrusted && was.stamp == stamp(stat))
             .and_then(|was| was.decode().ok())
             .and_then(|node| node.subtree);
         if has_record {
@@ -388,40 +353,47 @@ impl<'a> Scanner<'a> {
                 is_distrusted = true;
             }
         }
-        DirEntry::Fresh(Box::new(Fresh { node, stat: *stat, is_distrusted }))
+        DirEntry::New(Box::new(NewEntry { node, stat: *stat, is_distrusted }))
     }
 
-    /// Whether the contents of a remembered node are still stored, as far as losses are known.
-    fn is_stored(&self, frame: &Frame<'a>, node: &Node) -> bool {
-        // The chunks behind a content tree are named by pages that a push key cannot read.
+    /// Whether the contents of a remembered node are still stored, by the losses that were reported.
+    fn is_stored(&self, scan: &DirScan<'a>, node: &Node) -> bool {
+        // The chunks of a content tree are named by pages, and a push key cannot read pages.
         !matches!(node.content, Some(Content::Tree(_)))
-            && chunks(node).all(|id| match frame.losses {
+            && data_chunks(node).all(|id| match scan.losses {
                 Losses::None => true,
                 Losses::Some { since } => !self.cache.is_lost(&id, since),
-                Losses::All => !frame.missing.contains(&id),
+                Losses::All => !scan.missing.contains(&id),
             })
     }
 
-    fn file(&mut self, dir: Arc<Dir>, name: Box<[u8]>, stat: Stat) -> Result<()> {
+    fn file(&mut self, dir: Arc<SourceDir>, name: Box<[u8]>, stat: Stat) -> Result<()> {
         let hard_link = (stat.links > 1).then(|| self.ids.hard_link(&dir.mount_root, stat.inode, stat.btime));
-        let is_again = hard_link.is_some_and(|group| !self.linked.insert(group));
-        self.jobs += 1;
-        let outbox = Arc::new(Outbox::new(Job { number: self.jobs, dir, name, stat, hard_link }));
-        if is_again {
-            return self.say(Event::Link(outbox));
+        let is_other_name = hard_link.is_some_and(|group| !self.linked.insert(group));
+        self.files += 1;
+        let file = Arc::new(PendingFile::new(ReadJob { number: self.files, dir, name, stat, hard_link }));
+        if is_other_name {
+            return self.send(Event::Link(file));
         }
-        self.say(Event::File(outbox.clone()))?;
-        if (self.read)(outbox) { Ok(()) } else { Err(Error::Interrupted) }
+        self.send(Event::File(file.clone()))?;
+        self.output.readers.submit(file.clone()).map_err(|error| {
+            // The assembler already waits for the file.
+            file.abandon();
+            match error {
+                SubmitError::Ended => Error::Interrupted,
+                SubmitError::NoThread(error) => Error::io("cannot start a thread", error),
+            }
+        })
     }
 
-    /// The node of something that is neither a file nor a directory.
-    fn other(&self, dir: &Arc<Dir>, name: &[u8], stat: &Stat) -> io::Result<Node> {
+    /// The node of an entry that is neither a file nor a directory.
+    fn other(&self, dir: &Arc<SourceDir>, name: &[u8], stat: &Stat) -> io::Result<Node> {
         let mut node = stat.node(name, self.owners);
         if stat.kind == NodeKind::Symlink {
             node.target = Some(metadata::link_target(dir, &metadata::c_name(name)?)?);
         }
         node.xattrs = metadata::xattrs_of_entry(dir, name).or_else(|error| match error.kind() {
-            // No /proc to go through: links and devices hardly ever have attributes.
+            // Without /proc they cannot be read. Links and devices hardly ever have attributes.
             io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Ok(None),
             _ => Err(error),
         })?;
@@ -431,29 +403,12 @@ impl<'a> Scanner<'a> {
         Ok(node)
     }
 
-    fn problem(&self, parent: &Place, name: &[u8], error: io::Error) {
-        self.problems.problem(walk::join(&self.base, &parent.path_of(name)), error);
+    fn problem(&self, parent: &DirPath, name: &[u8], error: io::Error) {
+        self.problems.problem(walk::join(self.base, &parent.entry(name)), error);
     }
 
-    fn say(&self, event: Event) -> Result<()> {
-        // The receiver goes first only when it has failed, and then its error is the one that counts.
-        self.events.send(event).map_err(|_| Error::Interrupted)
+    fn send(&self, event: Event) -> Result<()> {
+        // The assembler ends first only if it has failed. Its error is the one to report.
+        self.output.events.send(event).map_err(|_| Error::Interrupted)
     }
-}
-
-/// The chunks that a node names.
-pub fn chunks(node: &Node) -> impl Iterator<Item = ChunkId> + '_ {
-    let extents = match &node.content {
-        Some(Content::Extents(extents)) => extents.as_slice(),
-        _ => &[],
-    };
-    extents.iter().filter_map(|extent| match extent {
-        Extent::Data { id, .. } => Some(*id),
-        Extent::Hole { .. } => None,
-    })
-}
-
-/// The record of the root itself, which is in no directory.
-pub fn root_record(place: &Place) -> [u8; 16] {
-    walk::child_key(&place.key(), b"/")
 }

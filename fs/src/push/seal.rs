@@ -1,20 +1,27 @@
-//! Frames become packs and packs are stored: compression and sealing on all cores, packing in order, uploading beside it.
+//! Sealing, packing and uploading: frames become packs, and packs are stored.
 //!
-//! Packs hold their frames in the order in which they were given, whatever order the threads finish in. What waits
-//! between the stages is bounded by count: frames are small and of one size, and packs are handed over one by one.
+//! Frames are compressed and sealed on all cores, packed in order, and uploaded at the same time. A pack holds its
+//! frames in the order in which they were given, whatever order the sealing threads finish in. What waits between the
+//! stages is bounded by count: frames are small and of one size, and packs are handed over one by one.
 
 use std::{
+    io,
     num::NonZero,
-    sync::Arc,
-    thread::{Scope, ScopedJoinHandle},
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread::{Builder, Scope, ScopedJoinHandle},
 };
 
 use bkfs_store::{
     Error, Result,
-    access::{Access, Lease},
+    access::{Lease, Push},
     base::id::ChunkId,
     crypto::{DataKey, Wrap},
     format::{
+        compress::LEVEL_DEFAULT,
         frame::{ChunkKind, FrameBuilder},
         keys::PushKey,
         pack::{PackUpload, PackWriter},
@@ -24,47 +31,67 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use super::{
+    context::PushContext,
     dedup::Dedup,
-    progress::{self, Progress},
+    progress::{self, PushProgress},
 };
+use crate::pool::WorkerPool;
 
 /// Frames between the assembler and the packer.
 const FRAMES: usize = 32;
-/// Packs on their way at once: one is written by the store while the next one travels.
+/// Packs that are uploaded at a time: the store writes one while the next one travels.
 const UPLOADS: usize = 2;
 
-/// What the stages need.
-pub struct Sealer<'a> {
-    pub(super) access: &'a Arc<dyn Access>,
-    pub(super) key: &'a PushKey,
-    pub(super) data_key: &'a DataKey,
-    pub(super) wrap: &'a Wrap,
-    pub(super) dedup: &'a Dedup,
-    pub(super) progress: &'a Progress,
-    pub(super) lease: Lease,
-    pub(super) level: i32,
-    /// What stopped the stages.
-    pub(super) failed: Mutex<Option<Error>>,
+/// The data key of one round, and its wrap.
+pub struct WrappedKey {
+    /// The key that frames are sealed with.
+    pub key: DataKey,
+    /// The same, sealed to the repository's public key.
+    pub wrap: Wrap,
 }
 
-/// The stages at work.
+impl WrappedKey {
+    /// A new random data key.
+    pub fn random(key: &PushKey) -> Result<Self> {
+        let data_key = DataKey::random();
+        let wrap = key.seal()?.wrap(key.repo, &data_key);
+        Ok(Self { key: data_key, wrap })
+    }
+}
+
+/// What the stages from sealing to uploading share.
+pub struct Sealer<'a> {
+    access: &'a Arc<dyn Push>,
+    key: &'a PushKey,
+    data_key: &'a WrappedKey,
+    dedup: &'a Dedup,
+    progress: &'a PushProgress,
+    lease: Lease,
+    level: i32,
+    /// Bytes of packs that are stored.
+    stored: AtomicU64,
+    /// The error that stopped the stages.
+    failed: Mutex<Option<Error>>,
+}
+
+/// The running stages.
 pub struct Sealing<'scope> {
-    jobs: Sender<Job>,
-    order: Sender<Sealed>,
+    jobs: Sender<SealJob>,
+    order: Sender<OrderedFrame>,
     packer: ScopedJoinHandle<'scope, Result<u64>>,
 }
 
-/// The stages have stopped; [`Sealing::finish`] says why.
+/// The stages have stopped. [`Sealing::finish`] returns the reason.
 pub struct Stopped;
 
-struct Job {
+struct SealJob {
     kind: ChunkKind,
     frame: FrameBuilder,
     sealed: Sender<Vec<u8>>,
 }
 
-/// A frame in its place in the order.
-struct Sealed {
+/// A frame at its place in the order; its bytes follow when a thread has sealed them.
+struct OrderedFrame {
     kind: ChunkKind,
     ids: Vec<ChunkId>,
     bytes: Receiver<Vec<u8>>,
@@ -76,114 +103,129 @@ struct Upload {
 }
 
 impl<'a> Sealer<'a> {
-    /// Starts all threads.
-    pub fn start<'scope, 'env>(&'env self, scope: &'scope Scope<'scope, 'env>) -> Sealing<'scope> {
-        let (jobs, jobs_out) = bounded::<Job>(FRAMES);
-        let (order, order_out) = bounded::<Sealed>(FRAMES);
-        for _ in 0..std::thread::available_parallelism().map_or(2, NonZero::get) {
-            let jobs = jobs_out.clone();
-            scope.spawn(move || {
-                for job in jobs {
-                    let bytes = job.frame.seal(self.key.repo, job.kind, self.data_key, self.level);
-                    // Nobody waits for it if the packer has stopped.
-                    let _ = job.sealed.send(bytes);
-                }
-            });
+    /// Stages that seal with `data_key` and store packs under `lease`. Acknowledged chunks are reported to `dedup`.
+    pub fn new(context: &'a PushContext<'_>, data_key: &'a WrappedKey, dedup: &'a Dedup, lease: Lease) -> Self {
+        let level = context.options.level;
+        Self {
+            access: &context.access,
+            key: context.key,
+            data_key,
+            dedup,
+            progress: &context.progress,
+            lease,
+            level: if level == 0 { LEVEL_DEFAULT } else { level },
+            stored: AtomicU64::new(0),
+            failed: Mutex::default(),
         }
-        let packer = scope.spawn(move || self.pack(scope, order_out));
-        Sealing { jobs, order, packer }
     }
 
-    /// Packs in order; returns how many bytes were stored.
-    fn pack<'scope, 'env>(&'env self, scope: &'scope Scope<'scope, 'env>, order: Receiver<Sealed>) -> Result<u64> {
-        let (uploads, uploads_out) = bounded::<Upload>(0);
-        let mut threads = Vec::new();
-        for _ in 0..UPLOADS {
-            let uploads = uploads_out.clone();
-            threads.push(scope.spawn(move || self.upload(&uploads)));
-        }
-        drop(uploads_out);
-        let mut data = Packing::new(ChunkKind::Data);
-        let mut tree = Packing::new(ChunkKind::Tree);
+    /// Starts all threads.
+    pub fn start<'scope, 'env>(&'env self, scope: &'scope Scope<'scope, 'env>) -> io::Result<Sealing<'scope>> {
+        let threads = std::thread::available_parallelism().map_or(2, NonZero::get);
+        let seal = move |job: SealJob| {
+            let bytes = job.frame.seal(self.key.repo, job.kind, &self.data_key.key, self.level);
+            // If the packer has stopped, the bytes are not wanted.
+            let _ = job.sealed.send(bytes);
+            ControlFlow::Continue(())
+        };
+        let jobs = WorkerPool::full(scope, "seal", threads, FRAMES, seal)?.into_sender();
+        let (order, in_order) = bounded(FRAMES);
+        let packer = Builder::new().name("pack".to_owned()).spawn_scoped(scope, move || self.pack(scope, in_order))?;
+        Ok(Sealing { jobs, order, packer })
+    }
+
+    /// Packs frames in order. Returns how many bytes were stored.
+    fn pack<'scope, 'env>(
+        &'env self,
+        scope: &'scope Scope<'scope, 'env>,
+        frames: Receiver<OrderedFrame>,
+    ) -> Result<u64> {
+        let upload = move |upload| self.upload(upload);
+        let mut uploads = WorkerPool::full(scope, "upload", UPLOADS, 0, upload)
+            .map_err(|error| Error::io("cannot start a thread", error))?;
+        let mut data = OpenPack::new(ChunkKind::Data);
+        let mut tree = OpenPack::new(ChunkKind::Tree);
         let mut is_running = true;
-        for frame in order {
+        for frame in frames {
             let Ok(bytes) = frame.bytes.recv() else { break };
-            let packing = match frame.kind {
+            let pack = match frame.kind {
                 ChunkKind::Data => &mut data,
                 ChunkKind::Tree => &mut tree,
             };
-            is_running = packing.add(self, &bytes, frame.ids, &uploads);
+            is_running = pack.add(self, &bytes, frame.ids, &mut uploads);
             if !is_running {
                 break;
             }
         }
         if is_running {
-            data.send(&uploads);
-            tree.send(&uploads);
+            data.send(&mut uploads);
+            tree.send(&mut uploads);
         }
-        drop(uploads);
-        let joined = threads.into_iter().map(|thread| thread.join());
-        let stored = joined.map(|stored| stored.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).sum();
+        uploads.finish();
         match self.failed.lock().take() {
             Some(error) => Err(error),
-            None => Ok(stored),
+            None => Ok(self.stored.load(Relaxed)),
         }
     }
 
-    fn upload(&self, uploads: &Receiver<Upload>) -> u64 {
-        let mut stored = 0;
-        for upload in uploads {
-            let len = upload.pack.bytes.len() as u64;
-            if self.failed.lock().is_some() {
-                return stored;
-            }
-            if let Err(error) = self.access.put_pack(self.lease, &upload.pack) {
-                self.failed.lock().get_or_insert(error);
-                return stored;
-            }
-            stored += len;
-            progress::add(&self.progress.bytes_stored, len);
-            self.dedup.acknowledged(&upload.ids);
+    /// Stores a pack. After the first error it breaks, and every uploading thread ends.
+    fn upload(&self, upload: Upload) -> ControlFlow<()> {
+        let len = upload.pack.bytes.len() as u64;
+        if self.failed.lock().is_some() {
+            return ControlFlow::Break(());
         }
-        stored
+        if let Err(error) = self.access.put_pack(self.lease, &upload.pack) {
+            self.failed.lock().get_or_insert(error);
+            return ControlFlow::Break(());
+        }
+        progress::add(&self.stored, len);
+        progress::add(&self.progress.bytes_stored, len);
+        self.dedup.acknowledged(&upload.ids);
+        ControlFlow::Continue(())
     }
 }
 
 impl Sealing<'_> {
-    /// Gives a frame into the order.
+    /// Adds a frame to the order.
     pub fn frame(&self, kind: ChunkKind, frame: FrameBuilder, ids: Vec<ChunkId>) -> Result<(), Stopped> {
         let (sealed, bytes) = bounded(1);
-        self.order.send(Sealed { kind, ids, bytes }).map_err(|_| Stopped)?;
-        self.jobs.send(Job { kind, frame, sealed }).map_err(|_| Stopped)
+        self.order.send(OrderedFrame { kind, ids, bytes }).map_err(|_| Stopped)?;
+        self.jobs.send(SealJob { kind, frame, sealed }).map_err(|_| Stopped)
     }
 
-    /// Waits until every pack is stored; returns their bytes.
+    /// Waits until every pack is stored. Returns the bytes of all packs.
     pub fn finish(self) -> Result<u64> {
         drop((self.jobs, self.order));
         self.packer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
-/// A pack in the making, with what it will be known to hold.
-struct Packing {
+/// A pack that is being filled, and the chunks that it will hold.
+struct OpenPack {
     kind: ChunkKind,
     pack: Option<PackWriter>,
     ids: Vec<ChunkId>,
 }
 
-impl Packing {
+impl OpenPack {
     fn new(kind: ChunkKind) -> Self {
         Self { kind, pack: None, ids: Vec::new() }
     }
 
-    /// Adds a frame; false if nobody takes packs any more.
-    fn add(&mut self, sealer: &Sealer<'_>, bytes: &[u8], ids: Vec<ChunkId>, uploads: &Sender<Upload>) -> bool {
+    /// Adds a frame; false if packs are not taken any more.
+    fn add(
+        &mut self,
+        sealer: &Sealer<'_>,
+        bytes: &[u8],
+        ids: Vec<ChunkId>,
+        uploads: &mut WorkerPool<'_, Upload>,
+    ) -> bool {
         if self.pack.as_ref().is_some_and(|pack| !pack.fits(bytes.len(), ids.len())) && !self.send(uploads) {
             return false;
         }
         let pack = self.pack.get_or_insert_with(|| {
             let mut pack = PackWriter::new(self.kind, sealer.key.repo, &sealer.key.signing);
-            pack.add_wrap(sealer.wrap);
+            pack.add_wrap(&sealer.data_key.wrap);
             pack
         });
         pack.add(bytes, &ids);
@@ -191,11 +233,12 @@ impl Packing {
         !pack.is_full() || self.send(uploads)
     }
 
-    fn send(&mut self, uploads: &Sender<Upload>) -> bool {
+    /// Hands the pack over, if there is one; false if packs are not taken any more.
+    fn send(&mut self, uploads: &mut WorkerPool<'_, Upload>) -> bool {
         match self.pack.take() {
             Some(pack) => {
                 let ids = std::mem::take(&mut self.ids);
-                uploads.send(Upload { pack: pack.finish(), ids }).is_ok()
+                uploads.submit(Upload { pack: pack.finish(), ids }).is_ok()
             }
             None => true,
         }

@@ -1,23 +1,23 @@
-//! The names in a directory, packed: of a folder with a million entries they are most of what is held.
+//! The names in a directory, packed. For a directory of a million entries they are most of what is held in memory.
 
-/// Names with their inode numbers, in an order that can be changed; taken from the front.
+/// Names with their inode numbers. They can be sorted, and are taken from the front.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     bytes: Vec<u8>,
     rows: Vec<Row>,
-    /// How many were taken.
+    /// How many names were taken.
     taken: usize,
 }
 
-/// One of them: where it lies.
+/// Where one name is in `bytes`.
 #[derive(Debug, Clone, Copy)]
 struct Row {
     inode: u64,
-    /// Where it begins, and in the low bits how long it is.
+    /// The offset, and in the low bits the length.
     span: u64,
 }
 
-/// A name is shorter than this many bits can count: the system's are of 255 bytes at most.
+/// Bits for the length of a name: more than enough, as the system's names have at most 255 bytes.
 const LEN_BITS: u32 = 16;
 
 impl Row {
@@ -28,7 +28,7 @@ impl Row {
 }
 
 impl Names {
-    /// Adds a name; one that no system has is left out.
+    /// Adds a name. Ignores one that is longer than any system allows.
     pub fn push(&mut self, inode: u64, name: &[u8]) {
         if name.len() >> LEN_BITS == 0 {
             self.rows.push(Row { inode, span: (self.bytes.len() as u64) << LEN_BITS | name.len() as u64 });
@@ -36,17 +36,17 @@ impl Names {
         }
     }
 
-    /// How many are left.
+    /// How many names are left.
     pub fn len(&self) -> usize {
         self.rows.len() - self.taken
     }
 
-    /// Those that are left.
+    /// The names that are left.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.rows[self.taken..].iter().map(|row| row.name(&self.bytes))
     }
 
-    /// Takes the first of them, at most so many.
+    /// Takes the first names, at most `count`.
     pub fn take(&mut self, count: usize) -> impl Iterator<Item = &[u8]> {
         let rows = &self.rows[self.taken..];
         let rows = &rows[..count.min(rows.len())];
@@ -54,7 +54,7 @@ impl Names {
         rows.iter().map(|row| row.name(&self.bytes))
     }
 
-    /// Keeps only some.
+    /// Keeps only the names for which `keep` is true.
     pub fn retain(&mut self, keep: impl Fn(&[u8]) -> bool) {
         let Self { bytes, rows, .. } = self;
         rows.retain(|row| keep(row.name(bytes)));
@@ -69,7 +69,7 @@ impl Names {
         rows.sort_unstable_by(|a, b| a.name(bytes).cmp(b.name(bytes)));
     }
 
-    /// Bytes of memory that they take.
+    /// How many bytes of memory the names take.
     pub fn memory(&self) -> usize {
         self.bytes.len() + self.rows.len() * size_of::<Row>()
     }

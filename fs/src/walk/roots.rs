@@ -1,7 +1,7 @@
-//! The paths that the user names, as one small tree of what is to be taken.
+//! The paths that the user names, as one small tree of what the snapshot includes.
 //!
-//! Without a base, paths are made absolute and kept so: their ancestors become directories of the snapshot. With a base,
-//! they are relative to it and stay below it. Overlapping paths merge; naming the base itself takes it as the root.
+//! Without a base, paths become absolute, and their ancestors become directories of the snapshot. With a base, paths
+//! are relative to it and stay below it. Overlapping paths merge. Naming the base itself includes all of it.
 
 use std::{
     collections::BTreeMap,
@@ -12,26 +12,26 @@ use std::{
 
 use crate::metadata;
 
-/// What is to be taken of a directory.
+/// What the snapshot includes of a directory.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// All that lies below, not only `children`.
-    pub taken: bool,
-    /// The path was written with a slash at its end: a link stands for what it leads to.
+    /// Whether it includes everything below, not only `children`.
+    pub is_included: bool,
+    /// Whether the path was written with a slash at its end: then a link stands for what it leads to.
     pub follow: bool,
-    /// Entries that are named, or lead to ones that are.
+    /// Entries that are named, and entries on the way to named ones.
     pub children: BTreeMap<Vec<u8>, Plan>,
 }
 
 impl Plan {
-    /// The paths that the user named at and below an entry that has this plan and stands at `path`: what is missing, or
-    /// to be reported, if the entry is not there.
+    /// The paths that the user named at and below an entry that has this plan and the path `path`. If the entry is
+    /// missing, so are they.
     pub fn named(&self, path: PathBuf) -> Vec<PathBuf> {
         let mut named = Vec::new();
         let mut open = vec![(path, self)];
         while let Some((path, plan)) = open.pop() {
             open.extend(plan.children.iter().rev().map(|(name, child)| (path.join(metadata::display(name)), child)));
-            if plan.taken {
+            if plan.is_included {
                 named.push(path);
             }
         }
@@ -44,14 +44,14 @@ impl Plan {
 pub struct Roots {
     /// The directory that becomes the snapshot's root.
     pub base: PathBuf,
-    /// What is taken below it.
+    /// What the snapshot includes below it.
     pub plan: Plan,
     /// The paths as they are recorded: absolute, or relative to the base.
     pub paths: Vec<Vec<u8>>,
 }
 
 impl Roots {
-    /// Works out the roots. Fails if a path leaves the base, or if there is none.
+    /// Works out the roots. Fails if a path leaves the base, or if there is no path.
     pub fn new(base: Option<&Path>, paths: &[PathBuf]) -> io::Result<Self> {
         let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
         if paths.is_empty() {
@@ -71,10 +71,10 @@ impl Roots {
         for path in paths {
             let mut names: Vec<&[u8]> = Vec::new();
             let whole = match base {
-                // An absolute path is welcome where it lies below the base.
+                // An absolute path is accepted if it is below the base.
                 Some(base) if path.is_absolute() => path
                     .strip_prefix(base)
-                    .map_err(|_| wrong(format!("{} does not lie below {}", path.display(), base.display())))?
+                    .map_err(|_| wrong(format!("{} is not below the base folder {}", path.display(), base.display())))?
                     .to_path_buf(),
                 _ => working.join(path),
             };
@@ -82,7 +82,8 @@ impl Roots {
                 match component {
                     Component::Normal(name) => names.push(name.as_bytes()),
                     Component::ParentDir if names.pop().is_none() && base.is_some() => {
-                        return Err(wrong(format!("{} leads out of the folder given with -C", path.display())));
+                        let base = roots.base.display();
+                        return Err(wrong(format!("{} leads out of the base folder {base}", path.display())));
                     }
                     Component::ParentDir | Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
                 }
@@ -93,7 +94,7 @@ impl Roots {
             for name in &names {
                 plan = plan.children.entry(name.to_vec()).or_default();
             }
-            plan.taken = true;
+            plan.is_included = true;
             plan.follow |= follow;
             let mut recorded = if base.is_none() { b"/".to_vec() } else { Vec::new() };
             recorded.extend(names.join(&b'/'));
@@ -108,8 +109,8 @@ impl Roots {
     }
 }
 
-/// The path at which the file system that holds `path` is mounted: what stands for its device number, which changes
-/// from boot to boot.
+/// The path at which the file system that holds `path` is mounted. It identifies the file system: the device number
+/// changes from boot to boot.
 pub fn mount_root(path: &Path) -> io::Result<Vec<u8>> {
     use std::os::unix::fs::MetadataExt;
     let path = path.canonicalize()?;
@@ -137,12 +138,12 @@ mod tests {
         let r = roots(None, &["/a/b", "/a/c/", "/a/b"]).unwrap();
         assert_eq!(r.paths, [b"/a/b".to_vec(), b"/a/c".to_vec()]);
         let a = &r.plan.children[&b"a"[..]];
-        assert!(!r.plan.taken && !a.taken && a.children[&b"b"[..]].taken);
+        assert!(!r.plan.is_included && !a.is_included && a.children[&b"b"[..]].is_included);
         assert!(a.children[&b"c"[..]].follow && !a.children[&b"b"[..]].follow);
     }
 
     #[test]
-    fn a_missing_ancestor_stands_for_what_was_named_below_it() {
+    fn a_missing_ancestor_stands_for_the_paths_named_below_it() {
         let r = roots(None, &["/no/such/folder", "/no/b", "/no/such", "/else"]).unwrap();
         let named = r.plan.children[&b"no"[..]].named("/no".into());
         assert_eq!(named, ["/no/b", "/no/such", "/no/such/folder"].map(PathBuf::from));
@@ -153,7 +154,7 @@ mod tests {
         let r = roots(Some("/base"), &["x", "./y/../z", "/base/w"]).unwrap();
         assert_eq!(r.paths, [b"x".to_vec(), b"z".to_vec(), b"w".to_vec()]);
         let r = roots(Some("/base"), &["."]).unwrap();
-        assert!(r.plan.taken && r.paths == [b".".to_vec()]);
+        assert!(r.plan.is_included && r.paths == [b".".to_vec()]);
         assert!(roots(Some("/base"), &["../x"]).is_err());
         assert!(roots(Some("/base"), &["/elsewhere"]).is_err());
         assert!(roots(None, &[]).is_err());

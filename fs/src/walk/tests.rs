@@ -1,55 +1,56 @@
-//! Walking made folders: what is seen, what is left out, and what cannot be read.
+//! Walking prepared folders: what is found, what is excluded, and what cannot be read.
 
 use std::{
     ffi::OsStr,
     fs,
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
 };
 
+use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 
-use super::*;
+use super::{walker::BATCH, *};
 use crate::exclude::ExcludeOptions;
 
 #[derive(Default)]
-struct Seen(Mutex<Vec<(PathBuf, io::ErrorKind)>>);
+struct Reported(Mutex<Vec<(PathBuf, io::ErrorKind)>>);
 
-impl Problems for Seen {
+impl Problems for Reported {
     fn problem(&self, path: PathBuf, error: io::Error) {
         self.0.lock().push((path, error.kind()));
     }
 }
 
-/// All entries in the order in which a walk gives them.
-fn walk(base: Option<&Path>, paths: &[PathBuf], options: &ExcludeOptions) -> (Vec<(Vec<u8>, u64)>, Arc<Seen>) {
-    let seen = Arc::new(Seen::default());
+/// All entries in the order of the walk.
+fn walk(base: Option<&Path>, paths: &[PathBuf], options: &ExcludeOptions) -> (Vec<(Vec<u8>, u64)>, Arc<Reported>) {
+    let reported = Arc::new(Reported::default());
     let roots = Roots::new(base, paths).unwrap();
-    let (mut walk, root, _) = Walk::start(&roots, Excludes::new(options).unwrap(), seen.clone(), [0; 16]).unwrap();
+    let (mut walk, root, _) = Walk::start(&roots, Excludes::new(options).unwrap(), reported.clone(), [0; 16]).unwrap();
     let mut found = Vec::new();
     let mut stack = vec![walk.take(&root).unwrap()];
     while let Some(top) = stack.last_mut() {
         match walk.next(top) {
             None => drop(stack.pop()),
             Some((entry, task)) => {
-                found.push((top.dir.place.path_of(&entry.name), entry.stat.inode));
+                found.push((top.dir.path.entry(&entry.name), entry.stat.inode));
                 if let Some(task) = task {
                     match walk.take(&task) {
                         Ok(listed) => stack.push(listed),
-                        Err(error) => seen.problem(base.unwrap_or(Path::new("/")).join("?"), error),
+                        Err(error) => reported.problem(base.unwrap_or(Path::new("/")).join("?"), error),
                     }
                 }
             }
         }
     }
-    (found, seen)
+    (found, reported)
 }
 
 fn names(found: &[(Vec<u8>, u64)]) -> Vec<String> {
     found.iter().map(|(path, _)| String::from_utf8_lossy(path).into_owned()).collect()
 }
 
-/// The reference: one thread, recursion, whole paths.
-fn naive(dir: &Path, prefix: &[u8], out: &mut Vec<(Vec<u8>, u64)>) {
+/// The model: one thread, recursion, whole paths.
+fn model(dir: &Path, prefix: &[u8], out: &mut Vec<(Vec<u8>, u64)>) {
     let mut entries: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
     entries.sort();
     for name in entries {
@@ -60,7 +61,7 @@ fn naive(dir: &Path, prefix: &[u8], out: &mut Vec<(Vec<u8>, u64)>) {
         out.push((whole.clone(), meta.ino()));
         if meta.is_dir() {
             whole.push(b'/');
-            naive(&path, &whole, out);
+            model(&path, &whole, out);
         }
     }
 }
@@ -75,7 +76,7 @@ fn touch(path: &Path) {
 }
 
 #[test]
-fn finds_what_a_plain_recursion_finds() {
+fn a_walk_finds_what_a_plain_recursion_finds() {
     let dir = tempfile::tempdir().unwrap();
     for a in 0..12 {
         for b in 0..8 {
@@ -90,10 +91,10 @@ fn finds_what_a_plain_recursion_finds() {
     std::os::unix::fs::symlink("d1", dir.path().join("link")).unwrap();
     std::os::unix::fs::symlink("nowhere", dir.path().join("dangling")).unwrap();
     let mut expected = Vec::new();
-    naive(dir.path(), b"", &mut expected);
-    let (found, seen) = walk(Some(dir.path()), &here(), &ExcludeOptions::default());
+    model(dir.path(), b"", &mut expected);
+    let (found, reported) = walk(Some(dir.path()), &here(), &ExcludeOptions::default());
     assert_eq!(found, expected);
-    assert!(seen.0.lock().is_empty());
+    assert!(reported.0.lock().is_empty());
 }
 
 #[test]
@@ -105,7 +106,7 @@ fn a_directory_of_many_entries_comes_in_batches() {
     touch(&dir.path().join("500/in"));
     touch(&dir.path().join("zz/in"));
     let mut expected = Vec::new();
-    naive(dir.path(), b"", &mut expected);
+    model(dir.path(), b"", &mut expected);
     let (found, _) = walk(Some(dir.path()), &here(), &ExcludeOptions::default());
     assert_eq!(found, expected);
     let none = ExcludeOptions { patterns: vec!["*".to_owned()], ..Default::default() };
@@ -122,14 +123,14 @@ fn paths_longer_than_the_systems_limit_are_walked() {
         at = rustix::fs::openat(&at, name.as_str(), OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).unwrap();
     }
     rustix::fs::openat(&at, "deep", OFlags::CREATE | OFlags::WRONLY, Mode::RWXU).unwrap();
-    let (found, seen) = walk(Some(dir.path()), &here(), &ExcludeOptions::default());
+    let (found, reported) = walk(Some(dir.path()), &here(), &ExcludeOptions::default());
     assert_eq!(found.len(), 41);
     assert!(found[40].0.len() > libc::PATH_MAX as usize && found[40].0.ends_with(b"/deep"));
-    assert!(seen.0.lock().is_empty());
+    assert!(reported.0.lock().is_empty());
 }
 
 #[test]
-fn exclusions() {
+fn excluded_entries_are_not_found_unless_they_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let at = |p: &str| dir.path().join(p);
     for path in ["a/x.o", "a/x.c", "cache/CACHEDIR.TAG", "cache/data", "fake/CACHEDIR.TAG", "fake/data", "no/.nobackup"]
@@ -150,10 +151,10 @@ fn exclusions() {
     let expected =
         ["a", "a/x.c", "cache", "cache/CACHEDIR.TAG", "fake", "fake/CACHEDIR.TAG", "fake/data", "no", "no/.nobackup"];
     assert_eq!(names(&found), expected);
-    // What is named is taken.
+    // A named path is included, whatever the rules say.
     let (found, _) = walk(Some(dir.path()), &["a/x.o".into(), "big".into()], &options);
     assert_eq!(names(&found), ["a", "a/x.o", "big"]);
-    // On the way to it, what is left out stays so.
+    // What is excluded on the way to it stays excluded.
     let (found, _) = walk(Some(dir.path()), &[".".into(), "no/data/deep".into(), "cache".into()], &options);
     let more =
         |name: &'static str| if name == "no/.nobackup" { vec![name, "no/data", "no/data/deep"] } else { vec![name] };
@@ -165,7 +166,7 @@ fn exclusions() {
 }
 
 #[test]
-fn named_paths_bring_their_ancestors_only() {
+fn named_paths_add_only_their_ancestors() {
     let dir = tempfile::tempdir().unwrap();
     let at = |p: &str| dir.path().join(p);
     for path in ["a/b/c", "a/b/d", "a/e", "f/g"] {
@@ -174,9 +175,9 @@ fn named_paths_bring_their_ancestors_only() {
     std::os::unix::fs::symlink("a", at("link")).unwrap();
     let check = |paths: &[&str], expected: &[&str]| {
         let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-        let (found, seen) = walk(Some(dir.path()), &paths, &ExcludeOptions::default());
+        let (found, reported) = walk(Some(dir.path()), &paths, &ExcludeOptions::default());
         assert_eq!(names(&found), expected, "{paths:?}");
-        seen.0.lock().len()
+        reported.0.lock().len()
     };
     assert_eq!(check(&["a/b/c", "f"], &["a", "a/b", "a/b/c", "f", "f/g"]), 0);
     // Overlapping paths merge.
@@ -184,25 +185,25 @@ fn named_paths_bring_their_ancestors_only() {
     assert_eq!(check(&["a", "a/b/c"], &["a", "a/b", "a/b/c", "a/b/d", "a/e"]), 0);
     assert_eq!(check(&["a/b/c", "."], &["a", "a/b", "a/b/c", "a/b/d", "a/e", "f", "f/g", "link"]), 0);
     assert_eq!(check(&[".", "link/e"], &["a", "a/b", "a/b/c", "a/b/d", "a/e", "f", "f/g", "link"]), 1);
-    // A link is a link, unless the path says otherwise or leads through it.
+    // A link stays a link, unless the path ends with a slash or leads through it.
     assert_eq!(check(&["link"], &["link"]), 0);
     assert_eq!(check(&["link/"], &["link", "link/b", "link/b/c", "link/b/d", "link/e"]), 0);
     assert_eq!(check(&["link/e"], &["link", "link/e"]), 0);
-    // What is not there is a problem, whether or not something around it is taken.
+    // A missing path is a problem, whether or not the folder around it is included.
     assert_eq!(check(&["none/x", "f"], &["f", "f/g"]), 1);
     assert_eq!(check(&["f/none", "f"], &["f", "f/g"]), 1);
-    // It is reported as it was named, not as the first part of it that is not there.
+    // It is reported as it was named, not as its first missing part.
     let paths = ["none/x/y", "f", "f/g/in a file", "f/none/deep"].map(PathBuf::from);
-    let (_, seen) = walk(Some(dir.path()), &paths, &ExcludeOptions::default());
-    let mut seen = seen.0.lock().clone();
-    seen.sort();
+    let (_, reported) = walk(Some(dir.path()), &paths, &ExcludeOptions::default());
+    let mut reported = reported.0.lock().clone();
+    reported.sort();
     let expected = [
         ("f/g/in a file", io::ErrorKind::NotADirectory),
         ("f/none/deep", io::ErrorKind::NotFound),
         ("none/x/y", io::ErrorKind::NotFound),
     ];
-    assert_eq!(seen, expected.map(|(path, kind)| (dir.path().join(path), kind)));
-    // An absolute push of the same has the real ancestors.
+    assert_eq!(reported, expected.map(|(path, kind)| (dir.path().join(path), kind)));
+    // Without a base, the same path has its real ancestors.
     let (found, _) = walk(None, &[at("f")], &ExcludeOptions::default());
     assert!(found[0].0.len() < found[1].0.len() && found.last().unwrap().0.ends_with(b"f/g"));
 }

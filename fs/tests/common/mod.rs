@@ -4,7 +4,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use bkfs_fs::push::{self, PushOptions};
+use bkfs_fs::push::{self, OpenedRepository, Push, PushOptions};
 use bkfs_store::{
     access::{Access, InitRequest, OpenRequest},
     base::{id::RepoId, time::Time},
@@ -59,7 +59,10 @@ impl Owner {
             paths: vec![".".into()],
             ..PushOptions::default()
         };
-        push::push(&self.access, &opened, &self.config, &self.client, cache, &options, &Arc::default()).unwrap()
+        let (access, config, key) = (&self.access, &self.config, &self.client);
+        Push::new(OpenedRepository { access: access.clone(), opened: &opened, config, key }, cache, &options)
+            .run()
+            .unwrap()
     }
 
     pub fn reader(&self) -> Arc<Reader> {

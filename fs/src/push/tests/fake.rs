@@ -1,30 +1,37 @@
-//! A store in memory that opens what it is given, counts what it is asked, and fails when told to.
+//! A store in memory that opens what it is given, counts what it is asked, and fails when a test wants it to.
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use bkfs_store::{
+    Error, Result,
     access::{
-        ForgetReply, ForgetRequest, InitRequest, Lease, Maintain, Manage, Mending, Open, PackInfo, PruneReply,
-        PruneRequest, Push, Read, ReadReply, ReadRequest, RepairReply, RepairRequest, SealedFrame,
+        LastSnapshot, Lease, Mending, Open, OpenRequest, Opened, Push, Read, ReadReply, ReadRequest, Receipt,
+        SealedFrame, Seen,
     },
-    base::id::{Hash, Incarnation, KeyId, PackId, SlotId, SnapshotId},
-    crypto::{SealSecret, signed::Signed},
+    base::{
+        id::{Hash, Incarnation, KeyId, PackId, RepoId, SnapshotId},
+        time::Time,
+    },
+    crypto::{SealSecret, Wrap, signed::Signed},
     format::{
+        config::Config,
         frame,
-        keys::{FullKey, Slot},
+        keys::{FullKey, PushKey},
+        loss::Lost,
         pack::{Pack, PackUpload},
-        snapshot::{SnapshotObject, StoredSnapshot},
+        snapshot::{Snapshot, SnapshotObject, StoredSnapshot},
     },
     owner::keyring::KeyRing,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
-
-use super::super::*;
 
 pub struct Fake {
     pub full: FullKey,
@@ -34,9 +41,9 @@ pub struct Fake {
     pub asked: AtomicU64,
     pub puts: AtomicU64,
     pub commits: AtomicU64,
-    /// So many commits are made, and their answers lost.
+    /// This many commits succeed, but their replies are lost.
     pub deaf: AtomicU64,
-    /// Fails from this many packs on.
+    /// The store is full once it has this many packs.
     pub full_at: AtomicU64,
 }
 
@@ -226,50 +233,6 @@ impl Push for Fake {
     }
 }
 
-impl Manage for Fake {
-    fn init(&self, _: &InitRequest) -> Result<()> {
-        unimplemented_here()
-    }
-
-    fn put_roster(&self, _: &[u8]) -> Result<()> {
-        unimplemented_here()
-    }
-
-    fn put_slot(&self, _: &Slot) -> Result<()> {
-        unimplemented_here()
-    }
-
-    fn remove_slot(&self, _: SlotId) -> Result<()> {
-        unimplemented_here()
-    }
-
-    fn forget(&self, _: &ForgetRequest) -> Result<ForgetReply> {
-        unimplemented_here()
-    }
-
-    fn unforget(&self, _: &[SnapshotId]) -> Result<()> {
-        unimplemented_here()
-    }
-}
-
-impl Maintain for Fake {
-    fn packs(&self, _: Option<PackId>, _: u32) -> Result<Vec<PackInfo>> {
-        unimplemented_here()
-    }
-
-    fn read_pack(&self, _: PackId) -> Result<Bytes> {
-        unimplemented_here()
-    }
-
-    fn prune(&self, _: &PruneRequest) -> Result<PruneReply> {
-        unimplemented_here()
-    }
-
-    fn repair(&self, _: &RepairRequest) -> Result<RepairReply> {
-        unimplemented_here()
-    }
-}
-
 fn unimplemented_here<T>() -> Result<T> {
-    Err(Error::Invalid("a push has no need of this".into()))
+    Err(Error::Invalid("a push does not call this".into()))
 }

@@ -1,4 +1,4 @@
-//! What the store lost, and what a prune takes from it while a push goes on.
+//! Tests of losses: chunks that the store lost, and chunks that a prune takes while a push runs.
 
 use super::*;
 
@@ -19,12 +19,12 @@ fn lost_chunks_are_read_and_stored_again() {
     let report = case.push();
     assert_eq!((report.stats.files_changed, report.stats.bytes_read, report.stats.chunks_new), (1, 2000, 1));
     assert_eq!(case.root(), root);
-    // And then all is well again.
+    // Afterwards everything is remembered again.
     assert_eq!(case.push().stats.bytes_read, 0);
 }
 
 #[test]
-fn another_life_of_the_repository_is_asked_about_everything() {
+fn after_a_new_incarnation_the_repository_is_asked_about_everything() {
     let mut case = Case::new();
     for i in 0..20 {
         case.write(&format!("d{}/f{i}", i % 3), &noise(i, 2000));
@@ -44,7 +44,7 @@ fn another_life_of_the_repository_is_asked_about_everything() {
 }
 
 #[test]
-fn a_tree_that_vanished_in_silence_is_noticed() {
+fn a_lost_tree_that_was_not_reported_is_noticed() {
     let mut case = Case::new();
     case.write("d/f", &noise(1, 2000));
     case.push();
@@ -53,14 +53,14 @@ fn a_tree_that_vanished_in_silence_is_noticed() {
     let report = case.push();
     assert_eq!((report.stats.bytes_read, case.root()), (2000, root));
     assert_eq!(case.store.state.lock().chunks.len(), 3);
-    // Also where only a part of what is reused is gone, and what is above it changed for another reason.
+    // It is noticed also if only one of the reused trees is lost, and the tree above it changes for another reason.
     case.write("e/f", &noise(2, 2000));
     case.push();
     let lost = {
         let cache = Cache::open(case.cache.path(), case.store.client.repo).unwrap();
         let roots = Roots::new(case.options.base.as_deref(), &case.options.paths).unwrap();
-        let key = record_root(&case.store.client.ids(), "t", &roots);
-        let mut cursor = crate::cache::record::Cursor::new(&cache, crate::walk::child_key(&key, b"d"));
+        let key = root_key(&case.store.client.ids(), "t", &roots);
+        let mut cursor = crate::cache::Cursor::new(&cache, crate::walk::child_key(&key, b"d"));
         cursor.advance();
         cursor.subtree().unwrap().id
     };
@@ -70,7 +70,7 @@ fn a_tree_that_vanished_in_silence_is_noticed() {
     assert!(case.store.state.lock().chunks.contains_key(&lost));
 }
 
-/// Pushes ten files, of which the first has another name for a stored chunk; a prune takes chunks at the last moment.
+/// Pushes ten files, the first with the contents of a stored chunk. A prune takes chunks just before the commit.
 fn push_through_a_prune(takes: impl Fn(&Case) -> Vec<ChunkId>) -> (Case, PushReport) {
     let mut case = Case::new();
     case.write("old", &noise(0, 2000));
@@ -92,18 +92,18 @@ fn push_through_a_prune(takes: impl Fn(&Case) -> Vec<ChunkId>) -> (Case, PushRep
 }
 
 #[test]
-fn what_a_prune_takes_of_chunks_that_were_there_is_sent_again() {
+fn a_stored_chunk_that_a_prune_takes_is_sent_again() {
     let (case, _) = push_through_a_prune(|case| vec![case.store.client.ids().data_id(&noise(0, 2000))]);
     assert_eq!(case.progress.bytes_read.load(Relaxed), 2 * 20_000, "the source was gone through twice");
 }
 
 #[test]
-fn what_a_prune_takes_of_chunks_that_the_push_had_sent_itself_is_sent_again() {
+fn a_sent_chunk_that_a_prune_takes_is_sent_again() {
     push_through_a_prune(|case| vec![case.store.client.ids().data_id(&noise(7, 2000))]);
 }
 
 #[test]
-fn a_prune_that_takes_nothing_that_the_push_needs_costs_it_nothing() {
+fn a_prune_that_takes_no_needed_chunk_costs_the_push_nothing() {
     let (case, _) = push_through_a_prune(|case| vec![case.store.client.ids().data_id(b"other")]);
     assert_eq!(case.progress.bytes_read.load(Relaxed), 20_000);
 }

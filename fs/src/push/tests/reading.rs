@@ -1,18 +1,23 @@
-//! Reading single files that do not hold still.
+//! Tests of reading single files, most of them while the file changes.
 
-use std::{fs, io::Write, path::Path};
+use std::{fs, io::Write, path::Path, sync::Arc};
 
-use super::{super::*, fake::Fake, noise};
+use super::{fake::Fake, noise};
 use crate::{
-    exclude::ExcludeOptions,
+    exclude::{ExcludeOptions, Excludes},
     metadata::Stat,
     push::{
         budget::Closed,
-        read::{FileEnd, Job, Sink},
+        clock,
+        dedup::Dedup,
+        piece::{FileEnd, Piece, PieceSink, ReadJob},
+        problems::ProblemList,
+        read::FileReader,
     },
+    walk::{Roots, Walk},
 };
 
-/// Collects a file, and does something at each chunk.
+/// Collects the pieces of a file, and calls a function at each chunk.
 struct Collect<F> {
     bytes: Vec<u8>,
     restarts: u32,
@@ -21,7 +26,7 @@ struct Collect<F> {
     at_chunk: F,
 }
 
-impl<F: FnMut()> Sink for Collect<F> {
+impl<F: FnMut()> PieceSink for Collect<F> {
     fn reserve(&mut self, _: usize) -> Result<(), Closed> {
         Ok(())
     }
@@ -43,20 +48,12 @@ impl<F: FnMut()> Sink for Collect<F> {
     }
 }
 
-/// Reads `f` in a folder as it was before `between` ran.
+/// Reads the file `f`, which was listed before `between` runs.
 fn read<F: FnMut()>(dir: &Path, between: impl FnOnce(), at_chunk: F) -> Collect<F> {
     let store = Fake::new();
     let ids = store.client.ids();
     let dedup = Dedup::new(store.clone(), None, true);
-    let reader = Reader {
-        chunker: Chunker::new(&store.config.chunker, ids.chunker()).unwrap(),
-        chunk_max: store.config.chunker.max as usize,
-        ids,
-        owners: Owners::default(),
-        announcer: dedup.announcer(),
-        progress: Arc::default(),
-        clock: read::now,
-    };
+    let reader = FileReader::new(ids, &store.config.chunker, dedup.announcer(), Arc::default(), clock::now).unwrap();
     let roots = Roots::new(Some(dir), &[".".into()]).unwrap();
     let excludes = Excludes::new(&ExcludeOptions::default()).unwrap();
     let problems = Arc::new(ProblemList::default());
@@ -64,7 +61,7 @@ fn read<F: FnMut()>(dir: &Path, between: impl FnOnce(), at_chunk: F) -> Collect<
     let dir_handle = walk.take(&root).unwrap().dir;
     let stat = Stat::of(&dir_handle, c"f").unwrap();
     between();
-    let job = Job { number: 1, dir: dir_handle, name: Box::from(&b"f"[..]), stat, hard_link: None };
+    let job = ReadJob { number: 1, dir: dir_handle, name: Box::from(&b"f"[..]), stat, hard_link: None };
     let mut sink = Collect { bytes: vec![], restarts: 0, end: None, failed: None, at_chunk };
     assert_eq!(reader.read(&job, &mut sink), Ok(()));
     sink
@@ -86,7 +83,7 @@ fn a_file_that_changed_since_it_was_listed_is_read_as_it_is_now() {
 }
 
 #[test]
-fn a_file_that_never_holds_still_is_read_a_few_times_and_kept() {
+fn a_file_that_keeps_changing_is_read_a_few_times_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f");
     fs::write(&path, noise(1, 300_000)).unwrap();
@@ -99,7 +96,7 @@ fn a_file_that_never_holds_still_is_read_a_few_times_and_kept() {
 }
 
 #[test]
-fn a_file_that_vanished_or_became_something_else_is_a_failure() {
+fn a_file_that_was_removed_or_replaced_by_another_kind_is_a_failure() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f");
     fs::write(&path, b"x").unwrap();

@@ -1,8 +1,8 @@
-//! What the assembler gives away: new chunks grouped into frames, and pages of trees.
+//! Grouping the assembler's new chunks into frames: data from files, and pages of trees.
 //!
-//! Chunks of small files share frames in the order in which they come, which is that of their directories; each chunk of
-//! a larger file has a frame of its own; pages share frames as well. Whether a page is new is asked when it is made and
-//! needed only later, so pages wait a little: a tree costs no round trip a page.
+//! Chunks of small files share frames in the order in which they come, which is that of their directories. Each chunk
+//! of a larger file has a frame of its own. Pages share frames as well. Whether a page is new is asked as soon as the
+//! page is made, and the page waits a little for the answer, so a tree does not cost one round trip for each page.
 
 use std::collections::VecDeque;
 
@@ -19,107 +19,107 @@ use bkfs_store::{
 
 use super::{
     dedup::{Announcer, Dedup},
-    progress::{self, Progress},
+    progress::{self, PushProgress},
     seal::Sealing,
 };
 
-/// Plaintext bytes in a frame of pages.
+/// Plaintext bytes in a frame of pages, at most.
 const PAGE_FRAME: usize = 256 * 1024;
-/// Bytes of pages that wait for the answer whether they are new.
+/// Bytes of pages that may wait for the answer whether they are new.
 const PAGES_WAIT: usize = 2 << 20;
-/// Chunks in one frame.
+/// Chunks in one frame, at most.
 const FRAME_CHUNKS: usize = 4096;
 
-/// A directory's tree in the making.
-pub type DirWriter = TreeBuilder;
-/// A file's extents in the making.
-pub type ContentWriter = ContentBuilder;
-
-/// The assembler's exit.
-pub struct Output<'a> {
+/// Gives new chunks to the sealing stage, grouped into frames. It is the only way out of the assembler.
+pub struct ChunkWriter<'a> {
     ids: &'a IdKeys,
     dedup: &'a Dedup,
     announcer: Announcer,
-    /// None in a dry run: all is counted, nothing is sealed.
+    /// None in a dry run: chunks are counted, but not sealed.
     sealing: Option<&'a Sealing<'a>>,
-    progress: &'a Progress,
-    small: Group,
-    pages: Group,
+    progress: &'a PushProgress,
+    small: FrameGroup,
+    pages: FrameGroup,
     waiting: VecDeque<(ChunkId, Vec<u8>)>,
     waiting_bytes: usize,
 }
 
-/// A frame in the making.
+/// A frame that is being filled.
 #[derive(Default)]
-struct Group {
+struct FrameGroup {
     frame: FrameBuilder,
     ids: Vec<ChunkId>,
 }
 
-impl<'a> Output<'a> {
-    /// Nothing has been given yet.
-    pub fn new(ids: &'a IdKeys, dedup: &'a Dedup, sealing: Option<&'a Sealing<'a>>, progress: &'a Progress) -> Self {
+impl<'a> ChunkWriter<'a> {
+    /// A writer that has been given no chunks yet.
+    pub fn new(
+        ids: &'a IdKeys,
+        dedup: &'a Dedup,
+        sealing: Option<&'a Sealing<'a>>,
+        progress: &'a PushProgress,
+    ) -> Self {
         Self {
             ids,
             dedup,
             announcer: dedup.announcer(),
             sealing,
             progress,
-            small: Group::default(),
-            pages: Group::default(),
+            small: FrameGroup::default(),
+            pages: FrameGroup::default(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
         }
     }
 
-    /// Begins a directory.
-    pub fn dir(&self) -> DirWriter {
+    /// Starts the tree of a directory.
+    pub fn dir(&self) -> TreeBuilder {
         TreeBuilder::new(self.ids)
     }
 
-    /// Adds an entry to a directory; names come in order.
-    pub fn add_node(&mut self, dir: &mut DirWriter, node: Node) -> Result<()> {
+    /// Adds an entry to a directory. Names must come in order.
+    pub fn add_node(&mut self, dir: &mut TreeBuilder, node: Node) -> Result<()> {
         let mut pages = Vec::new();
         dir.add(&node, &mut |id, bytes| pages.push((id, bytes)))?;
         self.add_pages(pages)
     }
 
-    /// Ends a directory.
-    pub fn finish_dir(&mut self, dir: DirWriter) -> Result<Subtree> {
+    /// Ends the tree of a directory.
+    pub fn finish_dir(&mut self, dir: TreeBuilder) -> Result<Subtree> {
         let mut pages = Vec::new();
         let subtree = dir.finish(&mut |id, bytes| pages.push((id, bytes)))?;
         self.add_pages(pages)?;
         Ok(subtree)
     }
 
-    /// Begins a file.
-    pub fn content(&self) -> ContentWriter {
+    /// Starts the contents of a file.
+    pub fn content(&self) -> ContentBuilder {
         ContentBuilder::new(self.ids)
     }
 
-    /// Adds to a file.
-    pub fn add_extent(&mut self, content: &mut ContentWriter, extent: Extent) -> Result<()> {
+    /// Adds an extent to the contents of a file.
+    pub fn add_extent(&mut self, content: &mut ContentBuilder, extent: Extent) -> Result<()> {
         let mut pages = Vec::new();
         content.add(extent, &mut |id, bytes| pages.push((id, bytes)))?;
         self.add_pages(pages)
     }
 
-    /// Ends a file.
-    pub fn finish_content(&mut self, content: ContentWriter) -> Result<Content> {
+    /// Ends the contents of a file.
+    pub fn finish_content(&mut self, content: ContentBuilder) -> Result<Content> {
         let mut pages = Vec::new();
         let content = content.finish(&mut |id, bytes| pages.push((id, bytes)))?;
         self.add_pages(pages)?;
         Ok(content)
     }
 
-    /// Gives a new chunk of contents away.
+    /// Adds a new chunk of contents. A small one shares a frame.
     pub fn add_data(&mut self, id: ChunkId, bytes: &[u8], is_small: bool) -> Result<()> {
         self.count(bytes.len());
         let Some(sealing) = self.sealing else { return Ok(()) };
         if is_small {
             return self.small.add(ChunkKind::Data, GATHER_BYTES, id, bytes, sealing);
         }
-        let mut alone = Group::default();
+        let mut alone = FrameGroup::default();
         alone.add(ChunkKind::Data, GATHER_BYTES, id, bytes, sealing)?;
         alone.flush(ChunkKind::Data, sealing)
     }
@@ -136,6 +136,7 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
+    /// Adds the page that has waited longest, if it is new.
     fn settle_page(&mut self) -> Result<()> {
         let Some((id, bytes)) = self.waiting.pop_front() else { return Ok(()) };
         self.waiting_bytes -= bytes.len();
@@ -154,7 +155,7 @@ impl<'a> Output<'a> {
         progress::add(&self.progress.bytes_new, bytes as u64);
     }
 
-    /// Gives away all that still waits.
+    /// Adds all pages that still wait, and ends the open frames.
     pub fn finish(&mut self) -> Result<()> {
         while !self.waiting.is_empty() {
             self.settle_page()?;
@@ -167,7 +168,7 @@ impl<'a> Output<'a> {
     }
 }
 
-impl Group {
+impl FrameGroup {
     fn add(&mut self, kind: ChunkKind, limit: usize, id: ChunkId, bytes: &[u8], sealing: &Sealing<'_>) -> Result<()> {
         if !self.ids.is_empty() && (self.frame.len() + bytes.len() > limit || self.ids.len() >= FRAME_CHUNKS) {
             self.flush(kind, sealing)?;

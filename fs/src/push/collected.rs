@@ -1,0 +1,42 @@
+//! The result of one round through the source: everything is stored and ready to be committed.
+
+use bkfs_store::{
+    Result,
+    access::{IDS_MAX, Push},
+};
+
+use super::{assemble::Assembled, dedup::NeededChunks, scan::FileCounts, seal::WrappedKey};
+use crate::walk::Roots;
+
+/// What is ready to be committed.
+pub struct Collected {
+    /// The snapshot's tree.
+    pub assembled: Assembled,
+    /// How many files were new, changed or unchanged.
+    pub counts: FileCounts,
+    /// What was pushed.
+    pub roots: Roots,
+    /// The data key that the packs are sealed with.
+    pub data_key: WrappedKey,
+    /// Chunks that the repository did not have.
+    pub chunks_new: u64,
+    /// Bytes of these chunks.
+    pub bytes_new: u64,
+    /// Bytes of the packs that were stored.
+    pub bytes_stored: u64,
+    /// The chunks that the snapshot needs, except those that the file cache remembers.
+    pub needed: NeededChunks,
+}
+
+impl Collected {
+    /// Whether the repository still has what the push took from the file cache: asks about the reused trees and a
+    /// sample of the remembered chunks.
+    pub fn is_still_stored(&self, access: &dyn Push) -> Result<bool> {
+        for ids in self.assembled.relied_on.chunks(IDS_MAX) {
+            if access.has(ids)?.contains(&false) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,141 @@
+//! Committing what a round has stored, and remembering what the snapshot holds.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+use bkfs_store::{
+    Error, Result,
+    access::{LastSnapshot, Opened, Receipt},
+    format::{
+        loss::Lost,
+        snapshot::{self, PathBytes, PushStats, Snapshot},
+    },
+};
+
+use super::{collected::Collected, context::PushContext, options::PushReport, session::PushSession};
+
+/// How many times a commit is tried.
+const ATTEMPTS: u32 = 5;
+
+/// Commits what is stored. Returns none if some of it has been lost since: then the source must be gone through again.
+pub fn commit(
+    context: &PushContext<'_>,
+    session: &mut PushSession,
+    collected: Collected,
+) -> Result<Option<PushReport>> {
+    let stats = stats(context, &collected);
+    let mut report = PushReport {
+        snapshot: None,
+        time: context.time,
+        received: None,
+        seen: None,
+        stats,
+        totals: collected.assembled.root.subtree.map(|s| s.totals).unwrap_or_default(),
+        problems: context.problems.take(),
+    };
+    if context.options.dry_run {
+        return Ok(Some(report));
+    }
+    let begun = session.opened().now;
+    let snapshot = new_snapshot(context, &collected, stats);
+    let Some(receipt) = commit_snapshot(context, session, snapshot, &collected)? else { return Ok(None) };
+    // If anything else has happened to the log since, it may have been a loss, and the next opening must report it.
+    let is_next =
+        receipt.now.incarnation == begun.incarnation && receipt.now.log_len == begun.log_len.saturating_add(1);
+    let seen = if is_next { receipt.now } else { begun };
+    // A push that changed nothing has nothing to remember, and the older point of the log will do.
+    let is_remembered = collected.assembled.spool.is_empty() && context.cache.seen().is_some();
+    if !is_remembered && let Err(error) = context.cache.apply(collected.assembled.spool, Some(seen)) {
+        tracing::warn!("the file cache cannot be written; the next push reads the files again: {error}");
+    }
+    report.snapshot = Some(receipt.snapshot);
+    report.received = Some(receipt.received);
+    report.seen = Some(receipt.now);
+    Ok(Some(report))
+}
+
+fn stats(context: &PushContext<'_>, collected: &Collected) -> PushStats {
+    PushStats {
+        files_new: collected.counts.new,
+        files_changed: collected.counts.changed,
+        files_unchanged: collected.counts.unchanged,
+        bytes_read: context.progress.bytes_read.load(Relaxed),
+        chunks_new: collected.chunks_new,
+        bytes_new: collected.bytes_new,
+        bytes_stored: collected.bytes_stored,
+        duration_ms: u64::try_from(context.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        errors: context.progress.errors.load(Relaxed),
+    }
+}
+
+/// The snapshot, without its place in the log and among the client's snapshots.
+fn new_snapshot(context: &PushContext<'_>, collected: &Collected, stats: PushStats) -> Snapshot {
+    let options = context.options;
+    Snapshot {
+        time: context.time,
+        host: options.host.clone(),
+        user: options.user.clone(),
+        target: options.target.clone(),
+        paths: collected.roots.paths.iter().cloned().map(PathBytes).collect(),
+        tags: options.tags.clone(),
+        root: collected.assembled.root.clone(),
+        stats,
+        program: options.program.clone(),
+        sequence: 0,
+        previous: None,
+        log_len: 0,
+        log_head: Default::default(),
+    }
+}
+
+/// Commits a snapshot. Opens the repository again if the connection broke on the way, or if a prune has begun a new
+/// generation.
+///
+/// Returns none if a needed chunk was lost. Then the reported losses are noted, and the session goes on from the
+/// opening that reported them.
+fn commit_snapshot(
+    context: &PushContext<'_>,
+    session: &mut PushSession,
+    mut snapshot: Snapshot,
+    collected: &Collected,
+) -> Result<Option<Receipt>> {
+    let begun = session.opened().now;
+    let mut attempt = 1;
+    loop {
+        let opened = session.opened();
+        (snapshot.sequence, snapshot.previous) = match opened.last {
+            Some(LastSnapshot { id, sequence }) => (sequence.saturating_add(1), Some(id)),
+            None => (1, None),
+        };
+        (snapshot.log_len, snapshot.log_head) = (opened.now.log_len, opened.now.log_head);
+        let data_key = &collected.data_key;
+        let bytes = snapshot::seal(&snapshot, context.key, &context.ids, &data_key.key, &data_key.wrap);
+        let error = match context.access.commit(opened.lease, &bytes) {
+            Ok(receipt) => return Ok(Some(receipt)),
+            Err(error @ (Error::Unreachable(_) | Error::LeaseRefused { .. })) if attempt < ATTEMPTS => error,
+            Err(error) => return Err(error),
+        };
+        tracing::debug!("the commit failed, the repository is opened again: {error}");
+        std::thread::sleep(Duration::from_millis(200) * (attempt - 1));
+        session.reopen(context, &begun)?;
+        let opened = session.opened();
+        // The reply may have been lost, not the commit.
+        if let Some(last) = opened.last.filter(|last| last.id == snapshot::snapshot_id(&bytes)) {
+            return Ok(Some(Receipt { snapshot: last.id, received: (context.clock)(), now: opened.now }));
+        }
+        if !is_unaffected(opened, collected) {
+            session.note_losses(context)?;
+            return Ok(None);
+        }
+        attempt += 1;
+    }
+}
+
+/// Whether the push needs nothing of what was lost since it began. What the file cache remembers of whole directories
+/// cannot be compared id by id, so a push that relied on it goes through the source again.
+fn is_unaffected(opened: &Opened, collected: &Collected) -> bool {
+    match &opened.lost {
+        Lost::Ids(ids) if ids.is_empty() => true,
+        Lost::Ids(ids) => collected.assembled.relied_on.is_empty() && collected.needed.has_none_of(ids),
+        Lost::Everything => false,
+    }
+}

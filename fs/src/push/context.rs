@@ -1,0 +1,41 @@
+//! What stays the same throughout a push, for its stages to borrow from.
+
+use std::{sync::Arc, time::Instant};
+
+use bkfs_store::{
+    access::Push,
+    base::time::Time,
+    format::{
+        config::Config,
+        keys::{IdKeys, PushKey},
+    },
+};
+
+use super::{clock::Clock, options::PushOptions, problems::ProblemList, progress::PushProgress};
+use crate::cache::Cache;
+
+/// What stays the same throughout a push. Each stage keeps only what it uses.
+pub struct PushContext<'a> {
+    /// The repository.
+    pub access: Arc<dyn Push>,
+    /// Its configuration.
+    pub config: &'a Config,
+    /// The key that the push writes with.
+    pub key: &'a PushKey,
+    /// The part of it that names chunks.
+    pub ids: IdKeys,
+    /// What to push.
+    pub options: &'a PushOptions,
+    /// What earlier pushes remembered.
+    pub cache: Arc<Cache>,
+    /// The counters.
+    pub progress: Arc<PushProgress>,
+    /// The entries that could not be read.
+    pub problems: Arc<ProblemList>,
+    /// The wall clock.
+    pub clock: Clock,
+    /// When the push began, by the wall clock.
+    pub time: Time,
+    /// When the push began, to measure how long it took.
+    pub begun: Instant,
+}

@@ -1,0 +1,200 @@
+//! Putting files together: the pieces of a file become its node, and its new chunks go to the chunk writer.
+//!
+//! Files come in the order of the push. Most are read ahead by the reading threads. Further names of a file reuse
+//! what was read under its first name.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use bkfs_store::{
+    Error, Result,
+    base::id::HardLinkGroup,
+    format::{
+        content::ContentBuilder,
+        tree::{Content, Extent},
+    },
+};
+
+use super::{
+    budget::{Budget, Closed},
+    chunk_writer::ChunkWriter,
+    context::PushContext,
+    dedup::Dedup,
+    pending_file::PendingFile,
+    piece::{FileEnd, Piece, PieceSink, ReadJob},
+    problems::ProblemList,
+    progress::PushProgress,
+    read::FileReader,
+};
+use crate::walk::{self, Problems};
+
+/// Puts files together.
+pub struct FileAssembler<'a> {
+    budget: &'a Budget,
+    reader: &'a FileReader,
+    dedup: &'a Dedup,
+    problems: &'a ProblemList,
+    progress: &'a PushProgress,
+    base: &'a Path,
+    links: HashMap<HardLinkGroup, LinkedFile>,
+}
+
+/// A file with several names, once it is read.
+struct LinkedFile {
+    end: FileEnd,
+    names_left: u32,
+}
+
+/// A file that is being put together.
+struct FileState {
+    content: ContentBuilder,
+    has_extents: bool,
+    end: Option<FileEnd>,
+    is_over: bool,
+}
+
+impl FileState {
+    fn new(content: ContentBuilder) -> Self {
+        Self { content, has_extents: false, end: None, is_over: false }
+    }
+}
+
+impl<'a> FileAssembler<'a> {
+    /// An assembler for files below `base`. Their pieces were read by `reader` within `budget`.
+    pub fn new(
+        context: &'a PushContext<'_>,
+        base: &'a Path,
+        budget: &'a Budget,
+        reader: &'a FileReader,
+        dedup: &'a Dedup,
+    ) -> Self {
+        let (problems, progress) = (&context.problems, &context.progress);
+        Self { budget, reader, dedup, problems, progress, base, links: HashMap::new() }
+    }
+
+    /// Takes a file from the thread that reads it; none if it could not be read.
+    pub fn file(&mut self, file: &PendingFile, writer: &mut ChunkWriter<'_>) -> Result<Option<FileEnd>> {
+        let job = &file.job;
+        self.budget.set_head(job.number);
+        *self.progress.current.lock() = self.path(job);
+        let mut state = FileState::new(writer.content());
+        while !state.is_over {
+            let piece = file.next_piece();
+            let held = match &piece {
+                Piece::Chunk { bytes, .. } => bytes.len(),
+                _ => 0,
+            };
+            let added = self.add_piece(job, &mut state, piece, writer);
+            if held > 0 {
+                self.budget.give(job.number, held);
+            }
+            added?;
+        }
+        self.finish(job, state, writer)
+    }
+
+    /// Takes another name of a file. Reads the file here if it could not be read under its first name.
+    pub fn link(&mut self, file: &PendingFile, writer: &mut ChunkWriter<'_>) -> Result<Option<FileEnd>> {
+        let job = &file.job;
+        let Some(group) = job.hard_link else { return self.read_here(job, writer) };
+        let Some(linked) = self.links.get_mut(&group) else { return self.read_here(job, writer) };
+        let mut end = linked.end.for_other_name();
+        end.node.name = job.name.to_vec();
+        linked.names_left = linked.names_left.saturating_sub(1);
+        if linked.names_left == 0 {
+            self.links.remove(&group);
+        }
+        Ok(Some(end))
+    }
+
+    /// Reads a file on this thread.
+    fn read_here(&mut self, job: &ReadJob, writer: &mut ChunkWriter<'_>) -> Result<Option<FileEnd>> {
+        let reader = self.reader;
+        let state = FileState::new(writer.content());
+        let mut direct = DirectSink { files: self, writer, job, state, failed: None };
+        let _ = reader.read(job, &mut direct);
+        let DirectSink { state, failed, .. } = direct;
+        match failed {
+            Some(error) => Err(error),
+            None => self.finish(job, state, writer),
+        }
+    }
+
+    fn add_piece(
+        &self,
+        job: &ReadJob,
+        state: &mut FileState,
+        piece: Piece,
+        writer: &mut ChunkWriter<'_>,
+    ) -> Result<()> {
+        match piece {
+            Piece::Chunk { id, bytes, is_small } => {
+                // A chunk has at most a few megabytes.
+                let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                writer.add_extent(&mut state.content, Extent::Data { id, len })?;
+                state.has_extents = true;
+                if self.dedup.is_new(&id)? {
+                    writer.add_data(id, &bytes, is_small)?;
+                }
+            }
+            Piece::Hole(len) => {
+                state.has_extents = true;
+                writer.add_extent(&mut state.content, Extent::Hole { len })?;
+            }
+            Piece::Restart => *state = FileState::new(writer.content()),
+            Piece::End(end) => (state.end, state.is_over) = (Some(*end), true),
+            Piece::Failed(error) => {
+                if self.progress.is_stopped() {
+                    return Err(Error::Interrupted);
+                }
+                state.is_over = true;
+                self.problems.problem(self.path(job), error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes the node of a file; none if it could not be read.
+    fn finish(&mut self, job: &ReadJob, state: FileState, writer: &mut ChunkWriter<'_>) -> Result<Option<FileEnd>> {
+        let Some(mut end) = state.end else { return Ok(None) };
+        if end.node.content.is_none() {
+            end.node.content = Some(match state.has_extents {
+                true => writer.finish_content(state.content)?,
+                false => Content::Inline(Vec::new()),
+            });
+        }
+        if let Some(group) = job.hard_link {
+            let names_left = job.stat.links.saturating_sub(1);
+            self.links.entry(group).or_insert_with(|| LinkedFile { end: end.for_other_name(), names_left });
+        }
+        Ok(Some(end))
+    }
+
+    fn path(&self, job: &ReadJob) -> PathBuf {
+        walk::join(self.base, &job.dir.path.entry(&job.name))
+    }
+}
+
+/// Takes pieces on the thread that reads them.
+struct DirectSink<'x, 'a, 'w> {
+    files: &'x FileAssembler<'a>,
+    writer: &'x mut ChunkWriter<'w>,
+    job: &'x ReadJob,
+    state: FileState,
+    failed: Option<Error>,
+}
+
+impl PieceSink for DirectSink<'_, '_, '_> {
+    fn reserve(&mut self, _: usize) -> Result<(), Closed> {
+        Ok(())
+    }
+
+    fn piece(&mut self, piece: Piece) -> Result<(), Closed> {
+        self.files.add_piece(self.job, &mut self.state, piece, self.writer).map_err(|error| {
+            self.failed = Some(error);
+            Closed
+        })
+    }
+}

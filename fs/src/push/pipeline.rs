@@ -1,0 +1,162 @@
+//! The wiring of a push: its threads, and the bounded queues between them (the picture is in [`crate::push`]).
+//!
+//! The scanner and the packer have a thread each, and the assembler runs on the caller's. Every other stage is a pool. A
+//! stage that fails drops its end of a queue, which ends its neighbours with [`Error::Interrupted`]. So the first error
+//! that is not an interruption is the cause.
+
+use std::{
+    fmt::Display,
+    io,
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread::{self, Builder, Scope},
+};
+
+use bkfs_store::{Error, Result};
+use crossbeam_channel::bounded;
+
+use super::{
+    assemble::{Assembled, Assembler},
+    budget::Budget,
+    chunk_writer::ChunkWriter,
+    collected::Collected,
+    context::PushContext,
+    dedup::Dedup,
+    file_assembler::FileAssembler,
+    options::PushOptions,
+    pending_file::PendingFile,
+    read::FileReader,
+    record::root_key,
+    scan::{FileCounts, ScanOutput, Scanner},
+    seal::{Sealer, WrappedKey},
+    session::PushSession,
+};
+use crate::{
+    cache::record::RecordStamp,
+    exclude::Excludes,
+    pool::WorkerPool,
+    walk::{self, Roots, Walk},
+};
+
+/// Threads that read files: a cold disk wants many requests at a time, whatever the number of cores.
+const READERS: usize = 16;
+/// Bytes of contents held between reading and sealing.
+pub(super) const BUDGET_BYTES: usize = 24 << 20;
+/// Events between scanner and assembler.
+const EVENTS: usize = 4096;
+/// Files that wait for a reader. Each may hold its directory open.
+const FILES: usize = 1024;
+
+/// Goes through the source once: reads what changed and stores what is new.
+pub fn collect(context: &PushContext<'_>, session: &PushSession) -> Result<Collected> {
+    let options = context.options;
+    let roots = find_roots(options)?;
+    let excludes = Excludes::new(&options.exclude).map_err(invalid)?;
+    let root_key = root_key(&context.ids, &options.target, &roots);
+    let (walk, root, stat) = Walk::start(&roots, excludes, context.problems.clone(), root_key)
+        .map_err(|error| Error::io(&roots.base, error))?;
+
+    let data_key = WrappedKey::random(context.key)?;
+    let known_set = options.keeps_known_set.then(|| (context.cache.clone(), session.losses()));
+    let mut dedup = Dedup::new(context.access.clone(), known_set, session.opened().chunks == 0);
+    dedup.start();
+    let announcer = dedup.announcer();
+    let (ids, progress) = (context.ids.clone(), context.progress.clone());
+    let reader = FileReader::new(ids, &context.config.chunker, announcer, progress, context.clock)?;
+    let budget = Budget::new(BUDGET_BYTES);
+    let sealer = Sealer::new(context, &data_key, &dedup, session.lease());
+    let queued = FILES.min(walk::raise_file_limit() / 4);
+
+    let (scanned, assembled, stored) = thread::scope(|scope| -> io::Result<_> {
+        let sealing = if options.dry_run { None } else { Some(sealer.start(scope)?) };
+        let (events, to_assemble) = bounded(EVENTS);
+        let (reader, budget, base) = (&reader, &budget, roots.base.as_path());
+        let scan = move || {
+            let output = ScanOutput { events, readers: start_readers(scope, queued, reader, budget) };
+            Scanner::new(context, session.record_trust(), walk, base, reader.owners(), output).run(&root, stat)
+        };
+        let scanning = Builder::new().name("scan".to_owned()).spawn_scoped(scope, scan)?;
+
+        let writer = ChunkWriter::new(&context.ids, &dedup, sealing.as_ref(), &context.progress);
+        let files = FileAssembler::new(context, base, budget, reader, &dedup);
+        let assembler = Assembler::new(context, base, record_stamp(session), writer, files);
+        // However the assembler ends, no reader may wait for it afterwards.
+        let closing = budget.closing();
+        let assembled = assembler.run(to_assemble);
+        drop(closing);
+        let scanned = scanning.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((scanned, assembled, sealing.map(|sealing| sealing.finish())))
+    })
+    .map_err(|error| Error::io("cannot start a thread", error))?;
+
+    dedup.flush();
+    context.progress.bytes_held_max.fetch_max(budget.used_max() as u64, Relaxed);
+    let (assembled, counts, stored) = first_cause(scanned, assembled, stored.transpose())?;
+    let count = |counter: &AtomicU64| counter.load(Relaxed);
+    let needed = dedup.needed();
+    Ok(Collected {
+        assembled,
+        counts,
+        roots,
+        data_key,
+        chunks_new: count(&context.progress.chunks_new),
+        bytes_new: count(&context.progress.bytes_new),
+        bytes_stored: stored.unwrap_or(0),
+        needed,
+    })
+}
+
+/// Works out the roots. Fails if none of the paths exists.
+fn find_roots(options: &PushOptions) -> Result<Roots> {
+    let roots = Roots::new(options.base.as_deref(), &options.paths).map_err(invalid)?;
+    let exists = |path: &Vec<u8>| walk::join(&roots.base, path).symlink_metadata().is_ok();
+    if !roots.paths.iter().any(exists) {
+        let paths: Vec<_> = options.paths.iter().map(|path| path.display().to_string()).collect();
+        return Err(Error::Invalid(format!("there is nothing to push: cannot find {}", paths.join(", "))));
+    }
+    Ok(roots)
+}
+
+fn invalid(error: impl Display) -> Error {
+    Error::Invalid(error.to_string())
+}
+
+/// The pool of readers. It starts its threads with the first files: a push without changes has none.
+fn start_readers<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    queued: usize,
+    reader: &'scope FileReader,
+    budget: &'scope Budget,
+) -> WorkerPool<'scope, Arc<PendingFile>> {
+    WorkerPool::growing(scope, "read", READERS, queued, move |file: Arc<PendingFile>| {
+        file.fill(reader, budget);
+        ControlFlow::Continue(())
+    })
+}
+
+/// What the records of this push carry.
+fn record_stamp(session: &PushSession) -> RecordStamp {
+    // If the cache knows of losses that the session does not, the next push must check every record.
+    let epoch = session.losses().epoch().unwrap_or(0);
+    RecordStamp { generation: bkfs_store::crypto::random(), epoch }
+}
+
+/// The results of all stages, or the error that stopped the first of them. The others were only interrupted by it.
+fn first_cause(
+    counts: Result<FileCounts>,
+    assembled: Result<Assembled>,
+    stored: Result<Option<u64>>,
+) -> Result<(Assembled, FileCounts, Option<u64>)> {
+    match (assembled, counts, stored) {
+        (Ok(assembled), Ok(counts), Ok(stored)) => Ok((assembled, counts, stored)),
+        (assembled, counts, stored) => {
+            let errors = [stored.err(), assembled.err(), counts.err()];
+            let mut errors: Vec<Error> = errors.into_iter().flatten().collect();
+            let first = errors.iter().position(|e| !matches!(e, Error::Interrupted)).unwrap_or(0);
+            Err(errors.swap_remove(first))
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Listing directories and finding those below: what the walk's threads and its consumer share.
+
+use std::{
+    io,
+    os::{fd::AsFd, unix::ffi::OsStrExt},
+    sync::Arc,
+    time::Instant,
+};
+
+use bkfs_store::format::tree::NodeKind;
+
+use super::{
+    list::{self, Entry, Lister, SourceDir},
+    queue::ListQueue,
+    task::{ListTask, Listed},
+};
+use crate::metadata;
+
+/// The entries of a larger directory are looked at in batches of this many.
+pub(super) const BATCH: usize = 4096;
+
+/// What all threads of a walk share.
+pub(super) struct Walker {
+    lister: Lister,
+    pub queue: ListQueue,
+}
+
+impl Walker {
+    /// A walker that has found nothing yet.
+    pub fn new(lister: Lister, queue: ListQueue) -> Self {
+        Self { lister, queue }
+    }
+
+    /// The work of one thread: lists what the consumer will want soonest. Threads that are not among the first wait
+    /// until listing is slow.
+    pub fn run(&self, is_first: bool) {
+        while let Some(task) = self.queue.next(is_first) {
+            if !task.claim() {
+                continue;
+            }
+            let since = Instant::now();
+            let listed = self.open_and_list(&task);
+            self.queue.note_listed(&listed, since.elapsed());
+            task.finish(listed);
+        }
+    }
+
+    /// Opens a task's directory and lists it.
+    pub fn open_and_list(&self, task: &ListTask) -> io::Result<Listed> {
+        let parent = task.take_parent()?;
+        let is_ancestor = !task.is_included && !parent.is_included;
+        let follow = is_ancestor || task.plan.as_ref().is_some_and(|plan| plan.follow);
+        let name = metadata::c_name(&task.name)?;
+        let handle = list::open_dir(parent.as_fd(), &name, follow, !task.is_included)?;
+        let is_named = task.plan.as_ref().is_some_and(|p| p.is_included);
+        let mount_root = if task.device == parent.device {
+            parent.mount_root.clone()
+        } else {
+            self.lister.absolute(task.path()).as_os_str().as_bytes().into()
+        };
+        let dir = SourceDir {
+            handle,
+            path: task.path().clone(),
+            mount_root,
+            device: task.device,
+            root_device: if is_named { Some(task.device) } else { parent.root_device },
+            plan: task.plan.clone(),
+            is_included: task.is_included,
+        };
+        drop(parent);
+        self.list(dir, task.order.clone())
+    }
+
+    /// Lists an open directory. A large one gets only its names; [`Walker::next_batch`] looks at them.
+    pub fn list(&self, mut dir: SourceDir, order: Box<[u32]>) -> io::Result<Listed> {
+        let looked_at = Instant::now();
+        let mut names = self.lister.names(&mut dir)?;
+        let dir = Arc::new(dir);
+        let mut bytes = names.memory();
+        let (entries, tasks) = if names.len() > BATCH {
+            names.sort_by_name();
+            (Vec::new(), Vec::new())
+        } else {
+            bytes = names.len() * (size_of::<Entry>() + 32);
+            self.look(&dir, std::mem::take(&mut names).take(BATCH), &order, 0)
+        };
+        Ok(Listed {
+            dir,
+            looked_at,
+            order,
+            entries: entries.into_iter(),
+            names,
+            tasks: tasks.into_iter(),
+            next: 0,
+            bytes,
+        })
+    }
+
+    /// Looks at the next names of a large directory.
+    pub fn next_batch(&self, listed: &mut Listed) {
+        let names = listed.names.take(BATCH);
+        let (entries, tasks) = self.look(&listed.dir, names, &listed.order, listed.next);
+        listed.entries = entries.into_iter();
+        listed.tasks = tasks.into_iter();
+    }
+
+    /// Looks at the named entries, and queues the directories among them.
+    fn look<'a>(
+        &self,
+        dir: &Arc<SourceDir>,
+        names: impl Iterator<Item = &'a [u8]>,
+        order: &[u32],
+        first: u32,
+    ) -> (Vec<Entry>, Vec<Arc<ListTask>>) {
+        let entries = self.lister.entries(dir, names);
+        let mut tasks = Vec::new();
+        for (number, entry) in (first..).zip(&entries) {
+            if entry.stat.kind != NodeKind::Directory {
+                continue;
+            }
+            let plan = dir.child_plan(&entry.name);
+            if plan.is_none() && self.lister.is_other_file_system(dir, &entry.stat) {
+                continue;
+            }
+            let order = order.iter().copied().chain([number]).collect();
+            let plan = plan.map(|plan| Arc::new(plan.clone()));
+            tasks.push(Arc::new(ListTask::child(dir, order, entry, plan)));
+        }
+        self.queue.add(&tasks);
+        (entries, tasks)
+    }
+}
