@@ -8,23 +8,24 @@
 //!
 //! Between mark and condemn, frames of which little is live are written again ([`reframe`]), by whoever may push, too.
 //!
-//! All trees are walked, of snapshots in the trash too. What each page names is remembered from one prune to the next ([`reach`]),
+//! All trees are walked, of snapshots in the trash too. What each page names is remembered from one prune to the next ([`graph`]),
 //! so only new pages are fetched; ids are kept on disk when they are many, so memory hardly grows with the repository. No data crosses the network: the store is sent 3 bytes an id, and copies what it must by itself.
 //! A tree that cannot be read ends the prune before anything is condemned. It may be ended at any moment; the next one goes
 //! on. What the store does with it is in `docs/design/0012-condemn-at-once.md`.
 
-mod live;
-mod mark;
-mod reach;
+mod blocks;
+mod graph;
+mod live_keys;
+mod marker;
 mod reframe;
-mod told;
+mod sent_filters;
 
 use std::{
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
-use self::{mark::Marks, reframe::Reframer, told::Told};
+use self::{marker::Marks, reframe::Reframer, sent_filters::Told};
 use crate::{
     access::{Filter, ForgetRequest, PruneLimits, PruneReply, PruneRequest, PruneStats, Swept},
     base::{

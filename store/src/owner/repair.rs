@@ -9,7 +9,7 @@
 //! tell which are whole, and it is fetched. Nothing that goes wrong with one pack keeps the others from being repaired. It may
 //! be stopped at any moment, and run again.
 
-mod hurt;
+mod damaged_snapshots;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -94,7 +94,7 @@ pub fn repair_packs(
     }
     let check = CheckOptions { threads: options.threads, ..CheckOptions::default() };
     let CheckReport { problems, problems_total, .. } = check::check(reader, opened, &check, progress)?;
-    report.snapshots = hurt::snapshots(reader, &problems, progress)?;
+    report.snapshots = damaged_snapshots::snapshots(reader, &problems, progress)?;
     (report.problems, report.problems_total) = (problems, problems_total);
     Ok(report)
 }

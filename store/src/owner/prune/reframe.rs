@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::{Progress, PruneReport, told::Told, unexpected};
+use super::{Progress, PruneReport, sent_filters::Told, unexpected};
 use crate::{
     access::{Lease, MixedFrame, MovedFrame, PruneLimits, PruneReply, PruneRequest},
     base::{

@@ -4,8 +4,8 @@ use std::{collections::HashSet, ops::Range, path::Path, sync::atomic::Ordering::
 
 use super::{
     Progress,
-    live::Live,
-    reach::{Entry, Half, Reach, half, key_of},
+    graph::{Entry, Half, Reach, half, key_of},
+    live_keys::Live,
 };
 use crate::{
     access::CommittedSnapshot,
