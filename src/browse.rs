@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use bkfs_store::{
     Error,
+    access::Read,
     base::{id::SnapshotId, time::Time},
     format::{keys::FullKey, tree::Node},
     owner::reader::{Broken, Purged, Reader, SnapshotInfo, Trashed},
@@ -57,19 +58,19 @@ impl Library {
     }
 
     /// The same for a mount.
-    pub fn open_for_mount(context: &Context, session: &Session) -> Result<Self> {
+    pub fn open_for_mount(context: &Context, session: &Session, access: Arc<dyn Read>) -> Result<Self> {
         session.warn_of_rollback();
         let full = session.full_key(context, "mounting")?;
-        Self::with(session, &full, MOUNT_CACHE_BYTES)
+        Self::with(session, access, &full, MOUNT_CACHE_BYTES)
     }
 
     /// The same with a key that is at hand: a person must not be asked twice.
     pub fn with_key(session: &Session, full: &FullKey) -> Result<Self> {
-        Self::with(session, full, CACHE_BYTES)
+        Self::with(session, session.access.clone(), full, CACHE_BYTES)
     }
 
-    fn with(session: &Session, full: &FullKey, cache_bytes: usize) -> Result<Self> {
-        let reader = Reader::new(session.access.clone(), full.clone(), &session.config, cache_bytes);
+    fn with(session: &Session, access: Arc<dyn Read>, full: &FullKey, cache_bytes: usize) -> Result<Self> {
+        let reader = Reader::new(access, full.clone(), &session.config, cache_bytes);
         let (library, problems) = reader.with_snapshots(|list| {
             let library = Self {
                 reader: reader.clone(),

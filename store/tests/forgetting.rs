@@ -146,7 +146,8 @@ fn view(reader: &Reader) -> View {
 fn checked(repo: &Arc<Repository>) -> Vec<String> {
     let opened = repo.open(&OpenRequest::default()).unwrap();
     let options = CheckOptions::default();
-    let report = bkfs_store::owner::check::check(&reader(repo), &opened, &options, &Progress::default()).unwrap();
+    let report =
+        bkfs_store::owner::check::check(&reader(repo), &**repo, &opened, &options, &Progress::default()).unwrap();
     let problems = report.problems.iter().map(|problem| problem.error.to_string());
     problems.filter(|text| !text.contains("is missing from the repository")).collect()
 }

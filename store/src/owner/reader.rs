@@ -28,7 +28,7 @@ use quick_cache::{
 };
 
 use crate::{
-    access::{Access, IDS_MAX, ReadRequest, SealedFrame},
+    access::{IDS_MAX, Read, ReadRequest, SealedFrame},
     base::{
         error::{Error, Result},
         id::ChunkId,
@@ -58,7 +58,7 @@ const PAGES_HOT: f64 = 0.9;
 
 /// Reads a repository.
 pub struct Reader {
-    access: Arc<dyn Access>,
+    access: Arc<dyn Read>,
     keys: KeyRing,
     config: Config,
     chunks: Cache<ChunkId, Bytes, ByLen>,
@@ -111,7 +111,7 @@ impl fmt::Debug for Reader {
 
 impl Reader {
     /// A reader with a cache of about `cache_bytes`. The configuration must have been verified and belong to the key.
-    pub fn new(access: Arc<dyn Access>, full: FullKey, config: &Config, cache_bytes: usize) -> Arc<Self> {
+    pub fn new(access: Arc<dyn Read>, full: FullKey, config: &Config, cache_bytes: usize) -> Arc<Self> {
         let pages = cache_bytes as u64 / PAGES_SHARE;
         let chunks = cache_bytes as u64 - pages;
         Arc::new(Self {
@@ -125,8 +125,8 @@ impl Reader {
         })
     }
 
-    /// The store behind it.
-    pub fn access(&self) -> &Arc<dyn Access> {
+    /// The store that it reads from.
+    pub fn access(&self) -> &Arc<dyn Read> {
         &self.access
     }
 

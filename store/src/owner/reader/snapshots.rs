@@ -12,7 +12,7 @@ use std::{
 
 use super::Reader;
 use crate::{
-    access::{COMMITTED_MAX, CommittedSnapshot, LOG_BYTES, OpenRequest, PruneReply, PruneRequest},
+    access::{LOG_BYTES, OpenRequest},
     base::{
         codec,
         error::{Error, Result},
@@ -338,59 +338,8 @@ impl Reader {
         Ok(SnapshotInfo { id, log_seq, received, client: stored.client, snapshot })
     }
 
-    /// The snapshots that the store keeps and that were committed at these places of the log, the trash included.
-    pub(crate) fn committed(&self, places: std::ops::Range<u64>) -> Result<Vec<CommittedSnapshot>> {
-        let (mut found, mut from) = (Vec::new(), places.start);
-        loop {
-            let PruneReply::Committed(rows) = self.access.prune(&PruneRequest::Committed { from })? else {
-                return Err(other_snapshots());
-            };
-            for row in &rows {
-                if row.log_seq < from {
-                    return Err(other_snapshots());
-                }
-                from = row.log_seq + 1;
-                if places.contains(&row.log_seq) {
-                    found.push(*row);
-                }
-            }
-            if rows.len() < COMMITTED_MAX || from >= places.end {
-                return Ok(found);
-            }
-        }
-    }
-
-    /// The roots of snapshots, in the order of the log. Those that
-    /// are gone for good meanwhile are left out. Fails at the first that does not open: what cannot be seen cannot be said to be dead.
-    pub(crate) fn roots(&self, wanted: &[CommittedSnapshot]) -> Result<Vec<(SnapshotId, Node)>> {
-        let [Some(first), Some(last)] = [wanted.first(), wanted.last()] else { return Ok(Vec::new()) };
-        let (mut objects, mut next, mut roots) = (Vec::new(), first.log_seq, Vec::new());
-        // Between them others may lie that are not wanted.
-        while next <= last.log_seq {
-            let more = self.access.snapshots(next, BATCH)?;
-            match more.last().map(|object| object.log_seq) {
-                None => break,
-                Some(newest) if newest < next => {
-                    return Err(Error::Invalid("the store answered with other snapshots than were asked for".into()));
-                }
-                Some(newest) => next = newest + 1,
-            }
-            objects.extend(more.into_iter().filter(|object| wanted.iter().any(|wanted| wanted.id == object.id)));
-        }
-        for CommittedSnapshot { log_seq, id, .. } in wanted.iter().copied() {
-            match objects.iter().find(|object| object.id == id) {
-                Some(object) => roots.push((id, self.root_of(object)?)),
-                None if self.committed(log_seq..log_seq + 1)?.is_empty() => {}
-                None => {
-                    let reason = format!("{} committed it, but it is not handed out", entry(log_seq));
-                    return Err(Error::SnapshotDamaged { snapshot: id, reason });
-                }
-            }
-        }
-        Ok(roots)
-    }
-
-    fn root_of(&self, object: &SnapshotObject) -> Result<Node> {
+    /// The root of a snapshot, verified and opened.
+    pub(crate) fn root_of(&self, object: &SnapshotObject) -> Result<Node> {
         if snapshot::snapshot_id(&object.bytes) != object.id {
             let reason = "its bytes do not have its id, so nobody knows what it needs".to_owned();
             return Err(Error::SnapshotDamaged { snapshot: object.id, reason });
