@@ -12,11 +12,11 @@
 mod directory;
 mod file;
 mod mend;
-mod snapshots;
+mod tracker;
 
 pub use directory::Directory;
 pub use file::FileContent;
-pub use snapshots::{Broken, Purged, SnapshotInfo, SnapshotList, Trashed};
+pub use tracker::{Broken, Purged, SnapshotInfo, SnapshotList, Trashed};
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -63,7 +63,7 @@ pub struct Reader {
     config: Config,
     chunks: Cache<ChunkId, Bytes, ByLen>,
     pages: Cache<ChunkId, Arc<CachedPage>, ByLen>,
-    snapshots: Mutex<snapshots::State>,
+    snapshots: Mutex<tracker::State>,
     mender: mend::Mender,
 }
 
