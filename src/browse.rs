@@ -8,7 +8,7 @@ use bkfs_store::{
     access::Read,
     base::{id::SnapshotId, time::Time},
     format::{keys::FullKey, tree::Node},
-    owner::reader::{Broken, Purged, Reader, SnapshotInfo, Trashed},
+    owner::reader::{BrokenSnapshot, PurgedSnapshot, Reader, SnapshotInfo, TrashedSnapshot},
 };
 
 use crate::{
@@ -40,11 +40,11 @@ pub struct Library {
     /// Its snapshots, oldest first.
     pub snapshots: Vec<SnapshotInfo>,
     /// Those in the trash, oldest first.
-    pub trash: Vec<Trashed>,
+    pub trash: Vec<TrashedSnapshot>,
     /// Those that cannot be shown, in the trash or not.
     pub broken: Vec<Unshown>,
     /// Those that the server's operator made away with.
-    pub purged: Vec<Purged>,
+    pub purged: Vec<PurgedSnapshot>,
     /// Length of the log that says so, in records.
     pub log_len: u64,
 }
@@ -81,10 +81,10 @@ impl Library {
                 log_len: list.log_len,
             };
             // Of one in the trash its owner knows.
-            let broken = list.broken.iter().filter(|broken| !broken.trashed).map(|broken| &broken.error);
+            let broken = list.broken.iter().filter(|broken| !broken.is_trashed).map(|broken| &broken.error);
             (library, broken.chain(&list.problems).map(Error::to_string).collect::<Vec<_>>())
         })?;
-        for problem in problems.into_iter().chain(library.purged.iter().map(Purged::to_string)) {
+        for problem in problems.into_iter().chain(library.purged.iter().map(PurgedSnapshot::to_string)) {
             eprintln!("bkfs: warning: {problem}");
         }
         Ok(library)
@@ -106,14 +106,14 @@ impl Library {
     }
 }
 
-fn unshown(broken: &Broken) -> Unshown {
-    Unshown { id: broken.id, received: broken.received, trashed: broken.trashed }
+fn unshown(broken: &BrokenSnapshot) -> Unshown {
+    Unshown { id: broken.id, received: broken.received, trashed: broken.is_trashed }
 }
 
 /// A reader with the full key.
 pub fn reader(context: &Context, session: &Session, operation: &'static str) -> Result<Arc<Reader>> {
     let full = session.full_key(context, operation)?;
     let reader = Reader::new(session.access.clone(), full, &session.config, CACHE_BYTES);
-    reader.heed_roster(&session.opened.roster)?;
+    reader.accept_roster(&session.opened.roster)?;
     Ok(reader)
 }

@@ -136,7 +136,7 @@ fn view(reader: &Reader) -> View {
         shown: list.snapshots.iter().map(|info| info.id).collect(),
         trash: list.trash.iter().map(|trashed| (trashed.info.id, trashed.since)).collect(),
         purged: list.purged.iter().map(|purged| purged.id).collect(),
-        broken: list.broken.iter().map(|broken| (broken.id, broken.trashed)).collect(),
+        broken: list.broken.iter().map(|broken| (broken.id, broken.is_trashed)).collect(),
         problems: list.problems.iter().map(ToString::to_string).collect(),
     };
     reader.with_snapshots(show).unwrap()

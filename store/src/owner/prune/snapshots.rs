@@ -58,7 +58,7 @@ pub(super) fn roots(
     }
     for CommittedSnapshot { log_seq, id, .. } in wanted.iter().copied() {
         match objects.iter().find(|object| object.id == id) {
-            Some(object) => roots.push((id, reader.root_of(object)?)),
+            Some(object) => roots.push((id, reader.open_snapshot(object)?.root)),
             None if committed(access, log_seq..log_seq + 1)?.is_empty() => {}
             None => {
                 let reason = format!("entry {log_seq} of the log committed it, but it is not handed out");

@@ -1,18 +1,24 @@
-//! The snapshots of a repository: fetched as the log grows, verified, opened, checked for gaps in their chains, and sorted
-//! by what became of them.
+//! Keeps the list of snapshots up to date: follows the log, fetches new snapshots, verifies and opens them, looks for gaps
+//! in their chains, and sorts them by their fates.
 //!
-//! The log says what was committed, forgotten and brought back. Only what a tombstone of the admin key covers counts as
-//! forgotten ([`crate::format::tombstone`]); of what is gone without one, the list says that the store's operator removed it. A
-//! chain is followed across what is gone: the log names it, and the next snapshot must name the same.
+//! The log says what was committed, forgotten and brought back. A snapshot only counts as forgotten if a tombstone of the
+//! admin key covers it ([`crate::format::tombstone`]). If it is gone without one, the list says that the store's operator
+//! removed it. Chains are followed across snapshots that are gone: the log names them, and the next snapshot of the client
+//! must name the same predecessor.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt,
+    sync::Arc,
 };
 
-use super::Reader;
+use parking_lot::Mutex;
+
+use super::{
+    list::{BrokenSnapshot, PurgedSnapshot, SnapshotInfo, SnapshotList, TrashedSnapshot},
+    roster::RosterCache,
+};
 use crate::{
-    access::{LOG_BYTES, OpenRequest},
+    access::{LOG_BYTES, Read},
     base::{
         codec,
         error::{Error, Result},
@@ -22,115 +28,41 @@ use crate::{
     format::{
         fate::{Fate, Step},
         log::{Event, LogRecord},
-        roster::{Roster, RosterView},
-        snapshot::{self, Chains, Snapshot, SnapshotObject},
+        snapshot::{Chains, SnapshotObject},
         tombstone::Tombstone,
-        tree::Node,
     },
+    owner::keyring::KeyRing,
 };
 
 /// How many snapshots one request asks for.
-const BATCH: u32 = 256;
-/// How many records of the log one request asks for.
-const RECORDS: u32 = 4096;
+const SNAPSHOTS_PER_REQUEST: u32 = 256;
+/// How many log records one request asks for.
+const RECORDS_PER_REQUEST: u32 = 4096;
 
-/// A snapshot, verified and opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SnapshotInfo {
-    /// Its id.
-    pub id: SnapshotId,
-    /// Place of its commit in the log.
-    pub log_seq: u64,
-    /// When the store received it.
-    pub received: Time,
-    /// Who pushed it.
-    pub client: ClientId,
-    /// Its record.
-    pub snapshot: Snapshot,
+/// Follows the snapshots of a repository.
+pub(super) struct SnapshotTracker {
+    access: Arc<dyn Read>,
+    keys: Arc<KeyRing>,
+    roster: Arc<RosterCache>,
+    tracked: Mutex<Tracked>,
 }
 
-/// A snapshot in the trash.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trashed {
-    /// The snapshot.
-    pub info: SnapshotInfo,
-    /// When it was forgotten, by the store's clock.
-    pub since: Time,
-}
-
-/// A snapshot that was committed and cannot be shown: it does not open, is of no client on the roster, or is withheld.
-#[derive(Debug)]
-pub struct Broken {
-    /// The snapshot.
-    pub id: SnapshotId,
-    /// When the store received it.
-    pub received: Time,
-    /// Whether it was forgotten, and is in the trash.
-    pub trashed: bool,
-    /// What is wrong with it.
-    pub error: Error,
-}
-
-/// A snapshot that the store's operator made away with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Purged {
-    /// The snapshot.
-    pub id: SnapshotId,
-    /// Place in the log of the record that says so.
-    pub log_seq: u64,
-}
-
-impl fmt::Display for Purged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, log_seq } = self;
-        write!(
-            f,
-            "snapshot {id} was removed by the server's operator, and by no key of this repository (entry {log_seq} of the \
-             log); if that was agreed upon, `bkfs forget {id}` takes note of it"
-        )
-    }
-}
-
-/// What is known of the snapshots.
-#[derive(Debug, Default)]
-pub struct SnapshotList {
-    /// The snapshots that count, in the order of their commits.
-    pub snapshots: Vec<SnapshotInfo>,
-    /// Those in the trash, in the order of their commits.
-    pub trash: Vec<Trashed>,
-    /// Those that are gone without a word of the owner, in the order of the log.
-    pub purged: Vec<Purged>,
-    /// Length of the log that says all this, in records.
-    pub log_len: u64,
-    /// Those that are not gone and cannot be shown.
-    pub broken: Vec<Broken>,
-    /// What else is wrong: gaps in chains, entries of the log that make no sense.
-    pub problems: Vec<Error>,
-}
-
-impl SnapshotList {
-    /// Everything that is wrong, but for what was purged.
-    pub fn errors(&self) -> impl Iterator<Item = &Error> {
-        self.broken.iter().map(|broken| &broken.error).chain(&self.problems)
-    }
-}
-
+/// What is known so far.
 #[derive(Default)]
-pub(super) struct State {
-    /// How many records of the log were read.
-    next: u64,
-    /// What they say of each snapshot that was ever committed.
+struct Tracked {
+    /// How many log records were read.
+    log_len: u64,
+    /// What the log says of each snapshot that was ever committed.
     known: HashMap<SnapshotId, Known>,
-    /// Commits whose objects are still to be fetched, by their places in the log.
+    /// Commits whose snapshots are still to be fetched, by log record.
     waiting: BTreeMap<u64, Commit>,
-    /// Whether fates have changed since the list was sorted.
-    changed: bool,
-    roster: Option<RosterView>,
+    /// Whether a fate has changed since the list was sorted.
+    is_unsorted: bool,
     chains: Chains,
     list: SnapshotList,
 }
 
-/// A commit as the log has it.
+/// A commit, as the log records it.
 #[derive(Debug, Clone, Copy)]
 struct Commit {
     id: SnapshotId,
@@ -140,12 +72,12 @@ struct Commit {
 }
 
 impl Commit {
-    fn broken(&self, error: Error) -> Broken {
-        Broken { id: self.id, received: self.received, trashed: false, error }
+    fn broken(&self, error: Error) -> BrokenSnapshot {
+        BrokenSnapshot { id: self.id, received: self.received, is_trashed: false, error }
     }
 
-    fn damaged(&self, reason: String) -> Broken {
-        self.broken(Error::SnapshotDamaged { snapshot: self.id, reason })
+    fn damaged(&self, reason: String) -> Error {
+        Error::SnapshotDamaged { snapshot: self.id, reason }
     }
 }
 
@@ -153,62 +85,96 @@ impl Commit {
 #[derive(Debug, Clone, Copy)]
 struct Known {
     fate: Option<Fate>,
-    /// Place of its commit, or of the record that last brought it back.
+    /// The record that committed it, or that last brought it back.
     changed_seq: u64,
-    /// Place of the record that expired it.
+    /// The record that expired it.
     expired_seq: u64,
 }
 
-impl State {
+impl Tracked {
     fn fate(&self, id: &SnapshotId) -> Option<Fate> {
         self.known.get(id).and_then(|known| known.fate)
     }
+
+    fn is_expired(&self, id: &SnapshotId) -> bool {
+        Fate::is_expired(self.fate(id))
+    }
+
+    /// Adds a snapshot that cannot be shown. Its sequence number and its id are known all the same, so the next snapshot
+    /// of the chain does not count as a gap.
+    fn add_broken(&mut self, commit: &Commit, error: Error) {
+        self.chains.skip(commit.client, commit.sequence, commit.id);
+        self.list.broken.push(commit.broken(error));
+        self.is_unsorted |= self.fate(&commit.id).is_some();
+    }
+
+    /// Sorts the snapshots by their fates.
+    fn sort(&mut self) {
+        let list = &mut self.list;
+        let mut all = std::mem::take(&mut list.snapshots);
+        all.extend(std::mem::take(&mut list.trash).into_iter().map(|trashed| trashed.info));
+        all.sort_by_key(|info| info.log_seq);
+        for info in all {
+            match self.known.get(&info.id).and_then(|known| known.fate) {
+                None => list.snapshots.push(info),
+                Some(Fate::Trash { since }) => list.trash.push(TrashedSnapshot { info, since }),
+                Some(Fate::Expired { .. }) => {}
+            }
+        }
+        list.broken.retain_mut(|broken| {
+            let fate = self.known.get(&broken.id).and_then(|known| known.fate);
+            broken.is_trashed = matches!(fate, Some(Fate::Trash { .. }));
+            !Fate::is_expired(fate)
+        });
+        let purged = self.known.iter().filter(|(_, known)| known.fate == Some(Fate::Expired { signed: false }));
+        list.purged = purged.map(|(id, known)| PurgedSnapshot { id: *id, log_seq: known.expired_seq }).collect();
+        list.purged.sort_by_key(|purged| purged.log_seq);
+    }
 }
 
-impl Reader {
-    /// The snapshots that count, oldest first. Asks only for what is new since the last call.
-    pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
-        self.with_snapshots(|list| list.snapshots.clone())
+impl SnapshotTracker {
+    pub fn new(access: Arc<dyn Read>, keys: Arc<KeyRing>, roster: Arc<RosterCache>) -> Self {
+        Self { access, keys, roster, tracked: Mutex::default() }
     }
 
-    /// Brings the list up to date and shows it, with what is wrong about it.
-    pub fn with_snapshots<T>(&self, show: impl FnOnce(&SnapshotList) -> T) -> Result<T> {
-        let mut state = self.snapshots.lock();
-        self.follow(&mut state)?;
-        while let Some((first, _)) = state.waiting.first_key_value() {
+    /// Brings the list up to date and passes it to `show`.
+    pub fn with_list<T>(&self, show: impl FnOnce(&SnapshotList) -> T) -> Result<T> {
+        let mut tracked = self.tracked.lock();
+        self.follow_log(&mut tracked)?;
+        while let Some((first, _)) = tracked.waiting.first_key_value() {
             let first = *first;
-            self.fetch_snapshots(&mut state, first)?;
+            self.fetch_waiting(&mut tracked, first)?;
         }
-        if std::mem::take(&mut state.changed) {
-            arrange(&mut state);
+        if std::mem::take(&mut tracked.is_unsorted) {
+            tracked.sort();
         }
-        state.list.log_len = state.next;
-        Ok(show(&state.list))
+        tracked.list.log_len = tracked.log_len;
+        Ok(show(&tracked.list))
     }
 
-    /// Whether a snapshot is gone for good by now, as the log says.
-    pub(crate) fn is_gone(&self, id: &SnapshotId) -> Result<bool> {
-        let mut state = self.snapshots.lock();
-        self.follow(&mut state)?;
-        Ok(Fate::is_expired(state.fate(id)))
+    /// Whether the log says by now that a snapshot has expired.
+    pub fn is_gone(&self, id: &SnapshotId) -> Result<bool> {
+        let mut tracked = self.tracked.lock();
+        self.follow_log(&mut tracked)?;
+        Ok(tracked.is_expired(id))
     }
 
     /// Reads what was appended to the log.
-    fn follow(&self, state: &mut State) -> Result<()> {
+    fn follow_log(&self, tracked: &mut Tracked) -> Result<()> {
         loop {
-            let records = self.access.log(state.next, RECORDS)?;
+            let records = self.access.log(tracked.log_len, RECORDS_PER_REQUEST)?;
             let bytes: usize = records.iter().map(Vec::len).sum();
-            let is_end = records.is_empty() || (records.len() < RECORDS as usize && bytes < LOG_BYTES);
+            let is_end = records.is_empty() || (records.len() < RECORDS_PER_REQUEST as usize && bytes < LOG_BYTES);
             for bytes in &records {
-                let seq = state.next;
-                state.next += 1;
+                let seq = tracked.log_len;
+                tracked.log_len += 1;
                 match codec::decode::<LogRecord>("an entry of the log", bytes) {
-                    Ok(record) if record.seq == seq => self.heed(state, record),
+                    Ok(record) if record.seq == seq => self.apply_record(tracked, record),
                     Ok(record) => {
-                        let reason = format!("it says that it is {}", record.seq);
-                        state.list.problems.push(Error::damaged(entry(seq), reason));
+                        let reason = format!("its own number is {}", record.seq);
+                        tracked.list.problems.push(Error::damaged(log_entry(seq), reason));
                     }
-                    Err(error) => state.list.problems.push(Error::damaged(entry(seq), error)),
+                    Err(error) => tracked.list.problems.push(Error::damaged(log_entry(seq), error)),
                 }
             }
             if is_end {
@@ -217,12 +183,12 @@ impl Reader {
         }
     }
 
-    fn heed(&self, state: &mut State, record: LogRecord) {
+    fn apply_record(&self, tracked: &mut Tracked, record: LogRecord) {
         let LogRecord { seq, time, event } = record;
         let (id, step, signed) = match event {
             Event::Commit { snapshot: id, client, sequence, .. } => {
-                state.known.insert(id, Known { fate: None, changed_seq: seq, expired_seq: 0 });
-                state.waiting.insert(seq, Commit { id, client, sequence, received: time });
+                tracked.known.insert(id, Known { fate: None, changed_seq: seq, expired_seq: 0 });
+                tracked.waiting.insert(seq, Commit { id, client, sequence, received: time });
                 return;
             }
             Event::Forget { snapshot, signed } => (snapshot, Step::Forget, signed),
@@ -230,18 +196,20 @@ impl Reader {
             Event::Expire { snapshot } => (snapshot, Step::Expire, Vec::new()),
             _ => return,
         };
-        let mut problem = |reason: String| state.list.problems.push(Error::damaged(entry(seq), reason));
-        let Some(known) = state.known.get_mut(&id) else {
+        let mut problem = |reason: String| tracked.list.problems.push(Error::damaged(log_entry(seq), reason));
+        let Some(known) = tracked.known.get_mut(&id) else {
             return problem(format!("it is about snapshot {id}, which was never committed"));
         };
         if step == Step::Forget {
             let admin = self.keys.full().admin.verifying_key();
-            let serves = match Tombstone::verify(&signed, &admin, self.config.repo) {
+            let is_covered = match Tombstone::verify(&signed, &admin, self.keys.repo()) {
                 Ok(tombstone) => tombstone.serves(id, known.changed_seq),
                 Err(_) => false,
             };
-            if !serves {
-                return problem(format!("it forgets snapshot {id}, but no key of this repository asked for that"));
+            if !is_covered {
+                return problem(format!(
+                    "it forgets snapshot {id} without a valid tombstone of this repository's owner"
+                ));
             }
         }
         let before = known.fate;
@@ -252,168 +220,84 @@ impl Reader {
         if step == Step::Expire && !Fate::is_expired(before) {
             known.expired_seq = seq;
         }
-        state.changed |= known.fate != before;
+        tracked.is_unsorted |= known.fate != before;
     }
 
-    /// Fetches objects of commits that wait, the first of which is at `first`, and takes them in.
-    fn fetch_snapshots(&self, state: &mut State, first: u64) -> Result<()> {
-        let answer = self.access.snapshots(first, BATCH)?;
-        if answer.windows(2).any(|two| two[0].log_seq >= two[1].log_seq)
-            || answer.first().is_some_and(|o| o.log_seq < first)
+    /// Fetches the snapshots of waiting commits, the first of which is `first`, and adds them to the list.
+    fn fetch_waiting(&self, tracked: &mut Tracked, first: u64) -> Result<()> {
+        let fetched = self.access.snapshots(first, SNAPSHOTS_PER_REQUEST)?;
+        if fetched.windows(2).any(|two| two[0].log_seq >= two[1].log_seq)
+            || fetched.first().is_some_and(|object| object.log_seq < first)
         {
-            return Err(other_snapshots());
+            return Err(Error::Invalid("the store returned other snapshots than it was asked for".into()));
         }
-        let covered = answer.last().map_or(u64::MAX, |newest| newest.log_seq);
-        let mut objects: HashMap<u64, SnapshotObject> = answer.into_iter().map(|o| (o.log_seq, o)).collect();
-        let absent = |state: &State| {
-            let mut due = state.waiting.range(first..=covered);
-            due.any(|(seq, commit)| !objects.contains_key(seq) && !Fate::is_expired(state.fate(&commit.id)))
+        let covered = fetched.last().map_or(u64::MAX, |newest| newest.log_seq);
+        let mut objects: HashMap<u64, SnapshotObject> = fetched.into_iter().map(|o| (o.log_seq, o)).collect();
+        let is_one_absent = |tracked: &Tracked| {
+            let mut due = tracked.waiting.range(first..=covered);
+            due.any(|(seq, commit)| !objects.contains_key(seq) && !tracked.is_expired(&commit.id))
         };
-        if absent(state) {
+        if is_one_absent(tracked) {
             // It may have expired just now.
-            self.follow(state)?;
+            self.follow_log(tracked)?;
         }
         let due: Vec<(u64, Commit)> =
-            state.waiting.range(first..=covered).map(|(seq, commit)| (*seq, *commit)).collect();
+            tracked.waiting.range(first..=covered).map(|(seq, commit)| (*seq, *commit)).collect();
         for (seq, commit) in due {
-            let object = match objects.remove(&seq) {
-                Some(object) => object,
-                // It may have been committed just now: it is asked for by itself before it counts as withheld.
-                None if seq > first && !Fate::is_expired(state.fate(&commit.id)) => return Ok(()),
+            let is_expired = tracked.is_expired(&commit.id);
+            match objects.remove(&seq) {
+                Some(object) => self.add(tracked, seq, &commit, &object)?,
+                None if is_expired => {
+                    tracked.waiting.remove(&seq);
+                    tracked.chains.skip(commit.client, commit.sequence, commit.id);
+                }
+                // It may have been committed just now: ask for it by itself before it counts as withheld.
+                None if seq > first => return Ok(()),
                 None => {
-                    state.waiting.remove(&seq);
-                    state.chains.skip(commit.client, commit.sequence, commit.id);
-                    if !Fate::is_expired(state.fate(&commit.id)) {
-                        let reason = format!("{} committed it, but it is not handed out", entry(seq));
-                        state.list.broken.push(commit.damaged(reason));
-                        state.changed |= state.fate(&commit.id).is_some();
-                    }
-                    continue;
-                }
-            };
-            let taken = match object.id == commit.id {
-                true => self.admit(state, &object),
-                false => {
-                    let reason = format!("{} committed it, but {} is handed out", entry(seq), object.id);
-                    Err(commit.damaged(reason).error)
-                }
-            };
-            if let Err(error @ (Error::Unreachable(_) | Error::NoPermission { .. })) = taken {
-                return Err(error);
-            }
-            state.waiting.remove(&seq);
-            match taken {
-                Ok(info) => {
-                    state.changed |= state.fate(&info.id).is_some();
-                    state.list.snapshots.push(info);
-                }
-                Err(error) => {
-                    // Its number and name are known all the same: the next one is no gap.
-                    state.chains.skip(commit.client, commit.sequence, commit.id);
-                    state.list.broken.push(commit.broken(error));
-                    state.changed |= state.fate(&commit.id).is_some();
+                    tracked.waiting.remove(&seq);
+                    let reason = format!("{} committed it, but the store withholds it", log_entry(seq));
+                    tracked.add_broken(&commit, commit.damaged(reason));
                 }
             }
         }
         Ok(())
     }
 
-    fn admit(&self, state: &mut State, object: &SnapshotObject) -> Result<SnapshotInfo> {
-        if snapshot::snapshot_id(&object.bytes) != object.id {
-            let reason = "its bytes do not have its id".to_owned();
-            return Err(Error::SnapshotDamaged { snapshot: object.id, reason });
-        }
-        let verify = |view: &RosterView| snapshot::verify_stored(&object.bytes, view.newest(), object.received);
-        let stored = match state.roster.as_ref().map(verify) {
-            // The client may have been enrolled since: look at the newest roster before refusing it.
-            None | Some(Err(Error::NotOnRoster { .. })) => verify(self.renew(&mut state.roster)?)?,
-            Some(verified) => verified?,
+    /// Adds the fetched snapshot of a commit. Fails only if it may be fetched later: the commit keeps waiting then.
+    fn add(&self, tracked: &mut Tracked, seq: u64, commit: &Commit, object: &SnapshotObject) -> Result<()> {
+        let opened = match object.id == commit.id {
+            true => self.open(tracked, object),
+            false => {
+                let reason = format!("{} committed it, but the store returns {} instead", log_entry(seq), object.id);
+                Err(commit.damaged(reason))
+            }
         };
+        if let Err(error @ (Error::Unreachable(_) | Error::NoPermission { .. })) = opened {
+            return Err(error);
+        }
+        tracked.waiting.remove(&seq);
+        match opened {
+            Ok(info) => {
+                tracked.is_unsorted |= tracked.fate(&info.id).is_some();
+                tracked.list.snapshots.push(info);
+            }
+            Err(error) => tracked.add_broken(commit, error),
+        }
+        Ok(())
+    }
+
+    fn open(&self, tracked: &mut Tracked, object: &SnapshotObject) -> Result<SnapshotInfo> {
+        let stored = self.roster.verify(object)?;
         let snapshot = self.keys.open_snapshot(&stored, object.id)?;
-        // A gap in a chain is a problem of the store; the snapshot itself is sound and counts.
-        if let Err(problem) = state.chains.admit(object.id, &stored, &snapshot) {
-            state.list.problems.push(problem);
+        // A gap in a chain is a problem of the store. The snapshot itself is sound and counts.
+        if let Err(problem) = tracked.chains.admit(object.id, &stored, &snapshot) {
+            tracked.list.problems.push(problem);
         }
         let SnapshotObject { id, log_seq, received, .. } = *object;
         Ok(SnapshotInfo { id, log_seq, received, client: stored.client, snapshot })
     }
-
-    /// The root of a snapshot, verified and opened.
-    pub(crate) fn root_of(&self, object: &SnapshotObject) -> Result<Node> {
-        if snapshot::snapshot_id(&object.bytes) != object.id {
-            let reason = "its bytes do not have its id, so nobody knows what it needs".to_owned();
-            return Err(Error::SnapshotDamaged { snapshot: object.id, reason });
-        }
-        let mut state = self.snapshots.lock();
-        let verify = |view: &RosterView| snapshot::verify_stored(&object.bytes, view.newest(), object.received);
-        let stored = match state.roster.as_ref().map(verify) {
-            None | Some(Err(Error::NotOnRoster { .. })) => verify(self.renew(&mut state.roster)?)?,
-            Some(verified) => verified?,
-        };
-        drop(state);
-        Ok(self.keys.open_snapshot(&stored, object.id)?.root)
-    }
-
-    /// Takes note of a roster that came with an opening, so that none need be asked for.
-    pub fn heed_roster(&self, signed: &[u8]) -> Result<()> {
-        let view = &mut self.snapshots.lock().roster;
-        match view {
-            Some(view) => view.renew(signed).map(drop),
-            None => {
-                let admin = self.keys.full().admin.verifying_key();
-                *view = Some(RosterView::new(signed, admin, self.config.repo)?);
-                Ok(())
-            }
-        }
-    }
-
-    /// The repository's newest roster, verified. Not to be called from within [`Reader::with_snapshots`].
-    pub fn roster(&self) -> Result<Roster> {
-        self.renew(&mut self.snapshots.lock().roster).map(|view| view.newest().clone())
-    }
-
-    fn renew<'a>(&self, view: &'a mut Option<RosterView>) -> Result<&'a RosterView> {
-        let signed = self.access.open(&OpenRequest::default())?.roster;
-        match view {
-            Some(view) => {
-                view.renew(&signed)?;
-                Ok(view)
-            }
-            None => {
-                let admin = self.keys.full().admin.verifying_key();
-                Ok(view.insert(RosterView::new(&signed, admin, self.config.repo)?))
-            }
-        }
-    }
 }
 
-/// Sorts the snapshots by their fates.
-fn arrange(state: &mut State) {
-    let list = &mut state.list;
-    let mut all = std::mem::take(&mut list.snapshots);
-    all.extend(std::mem::take(&mut list.trash).into_iter().map(|trashed| trashed.info));
-    all.sort_by_key(|info| info.log_seq);
-    for info in all {
-        match state.known.get(&info.id).and_then(|known| known.fate) {
-            None => list.snapshots.push(info),
-            Some(Fate::Trash { since }) => list.trash.push(Trashed { info, since }),
-            Some(Fate::Expired { .. }) => {}
-        }
-    }
-    list.broken.retain_mut(|broken| {
-        let fate = state.known.get(&broken.id).and_then(|known| known.fate);
-        broken.trashed = matches!(fate, Some(Fate::Trash { .. }));
-        !Fate::is_expired(fate)
-    });
-    let purged = state.known.iter().filter(|(_, known)| known.fate == Some(Fate::Expired { signed: false }));
-    list.purged = purged.map(|(id, known)| Purged { id: *id, log_seq: known.expired_seq }).collect();
-    list.purged.sort_by_key(|purged| purged.log_seq);
-}
-
-fn other_snapshots() -> Error {
-    Error::Invalid("the store answered with other snapshots than were asked for".into())
-}
-
-fn entry(seq: u64) -> String {
+fn log_entry(seq: u64) -> String {
     format!("entry {seq} of the log")
 }
