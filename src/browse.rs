@@ -5,9 +5,10 @@ use std::sync::Arc;
 use anyhow::Result;
 use bkfs_store::{
     Error,
+    access::Read,
     base::{id::SnapshotId, time::Time},
     format::{keys::FullKey, tree::Node},
-    owner::reader::{Broken, Purged, Reader, SnapshotInfo, Trashed},
+    owner::reader::{BrokenSnapshot, PurgedSnapshot, Reader, SnapshotInfo, TrashedSnapshot},
 };
 
 use crate::{
@@ -39,11 +40,11 @@ pub struct Library {
     /// Its snapshots, oldest first.
     pub snapshots: Vec<SnapshotInfo>,
     /// Those in the trash, oldest first.
-    pub trash: Vec<Trashed>,
+    pub trash: Vec<TrashedSnapshot>,
     /// Those that cannot be shown, in the trash or not.
     pub broken: Vec<Unshown>,
     /// Those that the server's operator made away with.
-    pub purged: Vec<Purged>,
+    pub purged: Vec<PurgedSnapshot>,
     /// Length of the log that says so, in records.
     pub log_len: u64,
 }
@@ -57,19 +58,19 @@ impl Library {
     }
 
     /// The same for a mount.
-    pub fn open_for_mount(context: &Context, session: &Session) -> Result<Self> {
+    pub fn open_for_mount(context: &Context, session: &Session, access: Arc<dyn Read>) -> Result<Self> {
         session.warn_of_rollback();
         let full = session.full_key(context, "mounting")?;
-        Self::with(session, &full, MOUNT_CACHE_BYTES)
+        Self::with(session, access, &full, MOUNT_CACHE_BYTES)
     }
 
     /// The same with a key that is at hand: a person must not be asked twice.
     pub fn with_key(session: &Session, full: &FullKey) -> Result<Self> {
-        Self::with(session, full, CACHE_BYTES)
+        Self::with(session, session.access.clone(), full, CACHE_BYTES)
     }
 
-    fn with(session: &Session, full: &FullKey, cache_bytes: usize) -> Result<Self> {
-        let reader = Reader::new(session.access.clone(), full.clone(), &session.config, cache_bytes);
+    fn with(session: &Session, access: Arc<dyn Read>, full: &FullKey, cache_bytes: usize) -> Result<Self> {
+        let reader = Reader::new(access, full.clone(), &session.config, cache_bytes);
         let (library, problems) = reader.with_snapshots(|list| {
             let library = Self {
                 reader: reader.clone(),
@@ -80,10 +81,10 @@ impl Library {
                 log_len: list.log_len,
             };
             // Of one in the trash its owner knows.
-            let broken = list.broken.iter().filter(|broken| !broken.trashed).map(|broken| &broken.error);
+            let broken = list.broken.iter().filter(|broken| !broken.is_trashed).map(|broken| &broken.error);
             (library, broken.chain(&list.problems).map(Error::to_string).collect::<Vec<_>>())
         })?;
-        for problem in problems.into_iter().chain(library.purged.iter().map(Purged::to_string)) {
+        for problem in problems.into_iter().chain(library.purged.iter().map(PurgedSnapshot::to_string)) {
             eprintln!("bkfs: warning: {problem}");
         }
         Ok(library)
@@ -105,14 +106,14 @@ impl Library {
     }
 }
 
-fn unshown(broken: &Broken) -> Unshown {
-    Unshown { id: broken.id, received: broken.received, trashed: broken.trashed }
+fn unshown(broken: &BrokenSnapshot) -> Unshown {
+    Unshown { id: broken.id, received: broken.received, trashed: broken.is_trashed }
 }
 
 /// A reader with the full key.
 pub fn reader(context: &Context, session: &Session, operation: &'static str) -> Result<Arc<Reader>> {
     let full = session.full_key(context, operation)?;
     let reader = Reader::new(session.access.clone(), full, &session.config, CACHE_BYTES);
-    reader.heed_roster(&session.opened.roster)?;
+    reader.accept_roster(&session.opened.roster)?;
     Ok(reader)
 }

@@ -236,6 +236,7 @@ fn a_check_mends_and_says_so() {
         let opened = world.owner.access.open(&Default::default()).unwrap();
         check::check(
             &reader,
+            &*world.owner.access,
             &opened,
             &CheckOptions { read_data: check::ReadData::All, threads: 2 },
             &Default::default(),

@@ -82,7 +82,7 @@ pub fn run(context: &Context, args: CheckArgs) -> Result<Exit> {
     let options = CheckOptions { read_data, ..CheckOptions::default() };
     let shown = progress.clone();
     let line = Line::start(context, move || view(&shown));
-    let checked = check(&reader, &session.opened, &options, &progress);
+    let checked = check(&reader, &*session.access, &session.opened, &options, &progress);
     drop(line);
     let report = checked?;
     if let (Some(Subset::Share(_)), Some(reached)) = (args.read_data_subset, report.reached) {

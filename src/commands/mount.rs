@@ -88,10 +88,10 @@ pub fn run(context: &Context, args: MountArgs) -> Result<Exit> {
     if args.background && !args.is_child {
         return background::run(context, &args);
     }
-    let mut session = Session::open_to_mount(context, &args.repo, PATIENCE)?;
+    let session = Session::open_to_mount(context, &args.repo, PATIENCE)?;
     // A server that goes away is waited for once, not once for each file that somebody looks at.
-    session.access = Breaker::new(session.access);
-    let library = Library::open_for_mount(context, &session)?;
+    let access = Breaker::new(session.access.clone());
+    let library = Library::open_for_mount(context, &session, access)?;
     let snapshot = match &args.snapshot {
         Some(selector) => Some(library.choose(selector, &args.filters)?.id),
         None => None,

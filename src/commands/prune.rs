@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 use bkfs_store::{
     access::{PruneLimits, Unused},
-    owner::prune::{Progress, PruneOptions, PruneReport, prune_as},
+    owner::prune::{Progress, PruneOptions, PruneReport, Pruner},
 };
 use clap::Args;
 use serde::Serialize;
@@ -125,10 +125,12 @@ pub fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
         empty_trash: !args.keep_trash,
         reframe_bytes: args.max_reframe_size,
     };
+    let (push_key, cache) = (session.push_key(), &context.folders.cache);
+    let pruner = Pruner { reader: &reader, access: &*session.access, push_key, cache };
     let pruned = |options: &PruneOptions| {
         let shown = progress.clone();
         let _line = Line::start(context, move || view(&shown));
-        prune_as(&reader, session.push_key(), &context.folders.cache, options, &progress)
+        pruner.run(options, &progress)
     };
     let mut report = pruned(&options)?;
     if report.is_unconfirmed {

@@ -254,7 +254,7 @@ fn a_damaged_index_is_used() {
         repo.open(&OpenRequest::default())?;
         Ok(repo)
     };
-    let _ = open().and_then(|repo| problems(&world.reader(repo), true));
+    let _ = open().and_then(|repo| problems(&world.reader(repo.clone()), &*repo, true));
     let push = || world.push(&*open()?, &World::files(49));
     let receipt = push().or_else(|error| match error {
         Error::Index { .. } => push(),
@@ -327,7 +327,7 @@ fn cell(what: &str, cost: Cost, how: Harm, place: Place, with_index: bool) {
             None => lost.push(*id),
         }
     }
-    let found = problems(&reader, true).unwrap_or_else(|error| panic!("{name}: the check ended with {error}"));
+    let found = problems(&reader, &*repo, true).unwrap_or_else(|error| panic!("{name}: the check ended with {error}"));
     let may_lose = [scene.hurt.0, scene.next.0];
     let allowed = if how == Harm::Swap { &may_lose[..] } else { &may_lose[..1] };
     match cost {
@@ -393,7 +393,7 @@ fn refused(scene: &Scene, folder: &Path, name: &str, error: &Error) {
         fs::copy(scene.folder.path().join("repo").join(file), folder.join("repo").join(file)).unwrap();
     }
     let repo = Arc::new(Repository::local(&folder.join("repo"), &folder.join("index")).unwrap());
-    let reader = scene.world.reader(repo);
+    let reader = scene.world.reader(repo.clone());
     assert_eq!(scene.world.read_all(&reader).unwrap(), scene.snapshots, "{name}: put back");
 }
 
@@ -465,9 +465,9 @@ fn a_missing_pack_is_stored_again() {
     let repo = open();
     assert_eq!(repo.open(&OpenRequest::default()).unwrap().now, opened.now);
     scene.world.push(&*repo, &World::files(2)).unwrap();
-    let reader = scene.world.reader(repo);
+    let reader = scene.world.reader(repo.clone());
     assert_eq!(scene.world.read_all(&reader).unwrap().get(&scene.hurt.0), scene.snapshots.get(&scene.hurt.0));
-    assert_eq!(problems(&reader, true).unwrap(), Vec::<String>::new());
+    assert_eq!(problems(&reader, &*repo, true).unwrap(), Vec::<String>::new());
 }
 
 /// A damaged pack is looked at again until it is right, by whatever means it came to be.

@@ -23,7 +23,7 @@ use bkfs_store::{
         keys::slot::{self, SlotParams},
         tombstone::Tombstone,
     },
-    owner::prune::{self, Progress, PruneOptions},
+    owner::prune::{Progress, PruneOptions, Pruner},
     repository::{Repository, backend::LocalBackend},
 };
 
@@ -75,7 +75,7 @@ impl Place {
     fn read(&self, repo: &Arc<Repository>) -> BTreeMap<SnapshotId, Files> {
         let reader = self.world.reader(repo.clone());
         let all = self.world.read_all(&reader).unwrap();
-        assert_eq!(problems(&reader, true).unwrap(), Vec::<String>::new());
+        assert_eq!(problems(&reader, &**repo, true).unwrap(), Vec::<String>::new());
         all
     }
 }
@@ -143,7 +143,10 @@ fn share_and_expire(place: &Place, repo: &Arc<Repository>) -> Result<()> {
 
 fn prune(place: &Place, repo: &Arc<Repository>) -> Result<()> {
     let options = PruneOptions { is_confirmed: true, ..PruneOptions::default() };
-    prune::prune(&place.world.reader(repo.clone()), place.folder.path(), &options, &Progress::default()).map(drop)
+    let reader = place.world.reader(repo.clone());
+    Pruner { reader: &reader, access: &**repo, push_key: None, cache: place.folder.path() }
+        .run(&options, &Progress::default())
+        .map(drop)
 }
 
 /// The same; and then nothing is left that nobody needs.
@@ -288,11 +291,11 @@ fn a_file_that_cannot_be_read_costs_only_what_lies_nowhere_else() {
         let reader = place.world.reader(repo.clone());
         if bad.starts_with("packs/") {
             packs += 1;
-            let found = problems(&reader, true).unwrap();
+            let found = problems(&reader, &*repo, true).unwrap();
             assert!(!found.is_empty(), "{bad}: a pack lies once");
         } else {
             assert_eq!(place.world.read_all(&reader).unwrap(), kept, "{bad}");
-            assert_eq!(problems(&reader, true).unwrap(), Vec::<String>::new(), "{bad}");
+            assert_eq!(problems(&reader, &*repo, true).unwrap(), Vec::<String>::new(), "{bad}");
         }
         assert_eq!(repo.open(&OpenRequest::default()).unwrap().slots.len(), 1, "{bad}");
         drop((reader, repo));

@@ -136,7 +136,7 @@ fn view(reader: &Reader) -> View {
         shown: list.snapshots.iter().map(|info| info.id).collect(),
         trash: list.trash.iter().map(|trashed| (trashed.info.id, trashed.since)).collect(),
         purged: list.purged.iter().map(|purged| purged.id).collect(),
-        broken: list.broken.iter().map(|broken| (broken.id, broken.trashed)).collect(),
+        broken: list.broken.iter().map(|broken| (broken.id, broken.is_trashed)).collect(),
         problems: list.problems.iter().map(ToString::to_string).collect(),
     };
     reader.with_snapshots(show).unwrap()
@@ -146,7 +146,8 @@ fn view(reader: &Reader) -> View {
 fn checked(repo: &Arc<Repository>) -> Vec<String> {
     let opened = repo.open(&OpenRequest::default()).unwrap();
     let options = CheckOptions::default();
-    let report = bkfs_store::owner::check::check(&reader(repo), &opened, &options, &Progress::default()).unwrap();
+    let report =
+        bkfs_store::owner::check::check(&reader(repo), &**repo, &opened, &options, &Progress::default()).unwrap();
     let problems = report.problems.iter().map(|problem| problem.error.to_string());
     problems.filter(|text| !text.contains("is missing from the repository")).collect()
 }

@@ -207,7 +207,7 @@ impl World {
         if report.problems_total > 0 {
             return Err(format!("in the end, a scrub finds {:?}", report.problems));
         }
-        let found = problems(&self.site.reader(repo, 4 << 20), true).map_err(text("a check"))?;
+        let found = problems(&self.site.reader(repo, 4 << 20), &**repo, true).map_err(text("a check"))?;
         if !found.is_empty() {
             return Err(format!("in the end, a check finds {found:?}"));
         }

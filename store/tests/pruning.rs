@@ -23,7 +23,7 @@ mod trash;
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -38,6 +38,7 @@ use bkfs_store::{
     format::{
         content::ContentBuilder,
         frame::{ChunkKind, FrameBuilder},
+        keys::PushKey,
         loss::Lost,
         pack::PackWriter,
         snapshot,
@@ -45,7 +46,7 @@ use bkfs_store::{
         tree::*,
     },
     owner::{
-        prune::{Progress, PruneOptions, PruneReport, prune, prune_as},
+        prune::{Progress, PruneOptions, PruneReport, Pruner},
         reader::Reader,
     },
     repository::Repository,
@@ -104,12 +105,26 @@ impl Place {
     }
 
     fn prune_with(&self, repo: &Arc<Repository>, options: &PruneOptions) -> PruneReport {
-        prune_as(&reader(repo), Some(&push_key()), self.folder.path(), options, &Progress::default()).unwrap()
+        prune_as(repo.clone(), Some(&push_key()), self.folder.path(), options).unwrap()
     }
 }
 
 fn reader(repo: &Arc<Repository>) -> Arc<Reader> {
     Reader::new(repo.clone(), full_key(), &config_record(), 1 << 20)
+}
+
+fn prune(access: Arc<dyn Access>, cache: &Path, options: &PruneOptions) -> Result<PruneReport, Error> {
+    prune_as(access, None, cache, options)
+}
+
+fn prune_as(
+    access: Arc<dyn Access>,
+    push_key: Option<&PushKey>,
+    cache: &Path,
+    options: &PruneOptions,
+) -> Result<PruneReport, Error> {
+    let reader = Reader::new(access.clone(), full_key(), &config_record(), 1 << 20);
+    Pruner { reader: &reader, access: &*access, push_key, cache }.run(options, &Progress::default())
 }
 
 /// The contents of file number `n`; some do not compress, so that packs have a size.
@@ -456,7 +471,7 @@ fn a_tree_that_cannot_be_read_ends_the_prune_before_anything_is_condemned() {
         bytes[60] ^= 1;
         std::fs::write(path, bytes).unwrap();
     }
-    let failed = prune(&reader(&repo), place.folder.path(), &PruneOptions::default(), &Progress::default());
+    let failed = prune(repo.clone(), place.folder.path(), &PruneOptions::default());
     assert!(matches!(failed, Err(Error::SnapshotDamaged { .. })), "{failed:?}");
     assert_eq!((place.files("packs"), place.files("prunes")), (4, 0));
 }
@@ -494,9 +509,9 @@ fn step() -> impl Strategy<Value = Step> {
 fn cut_short(place: &Place, repo: &Arc<Repository>, steps: usize, empty_trash: bool) {
     let left = AtomicUsize::new(steps);
     let allows = move |_: &PruneRequest| left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
-    let reader = Reader::new(Arc::new(Fuse::new(repo.clone(), allows)), full_key(), &config_record(), 1 << 20);
+    let fuse = Arc::new(Fuse::new(repo.clone(), allows));
     let options = PruneOptions { is_confirmed: true, empty_trash, reframe_bytes: 200_000, ..PruneOptions::default() };
-    let _ = prune_as(&reader, Some(&push_key()), place.folder.path(), &options, &Progress::default());
+    let _ = prune_as(fuse, Some(&push_key()), place.folder.path(), &options);
 }
 
 proptest! {

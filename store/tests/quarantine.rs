@@ -175,7 +175,7 @@ fn what_is_lost_is_told_and_stored_again() {
                 scene.readable(&scene.world.reader(repo.clone()))
             }
             Finder::Check => {
-                assert!(!problems(&scene.world.reader(repo.clone()), true).unwrap().is_empty());
+                assert!(!problems(&scene.world.reader(repo.clone()), &*repo, true).unwrap().is_empty());
                 scene.readable(&scene.world.reader(repo.clone()))
             }
             Finder::Asked => {
@@ -206,7 +206,7 @@ fn what_is_lost_is_told_and_stored_again() {
         assert_eq!(scene.lacking(&repo), hit);
         assert!(matches!(repo.mend(scene.pack().id).unwrap(), Mending::Lost(_)));
         assert_eq!(repo.open(&OpenRequest::default()).unwrap().now, after.now, "nothing new");
-        let wrong = problems(&scene.world.reader(repo.clone()), false).unwrap();
+        let wrong = problems(&scene.world.reader(repo.clone()), &*repo, false).unwrap();
         let unreadable = 20 - scene.readable(&scene.world.reader(repo.clone())).len();
         assert_eq!(wrong.len(), unreadable, "a check names each file, and reads no others for it: {wrong:?}");
 
@@ -217,8 +217,8 @@ fn what_is_lost_is_told_and_stored_again() {
         let all = scene.world.read_all(&reader).unwrap();
         assert_eq!(all.len(), 2);
         assert!(all.contains_key(&receipt.snapshot) && all.values().all(|files| *files == scene.files), "{finder:?}");
-        assert_eq!(problems(&reader, false).unwrap(), Vec::<String>::new());
-        let wrong = problems(&scene.world.reader(repo), true).unwrap();
+        assert_eq!(problems(&reader, &*repo, false).unwrap(), Vec::<String>::new());
+        let wrong = problems(&scene.world.reader(repo.clone()), &*repo, true).unwrap();
         assert!(
             wrong.iter().all(|text| text.contains(&scene.pack().id.to_string())),
             "the old pack still is: {wrong:?}"

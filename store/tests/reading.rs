@@ -6,20 +6,16 @@ use std::{sync::Arc, time::Duration};
 
 use bkfs_store::{
     Error, Result,
-    access::{
-        ForgetReply, ForgetRequest, InitRequest, Lease, Maintain, Manage, Mending, Open, OpenRequest, Opened, PackInfo,
-        PruneReply, PruneRequest, Push, Read, ReadReply, ReadRequest, Receipt, RepairReply, RepairRequest, SealedFrame,
-    },
+    access::{Mending, Open, OpenRequest, Opened, Read, ReadReply, ReadRequest, SealedFrame},
     base::{
-        id::{ChunkId, KeyId, PackId, RepoId, SlotId, SnapshotId},
+        id::{ChunkId, KeyId, PackId, RepoId},
         time::Time,
     },
     crypto::{DataKey, Wrap, random},
     format::{
         config::{ChunkerParams, verify_config},
         frame::{ChunkKind, FrameBuilder},
-        keys::{FullKey, Slot},
-        pack::PackUpload,
+        keys::FullKey,
         snapshot::SnapshotObject,
     },
     owner::reader::Reader,
@@ -103,64 +99,6 @@ impl Read for Frames {
     }
 
     fn mend(&self, _: PackId) -> Result<Mending> {
-        none()
-    }
-}
-
-impl Push for Frames {
-    fn has(&self, _: &[ChunkId]) -> Result<Vec<bool>> {
-        none()
-    }
-
-    fn put_pack(&self, _: Lease, _: &PackUpload) -> Result<()> {
-        none()
-    }
-
-    fn commit(&self, _: Lease, _: &[u8]) -> Result<Receipt> {
-        none()
-    }
-}
-
-impl Manage for Frames {
-    fn init(&self, _: &InitRequest) -> Result<()> {
-        none()
-    }
-
-    fn put_roster(&self, _: &[u8]) -> Result<()> {
-        none()
-    }
-
-    fn put_slot(&self, _: &Slot) -> Result<()> {
-        none()
-    }
-
-    fn remove_slot(&self, _: SlotId) -> Result<()> {
-        none()
-    }
-
-    fn forget(&self, _: &ForgetRequest) -> Result<ForgetReply> {
-        none()
-    }
-
-    fn unforget(&self, _: &[SnapshotId]) -> Result<()> {
-        none()
-    }
-}
-
-impl Maintain for Frames {
-    fn packs(&self, _: Option<PackId>, _: u32) -> Result<Vec<PackInfo>> {
-        none()
-    }
-
-    fn read_pack(&self, _: PackId) -> Result<bytes::Bytes> {
-        none()
-    }
-
-    fn prune(&self, _: &PruneRequest) -> Result<PruneReply> {
-        none()
-    }
-
-    fn repair(&self, _: &RepairRequest) -> Result<RepairReply> {
         none()
     }
 }

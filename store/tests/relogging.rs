@@ -89,7 +89,7 @@ impl Scene {
             let reader = self.world.reader(repo.clone());
             let all = self.world.read_all(&reader).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert!(self.snapshots.iter().all(|(id, files)| all.get(id) == Some(files)), "{name}: {}", all.len());
-            assert_eq!(problems(&reader, true).unwrap(), Vec::<String>::new(), "{name}");
+            assert_eq!(problems(&reader, &*repo, true).unwrap(), Vec::<String>::new(), "{name}");
             self.world.push(&*repo, &World::files(9)).unwrap_or_else(|error| panic!("{name}: {error}"));
         }
         let (one, two) = (fs::read(self.place().join("log")).unwrap(), fs::read(self.place().join("log.2")).unwrap());

@@ -290,7 +290,7 @@ fn a_damaged_pack_at_the_server_is_mended_or_named_at_the_client() {
     bytes[400_000] ^= 4;
     fs::write(pack, &bytes).unwrap();
     let output = person.output(["cat", "latest:sub/big"]);
-    expect(&output, 0, &["damage was met, and mended"]);
+    expect(&output, 0, &["found a damaged pack and mended it"]);
     assert!(fs::read(pack).unwrap() == whole);
 
     bytes[200_000..600_000].fill(0);

@@ -11,15 +11,11 @@ use std::{
 
 use bkfs_store::{
     Error, ErrorKind, Result,
-    access::{
-        Access, ForgetReply, ForgetRequest, InitRequest, Lease, Maintain, Manage, Mending, Open, OpenRequest, Opened,
-        PackInfo, PruneReply, PruneRequest, Push, Read, ReadReply, ReadRequest, Receipt, RepairReply, RepairRequest,
-    },
-    base::id::{ChunkId, KeyId, PackId, SlotId, SnapshotId},
+    access::{Mending, Open, OpenRequest, Opened, Read, ReadReply, ReadRequest},
+    base::id::{ChunkId, KeyId, PackId},
     crypto::Wrap,
-    format::{keys::Slot, pack::PackUpload, snapshot::SnapshotObject},
+    format::snapshot::SnapshotObject,
 };
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 /// How long a failure is believed: so short that a store that comes back is seen at once by a person's measure.
@@ -60,17 +56,17 @@ impl Health {
 
 /// A store whose absence is waited for once.
 pub struct Breaker {
-    access: Arc<dyn Access>,
+    access: Arc<dyn Read>,
     health: Mutex<Health>,
 }
 
 impl Breaker {
     /// Stands before a store.
-    pub fn new(access: Arc<dyn Access>) -> Arc<Self> {
+    pub fn new(access: Arc<dyn Read>) -> Arc<Self> {
         Arc::new(Self { access, health: Mutex::default() })
     }
 
-    fn call<T>(&self, call: impl FnOnce(&dyn Access) -> Result<T>) -> Result<T> {
+    fn call<T>(&self, call: impl FnOnce(&dyn Read) -> Result<T>) -> Result<T> {
         self.health.lock().may_call(Instant::now()).map_err(Error::Unreachable)?;
         let result = call(&*self.access);
         let unreachable = match &result {
@@ -115,64 +111,6 @@ impl Read for Breaker {
 
     fn mend(&self, id: PackId) -> Result<Mending> {
         self.call(|access| access.mend(id))
-    }
-}
-
-impl Push for Breaker {
-    fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
-        self.call(|access| access.has(ids))
-    }
-
-    fn put_pack(&self, lease: Lease, pack: &PackUpload) -> Result<()> {
-        self.call(|access| access.put_pack(lease, pack))
-    }
-
-    fn commit(&self, lease: Lease, snapshot: &[u8]) -> Result<Receipt> {
-        self.call(|access| access.commit(lease, snapshot))
-    }
-}
-
-impl Manage for Breaker {
-    fn init(&self, request: &InitRequest) -> Result<()> {
-        self.call(|access| access.init(request))
-    }
-
-    fn put_roster(&self, signed: &[u8]) -> Result<()> {
-        self.call(|access| access.put_roster(signed))
-    }
-
-    fn put_slot(&self, slot: &Slot) -> Result<()> {
-        self.call(|access| access.put_slot(slot))
-    }
-
-    fn remove_slot(&self, id: SlotId) -> Result<()> {
-        self.call(|access| access.remove_slot(id))
-    }
-
-    fn forget(&self, request: &ForgetRequest) -> Result<ForgetReply> {
-        self.call(|access| access.forget(request))
-    }
-
-    fn unforget(&self, snapshots: &[SnapshotId]) -> Result<()> {
-        self.call(|access| access.unforget(snapshots))
-    }
-}
-
-impl Maintain for Breaker {
-    fn packs(&self, after: Option<PackId>, limit: u32) -> Result<Vec<PackInfo>> {
-        self.call(|access| access.packs(after, limit))
-    }
-
-    fn read_pack(&self, id: PackId) -> Result<Bytes> {
-        self.call(|access| access.read_pack(id))
-    }
-
-    fn prune(&self, request: &PruneRequest) -> Result<PruneReply> {
-        self.call(|access| access.prune(request))
-    }
-
-    fn repair(&self, request: &RepairRequest) -> Result<RepairReply> {
-        self.call(|access| access.repair(request))
     }
 }
 

@@ -80,7 +80,7 @@ pub fn run(context: &Context, args: &PacksArgs) -> Result<Exit> {
     let options = RepairOptions { read_data: args.read_data, dry_run: args.dry_run, threads };
     let shown = progress.clone();
     let line = Line::start(context, move || view(&shown));
-    let repaired = repair_packs(&reader, &session.opened, &options, &progress);
+    let repaired = repair_packs(&reader, &*session.access, &session.opened, &options, &progress);
     drop(line);
     let report = repaired?;
     match context.json {

@@ -30,7 +30,7 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    access::Opened,
+    access::{Access, Opened},
     base::{
         error::{Error, Result},
         id::{PackId, SnapshotId},
@@ -164,16 +164,22 @@ impl Findings {
     }
 }
 
-/// Checks the repository that `opened` told of.
-pub fn check(reader: &Reader, opened: &Opened, options: &CheckOptions, progress: &Progress) -> Result<CheckReport> {
+/// Checks the repository that `opened` told of. `access` is the store that `reader` reads from.
+pub fn check(
+    reader: &Reader,
+    access: &dyn Access,
+    opened: &Opened,
+    options: &CheckOptions,
+    progress: &Progress,
+) -> Result<CheckReport> {
     let findings = Findings::default();
     let mut report = CheckReport::default();
     let snapshots = history::check(reader, opened, &findings, progress, &mut report)?;
     let hurt = match options.read_data {
         ReadData::None => packs::Hurt::default(),
-        _ => packs::check(reader, options, &findings, progress, &mut report)?,
+        _ => packs::check(reader, access, options, &findings, progress, &mut report)?,
     };
-    trees::check(reader, &snapshots, &hurt, &findings, progress, &mut report)?;
+    trees::check(reader, access, &snapshots, &hurt, &findings, progress, &mut report)?;
     report.problems_total = findings.total.into_inner();
     report.problems = findings.problems.into_inner();
     Ok(report)

@@ -1,8 +1,8 @@
-//! The data keys that a full-key holder has opened.
+//! The data keys that the holder of a full key has opened.
 //!
-//! Every push has a data key of its own; its wrap travels in packs and snapshots. Opening a wrap costs a key
-//! decapsulation, so opened keys are kept for as long as the ring lives, a few hundred bytes a push. Threads that miss
-//! the same key at once may each open it; that is harmless and rarer than a lock would be dear.
+//! Every push has a data key of its own. The key's wrap is stored in packs and snapshots. Opening a wrap costs a key
+//! decapsulation, so opened keys are kept for as long as the ring lives: a few hundred bytes for each push. Threads that
+//! miss the same key may each open it. That is harmless, and too rare to be worth a lock.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Opens data keys, and remembers them.
+/// Opens data keys and remembers them.
 pub struct KeyRing {
     full: FullKey,
     ids: IdKeys,
@@ -37,7 +37,7 @@ impl fmt::Debug for KeyRing {
 }
 
 impl KeyRing {
-    /// A ring that knows no data key yet and asks `access` for their wraps.
+    /// Returns a ring without data keys. It fetches their wraps from `access`.
     pub fn new(full: FullKey, access: Arc<dyn Read>) -> Self {
         let ids = full.ids();
         Self { full, ids, access, opened: RwLock::default() }
@@ -48,7 +48,7 @@ impl KeyRing {
         self.full.repo
     }
 
-    /// The full key that opens.
+    /// The full key that wraps are opened with.
     pub fn full(&self) -> &FullKey {
         &self.full
     }
@@ -58,13 +58,13 @@ impl KeyRing {
         &self.ids
     }
 
-    /// The data key with this id; [`Error::KeyMissing`] if the store has no wrap of it.
+    /// Returns the data key with this id. Fails with [`Error::KeyMissing`] if the store has no wrap of it.
     pub fn data_key(&self, id: KeyId) -> Result<Arc<DataKey>> {
         if let Some(key) = self.known(id) {
             return Ok(key);
         }
         let mut failed = Error::KeyMissing { key: id };
-        // The store may hold several wraps under one name, and a bad one among them must not hide a good one.
+        // The store may hold several wraps of one key id. A bad one must not hide a good one.
         for wrap in self.access.wraps(&[id])?.iter().filter(|wrap| wrap.key == id) {
             match self.learn(wrap) {
                 Ok(key) => return Ok(key),
@@ -74,19 +74,20 @@ impl KeyRing {
         Err(failed)
     }
 
-    /// Asks for the wraps of all these keys that are not yet known, in one request. Missing ones are no error here.
+    /// Fetches and opens the wraps of those keys that are not known yet, [`IDS_MAX`] in a request. A missing wrap is not
+    /// an error here.
     pub fn prefetch(&self, ids: &[KeyId]) -> Result<()> {
         let unknown: Vec<KeyId> = ids.iter().copied().filter(|id| self.known(*id).is_none()).collect();
         for part in unknown.chunks(IDS_MAX) {
             for wrap in self.access.wraps(part)? {
-                // One that does not open is reported when its key is asked for.
+                // A wrap that does not open is reported when its key is needed.
                 let _ = self.learn(&wrap);
             }
         }
         Ok(())
     }
 
-    /// Opens a wrap that came along with something else, unless its key is known already.
+    /// Opens a wrap that came with a pack or snapshot, unless its key is known already. Returns the key.
     pub fn learn(&self, wrap: &Wrap) -> Result<Arc<DataKey>> {
         if let Some(key) = self.known(wrap.key) {
             return Ok(key);
@@ -95,7 +96,7 @@ impl KeyRing {
         Ok(self.opened.write().entry(key.id()).or_insert(key).clone())
     }
 
-    /// Opens a verified snapshot: its wrap, then its seal ([`snapshot::open`]).
+    /// Opens a verified snapshot: first its wrap, then its seal ([`snapshot::open`]).
     pub fn open_snapshot(&self, stored: &StoredSnapshot, id: SnapshotId) -> Result<Snapshot> {
         if stored.repo != self.repo() {
             let reason = "it belongs to another repository".to_owned();
@@ -104,10 +105,10 @@ impl KeyRing {
         snapshot::open(stored, id, &self.ids, &*self.learn(&stored.wrap)?)
     }
 
-    /// Verifies and opens a snapshot object as the store returns it: id, roster, signature, seal.
+    /// Verifies and opens a snapshot object from the store: its id, its client on the roster, its signature and its seal.
     pub fn open_object(&self, object: &SnapshotObject, roster: &Roster) -> Result<(StoredSnapshot, Snapshot)> {
         if snapshot_id(&object.bytes) != object.id {
-            let reason = "its bytes do not match its id".to_owned();
+            let reason = "its bytes do not have its id".to_owned();
             return Err(Error::SnapshotDamaged { snapshot: object.id, reason });
         }
         let stored = verify_stored(&object.bytes, roster, object.received)?;

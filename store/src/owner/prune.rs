@@ -8,25 +8,28 @@
 //!
 //! Between mark and condemn, frames of which little is live are written again ([`reframe`]), by whoever may push, too.
 //!
-//! All trees are walked, of snapshots in the trash too. What each page names is remembered from one prune to the next ([`reach`]),
+//! All trees are walked, of snapshots in the trash too. What each page names is remembered from one prune to the next ([`graph`]),
 //! so only new pages are fetched; ids are kept on disk when they are many, so memory hardly grows with the repository. No data crosses the network: the store is sent 3 bytes an id, and copies what it must by itself.
 //! A tree that cannot be read ends the prune before anything is condemned. It may be ended at any moment; the next one goes
 //! on. What the store does with it is in `docs/design/0012-condemn-at-once.md`.
 
-mod live;
-mod mark;
-mod reach;
+mod blocks;
+mod graph;
+mod live_keys;
+mod marker;
 mod reframe;
-mod told;
+mod sent_filters;
+mod snapshots;
 
 use std::{
+    fmt,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
-use self::{mark::Marks, reframe::Reframer, told::Told};
+use self::{marker::Marks, reframe::Reframer, sent_filters::Told};
 use crate::{
-    access::{Filter, ForgetRequest, PruneLimits, PruneReply, PruneRequest, PruneStats, Swept},
+    access::{Access, Filter, ForgetRequest, PruneLimits, PruneReply, PruneRequest, PruneStats, Swept},
     base::{
         codec,
         error::{Error, ErrorKind, Result},
@@ -113,55 +116,58 @@ pub struct PruneReport {
     pub is_unconfirmed: bool,
 }
 
-/// Prunes the repository behind a reader. `cache` is a folder for what does not fit into memory and for what the next prune
-/// need not look at again; it may be emptied at any moment.
-pub fn prune(reader: &Reader, cache: &Path, options: &PruneOptions, progress: &Progress) -> Result<PruneReport> {
-    prune_as(reader, None, cache, options, progress)
+/// Prunes a repository.
+#[derive(Clone, Copy)]
+pub struct Pruner<'a> {
+    /// Reads the repository.
+    pub reader: &'a Reader,
+    /// The store that `reader` reads from.
+    pub access: &'a dyn Access,
+    /// The key of a client that may push, to write frames again with; without one, none are.
+    pub push_key: Option<&'a PushKey>,
+    /// A folder for what does not fit into memory and for what the next prune need not look at again; it may be emptied
+    /// at any moment.
+    pub cache: &'a Path,
 }
 
-/// The same by a client that may push: it can write frames again.
-pub fn prune_as(
-    reader: &Reader,
-    push: Option<&PushKey>,
-    cache: &Path,
-    options: &PruneOptions,
-    progress: &Progress,
-) -> Result<PruneReport> {
-    let mut lost = 0;
-    match attempt(reader, push, cache, options, progress, &mut lost) {
-        // Damage that was met goes into quarantine, and whoever marks must begin again. It is not met twice.
-        Err(Error::LeaseRefused { .. }) if lost > 0 => attempt(reader, push, cache, options, progress, &mut lost),
-        done => done,
+impl fmt::Debug for Pruner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pruner({:?})", self.reader)
     }
 }
 
-fn attempt(
-    reader: &Reader,
-    push: Option<&PushKey>,
-    cache: &Path,
-    options: &PruneOptions,
-    progress: &Progress,
-    lost: &mut u64,
-) -> Result<PruneReport> {
-    let access = reader.access();
+impl Pruner<'_> {
+    /// Prunes.
+    pub fn run(&self, options: &PruneOptions, progress: &Progress) -> Result<PruneReport> {
+        let mut lost = 0;
+        match attempt(self, options, progress, &mut lost) {
+            // Damage that was met goes into quarantine, and whoever marks must begin again. It is not met twice.
+            Err(Error::LeaseRefused { .. }) if lost > 0 => attempt(self, options, progress, &mut lost),
+            done => done,
+        }
+    }
+}
+
+fn attempt(pruner: &Pruner<'_>, options: &PruneOptions, progress: &Progress, lost: &mut u64) -> Result<PruneReport> {
+    let Pruner { reader, access, push_key: push, cache } = *pruner;
     let mut report = PruneReport::default();
     if !options.dry_run {
         // A prune that was cut short is ended first: what it condemned is fixed, and needs no marks.
-        sweep(reader, progress, &mut report)?;
+        sweep(access, progress, &mut report)?;
     }
     let PruneReply::Begun { prune, mut log_len } = access.prune(&PruneRequest::Begin)? else {
         return Err(unexpected());
     };
     let begun = log_len;
     let folder = cache.join(reader.config().repo.to_string()).join("marks");
-    let (mut marks, mut told) = (Marks::new(reader, &folder), Told::new(&folder));
+    let (mut marks, mut told) = (Marks::new(reader, access, &folder), Told::new(&folder));
     let PruneOptions { limits, dry_run, mut is_confirmed, empty_trash, reframe_bytes } = *options;
     let mut reframes = push.filter(|_| reframe_bytes > 0);
     // What is due counts as gone from the first mark on. It goes when it is certain that something will be condemned.
     let (mut trash, mut from) = (!empty_trash, 0);
     for _ in 0..ROUNDS {
-        let mut filters = Filters { reader, prune, batch: Vec::new(), bytes: 0, sent: 0 };
-        let due = match marks.walk(reader, from..log_len, trash, progress) {
+        let mut filters = Filters { access, prune, batch: Vec::new(), bytes: 0, sent: 0 };
+        let due = match marks.walk(from..log_len, trash, progress) {
             // What expired meanwhile may have been taken by another prune.
             Err(error) if error.kind() == ErrorKind::Damaged && has_condemned(reader, begun)? => {
                 return Err(Error::LeaseRefused { reason: "another prune has run since this one began".into() });
@@ -210,7 +216,7 @@ fn attempt(
             }
         }
         if let Some(push) = reframes {
-            let reframer = Reframer::new(reader, push, prune, limits, reframe_bytes)?;
+            let reframer = Reframer::new(pruner, push, prune, limits, reframe_bytes)?;
             let frames = reframer.next()?;
             if dry_run {
                 report.reframed_read_bytes = frames.iter().map(|frame| u64::from(frame.len)).sum();
@@ -250,7 +256,7 @@ fn attempt(
             PruneReply::Condemned(stats) => {
                 report.stats = stats;
                 if !dry_run {
-                    sweep(reader, progress, &mut report)?;
+                    sweep(access, progress, &mut report)?;
                 }
                 return Ok(report);
             }
@@ -279,7 +285,7 @@ fn has_condemned(reader: &Reader, mut from: u64) -> Result<bool> {
 
 /// Filters on their way: each waits for others, or a prune over a long line would wait for it hundreds of times.
 struct Filters<'a> {
-    reader: &'a Reader,
+    access: &'a dyn Access,
     prune: u64,
     batch: Vec<Filter>,
     bytes: usize,
@@ -302,18 +308,18 @@ impl Filters<'_> {
         if filters.is_empty() {
             return Ok(());
         }
-        match self.reader.access().prune(&PruneRequest::Live { prune: self.prune, filters })? {
+        match self.access.prune(&PruneRequest::Live { prune: self.prune, filters })? {
             PruneReply::Done => Ok(()),
             _ => Err(unexpected()),
         }
     }
 }
 
-fn sweep(reader: &Reader, progress: &Progress, report: &mut PruneReport) -> Result<()> {
+fn sweep(access: &dyn Access, progress: &Progress, report: &mut PruneReport) -> Result<()> {
     let sum = &mut report.swept;
     loop {
         progress.go_on()?;
-        let PruneReply::Swept(swept) = reader.access().prune(&PruneRequest::Sweep)? else { return Err(unexpected()) };
+        let PruneReply::Swept(swept) = access.prune(&PruneRequest::Sweep)? else { return Err(unexpected()) };
         // What a server says may be any number.
         sum.packs = sum.packs.saturating_add(swept.packs);
         sum.bytes = sum.bytes.saturating_add(swept.bytes);

@@ -1,106 +1,58 @@
-//! Reading with a full key: chunks, tree pages, directories, files and snapshots.
+//! Reading a repository with its full key: chunks, tree pages, directories, files and snapshots.
 //!
-//! A [`Reader`] asks the store for sealed frames, opens each, checks every chunk in it against its id, and keeps the
-//! chunks in one cache with a byte budget: a fetch for one small file serves its neighbours. Tree pages are decoded
-//! once and kept in a cache of their own. All calls may be made from many threads; threads that miss the same chunk at
-//! once fetch it once.
+//! A [`Reader`] fetches sealed frames from the store, opens them, and checks every chunk in them against its id. Chunks
+//! go into one cache with a byte budget, so that the fetch for one small file also serves the files stored next to it.
+//! Tree pages are decoded once and have a cache of their own. All calls may be made from many threads; if several
+//! threads miss the same chunk, one of them fetches it.
 //!
-//! What a server sends is never trusted: a frame that does not open, or lacks the chunk that was asked for, is damaged.
-//! The store is asked to mend its pack, and the frame is read once more; after that it is an error that names the pack.
-//! The reader itself does not write, prune or repair.
+//! The store is never trusted. A frame that does not open, or that lacks the chunk it was returned for, is damaged: the
+//! reader asks the store to mend its pack and reads the frame once more. If that fails, too, the error names the pack.
+//!
+//! The reader only needs [`Read`]. It does not write, prune or repair.
 
+mod cache;
+mod chunks;
 mod directory;
 mod file;
+mod list;
 mod mend;
-mod snapshots;
+mod roster;
+mod tracker;
 
-pub use directory::Directory;
-pub use file::FileContent;
-pub use snapshots::{Broken, Purged, SnapshotInfo, SnapshotList, Trashed};
-
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use quick_cache::{
-    DefaultHashBuilder, OptionsBuilder, Weighter,
-    sync::{Cache, DefaultLifecycle, GuardResult},
-};
 
+use self::{chunks::ChunkReader, roster::RosterCache, tracker::SnapshotTracker};
 use crate::{
-    access::{Access, IDS_MAX, ReadRequest, SealedFrame},
+    access::{Read, SealedFrame},
     base::{
         error::{Error, Result},
-        id::ChunkId,
+        id::{ChunkId, SnapshotId},
     },
     format::{
         config::Config,
-        frame::{self, ChunkKind},
+        frame::ChunkKind,
         keys::FullKey,
+        roster::Roster,
+        snapshot::{Snapshot, SnapshotObject},
         tree::{Node, NodeKind, Page, Subtree},
     },
     owner::keyring::KeyRing,
 };
 
-/// A miss on a tree page brings the frames behind it too: trees are stored depth-first, so they are asked for next.
-const TREE_NEIGHBOUR_BYTES: u32 = 128 * 1024;
-/// If one chunk in so many of a frame was asked for, the others will be, too, and are kept.
-const NEAR: usize = 4;
-/// The part of the budget that decoded tree pages get.
-const PAGES_SHARE: u64 = 4;
-
-/// The part of the chunks' cache for those that were used again. A chunk fetched ahead waits in the other part, and must
-/// still be there when its reader comes; with the cache's default of 97 % here it was not, and every third chunk of a
-/// sequential read was fetched twice.
-const CHUNKS_HOT: f64 = 0.5;
-/// The same of tree pages, of which the upper ones are used again and again.
-const PAGES_HOT: f64 = 0.9;
+pub use directory::Directory;
+pub use file::FileContent;
+pub use list::{BrokenSnapshot, PurgedSnapshot, SnapshotInfo, SnapshotList, TrashedSnapshot};
 
 /// Reads a repository.
 pub struct Reader {
-    access: Arc<dyn Access>,
-    keys: KeyRing,
+    access: Arc<dyn Read>,
+    keys: Arc<KeyRing>,
     config: Config,
-    chunks: Cache<ChunkId, Bytes, ByLen>,
-    pages: Cache<ChunkId, Arc<CachedPage>, ByLen>,
-    snapshots: Mutex<snapshots::State>,
-    mender: mend::Mender,
-}
-
-struct CachedPage {
-    page: Arc<Page>,
-    bytes: u64,
-}
-
-#[derive(Clone)]
-struct ByLen;
-
-impl Weighter<ChunkId, Bytes> for ByLen {
-    fn weight(&self, _: &ChunkId, chunk: &Bytes) -> u64 {
-        chunk.len() as u64 + 128
-    }
-}
-
-impl Weighter<ChunkId, Arc<CachedPage>> for ByLen {
-    /// Decoded nodes take about four times their encoded length.
-    fn weight(&self, _: &ChunkId, page: &Arc<CachedPage>) -> u64 {
-        page.bytes * 4 + 128
-    }
-}
-
-/// A cache of so many bytes, of which a part is for what was used again.
-fn cache<T: Clone>(bytes: u64, hot: f64) -> Cache<ChunkId, T, ByLen>
-where
-    ByLen: Weighter<ChunkId, T>,
-{
-    let options = OptionsBuilder::new()
-        .weight_capacity(bytes)
-        // A hint for the cache's tables.
-        .estimated_items_capacity((bytes / 32_768) as usize)
-        .hot_allocation(hot)
-        .build()
-        .expect("both capacities are set");
-    Cache::with_options(options, ByLen, DefaultHashBuilder::default(), DefaultLifecycle::default())
+    chunks: ChunkReader,
+    roster: Arc<RosterCache>,
+    snapshots: SnapshotTracker,
 }
 
 impl fmt::Debug for Reader {
@@ -110,27 +62,27 @@ impl fmt::Debug for Reader {
 }
 
 impl Reader {
-    /// A reader with a cache of about `cache_bytes`. The configuration must have been verified and belong to the key.
-    pub fn new(access: Arc<dyn Access>, full: FullKey, config: &Config, cache_bytes: usize) -> Arc<Self> {
-        let pages = cache_bytes as u64 / PAGES_SHARE;
-        let chunks = cache_bytes as u64 - pages;
+    /// Returns a reader with caches of about `cache_bytes` bytes in all. The caller has verified the configuration and
+    /// checked that it belongs to the key.
+    pub fn new(access: Arc<dyn Read>, full: FullKey, config: &Config, cache_bytes: usize) -> Arc<Self> {
+        let keys = Arc::new(KeyRing::new(full, access.clone()));
+        let roster = Arc::new(RosterCache::new(access.clone(), keys.clone()));
         Arc::new(Self {
-            keys: KeyRing::new(full, access.clone()),
+            chunks: ChunkReader::new(access.clone(), keys.clone(), cache_bytes),
+            snapshots: SnapshotTracker::new(access.clone(), keys.clone(), roster.clone()),
             access,
+            keys,
             config: config.clone(),
-            chunks: cache(chunks, CHUNKS_HOT),
-            pages: cache(pages, PAGES_HOT),
-            snapshots: Mutex::default(),
-            mender: mend::Mender::default(),
+            roster,
         })
     }
 
-    /// The store behind it.
-    pub fn access(&self) -> &Arc<dyn Access> {
+    /// The store that it reads from.
+    pub fn access(&self) -> &Arc<dyn Read> {
         &self.access
     }
 
-    /// The keys that it opens with.
+    /// The keys that it opens frames and snapshots with.
     pub fn keys(&self) -> &KeyRing {
         &self.keys
     }
@@ -140,84 +92,56 @@ impl Reader {
         &self.config
     }
 
-    /// One chunk of data.
+    /// Returns one chunk of data. Fails with [`Error::ChunkMissing`] if the store does not have it.
     pub fn data(&self, id: ChunkId) -> Result<Bytes> {
-        self.chunk(ChunkKind::Data, id, 0)
+        self.chunks.data(id)
     }
 
-    /// Many chunks of data, in the order of the ids. If one fails, all do: ask one by one to learn which.
+    /// Returns chunks of data in the order of the ids. If one of them cannot be read, the whole call fails: read them
+    /// one by one to learn which.
     pub fn data_many(&self, ids: &[ChunkId]) -> Result<Vec<Bytes>> {
-        let mut found: HashMap<ChunkId, Bytes> = HashMap::with_capacity(ids.len());
-        let elsewhere = self.gather(ids, &mut |id, chunk| {
-            found.insert(id, chunk);
-        })?;
-        // Only now, when nobody waits for this thread, may it wait for others.
-        for id in elsewhere {
-            found.insert(id, self.data(id)?);
-        }
-        ids.iter().map(|id| found.get(id).cloned().ok_or(Error::ChunkMissing { id: *id })).collect()
+        self.chunks.data_many(ids)
     }
 
-    /// Brings chunks of data into the cache, those that are not there and that nobody else is bringing.
+    /// Fetches chunks of data into the cache, except those that are there already or that another thread is fetching.
     pub fn prefetch(&self, ids: &[ChunkId]) -> Result<()> {
-        self.gather(ids, &mut |_, _| {}).map(drop)
+        self.chunks.prefetch(ids)
     }
 
-    /// Takes chunks of data from the cache, and fetches those that nobody else is fetching, in the order given: that is
-    /// mostly the order in which they are stored. Returns the ones that others are fetching.
-    fn gather(&self, ids: &[ChunkId], take: &mut dyn FnMut(ChunkId, Bytes)) -> Result<Vec<ChunkId>> {
-        let (mut guards, mut wanted, mut elsewhere) = (HashMap::new(), Vec::new(), Vec::new());
-        for id in ids {
-            match self.chunks.get_value_or_guard(id, Some(Duration::ZERO)) {
-                GuardResult::Value(chunk) => take(*id, chunk),
-                GuardResult::Guard(guard) => {
-                    guards.insert(*id, guard);
-                    wanted.push(*id);
-                }
-                // Also when this thread itself is the one, because an id comes twice.
-                GuardResult::Timeout => elsewhere.push(*id),
-            }
-        }
-        if !wanted.is_empty() {
-            self.fetch(ChunkKind::Data, &wanted, 0, &mut |id, chunk| {
-                match guards.remove(&id) {
-                    // The cache may have dropped the place meanwhile: the chunk is right all the same.
-                    Some(guard) => drop(guard.insert(chunk.clone())),
-                    None => self.keep(id, &chunk),
-                }
-                take(id, chunk);
-            })?;
-        }
-        Ok(elsewhere)
-    }
-
-    /// One page of a tree, decoded.
+    /// Returns a page of a tree, decoded.
     pub fn page(&self, id: ChunkId) -> Result<Arc<Page>> {
-        let guard = match self.pages.get_value_or_guard(&id, None) {
-            GuardResult::Value(cached) => return Ok(cached.page.clone()),
-            GuardResult::Guard(guard) => Some(guard),
-            GuardResult::Timeout => None,
-        };
-        let bytes = self.chunk(ChunkKind::Tree, id, TREE_NEIGHBOUR_BYTES)?;
-        let page = Arc::new(Page::decode(id, &bytes)?);
-        if let Some(guard) = guard {
-            // The cache may have dropped the place meanwhile: the page is right all the same.
-            let _ = guard.insert(Arc::new(CachedPage { page: page.clone(), bytes: bytes.len() as u64 }));
-        }
-        Ok(page)
+        self.chunks.page(id)
     }
 
-    /// A directory, to be listed and searched.
+    /// Opens a frame and returns its chunks, each with the id that its contents have.
+    pub fn open(&self, kind: ChunkKind, sealed: &SealedFrame) -> Result<Vec<(ChunkId, Bytes)>> {
+        self.chunks.open(kind, sealed)
+    }
+
+    /// Fetches and opens the frames of `ids`, and passes every chunk in them to `each`. If it returns without an error,
+    /// all ids were passed.
+    pub(crate) fn fetch(
+        &self,
+        kind: ChunkKind,
+        ids: &[ChunkId],
+        neighbour_bytes: u32,
+        each: &mut dyn FnMut(ChunkId, Bytes),
+    ) -> Result<()> {
+        self.chunks.fetch(kind, ids, neighbour_bytes, each)
+    }
+
+    /// Returns a directory, to list it and to look names up in it. Loads nothing yet.
     pub fn dir<'a>(&'a self, subtree: &Subtree) -> Directory<'a> {
-        Directory::new(self, *subtree)
+        Directory::new(&self.chunks, *subtree)
     }
 
-    /// The contents of a regular file.
+    /// Returns the contents of a regular file. Loads nothing yet.
     pub fn file<'a>(&'a self, node: &'a Node) -> FileContent<'a> {
-        FileContent::new(self, node)
+        FileContent::new(&self.chunks, node)
     }
 
-    /// Follows a path of names below a root node; symbolic links are not followed. Empty components are passed over.
+    /// Follows a path of names, separated by `/`, from a root node. Ignores empty components and `.`; does not follow
+    /// symbolic links.
     pub fn resolve(&self, root: &Node, path: &[u8]) -> Result<Node> {
         let mut node = root.clone();
         let mut seen = Vec::new();
@@ -228,7 +152,7 @@ impl Reader {
             };
             let subtree = match (&node.subtree, node.kind) {
                 (Some(subtree), NodeKind::Directory) => *subtree,
-                _ => return Err(missing("what stands before it is no folder", &seen)),
+                _ => return Err(missing("its parent is not a folder", &seen)),
             };
             node = self.dir(&subtree).lookup(name)?.ok_or_else(|| missing("no such file or folder", &seen))?;
             seen.push(b'/');
@@ -237,107 +161,35 @@ impl Reader {
         Ok(node)
     }
 
-    fn chunk(&self, kind: ChunkKind, id: ChunkId, neighbour_bytes: u32) -> Result<Bytes> {
-        let guard = match self.chunks.get_value_or_guard(&id, None) {
-            GuardResult::Value(chunk) => return Ok(chunk),
-            GuardResult::Guard(guard) => Some(guard),
-            GuardResult::Timeout => None,
-        };
-        let mut found = None;
-        let mut others = Vec::new();
-        self.fetch(kind, &[id], neighbour_bytes, &mut |other, chunk| match other == id {
-            true => found = Some(chunk),
-            false => others.push((other, chunk)),
-        })?;
-        let chunk = found.ok_or(Error::ChunkMissing { id })?;
-        if let Some(guard) = guard {
-            let _ = guard.insert(chunk.clone());
-        }
-        for (other, chunk) in others {
-            self.keep(other, &chunk);
-        }
-        Ok(chunk)
+    /// Returns the snapshots that count, oldest first. Fetches only those that are new since the last call.
+    pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
+        self.with_snapshots(|list| list.snapshots.clone())
     }
 
-    /// Keeps a chunk that came along with others.
-    fn keep(&self, id: ChunkId, chunk: &Bytes) {
-        if !self.chunks.contains_key(&id) {
-            self.chunks.insert(id, chunk.clone());
-        }
+    /// Brings the list of snapshots up to date and passes it to `show`. The list is locked meanwhile: `show` must not
+    /// ask this reader for snapshots.
+    pub fn with_snapshots<T>(&self, show: impl FnOnce(&SnapshotList) -> T) -> Result<T> {
+        self.snapshots.with_list(show)
     }
 
-    /// Fetches and opens the frames of the ids; hands out every chunk in them. All ids were handed out if it succeeds.
-    pub(crate) fn fetch(
-        &self,
-        kind: ChunkKind,
-        ids: &[ChunkId],
-        neighbour_bytes: u32,
-        each: &mut dyn FnMut(ChunkId, Bytes),
-    ) -> Result<()> {
-        let (mut rest, mut is_second_try) = (ids, false);
-        while !rest.is_empty() {
-            let asked = &rest[..rest.len().min(IDS_MAX)];
-            let reply = self.access.read(&ReadRequest { ids: asked.to_vec(), neighbour_bytes })?;
-            if reply.done == 0 || reply.done > asked.len() {
-                return Err(Error::Invalid("the store answered a read with nothing".into()));
-            }
-            if let Some(id) = reply.missing.first() {
-                return Err(Error::ChunkMissing { id: *id });
-            }
-            let mut wanted: HashMap<ChunkId, ()> = asked[..reply.done].iter().map(|id| (*id, ())).collect();
-            let mut damaged = Vec::new();
-            for sealed in &reply.frames {
-                match self.open(kind, sealed) {
-                    Ok(chunks) => {
-                        let count = chunks.len();
-                        let asked_for = chunks.iter().filter(|(id, _)| wanted.contains_key(id)).count();
-                        // Who asks for many names all that it needs; of a frame of which it needs little, that is all.
-                        let is_near = ids.len() == 1 || asked_for * NEAR >= count;
-                        for (id, chunk) in chunks {
-                            if wanted.remove(&id).is_some() || is_near {
-                                // A slice would hold the whole frame for as long as somebody holds the chunk.
-                                each(id, if count == 1 { chunk } else { Bytes::copy_from_slice(&chunk) });
-                            }
-                        }
-                    }
-                    // A damaged neighbour hurts nobody; a damaged frame that was asked for is missed below.
-                    Err(error) => damaged.push((sealed.pack, error)),
-                }
-            }
-            if let Some(id) = wanted.into_keys().next() {
-                if !is_second_try && self.mend(&damaged) {
-                    is_second_try = true;
-                    continue;
-                }
-                let first = damaged.into_iter().next().map(|(_, error)| error);
-                return Err(first.unwrap_or(match reply.frames.first() {
-                    Some(frame) => frame_damaged(frame, format!("it lacks chunk {id}, which the index expects in it")),
-                    None => Error::ChunkMissing { id },
-                }));
-            }
-            (rest, is_second_try) = (&rest[reply.done..], false);
-        }
-        Ok(())
+    /// Whether the log says by now that a snapshot has expired.
+    pub(crate) fn is_gone(&self, id: &SnapshotId) -> Result<bool> {
+        self.snapshots.is_gone(id)
     }
 
-    /// Opens a frame and names its chunks.
-    pub fn open(&self, kind: ChunkKind, sealed: &SealedFrame) -> Result<Vec<(ChunkId, Bytes)>> {
-        let key = frame::key_id(&sealed.bytes).ok_or_else(|| frame_damaged(sealed, "it is too short"))?;
-        let key = self.keys.data_key(key).map_err(|error| match error {
-            // More often the frame's own bytes are wrong than that a key is lost.
-            Error::KeyMissing { .. } => frame_damaged(sealed, error.to_string()),
-            error => error,
-        })?;
-        let chunks = frame::open(&sealed.bytes, self.config.repo, kind, &key).map_err(|e| frame_damaged(sealed, e))?;
-        let ids = self.keys.ids();
-        let name = |chunk: &Bytes| match kind {
-            ChunkKind::Data => ids.data_id(chunk),
-            ChunkKind::Tree => ids.tree_id(chunk),
-        };
-        Ok(chunks.into_iter().map(|chunk| (name(&chunk), chunk)).collect())
+    /// Verifies and opens a snapshot object, whatever became of the snapshot.
+    pub(crate) fn open_snapshot(&self, object: &SnapshotObject) -> Result<Snapshot> {
+        let stored = self.roster.verify(object)?;
+        self.keys.open_snapshot(&stored, object.id)
     }
-}
 
-fn frame_damaged(frame: &SealedFrame, reason: impl Into<String>) -> Error {
-    Error::FrameDamaged { pack: frame.pack, frame: frame.frame, reason: reason.into() }
+    /// Verifies a roster that came with an opened repository, and remembers it: that saves a request later.
+    pub fn accept_roster(&self, signed: &[u8]) -> Result<()> {
+        self.roster.accept(signed)
+    }
+
+    /// Fetches the repository's newest roster and verifies it.
+    pub fn roster(&self) -> Result<Roster> {
+        self.roster.fetch()
+    }
 }

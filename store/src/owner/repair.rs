@@ -9,7 +9,7 @@
 //! tell which are whole, and it is fetched. Nothing that goes wrong with one pack keeps the others from being repaired. It may
 //! be stopped at any moment, and run again.
 
-mod hurt;
+mod damaged_snapshots;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    access::{Dropped, Keep, Mending, Opened, PackInfo, QUARANTINE_MAX, RepairReply, RepairRequest},
+    access::{Access, Dropped, Keep, Mending, Opened, PackInfo, QUARANTINE_MAX, RepairReply, RepairRequest},
     base::{
         error::{Error, Result},
         id::{PackId, SnapshotId},
@@ -66,35 +66,36 @@ pub struct PacksReport {
     pub snapshots: BTreeSet<SnapshotId>,
 }
 
-/// Repairs the packs of the repository that `opened` told of. `progress` counts packs, then snapshots.
+/// Repairs the packs of the repository that `opened` told of. `access` is the store that `reader` reads from. `progress` counts packs, then snapshots.
 pub fn repair_packs(
     reader: &Reader,
+    access: &dyn Access,
     opened: &Opened,
     options: &RepairOptions,
     progress: &Progress,
 ) -> Result<PacksReport> {
     let mut report = PacksReport::default();
-    let packs = packs::list(reader, progress)?;
+    let packs = packs::list(access, progress)?;
     report.packs = packs.len() as u64;
     report.bytes = packs.iter().map(|pack| pack.len).sum();
     progress.packs_total.store(report.packs, Relaxed);
     progress.bytes_total.store(report.bytes, Relaxed);
-    let mut hurt = verify(reader, packs, options, progress, &mut report)?;
+    let mut hurt = verify(reader, access, packs, options, progress, &mut report)?;
     // Those too that are not listed, because their tables are lost.
-    quarantined(reader, &mut |pack, frames| {
+    quarantined(access, &mut |pack, frames| {
         hurt.entry(pack).or_insert((frames, None));
     })?;
     for (pack, (frames, opened)) in hurt {
         progress.go_on()?;
-        match take_away(reader, pack, &frames, opened, options.dry_run) {
+        match take_away(access, pack, &frames, opened, options.dry_run) {
             Ok(dropped) => drop(report.damaged.insert(pack, dropped)),
             Err(error) if stops(&error) => return Err(error),
             Err(error) => report.failed.push(error),
         }
     }
     let check = CheckOptions { threads: options.threads, ..CheckOptions::default() };
-    let CheckReport { problems, problems_total, .. } = check::check(reader, opened, &check, progress)?;
-    report.snapshots = hurt::snapshots(reader, &problems, progress)?;
+    let CheckReport { problems, problems_total, .. } = check::check(reader, access, opened, &check, progress)?;
+    report.snapshots = damaged_snapshots::snapshots(reader, access, &problems, progress)?;
     (report.problems, report.problems_total) = (problems, problems_total);
     Ok(report)
 }
@@ -104,6 +105,7 @@ type Wrong = (Hurt, Option<FrameBits>);
 
 fn verify(
     reader: &Reader,
+    access: &dyn Access,
     packs: Vec<PackInfo>,
     options: &RepairOptions,
     progress: &Progress,
@@ -114,18 +116,18 @@ fn verify(
     let work = || -> Result<()> {
         while let Some(info) = { queue.lock().next() } {
             progress.go_on()?;
-            match verify_one(reader, &info, options) {
+            match verify_one(reader, access, &info, options) {
                 Ok(Verdict { is_mended, wrong, .. }) => {
                     mended.fetch_add(u64::from(is_mended), Relaxed);
                     // One that was pruned meanwhile is not lost.
                     if let Some(wrong) = wrong
-                        && packs::is_listed(reader, info.id)?
+                        && packs::is_listed(access, info.id)?
                     {
                         hurt.lock().insert(info.id, wrong);
                     }
                 }
                 Err(error) if stops(&error) => return Err(error),
-                Err(_) if !packs::is_listed(reader, info.id)? => {}
+                Err(_) if !packs::is_listed(access, info.id)? => {}
                 Err(error) => failed.lock().push(error),
             }
             progress.packs.fetch_add(1, Relaxed);
@@ -154,37 +156,35 @@ struct Verdict {
     wrong: Option<Wrong>,
 }
 
-fn verify_one(reader: &Reader, info: &PackInfo, options: &RepairOptions) -> Result<Verdict> {
-    let first = look_at(reader, info, options)?;
+fn verify_one(reader: &Reader, access: &dyn Access, info: &PackInfo, options: &RepairOptions) -> Result<Verdict> {
+    let first = look_at(reader, access, info, options)?;
     if !first.is_whole || first.wrong.is_none() {
         return Ok(first);
     }
     // What the store calls whole and no key opens is dropped on our word alone: it is looked at once more, because it may have been damaged between
     // the store's look and ours, and then parity has it.
-    let second = look_at(reader, info, options)?;
+    let second = look_at(reader, access, info, options)?;
     Ok(Verdict { is_mended: first.is_mended || second.is_mended, ..second })
 }
 
-fn look_at(reader: &Reader, info: &PackInfo, options: &RepairOptions) -> Result<Verdict> {
+fn look_at(reader: &Reader, access: &dyn Access, info: &PackInfo, options: &RepairOptions) -> Result<Verdict> {
     let request = RepairRequest::Verify { pack: info.id, dry_run: options.dry_run };
-    let RepairReply::Verified(mending) = reader.access().repair(&request)? else { return Err(unexpected()) };
+    let RepairReply::Verified(mending) = access.repair(&request)? else { return Err(unexpected()) };
     let is_mended = matches!(mending, Mending::Mended(_));
     let known = match &mending {
         // Which frames they are the store says later; if nothing is to be changed, the table tells.
-        Mending::Lost(spans) => {
-            Some(match reader.access().read_pack(info.id).ok().and_then(|b| PackTable::salvage(&b)) {
-                Some(table) if options.dry_run => Hurt::Frames(touched(&table, spans)),
-                Some(table) => Hurt::Frames(FrameBits::none(table.frames.len())),
-                None => Hurt::All,
-            })
-        }
+        Mending::Lost(spans) => Some(match access.read_pack(info.id).ok().and_then(|b| PackTable::salvage(&b)) {
+            Some(table) if options.dry_run => Hurt::Frames(touched(&table, spans)),
+            Some(table) => Hurt::Frames(FrameBits::none(table.frames.len())),
+            None => Hurt::All,
+        }),
         Mending::NoParity => Some(Hurt::All),
         Mending::Whole | Mending::Mended(_) => None,
     };
     // Without parity only a key can tell.
     let is_to_be_opened = options.read_data || known == Some(Hurt::All);
     let opened = match is_to_be_opened && !(is_mended && options.dry_run) {
-        true => Some(opened_frames(reader, info)?),
+        true => Some(opened_frames(reader, access, info)?),
         false => None,
     };
     let is_whole = known.is_none();
@@ -197,8 +197,8 @@ fn look_at(reader: &Reader, info: &PackInfo, options: &RepairOptions) -> Result<
 }
 
 /// How many frames a pack has, and which of them open and hold what they should.
-fn opened_frames(reader: &Reader, info: &PackInfo) -> Result<(usize, FrameBits)> {
-    let bytes = reader.access().read_pack(info.id)?;
+fn opened_frames(reader: &Reader, access: &dyn Access, info: &PackInfo) -> Result<(usize, FrameBits)> {
+    let bytes = access.read_pack(info.id)?;
     let Some(table) = PackTable::salvage(&bytes).filter(|table| table.id == info.id) else {
         return Ok((0, FrameBits::none(0)));
     };
@@ -213,10 +213,10 @@ fn opened_frames(reader: &Reader, info: &PackInfo) -> Result<(usize, FrameBits)>
     Ok((table.frames.len(), bits))
 }
 
-fn quarantined(reader: &Reader, each: &mut dyn FnMut(PackId, Hurt)) -> Result<()> {
+fn quarantined(access: &dyn Access, each: &mut dyn FnMut(PackId, Hurt)) -> Result<()> {
     let mut after: Option<PackId> = None;
     loop {
-        let RepairReply::Quarantine(packs) = reader.access().repair(&RepairRequest::Quarantine { after })? else {
+        let RepairReply::Quarantine(packs) = access.repair(&RepairRequest::Quarantine { after })? else {
             return Err(unexpected());
         };
         let count = packs.len();
@@ -234,14 +234,14 @@ fn quarantined(reader: &Reader, each: &mut dyn FnMut(PackId, Hurt)) -> Result<()
 }
 
 fn take_away(
-    reader: &Reader,
+    access: &dyn Access,
     pack: PackId,
     frames: &Hurt,
     opened: Option<FrameBits>,
     dry_run: bool,
 ) -> Result<Dropped> {
     if dry_run {
-        let total = reader.access().read_pack(pack).ok().and_then(|bytes| PackTable::salvage(&bytes));
+        let total = access.read_pack(pack).ok().and_then(|bytes| PackTable::salvage(&bytes));
         let total = total.map_or(0, |table| table.frames.len() as u32);
         let is_kept = |frame: &u32| match &opened {
             Some(opened) => opened.has(*frame) && (*frames == Hurt::All || !frames.has(*frame)),
@@ -251,7 +251,7 @@ fn take_away(
         return Ok(Dropped { is_gone: true, kept, lost: total - kept });
     }
     let keep = opened.map_or(Keep::Whole, Keep::Opened);
-    match reader.access().repair(&RepairRequest::Drop { pack, keep })? {
+    match access.repair(&RepairRequest::Drop { pack, keep })? {
         RepairReply::Dropped(dropped) => Ok(dropped),
         _ => Err(unexpected()),
     }

@@ -10,7 +10,7 @@ use std::{
 
 use bkfs_store::{
     ErrorKind,
-    access::{Manage, Open, OpenRequest, Opened, Push},
+    access::{Access, Manage, Open, OpenRequest, Opened, Push},
     base::id::{ChunkId, SlotId},
     format::keys::slot,
     owner::reader::Reader,
@@ -109,7 +109,7 @@ impl Checked<'_> {
 
     fn usable(&self, folder: &Path, promised: &Promised) -> Result<(), String> {
         let (repo, _, reader) = self.opened(folder, promised)?;
-        self.whole(&reader, promised)?;
+        self.whole(&*repo, &reader, promised)?;
         let files = World::files(90);
         let receipt = self.world.push(&*repo, &files).map_err(text("the next push"))?;
         let mut promised = promised.clone();
@@ -117,23 +117,24 @@ impl Checked<'_> {
         drop((reader, repo));
         let repo = self.open(folder)?;
         let reader = self.world.reader(repo.clone());
-        self.whole(&reader, &promised).map_err(|error| format!("after the next push: {error}"))?;
+        self.whole(&*repo, &reader, &promised).map_err(|error| format!("after the next push: {error}"))?;
         if promised.is_reframed {
             // It does what was left undone.
-            story::reframe_with(&reader, self.world, &folder.join("cache")).map_err(text("another prune"))?;
+            story::reframe_with(&repo, &reader, self.world, &folder.join("cache")).map_err(text("another prune"))?;
             let reader = self.world.reader(repo.clone());
-            self.whole(&reader, &promised).map_err(|error| format!("after another prune: {error}"))?;
+            self.whole(&*repo, &reader, &promised).map_err(|error| format!("after another prune: {error}"))?;
         }
         if self.floor > 0 {
             repo.revive_all().map_err(text("bringing back what was pruned"))?;
             has(&repo, &promised.buried, "was pruned, and does not come back")?;
-            self.whole(&reader, &promised).map_err(|error| format!("after what was pruned came back: {error}"))?;
+            self.whole(&*repo, &reader, &promised)
+                .map_err(|error| format!("after what was pruned came back: {error}"))?;
         }
         Ok(())
     }
 
     /// Whether all snapshots are there and whole.
-    pub fn whole(&self, reader: &Reader, promised: &Promised) -> Result<(), String> {
+    pub fn whole(&self, access: &dyn Access, reader: &Reader, promised: &Promised) -> Result<(), String> {
         let found = self.world.read_all(reader)?;
         for (id, files) in &promised.snapshots {
             if found.get(id) != Some(files) {
@@ -143,7 +144,7 @@ impl Checked<'_> {
         if let Some(id) = promised.forgotten.iter().find(|id| found.contains_key(id)) {
             return Err(format!("snapshot {id} was forgotten, and is there"));
         }
-        let mut problems = problems(reader, true).map_err(|e| e.to_string())?;
+        let mut problems = problems(reader, access, true).map_err(|e| e.to_string())?;
         // The owner has not taken note of it.
         problems.retain(|problem| !promised.is_purged || !problem.contains("removed by the server's operator"));
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }

@@ -216,7 +216,7 @@ fn repair(story: &mut Story) -> Result<()> {
 
 fn repair_with(repo: &Repository, reader: &Reader) -> Result<PacksReport> {
     let opened = repo.open(&OpenRequest::default())?;
-    repair_packs(reader, &opened, &RepairOptions { threads: 1, ..RepairOptions::default() }, &Progress::default())
+    repair_packs(reader, repo, &opened, &RepairOptions { threads: 1, ..RepairOptions::default() }, &Progress::default())
 }
 
 /// A push of the same files. What it sends again that is not lost lies there twice, until the pack is repaired and for ever.
@@ -290,7 +290,7 @@ impl Checked<'_> {
     /// Everything is whole, now and when the index is made anew.
     fn ended(&self, folder: &Path, repo: Arc<Repository>, promised: &Promised, hurt: &Hurt) -> Result<(), String> {
         let reader = self.world.reader(repo.clone());
-        self.whole(&reader, promised).map_err(|error| format!("in the end: {error}"))?;
+        self.whole(&*repo, &reader, promised).map_err(|error| format!("in the end: {error}"))?;
         let report = repair_with(&repo, &reader).map_err(text("the second repair"))?;
         if report.mended > 0 || !report.damaged.is_empty() || !report.failed.is_empty() || report.problems_total > 0 {
             return Err(format!("a repair has left something: {report:?}"));
@@ -332,7 +332,7 @@ impl Checked<'_> {
         has(repo, &hurt.ids().copied().collect::<Vec<_>>(), "is gone")?;
         let reader = self.world.reader(repo.clone());
         let lost = self.unreadable(&reader, promised, hurt)?;
-        let problems = problems(&reader, false).map_err(text("checking"))?;
+        let problems = problems(&reader, &**repo, false).map_err(text("checking"))?;
         if lost.is_empty() && problems.is_empty() { Ok(()) } else { Err(format!("{lost:?} {problems:?}")) }
     }
 

@@ -26,7 +26,7 @@ use bkfs_store::{
         tombstone::Tombstone,
     },
     owner::{
-        prune::{self, PruneOptions, PruneReport},
+        prune::{self, PruneOptions, PruneReport, Pruner},
         reader::Reader,
     },
     repository::{Repository, backend::LocalBackend},
@@ -292,21 +292,22 @@ pub fn share_frames_and_expire(story: &mut Story) -> Result<()> {
 pub fn reframe(story: &mut Story) -> Result<()> {
     story.recorder.mark(Promise::Reframing);
     story.recorder.mark(Promise::Pruning);
-    reframe_with(&story.reader(), &story.world, story.folder.path()).map(drop)
+    reframe_with(story.repo(), &story.reader(), &story.world, story.folder.path()).map(drop)
 }
 
 /// The same, and nobody has begun it before.
 pub fn reframe_some(story: &mut Story) -> Result<()> {
     story.recorder.mark(Promise::Reframing);
     story.recorder.mark(Promise::Pruning);
-    let report = reframe_with(&story.reader(), &story.world, story.folder.path())?;
+    let report = reframe_with(story.repo(), &story.reader(), &story.world, story.folder.path())?;
     assert!(report.reframed == 2 && report.stats.dropped > 0, "{report:?}");
     Ok(())
 }
 
-pub fn reframe_with(reader: &Reader, world: &World, cache: &Path) -> Result<PruneReport> {
+pub fn reframe_with(repo: &Repository, reader: &Reader, world: &World, cache: &Path) -> Result<PruneReport> {
     let options = PruneOptions { is_confirmed: true, reframe_bytes: 1 << 30, ..PruneOptions::default() };
-    prune::prune_as(reader, Some(&world.push), cache, &options, &prune::Progress::default())
+    let pruner = Pruner { reader, access: repo, push_key: Some(&world.push), cache };
+    pruner.run(&options, &prune::Progress::default())
 }
 
 /// A push of what a prune has taken, or has condemned: the same packs.
@@ -340,7 +341,8 @@ pub fn prune(story: &mut Story) -> Result<()> {
     story.recorder.mark(Promise::Pruning);
     let reader = story.reader();
     let options = PruneOptions { is_confirmed: true, ..PruneOptions::default() };
-    let report = prune::prune(&reader, story.folder.path(), &options, &prune::Progress::default())?;
+    let pruner = Pruner { reader: &reader, access: story.repo(), push_key: None, cache: story.folder.path() };
+    let report = pruner.run(&options, &prune::Progress::default())?;
     story.pruned = Some(report.stats);
     Ok(())
 }
@@ -355,9 +357,11 @@ pub fn condemn(story: &mut Story) -> Result<()> {
         has_condemned.fetch_or(matches!(request, PruneRequest::Condemn { .. }), SeqCst);
         !matches!(request, PruneRequest::Sweep) || !has_condemned.load(SeqCst)
     };
-    let reader = story.world.reader(Arc::new(Fuse::new(repo.clone(), allows)));
+    let fuse = Arc::new(Fuse::new(repo.clone(), allows));
+    let reader = story.world.reader(fuse.clone());
     let options = PruneOptions { is_confirmed: true, ..PruneOptions::default() };
-    let ended = prune::prune(&reader, story.folder.path(), &options, &prune::Progress::default());
+    let pruner = Pruner { reader: &reader, access: &*fuse, push_key: None, cache: story.folder.path() };
+    let ended = pruner.run(&options, &prune::Progress::default());
     assert!(matches!(ended, Err(Error::Interrupted)), "{ended:?}");
     assert_eq!(repo.open(&OpenRequest::default())?.lease.generation, before + 1, "it has condemned");
     Ok(())

@@ -228,7 +228,7 @@ fn checker(world: &World) -> impl FnMut() -> Outcome {
         let process = process(world, &mut random, slot)?;
         let read_data = random.below(2) == 0;
         world.journal.note(&who, format_args!("checks, data too: {read_data}"));
-        let found = problems(&world.site.reader(&process.repo, 64 << 10), read_data);
+        let found = problems(&world.site.reader(&process.repo, 64 << 10), &*process.repo, read_data);
         world.journal.note(&who, format_args!("checked: {found:?}"));
         match found {
             _ if process.is_dead() => {}

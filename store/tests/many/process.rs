@@ -17,7 +17,7 @@ use bkfs_store::{
     base::{id::SnapshotId, time::Time},
     format::{roster::Roster, tombstone::Tombstone},
     owner::{
-        prune::{self, Progress, PruneOptions, PruneReport},
+        prune::{Progress, PruneOptions, PruneReport, Pruner},
         reader::{Reader, SnapshotInfo},
     },
     repository::{
@@ -202,12 +202,13 @@ impl Site {
     }
 
     fn prune_through(&self, access: Arc<dyn Access>, all: bool) -> Result<PruneReport> {
-        let reader = Reader::new(access, support::full_key(), &support::config_record(), 1 << 20);
+        let reader = Reader::new(access.clone(), support::full_key(), &support::config_record(), 1 << 20);
         let mut options = PruneOptions { is_confirmed: true, ..PruneOptions::default() };
         if all {
             options.limits.unused = Unused::Bytes(0);
         }
-        prune::prune(&reader, self.folder.path(), &options, &Progress::default())
+        Pruner { reader: &reader, access: &*access, push_key: None, cache: self.folder.path() }
+            .run(&options, &Progress::default())
     }
 
     /// The files of packs and parity that there are, and of the grave.

@@ -53,9 +53,9 @@ fn check_beside(
     };
     let store = Arc::new(Fuse::new(repo.clone(), |_| true).watched(watch));
     let opened = store.open(&OpenRequest::default()).unwrap();
-    let reader = Reader::new(store, full_key(), &config_record(), 1 << 20);
+    let reader = Reader::new(store.clone(), full_key(), &config_record(), 1 << 20);
     let options = CheckOptions { read_data: ReadData::All, threads: 1 };
-    check(&reader, &opened, &options, &Progress::default()).unwrap()
+    check(&reader, &*store, &opened, &options, &Progress::default()).unwrap()
 }
 
 fn file(place: &Place, id: PackId) -> PathBuf {
@@ -117,7 +117,7 @@ fn what_another_process_prunes_while_a_check_looks_at_it_is_not_damaged() {
                 crate::CLOCK.set(now);
                 forget(&*other, first, true);
                 let options = crate::PruneOptions { is_confirmed: true, ..Default::default() };
-                let pruned = crate::prune(&crate::reader(&other), scratch.path(), &options, &Default::default());
+                let pruned = crate::prune(other.clone(), scratch.path(), &options);
                 assert_eq!(pruned.unwrap().swept.packs, 2);
             }
         });

@@ -68,7 +68,7 @@ fn a_sweep_that_fails_half_way_leaves_no_second_copy() {
             fs::create_dir_all(&obstacle).unwrap();
             let options = crate::PruneOptions { is_confirmed: true, ..Default::default() };
             let cache = place.folder.path();
-            crate::prune(&reader(&repo), cache, &options, &Default::default()).unwrap_err();
+            crate::prune(repo.clone(), cache, &options).unwrap_err();
             fs::remove_dir(&obstacle).unwrap();
         }
         let report = place.prune(&repo);

@@ -7,15 +7,11 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use bkfs_store::{
-    access::PruneRequest,
-    owner::{prune::*, reader::Reader},
-    repository::Repository,
-};
+use bkfs_store::{access::PruneRequest, owner::prune::*, repository::Repository};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
-use super::{Arc, BTreeSet, Fuse, Place, config_record, contents, forget, full_key, push, push_key, verify};
+use super::{Arc, BTreeSet, Fuse, Place, contents, forget, prune, push, push_key, verify};
 
 /// What a mark finds, and how often it had to fetch something.
 fn mark(repo: &Arc<Repository>, cache: &Path) -> (Vec<(u8, Vec<u8>)>, PruneReport, usize) {
@@ -30,9 +26,8 @@ fn mark(repo: &Arc<Repository>, cache: &Path) -> (Vec<(u8, Vec<u8>)>, PruneRepor
     let fuse = fuse.watched(move |name| {
         calls.fetch_add(usize::from(matches!(name, "read" | "snapshots")), SeqCst);
     });
-    let reader = Reader::new(Arc::new(fuse), full_key(), &config_record(), 1 << 20);
     let options = PruneOptions { dry_run: true, ..PruneOptions::default() };
-    let report = prune(&reader, cache, &options, &Progress::default()).unwrap();
+    let report = prune(Arc::new(fuse), cache, &options).unwrap();
     let filters = filters.lock().clone();
     (filters, report, fetched.load(SeqCst))
 }
@@ -166,7 +161,7 @@ proptest! {
                 }
                 Step::Prune => {
                     let options = PruneOptions { is_confirmed: true, ..PruneOptions::default() };
-                    prune(&super::reader(&repo), &cache, &options, &Progress::default()).unwrap();
+                    prune(repo.clone(), &cache, &options).unwrap();
                 }
                 Step::Damage(file, how, at) => {
                     let files = files(&cache);

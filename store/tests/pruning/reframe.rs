@@ -9,13 +9,12 @@ use std::sync::{
 use bkfs_store::{
     access::*,
     format::loss::{FrameBits, Lost},
-    owner::{prune::*, reader::Reader},
+    owner::prune::*,
     repository::Repository,
 };
 
 use super::{
-    BTreeSet, Fuse, Place, SnapshotId, config_record, contents, forget, full_key, push_key, push_sharing, reader,
-    verify,
+    BTreeSet, Fuse, Place, SnapshotId, contents, forget, full_key, prune, prune_as, push_key, push_sharing, verify,
 };
 
 /// Few of each frame of ten.
@@ -94,8 +93,7 @@ fn without_a_right_to_push_the_rest_is_done() {
     let dead = push_sharing(&*repo, 50..60, 1);
     forget(&*repo, dead, true);
     let stranger = full_key().push_key(bkfs_store::crypto::SigningKey::random(), "stranger", None);
-    let reader = reader(&repo);
-    let done = prune_as(&reader, Some(&stranger), place.folder.path(), &options(), &Progress::default()).unwrap();
+    let done = prune_as(repo.clone(), Some(&stranger), place.folder.path(), &options()).unwrap();
     assert!(done.reframed == 0 && done.stats.dropped > 0, "{done:?}");
     verify(&place.open(), second, &few());
 }
@@ -113,13 +111,12 @@ fn it_may_end_anywhere_and_is_run_again() {
                 take(&packs);
             }
         });
-        let reader = Reader::new(Arc::new(fuse), full_key(), &config_record(), 1 << 20);
-        let done = prune_as(&reader, Some(&push_key()), place.folder.path(), &options(), &Progress::default());
+        let done = prune_as(Arc::new(fuse), Some(&push_key()), place.folder.path(), &options());
         verify(&place.open(), second, &few());
         // Another machine goes on, with nothing in its cache.
         let cache = tempfile::tempdir().unwrap();
         let repo = place.open();
-        prune_as(&super::reader(&repo), Some(&push_key()), cache.path(), &options(), &Progress::default()).unwrap();
+        prune_as(repo.clone(), Some(&push_key()), cache.path(), &options()).unwrap();
         verify(&repo, second, &few());
         verify(&place.open(), second, &few());
         // At worst what was written lies there twice.
@@ -145,8 +142,7 @@ fn a_snapshot_that_is_committed_after_frames_moved_keeps_what_it_needs() {
         }
         true
     });
-    let reader = Reader::new(Arc::new(fuse), full_key(), &config_record(), 1 << 20);
-    let done = prune_as(&reader, Some(&push_key()), place.folder.path(), &options(), &Progress::default()).unwrap();
+    let done = prune_as(Arc::new(fuse), Some(&push_key()), place.folder.path(), &options()).unwrap();
     assert!(came.load(SeqCst) && done.reframed == 4);
     let late = late.lock().unwrap();
     for repo in [&repo, &place.open()] {
@@ -174,9 +170,8 @@ fn what_is_said_to_have_moved_and_has_not_stays() {
         }
         true
     });
-    let reader = Reader::new(Arc::new(spy), full_key(), &config_record(), 1 << 20);
     let options = PruneOptions { reframe_bytes: 0, ..options() };
-    prune(&reader, place.folder.path(), &options, &Progress::default()).unwrap_err();
+    prune(Arc::new(spy), place.folder.path(), &options).unwrap_err();
     let prune = *begun.lock();
     let limits = PruneLimits::default();
     let PruneReply::Mixed(frames) = access.prune(&PruneRequest::Mixed { prune, limits, bytes: 1 << 30 }).unwrap()

@@ -19,10 +19,7 @@ use bkfs_store::{
         frame::{ChunkKind, FrameBuilder},
         pack::{PackUpload, PackWriter},
     },
-    owner::{
-        prune::{Progress, PruneOptions, prune},
-        reader::Reader,
-    },
+    owner::prune::PruneOptions,
     repository::{
         Repository,
         backend::{Backend, Disk, Files, LocalBackend},
@@ -31,8 +28,8 @@ use bkfs_store::{
 use parking_lot::Mutex;
 
 use crate::{
-    Place, forget, push, reader,
-    support::{config_record, full_key, fuse::Fuse, push_key},
+    Place, forget, prune, push,
+    support::{fuse::Fuse, push_key},
     verify,
 };
 
@@ -82,13 +79,12 @@ fn a_prune_whose_snapshots_another_one_takes_is_refused_and_speaks_of_no_damage(
     let overtake = move |call: &'static str| {
         if call == "read" && !overtaken.swap(true, SeqCst) {
             forget(&*other, first, true);
-            let report = prune(&reader(&other), scratch.path(), &options, &Progress::default()).unwrap();
+            let report = prune(other.clone(), scratch.path(), &options).unwrap();
             assert_eq!(report.swept.packs, 2);
         }
     };
     let slow = Arc::new(Fuse::new(repo.clone(), |_| true).watched(overtake));
-    let slow = Reader::new(slow, full_key(), &config_record(), 1 << 20);
-    let refused = prune(&slow, place.folder.path(), &options, &Progress::default());
+    let refused = prune(slow, place.folder.path(), &options);
     assert!(matches!(refused, Err(Error::LeaseRefused { .. })), "{refused:?}");
     verify(&repo, second, &(40..50).collect());
 }
@@ -170,8 +166,8 @@ fn what_is_marked_serves_no_index_but_the_one_that_it_was_marked_in() {
         }
         true
     };
-    let reader = Reader::new(Arc::new(Fuse::new(repo.clone(), put_back)), full_key(), &config_record(), 1 << 20);
-    let refused = prune(&reader, place.folder.path(), &confirmed(), &Progress::default());
+    let fuse = Arc::new(Fuse::new(repo.clone(), put_back));
+    let refused = prune(fuse, place.folder.path(), &confirmed());
     assert!(matches!(refused, Err(Error::LeaseRefused { .. })), "{refused:?}");
     for (n, snapshot) in snapshots.iter().enumerate().skip(3).take(2) {
         verify(&repo, *snapshot, &(n as u8 * 10..n as u8 * 10 + 10).collect());
@@ -212,7 +208,7 @@ fn a_pack_that_another_process_finds_and_prunes_before_it_is_acknowledged_is_sto
     let (other, scratch) = (place.open(), tempfile::tempdir().unwrap());
     let hook = move || {
         other.open(&OpenRequest::default()).unwrap();
-        let report = prune(&reader(&other), scratch.path(), &confirmed(), &Progress::default()).unwrap();
+        let report = prune(other.clone(), scratch.path(), &confirmed()).unwrap();
         assert_eq!(report.swept.packs, 1, "nobody knows there that it is pinned");
         same.log(0, 100).unwrap();
     };
@@ -244,8 +240,8 @@ fn a_sweep_that_another_prune_overtakes_takes_nothing_away() {
             is_condemned.fetch_or(matches!(request, PruneRequest::Condemn { .. }), SeqCst);
             !is_over
         };
-        let reader = Reader::new(Arc::new(Fuse::new(repo.clone(), allows)), full_key(), &config_record(), 1 << 20);
-        let cut = prune(&reader, scratch.path(), &confirmed(), &Progress::default());
+        let fuse = Arc::new(Fuse::new(repo.clone(), allows));
+        let cut = prune(fuse, scratch.path(), &confirmed());
         assert!(matches!(cut, Err(Error::Interrupted)), "{cut:?}");
     };
     condemn(&repo);

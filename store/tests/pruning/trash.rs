@@ -3,12 +3,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use bkfs_store::{
-    access::Manage,
-    owner::{prune::*, reader::Reader},
-};
+use bkfs_store::{access::Manage, owner::prune::*};
 
-use super::{Arc, CLOCK, DAY, ForgetRequest, Fuse, Place, config_record, forget, full_key, push, verify};
+use super::{Arc, CLOCK, DAY, ForgetRequest, Fuse, Place, forget, prune, push, verify};
 
 fn options() -> PruneOptions {
     PruneOptions { empty_trash: true, ..PruneOptions::default() }
@@ -77,9 +74,8 @@ fn what_is_brought_back_while_the_trash_is_emptied_stays() {
                 other.unforget(&[first]).unwrap();
             }
         });
-        let reader = Reader::new(Arc::new(fuse), full_key(), &config_record(), 1 << 20);
         let options = PruneOptions { is_confirmed, ..options() };
-        let done = prune(&reader, place.folder.path(), &options, &Progress::default()).unwrap();
+        let done = prune(Arc::new(fuse), place.folder.path(), &options).unwrap();
         assert!(is_back.load(SeqCst));
         assert_eq!(done.expired, 1);
         for repo in [Arc::clone(&repo), place.open()] {

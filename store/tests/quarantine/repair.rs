@@ -37,7 +37,7 @@ fn repair(world: &World, repo: &Arc<Repository>, read_data: bool, dry_run: bool)
     let reader = world.reader(repo.clone());
     let opened = repo.open(&OpenRequest::default()).unwrap();
     let options = RepairOptions { read_data, dry_run, threads: 2 };
-    repair_packs(&reader, &opened, &options, &Progress::default()).unwrap()
+    repair_packs(&reader, &**repo, &opened, &options, &Progress::default()).unwrap()
 }
 
 fn packs(scene: &Scene) -> BTreeSet<PackId> {
@@ -98,7 +98,7 @@ fn what_is_whole_is_kept_and_the_rest_healed_by_a_push() {
         scene.world.push(&*repo, &scene.files).unwrap();
         let reader = scene.world.reader(repo.clone());
         assert!(scene.world.read_all(&reader).unwrap().values().all(|files| *files == scene.files));
-        assert_eq!(problems(&reader, true).unwrap(), Vec::<String>::new());
+        assert_eq!(problems(&reader, &*repo, true).unwrap(), Vec::<String>::new());
         assert_eq!(repair(&scene.world, &repo, true, false).snapshots.len(), 0);
     }
 }
@@ -139,7 +139,8 @@ fn what_is_damaged_after_the_store_has_looked_at_it_is_mended_and_nothing_droppe
     let store = Arc::new(Fuse::new(repo.clone(), |_| true).watched(watch));
     let options = RepairOptions { read_data: true, dry_run: false, threads: 1 };
     let opened = repo.open(&OpenRequest::default()).unwrap();
-    let report = repair_packs(&scene.world.reader(store), &opened, &options, &Progress::default()).unwrap();
+    let report =
+        repair_packs(&scene.world.reader(store.clone()), &*store, &opened, &options, &Progress::default()).unwrap();
     assert_eq!((report.damaged.len(), report.failed.len(), report.problems_total), (0, 0, 0), "{report:?}");
     assert!(fs::read(scene.file_of(id)).unwrap() == scene.pack().bytes);
     assert_eq!((scene.lacking(&repo), repo.quarantine(None, 1).unwrap()), (BTreeSet::new(), vec![]));
@@ -164,7 +165,7 @@ fn a_pack_without_a_table_goes_altogether() {
     assert_eq!(report.damaged.get(&scene.pack().id), Some(&Dropped { is_gone: true, kept: 0, lost: 0 }));
     assert_eq!((report.problems_total, packs(&scene).len()), (20, 1));
     scene.world.push(&*repo, &scene.files).unwrap();
-    assert_eq!(problems(&scene.world.reader(repo), true).unwrap(), Vec::<String>::new());
+    assert_eq!(problems(&scene.world.reader(repo.clone()), &*repo, true).unwrap(), Vec::<String>::new());
 }
 
 /// A pack that is as it was put, with a frame that holds something else than its table says: only a key can tell.
@@ -184,7 +185,7 @@ fn a_frame_that_lies_is_dropped_on_a_key_holders_word() {
     let upload = writer.finish();
     repo.put_pack(Lease::default(), &upload).unwrap();
     assert_eq!(repo.mend(upload.id).unwrap(), Mending::Whole);
-    let found = problems(&scene.world.reader(repo.clone()), true).unwrap();
+    let found = problems(&scene.world.reader(repo.clone()), &*repo, true).unwrap();
     assert!(found.len() == 1 && found[0].contains(&upload.id.to_string()), "{found:?}");
     assert_eq!(repo.has(&[honest, promised]).unwrap(), [true, true], "the store believes nobody");
     assert!(repair(&scene.world, &repo, false, false).damaged.is_empty(), "and finds nothing by itself");
@@ -269,7 +270,7 @@ fn a_pack_that_is_gone_is_not_let_out_of_quarantine_as_if_it_were_there() {
         let opened = repo.open(&OpenRequest { client: None, seen: Some(before) }).unwrap();
         assert!(opened.lost == Lost::Everything || told(opened.lost).len() == 20);
         scene.world.push(&*repo, &scene.files).unwrap();
-        assert_eq!(problems(&scene.world.reader(repo), true).unwrap(), Vec::<String>::new());
+        assert_eq!(problems(&scene.world.reader(repo.clone()), &*repo, true).unwrap(), Vec::<String>::new());
     }
 }
 

@@ -187,9 +187,9 @@ pub fn read_files(reader: &Reader, root: &Node) -> Result<Files> {
 }
 
 /// What a check finds wrong.
-pub fn problems(reader: &Reader, read_data: bool) -> Result<Vec<String>> {
-    let opened = reader.access().open(&OpenRequest::default())?;
+pub fn problems(reader: &Reader, access: &dyn Access, read_data: bool) -> Result<Vec<String>> {
+    let opened = access.open(&OpenRequest::default())?;
     let options = CheckOptions { read_data: if read_data { ReadData::All } else { ReadData::None }, threads: 1 };
-    let report = check::check(reader, &opened, &options, &Progress::default())?;
+    let report = check::check(reader, access, &opened, &options, &Progress::default())?;
     Ok(report.problems.iter().map(ToString::to_string).collect())
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::{CheckOptions, CheckReport, Findings, Progress, subset::choose};
 use crate::{
-    access::{Mending, PackInfo, SealedFrame},
+    access::{Access, Mending, PackInfo, SealedFrame},
     base::{
         error::{Error, ErrorKind, Result},
         id::{ChunkId, PackId},
@@ -39,12 +39,13 @@ pub(super) struct Hurt {
 /// Checks those that are to be read.
 pub(super) fn check(
     reader: &Reader,
+    access: &dyn Access,
     options: &CheckOptions,
     findings: &Findings,
     progress: &Progress,
     report: &mut CheckReport,
 ) -> Result<Hurt> {
-    let packs = list(reader, progress)?;
+    let packs = list(access, progress)?;
     // Only now: a client may have been enrolled and have stored some of them meanwhile.
     let roster = reader.roster()?;
     report.packs_total = packs.len() as u64;
@@ -59,7 +60,7 @@ pub(super) fn check(
     let work = || -> Result<()> {
         while let Some(info) = { queue.lock().pop_front() } {
             progress.go_on()?;
-            let settled = settle_pack(reader, &roster, &info)?;
+            let settled = settle_pack(reader, access, &roster, &info)?;
             let found = settled.found;
             mended.fetch_add(u64::from(settled.is_mended), Relaxed);
             hurt.lock().is_more |= settled.is_doubtful && !found.is_opened;
@@ -95,16 +96,16 @@ struct Settled {
 
 /// Checks a pack, and if it is damaged, has it mended. Others mend and prune meanwhile, so what is wrong counts only if it is so still
 /// when the store says that nothing is; and nothing is wrong with a pack that was pruned.
-fn settle_pack(reader: &Reader, roster: &Roster, info: &PackInfo) -> Result<Settled> {
+fn settle_pack(reader: &Reader, access: &dyn Access, roster: &Roster, info: &PackInfo) -> Result<Settled> {
     let (mut is_mended, mut looks) = (false, 0);
     loop {
-        let found = check_pack(reader, roster, info);
+        let found = check_pack(reader, access, roster, info);
         looks += 1;
         let settled = |found, is_mended, is_doubtful| Ok(Settled { found, is_mended, is_doubtful });
         if found.wrong.is_empty() {
             return settled(found, is_mended, false);
         }
-        if !is_listed(reader, info.id)? {
+        if !is_listed(access, info.id)? {
             return settled(PackFound::default(), is_mended, false);
         }
         if found.wrong.iter().all(|error| error.kind() != ErrorKind::Damaged) {
@@ -113,25 +114,25 @@ fn settle_pack(reader: &Reader, roster: &Roster, info: &PackInfo) -> Result<Sett
         if looks == LOOKS {
             return settled(found, is_mended, true);
         }
-        match reader.access().mend(info.id) {
+        match access.mend(info.id) {
             Ok(Mending::Mended(_)) => is_mended = true,
             // Perhaps somebody has mended it since it was read.
             Ok(Mending::Whole) => {}
             Ok(Mending::Lost(_) | Mending::NoParity) => return settled(found, is_mended, false),
             // The store no longer knows it.
-            Err(_) if !is_listed(reader, info.id)? => return settled(PackFound::default(), is_mended, false),
+            Err(_) if !is_listed(access, info.id)? => return settled(PackFound::default(), is_mended, false),
             Err(_) => return settled(found, is_mended, true),
         }
     }
 }
 
 /// All packs, in the order of their ids.
-pub(crate) fn list(reader: &Reader, progress: &Progress) -> Result<Vec<PackInfo>> {
+pub(crate) fn list(access: &dyn Access, progress: &Progress) -> Result<Vec<PackInfo>> {
     let mut packs = Vec::new();
     let mut after: Option<PackId> = None;
     loop {
         progress.go_on()?;
-        let more = reader.access().packs(after, BATCH)?;
+        let more = access.packs(after, BATCH)?;
         let Some(last) = more.last() else { break };
         if after.is_some_and(|after| last.id <= after) {
             return Err(Error::Invalid("the store lists packs without end".into()));
@@ -143,8 +144,8 @@ pub(crate) fn list(reader: &Reader, progress: &Progress) -> Result<Vec<PackInfo>
 }
 
 /// Whether a pack is still among those that the store lists.
-pub(crate) fn is_listed(reader: &Reader, id: PackId) -> Result<bool> {
-    let listed = reader.access().packs(before(id), 1)?;
+pub(crate) fn is_listed(access: &dyn Access, id: PackId) -> Result<bool> {
+    let listed = access.packs(before(id), 1)?;
     Ok(listed.first().is_some_and(|pack| pack.id == id))
 }
 
@@ -174,18 +175,24 @@ pub(crate) struct PackFound {
 }
 
 /// Everything that is wrong with one.
-pub(crate) fn check_pack(reader: &Reader, roster: &Roster, info: &PackInfo) -> PackFound {
+pub(crate) fn check_pack(reader: &Reader, access: &dyn Access, roster: &Roster, info: &PackInfo) -> PackFound {
     let mut found = PackFound::default();
-    if let Err(error) = look_at_pack(reader, roster, info, &mut found) {
+    if let Err(error) = look_at_pack(reader, access, roster, info, &mut found) {
         found.wrong.push(error);
     }
     found
 }
 
 /// Fails if there is nothing more to be looked at.
-fn look_at_pack(reader: &Reader, roster: &Roster, info: &PackInfo, found: &mut PackFound) -> Result<()> {
+fn look_at_pack(
+    reader: &Reader,
+    access: &dyn Access,
+    roster: &Roster,
+    info: &PackInfo,
+    found: &mut PackFound,
+) -> Result<()> {
     let pack_damaged = |reason: String| Error::PackDamaged { pack: info.id, reason };
-    let bytes = reader.access().read_pack(info.id)?;
+    let bytes = access.read_pack(info.id)?;
     let pack = Pack::parse(&bytes).map_err(|error| match error {
         // The error names the pack by what its footer says, which need not be what was asked for.
         Error::PackDamaged { reason, .. } => pack_damaged(reason),

@@ -7,6 +7,7 @@ use std::{
 
 use super::{CheckReport, Findings, Progress, packs::Hurt};
 use crate::{
+    access::Access,
     base::{
         error::{Error, Result},
         id::{ChunkId, SnapshotId},
@@ -25,6 +26,7 @@ const REMEMBERED: usize = 1 << 20;
 /// Walks all snapshots. Chunks of data that were met in a bad frame are read, not only asked for.
 pub(super) fn check(
     reader: &Reader,
+    access: &dyn Access,
     snapshots: &[SnapshotInfo],
     hurt: &Hurt,
     findings: &Findings,
@@ -34,6 +36,7 @@ pub(super) fn check(
     progress.snapshots_total.store(snapshots.len() as u64, Relaxed);
     let mut walk = Walk {
         reader,
+        access,
         hurt,
         findings: Findings::default(),
         progress,
@@ -63,6 +66,7 @@ pub(super) fn check(
 
 struct Walk<'a> {
     reader: &'a Reader,
+    access: &'a dyn Access,
     hurt: &'a Hurt,
     progress: &'a Progress,
     snapshot: SnapshotId,
@@ -221,7 +225,7 @@ impl Walk<'_> {
                 }
                 continue;
             }
-            let found = self.reader.access().has(&ids)?;
+            let found = self.access.has(&ids)?;
             if found.len() != ids.len() {
                 return Err(Error::Invalid("the store answered for another number of chunks".into()));
             }

@@ -8,9 +8,9 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::{Progress, PruneReport, told::Told, unexpected};
+use super::{Progress, PruneReport, Pruner, sent_filters::Told, unexpected};
 use crate::{
-    access::{Lease, MixedFrame, MovedFrame, PruneLimits, PruneReply, PruneRequest},
+    access::{Access, Lease, MixedFrame, MovedFrame, PruneLimits, PruneReply, PruneRequest},
     base::{
         error::{Error, ErrorKind, Result},
         id::{ChunkId, PackId},
@@ -35,6 +35,7 @@ const CHUNKS: usize = 4096;
 /// Writes frames again for one prune.
 pub(super) struct Reframer<'a> {
     reader: &'a Reader,
+    access: &'a dyn Access,
     push: &'a PushKey,
     prune: u64,
     limits: PruneLimits,
@@ -57,17 +58,18 @@ struct Output {
 }
 
 impl<'a> Reframer<'a> {
-    pub fn new(reader: &'a Reader, push: &'a PushKey, prune: u64, limits: PruneLimits, bytes: u64) -> Result<Self> {
+    pub fn new(pruner: &Pruner<'a>, push: &'a PushKey, prune: u64, limits: PruneLimits, bytes: u64) -> Result<Self> {
         let key = DataKey::random();
         let wrap = push.seal()?.wrap(push.repo, &key);
         let (written, failed) = (HashSet::new(), HashSet::new());
-        Ok(Self { reader, push, prune, limits, left: bytes, key, wrap, written, failed })
+        let Pruner { reader, access, .. } = *pruner;
+        Ok(Self { reader, access, push, prune, limits, left: bytes, key, wrap, written, failed })
     }
 
     /// The frames that are best written again next; none if enough is done.
     pub fn next(&self) -> Result<Vec<MixedFrame>> {
         let request = PruneRequest::Mixed { prune: self.prune, limits: self.limits, bytes: self.left };
-        let PruneReply::Mixed(mut frames) = self.reader.access().prune(&request)? else { return Err(unexpected()) };
+        let PruneReply::Mixed(mut frames) = self.access.prune(&request)? else { return Err(unexpected()) };
         frames.retain(|frame| !self.failed.contains(&(frame.pack, frame.frame)));
         Ok(frames)
     }
@@ -87,7 +89,7 @@ impl<'a> Reframer<'a> {
             report.reframed_read_bytes += len;
             report.reframed += moved.len() as u64;
             if !moved.is_empty() {
-                match self.reader.access().prune(&PruneRequest::Moved { prune: self.prune, frames: moved })? {
+                match self.access.prune(&PruneRequest::Moved { prune: self.prune, frames: moved })? {
                     PruneReply::Done => {}
                     _ => return Err(unexpected()),
                 }
@@ -194,7 +196,7 @@ impl<'a> Reframer<'a> {
         let Some(pack) = output.pack.take() else { return Ok(()) };
         let upload = pack.finish();
         report.reframed_written_bytes += upload.bytes.len() as u64;
-        self.reader.access().put_pack(Lease { session: self.prune, generation: 0 }, &upload)
+        self.access.put_pack(Lease { session: self.prune, generation: 0 }, &upload)
     }
 }
 

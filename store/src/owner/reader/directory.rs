@@ -1,8 +1,8 @@
-//! A directory of a snapshot: looking up a name and listing from a place both load one page a level.
+//! A directory of a snapshot. Looking up a name and listing from an index both load one page per level of the tree.
 
 use std::sync::Arc;
 
-use super::Reader;
+use super::chunks::ChunkReader;
 use crate::{
     base::{
         error::{Error, Result},
@@ -11,19 +11,19 @@ use crate::{
     format::tree::{Node, Page, Subtree},
 };
 
-/// A directory. Cheap to make; nothing is loaded before it is used.
+/// A directory. Cheap to create: pages are loaded when they are needed.
 #[derive(Debug, Clone, Copy)]
 pub struct Directory<'a> {
-    reader: &'a Reader,
+    chunks: &'a ChunkReader,
     subtree: Subtree,
 }
 
 impl<'a> Directory<'a> {
-    pub(super) fn new(reader: &'a Reader, subtree: Subtree) -> Self {
-        Self { reader, subtree }
+    pub(super) fn new(chunks: &'a ChunkReader, subtree: Subtree) -> Self {
+        Self { chunks, subtree }
     }
 
-    /// How many entries it has.
+    /// Returns the number of entries.
     pub fn len(&self) -> u64 {
         self.subtree.entries
     }
@@ -33,12 +33,12 @@ impl<'a> Directory<'a> {
         self.len() == 0
     }
 
-    /// The entry with this name.
+    /// Returns the entry with this name.
     pub fn lookup(&self, name: &[u8]) -> Result<Option<Node>> {
         Ok(self.find(name)?.map(|(_, node)| node))
     }
 
-    /// The entry with this name and its place in the directory, from 0.
+    /// Returns the entry with this name, and its index in the directory, counted from 0.
     pub fn find(&self, name: &[u8]) -> Result<Option<(u64, Node)>> {
         let (mut id, mut above, mut before) = (self.subtree.id, None, 0u64);
         loop {
@@ -58,7 +58,7 @@ impl<'a> Directory<'a> {
         }
     }
 
-    /// The entry at a place.
+    /// Returns the entry at an index.
     pub fn get(&self, index: u64) -> Result<Option<Node>> {
         Ok(self.leaf(index)?.and_then(|(page, at)| match &*page {
             Page::Nodes(nodes) => nodes.get(at).cloned(),
@@ -66,7 +66,7 @@ impl<'a> Directory<'a> {
         }))
     }
 
-    /// The entries from a place on, at most `limit`; fewer only at the directory's end.
+    /// Returns the entries from an index on, at most `limit`. Returns fewer only at the directory's end.
     pub fn read_from(&self, index: u64, limit: usize) -> Result<Vec<Node>> {
         let mut nodes = Vec::new();
         while nodes.len() < limit {
@@ -81,8 +81,8 @@ impl<'a> Directory<'a> {
         Ok(nodes)
     }
 
-    /// The leaf page that holds the entry at a place, and the entry's place in it; none beyond the end. A cursor that
-    /// lists in order does better with this than with [`Directory::read_from`], which copies nodes.
+    /// Returns the leaf page that holds the entry at an index, and the entry's index in that page; none beyond the end.
+    /// For a cursor that lists in order this is cheaper than [`Directory::read_from`], which copies nodes.
     pub fn leaf(&self, index: u64) -> Result<Option<(Arc<Page>, usize)>> {
         if index >= self.subtree.entries {
             return Ok(None);
@@ -111,20 +111,22 @@ impl<'a> Directory<'a> {
         }
     }
 
-    /// Loads a page, which must lie one level below the one before it, so that no walk is endless.
+    /// Loads a page. Its level must be one below `above`, so that no walk is endless.
     fn load(&self, id: ChunkId, above: Option<u8>) -> Result<Arc<Page>> {
-        let page = self.reader.page(id)?;
+        let page = self.chunks.page(id)?;
         match above {
-            Some(level) if page.level() + 1 != level => Err(Error::damaged(format!("tree page {id}"), "wrong level")),
+            Some(level) if page.level() + 1 != level => {
+                Err(Error::damaged(format!("tree page {id}"), "its level does not fit its parent page"))
+            }
             _ => Ok(page),
         }
     }
 }
 
 fn miscounted(id: ChunkId) -> Error {
-    Error::damaged(format!("tree page {id}"), "it has fewer entries than the page above says")
+    Error::damaged(format!("tree page {id}"), "it has fewer entries than its parent page says")
 }
 
 fn not_a_directory(id: ChunkId) -> Error {
-    Error::damaged(format!("tree page {id}"), "it is not of a directory")
+    Error::damaged(format!("tree page {id}"), "it is not a page of a directory")
 }

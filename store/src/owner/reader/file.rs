@@ -1,10 +1,10 @@
-//! The contents of a regular file: which extents it has, and its bytes at any place.
+//! The contents of a regular file: its extents, and its bytes at any offset.
 
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::Reader;
+use super::chunks::ChunkReader;
 use crate::{
     base::{
         error::{Error, Result},
@@ -13,30 +13,30 @@ use crate::{
     format::tree::{Content, Extent, Node, Page},
 };
 
-/// A file's contents. Cheap to make; nothing is loaded before it is used.
+/// A file's contents. Cheap to create: pages and chunks are loaded when they are needed.
 #[derive(Debug, Clone, Copy)]
 pub struct FileContent<'a> {
-    reader: &'a Reader,
+    chunks: &'a ChunkReader,
     node: &'a Node,
 }
 
 impl<'a> FileContent<'a> {
-    pub(super) fn new(reader: &'a Reader, node: &'a Node) -> Self {
-        Self { reader, node }
+    pub(super) fn new(chunks: &'a ChunkReader, node: &'a Node) -> Self {
+        Self { chunks, node }
     }
 
-    /// Length in bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> u64 {
         self.node.size
     }
 
-    /// Whether it has no bytes.
+    /// Whether the file is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The extents that touch `offset..offset + len`, whole and in order, each with its place in the file. A file that
-    /// lies in its node has none.
+    /// Returns the extents that touch `offset..offset + len`, whole and in order, each with its offset in the file. A file
+    /// whose contents are in its node has no extents.
     pub fn extents(&self, offset: u64, len: u64) -> Result<Vec<(u64, Extent)>> {
         let end = offset.saturating_add(len).min(self.node.size);
         let mut found = Vec::new();
@@ -51,7 +51,7 @@ impl<'a> FileContent<'a> {
         Ok(found)
     }
 
-    /// The bytes of `offset..offset + len`, fewer at the file's end. Holes read as zeros.
+    /// Returns the bytes of `offset..offset + len`; fewer at the file's end. Holes read as zeros.
     pub fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
         let end = offset.saturating_add(len as u64).min(self.node.size);
         if offset >= end {
@@ -59,19 +59,21 @@ impl<'a> FileContent<'a> {
         }
         if let Some(Content::Inline(bytes)) = &self.node.content {
             let part = bytes.get(offset as usize..end as usize);
-            return part.map(Bytes::copy_from_slice).ok_or_else(|| self.wrong("its contents are too short"));
+            return part
+                .map(Bytes::copy_from_slice)
+                .ok_or_else(|| self.wrong("its contents are shorter than its size"));
         }
         let extents = self.extents(offset, end - offset)?;
         let ids: Vec<ChunkId> = extents.iter().filter_map(|(_, e)| data_id(e)).collect();
         let chunks = match ids.as_slice() {
-            [id] => vec![self.reader.data(*id)?],
-            ids => self.reader.data_many(ids)?,
+            [id] => vec![self.chunks.data(*id)?],
+            ids => self.chunks.data_many(ids)?,
         };
         let mut chunks = chunks.into_iter();
         let mut out = BytesMut::with_capacity((end - offset) as usize);
         let mut at = offset;
         for (start, extent) in &extents {
-            // Extents follow one another without gaps, so each begins at or before what is still to come.
+            // Extents follow one another without gaps, so each begins at or before `at`.
             let from = at - start;
             let part = extent.len().min(end - start) - from;
             match extent {
@@ -79,7 +81,7 @@ impl<'a> FileContent<'a> {
                 Extent::Data { id, len } => {
                     let chunk = chunks.next().ok_or(Error::ChunkMissing { id: *id })?;
                     if chunk.len() as u64 != u64::from(*len) {
-                        return Err(self.wrong("a chunk has another length than its extent"));
+                        return Err(self.wrong("a chunk does not have the length of its extent"));
                     }
                     let slice = chunk.slice(from as usize..(from + part) as usize);
                     if extents.len() == 1 {
@@ -93,12 +95,13 @@ impl<'a> FileContent<'a> {
         if at == end { Ok(out.freeze()) } else { Err(self.wrong("its extents end before its size")) }
     }
 
-    /// The first place at or after `offset` that is not in a hole; none if only holes follow, or nothing.
+    /// Returns the first offset at or after `offset` that is not in a hole; none if no data follows.
     pub fn next_data(&self, offset: u64) -> Result<Option<u64>> {
         self.seek(offset, |extent| matches!(extent, Extent::Data { .. }))
     }
 
-    /// The first place at or after `offset` that is in a hole, the file's end being one; none beyond the end.
+    /// Returns the first offset at or after `offset` that is in a hole; none if `offset` is beyond the end. The file's end
+    /// counts as a hole.
     pub fn next_hole(&self, offset: u64) -> Result<Option<u64>> {
         if offset >= self.node.size {
             return Ok(None);
@@ -114,7 +117,7 @@ impl<'a> FileContent<'a> {
         if let Some(Content::Inline(_)) = self.node.content {
             return Ok(wanted(&Extent::Data { id: ChunkId::default(), len: 1 }).then_some(offset));
         }
-        // In windows, so that a file of many extents is not held as a list.
+        // One window at a time, so that the extents of a large file are not all in memory.
         const WINDOW: u64 = 64 * 1024 * 1024;
         let mut at = offset;
         while at < self.node.size {
@@ -141,9 +144,9 @@ impl<'a> FileContent<'a> {
         end: u64,
         found: &mut Vec<(u64, Extent)>,
     ) -> Result<()> {
-        let page: Arc<Page> = self.reader.page(id)?;
+        let page: Arc<Page> = self.chunks.page(id)?;
         if above.is_some_and(|level| page.level() + 1 != level) {
-            return Err(Error::damaged(format!("tree page {id}"), "wrong level"));
+            return Err(Error::damaged(format!("tree page {id}"), "its level does not fit its parent page"));
         }
         match &*page {
             Page::Extents(extents) => pick(extents, start, offset, end, found),
@@ -160,7 +163,7 @@ impl<'a> FileContent<'a> {
                     at = next;
                 }
             }
-            _ => return Err(Error::damaged(format!("tree page {id}"), "it is not of a file's contents")),
+            _ => return Err(Error::damaged(format!("tree page {id}"), "it is not a page of a file's contents")),
         }
         Ok(())
     }
@@ -170,7 +173,7 @@ impl<'a> FileContent<'a> {
     }
 }
 
-/// Picks the extents that touch `offset..end`, of those that begin at `start`.
+/// Picks the extents that touch `offset..end`. The first of `extents` begins at `start`.
 fn pick(extents: &[Extent], start: u64, offset: u64, end: u64, found: &mut Vec<(u64, Extent)>) {
     let mut at = start;
     for extent in extents {

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::reach::Key;
+use super::graph::Key;
 use crate::{
     base::error::{Error, Result},
     format::filter::{FILTER_IDS, encode_filter},

@@ -31,7 +31,7 @@ impl Known {
 /// A list of blocks as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(transparent)]
-pub(in crate::owner::prune) struct List(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>);
+pub(super) struct List(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>);
 
 impl List {
     fn known(&self) -> Option<Vec<Known>> {
@@ -45,7 +45,7 @@ impl List {
 }
 
 /// The blocks.
-pub(in crate::owner::prune) struct Blocks {
+pub(super) struct Blocks {
     /// For errors; where the file has no name, its folder.
     path: PathBuf,
     file: Option<File>,
@@ -73,7 +73,7 @@ impl Blocks {
 
     /// The blocks of a file. They are looked at when they are read.
     pub fn open(path: &Path, list: &List) -> Result<Self> {
-        let known = list.known().ok_or_else(|| super::damaged(path, "its list of blocks is cut off"))?;
+        let known = list.known().ok_or_else(|| super::graph::damaged(path, "its list of blocks is cut off"))?;
         let file = File::options().read(true).write(true).open(path).map_err(|e| Error::io(path, e))?;
         let (mut end, mut blocks) = (0u64, Vec::with_capacity(known.len()));
         for known in known {
@@ -143,7 +143,7 @@ impl Blocks {
     }
 
     fn damaged(&self, reason: &str) -> Error {
-        super::damaged(&self.path, reason)
+        super::graph::damaged(&self.path, reason)
     }
 }
 

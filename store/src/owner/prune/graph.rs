@@ -20,7 +20,6 @@
 //! thousandth of what is on disk; new entries and names up to about 60 MiB, then they go to disk.
 
 mod bits;
-pub(super) mod blocks;
 mod head;
 mod names;
 
@@ -32,10 +31,10 @@ use std::{
 
 use self::{
     bits::{Bits, Ranks},
-    blocks::Blocks,
     head::Head,
     names::Names,
 };
+use super::blocks::Blocks;
 use crate::{
     base::{
         error::{Error, Result},
@@ -345,7 +344,7 @@ impl Reach {
     }
 }
 
-fn damaged(path: &Path, reason: impl std::fmt::Display) -> Error {
+pub(super) fn damaged(path: &Path, reason: impl std::fmt::Display) -> Error {
     Error::damaged(WHAT, format!("{}: {reason}", path.display()))
 }
 

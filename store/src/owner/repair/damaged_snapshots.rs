@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::{
+    access::Access,
     base::{
         error::{Error, ErrorKind, Result},
         id::{ChunkId, SnapshotId},
@@ -21,7 +22,12 @@ use crate::{
 const ASK: usize = 16_384;
 
 /// All snapshots, those in the trash too, that something is missing of; none if `problems` are none.
-pub(super) fn snapshots(reader: &Reader, problems: &[Problem], progress: &Progress) -> Result<BTreeSet<SnapshotId>> {
+pub(super) fn snapshots(
+    reader: &Reader,
+    access: &dyn Access,
+    problems: &[Problem],
+    progress: &Progress,
+) -> Result<BTreeSet<SnapshotId>> {
     let mut found: BTreeSet<SnapshotId> = problems.iter().filter_map(|problem| problem.snapshot).collect();
     if problems.is_empty() {
         return Ok(found);
@@ -30,7 +36,7 @@ pub(super) fn snapshots(reader: &Reader, problems: &[Problem], progress: &Progre
         let trash = list.trash.iter().map(|trashed| &trashed.info);
         list.snapshots.iter().chain(trash).map(|info| (info.id, info.snapshot.root.clone())).collect::<Vec<_>>()
     })?;
-    let mut walk = Walk { reader, progress, pages: HashMap::new(), chunks: HashMap::new() };
+    let mut walk = Walk { reader, access, progress, pages: HashMap::new(), chunks: HashMap::new() };
     for (id, root) in roots {
         if walk.is_hurt(&root)? {
             found.insert(id);
@@ -41,6 +47,7 @@ pub(super) fn snapshots(reader: &Reader, problems: &[Problem], progress: &Progre
 
 struct Walk<'a> {
     reader: &'a Reader,
+    access: &'a dyn Access,
     progress: &'a Progress,
     /// First halves of pages' ids, and whether something is hurt there or below.
     pages: HashMap<[u8; 16], bool>,
@@ -102,7 +109,7 @@ impl Walk<'_> {
     fn are_hurt(&mut self, chunks: &[ChunkId]) -> Result<bool> {
         let mut is_hurt = false;
         for ids in chunks.chunks(ASK) {
-            let has = self.reader.access().has(ids)?;
+            let has = self.access.has(ids)?;
             let lacking: HashSet<ChunkId> = ids.iter().zip(has).filter(|(_, has)| !has).map(|(id, _)| *id).collect();
             for id in lacking {
                 let is_lost = match self.chunks.get(&id) {

@@ -10,7 +10,7 @@ use std::{
 
 use minicbor::{Decode, Encode};
 
-use super::{WHAT, blocks::List, damaged, names::TableList};
+use super::{super::blocks::List, WHAT, damaged, names::TableList};
 use crate::{
     base::{
         codec::Header,

@@ -4,11 +4,12 @@ use std::{collections::HashSet, ops::Range, path::Path, sync::atomic::Ordering::
 
 use super::{
     Progress,
-    live::Live,
-    reach::{Entry, Half, Reach, half, key_of},
+    graph::{Entry, Half, Reach, half, key_of},
+    live_keys::Live,
+    snapshots,
 };
 use crate::{
-    access::CommittedSnapshot,
+    access::{Access, CommittedSnapshot},
     base::{
         error::{Error, Result},
         id::{ChunkId, SnapshotId},
@@ -21,7 +22,9 @@ use crate::{
 const RUN: usize = 256;
 
 /// What was found since it was last sent, and what is remembered.
-pub(super) struct Marks {
+pub(super) struct Marks<'a> {
+    reader: &'a Reader,
+    access: &'a dyn Access,
     reach: Reach,
     live: Live,
     /// The numbers of the snapshots that are reached.
@@ -40,11 +43,20 @@ struct Step {
     below: std::vec::IntoIter<ChunkId>,
 }
 
-impl Marks {
+impl<'a> Marks<'a> {
     /// Nothing found yet; what is remembered lies in `folder`.
-    pub(super) fn new(reader: &Reader, folder: &Path) -> Self {
+    pub(super) fn new(reader: &'a Reader, access: &'a dyn Access, folder: &Path) -> Self {
         let reach = Reach::open(folder, reader.keys().full());
-        Self { reach, live: Live::new(folder), snapshots: HashSet::new(), told: 0, fetched: 0, chunks: 0 }
+        Self {
+            reader,
+            access,
+            reach,
+            live: Live::new(folder),
+            snapshots: HashSet::new(),
+            told: 0,
+            fetched: 0,
+            chunks: 0,
+        }
     }
 
     /// Different pages that are reached.
@@ -66,21 +78,15 @@ impl Marks {
     ///
     /// Without `trash`, what emptying the trash would let go counts as gone: then it has to be let go before anything is condemned, and all be
     /// walked once more with it, in case that somebody has brought it back meanwhile. Returns how many those are.
-    pub(super) fn walk(
-        &mut self,
-        reader: &Reader,
-        places: Range<u64>,
-        trash: bool,
-        progress: &Progress,
-    ) -> Result<u64> {
-        let walked = self.try_walk(reader, places.clone(), trash, progress);
+    pub(super) fn walk(&mut self, places: Range<u64>, trash: bool, progress: &Progress) -> Result<u64> {
+        let walked = self.try_walk(places.clone(), trash, progress);
         let walked = match walked {
             Err(error) if Reach::is_own(&error) => {
                 tracing::warn!(%error, "all is walked anew");
                 self.reach.begin_anew();
                 self.snapshots.clear();
                 (self.told, self.chunks) = (0, 0);
-                self.try_walk(reader, 0..places.end, trash, progress)
+                self.try_walk(0..places.end, trash, progress)
             }
             walked => walked,
         };
@@ -89,8 +95,8 @@ impl Marks {
         walked
     }
 
-    fn try_walk(&mut self, reader: &Reader, places: Range<u64>, trash: bool, progress: &Progress) -> Result<u64> {
-        let mut snapshots = reader.committed(places)?;
+    fn try_walk(&mut self, places: Range<u64>, trash: bool, progress: &Progress) -> Result<u64> {
+        let mut snapshots = snapshots::committed(self.access, places)?;
         let all = snapshots.len() as u64;
         snapshots.retain(|snapshot| trash || !snapshot.is_due);
         progress.snapshots_total.fetch_add(snapshots.len() as u64, Relaxed);
@@ -104,9 +110,9 @@ impl Marks {
                     continue;
                 }
                 (Some(committed), None) => {
-                    self.fetch(reader, &std::mem::replace(&mut unknown, vec![*committed]), progress)?;
+                    self.fetch(&std::mem::replace(&mut unknown, vec![*committed]), progress)?;
                 }
-                _ => self.fetch(reader, &std::mem::take(&mut unknown), progress)?,
+                _ => self.fetch(&std::mem::take(&mut unknown), progress)?,
             }
             if let Some(number) = known {
                 self.root(number, progress);
@@ -123,12 +129,12 @@ impl Marks {
     }
 
     /// Fetches snapshots that follow one another, and walks them.
-    fn fetch(&mut self, reader: &Reader, snapshots: &[CommittedSnapshot], progress: &Progress) -> Result<()> {
+    fn fetch(&mut self, snapshots: &[CommittedSnapshot], progress: &Progress) -> Result<()> {
         if snapshots.is_empty() {
             return Ok(());
         }
-        for (snapshot, root) in reader.roots(snapshots)? {
-            let number = self.snapshot(reader, snapshot, &root, progress)?;
+        for (snapshot, root) in snapshots::roots(self.reader, self.access, snapshots)? {
+            let number = self.snapshot(snapshot, &root, progress)?;
             self.root(number, progress);
         }
         Ok(())
@@ -141,7 +147,7 @@ impl Marks {
     }
 
     /// Adds a snapshot, and all pages below that are not known.
-    fn snapshot(&mut self, reader: &Reader, snapshot: SnapshotId, root: &Node, progress: &Progress) -> Result<u64> {
+    fn snapshot(&mut self, snapshot: SnapshotId, root: &Node, progress: &Progress) -> Result<u64> {
         let (entry, below) = named_by_node(root);
         let mut step = Step { name: half(&snapshot.0), entry, below: below.into_iter() };
         let mut above = Vec::new();
@@ -153,7 +159,7 @@ impl Marks {
                 }
                 progress.go_on()?;
                 progress.pages.fetch_add(1, Relaxed);
-                let page = reader.page(id).map_err(|error| Error::SnapshotDamaged {
+                let page = self.reader.page(id).map_err(|error| Error::SnapshotDamaged {
                     snapshot,
                     reason: format!("one of its trees cannot be read, so nobody knows what is needed: {error}"),
                 })?;

@@ -12,8 +12,8 @@ use std::{
 use minicbor::{Decode, Encode};
 
 use super::{
+    super::blocks::{Blocks, List},
     Half,
-    blocks::{Blocks, List},
 };
 use crate::base::error::Result;
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::reach::blocks::Blocks;
+use super::blocks::Blocks;
 use crate::{
     access::Filter,
     base::{error::Result, id::ChunkId},

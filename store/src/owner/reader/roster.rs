@@ -1,0 +1,72 @@
+//! The newest roster that the reader knows. It is fetched again when a snapshot's client is not on it.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::{
+    access::{OpenRequest, Read},
+    base::error::{Error, Result},
+    format::{
+        roster::{Roster, RosterView},
+        snapshot::{SnapshotObject, StoredSnapshot, snapshot_id, verify_stored},
+    },
+    owner::keyring::KeyRing,
+};
+
+/// Fetches and remembers the roster. The lock is held during a fetch, so that threads that need a newer roster fetch it
+/// one after another.
+pub(super) struct RosterCache {
+    access: Arc<dyn Read>,
+    keys: Arc<KeyRing>,
+    view: Mutex<Option<RosterView>>,
+}
+
+impl RosterCache {
+    pub fn new(access: Arc<dyn Read>, keys: Arc<KeyRing>) -> Self {
+        Self { access, keys, view: Mutex::default() }
+    }
+
+    /// Verifies a signed roster and remembers it.
+    pub fn accept(&self, signed: &[u8]) -> Result<()> {
+        self.renew(&mut self.view.lock(), signed).map(drop)
+    }
+
+    /// Fetches the newest roster.
+    pub fn fetch(&self) -> Result<Roster> {
+        self.refresh(&mut self.view.lock()).map(|view| view.newest().clone())
+    }
+
+    /// Verifies the id, the client and the signature of a snapshot object.
+    pub fn verify(&self, object: &SnapshotObject) -> Result<StoredSnapshot> {
+        if snapshot_id(&object.bytes) != object.id {
+            let reason = "its bytes do not have its id".to_owned();
+            return Err(Error::SnapshotDamaged { snapshot: object.id, reason });
+        }
+        let verify = |view: &RosterView| verify_stored(&object.bytes, view.newest(), object.received);
+        let mut view = self.view.lock();
+        match view.as_ref().map(verify) {
+            // The client may have been enrolled since: fetch the newest roster before refusing the snapshot.
+            None | Some(Err(Error::NotOnRoster { .. })) => verify(self.refresh(&mut view)?),
+            Some(verified) => verified,
+        }
+    }
+
+    fn refresh<'a>(&self, view: &'a mut Option<RosterView>) -> Result<&'a RosterView> {
+        let signed = self.access.open(&OpenRequest::default())?.roster;
+        self.renew(view, &signed)
+    }
+
+    fn renew<'a>(&self, view: &'a mut Option<RosterView>, signed: &[u8]) -> Result<&'a RosterView> {
+        match view {
+            Some(view) => {
+                view.renew(signed)?;
+                Ok(view)
+            }
+            None => {
+                let admin = self.keys.full().admin.verifying_key();
+                Ok(view.insert(RosterView::new(signed, admin, self.keys.repo())?))
+            }
+        }
+    }
+}
