@@ -21,13 +21,13 @@ mod ahead;
 mod attributes;
 mod content;
 mod decide;
-mod engine;
 mod entry;
 mod folder;
 mod handle;
 mod link;
 mod owner;
 mod queue;
+mod run;
 mod source;
 mod temp;
 #[cfg(test)]
@@ -214,5 +214,5 @@ pub fn restore(
         None => root.clone(),
         Some(path) => reader.resolve(root, path)?,
     };
-    engine::run(&**reader, node, dest, options, progress)
+    run::run(&**reader, node, dest, options, progress)
 }

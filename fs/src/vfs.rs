@@ -9,11 +9,11 @@
 
 pub mod attr;
 pub mod error;
-mod file;
 pub mod inode;
 pub mod names;
 pub mod prefetch;
 mod reader;
+mod recent;
 pub mod refresh;
 pub mod source;
 #[cfg(test)]
@@ -36,10 +36,10 @@ pub use attr::{Attr, Owner};
 pub use error::{Error, Result};
 pub use source::{Seek, Source, Version};
 
-use file::{File, Files};
 use inode::{Dir, DirSeed, Inode, Key, Table, What};
 use names::{Item, Place};
 use prefetch::{Cursors, Pool};
+use recent::{File, Files};
 use refresh::{Current, State};
 
 /// How often one inode's failure is logged: the kernel retries a failed read page by page.

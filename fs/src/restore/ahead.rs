@@ -35,10 +35,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::{
     Reason,
     content::FilePlan,
-    engine::{Engine, Task},
     folder::Folder,
     handle::is_file_name,
     queue::Working,
+    run::{Engine, Task},
 };
 
 /// Threads that fetch; one opens frames while the other waits for the store.

@@ -30,11 +30,11 @@ use super::{
     Reason,
     ahead::Filled,
     attributes::Handle,
-    engine::{Engine, Task},
     entry::Made,
     folder::Folder,
     handle::open_beneath,
     link::identity,
+    run::{Engine, Task},
     temp::Temp,
 };
 

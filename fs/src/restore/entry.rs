@@ -16,10 +16,10 @@ use super::{
     attributes::{self, Handle, Wanted},
     content::FilePlan,
     decide::{Decision, decide},
-    engine::{Engine, Task},
     folder::Folder,
     handle::{Dir, open_beneath},
     link::{Claim, Linked, identity},
+    run::{Engine, Task},
     temp::Temp,
 };
 

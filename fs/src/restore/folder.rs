@@ -16,8 +16,8 @@ use super::{
     Reason,
     attributes::{Handle, has_default_acl},
     decide::kind_of,
-    engine::{Engine, Task},
     handle::{Dir, open_beneath, open_dir},
+    run::{Engine, Task},
     temp::{MARK, is_temp},
 };
 

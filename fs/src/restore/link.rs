@@ -18,10 +18,10 @@ use rustix::{
 use super::{
     Reason,
     decide::{kind_name, kind_of, looks_same},
-    engine::Engine,
     entry::Made,
     folder::Folder,
     handle::Dir,
+    run::Engine,
     temp::Temp,
 };
 

@@ -214,7 +214,7 @@ fn a_large_folder_is_shared_out() {
     let root = fake.folder("", nodes);
     let dir = tempfile::tempdir().unwrap();
     let progress = Progress::default();
-    let report = engine::run(&fake, root, dir.path(), &options(), &progress).unwrap();
+    let report = run::run(&fake, root, dir.path(), &options(), &progress).unwrap();
     assert_eq!(report.files, 5000);
     let get = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!(get(&progress.entries_done), get(&progress.entries_total));

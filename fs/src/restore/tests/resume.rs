@@ -76,7 +76,7 @@ fn stopping_leaves_nothing_half_done() {
         }
         Ok(())
     }));
-    let error = engine::run(&fake, root, dir.path(), &options(), &progress).unwrap_err();
+    let error = run::run(&fake, root, dir.path(), &options(), &progress).unwrap_err();
     assert!(matches!(error, Error::Interrupted));
     for folder in names(dir.path()).iter().filter(|n| n.starts_with("folder")) {
         assert!(!names(&dir.path().join(folder)).iter().any(|n| is_temp(n.as_bytes())));
