@@ -6,7 +6,7 @@ mod common;
 
 use std::{fs, path::Path};
 
-use bkfs_fs::restore::{Progress, RestoreOptions, RestoreReport, restore};
+use bkfs_fs::restore::{RestoreOptions, RestoreProgress, RestoreReport, restore};
 use bkfs_store::Result;
 use common::{Owner, compare, odd_tree};
 
@@ -14,7 +14,7 @@ fn restored(owner: &Owner, path: Option<&[u8]>, dest: &Path) -> Result<RestoreRe
     let reader = owner.reader();
     let newest = reader.snapshots()?.pop().unwrap();
     let options = RestoreOptions { verify: true, ..RestoreOptions::default() };
-    restore(&reader, &newest.snapshot.root, path, dest, &options, &Progress::default())
+    restore(&reader, &newest.snapshot.root, path, dest, &options, &RestoreProgress::default())
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod resume;
 
 use std::path::Path;
 
-use super::{Progress, RestoreOptions, RestoreReport, run};
+use super::{RestoreOptions, RestoreProgress, RestoreReport, run};
 use bkfs_store::{Result, tree::Node};
 use fake::Fake;
 
@@ -19,7 +19,7 @@ fn options() -> RestoreOptions {
 }
 
 fn try_restore(fake: &Fake, root: &Node, dest: &Path, options: &RestoreOptions) -> Result<RestoreReport> {
-    run::run(fake, root.clone(), dest, options, &Progress::default())
+    run::run(fake, root.clone(), dest, options, &RestoreProgress::default())
 }
 
 fn restore(fake: &Fake, root: &Node, dest: &Path) -> RestoreReport {

@@ -5,7 +5,7 @@ use std::{collections::HashSet, fs};
 use bkfs_store::tree::{Content, Extent};
 
 use super::{fake::*, *};
-use crate::restore::source::Source;
+use crate::restore::source::RestoreSource;
 
 /// Folders within folders with files between them, 24 MB in all: more than is read ahead at once. Returns the root and the
 /// chunks in the order of a push.
@@ -75,7 +75,7 @@ fn contents_that_lie_together_are_read_together_wherever_their_files_are() {
     assert!(rest.len() > 1);
     let mut frames = HashSet::new();
     for ids in rest {
-        let places = fake.places(&ids).unwrap();
+        let places = fake.storage_order(&ids).unwrap();
         assert!(places.is_sorted());
         assert!(
             places.iter().collect::<HashSet<_>>().into_iter().all(|place| frames.insert(*place)),

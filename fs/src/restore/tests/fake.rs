@@ -10,7 +10,7 @@ use bkfs_store::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::restore::source::Source;
+use crate::restore::source::RestoreSource;
 
 /// Called before chunks are handed out.
 type Hook = Box<dyn Fn(&[ChunkId]) -> Result<()> + Send + Sync>;
@@ -112,7 +112,7 @@ impl Fake {
     }
 }
 
-impl Source for Fake {
+impl RestoreSource for Fake {
     fn nodes(&self, subtree: &Subtree, from: u64, limit: usize) -> Result<Vec<Node>> {
         let nodes = self.folders.get(&subtree.id).ok_or(Error::ChunkMissing { id: subtree.id })?;
         Ok(nodes.iter().skip(from as usize).take(limit).cloned().collect())
@@ -140,7 +140,7 @@ impl Source for Fake {
     }
 
     /// Several chunks a frame.
-    fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
+    fn storage_order(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
         let number = |id: &ChunkId| u64::from_be_bytes(*id.0.first_chunk().unwrap());
         Ok(ids.iter().map(|id| if self.is_scattered { number(id) * 7919 % 101 } else { number(id) / 4 }).collect())
     }

@@ -10,7 +10,7 @@ use std::{
 use super::{fake::*, *};
 use crate::restore::{
     Reason,
-    handle::{Dir, Handles, open_beneath, open_dir},
+    handle::{DestDir, DirHandles, open_beneath, open_dir},
 };
 
 /// A destination and a folder beside it that must stay as it is.
@@ -141,10 +141,10 @@ fn a_handle_opened_again_is_the_same_folder() {
     for name in ["a", "b"] {
         fs::create_dir(place.dest().join(name)).unwrap();
     }
-    let handles = Handles::new(1);
-    let root = Dir::root(fs::File::open(place.dest()).unwrap().into());
-    let (a, b) = (Dir::child(&root, b"a"), Dir::child(&root, b"b"));
-    let inode = |dir: &Arc<Dir>| handles.get(dir).map(|fd| rustix::fs::fstat(fd).unwrap().st_ino);
+    let handles = DirHandles::new(1);
+    let root = DestDir::root(fs::File::open(place.dest()).unwrap().into());
+    let (a, b) = (DestDir::child(&root, b"a"), DestDir::child(&root, b"b"));
+    let inode = |dir: &Arc<DestDir>| handles.get(dir).map(|fd| rustix::fs::fstat(fd).unwrap().st_ino);
     let first = inode(&a).unwrap();
     assert_eq!(first, fs::metadata(place.dest().join("a")).unwrap().ino());
     inode(&b).unwrap();

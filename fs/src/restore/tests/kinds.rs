@@ -213,7 +213,7 @@ fn a_large_folder_is_shared_out() {
     let nodes = (0..5000).map(|i| inline(format!("{i:06}"), format!("{i}").as_bytes())).collect();
     let root = fake.folder("", nodes);
     let dir = tempfile::tempdir().unwrap();
-    let progress = Progress::default();
+    let progress = RestoreProgress::default();
     let report = run::run(&fake, root, dir.path(), &options(), &progress).unwrap();
     assert_eq!(report.files, 5000);
     let get = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);

@@ -68,7 +68,7 @@ fn stopping_leaves_nothing_half_done() {
     let mut fake = Fake::default();
     let root = tree(&mut fake);
     let dir = tempfile::tempdir().unwrap();
-    let progress = std::sync::Arc::new(Progress::default());
+    let progress = std::sync::Arc::new(RestoreProgress::default());
     let (calls, stopper) = (AtomicUsize::new(0), progress.clone());
     fake.hook = Some(Box::new(move |_| {
         if calls.fetch_add(1, Ordering::Relaxed) == 20 {
