@@ -59,7 +59,7 @@ use self::{
 use crate::{
     cache::{Cache, Sight, record::RecordStamp},
     exclude::Excludes,
-    userdb::Owners,
+    userdb::OwnerNames,
     walk::{self, Roots, Walk},
 };
 
@@ -217,7 +217,7 @@ impl Push<'_> {
             ids: self.ids.clone(),
             chunker: Chunker::new(&self.config.chunker, self.ids.chunker())?,
             chunk_max: self.config.chunker.max as usize,
-            owners: Owners::default(),
+            owners: OwnerNames::default(),
             announcer: dedup.announcer(),
             progress: self.progress.clone(),
             clock: self.clock,

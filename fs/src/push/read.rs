@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     metadata::{self, Stat},
-    userdb::Owners,
+    userdb::OwnerNames,
     walk::Dir,
 };
 
@@ -106,7 +106,7 @@ pub struct Reader {
     pub(super) ids: IdKeys,
     pub(super) chunker: Chunker,
     pub(super) chunk_max: usize,
-    pub(super) owners: Owners,
+    pub(super) owners: OwnerNames,
     pub(super) announcer: Announcer,
     pub(super) progress: Arc<Progress>,
     pub(super) clock: Clock,

@@ -27,7 +27,7 @@ use crate::{
         record::{Cursor, stamp},
     },
     metadata::{self, Stat},
-    userdb::Owners,
+    userdb::OwnerNames,
     walk::{self, Dir, Entry, Listed, Place, Problems, Task, Walk},
 };
 
@@ -134,7 +134,7 @@ pub struct Scanner<'a> {
     /// Take nothing from the cache.
     pub(super) distrust: bool,
     pub(super) ids: &'a IdKeys,
-    pub(super) owners: &'a Owners,
+    pub(super) owners: &'a OwnerNames,
     pub(super) problems: &'a ProblemList,
     pub(super) progress: &'a Progress,
     pub(super) base: PathBuf,

@@ -52,7 +52,7 @@ fn read<F: FnMut()>(dir: &Path, between: impl FnOnce(), at_chunk: F) -> Collect<
         chunker: Chunker::new(&store.config.chunker, ids.chunker()).unwrap(),
         chunk_max: store.config.chunker.max as usize,
         ids,
-        owners: Owners::default(),
+        owners: OwnerNames::default(),
         announcer: dedup.announcer(),
         progress: Arc::default(),
         clock: read::now,
