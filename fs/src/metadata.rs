@@ -1,7 +1,7 @@
 //! The metadata of a file, and the node that a backup stores for it.
 //!
-//! All calls are relative to directory handles. Except for [`Stat::following`], none follows a symbolic link in the last
-//! component. Times are those of `statx`; owner names come from [`crate::userdb`].
+//! All calls are relative to directory handles. Except for [`Stat::following`], none follows a symbolic link in the
+//! last component. Times are those of `statx`; owner names come from [`crate::userdb`].
 
 use std::{
     ffi::{CStr, CString, OsStr},
@@ -175,7 +175,8 @@ fn collect(
         }
         match grow(256, |buffer| get(name, buffer)) {
             Ok(value) => found.push(Xattr { name: name.to_bytes().to_vec(), value }),
-            // Removed since the list was read, or not readable for this user: then it is not part of what they can copy.
+            // Removed since the list was read, or not readable for this user: then it is not part of what they can
+            // copy.
             Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => {}
             Err(e) => return Err(e.into()),
         }
@@ -184,8 +185,8 @@ fn collect(
     Ok((!found.is_empty()).then_some(found))
 }
 
-/// Returns whether an attribute is stored. Of the `system.` names, only ACLs are data; others show internal state of the
-/// file system.
+/// Returns whether an attribute is stored. Of the `system.` names, only ACLs are data; others show internal state of
+/// the file system.
 fn is_kept(name: &[u8]) -> bool {
     !name.starts_with(b"system.")
         || matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default" | b"system.nfs4_acl")

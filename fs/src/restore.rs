@@ -1,11 +1,11 @@
 //! Restoring: a stored tree becomes files again.
 //!
-//! Several threads share one stack of tasks ([`queue`]); the loop that takes tasks and adds those that follow is
-//! [`worker`]. The work itself belongs to owners that know no tasks: [`folder`], [`entry`] with [`link`], and [`file`]
-//! with [`small`] and [`large`]. They return what is to be done next.
+//! Several threads share one stack of tasks (`queue`); the loop that takes tasks and adds those that follow is
+//! `worker`. The work itself belongs to owners that know no tasks: `folder`, `entry` with `link`, and `file`
+//! with `small` and `large`. They return what is to be done next.
 //!
 //! Folders are walked depth first. Into an empty destination, contents are read in the order in which they are stored
-//! ([`ahead`]). A file is written under a temporary name (`.bkfs-<16 hex digits>.partial`), gets its attributes, and is
+//! (`ahead`). A file is written under a temporary name (`.bkfs-<16 hex digits>.partial`), gets its attributes, and is
 //! then renamed: a file with its own name is complete, so a restore that was killed can be run again. A folder gets its
 //! attributes when everything in it is done.
 //!

@@ -1,7 +1,7 @@
 //! The system's database of users and groups: names for ids, and ids for names.
 //!
-//! `nix` asks the system. An error of the database counts as "unknown", and so does an entry of more than 1 MiB (a group
-//! with tens of thousands of members): owners are stored by id as well, so a missing name loses little.
+//! `nix` asks the system. An error of the database counts as "unknown", and so does an entry of more than 1 MiB (a
+//! group with tens of thousands of members): owners are stored by id as well, so a missing name loses little.
 //!
 //! [`OwnerNames`] remembers the names that it looked up. Callers that look up ids remember them themselves.
 

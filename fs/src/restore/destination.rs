@@ -29,7 +29,7 @@ pub(super) struct Destination<'a> {
 }
 
 impl<'a> Destination<'a> {
-    /// Returns a destination of which nothing is open yet.
+    /// Returns a destination without open handles.
     pub(super) fn new(shared: &'a Shared<'a>) -> Self {
         Self {
             handles: DirHandles::by_limit(),

@@ -17,7 +17,7 @@ use super::{
     destination::Destination,
     folder::Folder,
     handle::open_beneath,
-    link::{Claim, Linked, Links, Waiting},
+    link::{Claim, HardLinks, Linked, Waiting},
     plan::FilePlan,
     report::Reason,
     restored::{How, Restored, identity},
@@ -25,7 +25,7 @@ use super::{
     temp::Temp,
 };
 
-/// What follows after an entry was restored as far as that is possible without contents.
+/// What is left to do after [`Entries::restore`].
 #[derive(Default)]
 pub(super) struct Next {
     /// The contents of this file. If there are none, the entry is settled, or waits for the first name of its group.
@@ -58,16 +58,16 @@ enum Need {
 pub(super) struct Entries<'a> {
     shared: &'a Shared<'a>,
     destination: &'a Destination<'a>,
-    links: Links<'a>,
+    links: HardLinks<'a>,
 }
 
 impl<'a> Entries<'a> {
     /// Returns the owner of the destination's entries.
     pub(super) fn new(shared: &'a Shared<'a>, destination: &'a Destination<'a>) -> Self {
-        Self { shared, destination, links: Links::new(shared, destination) }
+        Self { shared, destination, links: HardLinks::new(shared, destination) }
     }
 
-    /// Restores an entry as far as that is possible without contents.
+    /// Restores an entry that is not a folder, except for the contents of a file.
     pub(super) fn restore(&self, folder: &Arc<Folder>, node: Node) -> Next {
         let (node, is_first_name) = match node.hard_link {
             None => (node, false),

@@ -29,7 +29,7 @@ pub(super) struct Waiting {
     pub(super) node: Node,
 }
 
-struct Group {
+struct LinkGroup {
     /// How many names were met, not counting those that wait.
     met: u32,
     state: GroupState,
@@ -51,9 +51,9 @@ pub(super) struct FirstName {
 
 /// What to do with a name of a group.
 pub(super) enum Claim {
-    /// It is the first: restore it, and report the result to [`Links::settle`].
+    /// It is the first: restore it, and report the result to [`HardLinks::settle`].
     First(Node),
-    /// It waits. [`Links::settle`] returns it when the first name is done.
+    /// It waits. [`HardLinks::settle`] returns it when the first name is done.
     Wait,
     /// Link it.
     Link(Node, FirstName),
@@ -68,13 +68,13 @@ pub(super) enum Linked {
 }
 
 /// The groups that were met so far.
-pub(super) struct Links<'a> {
+pub(super) struct HardLinks<'a> {
     shared: &'a Shared<'a>,
     destination: &'a Destination<'a>,
-    groups: Mutex<HashMap<HardLinkGroup, Group>>,
+    groups: Mutex<HashMap<HardLinkGroup, LinkGroup>>,
 }
 
-impl<'a> Links<'a> {
+impl<'a> HardLinks<'a> {
     /// Returns a set without groups.
     pub(super) fn new(shared: &'a Shared<'a>, destination: &'a Destination<'a>) -> Self {
         Self { shared, destination, groups: Mutex::default() }
@@ -84,7 +84,7 @@ impl<'a> Links<'a> {
     pub(super) fn claim(&self, group: HardLinkGroup, folder: &Arc<Folder>, node: Node) -> Claim {
         let mut groups = self.groups.lock();
         let Some(entry) = groups.get_mut(&group) else {
-            groups.insert(group, Group { met: 1, state: GroupState::InProgress(Vec::new()) });
+            groups.insert(group, LinkGroup { met: 1, state: GroupState::InProgress(Vec::new()) });
             return Claim::First(node);
         };
         match &mut entry.state {
@@ -117,7 +117,7 @@ impl<'a> Links<'a> {
         let GroupState::InProgress(waiting) = entry.state else { return Vec::new() };
         if let Some(identity) = identity {
             let first = FirstName { dir: dir.clone(), name: name.to_vec(), identity };
-            groups.insert(group, Group { met: entry.met, state: GroupState::Restored(first) });
+            groups.insert(group, LinkGroup { met: entry.met, state: GroupState::Restored(first) });
         }
         waiting
     }
@@ -137,7 +137,7 @@ impl<'a> Links<'a> {
             Some(_) => return Err(Reason::Differs),
             None => false,
         };
-        // A user who is not root cannot open a folder again that was finished with a mode that denies its owner access.
+        // Only root can reopen a folder that was finished with a mode that denies access to its owner.
         let first_fd = match handles.get(&first.dir) {
             Ok(fd) => fd,
             Err(error) => return Ok(Linked::Impossible(error)),

@@ -18,7 +18,7 @@ pub enum RestoreOwners {
     Names,
 }
 
-/// Ids by name, remembered after the first look-up.
+/// Ids by name, remembered after the first lookup.
 type KnownIds = Mutex<HashMap<Arc<str>, Option<u32>>>;
 
 /// Looks up the numeric ids of names, and remembers them.

@@ -57,8 +57,8 @@ fn restore_all(shared: &Shared<'_>, node: Node, dest: &Path, threads: usize, win
         }
         workers.run(threads);
     });
-    // Closing the handle alone does not unlock if a child process that was just forked holds a copy of it, which it does
-    // until it runs its program.
+    // Closing the handle alone does not unlock if a child process that was just forked holds a copy of it, which it
+    // does until it runs its program.
     let _ = rustix::fs::flock(&lock, FlockOperation::Unlock);
     Ok(())
 }

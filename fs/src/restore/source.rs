@@ -24,8 +24,8 @@ pub(super) trait RestoreSource: Sync {
     /// Returns chunks of data, in the order of the ids, verified.
     fn data(&self, ids: &[ChunkId]) -> Result<Vec<Bytes>>;
 
-    /// Returns a number for each chunk: the same for the chunks of one frame, and ascending in the order in which frames
-    /// are stored. Use them only for ordering.
+    /// Returns a number for each chunk: the same for the chunks of one frame, and ascending in the order in which
+    /// frames are stored. Use them only for ordering.
     fn storage_order(&self, ids: &[ChunkId]) -> Result<Vec<u64>>;
 }
 
