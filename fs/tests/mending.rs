@@ -1,5 +1,5 @@
-//! Error correction from end to end. Up to the promised amount of damage to a pack, all files read correctly. Beyond it,
-//! the files that lost bytes fail, and no others.
+//! Error correction from end to end. Up to the promised amount of damage to a pack, all files read correctly. Beyond
+//! it, the files that lost bytes fail, and no others.
 
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::single_range_in_vec_init, reason = "a list of ranges may have one")]

@@ -103,8 +103,8 @@ impl Readers<'_> {
         assert!(seen.into_iter().eq(0..SMALL));
     }
 
-    /// Runs one of the eight readers: reads its share repeatedly, until all others have read theirs. If one of them were
-    /// never served while others are, this would not end.
+    /// Runs one of the eight readers: reads its share repeatedly, until all others have read theirs. If one of them
+    /// were never served while others are, this would not end.
     fn run(&self, reader: usize) {
         let (mut seed, _done) = (reader as u64, Done(&self.rounds[reader]));
         let deadline = Instant::now() + Duration::from_secs(300);

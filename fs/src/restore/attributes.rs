@@ -1,9 +1,9 @@
 //! Owner, extended attributes, mode and times, in that order.
 //!
-//! In another order, a step would undo or prevent another: a change of owner clears set-id bits and capabilities, an ACL
-//! changes the mode's group bits, a file without write permission accepts no user attribute, and any change may alter
-//! the times. Everything is set through a handle of the entry itself, never through a name, which another process could
-//! give to another entry.
+//! In another order, a step would undo or prevent another: a change of owner clears set-id bits and capabilities, an
+//! ACL changes the mode's group bits, a file without write permission accepts no user attribute, and any change may
+//! alter the times. Everything is set through a handle of the entry itself, never through a name, which another process
+//! could give to another entry.
 
 use std::{
     io,
