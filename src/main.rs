@@ -33,7 +33,7 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    bkfs_fs::allocator::settle();
+    bkfs_fs::allocator::configure();
     let args: Vec<OsString> = std::env::args_os().collect();
     let outcome = match mount_helper::is_called(&args) {
         true => run_as_helper(args),

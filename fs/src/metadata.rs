@@ -1,7 +1,7 @@
-//! What the system says of a file, and the node that a backup keeps of it.
+//! The metadata of a file, and the node that a backup stores for it.
 //!
-//! All calls are relative to directory handles and never follow a symbolic link in the last component. Times are those
-//! of `statx`, owner names come from [`crate::userdb`].
+//! All calls are relative to directory handles. Except for [`Stat::following`], none follows a symbolic link in the
+//! last component. Times are those of `statx`; owner names come from [`crate::userdb`].
 
 use std::{
     ffi::{CStr, CString, OsStr},
@@ -18,9 +18,9 @@ use rustix::{
     io::Errno,
 };
 
-use crate::userdb::Owners;
+use crate::userdb::OwnerNames;
 
-/// The kernel's limits: a value has at most 64 KiB, a list of names too.
+/// The kernel's limit for a value, and for a list of names.
 const XATTR_BYTES_MAX: usize = 64 * 1024;
 
 /// The state of an entry at one moment.
@@ -38,32 +38,32 @@ pub struct Stat {
     pub size: u64,
     /// Number of the inode.
     pub inode: u64,
-    /// How many names the inode has.
+    /// Number of names that the inode has.
     pub links: u32,
-    /// The file system's device number, joined from major and minor.
+    /// The file system's device number: the major number in the upper 32 bits, the minor in the lower.
     pub device: u64,
-    /// What a device node stands for.
-    pub stands_for: Device,
+    /// The device that a device node represents.
+    pub rdev: Device,
     /// Last change of the contents.
     pub mtime: Time,
     /// Last change of the inode.
     pub ctime: Time,
-    /// Birth of the inode, where the file system knows.
+    /// Birth of the inode, if the file system records it.
     pub btime: Option<Time>,
 }
 
 impl Stat {
-    /// The state of what `name` in a directory is, itself if it is a link.
+    /// Returns the state of the entry `name` in a directory; of the link itself if it is a symbolic link.
     pub fn of<F: AsFd>(dir: F, name: &CStr) -> io::Result<Self> {
         Self::call(dir, name, AtFlags::SYMLINK_NOFOLLOW)
     }
 
-    /// The state of what `name` in a directory leads to.
+    /// Returns the state of the entry that `name` in a directory leads to, through symbolic links.
     pub fn following<F: AsFd>(dir: F, name: &CStr) -> io::Result<Self> {
         Self::call(dir, name, AtFlags::empty())
     }
 
-    /// The state of an open file.
+    /// Returns the state of an open file.
     pub fn of_handle<F: AsFd>(file: F) -> io::Result<Self> {
         Self::call(file, c"", AtFlags::EMPTY_PATH)
     }
@@ -96,21 +96,21 @@ impl Stat {
             inode: x.stx_ino,
             links: x.stx_nlink,
             device: u64::from(x.stx_dev_major) << 32 | u64::from(x.stx_dev_minor),
-            stands_for: Device { major: x.stx_rdev_major, minor: x.stx_rdev_minor },
+            rdev: Device { major: x.stx_rdev_major, minor: x.stx_rdev_minor },
             mtime: time(&x.stx_mtime),
             ctime: time(&x.stx_ctime),
             btime: has_btime.then(|| time(&x.stx_btime)),
         })
     }
 
-    /// Whether nothing that shows a change differs: same inode, kind, length and times.
+    /// Returns whether the two show no sign of a change: same inode, kind, length and times.
     pub fn is_same(&self, other: &Stat) -> bool {
         (self.kind, self.inode, self.size, self.mtime, self.ctime)
             == (other.kind, other.inode, other.size, other.mtime, other.ctime)
     }
 
-    /// A node with all that `statx` tells; what else its kind needs is still to be filled in.
-    pub fn node(&self, name: &[u8], owners: &Owners) -> Node {
+    /// Returns a node with everything that `statx` returns. The caller adds what else its kind needs.
+    pub fn node(&self, name: &[u8], owners: &OwnerNames) -> Node {
         let is_file = self.kind == NodeKind::File;
         let is_device = matches!(self.kind, NodeKind::CharDevice | NodeKind::BlockDevice);
         Node {
@@ -123,7 +123,7 @@ impl Stat {
             ctime: Some(self.ctime),
             btime: self.btime,
             size: if is_file { self.size } else { 0 },
-            device: is_device.then_some(self.stands_for),
+            device: is_device.then_some(self.rdev),
             links: (self.kind != NodeKind::Directory && self.links > 1).then_some(self.links),
             ..Node::new(name, self.kind)
         }
@@ -131,24 +131,24 @@ impl Stat {
 }
 
 fn time(t: &StatxTimestamp) -> Time {
-    // A broken file system may say anything; a node's nanoseconds are below a second.
+    // A broken file system may return any value, but a node's nanoseconds must be less than a second.
     Time { secs: t.tv_sec, nanos: t.tv_nsec.min(999_999_999) }
 }
 
-/// The extended attributes of an open file or directory, sorted by name; none if there are none.
+/// Returns the extended attributes of an open file or directory, sorted by name; none if there are none.
 pub fn xattrs_of_handle<F: AsFd>(file: F) -> io::Result<Option<Vec<Xattr>>> {
     let file = file.as_fd();
     let list = |buffer: &mut [u8]| rustix::fs::flistxattr(file, buffer);
     match collect(list, |name, buffer| rustix::fs::fgetxattr(file, name, buffer)) {
-        // A directory that could not be opened for reading.
+        // A directory that could be opened only with O_PATH.
         Err(error) if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) => xattrs_of_entry(file, b"."),
         other => other,
     }
 }
 
-/// The extended attributes of an entry that is not opened: a link, a device, a socket.
+/// Returns the extended attributes of an entry that is not open: a link, a device, a socket.
 ///
-/// There is no call relative to a directory before Linux 6.13, so the path goes through `/proc/self/fd`.
+/// Before Linux 6.13 there is no such call relative to a directory. Therefore the path leads through `/proc/self/fd`.
 pub fn xattrs_of_entry<F: AsFd>(dir: F, name: &[u8]) -> io::Result<Option<Vec<Xattr>>> {
     use std::os::fd::AsRawFd;
     let mut path = format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()).into_bytes();
@@ -178,7 +178,8 @@ fn collect(
         }
         match grow(256, |buffer| get(name, buffer)) {
             Ok(value) => found.push(Xattr { name: name.to_bytes().to_vec(), value }),
-            // Taken away meanwhile, or not for us to see: then it is not part of what this user can copy.
+            // Removed since the list was read, or not readable for this user: then it is not part of what they can
+            // copy.
             Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => {}
             Err(e) => return Err(e.into()),
         }
@@ -187,13 +188,14 @@ fn collect(
     Ok((!found.is_empty()).then_some(found))
 }
 
-/// Of the `system.` names only ACLs are data; others are windows into the file system's state.
+/// Returns whether an attribute is stored. Of the `system.` names, only ACLs are data; others show internal state of
+/// the file system.
 fn is_kept(name: &[u8]) -> bool {
     !name.starts_with(b"system.")
         || matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default" | b"system.nfs4_acl")
 }
 
-/// Calls with a buffer that grows until the answer fits.
+/// Calls with a buffer that grows until the result fits.
 fn grow(first: usize, call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
     let mut buffer = vec![0; first];
     loop {
@@ -209,17 +211,17 @@ fn grow(first: usize, call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> 
     }
 }
 
-/// The target of a symbolic link.
+/// Returns the target of a symbolic link.
 pub fn link_target<F: AsFd>(dir: F, name: &CStr) -> io::Result<Vec<u8>> {
     Ok(rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes())
 }
 
-/// A name as the system calls want it; names with a NUL do not exist.
+/// Converts a name for system calls. Fails if it contains a NUL, which no file name does.
 pub fn c_name(name: &[u8]) -> io::Result<CString> {
     Ok(CString::new(name)?)
 }
 
-/// A path in bytes, for messages.
+/// Converts a path in bytes, for messages.
 pub fn display(path: &[u8]) -> std::path::PathBuf {
     OsStr::from_bytes(path).into()
 }
@@ -229,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_what_the_system_tells() {
+    fn stat_returns_kind_size_and_links() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("f"), b"12345").unwrap();
         std::os::unix::fs::symlink("to/where", dir.path().join("l")).unwrap();
@@ -249,7 +251,7 @@ mod tests {
         let path = dir.path().join("f");
         std::fs::write(&path, b"").unwrap();
         if xattr::set(&path, "user.z", b"\x00\xff").is_err() {
-            return; // A file system without user attributes has nothing to show.
+            return; // This file system does not support user attributes.
         }
         xattr::set(&path, "user.a", &vec![7; 2000]).unwrap();
         let found = xattrs_of_handle(std::fs::File::open(&path).unwrap()).unwrap().unwrap();

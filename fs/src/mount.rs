@@ -1,15 +1,16 @@
 //! Mounting: a repository's snapshots as a read-only file system of the kernel, through FUSE.
 //!
-//! [`mount`] checks the mountpoint and that FUSE is at hand, sets the kernel up, and returns a [`Mount`]. The file system
-//! itself is [`crate::vfs`]; `fuse` translates between it and the kernel, and decides nothing else.
+//! [`mount`] checks the mountpoint and that FUSE is available, mounts, and returns a [`Mount`]. The file system itself
+//! is [`crate::vfs`]; `fuse` only translates between it and the kernel.
 //!
-//! The mount ends when the [`Mount`] is dropped or unmounted through an [`Unmounter`], from whichever thread (a signal's,
-//! say), or from outside by umount(8). A mount that is in use is taken from its place at once and lives on, without a
-//! name, until its last user has gone or the process ends.
+//! The mount ends when the [`Mount`] is dropped, when an [`Unmounter`] unmounts it from any thread (for example, that
+//! of a signal handler), or when umount(8) does so from outside. A mount that is in use is detached from its mountpoint
+//! immediately. It stays alive, without a path, until its last user is gone or the process ends.
 
 mod breaker;
 mod error;
 mod fuse;
+mod options;
 mod point;
 mod reads;
 
@@ -28,68 +29,34 @@ use parking_lot::Mutex;
 
 pub use breaker::Breaker;
 pub use error::{Error, Result};
+pub use options::MountOptions;
 
-use crate::vfs::{self, Owner, Source, Version, Vfs};
+use crate::vfs::{MountOwner, ShownSnapshot, Vfs, VfsOptions, VfsSource};
 
-/// What the kernel reads ahead of a sequential reader, in KiB. The default of 128 leaves most of a backend's latency
-/// visible; more than this makes page faults of mapped files, which read around themselves, dear.
+/// How far the kernel reads ahead of a sequential reader, in KiB. The default of 128 hides little of a backend's
+/// latency. More than this makes page faults of mapped files expensive, because the kernel reads around each fault.
 const READ_AHEAD_KIB: u32 = 1024;
 
-/// How a repository is mounted.
-#[derive(Debug, Clone)]
-pub struct MountOptions {
-    /// Show this snapshot at the root, instead of all of them below names.
-    pub snapshot: Option<SnapshotId>,
-    /// Let every user look, each according to owner, mode and ACL; else only the user who mounts.
-    pub allow_other: bool,
-    /// Threads that answer the kernel, at least 1.
-    pub threads: usize,
-    /// Devices can be opened (root only).
-    pub dev: bool,
-    /// setuid and setgid bits have effect (root only).
-    pub suid: bool,
-    /// Programs cannot be started from the mount.
-    pub noexec: bool,
-    /// The source that mount(8) and df(1) show.
-    pub name: String,
-}
-
-impl Default for MountOptions {
-    fn default() -> Self {
-        // More threads than cores: most of them wait for the store.
-        let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8) * 2;
-        Self {
-            snapshot: None,
-            allow_other: false,
-            threads,
-            dev: false,
-            suid: false,
-            noexec: false,
-            name: "bkfs".to_owned(),
-        }
-    }
-}
-
-/// Checks what can be checked before anybody is asked for a passphrase: the mountpoint, and that FUSE is at hand.
+/// Checks what can be checked before asking for a passphrase: the mountpoint, and that FUSE is available.
 pub fn check(mountpoint: &Path) -> Result<()> {
     point::check(mountpoint)?;
     point::check_helper()?;
     point::check_fuse()
 }
 
-/// Mounts the repository that `reader` reads. The mountpoint must be an empty folder. When this returns, the mount can
-/// be used.
+/// Mounts the repository that `reader` reads. The mountpoint must be an empty folder. The mount is usable when this
+/// returns.
 pub fn mount(reader: &Arc<Reader>, mountpoint: &Path, options: &MountOptions) -> Result<Mount> {
-    // First what costs nothing and is most often wrong.
+    // The cheap checks come first; they fail most often.
     let mountpoint = point::check(mountpoint)?;
     point::check_fuse()?;
-    let source: Arc<dyn Source> = reader.clone();
-    let vfs_options = vfs::Options::new(owner());
+    let source: Arc<dyn VfsSource> = reader.clone();
+    let vfs_options = VfsOptions::new(owner());
     let vfs = match options.snapshot {
         None => Vfs::all(source, vfs_options)?,
         Some(id) => {
-            let version = version(&*source, id)?;
-            Vfs::one(source, version, vfs_options)?
+            let snapshot = find_snapshot(&*source, id)?;
+            Vfs::one(source, snapshot, vfs_options)?
         }
     };
     mount_vfs(Arc::new(vfs), &mountpoint, options)
@@ -105,28 +72,27 @@ pub fn mount_vfs(vfs: Arc<Vfs>, mountpoint: &Path, options: &MountOptions) -> Re
     let inner = Arc::new(Inner {
         mountpoint: mountpoint.clone(),
         session: Mutex::new(session.unmount_callable()),
-        ended: AtomicBool::new(false),
+        has_ended: AtomicBool::new(false),
     });
     let notifier = session.notifier();
-    let ended = inner.clone();
+    let shared = inner.clone();
     let run = move || {
         let result = session.run();
-        ended.ended.store(true, Ordering::Release);
+        shared.has_ended.store(true, Ordering::Release);
         result
     };
     let thread = std::thread::Builder::new().name("mount".into()).spawn(run).map_err(Error::Thread)?;
     let mount = Mount { unmounter: Unmounter(inner), thread: Some(thread) };
     point::raise_read_ahead(&mountpoint, READ_AHEAD_KIB);
-    // The kernel is told from the thread that watches, never from one that answers the kernel: those could wait for
-    // each other.
-    let tell = move |tops: Vec<u64>| {
-        for ino in tops {
+    // The watching thread notifies the kernel. A thread that answers the kernel must not: the two could deadlock.
+    let notify = move |changed: Vec<u64>| {
+        for ino in changed {
             if let Err(error) = notifier.inval_inode(INodeNo(ino), 0, 0) {
-                tracing::debug!(%error, ino, "the kernel did not take the news of a new snapshot");
+                tracing::debug!(%error, ino, "the kernel did not accept the notification of a new snapshot");
             }
         }
     };
-    vfs.watch(tell).map_err(Error::Thread)?;
+    vfs.watch(notify).map_err(Error::Thread)?;
     Ok(mount)
 }
 
@@ -138,22 +104,22 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// Where it is mounted, as an absolute path.
+    /// Returns the mountpoint, as an absolute path.
     pub fn mountpoint(&self) -> &Path {
         &self.unmounter.0.mountpoint
     }
 
-    /// What unmounts it from other threads.
+    /// Returns a handle that unmounts it from other threads.
     pub fn unmounter(&self) -> Unmounter {
         self.unmounter.clone()
     }
 
-    /// Waits until it has ended: unmounted from outside, or through an [`Unmounter`].
+    /// Waits until it is unmounted, from outside or through an [`Unmounter`].
     pub fn wait(mut self) -> Result<()> {
         self.join()
     }
 
-    /// Unmounts, and waits for the end if nobody uses the mount. In use, it is taken from its place all the same.
+    /// Unmounts. If the mount is not in use, waits for its end; otherwise detaches it from its mountpoint.
     pub fn unmount(mut self) -> Result<Unmounted> {
         let unmounted = self.unmounter.unmount()?;
         if unmounted == Unmounted::Ended {
@@ -185,16 +151,17 @@ impl Drop for Mount {
     }
 }
 
-/// How an unmounting went.
+/// The result of unmounting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unmounted {
     /// The file system has ended.
     Ended,
-    /// It is no longer at its place, and ends when the last who uses it (an open file, a working directory) has gone.
+    /// It is detached from its mountpoint, and ends when it is no longer in use (by an open file or a working
+    /// directory).
     InUse,
 }
 
-/// Unmounts from any thread. Cheap to clone.
+/// A handle that unmounts from any thread. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Unmounter(Arc<Inner>);
 
@@ -202,20 +169,20 @@ pub struct Unmounter(Arc<Inner>);
 struct Inner {
     mountpoint: PathBuf,
     session: Mutex<SessionUnmounter>,
-    ended: AtomicBool,
+    has_ended: AtomicBool,
 }
 
 impl Unmounter {
-    /// Unmounts; does nothing if that has been done.
+    /// Unmounts. Does nothing if it is unmounted already.
     pub fn unmount(&self) -> Result<Unmounted> {
         let mut session = self.0.session.lock();
-        if self.0.ended.load(Ordering::Acquire) {
+        if self.0.has_ended.load(Ordering::Acquire) {
             return Ok(Unmounted::Ended);
         }
         match session.unmount() {
-            // Also when it had been unmounted already.
+            // This includes a mount that was unmounted before.
             Ok(()) if point::is_root() => Ok(Unmounted::Ended),
-            // Others go through fusermount3, which detaches what is in use without saying so.
+            // For other users fusermount3 unmounts. It detaches a mount that is in use, and does not tell us.
             Ok(()) => Ok(if self.0.ends_soon() { Unmounted::Ended } else { Unmounted::InUse }),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                 point::detach(&self.0.mountpoint)?;
@@ -227,14 +194,14 @@ impl Unmounter {
 }
 
 impl Inner {
-    /// Whether the session ends within a second.
+    /// Returns whether the session ends within a second.
     fn ends_soon(&self) -> bool {
         (0..100).any(|_| {
-            let ended = self.ended.load(Ordering::Acquire);
-            if !ended {
+            let has_ended = self.has_ended.load(Ordering::Acquire);
+            if !has_ended {
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }
-            ended
+            has_ended
         })
     }
 }
@@ -246,8 +213,8 @@ fn config(options: &MountOptions) -> Config {
         MountOption::RO,
         MountOption::NoAtime,
         MountOption::FSName(name),
-        // As an option of the kernel's, it is understood by mount(2) and by fusermount3; fuser's own goes to the latter
-        // alone.
+        // Both mount(2) and fusermount3 understand this option of the kernel. fuser's own option reaches only the
+        // latter.
         MountOption::CUSTOM("subtype=bkfs".into()),
         if options.dev { MountOption::Dev } else { MountOption::NoDev },
         if options.suid { MountOption::Suid } else { MountOption::NoSuid },
@@ -264,12 +231,12 @@ fn config(options: &MountOptions) -> Config {
     config
 }
 
-fn owner() -> Owner {
-    Owner { uid: rustix::process::getuid().as_raw(), gid: rustix::process::getgid().as_raw() }
+fn owner() -> MountOwner {
+    MountOwner { uid: rustix::process::getuid().as_raw(), gid: rustix::process::getgid().as_raw() }
 }
 
-fn version(source: &dyn Source, id: SnapshotId) -> Result<Arc<Version>> {
-    let found = source.versions()?.into_iter().find(|version| version.id == id);
+fn find_snapshot(source: &dyn VfsSource, id: SnapshotId) -> Result<Arc<ShownSnapshot>> {
+    let found = source.snapshots()?.into_iter().find(|snapshot| snapshot.id == id);
     found.ok_or_else(|| bkfs_store::Error::SnapshotNotFound(format!("there is no snapshot {id}")).into())
 }
 

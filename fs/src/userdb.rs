@@ -1,101 +1,69 @@
-//! The system's database of users and groups: names for numbers, numbers for names.
+//! The system's database of users and groups: names for ids, and ids for names.
 //!
-//! [`Owners`] remembers the names that it was asked for; whoever asks for numbers remembers them itself.
+//! `nix` asks the system. An error of the database counts as "unknown", and so does an entry of more than 1 MiB (a
+//! group with tens of thousands of members): owners are stored by id as well, so a missing name loses little.
+//!
+//! [`OwnerNames`] remembers the names that it looked up. Callers that look up ids remember them themselves.
 
-use std::{
-    collections::HashMap,
-    ffi::{CStr, CString},
-    mem::MaybeUninit,
+use std::collections::HashMap;
+
+use nix::{
+    errno::Errno,
+    unistd::{Gid, Group, Uid, User},
 };
-
 use parking_lot::Mutex;
 
-/// Longest entry of the database that is read, in bytes (a group may list thousands of members).
-const ENTRY_BYTES_MAX: usize = 1 << 20;
-
-/// Names of users and groups, each asked of the system once.
+/// Names of users and groups; the system is asked once for each.
 #[derive(Debug, Default)]
-pub struct Owners {
+pub struct OwnerNames {
     users: Mutex<HashMap<u32, Option<String>>>,
     groups: Mutex<HashMap<u32, Option<String>>>,
 }
 
-impl Owners {
-    /// Name of a user, none if the system knows none (or one that is not UTF-8).
+impl OwnerNames {
+    /// Returns the name of a user; none if the system knows none, or one that is not UTF-8.
     pub fn user(&self, uid: u32) -> Option<String> {
         self.users.lock().entry(uid).or_insert_with(|| user_name(uid)).clone()
     }
 
-    /// Name of a group.
+    /// Returns the name of a group; none if the system knows none, or one that is not UTF-8.
     pub fn group(&self, gid: u32) -> Option<String> {
         self.groups.lock().entry(gid).or_insert_with(|| group_name(gid)).clone()
     }
 }
 
 fn user_name(uid: u32) -> Option<String> {
-    lookup(|buffer| {
-        let mut entry = MaybeUninit::<libc::passwd>::uninit();
-        let mut found = std::ptr::null_mut();
-        // SAFETY: every pointer leads to memory of ours that outlives the call, and the length is that of the buffer.
-        let code =
-            unsafe { libc::getpwuid_r(uid, entry.as_mut_ptr(), buffer.as_mut_ptr().cast(), buffer.len(), &mut found) };
-        // SAFETY: a non-null result points to `entry`, whose name the call has placed, terminated, in the buffer.
-        let name = (!found.is_null()).then(|| unsafe { CStr::from_ptr((*found).pw_name) }.to_owned());
-        (code, name)
-    })
-    .and_then(|name| name.into_string().ok())
+    look_up(|| User::from_uid(Uid::from_raw(uid))).map(|user| user.name).filter(|name| is_utf8(name))
 }
 
 fn group_name(gid: u32) -> Option<String> {
-    lookup(|buffer| {
-        let mut entry = MaybeUninit::<libc::group>::uninit();
-        let mut found = std::ptr::null_mut();
-        // SAFETY: as in `user_name`.
-        let code =
-            unsafe { libc::getgrgid_r(gid, entry.as_mut_ptr(), buffer.as_mut_ptr().cast(), buffer.len(), &mut found) };
-        // SAFETY: as in `user_name`.
-        let name = (!found.is_null()).then(|| unsafe { CStr::from_ptr((*found).gr_name) }.to_owned());
-        (code, name)
-    })
-    .and_then(|name| name.into_string().ok())
+    look_up(|| Group::from_gid(Gid::from_raw(gid))).map(|group| group.name).filter(|name| is_utf8(name))
 }
 
-/// The number of a user, if the system knows the name.
+/// Returns the id of a user, if the system knows the name.
 pub fn user_id(name: &str) -> Option<u32> {
-    let name = CString::new(name).ok()?;
-    lookup(|buffer| {
-        let mut entry = MaybeUninit::<libc::passwd>::uninit();
-        let (into, room, mut found) = (buffer.as_mut_ptr().cast(), buffer.len(), std::ptr::null_mut());
-        // SAFETY: as in `user_name`; the name outlives the call, too.
-        let code = unsafe { libc::getpwnam_r(name.as_ptr(), entry.as_mut_ptr(), into, room, &mut found) };
-        // SAFETY: a non-null result points to `entry`, which the call has filled.
-        (code, (!found.is_null()).then(|| unsafe { (*found).pw_uid }))
-    })
+    look_up(|| User::from_name(name)).map(|user| user.uid.as_raw())
 }
 
-/// The number of a group, if the system knows the name.
+/// Returns the id of a group, if the system knows the name.
 pub fn group_id(name: &str) -> Option<u32> {
-    let name = CString::new(name).ok()?;
-    lookup(|buffer| {
-        let mut entry = MaybeUninit::<libc::group>::uninit();
-        let (into, room, mut found) = (buffer.as_mut_ptr().cast(), buffer.len(), std::ptr::null_mut());
-        // SAFETY: as in `user_id`.
-        let code = unsafe { libc::getgrnam_r(name.as_ptr(), entry.as_mut_ptr(), into, room, &mut found) };
-        // SAFETY: as in `user_id`.
-        (code, (!found.is_null()).then(|| unsafe { (*found).gr_gid }))
-    })
+    look_up(|| Group::from_name(name)).map(|group| group.gid.as_raw())
 }
 
-/// Asks with more and more room for the answer, until it fits.
-fn lookup<T>(call: impl Fn(&mut [u8]) -> (libc::c_int, Option<T>)) -> Option<T> {
-    let mut buffer = vec![0u8; 1024];
+/// Asks again if a signal interrupted the call.
+fn look_up<T>(ask: impl Fn() -> nix::Result<Option<T>>) -> Option<T> {
     loop {
-        match call(&mut buffer) {
-            (libc::ERANGE, _) if buffer.len() < ENTRY_BYTES_MAX => buffer.resize(buffer.len() * 4, 0),
-            (libc::EINTR, _) => {}
-            (_, found) => return found,
+        match ask() {
+            Err(Errno::EINTR) => {}
+            answer => return answer.ok().flatten(),
         }
     }
+}
+
+/// Returns whether the database has the name in UTF-8. `nix` replaces other bytes with U+FFFD, which would make up a
+/// name. No real name contains that character.
+fn is_utf8(name: &str) -> bool {
+    !name.contains(char::REPLACEMENT_CHARACTER)
 }
 
 #[cfg(test)]
@@ -104,17 +72,34 @@ mod tests {
 
     #[test]
     fn owners_have_names() {
-        let owners = Owners::default();
-        assert_eq!(owners.user(0).as_deref(), Some("root"));
-        assert_eq!(owners.group(0).as_deref(), Some("root"));
-        assert_eq!(owners.user(3_999_999_999), None);
+        let names = OwnerNames::default();
+        assert_eq!(names.user(0).as_deref(), Some("root"));
+        assert_eq!(names.group(0).as_deref(), Some("root"));
+        assert_eq!(names.user(3_999_999_999), None);
+        assert_eq!(names.group(3_999_999_999), None);
+        assert_eq!(names.user(u32::MAX), None);
     }
 
     #[test]
-    fn names_are_looked_up() {
+    fn names_have_ids() {
         assert_eq!(user_id("root"), Some(0));
         assert_eq!(group_id("root"), Some(0));
         assert_eq!(user_id("no such user, surely"), None);
         assert_eq!(group_id("no\0group"), None);
+    }
+
+    #[test]
+    fn names_that_are_not_utf8_are_unknown() {
+        let name = String::from_utf8_lossy(b"caf\xe9");
+        assert!(!is_utf8(&name) && is_utf8("café"));
+    }
+
+    #[test]
+    fn interrupted_calls_are_repeated_and_errors_mean_unknown() {
+        let answers = Mutex::new(vec![Ok(Some(5)), Err(Errno::EINTR), Err(Errno::EINTR)]);
+        let next = || answers.lock().pop().unwrap();
+        assert_eq!(look_up(next), Some(5));
+        assert_eq!(look_up(|| Err::<Option<u32>, _>(Errno::ERANGE)), None);
+        assert_eq!(look_up(|| Ok::<Option<u32>, _>(None)), None);
     }
 }

@@ -1,29 +1,28 @@
 //! The read-only file system that a mount shows: snapshots as folders. It knows no FUSE.
 //!
-//! Above the snapshots lies a small tree of names ([`names`]) that follows the repository ([`refresh`]); below, a
-//! snapshot's directories and files are read through a [`Source`] and never change, so whatever is told about them holds
-//! for good ([`Ttl::Forever`]). Inode numbers and what the kernel holds: [`inode`]. Reading ahead: [`prefetch`].
+//! The top is a small tree of names ([`names`]) that follows the repository ([`refresh`]). Below it are the snapshots.
+//! Their directories and files are read through a [`VfsSource`] and never change, so answers about them can be cached
+//! forever ([`Ttl::Forever`]). [`inode`] has the inode numbers and the table of what the kernel holds; [`prefetch`]
+//! reads ahead.
 //!
-//! It is never written to; there are no operations for that. It does not cache contents: the kernel's page cache does,
-//! and the source.
+//! There are no operations that write. The file system does not cache contents: the kernel's page cache and the source
+//! do.
 
 pub mod attr;
+pub mod entry;
 pub mod error;
-mod file;
 pub mod inode;
 pub mod names;
+pub mod options;
 pub mod prefetch;
-mod reader;
+mod recent;
 pub mod refresh;
 pub mod source;
 #[cfg(test)]
 pub(crate) mod testing;
+mod warnings;
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use bkfs_store::{
     base::codec,
@@ -32,211 +31,156 @@ use bkfs_store::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-pub use attr::{Attr, Owner};
+pub use attr::{Attr, MountOwner};
+pub use entry::{Entry, Listed, Statfs, Ttl};
 pub use error::{Error, Result};
-pub use source::{Seek, Source, Version};
+pub use options::VfsOptions;
+pub use source::{Seek, ShownSnapshot, VfsSource};
 
-use file::{File, Files};
-use inode::{Dir, DirSeed, Inode, Key, Table, What};
-use names::{Item, Place};
-use prefetch::{Cursors, Pool};
-use refresh::{Current, State};
+use inode::{DirInstance, DirKind, Inode, InodeTable, NewDir, PathKey};
+use names::{TopDir, TopItem};
+use prefetch::{Cursors, PrefetchPool};
+use recent::{RecentFile, RecentFiles};
+use refresh::{CurrentSnapshots, SnapshotList};
+use warnings::Warnings;
 
-/// How often one inode's failure is logged: the kernel retries a failed read page by page.
-const WARN_EVERY: Duration = Duration::from_secs(10);
-/// Of how many inodes it is remembered.
-const WARNED_MAX: usize = 1024;
-/// Listing cookies of `.` and `..`; the entries' own follow.
-const COOKIES_OWN: u64 = 2;
-
-/// How a file system is set up.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Who owns the folders above the snapshots.
-    pub owner: Owner,
-    /// Threads that read ahead; 0 for no reading ahead.
-    pub prefetch_threads: usize,
-    /// How far ahead of one reader, in bytes.
-    pub prefetch_bytes: u64,
-}
-
-impl Options {
-    /// Settings for a mount by this owner.
-    pub fn new(owner: Owner) -> Self {
-        Self { owner, prefetch_threads: 4, prefetch_bytes: 8 * 1024 * 1024 }
-    }
-}
-
-/// How long an answer may be believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ttl {
-    /// It will never change.
-    Forever,
-    /// It may change when snapshots come and go.
-    Short,
-    /// It is to be asked again each time.
-    Never,
-}
-
-/// An answer about an inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// Its attributes.
-    pub attr: Attr,
-    /// How long they, and the name that led to them, may be believed.
-    pub ttl: Ttl,
-}
-
-/// An entry in a listing.
-#[derive(Debug, Clone, Copy)]
-pub struct Listed<'a> {
-    /// Its name.
-    pub name: &'a [u8],
-    /// What it is.
-    pub entry: Entry,
-    /// Whether it is `.` or `..`, to which no reference is taken.
-    pub own: bool,
-    /// Where the listing goes on behind it.
-    pub next: u64,
-}
-
-/// What statfs(2) tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Statfs {
-    /// Bytes of all files shown.
-    pub bytes: u64,
-    /// Entries shown.
-    pub entries: u64,
-}
+/// How many offsets of a listing `.` and `..` take; those of the entries follow.
+const DOT_COOKIES: u64 = 2;
+/// How many entries of a folder above the snapshots are listed at a time.
+const TOP_BATCH: usize = 64;
 
 /// The file system.
 pub struct Vfs {
-    source: Arc<dyn Source>,
-    options: Options,
-    table: Table,
-    /// None if one snapshot is the root.
-    current: Option<Arc<Current>>,
-    files: Files,
-    pool: Pool,
-    warned: Mutex<HashMap<u64, Instant>>,
+    source: Arc<dyn VfsSource>,
+    options: VfsOptions,
+    table: InodeTable,
+    /// None if a snapshot is the root.
+    current: Option<Arc<CurrentSnapshots>>,
+    files: RecentFiles,
+    pool: PrefetchPool,
+    warnings: Warnings,
 }
 
 impl Vfs {
-    /// Shows all snapshots.
-    pub fn all(source: Arc<dyn Source>, options: Options) -> bkfs_store::Result<Self> {
-        let current = Arc::new(Current::load(source.clone())?);
-        let attr = Attr::top_dir(inode::ROOT, options.owner, current.state().changed);
-        Self::new(source, options, What::Top(Place::Root), attr, Some(current))
+    /// Returns a file system that shows all snapshots.
+    pub fn all(source: Arc<dyn VfsSource>, options: VfsOptions) -> bkfs_store::Result<Self> {
+        let current = Arc::new(CurrentSnapshots::load(source.clone())?);
+        let attr = Attr::top_dir(inode::ROOT, options.owner, current.known().changed);
+        Self::new(source, options, DirKind::Top(TopDir::Root), attr, Some(current))
     }
 
-    /// Shows one snapshot.
-    pub fn one(source: Arc<dyn Source>, version: Arc<Version>, options: Options) -> bkfs_store::Result<Self> {
-        let attr = Attr::of(inode::ROOT, &version.snapshot.root);
-        let what = tree_of(&version, Key::ROOT)?;
-        Self::new(source, options, what, attr, None)
+    /// Returns a file system whose root is a snapshot.
+    pub fn one(
+        source: Arc<dyn VfsSource>,
+        snapshot: Arc<ShownSnapshot>,
+        options: VfsOptions,
+    ) -> bkfs_store::Result<Self> {
+        let attr = Attr::of(inode::ROOT, &snapshot.record.root);
+        let kind = tree_of(&snapshot, PathKey::ROOT)?;
+        Self::new(source, options, kind, attr, None)
     }
 
     fn new(
-        source: Arc<dyn Source>,
-        options: Options,
-        what: What,
+        source: Arc<dyn VfsSource>,
+        options: VfsOptions,
+        kind: DirKind,
         attr: Attr,
-        current: Option<Arc<Current>>,
+        current: Option<Arc<CurrentSnapshots>>,
     ) -> bkfs_store::Result<Self> {
-        let pool = Pool::new(&source, options.prefetch_threads)
+        let pool = PrefetchPool::new(&source, options.prefetch_threads)
             .map_err(|e| bkfs_store::Error::Invalid(format!("cannot start threads: {e}")))?;
-        let (table, files, warned) = (Table::new(what, attr), Files::new(), Mutex::default());
-        Ok(Self { source, options, table, current, files, pool, warned })
+        let (table, files, warnings) = (InodeTable::new(kind, attr), RecentFiles::new(), Warnings::default());
+        Ok(Self { source, options, table, current, files, pool, warnings })
     }
 
-    /// Watches for new snapshots on a thread, and calls `changed` with the inodes whose attributes and listings are no
-    /// longer right.
+    /// Starts a thread that watches for new snapshots. It calls `changed` with the inodes whose attributes and listings
+    /// are out of date.
     pub fn watch(self: &Arc<Self>, changed: impl Fn(Vec<u64>) + Send + 'static) -> std::io::Result<()> {
         let Some(current) = &self.current else { return Ok(()) };
         let vfs = Arc::downgrade(self);
-        let tell = move || {
-            if let Some(tops) = vfs.upgrade().map(|vfs| vfs.table.tops()) {
-                changed(tops);
+        let notify = move || {
+            if let Some(top_dirs) = vfs.upgrade().map(|vfs| vfs.table.top_dirs()) {
+                changed(top_dirs);
             }
         };
-        Current::watch(current, Box::new(tell))
+        CurrentSnapshots::watch(current, Box::new(notify))
     }
 
-    /// Finds a name in a directory and takes a reference to what it found. None if there is nothing of that name and
-    /// never will be; [`Error::NotFound`] if there may be some day.
+    /// Finds a name in a directory, and takes a reference to the entry. Returns none if the name does not exist and
+    /// never will; fails with [`Error::NotFound`] if it may exist later.
     pub fn lookup(&self, parent: u64, name: &[u8]) -> Result<Option<Entry>> {
         let dir = self.dir(parent)?;
-        match &dir.what {
-            What::Top(place) => {
-                let state = self.fresh()?;
-                let item = state.names.find(place, name).ok_or(Error::NotFound)?;
-                self.hold_item(&state, &dir, name, &item).map(Some)
+        match &dir.kind {
+            DirKind::Top(top) => {
+                let list = self.up_to_date()?;
+                let item = list.names.find(top, name).ok_or(Error::NotFound)?;
+                self.hold_item(&list, &dir, name, &item).map(Some)
             }
-            What::Tree { subtree, .. } => match self.source.find(subtree, name) {
+            DirKind::Tree { subtree, .. } => match self.source.find(subtree, name) {
                 Ok(Some((index, node))) => self.hold_node(&dir, index, &node).map(Some),
                 Ok(None) => Ok(None),
-                Err(error) => Err(self.failed(&dir, None, dir.ino(), "cannot look into a folder", &error)),
+                Err(error) => Err(self.failed(&dir, None, dir.ino(), "cannot read a folder", &error)),
             },
         }
     }
 
-    /// Drops references that look-ups and listings took.
+    /// Drops references that lookups and listings took.
     pub fn forget(&self, ino: u64, count: u64) {
         self.table.forget(ino, count);
         self.files.forget(ino);
     }
 
-    /// Attributes.
+    /// Returns attributes.
     pub fn getattr(&self, ino: u64) -> Result<Entry> {
         match self.inode(ino)? {
-            Inode::Dir(dir) => match &dir.what {
-                What::Tree { .. } => Ok(Entry { attr: dir.attr, ttl: Ttl::Forever }),
-                // Asked each time, so that a listing that the kernel keeps is known to be old.
-                What::Top(_) => {
-                    let attr = Attr::top_dir(ino, self.options.owner, self.fresh()?.changed);
+            Inode::Dir(dir) => match &dir.kind {
+                DirKind::Tree { .. } => Ok(Entry { attr: dir.attr, ttl: Ttl::Forever }),
+                // Never cached: the kernel asks each time, and so notices that its cached listing is out of date.
+                DirKind::Top(_) => {
+                    let attr = Attr::top_dir(ino, self.options.owner, self.up_to_date()?.changed);
                     Ok(Entry { attr, ttl: Ttl::Never })
                 }
             },
-            Inode::Entry(dir, index) => match &dir.what {
-                What::Tree { .. } => {
+            Inode::Entry(dir, index) => match &dir.kind {
+                DirKind::Tree { .. } => {
                     let attr = self.with_node(&dir, index, ino, |node| Attr::of(ino, node))?;
                     Ok(Entry { attr, ttl: Ttl::Forever })
                 }
-                What::Top(place) => {
-                    let (state, target) = self.latest(place, index)?;
-                    let attr = Attr::top_link(ino, self.options.owner, state.changed, &target);
+                DirKind::Top(top) => {
+                    let (list, target) = self.latest(top, index)?;
+                    let attr = Attr::top_link(ino, self.options.owner, list.changed, &target);
                     Ok(Entry { attr, ttl: Ttl::Short })
                 }
             },
         }
     }
 
-    /// The target of a symbolic link.
+    /// Returns the target of a symbolic link.
     pub fn readlink(&self, ino: u64) -> Result<Vec<u8>> {
         let Inode::Entry(dir, index) = self.inode(ino)? else { return Err(Error::Invalid) };
-        match &dir.what {
-            What::Top(place) => self.latest(place, index).map(|(_, target)| target),
-            What::Tree { .. } => self
+        match &dir.kind {
+            DirKind::Top(top) => self.latest(top, index).map(|(_, target)| target),
+            DirKind::Tree { .. } => self
                 .with_node(&dir, index, ino, |node| node.target.clone().filter(|_| node.kind == NodeKind::Symlink))?
                 .ok_or(Error::Invalid),
         }
     }
 
-    /// Lists a directory from an offset on (0, or [`Listed::next`] of an entry) until `add` returns false. With `hold`
-    /// a reference is taken to each entry that `add` accepted, but `.` and `..`.
+    /// Lists a directory from an offset on (0, or [`Listed::next`] of an entry) until `add` returns false. With `hold`,
+    /// takes a reference to each entry that `add` accepts, except `.` and `..`.
     pub fn readdir(&self, ino: u64, offset: u64, hold: bool, add: &mut dyn FnMut(&Listed<'_>) -> bool) -> Result<()> {
         let dir = self.dir(ino)?;
-        for (at, name, number) in [(0, b".".as_slice(), ino), (1, b"..", dir.parent_ino())] {
+        for (cookie, name, number) in [(0, b".".as_slice(), ino), (1, b"..", dir.parent_ino())] {
             let entry = Entry { attr: Attr { ino: number, ..dir.attr }, ttl: Ttl::Never };
-            if offset <= at && !add(&Listed { name, entry, own: true, next: at + 1 }) {
+            if offset <= cookie && !add(&Listed { name, entry, is_dot: true, next: cookie + 1 }) {
                 return Ok(());
             }
         }
-        let from = offset.saturating_sub(COOKIES_OWN);
-        match &dir.what {
-            What::Top(place) => self.list_top(&dir, place, from, hold, add),
-            What::Tree { subtree, .. } => {
-                let (mut listed, mut failed) = (false, None);
+        let from = offset.saturating_sub(DOT_COOKIES);
+        match &dir.kind {
+            DirKind::Top(top) => self.list_top(&dir, top, from, hold, add),
+            DirKind::Tree { subtree, .. } => {
+                let (mut has_listed, mut failed) = (false, None);
                 let done = self.source.visit(subtree, from, &mut |index, node| {
                     let entry = match self.hold_node(&dir, index, node) {
                         Ok(entry) => entry,
@@ -245,17 +189,17 @@ impl Vfs {
                             return false;
                         }
                     };
-                    let next = index.saturating_add(COOKIES_OWN + 1);
-                    let more = add(&Listed { name: &node.name, entry, own: false, next });
+                    let next = index.saturating_add(DOT_COOKIES + 1);
+                    let more = add(&Listed { name: &node.name, entry, is_dot: false, next });
                     if !more || !hold {
                         self.table.forget(entry.attr.ino, 1);
                     }
-                    listed |= more;
+                    has_listed |= more;
                     more
                 });
                 match (done, failed) {
-                    // What comes before the failure is shown; asking for what follows fails.
-                    _ if listed => Ok(()),
+                    // Entries before the failure are listed. The next call, for those after them, fails.
+                    _ if has_listed => Ok(()),
                     (Err(error), _) => Err(self.failed(&dir, None, ino, "cannot list a folder", &error)),
                     (Ok(()), Some(error)) => Err(error),
                     (Ok(()), None) => Ok(()),
@@ -264,7 +208,7 @@ impl Vfs {
         }
     }
 
-    /// Bytes of a file; fewer than `len` only at its end.
+    /// Returns bytes of a file; fewer than `len` only at its end.
     pub fn read(&self, ino: u64, offset: u64, len: usize) -> Result<Bytes> {
         let file = self.file(ino)?;
         let node = &file.node;
@@ -272,7 +216,7 @@ impl Vfs {
             return Ok(Bytes::new());
         }
         let len = (node.size - offset).min(len as u64) as usize;
-        let _demand = self.pool.demand();
+        let _read = self.pool.begin_read();
         let ahead = file.cursors.lock().read(offset, len as u64, node.size);
         if let Some(range) = ahead {
             self.pool.submit(node, range);
@@ -280,7 +224,7 @@ impl Vfs {
         match self.source.read(node, offset, len) {
             Ok(bytes) if bytes.len() == len => Ok(bytes),
             Ok(bytes) => {
-                let reason = format!("{} bytes came at {offset} where {len} are stored", bytes.len());
+                let reason = format!("a read at {offset} returned {} bytes instead of {len}", bytes.len());
                 let error = bkfs_store::Error::damaged("the file's contents", reason);
                 Err(self.failed(&file.dir, Some(&node.name), ino, "cannot read a file", &error))
             }
@@ -291,7 +235,7 @@ impl Vfs {
         }
     }
 
-    /// What lseek(2) does for `SEEK_DATA` and `SEEK_HOLE`.
+    /// Returns what lseek(2) returns for `SEEK_DATA` and `SEEK_HOLE`.
     pub fn seek(&self, ino: u64, offset: u64, what: Seek) -> Result<u64> {
         let file = self.file(ino)?;
         let found = self.source.seek(&file.node, offset, what);
@@ -301,13 +245,13 @@ impl Vfs {
         found.ok_or(Error::NoMore)
     }
 
-    /// The value of an extended attribute.
+    /// Returns the value of an extended attribute.
     pub fn getxattr(&self, ino: u64, name: &[u8]) -> Result<Vec<u8>> {
         let find = |node: &Node| node.xattrs().iter().find(|xattr| xattr.name == name).map(|x| x.value.clone());
         self.xattrs(ino, find)?.flatten().ok_or(Error::NoAttribute)
     }
 
-    /// The names of the extended attributes, each with a NUL behind it.
+    /// Returns the names of the extended attributes, each followed by a NUL.
     pub fn listxattr(&self, ino: u64) -> Result<Vec<u8>> {
         let list = |node: &Node| {
             let names = node.xattrs().iter().flat_map(|xattr| [xattr.name.as_slice(), b"\0"]);
@@ -316,25 +260,25 @@ impl Vfs {
         Ok(self.xattrs(ino, list)?.unwrap_or_default())
     }
 
-    /// How much is shown.
+    /// Returns how much is shown.
     pub fn statfs(&self) -> Statfs {
-        let add = |all: Statfs, version: &Version| {
-            let totals = version.snapshot.root.subtree.map(|subtree| subtree.totals).unwrap_or_default();
+        let add = |all: Statfs, snapshot: &ShownSnapshot| {
+            let totals = snapshot.record.root.subtree.map(|subtree| subtree.totals).unwrap_or_default();
             let entries = totals.files.saturating_add(totals.dirs).saturating_add(totals.others).saturating_add(1);
             Statfs { bytes: all.bytes.saturating_add(totals.bytes), entries: all.entries.saturating_add(entries) }
         };
         let none = Statfs { bytes: 0, entries: 0 };
         match (&self.current, self.table.get(inode::ROOT)) {
-            (Some(current), _) => current.state().names.versions().fold(none, |all, version| add(all, version)),
-            (None, Some(Inode::Dir(root))) => match &root.what {
-                What::Tree { version, .. } => add(none, version),
-                What::Top(_) => none,
+            (Some(current), _) => current.known().names.snapshots().fold(none, |all, snapshot| add(all, snapshot)),
+            (None, Some(Inode::Dir(root))) => match &root.kind {
+                DirKind::Tree { snapshot, .. } => add(none, snapshot),
+                DirKind::Top(_) => none,
             },
             _ => none,
         }
     }
 
-    /// How many directories and hard-linked inodes the kernel holds.
+    /// Returns how many directories and hard-linked inodes the kernel holds.
     pub fn held(&self) -> (usize, usize) {
         self.table.len()
     }
@@ -343,57 +287,56 @@ impl Vfs {
         self.table.get(ino).ok_or(Error::Stale)
     }
 
-    fn dir(&self, ino: u64) -> Result<Arc<Dir>> {
+    fn dir(&self, ino: u64) -> Result<Arc<DirInstance>> {
         match self.inode(ino)? {
             Inode::Dir(dir) => Ok(dir),
             Inode::Entry(..) => Err(Error::NotADirectory),
         }
     }
 
-    fn file(&self, ino: u64) -> Result<Arc<File>> {
+    fn file(&self, ino: u64) -> Result<Arc<RecentFile>> {
         let Inode::Entry(dir, index) = self.inode(ino)? else { return Err(Error::IsADirectory) };
-        if let What::Top(_) = dir.what {
+        if let DirKind::Top(_) = dir.kind {
             return Err(Error::Invalid);
         }
         self.files.get(ino, &dir, index, || {
             let node = self.with_node(&dir, index, ino, |node| (node.kind == NodeKind::File).then(|| node.clone()))?;
             let node = Arc::new(node.ok_or(Error::Invalid)?);
             let cursors = Mutex::new(Cursors::new(self.options.prefetch_bytes));
-            Ok(Arc::new(File { node, dir: dir.clone(), index, cursors }))
+            Ok(Arc::new(RecentFile { node, dir: dir.clone(), index, cursors }))
         })
     }
 
-    fn fresh(&self) -> Result<Arc<State>> {
-        self.current.as_ref().map(|current| current.fresh()).ok_or(Error::Stale)
+    fn up_to_date(&self) -> Result<Arc<SnapshotList>> {
+        self.current.as_ref().map(|current| current.up_to_date()).ok_or(Error::Stale)
     }
 
-    /// Where `latest` of a folder leads, if it is still the one that the inode stands for.
-    fn latest(&self, place: &Place, index: u64) -> Result<(Arc<State>, Vec<u8>)> {
-        let state = self.fresh()?;
-        match state.names.find(place, b"latest") {
-            Some(Item::Latest { target, log_seq }) if latest_index(log_seq) == index => Ok((state, target)),
+    /// Returns the target of a folder's `latest`, if the inode still represents it.
+    fn latest(&self, top: &TopDir, index: u64) -> Result<(Arc<SnapshotList>, Vec<u8>)> {
+        let list = self.up_to_date()?;
+        match list.names.find(top, b"latest") {
+            Some(TopItem::Latest { target, log_seq }) if latest_index(log_seq) == index => Ok((list, target)),
             _ => Err(Error::Stale),
         }
     }
 
     fn list_top(
         &self,
-        dir: &Arc<Dir>,
-        place: &Place,
+        dir: &Arc<DirInstance>,
+        top: &TopDir,
         mut after: u64,
         hold: bool,
         add: &mut dyn FnMut(&Listed<'_>) -> bool,
     ) -> Result<()> {
-        const BATCH: usize = 64;
-        let state = if after == 0 { self.fresh()? } else { self.current.as_ref().ok_or(Error::Stale)?.state() };
+        let list = if after == 0 { self.up_to_date()? } else { self.current.as_ref().ok_or(Error::Stale)?.known() };
         loop {
-            let items = state.names.list(place, after, BATCH);
+            let items = list.names.list(top, after, TOP_BATCH);
             let Some(last) = items.last() else { return Ok(()) };
             after = last.cookie;
             for listed in &items {
-                let entry = self.hold_item(&state, dir, &listed.name, &listed.item)?;
-                let next = listed.cookie + COOKIES_OWN;
-                let more = add(&Listed { name: &listed.name, entry, own: false, next });
+                let entry = self.hold_item(&list, dir, &listed.name, &listed.item)?;
+                let next = listed.cookie + DOT_COOKIES;
+                let more = add(&Listed { name: &listed.name, entry, is_dot: false, next });
                 if !more || !hold {
                     self.table.forget(entry.attr.ino, 1);
                 }
@@ -404,40 +347,40 @@ impl Vfs {
         }
     }
 
-    /// Takes a reference to something above the snapshots, or to a snapshot's root.
-    fn hold_item(&self, state: &State, dir: &Arc<Dir>, name: &[u8], item: &Item) -> Result<Entry> {
+    /// Takes a reference to an entry above the snapshots, or to a snapshot's root.
+    fn hold_item(&self, list: &SnapshotList, dir: &Arc<DirInstance>, name: &[u8], item: &TopItem) -> Result<Entry> {
         let owner = self.options.owner;
         match item {
-            Item::Latest { target, log_seq } => {
+            TopItem::Latest { target, log_seq } => {
                 let ino = dir.entry_ino(latest_index(*log_seq)).ok_or(Error::Overflow)?;
                 self.table.hold_entry(dir);
-                Ok(Entry { attr: Attr::top_link(ino, owner, state.changed, target), ttl: Ttl::Short })
+                Ok(Entry { attr: Attr::top_link(ino, owner, list.changed, target), ttl: Ttl::Short })
             }
-            Item::Place(place) => {
-                let (key, what) = (dir.key.child(b'p', &[name]), What::Top(place.clone()));
-                let attr = Attr::top_dir(0, owner, state.changed);
-                let held = self.table.hold_dir(DirSeed { key, name, parent: dir, index: 0, what, attr });
+            TopItem::Dir(top) => {
+                let (key, kind) = (dir.key.child(b'p', &[name]), DirKind::Top(top.clone()));
+                let attr = Attr::top_dir(0, owner, list.changed);
+                let held = self.table.hold_dir(NewDir { key, name, parent: dir, index: 0, kind, attr });
                 Ok(Entry { attr: Attr { ino: held.ino(), ..attr }, ttl: Ttl::Short })
             }
-            Item::Version(version) => {
-                let key = dir.key.child(b'v', &[name, &version.id.0]);
-                let what = tree_of(version, key).map_err(|_| Error::Io)?;
-                let attr = Attr::of(0, &version.snapshot.root);
-                let held = self.table.hold_dir(DirSeed { key, name, parent: dir, index: 0, what, attr });
+            TopItem::Snapshot(snapshot) => {
+                let key = dir.key.child(b'v', &[name, &snapshot.id.0]);
+                let kind = tree_of(snapshot, key).map_err(|_| Error::Io)?;
+                let attr = Attr::of(0, &snapshot.record.root);
+                let held = self.table.hold_dir(NewDir { key, name, parent: dir, index: 0, kind, attr });
                 Ok(Entry { attr: held.attr, ttl: Ttl::Short })
             }
         }
     }
 
     /// Takes a reference to an entry of a snapshot's directory.
-    fn hold_node(&self, dir: &Arc<Dir>, index: u64, node: &Node) -> Result<Entry> {
-        let What::Tree { version, root, .. } = &dir.what else { return Err(Error::Stale) };
+    fn hold_node(&self, dir: &Arc<DirInstance>, index: u64, node: &Node) -> Result<Entry> {
+        let DirKind::Tree { snapshot, root, .. } = &dir.kind else { return Err(Error::Stale) };
         let attr = match (&node.subtree, node.hard_link) {
             (Some(subtree), _) if node.is_dir() => {
-                let what = What::Tree { subtree: *subtree, version: version.clone(), root: *root };
+                let kind = DirKind::Tree { subtree: *subtree, snapshot: snapshot.clone(), root: *root };
                 let key = dir.key.child(b'd', &[&index.to_le_bytes()]);
                 let (name, attr) = (node.name.as_slice(), Attr::of(0, node));
-                self.table.hold_dir(DirSeed { key, name, parent: dir, index, what, attr }).attr
+                self.table.hold_dir(NewDir { key, name, parent: dir, index, kind, attr }).attr
             }
             (_, Some(group)) => {
                 let content = match (&node.content, &node.target) {
@@ -456,71 +399,71 @@ impl Vfs {
         Ok(Entry { attr, ttl: Ttl::Forever })
     }
 
-    fn with_node<T>(&self, dir: &Dir, index: u64, ino: u64, mut show: impl FnMut(&Node) -> T) -> Result<T> {
-        let What::Tree { subtree, .. } = &dir.what else { return Err(Error::Stale) };
+    fn with_node<T>(&self, dir: &DirInstance, index: u64, ino: u64, mut show: impl FnMut(&Node) -> T) -> Result<T> {
+        let DirKind::Tree { subtree, .. } = &dir.kind else { return Err(Error::Stale) };
         let mut shown = None;
-        let visited = self.source.visit(subtree, index, &mut |at, node| {
-            shown = (at == index).then(|| show(node));
+        let visited = self.source.visit(subtree, index, &mut |found, node| {
+            shown = (found == index).then(|| show(node));
             false
         });
         match visited {
             Ok(()) => shown.ok_or(Error::Stale),
-            Err(error) => Err(self.failed(dir, None, ino, "cannot look into a folder", &error)),
+            Err(error) => Err(self.failed(dir, None, ino, "cannot read a folder", &error)),
         }
     }
 
-    /// Shows the node that holds an inode's attributes; none for what lies above the snapshots.
+    /// Calls `show` with the node that has an inode's extended attributes. Returns none for an inode above the
+    /// snapshots.
     fn xattrs<T>(&self, ino: u64, mut show: impl FnMut(&Node) -> T) -> Result<Option<T>> {
         match self.inode(ino)? {
-            Inode::Entry(dir, index) => match dir.what {
-                What::Top(_) => Ok(None),
-                What::Tree { .. } => self.with_node(&dir, index, ino, show).map(Some),
+            Inode::Entry(dir, index) => match dir.kind {
+                DirKind::Top(_) => Ok(None),
+                DirKind::Tree { .. } => self.with_node(&dir, index, ino, show).map(Some),
             },
-            Inode::Dir(dir) => match (&dir.what, &dir.parent) {
-                (What::Top(_), _) => Ok(None),
-                (What::Tree { .. }, Some(parent)) if matches!(parent.what, What::Tree { .. }) => {
+            Inode::Dir(dir) => match (&dir.kind, &dir.parent) {
+                (DirKind::Top(_), _) => Ok(None),
+                (DirKind::Tree { .. }, Some(parent)) if matches!(parent.kind, DirKind::Tree { .. }) => {
                     self.with_node(parent, dir.index, ino, show).map(Some)
                 }
-                (What::Tree { version, .. }, _) => Ok(Some(show(&version.snapshot.root))),
+                (DirKind::Tree { snapshot, .. }, _) => Ok(Some(show(&snapshot.record.root))),
             },
         }
     }
 
-    /// Logs what failed and where, and says what the caller is to be told.
-    fn failed(&self, dir: &Dir, name: Option<&[u8]>, ino: u64, doing: &str, error: &bkfs_store::Error) -> Error {
-        let gone = || match (&dir.what, &self.current) {
-            (What::Tree { version, .. }, Some(current)) => !current.state().names.contains(&version.id),
+    /// Logs what failed and where. Returns the error for the caller.
+    fn failed(
+        &self,
+        dir: &DirInstance,
+        name: Option<&[u8]>,
+        ino: u64,
+        doing: &str,
+        error: &bkfs_store::Error,
+    ) -> Error {
+        let is_gone = || match (&dir.kind, &self.current) {
+            (DirKind::Tree { snapshot, .. }, Some(current)) => !current.known().names.contains(&snapshot.id),
             _ => false,
         };
-        let told = error::classify(error, gone);
-        let now = Instant::now();
-        let mut warned = self.warned.lock();
-        if warned.get(&ino).is_some_and(|last| now.duration_since(*last) < WARN_EVERY) {
-            return told;
+        let reply = error::classify(error, is_gone);
+        if self.warnings.is_due(ino) {
+            let mut path = dir.path();
+            if let Some(name) = name {
+                path = format!("{path}/{}", name.escape_ascii());
+            }
+            tracing::warn!(path, %error, "{doing}: {reply}");
         }
-        if warned.len() >= WARNED_MAX {
-            warned.clear();
-        }
-        warned.insert(ino, now);
-        drop(warned);
-        let mut path = dir.path();
-        if let Some(name) = name {
-            path = format!("{path}/{}", name.escape_ascii());
-        }
-        tracing::warn!(path, %error, "{doing}: {told}");
-        told
+        reply
     }
 }
 
-fn tree_of(version: &Arc<Version>, root: Key) -> bkfs_store::Result<What> {
-    let subtree = version.snapshot.root.subtree.ok_or_else(|| bkfs_store::Error::SnapshotDamaged {
-        snapshot: version.id,
-        reason: "its root is no directory".into(),
+fn tree_of(snapshot: &Arc<ShownSnapshot>, root: PathKey) -> bkfs_store::Result<DirKind> {
+    let subtree = snapshot.record.root.subtree.ok_or_else(|| bkfs_store::Error::SnapshotDamaged {
+        snapshot: snapshot.id,
+        reason: "its root is not a directory".into(),
     })?;
-    Ok(What::Tree { subtree, version: version.clone(), root })
+    Ok(DirKind::Tree { subtree, snapshot: snapshot.clone(), root })
 }
 
-/// `latest` is another inode whenever it leads elsewhere, so that no cache can show an old target.
+/// Returns the entry index of `latest`. A new target gives it a new inode, so no cache can show the old target.
 fn latest_index(log_seq: u64) -> u64 {
     log_seq % inode::ENTRIES_MAX
 }

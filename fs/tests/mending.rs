@@ -1,8 +1,8 @@
-//! Error correction from end to end: files read right although their packs are damaged, up to the promise; beyond it,
-//! those files fail that lost bytes, and no others.
+//! Error correction from end to end. Up to the promised amount of damage to a pack, all files read correctly. Beyond
+//! it, the files that lost bytes fail, and no others.
 
 #![allow(clippy::unwrap_used)]
-#![allow(clippy::single_range_in_vec_init, reason = "a list of places may have one")]
+#![allow(clippy::single_range_in_vec_init, reason = "a list of ranges may have one")]
 
 mod common;
 
@@ -67,14 +67,14 @@ impl World {
         self.folder.path().join(format!("repo/packs/{:02x}/{id}", id.0[0]))
     }
 
-    /// 13 of a full pack.
+    /// Returns how many shards parity can repair: 13 of a full pack.
     fn parity_shards(&self) -> usize {
         (self.bytes.len().div_ceil(SHARD_LEN) * 5).div_ceil(100)
     }
 
-    fn damage(&self, places: &[std::ops::Range<usize>]) {
+    fn damage(&self, ranges: &[std::ops::Range<usize>]) {
         let mut bytes = self.bytes.clone();
-        places.iter().for_each(|place| bytes[place.clone()].iter_mut().for_each(|b| *b ^= 0x40));
+        ranges.iter().for_each(|range| bytes[range.clone()].iter_mut().for_each(|b| *b ^= 0x40));
         fs::write(self.pack_file(), bytes).unwrap();
     }
 
@@ -88,7 +88,7 @@ impl World {
         reader.dir(root.subtree.as_ref().unwrap()).read_from(0, usize::MAX).unwrap()
     }
 
-    /// Names of the files that cannot be read; all others must be right.
+    /// Returns the names of the files that cannot be read. Asserts that all others are correct.
     fn unreadable(&self) -> BTreeSet<Vec<u8>> {
         let reader = self.owner.reader();
         let files = self.files(&reader);
@@ -106,10 +106,10 @@ impl World {
         failed.map(|node| node.name.clone()).collect()
     }
 
-    /// Names of the files that have chunks in frames which these places touch.
-    fn touched(&self, places: &[std::ops::Range<usize>]) -> BTreeSet<Vec<u8>> {
+    /// Returns the names of the files that have chunks in frames which overlap these ranges.
+    fn touched(&self, ranges: &[std::ops::Range<usize>]) -> BTreeSet<Vec<u8>> {
         let is_hit = |offset: u32, len: u32| {
-            places.iter().any(|place| place.start < (offset + len) as usize && place.end > offset as usize)
+            ranges.iter().any(|range| range.start < (offset + len) as usize && range.end > offset as usize)
         };
         let frames = self.table.frames.iter().filter(|frame| is_hit(frame.offset, frame.len));
         let ids: BTreeSet<_> = frames.flat_map(|frame| frame.ids.iter().copied()).collect();
@@ -125,51 +125,51 @@ impl World {
 }
 
 #[test]
-fn a_full_pack_has_what_was_promised_of_it() {
+fn a_full_pack_has_the_promised_parity() {
     let world = world();
     assert!(world.bytes.len() > 15 << 20, "{} bytes", world.bytes.len());
     assert!((12..=13).contains(&world.parity_shards()));
 }
 
 #[test]
-fn any_burst_of_the_promised_length_is_mended_by_reading() {
+fn reading_mends_any_burst_of_the_promised_length() {
     let world = world();
     let longest = (world.parity_shards() - 1) * SHARD_LEN + 1;
     let end = world.bytes.len() - longest;
     for start in [0, 1, 5 * SHARD_LEN, 77 * SHARD_LEN + SHARD_LEN - 1, 3_333_333, end] {
         world.damage(&[start..start + longest]);
         assert_eq!(world.unreadable(), BTreeSet::new(), "from {start}");
-        assert!(world.is_whole(), "from {start}: it was not mended in place");
+        assert!(world.is_whole(), "from {start}: the pack was not mended in place");
     }
 }
 
 #[test]
-fn any_scatter_of_the_promised_count_is_mended_by_reading() {
+fn reading_mends_the_promised_number_of_scattered_shards() {
     let world = world();
     let (count, shards) = (world.parity_shards(), world.bytes.len() / SHARD_LEN);
     for round in 0..4 {
         let shard = |i: usize| (i * 19 + round * 7) % shards;
-        let places: Vec<_> = (0..count).map(|i| shard(i) * SHARD_LEN + 1000 * round).map(|at| at..at + 1).collect();
-        assert_eq!(places.iter().map(|p| p.start / SHARD_LEN).collect::<BTreeSet<_>>().len(), count);
-        world.damage(&places);
+        let ranges: Vec<_> = (0..count).map(|i| shard(i) * SHARD_LEN + 1000 * round).map(|at| at..at + 1).collect();
+        assert_eq!(ranges.iter().map(|r| r.start / SHARD_LEN).collect::<BTreeSet<_>>().len(), count);
+        world.damage(&ranges);
         assert_eq!(world.unreadable(), BTreeSet::new());
         assert!(world.is_whole());
     }
 }
 
 #[test]
-fn one_more_is_told_exactly_and_hurts_only_the_files_that_it_touches() {
+fn damage_beyond_the_promise_affects_only_the_files_in_it() {
     let world = world();
     let (count, shards) = (world.parity_shards() + 1, world.table.frames.last().unwrap().offset as usize / SHARD_LEN);
     let scattered: Vec<_> =
         (0..count).map(|i| i * (shards / count) * SHARD_LEN + 11..i * (shards / count) * SHARD_LEN + 12).collect();
     let start = 40 * SHARD_LEN;
     let burst = vec![start..start + (count - 1) * SHARD_LEN + 1];
-    for places in [scattered, burst] {
-        world.damage(&places);
+    for ranges in [scattered, burst] {
+        world.damage(&ranges);
         let spans: Vec<Span> = {
             let mut spans: Vec<Span> = Vec::new();
-            for shard in places.iter().flat_map(|p| p.start / SHARD_LEN..p.end.div_ceil(SHARD_LEN)) {
+            for shard in ranges.iter().flat_map(|r| r.start / SHARD_LEN..r.end.div_ceil(SHARD_LEN)) {
                 let (start, end) = ((shard * SHARD_LEN) as u32, ((shard + 1) * SHARD_LEN) as u32);
                 match spans.last_mut().filter(|last| last.end == start) {
                     Some(last) => last.end = end,
@@ -179,17 +179,17 @@ fn one_more_is_told_exactly_and_hurts_only_the_files_that_it_touches() {
             spans
         };
         assert_eq!(world.owner.access.mend(world.table.id).unwrap(), Mending::Lost(spans));
-        let expected = world.touched(&places);
+        let expected = world.touched(&ranges);
         assert!(!expected.is_empty() && expected.len() < world.contents.len() / 2, "{} files", expected.len());
         assert_eq!(world.unreadable(), expected);
     }
-    // A single shard back, and all is well.
+    // With the original bytes back, everything can be read.
     fs::write(world.pack_file(), &world.bytes).unwrap();
     assert_eq!(world.unreadable(), BTreeSet::new());
 }
 
 #[test]
-fn many_readers_at_once_have_a_pack_mended_once() {
+fn concurrent_readers_mend_a_damaged_pack() {
     let world = world();
     world.damage(&[SHARD_LEN..2 * SHARD_LEN, 9 * SHARD_LEN..11 * SHARD_LEN]);
     let reader = world.owner.reader();
@@ -209,27 +209,27 @@ fn many_readers_at_once_have_a_pack_mended_once() {
 }
 
 #[test]
-fn damaged_trees_and_ends_of_packs_are_mended_too() {
+fn damaged_trees_and_ends_of_packs_are_mended() {
     let world = world();
     let all = world.owner.access.packs(None, 100).unwrap();
     for pack in &all {
         let path = file_of(world.folder.path(), pack.id);
         let mut bytes = fs::read(&path).unwrap();
         let whole = bytes.clone();
-        // In each pack some of a frame, and its end.
+        // Damage part of a frame in each pack, and the end of the pack.
         let len = bytes.len();
         bytes[40..80].fill(9);
         bytes[len - 300..].fill(0);
         fs::write(&path, &bytes).unwrap();
         assert_eq!(world.unreadable(), BTreeSet::new());
-        // Frames that nobody read need not have been met.
+        // Reading does not notice damage in frames that it does not need.
         world.owner.access.mend(pack.id).unwrap();
         assert!(fs::read(&path).unwrap() == whole);
     }
 }
 
 #[test]
-fn a_check_mends_and_says_so() {
+fn a_check_mends_and_reports_it() {
     let world = world();
     let check = || {
         let reader = world.owner.reader();

@@ -1,5 +1,4 @@
-//! Real mounts of a real repository: what is seen through one is what was pushed. Where the kernel offers no FUSE they are
-//! skipped, and say so.
+//! Real mounts of a real repository: they show what was pushed. Without FUSE they are skipped, and print why.
 
 #![allow(clippy::unwrap_used)]
 
@@ -20,13 +19,13 @@ use bkfs_fs::mount::{Error, Mount, MountOptions, mount};
 use bkfs_store::owner::reader::Reader;
 use common::{Owner, compare, odd_tree};
 
-/// Mounts at `place`, a folder that is made here; none where that cannot be done.
+/// Mounts at `place`, a folder that is created here. Returns none if this machine cannot mount.
 fn mounted(owner: &Owner, place: &Path, options: &MountOptions) -> Option<Mount> {
     fs::create_dir(place).unwrap();
     mounted_reader(&owner.reader(), place, options)
 }
 
-/// The same of a reader, at a folder that is there.
+/// Mounts a reader at an existing folder. Returns none if this machine cannot mount.
 fn mounted_reader(reader: &Arc<Reader>, place: &Path, options: &MountOptions) -> Option<Mount> {
     match mount(reader, place, options) {
         Ok(mount) => Some(mount),
@@ -39,7 +38,7 @@ fn mounted_reader(reader: &Arc<Reader>, place: &Path, options: &MountOptions) ->
 }
 
 #[test]
-fn every_odd_thing_is_shown() {
+fn all_kinds_of_odd_files_are_shown() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
     fs::create_dir(&source).unwrap();
@@ -51,9 +50,9 @@ fn every_odd_thing_is_shown() {
     if let Some(mount) = mounted(&owner, &place, &MountOptions::default()) {
         let latest = place.join("latest/");
         assert_eq!(compare::walk(&source, &latest), Vec::<String>::new());
-        // Again, from what the kernel kept.
+        // Again, from the kernel's cache.
         assert_eq!(compare::walk(&source, &latest), Vec::<String>::new());
-        // And from what it did not keep: a mount of its own, of this snapshot alone.
+        // And without its cache: a second mount, of this snapshot alone.
         let id = owner.reader().snapshots().unwrap()[0].id;
         let options = MountOptions { snapshot: Some(id), threads: 1, ..MountOptions::default() };
         let one = mounted(&owner, &dir.path().join("one"), &options).unwrap();
@@ -64,7 +63,7 @@ fn every_odd_thing_is_shown() {
     odd_tree::unlock(dir.path());
 }
 
-/// What the readers of [`readers_of_all_sorts_at_once`] read, and how far each has come.
+/// What the readers of [`different_readers_at_the_same_time`] read, and how far each has come.
 struct Readers<'a> {
     latest: &'a Path,
     large: &'a [Vec<u8>],
@@ -72,12 +71,12 @@ struct Readers<'a> {
 }
 
 impl Readers<'_> {
-    /// A large file from its beginning to its end.
+    /// Reads a large file from beginning to end.
     fn whole(&self, n: usize) {
         assert!(fs::read(self.latest.join(format!("large{n}"))).unwrap() == self.large[n]);
     }
 
-    /// A large file here and there, through one descriptor.
+    /// Reads a large file at random offsets, through one descriptor.
     fn scattered(&self, n: usize, seed: &mut u64) {
         let (file, bytes) = (File::open(self.latest.join(format!("large{n}"))).unwrap(), &self.large[n]);
         for _ in 0..50 {
@@ -88,13 +87,13 @@ impl Readers<'_> {
         }
     }
 
-    /// A small file.
+    /// Reads a small file.
     fn small(&self, n: usize) {
         let bytes = fs::read(self.latest.join(format!("small/{n}"))).unwrap();
         assert!(bytes == self.large[0][small(n)], "small file {n}");
     }
 
-    /// What is in the folder of small files.
+    /// Lists the folder of small files.
     fn listing(&self) {
         let mut seen: Vec<usize> = fs::read_dir(self.latest.join("small"))
             .unwrap()
@@ -104,13 +103,13 @@ impl Readers<'_> {
         assert!(seen.into_iter().eq(0..SMALL));
     }
 
-    /// One of the eight: reads its share, and goes on until all others have read theirs too. Were one of them never
-    /// served while others are, this would not end.
+    /// Runs one of the eight readers: reads its share repeatedly, until all others have read theirs. If one of them
+    /// were never served while others are, this would not end.
     fn run(&self, reader: usize) {
-        let (mut seed, _gone) = (reader as u64, Gone(&self.rounds[reader]));
+        let (mut seed, _done) = (reader as u64, Done(&self.rounds[reader]));
         let deadline = Instant::now() + Duration::from_secs(300);
         while self.rounds.iter().any(|rounds| rounds.load(Ordering::Relaxed) < 3) {
-            assert!(Instant::now() < deadline, "a reader is kept waiting: {:?}", self.rounds);
+            assert!(Instant::now() < deadline, "a reader is not served: {:?}", self.rounds);
             match reader {
                 0 | 1 => self.whole(reader),
                 2 | 3 => self.scattered(reader - 2, &mut seed),
@@ -129,19 +128,19 @@ impl Readers<'_> {
     }
 }
 
-/// When a reader ends, also by a panic, the others need not wait for it.
-struct Gone<'a>(&'a AtomicUsize);
+/// When a reader ends, even by a panic, the others no longer wait for it.
+struct Done<'a>(&'a AtomicUsize);
 
-impl Drop for Gone<'_> {
+impl Drop for Done<'_> {
     fn drop(&mut self) {
         self.0.store(usize::MAX / 2, Ordering::Relaxed);
     }
 }
 
-/// How many small files there are.
+/// Number of small files.
 const SMALL: usize = 500;
 
-/// Which part of the first large file is in the small file `n`.
+/// Returns which part of the first large file is in the small file `n`.
 fn small(n: usize) -> std::ops::Range<usize> {
     n * 100..n * 107
 }
@@ -152,7 +151,7 @@ fn random(seed: &mut u64) -> usize {
 }
 
 #[test]
-fn readers_of_all_sorts_at_once() {
+fn different_readers_at_the_same_time() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
     fs::create_dir_all(source.join("small")).unwrap();
@@ -184,7 +183,7 @@ fn readers_of_all_sorts_at_once() {
 }
 
 #[test]
-fn a_push_shows_up_and_damage_is_told() {
+fn a_push_appears_and_damage_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let (source, cache, place) = (dir.path().join("source"), dir.path().join("cache"), dir.path().join("mnt"));
     fs::create_dir(&source).unwrap();
@@ -209,7 +208,7 @@ fn a_push_shows_up_and_damage_is_told() {
     assert_eq!(fs::read_dir(place.join("snapshots")).unwrap().count(), 2);
     mount.unmount().unwrap();
 
-    // A byte in the middle of the largest file of the repository, a pack, is flipped.
+    // Flip a byte in the middle of the largest file of the repository, which is a pack.
     let mut largest = (0, dir.path().to_owned());
     let mut folders = vec![dir.path().join("repo")];
     while let Some(folder) = folders.pop() {
@@ -238,13 +237,13 @@ fn a_push_shows_up_and_damage_is_told() {
             }
         }
     }
-    assert!((1..=70).contains(&bad), "{bad} pages of one chunk are lost, not the file");
+    assert!((1..=70).contains(&bad), "only the pages of one chunk are lost, not the file: {bad}");
     drop(file);
     mount.unmount().unwrap();
 }
 
 #[test]
-fn what_cannot_be_mounted_is_said() {
+fn errors_say_why_a_mount_is_impossible() {
     let dir = tempfile::tempdir().unwrap();
     let owner = Owner::new(dir.path());
     let reader = owner.reader();
@@ -260,6 +259,6 @@ fn what_cannot_be_mounted_is_said() {
         error @ (Error::NoDevice | Error::DeviceRefused(_)) => println!("skipped: no /dev/fuse ({error})"),
         error => panic!("{error}"),
     }
-    // Nothing is left mounted.
+    // Nothing remains mounted.
     assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
 }

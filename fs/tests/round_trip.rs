@@ -1,4 +1,4 @@
-//! A push and a restore with a repository in a folder between them: what comes back is what was there.
+//! A push to a repository in a folder, and a restore from it: the files are the same as before.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,7 +6,7 @@ mod common;
 
 use std::{fs, path::Path};
 
-use bkfs_fs::restore::{Progress, RestoreOptions, RestoreReport, restore};
+use bkfs_fs::restore::{RestoreOptions, RestoreProgress, RestoreReport, restore};
 use bkfs_store::Result;
 use common::{Owner, compare, odd_tree};
 
@@ -14,17 +14,17 @@ fn restored(owner: &Owner, path: Option<&[u8]>, dest: &Path) -> Result<RestoreRe
     let reader = owner.reader();
     let newest = reader.snapshots()?.pop().unwrap();
     let options = RestoreOptions { verify: true, ..RestoreOptions::default() };
-    restore(&reader, &newest.snapshot.root, path, dest, &options, &Progress::default())
+    restore(&reader, &newest.snapshot.root, path, dest, &options, &RestoreProgress::default())
 }
 
 #[test]
-fn every_odd_thing_comes_back() {
+fn all_kinds_of_odd_files_are_restored() {
     let dir = tempfile::tempdir().unwrap();
     let (source, cache) = (dir.path().join("source"), dir.path().join("cache"));
     fs::create_dir(&source).unwrap();
     odd_tree::make(&source, odd_tree::Size::SMALL);
     let owner = Owner::new(dir.path());
-    // The second push takes everything over from the first, hard links and all.
+    // The second push reuses everything from the first, hard links included.
     for round in 1..=2 {
         let report = owner.push(&source, &cache);
         assert!(report.problems.is_empty(), "{:?}", report.problems);
@@ -41,7 +41,7 @@ fn every_odd_thing_comes_back() {
 }
 
 #[test]
-fn a_path_and_what_is_damaged() {
+fn one_path_and_a_damaged_pack() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
     fs::create_dir_all(source.join("a/b")).unwrap();
@@ -62,7 +62,7 @@ fn a_path_and_what_is_damaged() {
     }
     assert!(!dir.path().join("nothing").exists());
 
-    // A byte in the middle of the largest pack is flipped: in some chunk of a large file.
+    // Flip a byte in the middle of the largest pack, which is in a chunk of a large file.
     let mut packs = Vec::new();
     let mut folders = vec![dir.path().join("repo")];
     while let Some(folder) = folders.pop() {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use bkfs_fs::restore::{Owners, Progress, RestoreOptions, RestoreReport, restore};
+use bkfs_fs::restore::{RestoreOptions, RestoreOwners, RestoreProgress, RestoreReport, restore};
 use bkfs_store::Error;
 use clap::Args;
 use serde::Serialize;
@@ -86,13 +86,13 @@ pub fn run(context: &Context, args: RestoreArgs) -> Result<Exit> {
     let library = Library::open(context, &session, "restoring")?;
     let info = library.choose(&args.selector, &args.filters)?;
     let begun = Instant::now();
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(RestoreProgress::default());
     let stop = progress.clone();
     signals::on_stop(move || stop.stop())?;
     let options = RestoreOptions {
         overwrite: args.overwrite,
         verify: args.verify,
-        owners: if args.owners_by_name { Owners::Names } else { Owners::Numeric },
+        owners: if args.owners_by_name { RestoreOwners::Names } else { RestoreOwners::Numeric },
         ..RestoreOptions::default()
     };
     let shown = progress.clone();
@@ -113,7 +113,7 @@ pub fn run(context: &Context, args: RestoreArgs) -> Result<Exit> {
     Ok(if report.problems_total == 0 { Exit::Success } else { Exit::Error })
 }
 
-fn view(progress: &Progress) -> View {
+fn view(progress: &RestoreProgress) -> View {
     let (done, total) = (progress.bytes_done.load(Relaxed), progress.bytes_total.load(Relaxed));
     let (entries, entries_total) = (progress.entries_done.load(Relaxed), progress.entries_total.load(Relaxed));
     let text = format!("{} of {}, {entries} of {entries_total} entries", output::size(done), output::size(total));

@@ -1,8 +1,9 @@
-//! Waiting once for a store that is away, not once for each request.
+//! A circuit breaker: requests wait once for an unreachable store, not once each.
 //!
-//! A remote store waits for its server a bounded time before it says that it is unreachable. A program that looks at a
-//! thousand files of a mount would wait that long a thousand times. Behind a [`Breaker`], a failure is remembered for
-//! [`COOL_DOWN`]: calls fail at once, but for one at a time that tries. The first that succeeds heals all.
+//! A remote store waits a bounded time for its server before it returns [`Error::Unreachable`]. A program that reads a
+//! thousand files of a mount would wait that long a thousand times. A [`Breaker`] remembers a failure for
+//! [`COOL_DOWN`]: calls fail immediately, except one at a time that tries. After the first success, all calls go
+//! through again.
 
 use std::{
     sync::Arc,
@@ -18,25 +19,26 @@ use bkfs_store::{
 };
 use parking_lot::Mutex;
 
-/// How long a failure is believed: so short that a store that comes back is seen at once by a person's measure.
+/// How long a failure is remembered. A person hardly notices the delay when the store comes back.
 const COOL_DOWN: Duration = Duration::from_secs(2);
 
-/// What is known about the other side. Pure: the time is handed in.
+/// What is known about the store. Pure: the caller passes the time.
 #[derive(Debug, Default)]
 struct Health {
+    /// None while the store is reachable.
     away: Option<Away>,
 }
 
 #[derive(Debug)]
 struct Away {
     why: String,
-    /// When the next may try.
+    /// When the next call may try.
     until: Instant,
 }
 
 impl Health {
-    /// Whether a call may be made now; the reason if not. Whoever gets through while the store is away is the one who
-    /// tries: the next may only after another cool-down.
+    /// Returns whether a call may be made now, or why not. While the store is unreachable, the call that is let through
+    /// is the one that tries; the next may try only after another cool-down.
     fn may_call(&mut self, now: Instant) -> Result<(), String> {
         match &mut self.away {
             Some(away) if now < away.until => Err(away.why.clone()),
@@ -48,20 +50,20 @@ impl Health {
         }
     }
 
-    /// A call ended.
-    fn ended(&mut self, now: Instant, unreachable: Option<String>) {
+    /// Records the result of a call.
+    fn record(&mut self, now: Instant, unreachable: Option<String>) {
         self.away = unreachable.map(|why| Away { why, until: now + COOL_DOWN });
     }
 }
 
-/// A store whose absence is waited for once.
+/// A store that fails fast while it is unreachable.
 pub struct Breaker {
     access: Arc<dyn Read>,
     health: Mutex<Health>,
 }
 
 impl Breaker {
-    /// Stands before a store.
+    /// Wraps a store.
     pub fn new(access: Arc<dyn Read>) -> Arc<Self> {
         Arc::new(Self { access, health: Mutex::default() })
     }
@@ -73,7 +75,7 @@ impl Breaker {
             Err(error) if error.kind() == ErrorKind::Unreachable => Some(error.to_string()),
             _ => None,
         };
-        self.health.lock().ended(Instant::now(), unreachable);
+        self.health.lock().record(Instant::now(), unreachable);
         result
     }
 }
@@ -119,19 +121,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_at_a_time_tries_while_the_store_is_away() {
+    fn one_call_at_a_time_tries_while_the_store_is_unreachable() {
         let (mut health, start) = (Health::default(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
         assert_eq!(health.may_call(at(0)), Ok(()));
-        health.ended(at(10), Some("away".into()));
+        health.record(at(10), Some("away".into()));
         assert_eq!(health.may_call(at(20)), Err("away".into()));
         assert_eq!(health.may_call(at(2009)), Err("away".into()));
         assert_eq!(health.may_call(at(2010)), Ok(()), "one tries");
-        assert_eq!(health.may_call(at(2011)), Err("away".into()), "the others do not wait with it");
-        health.ended(at(2500), Some("still away".into()));
+        assert_eq!(health.may_call(at(2011)), Err("away".into()), "other calls do not wait for it");
+        health.record(at(2500), Some("still away".into()));
         assert_eq!(health.may_call(at(2600)), Err("still away".into()));
         assert_eq!(health.may_call(at(4500)), Ok(()));
-        health.ended(at(4600), None);
-        assert_eq!([health.may_call(at(4601)), health.may_call(at(4602))], [Ok(()), Ok(())], "healed");
+        health.record(at(4600), None);
+        assert_eq!([health.may_call(at(4601)), health.may_call(at(4602))], [Ok(()), Ok(())], "reachable again");
     }
 }

@@ -1,10 +1,10 @@
-//! Between the kernel and [`Vfs`]: one method a request, each a translation there and back.
+//! The adapter between the kernel and [`Vfs`]: one method per request, which translates the request and the reply.
 //!
-//! - `open`, `opendir`, `flush`, `fsync` and `access` answer ENOSYS: the kernel then sends none of them again, and treats
-//!   files and folders as always open, with their caches kept. That saves three requests a file.
-//! - Whatever would change something answers EROFS. The mount is read-only, so the kernel sends such requests only if
-//!   somebody remounts it.
-//! - A panic in the file system answers EIO to its request, and the mount lives on.
+//! - `open`, `opendir`, `flush`, `fsync` and `access` reply ENOSYS. The kernel then never sends them again, and treats
+//!   files and folders as always open, with their caches kept. This saves three requests per file.
+//! - Requests that would change something reply EROFS. The mount is read-only, so the kernel sends them only after a
+//!   remount.
+//! - If the file system panics, the request fails with EIO, and the mount stays alive.
 
 use std::{
     ffi::OsStr,
@@ -22,38 +22,38 @@ use fuser::{
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::{MountOptions, reads::Reads};
+use super::{options::MountOptions, reads::ReadThreads};
 use crate::vfs::{self, Attr, Seek, Ttl, Vfs};
 
-/// "Forever": a year, which the kernel's arithmetic bears.
+/// "Forever" is one year: long enough, and the kernel cannot overflow it.
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
-/// How long names above the snapshots may be believed.
+/// How long the kernel may cache names above the snapshots.
 const SHORT: Duration = Duration::from_secs(1);
-/// Inode numbers are never used for another thing while the kernel holds them.
+/// Constant, because an inode number is never reused while the kernel holds it.
 const GENERATION: Generation = Generation(0);
-/// Requests that the kernel keeps under way for read-ahead. Its default of 16 is less than one fast reader needs.
+/// How many read-ahead requests the kernel may have in flight. Its default of 16 is too low for one fast reader.
 const BACKGROUND_MAX: u16 = 64;
-/// Largest request, and so the largest read: what current kernels allow.
+/// The largest request, and therefore the largest read: the limit of current kernels.
 const REQUEST_MAX: u32 = 1024 * 1024;
 
 /// Answers the kernel.
 pub struct Adapter {
     vfs: Arc<Vfs>,
-    reads: Reads,
+    reads: ReadThreads,
     allow_other: bool,
 }
 
 impl Adapter {
-    /// Shows a file system.
+    /// Returns an adapter for a file system.
     pub fn new(vfs: Arc<Vfs>, options: &MountOptions) -> std::io::Result<Self> {
-        Ok(Self { vfs, reads: Reads::new(options.threads)?, allow_other: options.allow_other })
+        Ok(Self { vfs, reads: ReadThreads::new(options.threads)?, allow_other: options.allow_other })
     }
 }
 
-/// Runs an operation. If it panics, the reply is dropped on the way, which answers EIO.
+/// Runs an operation. If it panics, its reply is dropped, which sends EIO.
 fn guard(run: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(run)).is_err() {
-        tracing::error!("a request of the kernel ended in a panic; this is a bug in bkfs");
+        tracing::error!("a kernel request ended in a panic; this is a bug in bkfs");
     }
 }
 
@@ -81,14 +81,14 @@ fn kind(kind: NodeKind) -> FileType {
     }
 }
 
-/// Times before 1970 are a whole number of seconds back and nanoseconds forward.
+/// Converts a time. Before 1970 the seconds are negative, and the nanoseconds still count forward.
 fn system_time(time: Time) -> SystemTime {
     let whole = Duration::from_secs(time.secs.unsigned_abs());
     let seconds = if time.secs < 0 { UNIX_EPOCH.checked_sub(whole) } else { UNIX_EPOCH.checked_add(whole) };
     seconds.and_then(|t| t.checked_add(Duration::from_nanos(time.nanos.into()))).unwrap_or(UNIX_EPOCH)
 }
 
-/// Device numbers as the kernel packs them into 32 bits: 12 of the major, 20 of the minor.
+/// Packs device numbers into 32 bits as the kernel does: 12 bits of the major and 20 of the minor.
 fn rdev((major, minor): (u32, u32)) -> u32 {
     (minor & 0xff) | (major & 0xfff) << 8 | (minor & 0xf_ff00) << 12
 }
@@ -113,8 +113,8 @@ fn file_attr(attr: &Attr) -> FileAttr {
     }
 }
 
-/// The entry that says "there is nothing of that name", to be believed for good.
-fn nothing() -> FileAttr {
+/// The attributes of a name that does not exist and never will. The kernel caches them.
+fn no_entry() -> FileAttr {
     let zero = Time::default();
     let attr = Attr {
         ino: 0,
@@ -148,13 +148,13 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_CACHE_SYMLINKS,
-            // Listings that the kernel keeps are dropped when the folder's mtime moves: new snapshots move it.
+            // The kernel drops its cached listing of a folder whose mtime changes; new snapshots change it.
             InitFlags::FUSE_AUTO_INVAL_DATA,
             InitFlags::FUSE_ASYNC_DIO,
         ];
         if self.allow_other {
-            // The kernel decides who may read what, and must know ACLs to do so: the group bits of a file with an ACL
-            // are its mask, and say nothing about the group.
+            // The kernel checks access, and needs the ACLs for it: in a file with an ACL the group bits of the mode are
+            // the ACL's mask, not the rights of the group.
             wanted.push(InitFlags::FUSE_POSIX_ACL);
         }
         for flag in wanted {
@@ -162,7 +162,7 @@ impl Filesystem for Adapter {
                 tracing::debug!(?flag, "this kernel's FUSE lacks a capability");
             }
         }
-        // These fail only for values out of range, and then nothing is lost.
+        // These fail only for values out of range; then the kernel's defaults remain.
         let _ = config.set_max_background(BACKGROUND_MAX);
         let _ = config.set_max_write(REQUEST_MAX);
         Ok(())
@@ -171,7 +171,7 @@ impl Filesystem for Adapter {
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         guard(|| match self.vfs.lookup(parent.0, name.as_bytes()) {
             Ok(Some(entry)) => reply.entry(&ttl(entry.ttl), &file_attr(&entry.attr), GENERATION),
-            Ok(None) => reply.entry(&FOREVER, &nothing(), GENERATION),
+            Ok(None) => reply.entry(&FOREVER, &no_entry(), GENERATION),
             Err(error) => reply.error(errno(error)),
         });
     }
@@ -447,12 +447,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_reach_back_and_forward() {
+    fn times_before_and_after_1970_are_converted() {
         let back = system_time(Time { secs: -2, nanos: 800_000_000 });
         assert_eq!(UNIX_EPOCH.duration_since(back).unwrap(), Duration::from_millis(1200));
         let forward = system_time(Time { secs: 1 << 33, nanos: 1 });
         assert_eq!(forward.duration_since(UNIX_EPOCH).unwrap(), Duration::new(1 << 33, 1));
-        // The ends of the range are no panic.
+        // The ends of the range do not panic.
         system_time(Time { secs: i64::MIN, nanos: 0 });
         system_time(Time { secs: i64::MAX, nanos: 999_999_999 });
     }

@@ -1,4 +1,4 @@
-//! The mountpoint and the machine's FUSE: what is checked before mounting, what errors mean, and what is done around it.
+//! The mountpoint and the machine's FUSE: checks before mounting, the meaning of errors, detaching, and read-ahead.
 
 use std::{
     fs::{self, OpenOptions},
@@ -9,10 +9,10 @@ use std::{
 
 use super::error::{Error, Result};
 
-/// Where FUSE is found.
+/// The device of FUSE.
 const DEVICE: &str = "/dev/fuse";
 
-/// Checks that a mountpoint is an empty folder; returns its absolute path.
+/// Checks that a mountpoint is an empty folder. Returns its absolute path.
 pub fn check(mountpoint: &Path) -> Result<PathBuf> {
     let fail = |source: io::Error| match (source.kind(), source.raw_os_error()) {
         (io::ErrorKind::NotFound, _) => Error::NoMountpoint(mountpoint.to_owned()),
@@ -29,53 +29,53 @@ pub fn check(mountpoint: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Checks that the kernel offers FUSE to us.
+/// Checks that the kernel offers FUSE to this process.
 pub fn check_fuse() -> Result<()> {
     match OpenOptions::new().read(true).write(true).open(DEVICE) {
         Ok(_) => Ok(()),
         Err(error) => Err(match (error.kind(), error.raw_os_error()) {
-            // ENODEV and ENXIO: there is a device node, but no driver behind it.
+            // ENODEV and ENXIO: the device node exists, but has no driver.
             (io::ErrorKind::NotFound, _) | (_, Some(libc::ENODEV | libc::ENXIO)) => Error::NoDevice,
             _ => Error::DeviceRefused(error),
         }),
     }
 }
 
-/// Checks that there is somebody to mount: root, or the helper that mounts for others.
+/// Checks that this process may mount: it is root, or the helper that mounts for other users is installed.
 pub fn check_helper() -> Result<()> {
     let found = || {
-        // Without PATH, as under mount(8) when it serves an ordinary user, these are searched.
+        // There is no PATH if mount(8) runs this program for an ordinary user. Then these folders are searched.
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
         std::env::split_paths(&path).any(|folder| folder.join("fusermount3").is_file())
     };
     if is_root() || found() { Ok(()) } else { Err(Error::NoFusermount) }
 }
 
-/// What an error of the mounting itself means.
+/// Returns what an error of mounting means.
 pub fn explain(mountpoint: &Path, source: io::Error) -> Error {
-    let said = source.to_string();
+    let message = source.to_string();
     match source.kind() {
-        // The mountpoint and the device are there, so what was not found is the helper.
+        // The mountpoint and the device exist, so the helper is missing.
         io::ErrorKind::NotFound => Error::NoFusermount,
-        _ if said.contains("user_allow_other") => Error::AllowOtherRefused,
+        _ if message.contains("user_allow_other") => Error::AllowOtherRefused,
         _ => {
-            let said = said.trim().to_owned();
-            let source = if said.is_empty() {
-                io::Error::other("fusermount3 failed without a word")
+            let message = message.trim().to_owned();
+            let source = if message.is_empty() {
+                io::Error::other("fusermount3 failed without a message")
             } else {
-                io::Error::new(source.kind(), said)
+                io::Error::new(source.kind(), message)
             };
             Error::Refused { mountpoint: mountpoint.to_owned(), source }
         }
     }
 }
 
-/// Whether this process mounts by itself, without a helper.
+/// Returns whether this process is root, and therefore mounts without a helper.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Takes a mount that is in use from its place.
+/// Detaches a mount that is in use from its mountpoint.
 pub fn detach(mountpoint: &Path) -> Result<()> {
     let fail = |source| Error::Unmount { mountpoint: mountpoint.to_owned(), source };
     match rustix::mount::unmount(mountpoint, rustix::mount::UnmountFlags::DETACH) {
@@ -86,24 +86,24 @@ pub fn detach(mountpoint: &Path) -> Result<()> {
             let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
             match status.map_err(fail)?.success() {
                 true => Ok(()),
-                false => Err(fail(io::Error::other("fusermount3 could not"))),
+                false => Err(fail(io::Error::other("fusermount3 failed"))),
             }
         }
         Err(error) => Err(fail(error.into())),
     }
 }
 
-/// Raises how far the kernel reads ahead in this mount, where we may. FUSE itself can only lower it.
+/// Raises how far the kernel reads ahead in this mount, if this process may. FUSE itself can only lower it.
 pub fn raise_read_ahead(mountpoint: &Path, kib: u32) {
     let device = match rustix::fs::stat(mountpoint) {
         Ok(stat) => stat.st_dev,
-        Err(error) => return tracing::debug!(%error, "cannot look at the new mount"),
+        Err(error) => return tracing::debug!(%error, "cannot stat the new mount"),
     };
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let file = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
     if let Err(error) = fs::write(&file, kib.to_string()) {
-        // Ordinary users may not; then our own reading ahead has to do.
-        tracing::debug!(%error, file, "the kernel's read-ahead stays as it is");
+        // Ordinary users may not. Then only our own read-ahead works.
+        tracing::debug!(%error, file, "cannot raise the kernel's read-ahead");
     }
 }
 
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mountpoint_is_an_empty_folder() {
+    fn a_mountpoint_must_be_an_empty_folder() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(check(dir.path()).unwrap(), dir.path().canonicalize().unwrap());
         let missing = dir.path().join("missing");
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn errors_name_what_is_missing() {
         let text = explain(Path::new("/mnt"), io::ErrorKind::NotFound.into()).to_string();
         assert!(text.contains("fuse3") && text.contains("bkfs restore") && text.contains("bkfs cat"), "{text}");
         let text = Error::NoDevice.to_string();

@@ -1,8 +1,9 @@
-//! Reads of contents, kept from taking all the threads that answer the kernel.
+//! Threads for reads of contents, so that reads do not occupy all threads that answer the kernel.
 //!
-//! The kernel hands its requests out in order, and a few readers of large files have more reads under way than there are threads: then a look at
-//! a folder waits for megabytes that it has nothing to do with. So only some of the threads read; what comes beyond that goes to threads
-//! of its own. A single reader is answered by the thread that took its request: handing it on costs more than a read from a cache.
+//! The kernel sends its requests in order, and a few readers of large files have more reads in flight than there are
+//! threads. Listing a folder would then wait for megabytes of unrelated contents. Therefore only some of the threads
+//! read; further reads go to separate threads. A single reader is answered by the thread that took its request: passing
+//! it on costs more than a read from a cache.
 
 use std::{
     io,
@@ -12,46 +13,48 @@ use std::{
 
 use crossbeam_channel::{Sender, unbounded};
 
-type Job = Box<dyn FnOnce() + Send>;
+type ReadJob = Box<dyn FnOnce() + Send>;
 
-/// Where reads are done. Threads of its own end when it is dropped, each after the read that it is at.
-pub struct Reads {
-    /// Reads that are done by threads that answer the kernel.
-    here: AtomicUsize,
-    here_max: usize,
-    /// As long as the kernel's list of reads under way: what it reads ahead is bounded, and whoever waits has one.
-    jobs: Sender<Job>,
+/// Does reads. When this is dropped, its separate threads end, each after its present read.
+pub struct ReadThreads {
+    /// How many threads that answer the kernel are reading.
+    inline: AtomicUsize,
+    inline_max: usize,
+    /// Never longer than the kernel's list of reads in flight, which is bounded: its read-ahead is limited, and each
+    /// waiting reader has one read.
+    jobs: Sender<ReadJob>,
 }
 
-impl Reads {
-    /// For so many threads that answer the kernel; as many are added.
+impl ReadThreads {
+    /// Starts as many separate threads as there are `threads` that answer the kernel.
     pub fn new(threads: usize) -> io::Result<Self> {
-        let (jobs, receive) = unbounded::<Job>();
+        let (jobs, receive) = unbounded::<ReadJob>();
         for number in 0..threads.max(1) {
             let receive = receive.clone();
             thread::Builder::new()
                 .name(format!("read-{number}"))
                 .spawn(move || receive.iter().for_each(|job| job()))?;
         }
-        Ok(Self { here: AtomicUsize::new(0), here_max: here_max(threads), jobs })
+        Ok(Self { inline: AtomicUsize::new(0), inline_max: inline_max(threads), jobs })
     }
 
-    /// Does a read here and now, or elsewhere and soon.
+    /// Does a read on the calling thread, or soon on a separate thread.
     pub fn run(&self, read: impl FnOnce() + Send + 'static) {
-        let before = self.here.fetch_add(1, Relaxed);
-        if before < self.here_max {
+        let before = self.inline.fetch_add(1, Relaxed);
+        if before < self.inline_max {
             read();
-            self.here.fetch_sub(1, Relaxed);
+            self.inline.fetch_sub(1, Relaxed);
             return;
         }
-        self.here.fetch_sub(1, Relaxed);
-        // The receivers live as long as their threads, which end after this.
+        self.inline.fetch_sub(1, Relaxed);
+        // The receivers live as long as their threads, which outlive this sender.
         let _ = self.jobs.send(Box::new(read));
     }
 }
 
-/// Of so many threads, how many may read: two are left for everything else, or one if there are only two.
-fn here_max(threads: usize) -> usize {
+/// Returns how many of the threads may read: all but two, which are left for other requests, or all but one if there
+/// are only two.
+fn inline_max(threads: usize) -> usize {
     threads.saturating_sub(2).max(threads.min(2).saturating_sub(1))
 }
 
@@ -62,14 +65,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn some_threads_are_left() {
-        assert_eq!([1, 2, 3, 4, 16].map(here_max), [0, 1, 1, 2, 14]);
+    fn some_threads_do_not_read() {
+        assert_eq!([1, 2, 3, 4, 16].map(inline_max), [0, 1, 1, 2, 14]);
     }
 
     #[test]
-    fn who_finds_the_others_reading_is_not_held_up() {
-        let reads = Arc::new(Reads::new(3).unwrap());
-        // All three reads are under way at once, or nobody comes on.
+    fn a_thread_is_not_blocked_while_others_read() {
+        let reads = Arc::new(ReadThreads::new(3).unwrap());
+        // The reads end only when all three are in progress at the same time.
         let met = Arc::new(Barrier::new(4));
         let wait = |met: &Arc<Barrier>| {
             let met = met.clone();
@@ -77,19 +80,19 @@ mod tests {
                 met.wait();
             }
         };
-        let here = thread::spawn({
+        let inline = thread::spawn({
             let (reads, read) = (reads.clone(), wait(&met));
             move || reads.run(read)
         });
-        while reads.here.load(Relaxed) == 0 {
+        while reads.inline.load(Relaxed) == 0 {
             thread::yield_now();
         }
-        // These return, though nothing has been read.
+        // These return before anything has been read.
         reads.run(wait(&met));
         reads.run(wait(&met));
-        assert!(!here.is_finished());
+        assert!(!inline.is_finished());
         met.wait();
-        here.join().unwrap();
-        assert_eq!(reads.here.load(Relaxed), 0);
+        inline.join().unwrap();
+        assert_eq!(reads.inline.load(Relaxed), 0);
     }
 }

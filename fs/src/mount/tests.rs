@@ -1,4 +1,4 @@
-//! Real mounts, of a source in memory. Where the kernel offers no FUSE they are skipped, and say so.
+//! Real mounts of a source in memory. Without FUSE they are skipped, and print why.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -38,7 +38,7 @@ impl Mounted {
     }
 }
 
-/// Mounts a root folder with these entries; none if that cannot be done here.
+/// Mounts a root folder with these entries. Returns none if this machine cannot mount.
 fn mounted(make: impl FnOnce(&Memory) -> Vec<Node>) -> Option<Mounted> {
     mounted_with(MountOptions { threads: 4, ..MountOptions::default() }, make)
 }
@@ -52,7 +52,7 @@ fn mounted_with(options: MountOptions, make: impl FnOnce(&Memory) -> Vec<Node>) 
     let nodes = make(&memory);
     let root = memory.dir(b"", nodes);
     memory.push(0, "home", "alpha", &["keep"], root);
-    let vfs = Arc::new(Vfs::all(memory.clone(), vfs::Options::new(owner())).unwrap());
+    let vfs = Arc::new(Vfs::all(memory.clone(), VfsOptions::new(owner())).unwrap());
     let dir = tempfile::tempdir().unwrap();
     match mount_vfs(vfs.clone(), dir.path(), &options) {
         Ok(mount) => Some(Mounted { memory, vfs, mount: Some(mount), dir }),
@@ -84,7 +84,7 @@ fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_snapshot_is_ordinary_folders_and_files() {
+fn a_snapshot_looks_like_ordinary_folders_and_files() {
     let Some(mounted) = mounted(|memory| {
         let sub = memory.dir(b"sub", vec![testing::file(b"deep", 5), testing::file(b"\xff\xfe", 1)]);
         vec![testing::file(b"file", 3_000_000), testing::file(&[b'n'; 255], 9), sub]
@@ -101,7 +101,7 @@ fn a_snapshot_is_ordinary_folders_and_files() {
     assert_eq!(errno(fs::metadata(mounted.path("latest/nothing"))), libc::ENOENT);
     assert_eq!(fs::read_link(mounted.path("latest")).unwrap(), Path::new(FIRST));
     assert_eq!(names(&mounted.path("tags/keep")), ["1970-01-01T000000Z", "latest"]);
-    // A reader at any place gets what is there.
+    // A read at any offset returns the byte there.
     let file = File::open(mounted.path("latest/file")).unwrap();
     for at in [0u64, 1, 4095, 131_071, 2_999_999] {
         let mut byte = [0];
@@ -188,7 +188,7 @@ fn every_write_is_refused() {
         errno(fs::remove_file(mounted.path("latest"))),
     ];
     assert_eq!(refused, [libc::EROFS; 15]);
-    // A flush to disk of what is only read is no error.
+    // Flushing a file that was only read is not an error.
     File::open(&file).unwrap().sync_all().unwrap();
 }
 
@@ -231,7 +231,7 @@ fn holes_are_found_and_hard_links_are_one_file() {
 }
 
 #[test]
-fn a_folder_of_200_000_entries_lists_whole() {
+fn a_folder_of_200_000_entries_is_listed_completely() {
     let Some(mounted) = mounted(|memory| {
         let many = (0..200_000).map(|n| testing::file(format!("{n:06}").as_bytes(), n)).collect();
         vec![memory.dir(b"many", many)]
@@ -256,7 +256,7 @@ fn a_folder_of_200_000_entries_lists_whole() {
         (stat.ino(), stat.len().to_string()),
         (last.ino(), last.file_name().to_string_lossy().trim_start_matches('0').to_owned())
     );
-    // The same numbers again, whatever the kernel has forgotten meanwhile.
+    // The numbers are the same again, whatever the kernel has forgotten since.
     assert!(fs::read_dir(&path).unwrap().all(|entry| inodes.contains(&entry.unwrap().ino())));
     assert_eq!(errno(fs::metadata(path.join("200000"))), libc::ENOENT);
     assert_eq!(fs::read(path.join("131072")).unwrap().len(), 131_072);
@@ -276,7 +276,7 @@ fn new_snapshots_appear_while_mounted() {
 }
 
 #[test]
-fn damage_and_absence_are_errors_of_their_range_and_heal() {
+fn damage_and_an_unreachable_store_cause_errors_until_they_are_gone() {
     let Some(mounted) = mounted(|memory| {
         let sub = memory.dir(b"sub", vec![testing::file(b"deep", 5)]);
         vec![testing::file(b"file", 4 << 20), sub]
@@ -298,11 +298,11 @@ fn damage_and_absence_are_errors_of_their_range_and_heal() {
 }
 
 #[test]
-fn a_panic_costs_its_request() {
+fn a_panic_fails_only_its_request() {
     let Some(mounted) = mounted(|_| vec![testing::file(b"file", 1 << 20)]) else { return };
     mounted.memory.panics.store(true, Ordering::SeqCst);
     for _ in 0..20 {
-        // More of them than there are threads.
+        // More requests than there are threads.
         assert_eq!(errno(fs::read(mounted.path(FIRST).join("file"))), libc::EIO);
     }
     mounted.memory.panics.store(false, Ordering::SeqCst);
@@ -310,7 +310,7 @@ fn a_panic_costs_its_request() {
 }
 
 #[test]
-fn many_readers_at_once() {
+fn many_readers_at_the_same_time() {
     let Some(mounted) =
         mounted(|_| (0..20).map(|n| testing::file(format!("f{n}").as_bytes(), 1_000_000 + n)).collect())
     else {
@@ -333,7 +333,7 @@ fn many_readers_at_once() {
 }
 
 #[test]
-fn a_look_at_a_folder_does_not_wait_behind_reads() {
+fn listing_a_folder_does_not_wait_behind_reads() {
     let big = |n| testing::file(format!("f{n}").as_bytes(), 8 << 20);
     let made =
         mounted(|memory| (0..8).map(big).chain([memory.dir(b"sub", vec![testing::file(b"small", 9)])]).collect());
@@ -344,17 +344,17 @@ fn a_look_at_a_folder_does_not_wait_behind_reads() {
         for n in 0..8 {
             scope.spawn(move || assert_eq!(fs::read(path.join(format!("f{n}"))).unwrap().len(), 8 << 20));
         }
-        // More than there are threads that answer the kernel; no more begin until these end.
+        // More reads than there are threads that answer the kernel; no more begin until these end.
         wait_for("reads", || mounted.memory.reads.load(Ordering::SeqCst) >= 6);
-        let look = scope.spawn(|| names(&path.join("sub")));
-        wait_for("the folder", || look.is_finished());
-        assert_eq!(look.join().unwrap(), ["small"]);
+        let listing = scope.spawn(|| names(&path.join("sub")));
+        wait_for("the folder", || listing.is_finished());
+        assert_eq!(listing.join().unwrap(), ["small"]);
         drop(held);
     });
 }
 
 #[test]
-fn open_and_list_cost_no_requests_once_known() {
+fn known_folders_are_opened_and_listed_without_requests() {
     let Some(mounted) = mounted(|memory| {
         vec![memory.dir(b"sub", (0..100).map(|n| testing::file(format!("{n}").as_bytes(), 10)).collect())]
     }) else {
@@ -368,17 +368,17 @@ fn open_and_list_cost_no_requests_once_known() {
     };
     walk();
     walk();
-    let before = mounted.memory.looks.load(Ordering::SeqCst);
+    let before = mounted.memory.lookups.load(Ordering::SeqCst);
     walk();
     assert_eq!(errno(fs::metadata(path.join("none"))), libc::ENOENT);
-    let once = mounted.memory.looks.load(Ordering::SeqCst) - before;
+    let once = mounted.memory.lookups.load(Ordering::SeqCst) - before;
     assert_eq!(errno(fs::metadata(path.join("none"))), libc::ENOENT);
-    assert_eq!(mounted.memory.looks.load(Ordering::SeqCst) - before, once);
-    assert_eq!(once, 1, "listing and attributes come from the kernel's memory; one name was new to it");
+    assert_eq!(mounted.memory.lookups.load(Ordering::SeqCst) - before, once);
+    assert_eq!(once, 1, "listing and attributes come from the kernel's cache; one name was new to it");
 }
 
 #[test]
-fn the_kernel_gives_back_what_it_forgets() {
+fn inodes_that_the_kernel_forgets_are_released() {
     let Some(mounted) = mounted(|memory| {
         (0..50).map(|n| memory.dir(format!("d{n}").as_bytes(), vec![testing::file(b"f", 1)])).collect()
     }) else {
@@ -399,16 +399,16 @@ fn the_kernel_gives_back_what_it_forgets() {
 }
 
 #[test]
-fn unmounting_in_use_frees_the_place_at_once() {
+fn unmounting_a_mount_in_use_frees_its_mountpoint_immediately() {
     let Some(mut mounted) = mounted(|_| vec![testing::file(b"file", 100_000)]) else { return };
     let file = File::open(mounted.path(FIRST).join("file")).unwrap();
     let mount = mounted.mount.take().unwrap();
     assert_eq!(mount.unmount().unwrap(), Unmounted::InUse);
     assert!(names(mounted.dir.path()).is_empty());
-    // Who was reading may finish.
+    // A reader may finish.
     assert_eq!(file.read_at(&mut [0; 10], 90_000).unwrap(), 10);
     drop(file);
-    // The place can be used again.
+    // The mountpoint can be used again.
     let again = mount_vfs(mounted.vfs.clone(), mounted.dir.path(), &MountOptions::default()).unwrap();
     assert_eq!(names(&mounted.path("snapshots")).len(), 1);
     assert_eq!(again.unmount().unwrap(), Unmounted::Ended);
@@ -419,19 +419,20 @@ fn unmounting_from_another_thread_or_outside_ends_the_wait() {
     for from_outside in [false, true] {
         let Some(mut mounted) = mounted(|_| vec![]) else { return };
         let mount = mounted.mount.take().unwrap();
-        let (unmounter, place) = (mount.unmounter(), mount.mountpoint().to_owned());
+        let (unmounter, mountpoint) = (mount.unmounter(), mount.mountpoint().to_owned());
         let waiting = std::thread::spawn(move || mount.wait());
         match from_outside {
             true => {
                 let program = if point::is_root() { vec!["umount"] } else { vec!["fusermount3", "-u"] };
-                let status = std::process::Command::new(program[0]).args(&program[1..]).arg(&place).status().unwrap();
+                let status =
+                    std::process::Command::new(program[0]).args(&program[1..]).arg(&mountpoint).status().unwrap();
                 assert!(status.success());
             }
             false => assert_eq!(unmounter.unmount().unwrap(), Unmounted::Ended),
         }
         waiting.join().unwrap().unwrap();
-        assert_eq!(unmounter.unmount().unwrap(), Unmounted::Ended, "nothing more to do");
-        assert!(names(&place).is_empty());
+        assert_eq!(unmounter.unmount().unwrap(), Unmounted::Ended, "it is unmounted already");
+        assert!(names(&mountpoint).is_empty());
     }
 }
 
@@ -443,14 +444,14 @@ fn dropping_unmounts() {
 }
 
 #[test]
-fn a_place_in_use_is_not_mounted_over() {
+fn an_existing_mount_is_not_mounted_over() {
     let Some(mounted) = mounted(|_| vec![]) else { return };
     let again = mount_vfs(mounted.vfs.clone(), mounted.dir.path(), &MountOptions::default());
     assert!(matches!(again, Err(Error::NotEmpty(_))));
 }
 
 #[test]
-fn with_allow_other_owner_mode_and_acl_decide() {
+fn with_allow_other_owner_mode_and_acl_decide_access() {
     if !point::is_root() {
         return println!("skipped: becoming another user needs root");
     }
@@ -468,7 +469,7 @@ fn with_allow_other_owner_mode_and_acl_decide() {
     let Some(mounted) = mounted_with(MountOptions { allow_other: true, ..MountOptions::default() }, |_| {
         let mut may = file(b"granted", 0o640, 0);
         may.xattrs = acl(4);
-        // The group bits are the mask; the group itself has nothing.
+        // The group bits are the mask; the group itself has no rights.
         let mut masked = file(b"masked", 0o640, 65_534);
         masked.xattrs = acl(0);
         vec![may, masked, file(b"open", 0o644, 0), file(b"closed", 0o600, 0)]

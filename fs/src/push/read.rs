@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     metadata::{self, Stat},
-    userdb::Owners,
+    userdb::OwnerNames,
     walk::SourceDir,
 };
 
@@ -53,7 +53,7 @@ pub struct FileReader {
     ids: IdKeys,
     chunker: Chunker,
     chunk_max: usize,
-    owners: Owners,
+    owners: OwnerNames,
     announcer: Announcer,
     progress: Arc<PushProgress>,
     clock: Clock,
@@ -95,7 +95,7 @@ impl FileReader {
             chunker: Chunker::new(chunker, ids.chunker())?,
             chunk_max: chunker.max as usize,
             ids,
-            owners: Owners::default(),
+            owners: OwnerNames::default(),
             announcer,
             progress,
             clock,
@@ -103,7 +103,7 @@ impl FileReader {
     }
 
     /// The cached names of users and groups.
-    pub fn owners(&self) -> &Owners {
+    pub fn owners(&self) -> &OwnerNames {
         &self.owners
     }
 

@@ -35,7 +35,7 @@ use crate::{
     cache::{Cache, Cursor, Losses, record::stamp},
     metadata::{self, Stat},
     pool::{SubmitError, WorkerPool},
-    userdb::Owners,
+    userdb::OwnerNames,
     walk::{self, DirPath, Entry, ListTask, Listed, Problems, SourceDir, Walk},
 };
 
@@ -68,7 +68,7 @@ pub struct Scanner<'a> {
     cache: &'a Cache,
     trust: RecordTrust,
     ids: &'a IdKeys,
-    owners: &'a Owners,
+    owners: &'a OwnerNames,
     problems: &'a ProblemList,
     progress: &'a PushProgress,
     base: &'a Path,
@@ -103,7 +103,7 @@ impl<'a> Scanner<'a> {
         trust: RecordTrust,
         walk: Walk,
         base: &'a Path,
-        owners: &'a Owners,
+        owners: &'a OwnerNames,
         output: ScanOutput<'a>,
     ) -> Self {
         Self {

@@ -1,35 +1,35 @@
-//! What to do where something has the name already: a pure function, so that the rule can be read in one place.
+//! What to do if an entry with the name exists already: a pure function, so that the rule is in one place.
 
 use bkfs_store::format::tree::{Node, NodeKind};
 use rustix::fs::{FileType, Stat};
 
-use super::{Reason, RestoreOptions};
+use super::{options::RestoreOptions, report::Reason};
 
-/// What to do about an entry that is not a folder.
+/// What to do with an entry that is not a folder.
 #[derive(Debug)]
 pub(super) enum Decision {
-    /// Make it; with `replace`, in place of what is there.
-    Make { replace: bool },
-    /// It is there.
+    /// Create it; with `replace`, in place of the existing entry.
+    Create { replace: bool },
+    /// The existing entry is the stored one: leave it.
     Keep,
-    /// It is there by its looks: read it and see.
+    /// The existing file looks like the stored one: read and compare it.
     Compare,
-    /// Something else is there.
+    /// A different entry exists.
     Refuse(Reason),
 }
 
-/// Decides for a node and what has its name. `target` reads the symbolic link that is there.
+/// Decides for a node and the existing entry with its name. `target` reads the existing symbolic link.
 pub(super) fn decide(
     node: &Node,
     found: Option<&Stat>,
     options: &RestoreOptions,
     target: impl FnOnce() -> Option<Vec<u8>>,
 ) -> Decision {
-    let Some(stat) = found else { return Decision::Make { replace: false } };
+    let Some(stat) = found else { return Decision::Create { replace: false } };
     if kind_of(stat) == Some(NodeKind::Directory) {
         return Decision::Refuse(Reason::IsFolder { stored: kind_name(node.kind) });
     }
-    let same = kind_of(stat) == Some(node.kind)
+    let is_same = kind_of(stat) == Some(node.kind)
         && match node.kind {
             NodeKind::File => looks_same(node, stat),
             NodeKind::Symlink => target().as_deref() == node.target.as_deref(),
@@ -39,15 +39,15 @@ pub(super) fn decide(
             NodeKind::Fifo | NodeKind::Socket => true,
             NodeKind::Directory => false,
         };
-    match (same, options.verify && node.kind == NodeKind::File, options.overwrite) {
+    match (is_same, options.verify && node.kind == NodeKind::File, options.overwrite) {
         (true, false, _) => Decision::Keep,
         (true, true, _) => Decision::Compare,
-        (false, _, true) => Decision::Make { replace: true },
+        (false, _, true) => Decision::Create { replace: true },
         (false, _, false) => Decision::Refuse(Reason::Differs),
     }
 }
 
-/// Whether a file has the size and the time of change that are stored.
+/// Returns whether a file has the stored size and modification time.
 pub(super) fn looks_same(node: &Node, stat: &Stat) -> bool {
     kind_of(stat) == Some(node.kind)
         && stat.st_size as u64 == node.size
@@ -55,7 +55,7 @@ pub(super) fn looks_same(node: &Node, stat: &Stat) -> bool {
         && stat.st_mtime_nsec == u64::from(node.mtime.nanos)
 }
 
-/// The kind of what is there; none for a kind that is never stored.
+/// Returns the kind of an existing entry; none for a kind that is never stored.
 pub(super) fn kind_of(stat: &Stat) -> Option<NodeKind> {
     Some(match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => NodeKind::File,
@@ -69,7 +69,7 @@ pub(super) fn kind_of(stat: &Stat) -> Option<NodeKind> {
     })
 }
 
-/// A kind in words.
+/// Returns a kind in words.
 pub(super) fn kind_name(kind: NodeKind) -> &'static str {
     match kind {
         NodeKind::File => "file",

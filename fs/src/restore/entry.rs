@@ -1,4 +1,4 @@
-//! Entries that are not folders: sorting them, making those without contents, and settling all of them.
+//! Entries that are not folders: decides what to do with them, creates those without contents, and settles them all.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -7,168 +7,152 @@ use std::{
 
 use bkfs_store::format::tree::{Node, NodeKind};
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, Stat},
+    fs::{FileType, Mode, OFlags},
     io::Errno,
 };
 
 use super::{
-    Reason,
-    attributes::{self, Handle, Wanted},
-    content::FilePlan,
+    attributes::EntryHandle,
     decide::{Decision, decide},
-    engine::{Engine, Task},
+    destination::Destination,
     folder::Folder,
-    handle::{Dir, open_beneath},
-    link::{Claim, Linked, identity},
+    handle::open_beneath,
+    link::{Claim, HardLinks, Linked, Waiting},
+    plan::FilePlan,
+    report::Reason,
+    restored::{How, Restored, identity},
+    shared::Shared,
     temp::Temp,
 };
 
-/// What became of an entry.
-pub(super) struct Made {
-    /// Device and inode.
-    pub(super) identity: (u64, u64),
-    how: How,
+/// What is left to do after [`Entries::restore`].
+#[derive(Default)]
+pub(super) struct Next {
+    /// The contents of this file. If there are none, the entry is settled, or waits for the first name of its group.
+    pub(super) contents: Option<FilePlan>,
+    /// Entries that waited for this one.
+    pub(super) entries: Vec<Waiting>,
 }
 
-enum How {
-    Kept,
-    Linked,
-    Made,
-}
-
-impl Made {
-    /// It was there.
-    pub(super) fn kept(identity: (u64, u64)) -> Self {
-        Self { identity, how: How::Kept }
+impl Next {
+    fn contents(plan: FilePlan) -> Self {
+        Self { contents: Some(plan), entries: Vec::new() }
     }
 
-    /// It was linked.
-    pub(super) fn linked(identity: (u64, u64)) -> Self {
-        Self { identity, how: How::Linked }
-    }
-
-    /// It was made.
-    pub(super) fn new(identity: (u64, u64)) -> Self {
-        Self { identity, how: How::Made }
+    fn entries(entries: Vec<Waiting>) -> Self {
+        Self { contents: None, entries }
     }
 }
 
-impl Reason {
-    /// Why a finished entry could not get its name.
-    pub(super) fn placing(error: std::io::Error) -> Self {
-        match error.kind() {
-            std::io::ErrorKind::AlreadyExists => Reason::Differs,
-            _ => Reason::System { what: "give it its name", error },
-        }
-    }
+/// What an entry needs.
+enum Need {
+    /// Nothing more.
+    Nothing(Restored),
+    /// Its contents are to be written.
+    Write { replace: bool },
+    /// Its contents are to be compared.
+    Compare,
 }
 
-impl Engine<'_> {
-    /// Takes an entry that is not a folder as far as it goes without contents; files that need some are returned.
-    pub(super) fn entry(&self, folder: &Arc<Folder>, node: Node) -> Option<FilePlan> {
-        let (node, lead) = match node.hard_link {
+/// Restores entries that are not folders.
+pub(super) struct Entries<'a> {
+    shared: &'a Shared<'a>,
+    destination: &'a Destination<'a>,
+    links: HardLinks<'a>,
+}
+
+impl<'a> Entries<'a> {
+    /// Returns the owner of the destination's entries.
+    pub(super) fn new(shared: &'a Shared<'a>, destination: &'a Destination<'a>) -> Self {
+        Self { shared, destination, links: HardLinks::new(shared, destination) }
+    }
+
+    /// Restores an entry that is not a folder, except for the contents of a file.
+    pub(super) fn restore(&self, folder: &Arc<Folder>, node: Node) -> Next {
+        let (node, is_first_name) = match node.hard_link {
             None => (node, false),
             Some(group) => match self.links.claim(group, folder, node) {
-                Claim::Wait => return None,
-                Claim::Lead(node) => (node, true),
-                Claim::Follow(node, first) => match self.link(folder, &node, &first) {
-                    Ok(Linked::Done(made)) => {
-                        self.settle(folder, &node, false, 0, Ok(made));
-                        return None;
+                Claim::Wait => return Next::default(),
+                Claim::First(node) => (node, true),
+                Claim::Link(node, first) => match self.links.link(folder, &node, &first) {
+                    Ok(Linked::Done(restored)) => {
+                        return Next::entries(self.settle(folder, &node, false, 0, Ok(restored)));
                     }
                     Ok(Linked::Impossible(error)) => {
-                        self.problem(&folder.dir, &node.name, Reason::NotLinked(error));
+                        self.shared.problem(&folder.dir, &node.name, Reason::NotLinked(error));
                         (node, false)
                     }
-                    Err(reason) => {
-                        self.settle(folder, &node, false, 0, Err(reason));
-                        return None;
-                    }
+                    Err(reason) => return Next::entries(self.settle(folder, &node, false, 0, Err(reason))),
                 },
             },
         };
-        match self.sort(folder, &node) {
-            Ok(Sorted::Done(made)) => self.settle(folder, &node, lead, 0, Ok(made)),
-            Ok(Sorted::Write { replace }) => return Some(FilePlan::write(node, lead, replace)),
-            Ok(Sorted::Compare) => return Some(FilePlan::compare(node, lead)),
-            Err(reason) => self.settle(folder, &node, lead, 0, Err(reason)),
-        }
-        None
+        let result = match self.decide(folder, &node) {
+            Ok(Need::Write { replace }) => return Next::contents(FilePlan::write(node, is_first_name, replace)),
+            Ok(Need::Compare) => return Next::contents(FilePlan::compare(node, is_first_name)),
+            Ok(Need::Nothing(restored)) => Ok(restored),
+            Err(reason) => Err(reason),
+        };
+        Next::entries(self.settle(folder, &node, is_first_name, 0, result))
     }
 
-    /// Counts an entry, reports what went wrong, and sends those on their way that wait for it. `counted` bytes of it
-    /// are already in the progress.
+    /// Counts an entry, and reports what went wrong. `counted` bytes of it are already in the progress. Returns the
+    /// entries that waited for it.
     pub(super) fn settle(
         &self,
-        folder: &Arc<Folder>,
+        folder: &Folder,
         node: &Node,
-        lead: bool,
+        is_first_name: bool,
         counted: u64,
-        result: Result<Made, Reason>,
-    ) {
-        self.progress.entries_done.fetch_add(1, Ordering::Relaxed);
-        self.progress.bytes_done.fetch_add(node.size.saturating_sub(counted), Ordering::Relaxed);
-        let identity = result.as_ref().ok().map(|made| made.identity);
+        result: Result<Restored, Reason>,
+    ) -> Vec<Waiting> {
+        let (progress, counts) = (self.shared.progress, &self.shared.counts);
+        progress.entries_done.fetch_add(1, Ordering::Relaxed);
+        progress.bytes_done.fetch_add(node.size.saturating_sub(counted), Ordering::Relaxed);
+        let identity = result.as_ref().ok().map(|restored| restored.identity);
         match result {
-            Ok(made) => {
-                let counter = match made.how {
-                    How::Kept => &self.counts.kept,
-                    How::Linked => &self.counts.links,
-                    How::Made if node.kind == NodeKind::File => &self.counts.files,
-                    How::Made => &self.counts.others,
+            Ok(restored) => {
+                let counter = match restored.how {
+                    How::Kept => &counts.kept,
+                    How::Linked => &counts.links,
+                    How::Created if node.kind == NodeKind::File => &counts.files,
+                    How::Created => &counts.others,
                 };
                 counter.fetch_add(1, Ordering::Relaxed);
             }
-            Err(reason) => self.problem(&folder.dir, &node.name, reason),
+            Err(reason) => self.shared.problem(&folder.dir, &node.name, reason),
         }
-        if let (true, Some(group)) = (lead, node.hard_link) {
-            let waiting = self.links.settle(group, &folder.dir, &node.name, identity);
-            self.queue.push_all(waiting.into_iter().map(|(folder, node)| Task::Entry { folder, node: Box::new(node) }));
-        }
-    }
-
-    /// What has the name now; not asked in a folder that this run made.
-    pub(super) fn find(&self, folder: &Folder, fd: &OwnedFd, name: &[u8]) -> Result<Option<Stat>, Reason> {
-        if folder.fresh {
-            return Ok(None);
-        }
-        match rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(stat)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(Reason::System { what: "look at what is there", error: error.into() }),
+        match node.hard_link.filter(|_| is_first_name) {
+            Some(group) => self.links.settle(group, &folder.dir, &node.name, identity),
+            None => Vec::new(),
         }
     }
 
-    fn sort(&self, folder: &Folder, node: &Node) -> Result<Sorted, Reason> {
+    fn decide(&self, folder: &Folder, node: &Node) -> Result<Need, Reason> {
         let name = node.name.as_slice();
-        let fd = self.handles.get(&folder.dir).map_err(|error| Reason::System { what: "open the folder", error })?;
-        let found = self.find(folder, &fd, name)?;
+        let fd = self.destination.handles.get(&folder.dir).map_err(Reason::system("open the folder"))?;
+        let found = folder.find(&fd, name)?;
         let target = || Some(rustix::fs::readlinkat(&fd, name, Vec::new()).ok()?.into_bytes());
-        match (decide(node, found.as_ref(), self.options, target), &found) {
+        match (decide(node, found.as_ref(), self.shared.options, target), &found) {
             (Decision::Refuse(reason), _) => Err(reason),
-            (Decision::Make { replace }, _) if node.kind == NodeKind::File => Ok(Sorted::Write { replace }),
-            (Decision::Make { replace }, _) => self.make_special(folder, fd, node, replace).map(Sorted::Done),
-            (Decision::Compare, _) => Ok(Sorted::Compare),
-            (Decision::Keep, Some(stat)) => self.keep(folder, &fd, node, stat).map(Sorted::Done),
+            (Decision::Create { replace }, _) if node.kind == NodeKind::File => Ok(Need::Write { replace }),
+            (Decision::Create { replace }, _) => self.create_special(folder, fd, node, replace).map(Need::Nothing),
+            (Decision::Compare, _) => Ok(Need::Compare),
+            (Decision::Keep, Some(stat)) => self.destination.keep(&folder.dir, &fd, node, stat).map(Need::Nothing),
             (Decision::Keep, None) => Err(Reason::Differs),
         }
     }
 
-    /// Leaves what is there, but for its attributes if it may be overwritten.
-    pub(super) fn keep(&self, folder: &Folder, fd: &OwnedFd, node: &Node, stat: &Stat) -> Result<Made, Reason> {
-        if self.options.overwrite {
-            let path = open_beneath(fd, &node.name, OFlags::PATH, Mode::empty())
-                .map_err(|error| Reason::System { what: "open what is there", error })?;
-            self.attributes(&folder.dir, &node.name, Handle::Path(path.as_fd()), node, false);
-        }
-        Ok(Made::kept(identity(stat)))
-    }
-
-    /// Makes an entry without contents.
-    fn make_special(&self, folder: &Folder, fd: Arc<OwnedFd>, node: &Node, replace: bool) -> Result<Made, Reason> {
-        let temp = self.temps.name();
+    /// Creates an entry without contents.
+    fn create_special(
+        &self,
+        folder: &Folder,
+        fd: Arc<OwnedFd>,
+        node: &Node,
+        replace: bool,
+    ) -> Result<Restored, Reason> {
+        let temp = self.destination.temps.next();
         let name = temp.as_slice();
-        // Nobody but the owner until the attributes are set.
+        // Only its owner has access until the attributes are set.
         let mode = Mode::RUSR | Mode::WUSR;
         let make = |kind, device| rustix::fs::mknodat(&fd, name, kind, mode, device);
         let device = node.device.map_or(0, |d| rustix::fs::makedev(d.major, d.minor));
@@ -183,36 +167,15 @@ impl Engine<'_> {
         match made {
             Ok(()) => {}
             Err(Errno::PERM) if node.device.is_some() => return Err(Reason::Device),
-            Err(error) => return Err(Reason::System { what: "make it", error: error.into() }),
+            Err(error) => return Err(Reason::System { what: "create it", error: error.into() }),
         }
         let temp = Temp::new(fd.clone(), temp);
-        let path = open_beneath(&fd, &temp.name, OFlags::PATH, Mode::empty())
-            .map_err(|error| Reason::System { what: "open what was made", error })?;
-        let handle = Handle::Path(path.as_fd());
-        let stat = handle.stat().map_err(|error| Reason::System { what: "open what was made", error })?;
-        self.attributes(&folder.dir, &node.name, handle, node, folder.inherits);
-        temp.place(&node.name, replace).map_err(Reason::placing)?;
-        Ok(Made::new(identity(&stat)))
+        let path =
+            open_beneath(&fd, &temp.name, OFlags::PATH, Mode::empty()).map_err(Reason::system("open the new entry"))?;
+        let handle = EntryHandle::Path(path.as_fd());
+        let stat = handle.stat().map_err(Reason::system("open the new entry"))?;
+        self.destination.set_attributes(&folder.dir, &node.name, handle, node, folder.hands_down_acl);
+        temp.rename(&node.name, replace).map_err(Reason::cannot_rename)?;
+        Ok(Restored::created(identity(&stat)))
     }
-
-    /// Sets a node's attributes and reports what could not be set.
-    pub(super) fn attributes(&self, dir: &Dir, name: &[u8], handle: Handle<'_>, node: &Node, strip_acl: bool) {
-        let owner = self.owners.of(node, self.options.owners);
-        let outcome = attributes::apply(handle, &Wanted { node, owner, strip_acl, root: self.root });
-        self.counts.owners_skipped.fetch_add(u64::from(outcome.owner_skipped), Ordering::Relaxed);
-        self.counts.xattrs_skipped.fetch_add(outcome.xattrs_skipped, Ordering::Relaxed);
-        for reason in outcome.refused {
-            self.problem(dir, name, reason);
-        }
-    }
-}
-
-/// What an entry needs.
-enum Sorted {
-    /// Nothing more.
-    Done(Made),
-    /// Its contents written.
-    Write { replace: bool },
-    /// Its contents compared.
-    Compare,
 }

@@ -1,46 +1,79 @@
-//! Folders of a restore: made when their turn comes, given their attributes when nothing below is left to do.
+//! Folders of a restore: created when their turn comes, and given their attributes when everything in them is done.
 
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use bkfs_store::format::tree::{Node, NodeKind};
+use bkfs_store::{
+    Error,
+    format::tree::{Node, NodeKind},
+};
 use rustix::{
-    fs::{AtFlags, Mode, OFlags},
+    fs::{AtFlags, Mode, OFlags, Stat},
     io::Errno,
 };
 
 use super::{
-    Reason,
-    attributes::{Handle, has_default_acl},
+    attributes::{EntryHandle, has_default_acl},
     decide::kind_of,
-    engine::{Engine, Task},
-    handle::{Dir, open_beneath, open_dir},
-    temp::{MARK, is_temp},
+    destination::Destination,
+    handle::{DestDir, is_file_name, open_beneath, open_dir},
+    report::Reason,
+    shared::Shared,
+    temp::{MARK, create_mark, is_temp},
 };
 
-/// A folder that is being restored. Every task below it holds it; whoever lets go last finishes it.
+/// How many entries of a folder are listed at a time. While the tree is read ahead, that many are held of each folder
+/// on the path.
+const LISTED_MAX: usize = 256;
+
+/// A folder that is being restored. Every task below it holds a reference; dropping the last one through
+/// [`Folders::release`] finishes the folder.
 pub(super) struct Folder {
     /// Where it is.
-    pub(super) dir: Arc<Dir>,
-    /// What is stored of it.
+    pub(super) dir: Arc<DestDir>,
+    /// The stored folder.
     pub(super) node: Node,
-    /// The folder that holds it.
-    pub(super) parent: Option<Arc<Folder>>,
-    /// It was made by this run, so nothing is in it but what this run made.
-    pub(super) fresh: bool,
-    /// What is made in it gets an ACL that must go again.
-    pub(super) inherits: bool,
-    /// Its own ACLs go if they are not stored.
-    pub(super) strip: bool,
+    /// Entries created in it inherit an ACL, which must be removed again.
+    pub(super) hands_down_acl: bool,
+    parent: Option<Arc<Folder>>,
+    /// This run created it, so it contains only what this run created.
+    is_new: bool,
+    /// Its own ACLs are removed if they are not stored.
+    strip_acl: bool,
     /// It gets its stored attributes.
-    pub(super) apply: bool,
+    sets_attributes: bool,
+}
+
+impl Folder {
+    /// Returns the destination itself.
+    pub(super) fn destination(fd: OwnedFd, node: Node, sets_attributes: bool) -> Arc<Self> {
+        let hands_down_acl = has_default_acl(&fd);
+        let dir = DestDir::root(fd);
+        Arc::new(Self { dir, node, hands_down_acl, parent: None, is_new: false, strip_acl: true, sets_attributes })
+    }
+
+    /// Returns the existing entry with that name, if there is one. `fd` is the folder's handle. In a folder that this
+    /// run created there is none, and the system is not asked.
+    pub(super) fn find(&self, fd: &OwnedFd, name: &[u8]) -> Result<Option<Stat>, Reason> {
+        if self.is_new {
+            return Ok(None);
+        }
+        match rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(Reason::System { what: "inspect the existing entry", error: error.into() }),
+        }
+    }
 }
 
 impl Drop for Folder {
-    /// Not by recursion, for the same reason as [`Dir`].
+    /// Drops the parents in a loop, for the same reason as [`DestDir`].
     fn drop(&mut self) {
         let mut next = self.parent.take();
         while let Some(parent) = next {
@@ -49,76 +82,106 @@ impl Drop for Folder {
     }
 }
 
-impl Engine<'_> {
-    /// Makes a folder, or opens the one that is there, and pushes the task that walks it.
-    pub(super) fn enter(&self, parent: &Arc<Folder>, node: Node) {
-        if let Some(folder) = self.make(parent, node) {
-            self.queue.push(Task::Walk { folder, from: 0 });
-        }
+/// Some entries of a folder.
+pub(super) struct Listing {
+    pub(super) nodes: Vec<Node>,
+    /// Index of the first entry after these; none if these are the last.
+    pub(super) next: Option<u64>,
+}
+
+/// Creates and finishes folders.
+pub(super) struct Folders<'a> {
+    shared: &'a Shared<'a>,
+    destination: &'a Destination<'a>,
+    /// The mark is in the destination.
+    is_marked: AtomicBool,
+}
+
+impl<'a> Folders<'a> {
+    /// Returns the owner of the destination's folders.
+    pub(super) fn new(shared: &'a Shared<'a>, destination: &'a Destination<'a>) -> Self {
+        Self { shared, destination, is_marked: AtomicBool::new(false) }
     }
 
-    /// Makes a folder, or opens the one that is there; if neither can be done, all of it is passed over.
-    pub(super) fn make(&self, parent: &Arc<Folder>, node: Node) -> Option<Arc<Folder>> {
-        match self.open_or_make(parent, &node) {
+    /// Puts the mark into the destination. It is removed when the destination gets its attributes.
+    pub(super) fn mark(&self, fd: &OwnedFd) -> io::Result<()> {
+        create_mark(fd)?;
+        self.is_marked.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Creates a folder, or opens the existing one. If neither is possible, reports that and skips everything in it.
+    pub(super) fn create(&self, parent: &Arc<Folder>, node: Node) -> Option<Arc<Folder>> {
+        match self.open_or_create(parent, &node) {
             Ok(folder) => Some(Arc::new(folder)),
             Err(reason) => {
                 let totals = node.subtree.map(|s| s.totals).unwrap_or_default();
                 let entries = [totals.files, totals.dirs, totals.others].into_iter().fold(1, u64::saturating_add);
-                self.progress.entries_done.fetch_add(entries, Ordering::Relaxed);
-                self.progress.bytes_done.fetch_add(totals.bytes, Ordering::Relaxed);
-                self.problem(&parent.dir, &node.name, reason);
+                self.shared.progress.entries_done.fetch_add(entries, Ordering::Relaxed);
+                self.shared.progress.bytes_done.fetch_add(totals.bytes, Ordering::Relaxed);
+                self.shared.problem(&parent.dir, &node.name, reason);
                 None
             }
         }
     }
 
-    fn open_or_make(&self, parent: &Arc<Folder>, node: &Node) -> Result<Folder, Reason> {
-        let what = |what| move |error| Reason::System { what, error };
-        let at = self.handles.get(&parent.dir).map_err(what("open the folder above"))?;
-        let fresh = self.make_dir(&at, &node.name)?;
-        let fd = if fresh { open_dir(&at, &node.name) } else { open_existing(&at, &node.name, self.root) };
-        let fd = fd.map_err(what("open the folder"))?;
-        let inherits = !fresh && has_default_acl(&fd);
-        let dir = Dir::child(&parent.dir, &node.name);
-        if !fresh {
-            self.remove_leftovers(&fd, node).map_err(what("remove what an earlier restore left"))?;
+    fn open_or_create(&self, parent: &Arc<Folder>, node: &Node) -> Result<Folder, Reason> {
+        let handles = &self.destination.handles;
+        let parent_fd = handles.get(&parent.dir).map_err(Reason::system("open the parent folder"))?;
+        let is_new = self.create_dir(&parent_fd, &node.name)?;
+        let fd = match is_new {
+            true => open_dir(&parent_fd, &node.name),
+            false => open_existing(&parent_fd, &node.name, self.destination.is_root),
+        };
+        let fd = fd.map_err(Reason::system("open the folder"))?;
+        let inherits = !is_new && has_default_acl(&fd);
+        let dir = DestDir::child(&parent.dir, &node.name);
+        if !is_new {
+            self.remove_leftovers(&fd, node).map_err(Reason::system("remove leftovers of an earlier restore"))?;
         }
-        self.handles.adopt(&dir, fd).map_err(what("open the folder"))?;
-        let strip = fresh && parent.inherits;
-        let node = node.clone();
-        // A fresh folder in one that hands down an ACL has got that ACL too, and hands it on until it is finished.
-        Ok(Folder { dir, node, parent: Some(parent.clone()), fresh, inherits: inherits || strip, strip, apply: true })
+        handles.adopt(&dir, fd).map_err(Reason::system("open the folder"))?;
+        let strip_acl = is_new && parent.hands_down_acl;
+        Ok(Folder {
+            dir,
+            node: node.clone(),
+            // A new folder has inherited the ACL that its parent hands down, and hands it on until it is finished.
+            hands_down_acl: inherits || strip_acl,
+            parent: Some(parent.clone()),
+            is_new,
+            strip_acl,
+            sets_attributes: true,
+        })
     }
 
-    /// Makes the folder; false if there is one.
-    fn make_dir(&self, at: &OwnedFd, name: &[u8]) -> Result<bool, Reason> {
-        let what = |error: Errno| Reason::System { what: "make the folder", error: error.into() };
+    /// Creates the folder; returns false if it exists.
+    fn create_dir(&self, parent: &OwnedFd, name: &[u8]) -> Result<bool, Reason> {
+        let failed = Reason::system("create the folder");
         for _ in 0..2 {
-            match rustix::fs::mkdirat(at, name, Mode::RWXU) {
+            match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
                 Ok(()) => return Ok(true),
                 Err(Errno::EXIST) => {}
-                Err(error) => return Err(what(error)),
+                Err(error) => return Err(failed(error)),
             }
-            let stat = rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW).map_err(what)?;
+            let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
             if kind_of(&stat) == Some(NodeKind::Directory) {
                 return Ok(false);
             }
-            if !self.options.overwrite {
+            if !self.shared.options.overwrite {
                 return Err(Reason::Differs);
             }
-            rustix::fs::unlinkat(at, name, AtFlags::empty()).map_err(what)?;
+            rustix::fs::unlinkat(parent, name, AtFlags::empty()).map_err(failed)?;
         }
         Err(Reason::Differs)
     }
 
-    /// Removes temporary files that a killed restore left in a folder; not those that are themselves stored.
+    /// Removes the temporary files that a killed restore left in a folder, except those that are stored entries.
     pub(super) fn remove_leftovers(&self, fd: &OwnedFd, node: &Node) -> io::Result<()> {
         let Some(subtree) = &node.subtree else { return Ok(()) };
         for entry in rustix::fs::Dir::read_from(fd)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
-            let stored = || self.source.lookup(subtree, name).map(|found| found.is_some());
-            if is_temp(name) && name != MARK && !stored().unwrap_or(true) {
+            let is_stored = || self.shared.source.lookup(subtree, name).map(|found| found.is_some());
+            if is_temp(name) && name != MARK && !is_stored().unwrap_or(true) {
                 match rustix::fs::unlinkat(fd, name, AtFlags::empty()) {
                     Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
                     Err(error) => return Err(error.into()),
@@ -128,11 +191,36 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Lets go of a folder, and finishes it and those above it if nobody else holds them.
+    /// Lists a folder's entries from an index on. Returns none if there are no more, or if they cannot be read, which
+    /// is reported.
+    pub(super) fn list(&self, folder: &Folder, from: u64) -> Option<Listing> {
+        let subtree = folder.node.subtree.as_ref().filter(|subtree| from < subtree.entries)?;
+        let reason: Reason = match self.shared.source.nodes(subtree, from, LISTED_MAX) {
+            Ok(nodes) if nodes.is_empty() => {
+                let text = format!("it states {} entries but has {from}", subtree.entries);
+                Error::damaged("a tree", text).into()
+            }
+            Ok(nodes) => {
+                let next = from.saturating_add(nodes.len() as u64);
+                return Some(Listing { nodes, next: (next < subtree.entries).then_some(next) });
+            }
+            Err(error) => error.into(),
+        };
+        self.shared.problem(&folder.dir, b"", reason);
+        None
+    }
+
+    /// Skips an entry whose name or node is invalid, and reports it.
+    pub(super) fn skip_invalid(&self, folder: &Folder) {
+        self.shared.progress.entries_done.fetch_add(1, Ordering::Relaxed);
+        self.shared.problem(&folder.dir, b"", Reason::BadName);
+    }
+
+    /// Drops a reference to a folder. If it was the last, finishes the folder, and likewise the folders above it.
     pub(super) fn release(&self, folder: Arc<Folder>) {
         let mut next = Some(folder);
         while let Some(mut folder) = next.and_then(Arc::into_inner) {
-            if !self.stopped() {
+            if !self.shared.is_stopped() {
                 self.finish(&folder);
             }
             next = folder.parent.take();
@@ -140,35 +228,42 @@ impl Engine<'_> {
     }
 
     fn finish(&self, folder: &Folder) {
-        let is_dest = folder.parent.is_none();
-        if folder.apply {
-            match self.handles.get(&folder.dir) {
+        let is_destination = folder.parent.is_none();
+        if folder.sets_attributes {
+            match self.destination.handles.get(&folder.dir) {
                 Ok(fd) => {
-                    if is_dest && self.marked.load(Ordering::Relaxed) {
-                        // If it stays, the next run sets these attributes once more.
+                    if is_destination && self.is_marked.load(Ordering::Relaxed) {
+                        // If this fails, the next run sets these attributes once more, which does no harm.
                         let _ = rustix::fs::unlinkat(&fd, MARK, AtFlags::empty());
                     }
-                    self.attributes(&folder.dir, b"", Handle::Open(fd.as_fd()), &folder.node, folder.strip);
+                    let handle = EntryHandle::Open(fd.as_fd());
+                    self.destination.set_attributes(&folder.dir, b"", handle, &folder.node, folder.strip_acl);
                 }
-                Err(error) => self.problem(&folder.dir, b"", Reason::System { what: "open the folder", error }),
+                Err(error) => self.shared.problem(&folder.dir, b"", Reason::System { what: "open the folder", error }),
             }
         }
-        if !is_dest {
-            self.progress.entries_done.fetch_add(1, Ordering::Relaxed);
-            let counter = if folder.fresh { &self.counts.dirs } else { &self.counts.kept };
+        if !is_destination {
+            self.shared.progress.entries_done.fetch_add(1, Ordering::Relaxed);
+            let counts = &self.shared.counts;
+            let counter = if folder.is_new { &counts.dirs } else { &counts.kept };
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-/// Opens a folder that was there before; a person who owns it but denied it to themselves lets themselves in.
-fn open_existing(at: &OwnedFd, name: &[u8], root: bool) -> io::Result<OwnedFd> {
-    if !root {
-        let path = open_beneath(at, name, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+/// Returns whether a stored entry is valid, and its name can be the name of a file.
+pub(super) fn is_valid(node: &Node) -> bool {
+    is_file_name(&node.name) && node.validate(false).is_ok()
+}
+
+/// Opens an existing folder. If its mode denies its owner access, and the owner is running this restore, grants it.
+fn open_existing(parent: &OwnedFd, name: &[u8], is_root: bool) -> io::Result<OwnedFd> {
+    if !is_root {
+        let path = open_beneath(parent, name, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
         let mode = rustix::fs::fstat(&path)?.st_mode;
         if mode & 0o700 != 0o700 {
-            Handle::Path(path.as_fd()).set_mode(Mode::from_raw_mode(mode & 0o7777 | 0o700))?;
+            EntryHandle::Path(path.as_fd()).set_mode(Mode::from_raw_mode(mode & 0o7777 | 0o700))?;
         }
     }
-    open_dir(at, name)
+    open_dir(parent, name)
 }

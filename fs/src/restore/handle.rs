@@ -1,9 +1,9 @@
 //! Handles of folders in the destination.
 //!
-//! A folder is known by its parent and its name, and opened relative to the parent, one name at a time, never following
-//! a symbolic link; so no path is ever longer than a name, and nothing outside the destination can be reached. Only so
-//! many handles stay open: another is closed, and opened again when it is needed. It must then be the same folder as
-//! before (device and inode), or somebody replaced it meanwhile.
+//! A folder is identified by its parent and its name. It is opened relative to its parent, one name at a time, and no
+//! symbolic link is followed. Therefore no path is ever longer than a name, and nothing outside the destination can be
+//! reached. The number of open handles is bounded: the oldest is closed, and opened again when it is needed. It must
+//! then be the same folder as before (device and inode); otherwise it was replaced during the restore.
 
 use std::{
     collections::VecDeque,
@@ -26,41 +26,42 @@ use rustix::{
     io::Errno,
 };
 
-/// A folder of the destination.
-pub(super) struct Dir {
-    parent: Option<Arc<Dir>>,
+/// A folder of the destination: the destination itself, or one below it.
+pub(super) struct DestDir {
+    parent: Option<Arc<DestDir>>,
     name: Vec<u8>,
+    /// Device and inode, known once it was opened.
     identity: OnceLock<(u64, u64)>,
     open: Mutex<Option<Arc<OwnedFd>>>,
 }
 
-impl Dir {
-    /// The destination itself.
+impl DestDir {
+    /// Returns the destination itself.
     pub(super) fn root(fd: OwnedFd) -> Arc<Self> {
         let open = Mutex::new(Some(Arc::new(fd)));
         Arc::new(Self { parent: None, name: Vec::new(), identity: OnceLock::new(), open })
     }
 
-    /// A folder in `parent`.
-    pub(super) fn child(parent: &Arc<Dir>, name: &[u8]) -> Arc<Self> {
+    /// Returns a folder in `parent`.
+    pub(super) fn child(parent: &Arc<DestDir>, name: &[u8]) -> Arc<Self> {
         let (identity, open) = (OnceLock::new(), Mutex::new(None));
         Arc::new(Self { parent: Some(parent.clone()), name: name.to_vec(), identity, open })
     }
 
-    /// Path below the destination, for messages; empty for the destination.
+    /// Returns the path relative to the destination, for messages; empty for the destination itself.
     pub(super) fn path(&self) -> PathBuf {
         let mut names = Vec::new();
-        let mut at = Some(self);
-        while let Some(dir) = at {
+        let mut next = Some(self);
+        while let Some(dir) = next {
             names.push(OsStr::from_bytes(&dir.name));
-            at = dir.parent.as_deref();
+            next = dir.parent.as_deref();
         }
         names.iter().rev().collect()
     }
 }
 
-impl Drop for Dir {
-    /// Lets go of the ancestors one by one: a chain as deep as the tree must not unwind by recursion.
+impl Drop for DestDir {
+    /// Drops the ancestors in a loop: recursion could overflow the stack in a deep tree.
     fn drop(&mut self) {
         let mut next = self.parent.take();
         while let Some(parent) = next {
@@ -70,33 +71,34 @@ impl Drop for Dir {
 }
 
 /// The open handles.
-pub(super) struct Handles {
-    opened: Mutex<VecDeque<Weak<Dir>>>,
+pub(super) struct DirHandles {
+    /// Folders in the order in which they were opened.
+    opened: Mutex<VecDeque<Weak<DestDir>>>,
     max: usize,
 }
 
-impl Handles {
-    /// Keeps at most `max` handles open beyond those in use.
+impl DirHandles {
+    /// Keeps at most `max` handles open, not counting those in use.
     pub(super) fn new(max: usize) -> Self {
         Self { opened: Mutex::new(VecDeque::new()), max: max.max(1) }
     }
 
-    /// As many as the process's limit comfortably allows.
+    /// Keeps a quarter as many handles open as the process may have open files, but at least 16 and at most 512.
     pub(super) fn by_limit() -> Self {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(65_536);
         Self::new(usize::try_from(limit / 4).unwrap_or(512).clamp(16, 512))
     }
 
-    /// The folder's handle, opening it and as many of its ancestors as needed.
-    pub(super) fn get(&self, dir: &Arc<Dir>) -> io::Result<Arc<OwnedFd>> {
+    /// Returns the folder's handle. Opens the folder, and as many of its ancestors as needed.
+    pub(super) fn get(&self, dir: &Arc<DestDir>) -> io::Result<Arc<OwnedFd>> {
         let mut closed = Vec::new();
-        let mut at = dir;
+        let mut nearest = dir;
         let mut fd = loop {
-            if let Some(fd) = at.open.lock().clone() {
+            if let Some(fd) = nearest.open.lock().clone() {
                 break fd;
             }
-            closed.push(at);
-            at = at.parent.as_ref().ok_or_else(|| io::Error::other("the destination is not open"))?;
+            closed.push(nearest);
+            nearest = nearest.parent.as_ref().ok_or_else(|| io::Error::other("the destination is not open"))?;
         };
         for dir in closed.into_iter().rev() {
             fd = self.adopt(dir, open_dir(&fd, &dir.name)?)?;
@@ -104,8 +106,8 @@ impl Handles {
         Ok(fd)
     }
 
-    /// Takes in a handle that the caller has just opened for `dir`.
-    pub(super) fn adopt(&self, dir: &Arc<Dir>, fd: OwnedFd) -> io::Result<Arc<OwnedFd>> {
+    /// Keeps a handle that the caller has just opened for `dir`.
+    pub(super) fn adopt(&self, dir: &Arc<DestDir>, fd: OwnedFd) -> io::Result<Arc<OwnedFd>> {
         let stat = rustix::fs::fstat(&fd)?;
         let found = (stat.st_dev, stat.st_ino);
         if *dir.identity.get_or_init(|| found) != found {
@@ -127,14 +129,14 @@ impl Handles {
     }
 }
 
-/// Opens a folder by its name in another.
+/// Opens a folder by its name in its parent.
 pub(super) fn open_dir(parent: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
     open_beneath(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
 }
 
-/// Opens one name in a folder, never a symbolic link's target and never anything outside.
+/// Opens an entry by its name in a folder. Never opens the target of a symbolic link, or anything outside the folder.
 pub(super) fn open_beneath(parent: impl AsFd, name: &[u8], flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-    /// Set once the system turned out not to have openat2 (or a sandbox not to allow it).
+    /// Set once openat2 has proved unavailable: an old kernel, or a sandbox that forbids it.
     static NO_OPENAT2: AtomicBool = AtomicBool::new(false);
 
     if !is_file_name(name) {
@@ -143,11 +145,11 @@ pub(super) fn open_beneath(parent: impl AsFd, name: &[u8], flags: OFlags, mode: 
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     if !NO_OPENAT2.load(Ordering::Relaxed) {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        // O_PATH may open a symbolic link itself; everything else refuses one.
+        // With O_PATH, a symbolic link itself may be opened; without, it is refused.
         let resolve = if flags.contains(OFlags::PATH) { resolve } else { resolve | ResolveFlags::NO_SYMLINKS };
         match rustix::fs::openat2(&parent, name, flags, mode, resolve) {
             Err(Errno::NOSYS | Errno::PERM) => {
-                // EPERM may be a sandbox's answer, or the file's: the older call tells.
+                // EPERM may come from a sandbox or from the file: the older call decides which.
             }
             result => return Ok(result?),
         }
@@ -159,7 +161,7 @@ pub(super) fn open_beneath(parent: impl AsFd, name: &[u8], flags: OFlags, mode: 
     Ok(result?)
 }
 
-/// Whether the bytes can name an entry of a folder.
+/// Returns whether an entry of a folder can have this name.
 pub(super) fn is_file_name(name: &[u8]) -> bool {
     !name.is_empty()
         && name.len() <= bkfs_store::format::tree::Node::NAME_MAX

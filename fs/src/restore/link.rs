@@ -1,7 +1,7 @@
-//! Hard links: which names belong together, and which of them is made already.
+//! Hard links: which names belong to one file, and which of them has been restored.
 //!
-//! The first name that a thread meets is restored like any file, the others wait and are then linked to it. What is
-//! remembered of a group is dropped once all its names were seen.
+//! The first name that a thread meets is restored like any file. The others wait, and are then linked to it. A group
+//! is forgotten once all its names have been met.
 
 use std::{collections::HashMap, io, sync::Arc};
 
@@ -10,148 +10,154 @@ use bkfs_store::{
     format::tree::{Node, NodeKind},
 };
 use parking_lot::Mutex;
-use rustix::{
-    fs::{AtFlags, Stat},
-    io::Errno,
-};
+use rustix::{fs::AtFlags, io::Errno};
 
 use super::{
-    Reason,
     decide::{kind_name, kind_of, looks_same},
-    engine::Engine,
-    entry::Made,
+    destination::Destination,
     folder::Folder,
-    handle::Dir,
+    handle::DestDir,
+    report::Reason,
+    restored::{Restored, identity},
+    shared::Shared,
     temp::Temp,
 };
 
-/// The groups met so far.
-#[derive(Default)]
-pub(super) struct Links {
-    groups: Mutex<HashMap<HardLinkGroup, Group>>,
+/// An entry that waits for the first name of its group.
+pub(super) struct Waiting {
+    pub(super) folder: Arc<Folder>,
+    pub(super) node: Node,
 }
 
-struct Group {
-    seen: u32,
-    state: State,
+struct LinkGroup {
+    /// How many names were met, not counting those that wait.
+    met: u32,
+    state: GroupState,
 }
 
-enum State {
-    Making(Vec<(Arc<Folder>, Node)>),
-    Made(First),
+enum GroupState {
+    /// The first name is being restored; these wait for it.
+    InProgress(Vec<Waiting>),
+    Restored(FirstName),
 }
 
-/// The first name of a group.
+/// The first name of a group, after it was restored.
 #[derive(Clone)]
-pub(super) struct First {
-    dir: Arc<Dir>,
+pub(super) struct FirstName {
+    dir: Arc<DestDir>,
     name: Vec<u8>,
     identity: (u64, u64),
 }
 
-/// What to do with a name.
+/// What to do with a name of a group.
 pub(super) enum Claim {
-    /// It is the first: make it, and say how that went with [`Links::settle`].
-    Lead(Node),
-    /// It will be pushed again when the first is made.
+    /// It is the first: restore it, and report the result to [`HardLinks::settle`].
+    First(Node),
+    /// It waits. [`HardLinks::settle`] returns it when the first name is done.
     Wait,
     /// Link it.
-    Follow(Node, First),
-}
-
-impl Links {
-    /// Sorts a name that belongs to a group.
-    pub(super) fn claim(&self, group: HardLinkGroup, folder: &Arc<Folder>, node: Node) -> Claim {
-        let mut groups = self.groups.lock();
-        let Some(entry) = groups.get_mut(&group) else {
-            groups.insert(group, Group { seen: 1, state: State::Making(Vec::new()) });
-            return Claim::Lead(node);
-        };
-        match &mut entry.state {
-            State::Making(waiting) => {
-                waiting.push((folder.clone(), node));
-                Claim::Wait
-            }
-            State::Made(first) => {
-                entry.seen = entry.seen.saturating_add(1);
-                let first = first.clone();
-                if node.links.is_some_and(|links| entry.seen >= links) {
-                    groups.remove(&group);
-                }
-                Claim::Follow(node, first)
-            }
-        }
-    }
-
-    /// Notes that the first name was made, or (none) that it could not be, and hands back those that wait.
-    pub(super) fn settle(
-        &self,
-        group: HardLinkGroup,
-        dir: &Arc<Dir>,
-        name: &[u8],
-        identity: Option<(u64, u64)>,
-    ) -> Vec<(Arc<Folder>, Node)> {
-        let mut groups = self.groups.lock();
-        let Some(entry) = groups.remove(&group) else { return Vec::new() };
-        let State::Making(waiting) = entry.state else { return Vec::new() };
-        if let Some(identity) = identity {
-            let first = First { dir: dir.clone(), name: name.to_vec(), identity };
-            groups.insert(group, Group { seen: entry.seen, state: State::Made(first) });
-        }
-        waiting
-    }
+    Link(Node, FirstName),
 }
 
 /// How linking ended.
 pub(super) enum Linked {
-    /// Done.
-    Done(Made),
-    /// The file system has no such links, or no more of them for this file.
+    /// The name exists now.
+    Done(Restored),
+    /// The file system does not support the link, or no more links to this file.
     Impossible(io::Error),
 }
 
-impl Engine<'_> {
-    /// Makes a node's name one of the first's.
-    pub(super) fn link(&self, folder: &Folder, node: &Node, first: &First) -> Result<Linked, Reason> {
-        let what = |what| move |error| Reason::System { what, error };
-        let fd = self.handles.get(&folder.dir).map_err(what("open the folder"))?;
-        let found = self.find(folder, &fd, &node.name)?;
+/// The groups that were met so far.
+pub(super) struct HardLinks<'a> {
+    shared: &'a Shared<'a>,
+    destination: &'a Destination<'a>,
+    groups: Mutex<HashMap<HardLinkGroup, LinkGroup>>,
+}
+
+impl<'a> HardLinks<'a> {
+    /// Returns a set without groups.
+    pub(super) fn new(shared: &'a Shared<'a>, destination: &'a Destination<'a>) -> Self {
+        Self { shared, destination, groups: Mutex::default() }
+    }
+
+    /// Decides what to do with a name that belongs to a group.
+    pub(super) fn claim(&self, group: HardLinkGroup, folder: &Arc<Folder>, node: Node) -> Claim {
+        let mut groups = self.groups.lock();
+        let Some(entry) = groups.get_mut(&group) else {
+            groups.insert(group, LinkGroup { met: 1, state: GroupState::InProgress(Vec::new()) });
+            return Claim::First(node);
+        };
+        match &mut entry.state {
+            GroupState::InProgress(waiting) => {
+                waiting.push(Waiting { folder: folder.clone(), node });
+                Claim::Wait
+            }
+            GroupState::Restored(first) => {
+                entry.met = entry.met.saturating_add(1);
+                let first = first.clone();
+                if node.links.is_some_and(|links| entry.met >= links) {
+                    groups.remove(&group);
+                }
+                Claim::Link(node, first)
+            }
+        }
+    }
+
+    /// Records that the first name was restored, or, without an identity, that it could not be. Returns the entries
+    /// that wait for it.
+    pub(super) fn settle(
+        &self,
+        group: HardLinkGroup,
+        dir: &Arc<DestDir>,
+        name: &[u8],
+        identity: Option<(u64, u64)>,
+    ) -> Vec<Waiting> {
+        let mut groups = self.groups.lock();
+        let Some(entry) = groups.remove(&group) else { return Vec::new() };
+        let GroupState::InProgress(waiting) = entry.state else { return Vec::new() };
+        if let Some(identity) = identity {
+            let first = FirstName { dir: dir.clone(), name: name.to_vec(), identity };
+            groups.insert(group, LinkGroup { met: entry.met, state: GroupState::Restored(first) });
+        }
+        waiting
+    }
+
+    /// Links a node's name to the first name of its group.
+    pub(super) fn link(&self, folder: &Folder, node: &Node, first: &FirstName) -> Result<Linked, Reason> {
+        let handles = &self.destination.handles;
+        let fd = handles.get(&folder.dir).map_err(Reason::system("open the folder"))?;
+        let found = folder.find(&fd, &node.name)?;
         let replace = match &found {
-            Some(stat) if identity(stat) == first.identity => return Ok(Linked::Done(Made::kept(first.identity))),
+            Some(stat) if identity(stat) == first.identity => return Ok(Linked::Done(Restored::kept(first.identity))),
             Some(stat) if kind_of(stat) == Some(NodeKind::Directory) => {
                 return Err(Reason::IsFolder { stored: kind_name(node.kind) });
             }
-            // The same by its looks, from an earlier run that met the names in another order: nothing is lost.
-            Some(stat) if self.options.overwrite || looks_same(node, stat) => true,
+            // It looks the same: an earlier run restored it, but met the names in another order. Nothing is lost.
+            Some(stat) if self.shared.options.overwrite || looks_same(node, stat) => true,
             Some(_) => return Err(Reason::Differs),
             None => false,
         };
-        // Somebody who is not root may have restored, and so closed, a folder that lets its owner not in.
-        let from = match self.handles.get(&first.dir) {
+        // Only root can reopen a folder that was finished with a mode that denies access to its owner.
+        let first_fd = match handles.get(&first.dir) {
             Ok(fd) => fd,
             Err(error) => return Ok(Linked::Impossible(error)),
         };
-        let name = self.temps.name();
-        match rustix::fs::linkat(&from, first.name.as_slice(), &fd, name.as_slice(), AtFlags::empty()) {
+        let failed = |error| Reason::System { what: "create a hard link", error };
+        let name = self.destination.temps.next();
+        match rustix::fs::linkat(&first_fd, first.name.as_slice(), &fd, name.as_slice(), AtFlags::empty()) {
             Ok(()) => {}
             Err(error @ (Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP)) => {
                 return Ok(Linked::Impossible(error.into()));
             }
-            Err(error) => return Err(Reason::System { what: "make a hard link", error: error.into() }),
+            Err(error) => return Err(failed(error.into())),
         }
         let temp = Temp::new(fd.clone(), name);
         let stat = rustix::fs::statat(&fd, temp.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| Reason::System { what: "make a hard link", error: error.into() })?;
+            .map_err(|error| failed(error.into()))?;
         if identity(&stat) != first.identity {
-            let error = io::Error::other("the first name was replaced during the restore");
-            return Err(Reason::System { what: "make a hard link", error });
+            return Err(failed(io::Error::other("the first name was replaced during the restore")));
         }
-        temp.place(&node.name, replace).map_err(Reason::placing)?;
-        Ok(Linked::Done(Made::linked(first.identity)))
+        temp.rename(&node.name, replace).map_err(Reason::cannot_rename)?;
+        Ok(Linked::Done(Restored::linked(first.identity)))
     }
-}
-
-/// What tells one inode from another.
-pub(super) fn identity(stat: &Stat) -> (u64, u64) {
-    (stat.st_dev, stat.st_ino)
 }

@@ -1,28 +1,33 @@
 //! The stack of tasks that the threads of a restore share.
 //!
-//! Last in, first out: the walk goes depth first, and what waits stays few. The stack is finished when it is empty and
-//! no thread is at work on something that could add to it.
+//! Last in, first out: the tree is walked depth first, and few tasks wait. The stack is finished when it is empty and
+//! no thread works on a task that could add more.
 
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+/// How often a waiting thread checks whether the restore was stopped.
+const STOP_CHECK_EVERY: Duration = Duration::from_millis(100);
+
 /// The stack.
 pub(super) struct Queue<T> {
-    state: Mutex<State<T>>,
+    state: Mutex<QueueState<T>>,
     changed: Condvar,
 }
 
-struct State<T> {
+struct QueueState<T> {
     stack: Vec<T>,
+    /// Guards alive: tasks in progress, and other work that may add tasks.
     working: usize,
-    closed: bool,
+    is_closed: bool,
 }
 
 impl<T> Queue<T> {
-    /// An empty one.
+    /// Returns an empty stack.
     pub(super) fn new() -> Self {
-        Self { state: Mutex::new(State { stack: Vec::new(), working: 0, closed: false }), changed: Condvar::new() }
+        let state = QueueState { stack: Vec::new(), working: 0, is_closed: false };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Puts a task on top.
@@ -31,18 +36,18 @@ impl<T> Queue<T> {
         self.changed.notify_one();
     }
 
-    /// Puts tasks on top so that the first is taken first.
+    /// Puts tasks on top; the first of them will be taken first.
     pub(super) fn push_all(&self, tasks: impl DoubleEndedIterator<Item = T>) {
         self.state.lock().stack.extend(tasks.rev());
         self.changed.notify_all();
     }
 
-    /// Takes the top task, waiting for one; none when all is done or the queue was closed. The task counts as being
-    /// worked on until the returned guard is dropped. `stopped` is asked now and then.
-    pub(super) fn pop(&self, stopped: impl Fn() -> bool) -> Option<(T, Working<'_, T>)> {
+    /// Takes the top task, or waits for one. Returns none if all work is done or the queue was closed. The task counts
+    /// as in progress until the returned guard is dropped. `is_stopped` is called now and then.
+    pub(super) fn pop(&self, is_stopped: impl Fn() -> bool) -> Option<(T, Working<'_, T>)> {
         let mut state = self.state.lock();
         loop {
-            if state.closed || stopped() {
+            if state.is_closed || is_stopped() {
                 return None;
             }
             if let Some(task) = state.stack.pop() {
@@ -53,29 +58,29 @@ impl<T> Queue<T> {
                 self.changed.notify_all();
                 return None;
             }
-            self.changed.wait_for(&mut state, Duration::from_millis(100));
+            self.changed.wait_for(&mut state, STOP_CHECK_EVERY);
         }
     }
 
-    /// Says that somebody is at work who may put tasks on top, until the returned guard is dropped.
+    /// Announces work that may add tasks: the stack is not finished until the returned guard is dropped.
     pub(super) fn working(&self) -> Working<'_, T> {
         self.state.lock().working += 1;
         Working(self)
     }
 
-    /// How many tasks wait.
+    /// Returns how many tasks wait.
     pub(super) fn waiting(&self) -> usize {
         self.state.lock().stack.len()
     }
 
-    /// Makes every `pop` answer none.
+    /// Makes every `pop` return none.
     pub(super) fn close(&self) {
-        self.state.lock().closed = true;
+        self.state.lock().is_closed = true;
         self.changed.notify_all();
     }
 }
 
-/// Says that a thread is at work on a task.
+/// Work is in progress while this is alive. If its thread panics, the queue closes.
 pub(super) struct Working<'a, T>(&'a Queue<T>);
 
 impl<T> Drop for Working<'_, T> {
@@ -83,9 +88,9 @@ impl<T> Drop for Working<'_, T> {
         let mut state = self.0.state.lock();
         state.working -= 1;
         if std::thread::panicking() {
-            state.closed = true;
+            state.is_closed = true;
         }
-        if state.working == 0 || state.closed {
+        if state.working == 0 || state.is_closed {
             self.0.changed.notify_all();
         }
     }

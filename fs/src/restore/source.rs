@@ -1,5 +1,5 @@
-//! What a restore needs of the store: a narrow view of [`Reader`], so that tests can hand in trees that no reader would
-//! let through.
+//! What a restore needs of the store: a narrow view of [`Reader`], so that tests can supply trees that no reader would
+//! accept.
 
 use bkfs_store::{
     Result,
@@ -10,24 +10,26 @@ use bkfs_store::{
 use bytes::Bytes;
 
 /// Where trees and contents come from.
-pub(super) trait Source: Sync {
-    /// Entries of a folder from number `from` on, at most `limit`.
+pub(super) trait RestoreSource: Sync {
+    /// Returns entries of a folder, from index `from` on, at most `limit`.
     fn nodes(&self, subtree: &Subtree, from: u64, limit: usize) -> Result<Vec<Node>>;
 
-    /// The entry of that name.
+    /// Returns the entry with that name.
     fn lookup(&self, subtree: &Subtree, name: &[u8]) -> Result<Option<Node>>;
 
-    /// The extents of a file that touch `offset..offset + len`, whole, with their offsets; inline files have none.
+    /// Returns the extents of a file that overlap `offset..offset + len`, uncut, with their offsets; none for an inline
+    /// file.
     fn extents(&self, node: &Node, offset: u64, len: u64) -> Result<Vec<(u64, Extent)>>;
 
-    /// Chunks of data, in the order of the ids, verified.
+    /// Returns chunks of data, in the order of the ids, verified.
     fn data(&self, ids: &[ChunkId]) -> Result<Vec<Bytes>>;
 
-    /// Where chunks lie: see [`bkfs_store::access::Access::places`].
-    fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>>;
+    /// Returns a number for each chunk: the same for the chunks of one frame, and ascending in the order in which
+    /// frames are stored. Use them only for ordering.
+    fn storage_order(&self, ids: &[ChunkId]) -> Result<Vec<u64>>;
 }
 
-impl Source for Reader {
+impl RestoreSource for Reader {
     fn nodes(&self, subtree: &Subtree, from: u64, limit: usize) -> Result<Vec<Node>> {
         self.dir(subtree).read_from(from, limit)
     }
@@ -44,7 +46,7 @@ impl Source for Reader {
         self.data_many(ids)
     }
 
-    fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
+    fn storage_order(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
         self.access().places(ids)
     }
 }

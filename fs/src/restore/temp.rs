@@ -1,12 +1,13 @@
-//! Temporary names: what is not whole yet.
+//! Temporary names, for entries that are not complete yet.
 //!
-//! `.bkfs-<16 hex digits>.partial`, in the folder of the entry to be. The digits are a random number of the run and a
-//! counter. All zeros mark, in the destination, a restore that is to set the destination's own attributes at its end.
+//! `.bkfs-<16 hex digits>.partial`, in the folder that will hold the entry. The digits are a random number of the run
+//! and a counter. All zeros are the *mark*: a file in the destination of a restore that sets the destination's own
+//! attributes at its end. If the restore is killed, the mark tells the next one to do so.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -14,14 +15,16 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, RenameFlags},
+    fs::{AtFlags, Mode, OFlags, RenameFlags},
     io::Errno,
 };
+
+use super::handle::open_beneath;
 
 /// Name of the mark.
 pub(super) const MARK: &[u8] = b".bkfs-0000000000000000.partial";
 
-/// Whether a name is of the temporary kind.
+/// Returns whether a name is a temporary one.
 pub(super) fn is_temp(name: &[u8]) -> bool {
     let hex = |b: &u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
     name.strip_prefix(b".bkfs-")
@@ -29,47 +32,61 @@ pub(super) fn is_temp(name: &[u8]) -> bool {
         .is_some_and(|digits| digits.len() == 16 && digits.iter().all(hex))
 }
 
-/// Makes temporary names that no other run makes.
+/// Creates the mark in a folder, if it is not there yet.
+pub(super) fn create_mark(folder: impl AsFd) -> io::Result<()> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+    match open_beneath(&folder, MARK, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            rustix::fs::statat(folder, MARK, AtFlags::SYMLINK_NOFOLLOW)?;
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Generates temporary names that no other run generates.
 pub(super) struct TempNames {
     run: u32,
     next: AtomicU32,
 }
 
 impl TempNames {
-    /// Those of a new run.
+    /// Returns the generator of a new run.
     pub(super) fn new() -> Self {
-        // Uniqueness is all that matters: files are created exclusively, and one restore at a time has the destination.
+        // Names need only be unique, not secret: files are created exclusively, and only one restore at a time uses the
+        // destination.
         let run = RandomState::new().build_hasher().finish() as u32 | 1;
         Self { run, next: AtomicU32::new(0) }
     }
 
-    /// One more.
-    pub(super) fn name(&self) -> Vec<u8> {
+    /// Returns the next name.
+    pub(super) fn next(&self) -> Vec<u8> {
         format!(".bkfs-{:08x}{:08x}.partial", self.run, self.next.fetch_add(1, Ordering::Relaxed)).into_bytes()
     }
 }
 
-/// An entry under a temporary name; removed when dropped, unless it was placed.
+/// An entry with a temporary name. Dropping it removes the entry, unless [`Temp::rename`] gave it its final name.
 pub(super) struct Temp {
     pub(super) folder: Arc<OwnedFd>,
     pub(super) name: Vec<u8>,
-    placed: bool,
+    is_renamed: bool,
 }
 
 impl Temp {
-    /// Takes charge of an entry that was just made.
+    /// Takes over an entry that was just created.
     pub(super) fn new(folder: Arc<OwnedFd>, name: Vec<u8>) -> Self {
-        Self { folder, name, placed: false }
+        Self { folder, name, is_renamed: false }
     }
 
-    /// Gives the entry its own name. Without `replace`, fails with `AlreadyExists` if something has it.
-    pub(super) fn place(mut self, name: &[u8], replace: bool) -> io::Result<()> {
+    /// Gives the entry its final name. Without `replace`, fails with `AlreadyExists` if the name is taken.
+    pub(super) fn rename(mut self, name: &[u8], replace: bool) -> io::Result<()> {
         let fd = &self.folder;
         if replace {
             rustix::fs::renameat(fd, self.name.as_slice(), fd, name)?;
         } else {
             match rustix::fs::renameat_with(fd, self.name.as_slice(), fd, name, RenameFlags::NOREPLACE) {
-                // The file system (or the kernel) cannot: look first.
+                // The file system or the kernel does not support the flag: check first.
                 Err(Errno::INVAL | Errno::NOSYS) => match rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW) {
                     Err(Errno::NOENT) => rustix::fs::renameat(fd, self.name.as_slice(), fd, name)?,
                     Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
@@ -78,15 +95,15 @@ impl Temp {
                 result => result?,
             }
         }
-        self.placed = true;
+        self.is_renamed = true;
         Ok(())
     }
 }
 
 impl Drop for Temp {
     fn drop(&mut self) {
-        if !self.placed {
-            // Whatever the outcome: the next run looks for leftovers.
+        if !self.is_renamed {
+            // A failure does no harm: the next run removes leftovers.
             let _ = rustix::fs::unlinkat(&self.folder, self.name.as_slice(), AtFlags::empty());
         }
     }

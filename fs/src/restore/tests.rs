@@ -1,4 +1,4 @@
-//! Restores of trees that no repository would hold, and of ordinary ones, from a source in memory.
+//! Restores from a source in memory: of ordinary trees, and of trees that no repository would accept.
 
 mod ahead;
 mod existing;
@@ -9,17 +9,17 @@ mod resume;
 
 use std::path::Path;
 
-use super::{Progress, RestoreOptions, RestoreReport, engine};
+use super::{RestoreOptions, RestoreProgress, RestoreReport, run};
 use bkfs_store::{Result, format::tree::Node};
 use fake::Fake;
 
 fn options() -> RestoreOptions {
-    // A small window, so that files of some megabytes take several steps.
+    // A small window: files of a few megabytes take several steps.
     RestoreOptions { threads: 4, memory_bytes: 4 << 20, ..RestoreOptions::default() }
 }
 
 fn try_restore(fake: &Fake, root: &Node, dest: &Path, options: &RestoreOptions) -> Result<RestoreReport> {
-    engine::run(fake, root.clone(), dest, options, &Progress::default())
+    run::run(fake, root.clone(), dest, options, &RestoreProgress::default())
 }
 
 fn restore(fake: &Fake, root: &Node, dest: &Path) -> RestoreReport {
@@ -30,7 +30,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The names in a folder, sorted.
+/// Returns the names in a folder, sorted.
 fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> =
         std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();

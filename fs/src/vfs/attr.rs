@@ -5,7 +5,7 @@ use bkfs_store::{
     format::tree::{Content, Extent, Node, NodeKind},
 };
 
-/// What stat(2) tells of an inode.
+/// What stat(2) returns for an inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attr {
     /// Inode number.
@@ -14,7 +14,7 @@ pub struct Attr {
     pub kind: NodeKind,
     /// Permission bits with setuid, setgid and sticky.
     pub mode: u16,
-    /// Number of names. 1 for a directory: that is how a file system says that it does not count subdirectories.
+    /// Number of names. 1 for a directory, which means that the file system does not count subdirectories.
     pub nlink: u32,
     /// Owner.
     pub uid: u32,
@@ -22,20 +22,20 @@ pub struct Attr {
     pub gid: u32,
     /// Device numbers of a device node.
     pub device: (u32, u32),
-    /// Length in bytes; of a symbolic link, its target's.
+    /// Length in bytes; of a symbolic link, the length of its target.
     pub size: u64,
-    /// Allocated blocks of 512 bytes; fewer than the size needs if there are holes.
+    /// Allocated blocks of 512 bytes. With holes, fewer than the size needs.
     pub blocks: u64,
-    /// Last change of the contents; shown as the last access too.
+    /// Last change of the contents; also shown as the time of the last access.
     pub mtime: Time,
-    /// Last change of the inode on the source machine, or `mtime` where it was not known.
+    /// Last change of the inode on the source machine, or `mtime` if that is not known.
     pub ctime: Time,
-    /// Birth on the source machine, or `mtime` where it was not known.
+    /// Birth on the source machine, or `mtime` if that is not known.
     pub btime: Time,
 }
 
 impl Attr {
-    /// Attributes of a node.
+    /// Returns the attributes of a node.
     pub fn of(ino: u64, node: &Node) -> Self {
         let size = match (&node.target, node.kind) {
             (Some(target), NodeKind::Symlink) => target.len() as u64,
@@ -59,11 +59,10 @@ impl Attr {
         }
     }
 
-    /// Attributes of a directory above the snapshots.
-    pub fn top_dir(ino: u64, owner: Owner, changed: Time) -> Self {
+    /// Returns the attributes of a directory above the snapshots.
+    pub fn top_dir(ino: u64, owner: MountOwner, changed: Time) -> Self {
         let (uid, gid) = (owner.uid, owner.gid);
         let (kind, mode) = (NodeKind::Directory, 0o555);
-        let time = changed;
         Self {
             ino,
             kind,
@@ -74,31 +73,33 @@ impl Attr {
             device: (0, 0),
             size: 4096,
             blocks: 8,
-            mtime: time,
-            ctime: time,
-            btime: time,
+            mtime: changed,
+            ctime: changed,
+            btime: changed,
         }
     }
 
-    /// Attributes of a symbolic link above the snapshots.
-    pub fn top_link(ino: u64, owner: Owner, changed: Time, target: &[u8]) -> Self {
+    /// Returns the attributes of a symbolic link above the snapshots.
+    pub fn top_link(ino: u64, owner: MountOwner, changed: Time, target: &[u8]) -> Self {
         let dir = Self::top_dir(ino, owner, changed);
         Self { kind: NodeKind::Symlink, mode: 0o777, size: target.len() as u64, blocks: 0, ..dir }
     }
 }
 
-/// Who owns what lies above the snapshots: whoever mounted.
+/// Who owns the entries above the snapshots: the user who mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
+pub struct MountOwner {
     /// User.
     pub uid: u32,
     /// Group.
     pub gid: u32,
 }
 
-/// Blocks of 512 bytes that hold data, counted in pages of 4 KiB as file systems do. Of a file whose extents lie in a
-/// content tree, nothing is known here without loading the tree; it is shown as if its last page were a hole, because
-/// `cp` and `tar` look for holes with lseek(2) only in files that are shorter on disk than in length.
+/// Returns the number of blocks of 512 bytes that hold data, counted in pages of 4 KiB as file systems do.
+///
+/// If a file's extents are in a content tree, its holes are not known without loading the tree. It is then shown as if
+/// its last page were a hole: `cp` and `tar` look for holes with lseek(2) only in files that take less room than their
+/// length.
 fn blocks(node: &Node) -> u64 {
     let data = match (&node.content, node.kind) {
         (Some(Content::Extents(extents)), NodeKind::File) => {
@@ -129,11 +130,11 @@ mod tests {
         node.content = Some(Content::Extents(vec![Extent::Hole { len: 1 << 30 }]));
         assert_eq!(Attr::of(7, &node).blocks, 0);
         node.content = Some(Content::Tree(id));
-        assert!(Attr::of(7, &node).blocks * 512 < 1 << 30, "so that cp looks for holes");
+        assert!(Attr::of(7, &node).blocks * 512 < 1 << 30, "fewer, which makes cp look for holes");
     }
 
     #[test]
-    fn shows_what_was_stored() {
+    fn stored_attributes_are_shown() {
         let mut node = testing::file(b"x", 5);
         node.mode = 0o4755;
         node.links = Some(3);

@@ -1,4 +1,4 @@
-//! Why an operation of the file system failed, in the terms of errno.
+//! Why an operation of the file system failed, in terms of errno.
 
 use bkfs_store::ErrorKind;
 
@@ -26,19 +26,19 @@ pub enum Error {
     /// No such extended attribute.
     #[error("no such attribute")]
     NoAttribute,
-    /// Nothing of what was sought follows.
+    /// No more data, or no more holes, follow.
     #[error("no such data in the file")]
     NoMore,
     /// A directory has more entries than can be numbered.
     #[error("too many entries")]
     Overflow,
-    /// Stored bytes are damaged or missing, or the store is away. The log says more.
+    /// Stored bytes are damaged or missing, or the store is unreachable. The log has the details.
     #[error("input/output error")]
     Io,
 }
 
 impl Error {
-    /// The errno value.
+    /// Returns the errno value.
     pub fn errno(self) -> i32 {
         match self {
             Error::NotFound => libc::ENOENT,
@@ -54,11 +54,11 @@ impl Error {
     }
 }
 
-/// Turns the store's error into one of ours. `gone` tells whether the snapshot that was read is no longer there: then
-/// what it lacks is not damage.
-pub fn classify(error: &bkfs_store::Error, gone: impl FnOnce() -> bool) -> Error {
+/// Converts an error of the store. `is_gone` returns whether the snapshot that was read no longer exists; then missing
+/// data is not damage.
+pub fn classify(error: &bkfs_store::Error, is_gone: impl FnOnce() -> bool) -> Error {
     match error.kind() {
-        ErrorKind::Damaged | ErrorKind::NotFound => match gone() {
+        ErrorKind::Damaged | ErrorKind::NotFound => match is_gone() {
             true => Error::Stale,
             false => Error::Io,
         },

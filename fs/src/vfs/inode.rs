@@ -1,4 +1,4 @@
-//! Inode numbers, and the table of what the kernel holds.
+//! Inode numbers, and the table of the inodes that the kernel holds.
 //!
 //! ```text
 //! bit 63  62  61                  27 26                    0
@@ -7,16 +7,17 @@
 //! ```
 //!
 //! A *directory instance* is a directory at one path of the mount. An entry's number is (instance of its directory,
-//! place in it), so files need no table: the number leads back to the node through the directory's tree, which never
-//! changes. The directory itself has the entry field 0. Instance numbers are taken from a hash of the path, so that a
-//! directory that the kernel forgot and asks for again has its old number, and so have all entries in it; two
-//! directories that are held at once never share one (the later moves to the next free number). The same snapshot under
-//! two paths (`snapshots/`, `ids/`) is two instances: FUSE lets a directory have one path only.
+//! index in it), so files need no table: the number leads back to the node through the directory's tree, which never
+//! changes. In the number of the directory itself, the entry field is 0. Instance numbers are taken from a hash of the
+//! path. If the kernel forgets a directory and looks it up again, the directory and all its entries have their old
+//! numbers. Two directories that are held at the same time never share a number: the later one gets the next free
+//! number. The same snapshot under two paths (`snapshots/`, `ids/`) is two instances, because in FUSE a directory can
+//! have only one path.
 //!
-//! Names of one hard-linked inode must show one number wherever they lie, so those have a number of their own, hashed
-//! from the group, and a table that says where one of the names is.
+//! All names of a hard-linked inode must show the same number, wherever they are. Therefore such an inode has a number
+//! of its own, hashed from the group, and an entry in a table that has the location of one of its names.
 //!
-//! A record lives as long as the kernel holds a reference to the directory or to an entry in it. Memory therefore grows
+//! A record is kept while the kernel holds a reference to the directory or to an entry in it. Memory therefore grows
 //! with the directories (and hard-linked files) that the kernel holds, not with the files.
 
 use std::{
@@ -30,9 +31,9 @@ use std::{
 use bkfs_store::{base::id::HardLinkGroup, format::tree::Subtree};
 use parking_lot::{Mutex, RwLock};
 
-use super::{attr::Attr, names::Place, source::Version};
+use super::{attr::Attr, names::TopDir, source::ShownSnapshot};
 
-/// The mount's root, by FUSE's convention.
+/// The number of the mount's root, by FUSE's convention.
 pub const ROOT: u64 = 1;
 
 const ENTRY_BITS: u32 = 27;
@@ -43,18 +44,19 @@ const LINK: u64 = 1 << 62;
 const LINK_MASK: u64 = LINK - 1;
 const ROOT_INSTANCE: u64 = 1;
 
-/// How many entries of one directory can have numbers (134 million).
+/// How many entries of a directory can have numbers (134 million).
 pub const ENTRIES_MAX: u64 = ENTRY_MASK;
 
-/// What a number is hashed from: a path, or a hard-link group below one. 128 bits, so that equal means the same.
+/// What a number is derived from: the hash of a path, or of a hard-link group below a path. With 128 bits, equal keys
+/// mean the same path or group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Key([u8; 16]);
+pub struct PathKey([u8; 16]);
 
-impl Key {
+impl PathKey {
     /// The key of the mount's root.
     pub const ROOT: Self = Self([0; 16]);
 
-    /// The key of something below `self`. `kind` keeps the sorts of children apart.
+    /// Returns the key of a child. `kind` keeps different kinds of children apart.
     pub fn child(&self, kind: u8, parts: &[&[u8]]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.0).update(&[kind]);
@@ -75,43 +77,43 @@ impl Key {
 
 /// What a directory shows.
 #[derive(Debug, Clone)]
-pub enum What {
-    /// A place of the mount's own, above the snapshots.
-    Top(Place),
+pub enum DirKind {
+    /// A directory above the snapshots.
+    Top(TopDir),
     /// A directory of a snapshot.
     Tree {
         /// Its entries.
         subtree: Subtree,
         /// The snapshot.
-        version: Arc<Version>,
-        /// Key of the snapshot's root here, to which hard-link groups belong.
-        root: Key,
+        snapshot: Arc<ShownSnapshot>,
+        /// Key of the snapshot's root at this path; hard-link groups belong to it.
+        root: PathKey,
     },
 }
 
 /// A directory at one path of the mount.
 #[derive(Debug)]
-pub struct Dir {
+pub struct DirInstance {
     /// Its instance number.
     pub instance: u64,
-    /// Its path, hashed.
-    pub key: Key,
+    /// Hash of its path.
+    pub key: PathKey,
     /// Its name; empty for the mount's root.
     pub name: Box<[u8]>,
-    /// The directory that holds it; none for the mount's root.
-    pub parent: Option<Arc<Dir>>,
-    /// Its place in that directory, if that is one of a snapshot.
+    /// Its parent; none for the mount's root.
+    pub parent: Option<Arc<DirInstance>>,
+    /// Its index in the parent, if that is a directory of a snapshot.
     pub index: u64,
     /// What it shows.
-    pub what: What,
-    /// Its attributes; those of [`What::Top`] change, and are made anew.
+    pub kind: DirKind,
+    /// Its attributes; those of [`DirKind::Top`] change, and are computed when they are asked for.
     pub attr: Attr,
-    /// The kernel's references to it and to entries in it that are neither directories nor hard links.
+    /// The kernel's references to it, and to entries in it that are neither directories nor hard links.
     refs: AtomicU64,
 }
 
-impl Dir {
-    /// The directory's inode number.
+impl DirInstance {
+    /// Returns the directory's inode number.
     pub fn ino(&self) -> u64 {
         match self.instance {
             ROOT_INSTANCE => ROOT,
@@ -119,17 +121,17 @@ impl Dir {
         }
     }
 
-    /// The number of the entry at a place; none if the directory has too many.
+    /// Returns the number of the entry at an index; none if the directory has too many entries.
     pub fn entry_ino(&self, index: u64) -> Option<u64> {
         (index < ENTRIES_MAX).then_some(self.instance << ENTRY_BITS | (index + 1))
     }
 
-    /// The directory that `..` leads to.
+    /// Returns the number of the directory that `..` leads to.
     pub fn parent_ino(&self) -> u64 {
         self.parent.as_ref().map_or(ROOT, |parent| parent.ino())
     }
 
-    /// Its path below the mountpoint, for people.
+    /// Returns the path relative to the mountpoint, for messages.
     pub fn path(&self) -> String {
         let mut names = Vec::new();
         let mut dir = Some(self);
@@ -142,60 +144,60 @@ impl Dir {
     }
 }
 
-/// What a number stands for.
+/// What a number represents.
 #[derive(Debug, Clone)]
 pub enum Inode {
     /// A directory.
-    Dir(Arc<Dir>),
-    /// An entry that is no directory: where it lies, and its place there.
-    Entry(Arc<Dir>, u64),
+    Dir(Arc<DirInstance>),
+    /// An entry that is not a directory: the directory that it is in, and its index there.
+    Entry(Arc<DirInstance>, u64),
 }
 
 #[derive(Default)]
-struct Dirs {
-    by_instance: HashMap<u64, Arc<Dir>>,
-    /// Those that did not get the number that their key asks for.
-    displaced: HashMap<Key, u64>,
+struct DirTable {
+    by_instance: HashMap<u64, Arc<DirInstance>>,
+    /// Directories that did not get the number that their key gives, because it was taken.
+    displaced: HashMap<PathKey, u64>,
 }
 
 struct Link {
-    key: Key,
-    dir: Arc<Dir>,
+    key: PathKey,
+    dir: Arc<DirInstance>,
     index: u64,
     refs: u64,
 }
 
 #[derive(Default)]
-struct Links {
+struct LinkTable {
     by_ino: HashMap<u64, Link>,
-    displaced: HashMap<Key, u64>,
+    displaced: HashMap<PathKey, u64>,
 }
 
-/// What the kernel holds.
-pub struct Table {
-    dirs: RwLock<Dirs>,
-    links: Mutex<Links>,
+/// The directories and hard-linked inodes that the kernel holds.
+pub struct InodeTable {
+    dirs: RwLock<DirTable>,
+    links: Mutex<LinkTable>,
 }
 
-impl Table {
-    /// A table that holds the mount's root, which is never forgotten.
-    pub fn new(what: What, attr: Attr) -> Self {
-        let root = Dir {
+impl InodeTable {
+    /// Returns a table with the mount's root, which is never forgotten.
+    pub fn new(kind: DirKind, attr: Attr) -> Self {
+        let root = DirInstance {
             instance: ROOT_INSTANCE,
-            key: Key::ROOT,
+            key: PathKey::ROOT,
             name: Box::default(),
             parent: None,
             index: 0,
-            what,
+            kind,
             attr: Attr { ino: ROOT, ..attr },
             refs: AtomicU64::new(1),
         };
-        let mut dirs = Dirs::default();
+        let mut dirs = DirTable::default();
         dirs.by_instance.insert(ROOT_INSTANCE, Arc::new(root));
         Self { dirs: RwLock::new(dirs), links: Mutex::default() }
     }
 
-    /// What the number stands for; none if the kernel was never told of it, or has forgotten it.
+    /// Returns what a number represents; none if the kernel was never given it, or has forgotten it.
     pub fn get(&self, ino: u64) -> Option<Inode> {
         if ino & LINK != 0 {
             return self.links.lock().by_ino.get(&ino).map(|link| Inode::Entry(link.dir.clone(), link.index));
@@ -208,43 +210,43 @@ impl Table {
         }
     }
 
-    /// The directory with that key, with one more reference. `make` gets the number that it shall have.
-    pub fn hold_dir(&self, seed: DirSeed<'_>) -> Arc<Dir> {
-        if let Some(dir) = find(&self.dirs.read(), seed.key) {
-            // Under the lock that removal needs for writing, so it cannot vanish now.
+    /// Returns the directory with that key, with one more reference. Adds it if it is not held yet.
+    pub fn hold_dir(&self, new: NewDir<'_>) -> Arc<DirInstance> {
+        if let Some(dir) = find(&self.dirs.read(), new.key) {
+            // Removal needs this lock for writing, so the directory cannot be removed now.
             dir.refs.fetch_add(1, Ordering::AcqRel);
             return dir.clone();
         }
         let mut dirs = self.dirs.write();
-        if let Some(dir) = find(&dirs, seed.key) {
+        if let Some(dir) = find(&dirs, new.key) {
             dir.refs.fetch_add(1, Ordering::AcqRel);
             return dir.clone();
         }
-        let wanted = wanted_instance(seed.key);
+        let wanted = wanted_instance(new.key);
         let mut instance = wanted;
         while dirs.by_instance.contains_key(&instance) {
             instance = (instance + 1) & INSTANCE_MASK;
             instance = instance.max(ROOT_INSTANCE + 1);
         }
         if instance != wanted {
-            dirs.displaced.insert(seed.key, instance);
+            dirs.displaced.insert(new.key, instance);
         }
-        let dir = Arc::new(Dir {
+        let dir = Arc::new(DirInstance {
             instance,
-            key: seed.key,
-            name: seed.name.into(),
-            parent: Some(seed.parent.clone()),
-            index: seed.index,
-            what: seed.what,
-            attr: Attr { ino: instance << ENTRY_BITS, ..seed.attr },
+            key: new.key,
+            name: new.name.into(),
+            parent: Some(new.parent.clone()),
+            index: new.index,
+            kind: new.kind,
+            attr: Attr { ino: instance << ENTRY_BITS, ..new.attr },
             refs: AtomicU64::new(1),
         });
         dirs.by_instance.insert(instance, dir.clone());
         dir
     }
 
-    /// The number that a directory has or would have now; nothing is held.
-    pub fn peek_dir(&self, key: Key) -> u64 {
+    /// Returns the number that a directory has, or would get now. Takes no reference.
+    pub fn peek_dir(&self, key: PathKey) -> u64 {
         match find(&self.dirs.read(), key) {
             Some(dir) => dir.ino(),
             None => wanted_instance(key) << ENTRY_BITS,
@@ -252,13 +254,13 @@ impl Table {
     }
 
     /// Adds a reference to an entry that is neither a directory nor a hard link.
-    pub fn hold_entry(&self, dir: &Arc<Dir>) {
+    pub fn hold_entry(&self, dir: &Arc<DirInstance>) {
         let dirs = self.dirs.read();
         match dirs.by_instance.get(&dir.instance) {
             Some(held) if held.key == dir.key => drop(held.refs.fetch_add(1, Ordering::AcqRel)),
             _ => {
-                // The kernel forgot the directory between finding it and now, which it does not do while it asks about
-                // it; if it does, the record comes back with this one reference.
+                // The kernel forgot the directory since it was found. It does not do so during a request about it; if
+                // it does, the record is added again with this one reference.
                 drop(dirs);
                 let mut dirs = self.dirs.write();
                 dir.refs.store(1, Ordering::Release);
@@ -267,8 +269,8 @@ impl Table {
         }
     }
 
-    /// The number of a hard-linked inode of which one name lies at `index` of `dir`, with one more reference.
-    pub fn hold_link(&self, key: Key, dir: &Arc<Dir>, index: u64) -> u64 {
+    /// Returns the number of a hard-linked inode, with one more reference. One of its names is at `index` in `dir`.
+    pub fn hold_link(&self, key: PathKey, dir: &Arc<DirInstance>, index: u64) -> u64 {
         let mut links = self.links.lock();
         let ino = link_ino(&links, key);
         if let Some(link) = links.by_ino.get_mut(&ino) {
@@ -282,12 +284,12 @@ impl Table {
         ino
     }
 
-    /// The number that a hard-linked inode has or would have now; nothing is held.
-    pub fn peek_link(&self, key: Key) -> u64 {
+    /// Returns the number that a hard-linked inode has, or would get now. Takes no reference.
+    pub fn peek_link(&self, key: PathKey) -> u64 {
         link_ino(&self.links.lock(), key)
     }
 
-    /// Drops references; what has none left goes.
+    /// Drops references. Removes a record without references.
     pub fn forget(&self, ino: u64, count: u64) {
         if ino & LINK != 0 {
             let mut links = self.links.lock();
@@ -309,45 +311,46 @@ impl Table {
             return;
         }
         let mut dirs = self.dirs.write();
-        // Somebody may have taken a reference before the lock was had.
-        let gone = dirs.by_instance.get(&instance).filter(|dir| dir.refs.load(Ordering::Acquire) == 0).map(|d| d.key);
-        if let Some(key) = gone {
+        // Another thread may have taken a reference before this one had the lock.
+        let unused = dirs.by_instance.get(&instance).filter(|dir| dir.refs.load(Ordering::Acquire) == 0).map(|d| d.key);
+        if let Some(key) = unused {
             dirs.by_instance.remove(&instance);
             dirs.displaced.remove(&key);
         }
     }
 
-    /// The directories above the snapshots that are held.
-    pub fn tops(&self) -> Vec<u64> {
+    /// Returns the numbers of the directories above the snapshots that are held.
+    pub fn top_dirs(&self) -> Vec<u64> {
         let dirs = self.dirs.read();
-        dirs.by_instance.values().filter(|dir| matches!(dir.what, What::Top(_))).map(|dir| dir.ino()).collect()
+        dirs.by_instance.values().filter(|dir| matches!(dir.kind, DirKind::Top(_))).map(|dir| dir.ino()).collect()
     }
 
-    /// How many directories and hard-linked inodes are held.
+    /// Returns how many directories and hard-linked inodes are held.
     pub fn len(&self) -> (usize, usize) {
         (self.dirs.read().by_instance.len(), self.links.lock().by_ino.len())
     }
 }
 
-/// What a new record of a directory is made of.
-pub struct DirSeed<'a> {
-    /// Its path, hashed.
-    pub key: Key,
+/// A directory to be held.
+pub struct NewDir<'a> {
+    /// Hash of its path.
+    pub key: PathKey,
     /// Its name.
     pub name: &'a [u8],
-    /// The directory that holds it.
-    pub parent: &'a Arc<Dir>,
-    /// Its place there.
+    /// Its parent.
+    pub parent: &'a Arc<DirInstance>,
+    /// Its index there.
     pub index: u64,
     /// What it shows.
-    pub what: What,
+    pub kind: DirKind,
     /// Its attributes.
     pub attr: Attr,
 }
 
-/// The key of a hard-linked inode: of its group below one snapshot's root, and of what the name at hand holds. A file
-/// that changed while it was pushed may be stored differently under two of its names; those must not become one.
-pub fn link_key(root: &Key, group: HardLinkGroup, size: u64, content: &[u8]) -> Key {
+/// Returns the key of a hard-linked inode: the hash of its group below a snapshot's root, and of the contents under one
+/// of its names. A file that changed during the push may be stored with different contents under two names. These must
+/// not share an inode.
+pub fn link_key(root: &PathKey, group: HardLinkGroup, size: u64, content: &[u8]) -> PathKey {
     root.child(b'l', &[&group.0, &size.to_le_bytes(), content])
 }
 
@@ -360,16 +363,16 @@ fn instance_of(ino: u64) -> Option<u64> {
     }
 }
 
-fn wanted_instance(key: Key) -> u64 {
+fn wanted_instance(key: PathKey) -> u64 {
     (key.number() & INSTANCE_MASK).max(ROOT_INSTANCE + 1)
 }
 
-fn find(dirs: &Dirs, key: Key) -> Option<&Arc<Dir>> {
+fn find(dirs: &DirTable, key: PathKey) -> Option<&Arc<DirInstance>> {
     let instance = dirs.displaced.get(&key).copied().unwrap_or_else(|| wanted_instance(key));
     dirs.by_instance.get(&instance).filter(|dir| dir.key == key)
 }
 
-fn link_ino(links: &Links, key: Key) -> u64 {
+fn link_ino(links: &LinkTable, key: PathKey) -> u64 {
     if let Some(ino) = links.displaced.get(&key) {
         return *ino;
     }
@@ -380,7 +383,7 @@ fn link_ino(links: &Links, key: Key) -> u64 {
     LINK | number
 }
 
-fn drop_refs(dir: &Dir, count: u64) -> u64 {
+fn drop_refs(dir: &DirInstance, count: u64) -> u64 {
     let floor = |refs: u64| Some(refs.saturating_sub(count));
     match dir.refs.fetch_update(Ordering::AcqRel, Ordering::Acquire, floor) {
         Ok(before) | Err(before) => before.saturating_sub(count),

@@ -1,4 +1,4 @@
-//! The names above the snapshots: which folders the mount's top level has, and what lies in them.
+//! The names above the snapshots: the folders at the top of the mount, and what is in them.
 //!
 //! ```text
 //! latest -> snapshots/2026-11-20T090000Z
@@ -7,9 +7,10 @@
 //! targets/<target>/2026-11-20T090000Z/       and latest; likewise hosts/ and tags/
 //! ```
 //!
-//! A pure function of the list of snapshots. A snapshot has the same name everywhere: its time in UTC, and `-2`, `-3`
-//! where several have one second, in the order of their commits, so that a new snapshot renames no older one. Listings
-//! have cookies to go on from that stay right when snapshots come or go in between.
+//! The names are a pure function of the list of snapshots. A snapshot has the same name everywhere: its time in UTC. If
+//! several have the same second, `-2`, `-3` and so on are appended in the order of their commits, so a new snapshot
+//! never renames an older one. Listings continue at cookies, which stay valid when snapshots come or go between two
+//! calls.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,14 +22,14 @@ use bkfs_store::base::{
     time::Time,
 };
 
-use super::source::Version;
+use super::source::ShownSnapshot;
 
-/// Longest name that Linux allows.
+/// The longest name that Linux allows.
 const NAME_MAX: usize = 255;
-/// Shortest prefix of an id that is looked up.
+/// The shortest prefix of an id that is looked up.
 const PREFIX_MIN: usize = 4;
 
-/// By what snapshots are grouped.
+/// How snapshots are grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum GroupBy {
     /// By target.
@@ -43,7 +44,7 @@ impl GroupBy {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Targets, Self::Hosts, Self::Tags];
 
-    /// The folder's name.
+    /// Returns the name of the folder that has the groups.
     pub fn name(self) -> &'static [u8] {
         match self {
             Self::Targets => b"targets",
@@ -55,7 +56,7 @@ impl GroupBy {
 
 /// A folder above the snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum TopDir {
     /// The mount's root.
     Root,
     /// `snapshots/`
@@ -64,89 +65,90 @@ pub enum Place {
     Ids,
     /// `targets/`, `hosts/` or `tags/`
     Groups(GroupBy),
-    /// A folder in one of those.
+    /// A folder in one of these.
     Group(GroupBy, Arc<[u8]>),
 }
 
-/// What lies in such a folder.
+/// An entry of such a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Item {
+pub enum TopItem {
     /// A folder.
-    Place(Place),
+    Dir(TopDir),
     /// A snapshot.
-    Version(Arc<Version>),
+    Snapshot(Arc<ShownSnapshot>),
     /// The symbolic link to the newest snapshot.
     Latest {
         /// Where it leads.
         target: Vec<u8>,
-        /// The snapshot's place in the log.
+        /// Number of the snapshot's commit in the log.
         log_seq: u64,
     },
 }
 
-/// An item in a listing.
+/// A named entry in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct TopEntry {
     /// Its name.
     pub name: Vec<u8>,
     /// What it is.
-    pub item: Item,
-    /// Listing goes on behind it from here; ascending, below 2^62.
+    pub item: TopItem,
+    /// Where the listing continues after it; ascending, less than 2^62.
     pub cookie: u64,
 }
 
-struct Named {
+struct NamedSnapshot {
     name: Vec<u8>,
-    version: Arc<Version>,
+    snapshot: Arc<ShownSnapshot>,
 }
 
-struct Group {
+struct SnapshotGroup {
     cookie: u64,
     members: Vec<usize>,
 }
 
-/// The names.
+/// All names above the snapshots.
 #[derive(Default)]
 pub struct Names {
     /// In the order of the commits.
-    versions: Vec<Named>,
+    snapshots: Vec<NamedSnapshot>,
     by_name: HashMap<Vec<u8>, usize>,
     by_id: BTreeMap<SnapshotId, usize>,
-    groups: HashMap<GroupBy, BTreeMap<Arc<[u8]>, Group>>,
+    groups: HashMap<GroupBy, BTreeMap<Arc<[u8]>, SnapshotGroup>>,
     newest: Option<usize>,
 }
 
 impl Names {
-    /// Names the snapshots.
-    pub fn new(versions: &[Arc<Version>]) -> Self {
-        let mut ordered = versions.to_vec();
-        ordered.sort_by_key(|version| (version.log_seq, version.id));
-        ordered.dedup_by_key(|version| version.id);
+    /// Gives names to the snapshots.
+    pub fn new(snapshots: &[Arc<ShownSnapshot>]) -> Self {
+        let mut ordered = snapshots.to_vec();
+        ordered.sort_by_key(|snapshot| (snapshot.log_seq, snapshot.id));
+        ordered.dedup_by_key(|snapshot| snapshot.id);
         let mut names = Self::default();
         let mut seen: HashMap<String, u64> = HashMap::new();
-        for (at, version) in ordered.into_iter().enumerate() {
-            let time = time_name(version.snapshot.time);
+        for (index, snapshot) in ordered.into_iter().enumerate() {
+            let time = time_name(snapshot.record.time);
             let count = seen.entry(time.clone()).or_insert(0);
             *count += 1;
             let name = if *count == 1 { time } else { format!("{time}-{count}") };
-            names.by_name.insert(name.clone().into_bytes(), at);
-            names.by_id.insert(version.id, at);
-            names.versions.push(Named { name: name.into_bytes(), version });
+            names.by_name.insert(name.clone().into_bytes(), index);
+            names.by_id.insert(snapshot.id, index);
+            names.snapshots.push(NamedSnapshot { name: name.into_bytes(), snapshot });
         }
-        names.newest = names.newest_of(0..names.versions.len());
+        names.newest = names.newest_of(0..names.snapshots.len());
         names.group();
         names
     }
 
     fn group(&mut self) {
-        for (at, named) in self.versions.iter().enumerate() {
-            let snapshot = &named.version.snapshot;
+        for (index, named) in self.snapshots.iter().enumerate() {
+            let snapshot = &named.snapshot.record;
             let mut add = |by: GroupBy, name: &str| {
                 let name: Arc<[u8]> = component(name.as_bytes()).into();
                 let cookie = cookie_of(&name);
-                let group = self.groups.entry(by).or_default().entry(name).or_insert(Group { cookie, members: vec![] });
-                if group.members.last() != Some(&at) {
-                    group.members.push(at);
+                let group =
+                    self.groups.entry(by).or_default().entry(name).or_insert(SnapshotGroup { cookie, members: vec![] });
+                if group.members.last() != Some(&index) {
+                    group.members.push(index);
                 }
             };
             add(GroupBy::Targets, &snapshot.target);
@@ -155,75 +157,79 @@ impl Names {
         }
     }
 
-    /// How many snapshots there are.
+    /// Returns the number of snapshots.
     pub fn len(&self) -> usize {
-        self.versions.len()
+        self.snapshots.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no snapshots.
     pub fn is_empty(&self) -> bool {
-        self.versions.is_empty()
+        self.snapshots.is_empty()
     }
 
-    /// The snapshots, in the order of their commits.
-    pub fn versions(&self) -> impl Iterator<Item = &Arc<Version>> {
-        self.versions.iter().map(|named| &named.version)
+    /// Returns the snapshots, in the order of their commits.
+    pub fn snapshots(&self) -> impl Iterator<Item = &Arc<ShownSnapshot>> {
+        self.snapshots.iter().map(|named| &named.snapshot)
     }
 
-    /// Whether the snapshot is there.
+    /// Returns whether a snapshot is shown.
     pub fn contains(&self, id: &SnapshotId) -> bool {
         self.by_id.contains_key(id)
     }
 
-    /// What has that name in a folder; the folder may be gone by now.
-    pub fn find(&self, place: &Place, name: &[u8]) -> Option<Item> {
-        match place {
-            Place::Root => self.root().into_iter().find(|listed| listed.name == name).map(|listed| listed.item),
-            Place::Snapshots => self.by_name.get(name).map(|at| self.version(*at)),
-            Place::Ids => self.find_id(name).map(|at| self.version(at)),
-            Place::Groups(by) => {
+    /// Returns the entry with that name in a folder. The folder may no longer exist.
+    pub fn find(&self, top: &TopDir, name: &[u8]) -> Option<TopItem> {
+        match top {
+            TopDir::Root => self.root().into_iter().find(|listed| listed.name == name).map(|listed| listed.item),
+            TopDir::Snapshots => self.by_name.get(name).map(|index| self.snapshot(*index)),
+            TopDir::Ids => self.find_id(name).map(|index| self.snapshot(index)),
+            TopDir::Groups(by) => {
                 let (name, _) = self.groups.get(by)?.get_key_value(name)?;
-                Some(Item::Place(Place::Group(*by, name.clone())))
+                Some(TopItem::Dir(TopDir::Group(*by, name.clone())))
             }
-            Place::Group(by, group) => {
+            TopDir::Group(by, group) => {
                 let group = self.groups.get(by)?.get(group)?;
                 if name == b"latest" {
                     return self.latest_of(group.members.iter().copied(), b"");
                 }
-                let at = *self.by_name.get(name)?;
-                group.members.binary_search(&at).ok().map(|_| self.version(at))
+                let index = *self.by_name.get(name)?;
+                group.members.binary_search(&index).ok().map(|_| self.snapshot(index))
             }
         }
     }
 
-    /// What lies in a folder behind a cookie (0: all), in the order of cookies, at most `limit`.
-    pub fn list(&self, place: &Place, after: u64, limit: usize) -> Vec<Listed> {
-        let listed = |at: usize| {
-            let Named { name, version } = &self.versions[at];
-            Listed { name: name.clone(), item: Item::Version(version.clone()), cookie: version_cookie(version) }
+    /// Returns the entries of a folder after a cookie (0: all), in the order of cookies, at most `limit`.
+    pub fn list(&self, top: &TopDir, after: u64, limit: usize) -> Vec<TopEntry> {
+        let listed = |index: usize| {
+            let NamedSnapshot { name, snapshot } = &self.snapshots[index];
+            TopEntry {
+                name: name.clone(),
+                item: TopItem::Snapshot(snapshot.clone()),
+                cookie: snapshot_cookie(snapshot),
+            }
         };
-        let behind = |members: &[usize]| {
-            let from = members.partition_point(|at| version_cookie(&self.versions[*at].version) <= after);
-            members[from..].iter().take(limit).map(|at| listed(*at)).collect::<Vec<_>>()
+        let after_cookie = |members: &[usize]| {
+            let from = members.partition_point(|index| snapshot_cookie(&self.snapshots[*index].snapshot) <= after);
+            members[from..].iter().take(limit).map(|index| listed(*index)).collect::<Vec<_>>()
         };
-        match place {
-            Place::Root => self.root().into_iter().filter(|listed| listed.cookie > after).take(limit).collect(),
-            Place::Snapshots | Place::Ids => {
-                let from = self.versions.partition_point(|named| version_cookie(&named.version) <= after);
-                let mut all: Vec<_> = (from..self.versions.len()).take(limit).map(listed).collect();
-                if *place == Place::Ids {
-                    all.iter_mut().zip(&self.versions[from..]).for_each(|(listed, named)| {
-                        listed.name = named.version.id.to_string().into_bytes();
+        match top {
+            TopDir::Root => self.root().into_iter().filter(|listed| listed.cookie > after).take(limit).collect(),
+            TopDir::Snapshots | TopDir::Ids => {
+                let from = self.snapshots.partition_point(|named| snapshot_cookie(&named.snapshot) <= after);
+                let mut all: Vec<_> = (from..self.snapshots.len()).take(limit).map(listed).collect();
+                if *top == TopDir::Ids {
+                    all.iter_mut().zip(&self.snapshots[from..]).for_each(|(listed, named)| {
+                        listed.name = named.snapshot.id.to_string().into_bytes();
                     });
                 }
                 all
             }
-            Place::Groups(by) => {
-                let mut all: Vec<Listed> = (self.groups.get(by).into_iter().flatten())
+            TopDir::Groups(by) => {
+                let mut all: Vec<TopEntry> = (self.groups.get(by).into_iter().flatten())
                     .filter(|(_, group)| group.cookie > after)
-                    .map(|(name, group)| Listed {
+                    .map(|(name, group)| TopEntry {
                         name: name.to_vec(),
-                        item: Item::Place(Place::Group(*by, name.clone())),
+                        item: TopItem::Dir(TopDir::Group(*by, name.clone())),
                         cookie: group.cookie,
                     })
                     .collect();
@@ -231,12 +237,12 @@ impl Names {
                 all.truncate(limit);
                 all
             }
-            Place::Group(by, group) => {
+            TopDir::Group(by, group) => {
                 let Some(group) = self.groups.get(by).and_then(|groups| groups.get(group)) else { return vec![] };
-                let mut all = behind(&group.members);
+                let mut all = after_cookie(&group.members);
                 if after == 0 {
                     let latest = self.latest_of(group.members.iter().copied(), b"");
-                    all.splice(0..0, latest.map(|item| Listed { name: b"latest".to_vec(), item, cookie: 1 }));
+                    all.splice(0..0, latest.map(|item| TopEntry { name: b"latest".to_vec(), item, cookie: 1 }));
                     all.truncate(limit);
                 }
                 all
@@ -244,30 +250,30 @@ impl Names {
         }
     }
 
-    fn root(&self) -> Vec<Listed> {
-        let latest = self.newest.and_then(|at| self.latest_of([at].into_iter(), b"snapshots/"));
-        let mut all: Vec<(&[u8], Item)> = latest.map(|item| (b"latest".as_slice(), item)).into_iter().collect();
-        all.push((b"snapshots", Item::Place(Place::Snapshots)));
-        all.push((b"ids", Item::Place(Place::Ids)));
-        all.extend(GroupBy::ALL.map(|by| (by.name(), Item::Place(Place::Groups(by)))));
+    fn root(&self) -> Vec<TopEntry> {
+        let latest = self.newest.and_then(|index| self.latest_of([index].into_iter(), b"snapshots/"));
+        let mut all: Vec<(&[u8], TopItem)> = latest.map(|item| (b"latest".as_slice(), item)).into_iter().collect();
+        all.push((b"snapshots", TopItem::Dir(TopDir::Snapshots)));
+        all.push((b"ids", TopItem::Dir(TopDir::Ids)));
+        all.extend(GroupBy::ALL.map(|by| (by.name(), TopItem::Dir(TopDir::Groups(by)))));
         let skipped = 6 - all.len() as u64;
         (all.into_iter().zip(1..))
-            .map(|((name, item), n)| Listed { name: name.to_vec(), item, cookie: n + skipped })
+            .map(|((name, item), n)| TopEntry { name: name.to_vec(), item, cookie: n + skipped })
             .collect()
     }
 
-    fn version(&self, at: usize) -> Item {
-        Item::Version(self.versions[at].version.clone())
+    fn snapshot(&self, index: usize) -> TopItem {
+        TopItem::Snapshot(self.snapshots[index].snapshot.clone())
     }
 
-    /// The newest by its own time; of those with one time, the one committed last.
+    /// Returns the snapshot with the latest time; among equal times, the one that was committed last.
     fn newest_of(&self, members: impl Iterator<Item = usize>) -> Option<usize> {
-        members.max_by_key(|at| (self.versions[*at].version.snapshot.time, *at))
+        members.max_by_key(|index| (self.snapshots[*index].snapshot.record.time, *index))
     }
 
-    fn latest_of(&self, members: impl Iterator<Item = usize>, prefix: &[u8]) -> Option<Item> {
-        let Named { name, version } = &self.versions[self.newest_of(members)?];
-        Some(Item::Latest { target: [prefix, name].concat(), log_seq: version.log_seq })
+    fn latest_of(&self, members: impl Iterator<Item = usize>, prefix: &[u8]) -> Option<TopItem> {
+        let NamedSnapshot { name, snapshot } = &self.snapshots[self.newest_of(members)?];
+        Some(TopItem::Latest { target: [prefix, name].concat(), log_seq: snapshot.log_seq })
     }
 
     fn find_id(&self, name: &[u8]) -> Option<usize> {
@@ -277,24 +283,24 @@ impl Names {
             return None;
         }
         let mut low = SnapshotId::default();
-        for (at, digit) in name.iter().enumerate() {
+        for (index, digit) in name.iter().enumerate() {
             let value = (*digit as char).to_digit(16)? as u8;
-            low.0[at / 2] |= if at % 2 == 0 { value << 4 } else { value };
+            low.0[index / 2] |= if index % 2 == 0 { value << 4 } else { value };
         }
         let mut found = self.by_id.range(low..).take_while(|(id, _)| id.to_string().as_bytes().starts_with(name));
         match (found.next(), found.next()) {
-            (Some((_, at)), None) => Some(*at),
+            (Some((_, index)), None) => Some(*index),
             _ => None,
         }
     }
 }
 
-/// `latest` has 1, so versions begin behind it.
-fn version_cookie(version: &Version) -> u64 {
-    version.log_seq.saturating_add(2).min((1 << 62) - 1)
+/// Returns the cookie of a snapshot. `latest` has 1, so snapshots begin at 2.
+fn snapshot_cookie(snapshot: &ShownSnapshot) -> u64 {
+    snapshot.log_seq.saturating_add(2).min((1 << 62) - 1)
 }
 
-/// A place in the listing that depends on the name alone, so that other groups may come and go.
+/// Returns the cookie of a group. It depends only on the name, so it stays valid when other groups come and go.
 fn cookie_of(name: &[u8]) -> u64 {
     let hash = Hash::of(&[name]).0;
     let mut low = [0; 8];
@@ -302,15 +308,15 @@ fn cookie_of(name: &[u8]) -> u64 {
     (u64::from_le_bytes(low) >> 3).max(1)
 }
 
-/// A text as one path component, the same for the same text and different for different ones: `/`, NUL, `%` and a
-/// leading dot of `.` and `..` are written as `%` and two digits; what gets too long ends in a hash.
+/// Converts a text to a path component. Different texts give different names: `/`, NUL, `%`, and the first dot of `.`
+/// and `..` are written as `%` and two hex digits, and a name that is too long is cut and ends in a hash.
 fn component(text: &[u8]) -> Vec<u8> {
     let dots = matches!(text, b"." | b"..");
     let mut name = Vec::with_capacity(text.len());
-    for (at, byte) in text.iter().enumerate() {
+    for (index, byte) in text.iter().enumerate() {
         match byte {
             b'/' | b'%' | 0 => name.extend_from_slice(format!("%{byte:02X}").as_bytes()),
-            b'.' if dots && at == 0 => name.extend_from_slice(b"%2E"),
+            b'.' if dots && index == 0 => name.extend_from_slice(b"%2E"),
             byte => name.push(*byte),
         }
     }
@@ -320,7 +326,8 @@ fn component(text: &[u8]) -> Vec<u8> {
     if name.len() > NAME_MAX {
         let hash = Hash::of(&[text]).to_string();
         name.truncate(NAME_MAX - 2 - hash.len());
-        // An escape cut in two would make another text's name possible; `%~` occurs in none that is not cut.
+        // No escape may be cut in two, or the name could be that of another text. `%~` occurs only in names that are
+        // cut.
         while name[name.len() - 2..].contains(&b'%') {
             name.pop();
         }
@@ -330,16 +337,16 @@ fn component(text: &[u8]) -> Vec<u8> {
     name
 }
 
-/// `2026-11-20T090000Z`: UTC, without colons, which break rsync and `SNAPSHOT:PATH`.
+/// Formats a time as `2026-11-20T090000Z`: UTC, without colons, which would break rsync and `SNAPSHOT:PATH`.
 pub fn time_name(time: Time) -> String {
     let (days, second) = (time.secs.div_euclid(86_400), time.secs.rem_euclid(86_400));
-    // Days since 0000-03-01 in the proleptic Gregorian calendar, whose years then end with the leap day; 400 years have
-    // 146,097 days. i128 because a time may be any i64.
+    // Days since 0000-03-01 in the proleptic Gregorian calendar. Years that begin in March end with the leap day, and
+    // 400 years have 146,097 days. The type is i128 because a time may be any i64.
     let days = i128::from(days) + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // Months from March have 31, 30, 31, 30, 31 days, again and again: 153 in five.
+    // From March on, months have 31, 30, 31, 30 and 31 days, repeatedly: 153 days in five months.
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };

@@ -1,35 +1,35 @@
-//! What to read ahead of a reader: a window that grows while a file is read in order and is none while it is not.
+//! What to read ahead of a reader: a window that grows while a file is read in order, and is empty otherwise.
 //!
-//! [`Cursors`] watches the reads of one inode and says which range to fetch before it is asked for. It is pure: no I/O,
-//! no clock. The kernel hands no open files to us (see `docs/design/`), so cursors belong to the inode and follow a few
-//! streams each. [`Pool`] executes what they say.
+//! [`Cursors`] watches the reads of one inode, and returns which range to fetch next. It is pure: no I/O, no clock. The
+//! kernel does not tell us about open files (see `docs/design/`), so cursors belong to the inode, and each follows a
+//! few streams. [`PrefetchPool`] fetches the ranges.
 
 mod pool;
 
-pub use pool::Pool;
+pub use pool::PrefetchPool;
 
 use std::ops::Range;
 
-/// How many readers of one file are told apart.
+/// How many readers of one file are distinguished.
 const STREAMS: usize = 4;
-/// The kernel's own read-ahead has several requests under way, which different threads may bring out of order. A read
-/// this near to where a stream stands belongs to it.
+/// How far a read may be from the position of its stream. The kernel's own read-ahead has several requests in flight,
+/// and different threads may process them out of order.
 const SLACK: u64 = 2 * 1024 * 1024;
-/// The first window, for a file that is read from its beginning.
+/// The first window of a stream.
 const WINDOW_FIRST: u64 = 256 * 1024;
-/// Reads in order before anything is fetched ahead, for a stream that began in the middle of a file. One such read
-/// after another happens by chance in random reading of small files; two in a row hardly do.
+/// How many reads in order a stream needs before anything is fetched ahead, if it began in the middle of a file. When
+/// small files are read at random, one read often follows another by chance; two in a row hardly ever do.
 const HITS_MIN: u32 = 2;
 
 #[derive(Debug, Clone, Copy)]
 struct Stream {
     /// End of the furthest read.
     next: u64,
-    /// Fetched ahead up to here.
+    /// End of what was fetched ahead.
     ahead: u64,
     window: u64,
     hits: u32,
-    /// When it was last seen, in reads.
+    /// Number of the last read that belonged to it.
     used: u64,
 }
 
@@ -42,12 +42,12 @@ pub struct Cursors {
 }
 
 impl Cursors {
-    /// No reader yet. A window grows up to `window_max` bytes; 0 means that nothing is ever fetched ahead.
+    /// Returns cursors without readers. Windows grow up to `window_max` bytes; with 0, nothing is ever fetched ahead.
     pub fn new(window_max: u64) -> Self {
         Self { window_max, streams: Vec::new(), reads: 0 }
     }
 
-    /// A read of `len` bytes at `offset` of a file of `size` bytes came. Returns what to fetch ahead.
+    /// Records a read of `len` bytes at `offset` of a file of `size` bytes. Returns what to fetch ahead.
     pub fn read(&mut self, offset: u64, len: u64, size: u64) -> Option<Range<u64>> {
         self.reads += 1;
         let (used, end) = (self.reads, offset.saturating_add(len).min(size));
@@ -59,7 +59,7 @@ impl Cursors {
             return stream.advance(self.window_max, size);
         }
         let mut stream = Stream { next: end, ahead: end, window: 0, hits: 0, used };
-        // Who begins at the beginning mostly goes on.
+        // A reader that begins at the beginning usually continues.
         if offset == 0 {
             stream.hits = HITS_MIN;
         }
@@ -82,7 +82,7 @@ impl Stream {
             return None;
         }
         let from = self.ahead.max(self.next);
-        // Half a window is still to come: nothing to do yet.
+        // More than half a window is fetched already: nothing to do yet.
         if self.window > 0 && from - self.next > self.window / 2 {
             return None;
         }
@@ -105,7 +105,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     #[test]
-    fn a_reader_in_order_gets_a_growing_window_without_gaps_or_repeats() {
+    fn sequential_reads_get_a_growing_window_without_gaps_or_repeats() {
         let (size, mut cursors, mut fetched) = (100 * MIB, Cursors::new(8 * MIB), 128 * 1024);
         let mut longest = 0;
         for n in 0..size / (128 * 1024) {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn random_reads_stop_what_sequential_ones_began() {
+    fn random_reads_end_the_read_ahead_of_sequential_ones() {
         let (size, mut cursors) = (1 << 40, Cursors::new(8 * MIB));
         for n in 0..100 {
             cursors.read(n * 128 * 1024, 128 * 1024, size);
@@ -140,12 +140,12 @@ mod tests {
     }
 
     #[test]
-    fn readers_side_by_side_each_have_a_window() {
+    fn several_readers_each_have_a_window() {
         let (size, mut cursors) = (1 << 30, Cursors::new(4 * MIB));
         let mut planned = [0; 3];
         for n in 0..64 {
-            for (who, count) in planned.iter_mut().enumerate() {
-                let base = who as u64 * 300 * MIB;
+            for (reader, count) in planned.iter_mut().enumerate() {
+                let base = reader as u64 * 300 * MIB;
                 *count += usize::from(cursors.read(base + n * 128 * 1024, 128 * 1024, size).is_some());
             }
         }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_out_of_order_count_as_in_order() {
+    fn slightly_reordered_reads_count_as_sequential() {
         let (size, mut cursors, mut planned) = (100 * MIB, Cursors::new(8 * MIB), 0);
         for pair in 0..100 {
             for n in [pair * 2 + 1, pair * 2] {
@@ -165,7 +165,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn plans_lie_in_the_file_and_ahead(reads in prop::collection::vec((any::<u64>(), any::<u32>()), 0..200), size: u64) {
+        fn plans_are_within_the_file_and_the_window(
+            reads in prop::collection::vec((any::<u64>(), any::<u32>()), 0..200),
+            size: u64,
+        ) {
             let mut cursors = Cursors::new(8 * MIB);
             for (offset, len) in reads {
                 if let Some(range) = cursors.read(offset, len.into(), size) {
@@ -177,7 +180,7 @@ mod tests {
         }
 
         #[test]
-        fn no_window_no_plan(reads in prop::collection::vec(0u64..64, 0..200)) {
+        fn without_a_window_nothing_is_planned(reads in prop::collection::vec(0u64..64, 0..200)) {
             let mut cursors = Cursors::new(0);
             for n in reads {
                 prop_assert_eq!(cursors.read(n * 4096, 4096, 1 << 20), None);

@@ -1,8 +1,9 @@
-//! Which snapshots are shown now: loaded once, and brought up to date while the mount lives.
+//! Which snapshots are shown: loaded once, and brought up to date while the mount is alive.
 //!
-//! Two ways lead to a new list. Whoever looks at the top level asks for the log's length, at most once in
-//! [`CHECK_EVERY`]; and a thread waits for the log to grow and tells the kernel to forget what it cached. When the store
-//! is away the last list stays, and nobody who looks waits for it again before [`RETRY_AFTER`].
+//! The list is renewed in two ways. A lookup above the snapshots asks for the length of the log, at most once in
+//! [`CHECK_EVERY`]. And a thread waits for the log to grow, and tells the kernel to drop what it cached. While the
+//! store is unreachable the last list stays, and lookups do not wait for the store again until [`RETRY_AFTER`] has
+//! passed.
 
 use std::{
     sync::{Arc, Weak},
@@ -18,138 +19,138 @@ use parking_lot::{Mutex, RwLock};
 
 use super::{
     names::Names,
-    source::{Source, Version},
+    source::{ShownSnapshot, VfsSource},
 };
 
-/// How old a list may be that is shown: so short that nobody notices, so long that a burst of look-ups asks once.
+/// How old the shown list may be: too short to notice, but long enough that a burst of lookups asks only once.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
-/// After a failure, look-ups use the list at hand for so long.
+/// How long lookups use the known list after a failure.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// How long one waiting for news lasts. It also bounds how long the thread outlives the mount.
+/// How long one call waits for the log to grow. It also bounds how long the thread outlives the mount.
 const WAIT: Duration = Duration::from_secs(10);
-/// The thread's pause after a failure, and where a store answers at once that nothing is new.
+/// The thread's pause after a failure, and after a store has returned immediately without news.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A list of snapshots as it is shown.
-pub struct State {
+/// The snapshots shown at one moment.
+pub struct SnapshotList {
     /// The names.
     pub names: Names,
-    /// When this list came about: the modification time of the folders above the snapshots.
+    /// When the list changed: the modification time of the folders above the snapshots.
     pub changed: Time,
     log_len: u64,
 }
 
-/// The list that is shown now.
-pub struct Current {
-    source: Arc<dyn Source>,
-    state: RwLock<Arc<State>>,
-    /// When to ask again.
+/// The list that is shown now, and what brings it up to date.
+pub struct CurrentSnapshots {
+    source: Arc<dyn VfsSource>,
+    list: RwLock<Arc<SnapshotList>>,
+    /// When to ask the store again.
     due: Mutex<Instant>,
     loading: Mutex<()>,
 }
 
-impl Current {
+impl CurrentSnapshots {
     /// Loads the list.
-    pub fn load(source: Arc<dyn Source>) -> Result<Self> {
-        let log_len = source.wait(0, Duration::ZERO)?;
-        let names = Names::new(&source.versions()?);
-        let changed = names.versions().map(|version| version.snapshot.time).max().unwrap_or_else(now);
-        let state = RwLock::new(Arc::new(State { names, changed, log_len }));
-        Ok(Self { source, state, due: Mutex::new(Instant::now() + CHECK_EVERY), loading: Mutex::new(()) })
+    pub fn load(source: Arc<dyn VfsSource>) -> Result<Self> {
+        let log_len = source.wait_log(0, Duration::ZERO)?;
+        let names = Names::new(&source.snapshots()?);
+        let changed = names.snapshots().map(|snapshot| snapshot.record.time).max().unwrap_or_else(now);
+        let list = RwLock::new(Arc::new(SnapshotList { names, changed, log_len }));
+        Ok(Self { source, list, due: Mutex::new(Instant::now() + CHECK_EVERY), loading: Mutex::new(()) })
     }
 
-    /// The list, however old.
-    pub fn state(&self) -> Arc<State> {
-        self.state.read().clone()
+    /// Returns the known list, however old it is.
+    pub fn known(&self) -> Arc<SnapshotList> {
+        self.list.read().clone()
     }
 
-    /// The list, brought up to date if it may be too old.
-    pub fn fresh(&self) -> Arc<State> {
-        // Whoever comes while another asks takes the list at hand.
+    /// Returns the list, brought up to date if it may be too old.
+    pub fn up_to_date(&self) -> Arc<SnapshotList> {
+        // If another thread is asking, this one uses the known list.
         if let Some(mut due) = self.due.try_lock().filter(|due| Instant::now() >= **due) {
-            let known = self.state().log_len;
-            let news = self.source.wait(known, Duration::ZERO).and_then(|len| match len == known {
+            let known = self.known().log_len;
+            let changed = self.source.wait_log(known, Duration::ZERO).and_then(|len| match len == known {
                 true => Ok(false),
                 false => self.reload(),
             });
             *due = Instant::now()
-                + match news {
+                + match changed {
                     Ok(_) => CHECK_EVERY,
                     Err(error) => {
-                        tracing::warn!(%error, "cannot ask for new snapshots; showing those known");
+                        tracing::warn!(%error, "cannot ask for new snapshots; showing the known ones");
                         RETRY_AFTER
                     }
                 };
         }
-        self.state()
+        self.known()
     }
 
-    /// Loads the list anew; tells whether it is another one.
+    /// Loads the list again. Returns whether it has changed.
     fn reload(&self) -> Result<bool> {
         let _one_at_a_time = self.loading.lock();
-        let log_len = self.source.wait(0, Duration::ZERO)?;
-        let versions = self.source.versions()?;
-        let old = self.state();
-        if ids(&versions).eq(old.names.versions().map(|version| version.id)) {
-            let names = Names::new(&versions);
-            *self.state.write() = Arc::new(State { names, changed: old.changed, log_len });
+        let log_len = self.source.wait_log(0, Duration::ZERO)?;
+        let snapshots = self.source.snapshots()?;
+        let old = self.known();
+        if ids(&snapshots).eq(old.names.snapshots().map(|snapshot| snapshot.id)) {
+            let names = Names::new(&snapshots);
+            *self.list.write() = Arc::new(SnapshotList { names, changed: old.changed, log_len });
             return Ok(false);
         }
-        // The time tells the kernel that its copy of a listing is old, so it must differ.
+        // The kernel compares times to see that its cached listing is old, so the time must differ.
         let changed = now().max(Time { secs: old.changed.secs.saturating_add(1), nanos: 0 });
-        *self.state.write() = Arc::new(State { names: Names::new(&versions), changed, log_len });
+        *self.list.write() = Arc::new(SnapshotList { names: Names::new(&snapshots), changed, log_len });
         Ok(true)
     }
 
-    /// Starts the thread that waits for news, and calls `changed` after each new list. It ends by itself some time
-    /// after the last reference to `current` has gone.
+    /// Starts the thread that waits for new snapshots. It calls `changed` after each change of the list, and ends by
+    /// itself some time after the last reference to `current` is dropped.
     pub fn watch(current: &Arc<Self>, changed: Box<dyn Fn() + Send>) -> std::io::Result<()> {
         let current = Arc::downgrade(current);
         thread::Builder::new().name("snapshots".into()).spawn(move || watch(&current, &*changed)).map(drop)
     }
 }
 
-fn watch(current: &Weak<Current>, changed: &dyn Fn()) {
+fn watch(current: &Weak<CurrentSnapshots>, changed: &dyn Fn()) {
     let source = match current.upgrade() {
         Some(current) => current.source.clone(),
         None => return,
     };
-    let mut reachable = true;
+    let mut is_reachable = true;
     loop {
-        let Some(known) = current.upgrade().map(|current| current.state().log_len) else { return };
+        let Some(known) = current.upgrade().map(|current| current.known().log_len) else { return };
         let began = Instant::now();
-        let waited = source.wait(known, WAIT);
-        let Some(now) = current.upgrade() else { return };
-        let news = waited.and_then(|len| match len == known {
+        let waited = source.wait_log(known, WAIT);
+        let Some(upgraded) = current.upgrade() else { return };
+        let has_changed = waited.and_then(|len| match len == known {
             true => Ok(false),
-            false => now.reload(),
+            false => upgraded.reload(),
         });
-        drop(now);
-        match news {
+        drop(upgraded);
+        match has_changed {
             Ok(true) => changed(),
             Ok(false) if began.elapsed() >= PAUSE => {}
             Ok(false) => thread::sleep(PAUSE),
             Err(error) => {
                 if let Some(current) = current.upgrade() {
-                    // Nobody who looks need find out again.
+                    // Lookups need not find out again.
                     if let Some(mut due) = current.due.try_lock() {
                         *due = Instant::now() + RETRY_AFTER;
                     }
                 }
-                if reachable {
-                    tracing::warn!(%error, "cannot wait for new snapshots; trying again until it works");
+                if is_reachable {
+                    tracing::warn!(%error, "cannot wait for new snapshots; will retry until it succeeds");
                 }
                 thread::sleep(PAUSE);
-                reachable = false;
+                is_reachable = false;
                 continue;
             }
         }
-        reachable = true;
+        is_reachable = true;
     }
 }
 
-fn ids(versions: &[Arc<Version>]) -> impl Iterator<Item = SnapshotId> + '_ {
-    versions.iter().map(|version| version.id)
+fn ids(snapshots: &[Arc<ShownSnapshot>]) -> impl Iterator<Item = SnapshotId> + '_ {
+    snapshots.iter().map(|snapshot| snapshot.id)
 }
 
 fn now() -> Time {

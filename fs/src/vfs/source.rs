@@ -1,29 +1,30 @@
-//! What the file system reads from: the narrow view of a repository that it needs.
+//! What the file system reads from: a narrow view of a repository.
 //!
-//! [`bkfs_store::owner::reader::Reader`] is the source in use. The trait is there so that the file system can be tested against
-//! sources that count, fail, lose chunks or grow, without a repository.
+//! [`Reader`] is the source in use. The trait exists for the tests: their sources count, fail, lose chunks or grow,
+//! without a repository.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use bkfs_store::{
-    Result,
-    base::id::SnapshotId,
+    Error, Result,
+    base::id::{ChunkId, SnapshotId},
     format::{
         snapshot::Snapshot,
-        tree::{Node, Subtree},
+        tree::{Extent, Node, Page, Subtree},
     },
+    owner::reader::{Reader, SnapshotInfo},
 };
 use bytes::Bytes;
 
-/// A snapshot as the file system knows it.
+/// A snapshot that is shown.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Version {
+pub struct ShownSnapshot {
     /// Its id.
     pub id: SnapshotId,
-    /// Place of its commit in the log; later snapshots have larger ones.
+    /// Number of its commit in the log; later snapshots have larger numbers.
     pub log_seq: u64,
     /// Its record.
-    pub snapshot: Snapshot,
+    pub record: Snapshot,
 }
 
 /// What lseek(2) looks for.
@@ -31,30 +32,84 @@ pub struct Version {
 pub enum Seek {
     /// The next byte that is not in a hole.
     Data,
-    /// The next byte that is in a hole; the file's end is one.
+    /// The next byte that is in a hole. The end of the file counts as a hole.
     Hole,
 }
 
-/// A repository to show. All calls may block and may be made from many threads.
-pub trait Source: Send + Sync {
-    /// The entry of that name and its place in the directory.
+/// A repository to show. All calls may block, and may be made from many threads.
+pub trait VfsSource: Send + Sync {
+    /// Returns the entry with that name, and its index in the directory.
     fn find(&self, dir: &Subtree, name: &[u8]) -> Result<Option<(u64, Node)>>;
 
-    /// Shows the entries from place `from` on, with their places, until `each` returns false.
+    /// Calls `each` with the entries from index `from` on, and their indexes, until it returns false.
     fn visit(&self, dir: &Subtree, from: u64, each: &mut dyn FnMut(u64, &Node) -> bool) -> Result<()>;
 
-    /// Bytes of a file: `len` of them, or fewer where the file ends.
+    /// Returns `len` bytes of a file, or fewer at its end.
     fn read(&self, file: &Node, offset: u64, len: usize) -> Result<Bytes>;
 
-    /// Brings a range of a file into the cache.
+    /// Reads a range of a file into the cache.
     fn prefetch(&self, file: &Node, range: Range<u64>) -> Result<()>;
 
-    /// The first place at or after `offset` of what is sought; none if there is none.
+    /// Returns the first offset, at or after `offset`, of what is sought; none if there is none.
     fn seek(&self, file: &Node, offset: u64, what: Seek) -> Result<Option<u64>>;
 
-    /// All snapshots, in the order of their commits.
-    fn versions(&self) -> Result<Vec<Arc<Version>>>;
+    /// Returns all snapshots, in the order of their commits.
+    fn snapshots(&self) -> Result<Vec<Arc<ShownSnapshot>>>;
 
-    /// Waits until the log is longer than `len` records or the time is over; returns its length.
-    fn wait(&self, len: u64, timeout: Duration) -> Result<u64>;
+    /// Waits until the log is longer than `len` records, or until the timeout. Returns its length.
+    fn wait_log(&self, len: u64, timeout: Duration) -> Result<u64>;
+}
+
+impl VfsSource for Reader {
+    fn find(&self, dir: &Subtree, name: &[u8]) -> Result<Option<(u64, Node)>> {
+        self.dir(dir).find(name)
+    }
+
+    fn visit(&self, dir: &Subtree, from: u64, each: &mut dyn FnMut(u64, &Node) -> bool) -> Result<()> {
+        let (dir, mut index) = (self.dir(dir), from);
+        while let Some((page, first)) = dir.leaf(index)? {
+            let Page::Nodes(nodes) = &*page else {
+                return Err(Error::damaged("a folder's tree", "one of its pages has no nodes"));
+            };
+            for node in nodes.get(first..).unwrap_or_default() {
+                if !each(index, node) {
+                    return Ok(());
+                }
+                index += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, file: &Node, offset: u64, len: usize) -> Result<Bytes> {
+        self.file(file).read_at(offset, len)
+    }
+
+    fn prefetch(&self, file: &Node, range: Range<u64>) -> Result<()> {
+        let extents = self.file(file).extents(range.start, range.end.saturating_sub(range.start))?;
+        let ids: Vec<ChunkId> = (extents.into_iter())
+            .filter_map(|(_, extent)| match extent {
+                Extent::Data { id, .. } => Some(id),
+                Extent::Hole { .. } => None,
+            })
+            .collect();
+        Reader::prefetch(self, &ids)
+    }
+
+    fn seek(&self, file: &Node, offset: u64, what: Seek) -> Result<Option<u64>> {
+        match what {
+            Seek::Data => self.file(file).next_data(offset),
+            Seek::Hole => self.file(file).next_hole(offset),
+        }
+    }
+
+    fn snapshots(&self) -> Result<Vec<Arc<ShownSnapshot>>> {
+        let shown =
+            |info: SnapshotInfo| Arc::new(ShownSnapshot { id: info.id, log_seq: info.log_seq, record: info.snapshot });
+        Ok(self.snapshots()?.into_iter().map(shown).collect())
+    }
+
+    fn wait_log(&self, len: u64, timeout: Duration) -> Result<u64> {
+        self.access().wait_log(len, timeout)
+    }
 }

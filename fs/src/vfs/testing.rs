@@ -1,5 +1,5 @@
-//! A source in memory for the file system's tests: snapshots of directories, files that are told by a seed, and
-//! switches that make it fail, lose ranges, and count.
+//! A source in memory for the tests of the file system: snapshots of directories, files with computed contents,
+//! counters, and switches that make it fail or lose ranges.
 
 use std::{
     collections::HashMap,
@@ -25,46 +25,46 @@ use bkfs_store::{
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
-use super::source::{Seek, Source, Version};
+use super::source::{Seek, ShownSnapshot, VfsSource};
 
-/// A node of a kind.
+/// Returns a node of a kind.
 pub fn node(name: &[u8], kind: NodeKind) -> Node {
     Node { mode: 0o644, uid: 1000, gid: 1000, mtime: Time { secs: 1_000_000, nanos: 5 }, ..Node::new(name, kind) }
 }
 
-/// A file without holes. Its byte at `n` is [`byte`] of `n`.
+/// Returns a file without holes. Its byte at offset `n` is [`byte`] of `n`.
 pub fn file(name: &[u8], size: u64) -> Node {
     let extent = Extent::Data { id: ChunkId::default(), len: size.max(1) as u32 };
     Node { size, content: Some(Content::Extents(vec![extent])), ..node(name, NodeKind::File) }
 }
 
-/// The byte of every file at a place.
-pub fn byte(at: u64) -> u8 {
-    (at ^ (at >> 8) ^ (at >> 16)) as u8
+/// Returns the byte at an offset, which is the same in every file.
+pub fn byte(offset: u64) -> u8 {
+    (offset ^ (offset >> 8) ^ (offset >> 16)) as u8
 }
 
-/// What the tests' repository holds.
+/// A repository in memory.
 #[derive(Default)]
 pub struct Memory {
     dirs: Mutex<HashMap<ChunkId, Arc<Vec<Node>>>>,
-    versions: Mutex<Vec<Arc<Version>>>,
+    snapshots: Mutex<Vec<Arc<ShownSnapshot>>>,
     grown: Condvar,
-    /// Every call fails as if the server were away.
+    /// Every call fails as if the server were unreachable.
     pub away: AtomicBool,
     /// Every read panics.
     pub panics: AtomicBool,
     /// Reads that have begun.
     pub reads: AtomicU64,
-    /// Reads that touch this range of any file fail. While it is locked, all wait.
+    /// Reads that overlap this range of any file fail. While it is locked, all reads wait.
     pub lost: Mutex<Option<Range<u64>>>,
     /// Calls of `visit` and `find`.
-    pub looks: AtomicU64,
+    pub lookups: AtomicU64,
     /// Ranges that were fetched ahead.
     pub prefetched: Mutex<Vec<Range<u64>>>,
 }
 
 impl Memory {
-    /// A directory node of these entries, which are sorted here.
+    /// Adds a directory with these entries, which are sorted here.
     pub fn dir(&self, name: &[u8], mut nodes: Vec<Node>) -> Node {
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
         let mut totals = Totals::default();
@@ -77,36 +77,36 @@ impl Memory {
     }
 
     /// Adds a snapshot.
-    pub fn push(&self, secs: i64, target: &str, host: &str, tags: &[&str], root: Node) -> Arc<Version> {
-        let mut versions = self.versions.lock();
-        let log_seq = versions.last().map_or(1, |version| version.log_seq + 1);
+    pub fn push(&self, secs: i64, target: &str, host: &str, tags: &[&str], root: Node) -> Arc<ShownSnapshot> {
+        let mut snapshots = self.snapshots.lock();
+        let log_seq = snapshots.last().map_or(1, |snapshot| snapshot.log_seq + 1);
         let id = SnapshotId(Hash::of(&[b"snapshot", &log_seq.to_le_bytes()]).0);
-        let version = Arc::new(Version { id, log_seq, snapshot: snapshot(secs, target, host, tags, root) });
-        versions.push(version.clone());
+        let snapshot = Arc::new(ShownSnapshot { id, log_seq, record: snapshot(secs, target, host, tags, root) });
+        snapshots.push(snapshot.clone());
         self.grown.notify_all();
-        version
+        snapshot
     }
 
     /// Removes a snapshot, as forgetting does.
     pub fn expire(&self, id: SnapshotId) {
-        self.versions.lock().retain(|version| version.id != id);
+        self.snapshots.lock().retain(|snapshot| snapshot.id != id);
     }
 
-    fn here(&self) -> Result<()> {
+    fn check_reachable(&self) -> Result<()> {
         match self.away.load(Ordering::SeqCst) {
-            true => Err(Error::Unreachable("the server is away".into())),
+            true => Err(Error::Unreachable("the server is unreachable".into())),
             false => Ok(()),
         }
     }
 
     fn nodes(&self, dir: &Subtree) -> Result<Arc<Vec<Node>>> {
-        self.here()?;
-        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.check_reachable()?;
+        self.lookups.fetch_add(1, Ordering::SeqCst);
         self.dirs.lock().get(&dir.id).cloned().ok_or(Error::ChunkMissing { id: dir.id })
     }
 }
 
-/// A snapshot's record.
+/// Returns a snapshot's record.
 pub fn snapshot(secs: i64, target: &str, host: &str, tags: &[&str], root: Node) -> Snapshot {
     Snapshot {
         time: Time { secs, nanos: 0 },
@@ -125,7 +125,7 @@ pub fn snapshot(secs: i64, target: &str, host: &str, tags: &[&str], root: Node) 
     }
 }
 
-impl Source for Memory {
+impl VfsSource for Memory {
     fn find(&self, dir: &Subtree, name: &[u8]) -> Result<Option<(u64, Node)>> {
         let nodes = self.nodes(dir)?;
         let found = nodes.binary_search_by(|node| node.name.as_slice().cmp(name));
@@ -143,8 +143,8 @@ impl Source for Memory {
     }
 
     fn read(&self, file: &Node, offset: u64, len: usize) -> Result<Bytes> {
-        self.here()?;
-        assert!(!self.panics.load(Ordering::SeqCst), "as the test wants it");
+        self.check_reachable()?;
+        assert!(!self.panics.load(Ordering::SeqCst), "this panic is part of the test");
         self.reads.fetch_add(1, Ordering::SeqCst);
         let end = (offset + len as u64).min(file.size);
         if self.lost.lock().as_ref().is_some_and(|lost| lost.start < end && offset < lost.end) {
@@ -172,18 +172,18 @@ impl Source for Memory {
         Ok((what == Seek::Hole && offset < file.size).then_some(file.size))
     }
 
-    fn versions(&self) -> Result<Vec<Arc<Version>>> {
-        self.here()?;
-        Ok(self.versions.lock().clone())
+    fn snapshots(&self) -> Result<Vec<Arc<ShownSnapshot>>> {
+        self.check_reachable()?;
+        Ok(self.snapshots.lock().clone())
     }
 
-    fn wait(&self, len: u64, timeout: Duration) -> Result<u64> {
-        self.here()?;
-        let mut versions = self.versions.lock();
-        let length = |versions: &Vec<Arc<Version>>| versions.last().map_or(1, |version| version.log_seq + 1);
-        if length(&versions) <= len {
-            self.grown.wait_for(&mut versions, timeout);
+    fn wait_log(&self, len: u64, timeout: Duration) -> Result<u64> {
+        self.check_reachable()?;
+        let mut snapshots = self.snapshots.lock();
+        let length = |snapshots: &Vec<Arc<ShownSnapshot>>| snapshots.last().map_or(1, |snapshot| snapshot.log_seq + 1);
+        if length(&snapshots) <= len {
+            self.grown.wait_for(&mut snapshots, timeout);
         }
-        Ok(length(&versions))
+        Ok(length(&snapshots))
     }
 }

@@ -1,6 +1,9 @@
 //! Tests of the file system, over a repository in memory.
 
-use std::sync::atomic::Ordering;
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use bkfs_store::{
     base::id::{ChunkId, HardLinkGroup},
@@ -9,8 +12,8 @@ use bkfs_store::{
 
 use super::{testing::Memory, *};
 
-fn options() -> Options {
-    Options { prefetch_threads: 0, ..Options::new(Owner { uid: 5, gid: 6 }) }
+fn options() -> VfsOptions {
+    VfsOptions { prefetch_threads: 0, ..VfsOptions::new(MountOwner { uid: 5, gid: 6 }) }
 }
 
 fn all(memory: &Arc<Memory>) -> Arc<Vfs> {
@@ -25,7 +28,7 @@ fn walk(vfs: &Vfs, path: &str) -> Result<Entry> {
     Ok(entry)
 }
 
-/// Lists a directory, `step` entries a call.
+/// Lists a directory, `step` entries per call.
 fn list(vfs: &Vfs, ino: u64, step: usize) -> Vec<(String, u64)> {
     let (mut found, mut offset) = (Vec::new(), 0);
     loop {
@@ -56,15 +59,15 @@ fn two_snapshots() -> Arc<Memory> {
 }
 
 #[test]
-fn every_path_to_a_snapshot_leads_there() {
+fn all_paths_lead_to_a_snapshot() {
     let memory = two_snapshots();
     let vfs = all(&memory);
-    let id = memory.versions().unwrap()[0].id.to_string();
+    let id = memory.snapshots().unwrap()[0].id.to_string();
     let mut seen = std::collections::HashSet::new();
-    for way in ["snapshots", "targets/home", "hosts/alpha", "tags/keep"] {
-        let dir = walk(&vfs, &format!("{way}/2026-11-20T090000Z")).unwrap();
+    for prefix in ["snapshots", "targets/home", "hosts/alpha", "tags/keep"] {
+        let dir = walk(&vfs, &format!("{prefix}/2026-11-20T090000Z")).unwrap();
         assert!(seen.insert(dir.attr.ino), "two paths never share a directory's number");
-        let file = walk(&vfs, &format!("{way}/2026-11-20T090000Z/sub/deep")).unwrap();
+        let file = walk(&vfs, &format!("{prefix}/2026-11-20T090000Z/sub/deep")).unwrap();
         assert_eq!((file.attr.size, file.ttl), (10, Ttl::Forever));
         assert!(seen.insert(file.attr.ino));
     }
@@ -81,10 +84,10 @@ fn every_path_to_a_snapshot_leads_there() {
 }
 
 #[test]
-fn one_snapshot_can_be_the_root() {
+fn a_snapshot_can_be_the_root() {
     let memory = two_snapshots();
-    let version = memory.versions().unwrap()[0].clone();
-    let vfs = Vfs::one(memory, version, options()).unwrap();
+    let snapshot = memory.snapshots().unwrap()[0].clone();
+    let vfs = Vfs::one(memory, snapshot, options()).unwrap();
     let names: Vec<String> = list(&vfs, inode::ROOT, 2).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, [".", "..", "file", "sub"]);
     assert_eq!(walk(&vfs, "sub/deep").unwrap().attr.size, 10);
@@ -92,7 +95,7 @@ fn one_snapshot_can_be_the_root() {
 }
 
 #[test]
-fn new_snapshots_appear_and_old_ones_go() {
+fn new_snapshots_appear_and_old_ones_disappear() {
     let memory = two_snapshots();
     let vfs = all(&memory);
     let snapshots = walk(&vfs, "snapshots").unwrap().attr;
@@ -107,9 +110,12 @@ fn new_snapshots_appear_and_old_ones_go() {
     assert_eq!(vfs.readlink(walk(&vfs, "latest").unwrap().attr.ino).unwrap(), b"snapshots/2026-11-20T090140Z");
     assert_ne!(walk(&vfs, "latest").unwrap().attr.ino, latest.ino, "no cache can show the old target");
     assert_eq!(vfs.readlink(latest.ino), Err(Error::Stale));
-    assert!(vfs.getattr(snapshots.ino).unwrap().attr.mtime > snapshots.mtime, "kept listings are dropped by this");
-    // What an expired snapshot lacks is not damage.
-    let gone = memory.versions().unwrap()[0].clone();
+    assert!(
+        vfs.getattr(snapshots.ino).unwrap().attr.mtime > snapshots.mtime,
+        "this makes the kernel drop cached listings"
+    );
+    // Data that an expired snapshot lacks is not damage.
+    let gone = memory.snapshots().unwrap()[0].clone();
     memory.expire(gone.id);
     let last = memory.dir(b"", vec![]);
     memory.push(1_795_165_301, "home", "alpha", &[], last);
@@ -124,16 +130,16 @@ fn new_snapshots_appear_and_old_ones_go() {
 }
 
 #[test]
-fn the_watcher_tells_which_folders_changed() {
+fn the_watcher_reports_which_folders_changed() {
     let memory = two_snapshots();
     let vfs = all(&memory);
     let snapshots = walk(&vfs, "snapshots").unwrap().attr.ino;
-    let (send, told) = std::sync::mpsc::channel();
-    vfs.watch(move |tops| send.send(tops).unwrap()).unwrap();
+    let (send, receive) = std::sync::mpsc::channel();
+    vfs.watch(move |dirs| send.send(dirs).unwrap()).unwrap();
     let root = memory.dir(b"", vec![]);
     memory.push(1_795_165_300, "home", "alpha", &[], root);
-    let tops = told.recv_timeout(Duration::from_secs(60)).unwrap();
-    assert!(tops.contains(&inode::ROOT) && tops.contains(&snapshots), "{tops:?}");
+    let changed = receive.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert!(changed.contains(&inode::ROOT) && changed.contains(&snapshots), "{changed:?}");
 }
 
 #[test]
@@ -169,14 +175,14 @@ fn references_are_counted() {
     let mut room = 3;
     let mut add = |listed: &Listed<'_>| {
         room -= 1;
-        if room >= 0 && !listed.own {
+        if room >= 0 && !listed.is_dot {
             held.push(listed.entry.attr.ino);
         }
         room >= 0
     };
     vfs.readdir(root, 0, true, &mut add).unwrap();
-    assert_eq!(held.len(), 1, "`.`, `..` and one entry had room");
-    assert_eq!(vfs.held(), (3, 0), "what had no room is not held");
+    assert_eq!(held.len(), 1, "there was room for `.`, `..` and one entry");
+    assert_eq!(vfs.held(), (3, 0), "entries without room are not held");
     let sub = vfs.lookup(root, b"sub").unwrap().unwrap().attr.ino;
     assert_eq!(vfs.held(), (4, 0));
     vfs.forget(root, 1);
@@ -190,7 +196,7 @@ fn references_are_counted() {
 }
 
 #[test]
-fn hard_links_share_number_and_count() {
+fn hard_links_share_an_inode_number() {
     let memory = Arc::new(Memory::default());
     let linked = |name: &[u8], size| {
         let group = Some(HardLinkGroup([3; 16]));
@@ -270,7 +276,7 @@ fn all_kinds_and_attributes_are_shown() {
 }
 
 #[test]
-fn damage_costs_its_range_and_absence_heals() {
+fn damage_affects_only_its_range_and_an_unreachable_store_recovers() {
     let memory = two_snapshots();
     let vfs = all(&memory);
     let ino = walk(&vfs, "snapshots/2026-11-20T090000Z/file").unwrap().attr.ino;
@@ -281,13 +287,13 @@ fn damage_costs_its_range_and_absence_heals() {
     memory.away.store(true, Ordering::SeqCst);
     assert_eq!(vfs.read(ino, 0, 10), Err(Error::Io));
     assert_eq!(walk(&vfs, "snapshots/2026-11-20T090000Z/sub/deep"), Err(Error::Io));
-    assert!(walk(&vfs, "snapshots").is_ok(), "what is known is still shown");
+    assert!(walk(&vfs, "snapshots").is_ok(), "the known names are still shown");
     memory.away.store(false, Ordering::SeqCst);
     assert_eq!(vfs.read(ino, 0, 10).unwrap().len(), 10);
 }
 
 #[test]
-fn a_failure_in_the_middle_of_a_listing_shows_what_came_before() {
+fn a_listing_that_cannot_be_read_fails() {
     let memory = two_snapshots();
     let vfs = all(&memory);
     let dir = walk(&vfs, "snapshots/2026-11-20T090000Z").unwrap().attr.ino;
@@ -296,11 +302,11 @@ fn a_failure_in_the_middle_of_a_listing_shows_what_came_before() {
 }
 
 #[test]
-fn readers_in_order_are_read_ahead_of() {
+fn sequential_reads_are_prefetched() {
     let memory = Arc::new(Memory::default());
     let root = memory.dir(b"", vec![testing::file(b"big", 8 << 20)]);
     memory.push(0, "t", "h", &[], root);
-    let vfs = Vfs::all(memory.clone(), Options { prefetch_threads: 2, ..options() }).unwrap();
+    let vfs = Vfs::all(memory.clone(), VfsOptions { prefetch_threads: 2, ..options() }).unwrap();
     let ino = walk(&vfs, "snapshots/1970-01-01T000000Z/big").unwrap().attr.ino;
     for n in 0..64 {
         vfs.read(ino, n << 17, 1 << 17).unwrap();

@@ -1,6 +1,6 @@
-//! A repository in a folder, for the tests of what works with one.
+//! A repository in a folder, for tests that need one.
 
-#![allow(clippy::unwrap_used, dead_code, reason = "each test uses its part")]
+#![allow(clippy::unwrap_used, dead_code, reason = "each test file uses a part of it")]
 
 use std::{path::Path, sync::Arc};
 
@@ -23,7 +23,7 @@ pub mod compare;
 #[path = "../../../tests/common/odd_tree.rs"]
 pub mod odd_tree;
 
-/// A repository, and one who has all its keys.
+/// A repository, and its owner, who has all keys.
 pub struct Owner {
     pub full: FullKey,
     pub client: PushKey,
@@ -36,7 +36,7 @@ impl Owner {
         Self::with_parity(folder, Some(Parity::default()))
     }
 
-    /// The same with so much error correction.
+    /// Creates a repository with this amount of error correction.
     pub fn with_parity(folder: &Path, parity: Option<Parity>) -> Self {
         let full = FullKey::random(RepoId([7; 16]));
         let signed = full.config(Time::default(), Default::default());

@@ -1,13 +1,13 @@
-//! Restoring in the order of the push.
+//! Restoring into an empty folder, in the order in which contents are stored.
 
 use std::{collections::HashSet, fs};
 
 use bkfs_store::format::tree::{Content, Extent};
 
 use super::{fake::*, *};
-use crate::restore::source::Source;
+use crate::restore::source::RestoreSource;
 
-/// Folders within folders with files between them, 24 MB in all: more than is read ahead at once. Returns the root and the
+/// Nested folders with files between them, 24 MB in all: more than is read ahead at a time. Returns the root, and the
 /// chunks in the order of a push.
 fn tree(fake: &mut Fake) -> (Node, Vec<bkfs_store::base::id::ChunkId>) {
     let mut order = Vec::new();
@@ -15,7 +15,7 @@ fn tree(fake: &mut Fake) -> (Node, Vec<bkfs_store::base::id::ChunkId>) {
     for a in 0..20 {
         let mut nodes = Vec::new();
         for b in 0..10 {
-            // 0, 1, ... are files, and a folder lies in the middle of them.
+            // 0, 1, ... are files, with a folder in the middle.
             if b == 5 {
                 let inner = (0..50).map(|c| small(fake, &format!("{c:02}"), &mut order)).collect();
                 nodes.push(fake.folder("5", inner));
@@ -39,14 +39,14 @@ fn small(fake: &mut Fake, name: &str, order: &mut Vec<bkfs_store::base::id::Chun
 }
 
 #[test]
-fn contents_are_read_in_the_order_of_the_push_by_large_requests() {
+fn contents_are_read_in_push_order_with_large_requests() {
     let mut fake = Fake::default();
     let (root, order) = tree(&mut fake);
     let dir = tempfile::tempdir().unwrap();
     let report = restore(&fake, &root, dir.path());
     assert_eq!((report.files, report.problems_total), (20 * 60, 0));
     let mut reads = fake.reads.lock().clone();
-    // Two threads take turns, so their requests may be noted in another order than they were made.
+    // Two threads fetch, so requests may be recorded in another order than they were made in.
     reads.sort_by_key(|ids| order.iter().position(|other| *other == ids[0]));
     assert!(reads.len() <= 4, "{} requests", reads.len());
     assert_eq!(reads.concat(), order, "each chunk is read once");
@@ -56,7 +56,7 @@ fn contents_are_read_in_the_order_of_the_push_by_large_requests() {
 }
 
 #[test]
-fn contents_that_lie_together_are_read_together_wherever_their_files_are() {
+fn contents_stored_together_are_read_together() {
     let mut fake = Fake::default();
     fake.is_scattered = true;
     let (root, order) = tree(&mut fake);
@@ -69,23 +69,23 @@ fn contents_that_lie_together_are_read_together_wherever_their_files_are() {
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), order.len());
-    // The first begins at once, with what comes first in the tree.
+    // The first request is made immediately, for the files that come first in the tree.
     let (first, rest): (Vec<_>, Vec<_>) = reads.into_iter().partition(|ids| ids.contains(&order[0]));
     assert_eq!(first[0], order[..first[0].len()]);
     assert!(rest.len() > 1);
     let mut frames = HashSet::new();
     for ids in rest {
-        let places = fake.places(&ids).unwrap();
-        assert!(places.is_sorted());
+        let keys = fake.storage_order(&ids).unwrap();
+        assert!(keys.is_sorted());
         assert!(
-            places.iter().collect::<HashSet<_>>().into_iter().all(|place| frames.insert(*place)),
+            keys.iter().collect::<HashSet<_>>().into_iter().all(|frame| frames.insert(*frame)),
             "a frame was read twice"
         );
     }
 }
 
 #[test]
-fn a_folder_that_holds_something_is_restored_into_all_the_same() {
+fn a_folder_that_is_not_empty_is_restored_into() {
     let mut fake = Fake::default();
     let (root, _) = tree(&mut fake);
     let dir = tempfile::tempdir().unwrap();
@@ -95,7 +95,7 @@ fn a_folder_that_holds_something_is_restored_into_all_the_same() {
 }
 
 #[test]
-fn what_cannot_be_had_together_is_asked_for_file_by_file() {
+fn a_request_that_fails_is_repeated_file_by_file() {
     let mut fake = Fake::default();
     fake.many_fail = true;
     let (root, _) = tree(&mut fake);

@@ -1,4 +1,4 @@
-//! What is there already.
+//! Entries that exist already.
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
@@ -14,7 +14,7 @@ fn touch(path: &Path, bytes: &[u8], like: &Node) {
 }
 
 #[test]
-fn what_looks_the_same_is_left_and_what_differs_is_reported() {
+fn entries_that_look_the_same_are_left_and_others_are_reported() {
     let mut fake = Fake::default();
     let pieces: Vec<Piece> = (0..40).map(|i| Piece::Data(vec![i; 200_000])).collect();
     let large = fake.file("large", &pieces);
@@ -60,7 +60,7 @@ fn what_looks_the_same_is_left_and_what_differs_is_reported() {
         assert_eq!(fs::read(dir.path().join("sub/new")).unwrap(), b"n");
         assert_eq!(fs::metadata(dir.path().join("sub")).unwrap().mtime(), 1_000_000_000);
         let dest_time = fs::metadata(dir.path()).unwrap().mtime();
-        assert_eq!(dest_time == 1_000_000_000, overwrite, "a destination in use keeps its own attributes");
+        assert_eq!(dest_time == 1_000_000_000, overwrite, "a destination that was not empty keeps its own attributes");
         (dir, bad)
     };
 
@@ -89,7 +89,7 @@ fn what_looks_the_same_is_left_and_what_differs_is_reported() {
 }
 
 #[test]
-fn overwriting_sets_attributes_of_what_is_left() {
+fn overwriting_sets_attributes_of_entries_that_are_left() {
     let mut fake = Fake::default();
     let root = fake.folder("", vec![Node { mode: 0o640, ..inline("f", b"stored") }]);
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! A source in memory, which believes whatever it is told.
+//! A source in memory that accepts any tree.
 
 use std::collections::HashMap;
 
@@ -13,9 +13,9 @@ use bkfs_store::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::restore::source::Source;
+use crate::restore::source::RestoreSource;
 
-/// Called before chunks are handed out.
+/// Called before chunks are returned.
 type Hook = Box<dyn Fn(&[ChunkId]) -> Result<()> + Send + Sync>;
 
 #[derive(Default)]
@@ -24,11 +24,11 @@ pub struct Fake {
     contents: HashMap<ChunkId, Vec<Extent>>,
     pub chunks: HashMap<ChunkId, Bytes>,
     pub hook: Option<Hook>,
-    /// What was asked for at once.
+    /// The ids of each request.
     pub reads: Mutex<Vec<Vec<ChunkId>>>,
-    /// More than one chunk at once cannot be had.
+    /// Requests for more than one chunk fail.
     pub many_fail: bool,
-    /// Contents are stored in an order that has nothing to do with the tree's.
+    /// Contents are stored in an order unrelated to that of the tree.
     pub is_scattered: bool,
     next: u64,
 }
@@ -90,7 +90,7 @@ impl Fake {
         Node { subtree: Some(Subtree { id, entries, totals }), ..node(name, NodeKind::Directory) }
     }
 
-    /// A file of extents, with a content tree if they are many.
+    /// Adds a file with these extents, in a content tree if there are many.
     pub fn file(&mut self, name: impl AsRef<[u8]>, pieces: &[Piece]) -> Node {
         let mut extents = Vec::new();
         for piece in pieces {
@@ -115,7 +115,7 @@ impl Fake {
     }
 }
 
-impl Source for Fake {
+impl RestoreSource for Fake {
     fn nodes(&self, subtree: &Subtree, from: u64, limit: usize) -> Result<Vec<Node>> {
         let nodes = self.folders.get(&subtree.id).ok_or(Error::ChunkMissing { id: subtree.id })?;
         Ok(nodes.iter().skip(from as usize).take(limit).cloned().collect())
@@ -131,19 +131,19 @@ impl Source for Fake {
             Some(Content::Tree(id)) => self.contents.get(id).ok_or(Error::ChunkMissing { id: *id })?,
             _ => return Ok(Vec::new()),
         };
-        let mut at = 0;
+        let mut start = 0;
         let mut found = Vec::new();
         for extent in extents {
-            if at + extent.len() > offset && at < offset + len {
-                found.push((at, *extent));
+            if start + extent.len() > offset && start < offset + len {
+                found.push((start, *extent));
             }
-            at += extent.len();
+            start += extent.len();
         }
         Ok(found)
     }
 
-    /// Several chunks a frame.
-    fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
+    /// Four chunks to a frame.
+    fn storage_order(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
         let number = |id: &ChunkId| u64::from_be_bytes(*id.0.first_chunk().unwrap());
         Ok(ids.iter().map(|id| if self.is_scattered { number(id) * 7919 % 101 } else { number(id) / 4 }).collect())
     }

@@ -1,4 +1,4 @@
-//! Whatever the tree says and whoever meddles: nothing outside the destination is touched.
+//! Nothing outside the destination is touched, whatever the tree contains and whatever other processes do.
 
 use std::{
     fs,
@@ -10,15 +10,15 @@ use std::{
 use super::{fake::*, *};
 use crate::restore::{
     Reason,
-    handle::{Dir, Handles, open_beneath, open_dir},
+    handle::{DestDir, DirHandles, open_beneath, open_dir},
 };
 
-/// A destination and a folder beside it that must stay as it is.
-struct Place {
+/// A destination, and a folder next to it that must not change.
+struct Sandbox {
     dir: tempfile::TempDir,
 }
 
-impl Place {
+impl Sandbox {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("outside")).unwrap();
@@ -36,7 +36,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Sandbox {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             assert_eq!(names(self.dir.path()), ["dest", "outside"]);
@@ -48,7 +48,7 @@ impl Drop for Place {
 
 #[test]
 fn names_that_are_paths_are_refused() {
-    let place = Place::new();
+    let sandbox = Sandbox::new();
     let mut fake = Fake::default();
     let up = fake.folder("..", vec![inline("evil", b"e")]);
     let here = fake.folder(".", vec![inline("evil", b"e")]);
@@ -67,106 +67,106 @@ fn names_that_are_paths_are_refused() {
             inline("good", b"g"),
         ],
     );
-    let report = restore(&fake, &root, &place.dest());
+    let report = restore(&fake, &root, &sandbox.dest());
     assert_eq!(report.problems.len(), 9);
     assert!(report.problems.iter().all(|p| matches!(p.reason, Reason::BadName)));
-    assert_eq!(names(&place.dest()), ["good"]);
+    assert_eq!(names(&sandbox.dest()), ["good"]);
 }
 
 #[test]
-fn a_link_and_a_folder_of_one_name() {
+fn a_link_and_a_folder_with_the_same_name() {
     for overwrite in [false, true] {
-        let place = Place::new();
+        let sandbox = Sandbox::new();
         let mut fake = Fake::default();
         let folder = fake.folder("x", vec![inline("evil", b"e"), inline("precious", b"gone")]);
-        let root = fake.folder("", vec![symlink("x", place.outside().to_str().unwrap()), folder]);
+        let root = fake.folder("", vec![symlink("x", sandbox.outside().to_str().unwrap()), folder]);
         let options = RestoreOptions { overwrite, threads: 1, ..options() };
-        let report = try_restore(&fake, &root, &place.dest(), &options).unwrap();
+        let report = try_restore(&fake, &root, &sandbox.dest(), &options).unwrap();
         assert!(overwrite || report.problems.len() == 1, "{:?}", report.problems);
     }
 }
 
 #[test]
 fn a_link_where_a_folder_should_be() {
-    let place = Place::new();
+    let sandbox = Sandbox::new();
     let mut fake = Fake::default();
     let folder = fake.folder("x", vec![inline("precious", b"gone")]);
     let root = fake.folder("", vec![folder]);
-    link(place.outside(), place.dest().join("x")).unwrap();
-    let report = restore(&fake, &root, &place.dest());
+    link(sandbox.outside(), sandbox.dest().join("x")).unwrap();
+    let report = restore(&fake, &root, &sandbox.dest());
     assert!(matches!(report.problems[0].reason, Reason::Differs));
-    assert!(fs::symlink_metadata(place.dest().join("x")).unwrap().is_symlink());
-    // When it may be replaced, the link itself is, not what it leads to.
+    assert!(fs::symlink_metadata(sandbox.dest().join("x")).unwrap().is_symlink());
+    // If overwriting is allowed, the link itself is replaced, not its target.
     let overwrite = RestoreOptions { overwrite: true, ..options() };
-    let report = try_restore(&fake, &root, &place.dest(), &overwrite).unwrap();
+    let report = try_restore(&fake, &root, &sandbox.dest(), &overwrite).unwrap();
     assert!(report.problems.is_empty(), "{:?}", report.problems);
-    assert_eq!(fs::read_to_string(place.dest().join("x/precious")).unwrap(), "gone");
+    assert_eq!(fs::read_to_string(sandbox.dest().join("x/precious")).unwrap(), "gone");
 }
 
 #[test]
 fn a_link_where_a_file_should_be() {
     for (overwrite, expected) in [(false, 1), (true, 0)] {
-        let place = Place::new();
+        let sandbox = Sandbox::new();
         let mut fake = Fake::default();
         let root = fake.folder("", vec![inline("x", b"new")]);
-        link(place.outside().join("precious"), place.dest().join("x")).unwrap();
+        link(sandbox.outside().join("precious"), sandbox.dest().join("x")).unwrap();
         let options = RestoreOptions { overwrite, ..options() };
-        let report = try_restore(&fake, &root, &place.dest(), &options).unwrap();
+        let report = try_restore(&fake, &root, &sandbox.dest(), &options).unwrap();
         assert_eq!(report.problems.len(), expected);
-        assert_eq!(fs::symlink_metadata(place.dest().join("x")).unwrap().is_file(), overwrite);
+        assert_eq!(fs::symlink_metadata(sandbox.dest().join("x")).unwrap().is_file(), overwrite);
     }
 }
 
 #[test]
-fn a_folder_swapped_for_a_link_meanwhile() {
-    let place = Place::new();
+fn a_folder_swapped_for_a_link_during_the_restore() {
+    let sandbox = Sandbox::new();
     let mut fake = Fake::default();
     let file = |fake: &mut Fake, name: &str| fake.file(name, &[Piece::Data(vec![7; 5000])]);
     let nodes = vec![file(&mut fake, "a"), file(&mut fake, "precious")];
     let folder = fake.folder("x", nodes);
     let root = fake.folder("", vec![folder]);
-    let (dest, outside) = (place.dest(), place.outside());
+    let (dest, outside) = (sandbox.dest(), sandbox.outside());
     fake.hook = Some(Box::new(move |_| {
         if fs::rename(dest.join("x"), dest.join("moved")).is_ok() {
             link(&outside, dest.join("x")).unwrap();
         }
         Ok(())
     }));
-    restore(&fake, &root, &place.dest());
+    restore(&fake, &root, &sandbox.dest());
 }
 
 #[test]
-fn a_handle_opened_again_is_the_same_folder() {
-    let place = Place::new();
+fn a_reopened_handle_is_the_same_folder() {
+    let sandbox = Sandbox::new();
     for name in ["a", "b"] {
-        fs::create_dir(place.dest().join(name)).unwrap();
+        fs::create_dir(sandbox.dest().join(name)).unwrap();
     }
-    let handles = Handles::new(1);
-    let root = Dir::root(fs::File::open(place.dest()).unwrap().into());
-    let (a, b) = (Dir::child(&root, b"a"), Dir::child(&root, b"b"));
-    let inode = |dir: &Arc<Dir>| handles.get(dir).map(|fd| rustix::fs::fstat(fd).unwrap().st_ino);
+    let handles = DirHandles::new(1);
+    let root = DestDir::root(fs::File::open(sandbox.dest()).unwrap().into());
+    let (a, b) = (DestDir::child(&root, b"a"), DestDir::child(&root, b"b"));
+    let inode = |dir: &Arc<DestDir>| handles.get(dir).map(|fd| rustix::fs::fstat(fd).unwrap().st_ino);
     let first = inode(&a).unwrap();
-    assert_eq!(first, fs::metadata(place.dest().join("a")).unwrap().ino());
+    assert_eq!(first, fs::metadata(sandbox.dest().join("a")).unwrap().ino());
     inode(&b).unwrap();
     assert_eq!(inode(&a).unwrap(), first);
     inode(&b).unwrap();
-    fs::rename(place.dest().join("a"), place.dest().join("c")).unwrap();
-    link(place.outside(), place.dest().join("a")).unwrap();
+    fs::rename(sandbox.dest().join("a"), sandbox.dest().join("c")).unwrap();
+    link(sandbox.outside(), sandbox.dest().join("a")).unwrap();
     assert!(inode(&a).is_err(), "a link is not followed");
-    fs::remove_file(place.dest().join("a")).unwrap();
-    fs::create_dir(place.dest().join("a")).unwrap();
-    assert!(inode(&a).is_err(), "another folder is not taken for it");
+    fs::remove_file(sandbox.dest().join("a")).unwrap();
+    fs::create_dir(sandbox.dest().join("a")).unwrap();
+    assert!(inode(&a).is_err(), "another folder is not mistaken for it");
 }
 
 #[test]
 fn only_single_names_are_opened() {
-    let place = Place::new();
-    let fd = fs::File::open(place.dest()).unwrap();
-    link("../outside", place.dest().join("link")).unwrap();
+    let sandbox = Sandbox::new();
+    let fd = fs::File::open(sandbox.dest()).unwrap();
+    link("../outside", sandbox.dest().join("link")).unwrap();
     for name in ["..", "../outside", "/", "", "link", "./link"] {
         assert!(open_dir(&fd, name.as_bytes()).is_err(), "{name}");
     }
-    link("../outside/precious", place.dest().join("file")).unwrap();
+    link("../outside/precious", sandbox.dest().join("file")).unwrap();
     let flags = rustix::fs::OFlags::RDONLY;
     assert!(open_beneath(&fd, b"file", flags, rustix::fs::Mode::empty()).is_err());
 }
@@ -174,7 +174,7 @@ fn only_single_names_are_opened() {
 #[test]
 fn wrong_lengths_are_problems() {
     use bkfs_store::format::tree::{Content, Extent};
-    let place = Place::new();
+    let sandbox = Sandbox::new();
     let mut fake = Fake::default();
     let mut longer = fake.file("longer", &[Piece::Data(vec![1; 1000])]);
     if let Some(Content::Extents(extents)) = &mut longer.content
@@ -191,7 +191,7 @@ fn wrong_lengths_are_problems() {
     if let Some(subtree) = &mut root.subtree {
         subtree.entries = 10;
     }
-    let report = restore(&fake, &root, &place.dest());
+    let report = restore(&fake, &root, &sandbox.dest());
     assert_eq!(report.problems.len(), 5, "{:?}", report.problems);
-    assert_eq!(names(&place.dest()), Vec::<String>::new());
+    assert_eq!(names(&sandbox.dest()), Vec::<String>::new());
 }

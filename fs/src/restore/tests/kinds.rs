@@ -1,4 +1,4 @@
-//! Everything that is stored comes back.
+//! Everything that is stored is restored: all kinds, attributes, and shapes of files.
 
 use std::{
     fs,
@@ -65,7 +65,7 @@ fn files_of_all_shapes() {
             file.read_exact_at(&mut buffer, i * ((1 << 20) + 100_000) + (1 << 20)).unwrap();
             assert_eq!(buffer, noise(100_000, 1000 + i));
         }
-        // Compared with itself, holes and all.
+        // Compared with what was just restored, holes included.
         let again = try_restore(&fake, &root, &dest, &RestoreOptions { verify, ..options() }).unwrap();
         assert_eq!((again.files, again.kept, again.problems.len()), (0, 6, 0), "{:?}", again.problems);
     }
@@ -127,13 +127,13 @@ fn kinds_modes_and_times() {
     assert!(dest.join(std::ffi::OsStr::from_bytes(&odd_name)).exists());
     assert_eq!(::xattr::get(dest.join("xattr"), "user.bin").unwrap().unwrap(), b"\0\xff\n");
     assert_eq!(::xattr::get(dest.join("xattr"), "user.empty").unwrap().unwrap(), b"");
-    // The destination stands for the root, whose attributes it gets.
+    // The destination gets the attributes of the root.
     let root_meta = fs::metadata(&dest).unwrap();
     assert_eq!(
         (root_meta.mode() & 0o7777, root_meta.mtime(), root_meta.mtime_nsec()),
         (0o755, 1_000_000_000, 123_456_789)
     );
-    // Once more: everything is there, and a closed folder is opened and closed again.
+    // Restore again: everything exists, and a folder that denies access is opened and closed again.
     let again = restore(&fake, &root, &dest);
     assert!(again.problems.is_empty(), "{:?}", again.problems);
     assert_eq!((again.files, again.dirs, again.others, again.kept), (0, 0, 0, 14));
@@ -164,7 +164,7 @@ fn owners_and_devices_need_root() {
         assert_eq!(meta("block").rdev(), rustix::fs::makedev(259, 70_000));
         assert!(meta("block").file_type().is_block_device());
     } else {
-        // Nobody else's program may run with our rights.
+        // A set-id program of another user must not run with our rights.
         assert_eq!(meta("theirs").mode() & 0o7777, 0o755);
         assert_eq!(report.owners_skipped, 2);
         assert!(report.problems.iter().all(|p| matches!(p.reason, Reason::Device)), "{:?}", report.problems);
@@ -196,8 +196,8 @@ fn hard_links_across_folders() {
     assert_eq!(inode("b/s2"), inode("s1"));
     assert_eq!(inode("b/p2"), inode("p1"));
     let folder = fs::metadata(dir.path().join("c")).unwrap();
-    assert_eq!(folder.mtime(), 1_000_000_000, "links are made before the folder gets its time");
-    // The first name is gone, another is there: they are one file again afterwards.
+    assert_eq!(folder.mtime(), 1_000_000_000, "links are created before the folder gets its time");
+    // The first name is missing, others exist: afterwards they are one file again.
     fs::remove_file(dir.path().join("one")).unwrap();
     fs::remove_file(dir.path().join("c/three")).unwrap();
     let report = restore(&fake, &root, dir.path());
@@ -208,13 +208,13 @@ fn hard_links_across_folders() {
 }
 
 #[test]
-fn a_large_folder_is_shared_out() {
+fn a_large_folder_is_shared_among_threads() {
     let mut fake = Fake::default();
     let nodes = (0..5000).map(|i| inline(format!("{i:06}"), format!("{i}").as_bytes())).collect();
     let root = fake.folder("", nodes);
     let dir = tempfile::tempdir().unwrap();
-    let progress = Progress::default();
-    let report = engine::run(&fake, root, dir.path(), &options(), &progress).unwrap();
+    let progress = RestoreProgress::default();
+    let report = run::run(&fake, root, dir.path(), &options(), &progress).unwrap();
     assert_eq!(report.files, 5000);
     let get = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
     assert_eq!(get(&progress.entries_done), get(&progress.entries_total));
@@ -236,13 +236,13 @@ fn paths_may_be_longer_than_the_system_allows() {
     assert_eq!((report.files, report.dirs), (1, 2001));
     let again = restore(&fake, &root, dir.path());
     assert_eq!((again.kept, again.problems.len()), (2002, 0));
-    // `remove_dir_all` works by handles, with one open for each level.
+    // `remove_dir_all` keeps one handle open for each level, which would be too many.
     let status = std::process::Command::new("rm").arg("-rf").arg(dir.path()).status().unwrap();
     assert!(status.success());
 }
 
 #[test]
-fn one_entry_goes_under_its_name() {
+fn a_single_entry_appears_under_its_name() {
     let mut fake = Fake::default();
     let file = fake.file("f", &[Piece::Data(noise(5000, 1))]);
     let dir = tempfile::tempdir().unwrap();
@@ -250,7 +250,7 @@ fn one_entry_goes_under_its_name() {
     let report = restore(&fake, &file, &dest);
     assert_eq!(report.files, 1, "{:?}", report.problems);
     assert_eq!(fs::read(dest.join("f")).unwrap(), noise(5000, 1));
-    assert_ne!(fs::metadata(&dest).unwrap().mtime(), 1_000_000_000, "the folder is not the file's");
+    assert_ne!(fs::metadata(&dest).unwrap().mtime(), 1_000_000_000, "the folder does not get the file's time");
 }
 
 #[test]

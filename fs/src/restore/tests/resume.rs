@@ -1,4 +1,4 @@
-//! Restores that end early are run again.
+//! Restores that end early, and are run again.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ fn tree(fake: &mut Fake) -> Node {
 }
 
 #[test]
-fn a_lost_server_ends_it_and_the_next_run_completes_it() {
+fn the_next_run_completes_a_restore_that_lost_its_server() {
     let mut fake = Fake::default();
     let root = tree(&mut fake);
     let dir = tempfile::tempdir().unwrap();
@@ -39,11 +39,11 @@ fn a_lost_server_ends_it_and_the_next_run_completes_it() {
     assert!(matches!(error, Error::Unreachable(_)));
     assert!(names(&dest).contains(&String::from_utf8(MARK.to_vec()).unwrap()));
     fake.hook = None;
-    // What a killed run leaves.
+    // Leftovers of a killed run.
     let some = dest.join(names(&dest).iter().find(|n| n.starts_with("folder")).unwrap());
-    for place in [&dest, &some] {
-        fs::write(place.join(".bkfs-0123456789abcdef.partial"), "half").unwrap();
-        fs::write(place.join(".bkfs-mine.partial"), "not ours").unwrap();
+    for folder in [&dest, &some] {
+        fs::write(folder.join(".bkfs-0123456789abcdef.partial"), "half").unwrap();
+        fs::write(folder.join(".bkfs-mine.partial"), "not ours").unwrap();
     }
     let report = try_restore(&fake, &root, &dest, &options()).unwrap();
     assert!(report.problems.is_empty(), "{:?}", report.problems);
@@ -64,11 +64,11 @@ fn a_lost_server_ends_it_and_the_next_run_completes_it() {
 }
 
 #[test]
-fn stopping_leaves_nothing_half_done() {
+fn stopping_leaves_no_partial_files() {
     let mut fake = Fake::default();
     let root = tree(&mut fake);
     let dir = tempfile::tempdir().unwrap();
-    let progress = std::sync::Arc::new(Progress::default());
+    let progress = std::sync::Arc::new(RestoreProgress::default());
     let (calls, stopper) = (AtomicUsize::new(0), progress.clone());
     fake.hook = Some(Box::new(move |_| {
         if calls.fetch_add(1, Ordering::Relaxed) == 20 {
@@ -76,7 +76,7 @@ fn stopping_leaves_nothing_half_done() {
         }
         Ok(())
     }));
-    let error = engine::run(&fake, root, dir.path(), &options(), &progress).unwrap_err();
+    let error = run::run(&fake, root, dir.path(), &options(), &progress).unwrap_err();
     assert!(matches!(error, Error::Interrupted));
     for folder in names(dir.path()).iter().filter(|n| n.starts_with("folder")) {
         assert!(!names(&dir.path().join(folder)).iter().any(|n| is_temp(n.as_bytes())));
@@ -96,7 +96,7 @@ fn one_restore_at_a_time() {
 }
 
 #[test]
-fn stored_names_of_the_temporary_kind_are_kept() {
+fn stored_entries_with_temporary_names_are_kept() {
     let mut fake = Fake::default();
     let sub = fake.folder("sub", vec![inline(".bkfs-00000000deadbeef.partial", b"kept")]);
     let root = fake.folder("", vec![inline(MARK, b"m"), inline(".bkfs-0123456789abcdef.partial", b"kept"), sub]);

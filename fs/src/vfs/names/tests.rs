@@ -1,4 +1,4 @@
-//! Tests of the names of the top level.
+//! Tests of the names above the snapshots.
 
 use std::collections::HashSet;
 
@@ -7,14 +7,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::vfs::testing;
 
-fn version(secs: i64, log_seq: u64, target: &str, host: &str, tags: &[&str]) -> Arc<Version> {
+fn snapshot(secs: i64, log_seq: u64, target: &str, host: &str, tags: &[&str]) -> Arc<ShownSnapshot> {
     let root = testing::node(b"", bkfs_store::format::tree::NodeKind::Directory);
     let id = SnapshotId(Hash::of(&[&log_seq.to_le_bytes()]).0);
-    Arc::new(Version { id, log_seq, snapshot: testing::snapshot(secs, target, host, tags, root) })
+    Arc::new(ShownSnapshot { id, log_seq, record: testing::snapshot(secs, target, host, tags, root) })
 }
 
-fn listed(names: &Names, place: &Place) -> Vec<String> {
-    let all = names.list(place, 0, usize::MAX);
+fn listed(names: &Names, dir: &TopDir) -> Vec<String> {
+    let all = names.list(dir, 0, usize::MAX);
     all.iter().map(|listed| String::from_utf8_lossy(&listed.name).into_owned()).collect()
 }
 
@@ -28,59 +28,64 @@ fn times_are_named_in_utc() {
     assert_eq!(name(-1), "1969-12-31T235959Z");
     assert_eq!(name(4_107_542_400), "2100-03-01T000000Z");
     assert_eq!(name(-62_135_596_800), "0001-01-01T000000Z");
-    // Any time has a name, and no panic.
+    // Any time has a name; none panics.
     assert!(name(i64::MAX).ends_with('Z') && name(i64::MIN).ends_with('Z'));
 }
 
 #[test]
-fn shows_every_way_to_a_snapshot() {
+fn all_paths_to_a_snapshot_are_shown() {
     let names = Names::new(&[
-        version(1_795_165_200, 3, "home", "alpha", &["keep"]),
-        version(1_795_165_260, 5, "etc", "alpha", &[]),
-        version(1_795_165_200, 7, "home", "beta", &["keep", "release/1"]),
+        snapshot(1_795_165_200, 3, "home", "alpha", &["keep"]),
+        snapshot(1_795_165_260, 5, "etc", "alpha", &[]),
+        snapshot(1_795_165_200, 7, "home", "beta", &["keep", "release/1"]),
     ]);
-    assert_eq!(listed(&names, &Place::Root), ["latest", "snapshots", "ids", "targets", "hosts", "tags"]);
-    assert_eq!(listed(&names, &Place::Snapshots), ["2026-11-20T090000Z", "2026-11-20T090100Z", "2026-11-20T090000Z-2"]);
-    let latest = |place: &Place| match names.find(place, b"latest") {
-        Some(Item::Latest { target, .. }) => String::from_utf8(target).unwrap(),
+    assert_eq!(listed(&names, &TopDir::Root), ["latest", "snapshots", "ids", "targets", "hosts", "tags"]);
+    assert_eq!(
+        listed(&names, &TopDir::Snapshots),
+        ["2026-11-20T090000Z", "2026-11-20T090100Z", "2026-11-20T090000Z-2"]
+    );
+    let latest = |dir: &TopDir| match names.find(dir, b"latest") {
+        Some(TopItem::Latest { target, .. }) => String::from_utf8(target).unwrap(),
         other => panic!("{other:?}"),
     };
-    assert_eq!(latest(&Place::Root), "snapshots/2026-11-20T090100Z");
-    let home = Place::Group(GroupBy::Targets, b"home".as_slice().into());
+    assert_eq!(latest(&TopDir::Root), "snapshots/2026-11-20T090100Z");
+    let home = TopDir::Group(GroupBy::Targets, b"home".as_slice().into());
     assert_eq!(listed(&names, &home), ["latest", "2026-11-20T090000Z", "2026-11-20T090000Z-2"]);
     assert_eq!(latest(&home), "2026-11-20T090000Z-2");
-    let mut tags = listed(&names, &Place::Groups(GroupBy::Tags));
+    let mut tags = listed(&names, &TopDir::Groups(GroupBy::Tags));
     tags.sort();
     assert_eq!(tags, ["keep", "release%2F1"]);
     assert!(names.find(&home, b"2026-11-20T090100Z").is_none(), "of another target");
-    let id = names.versions().next().unwrap().id.to_string();
+    let id = names.snapshots().next().unwrap().id.to_string();
     for length in [PREFIX_MIN, 9, 64] {
-        assert!(matches!(names.find(&Place::Ids, &id.as_bytes()[..length]), Some(Item::Version(v)) if v.log_seq == 3));
+        assert!(
+            matches!(names.find(&TopDir::Ids, &id.as_bytes()[..length]), Some(TopItem::Snapshot(v)) if v.log_seq == 3)
+        );
     }
     for wrong in ["", "abc", &id[..3], &id.to_uppercase(), &format!("{id}0")] {
-        assert!(names.find(&Place::Ids, wrong.as_bytes()).is_none(), "{wrong}");
+        assert!(names.find(&TopDir::Ids, wrong.as_bytes()).is_none(), "{wrong}");
     }
 }
 
 #[test]
 fn an_ambiguous_prefix_names_nothing() {
     let with_id = |byte: u8, log_seq| {
-        let plain = version(0, log_seq, "t", "h", &[]);
+        let plain = snapshot(0, log_seq, "t", "h", &[]);
         let mut id = SnapshotId([0xab; 32]);
         id.0[31] = byte;
-        Arc::new(Version { id, log_seq, snapshot: plain.snapshot.clone() })
+        Arc::new(ShownSnapshot { id, log_seq, record: plain.record.clone() })
     };
     let names = Names::new(&[with_id(1, 1), with_id(2, 2)]);
-    assert!(names.find(&Place::Ids, &b"ab".repeat(31)).is_none());
+    assert!(names.find(&TopDir::Ids, &b"ab".repeat(31)).is_none());
     let full = format!("{}02", "ab".repeat(31));
-    assert!(matches!(names.find(&Place::Ids, full.as_bytes()), Some(Item::Version(v)) if v.log_seq == 2));
+    assert!(matches!(names.find(&TopDir::Ids, full.as_bytes()), Some(TopItem::Snapshot(v)) if v.log_seq == 2));
 }
 
 #[test]
 fn an_empty_repository_has_its_folders() {
     let names = Names::new(&[]);
-    assert_eq!(listed(&names, &Place::Root), ["snapshots", "ids", "targets", "hosts", "tags"]);
-    assert!(listed(&names, &Place::Snapshots).is_empty() && listed(&names, &Place::Groups(GroupBy::Tags)).is_empty());
+    assert_eq!(listed(&names, &TopDir::Root), ["snapshots", "ids", "targets", "hosts", "tags"]);
+    assert!(listed(&names, &TopDir::Snapshots).is_empty() && listed(&names, &TopDir::Groups(GroupBy::Tags)).is_empty());
 }
 
 #[test]
@@ -97,28 +102,28 @@ fn any_text() -> impl Strategy<Value = String> {
 }
 
 prop_compose! {
-    fn any_versions()(
+    fn any_snapshots()(
         all in prop::collection::vec((0..5i64, any_text(), any_text(), prop::collection::vec(any_text(), 0..3)), 0..12)
-    ) -> Vec<Arc<Version>> {
+    ) -> Vec<Arc<ShownSnapshot>> {
         (all.iter().zip(1..))
             .map(|((secs, target, host, tags), seq)| {
                 let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
-                version(*secs, seq * 3, target, host, &tags)
+                snapshot(*secs, seq * 3, target, host, &tags)
             })
             .collect()
     }
 }
 
-fn places(names: &Names) -> Vec<Place> {
-    let mut places = vec![Place::Root, Place::Snapshots, Place::Ids];
+fn top_dirs(names: &Names) -> Vec<TopDir> {
+    let mut dirs = vec![TopDir::Root, TopDir::Snapshots, TopDir::Ids];
     for by in GroupBy::ALL {
-        places.push(Place::Groups(by));
-        places.extend(names.list(&Place::Groups(by), 0, usize::MAX).into_iter().map(|listed| match listed.item {
-            Item::Place(place) => place,
+        dirs.push(TopDir::Groups(by));
+        dirs.extend(names.list(&TopDir::Groups(by), 0, usize::MAX).into_iter().map(|listed| match listed.item {
+            TopItem::Dir(dir) => dir,
             other => panic!("{other:?}"),
         }));
     }
-    places
+    dirs
 }
 
 proptest! {
@@ -133,37 +138,37 @@ proptest! {
     }
 
     #[test]
-    fn listings_and_lookups_agree(versions in any_versions(), step in 1usize..5) {
-        let names = Names::new(&versions);
-        for place in places(&names) {
-            let all = names.list(&place, 0, usize::MAX);
+    fn listings_and_lookups_agree(snapshots in any_snapshots(), step in 1usize..5) {
+        let names = Names::new(&snapshots);
+        for dir in top_dirs(&names) {
+            let all = names.list(&dir, 0, usize::MAX);
             prop_assert!(all.windows(2).all(|pair| pair[0].cookie < pair[1].cookie));
             let distinct: HashSet<_> = all.iter().map(|listed| &listed.name).collect();
             prop_assert_eq!(distinct.len(), all.len());
             for listed in &all {
-                prop_assert_eq!(names.find(&place, &listed.name), Some(listed.item.clone()));
+                prop_assert_eq!(names.find(&dir, &listed.name), Some(listed.item.clone()));
             }
-            // In pieces it is the same.
+            // Listed in pieces, the result is the same.
             let (mut pieces, mut after) = (Vec::new(), 0);
             loop {
-                let piece = names.list(&place, after, step);
+                let piece = names.list(&dir, after, step);
                 let Some(last) = piece.last() else { break };
                 after = last.cookie;
                 pieces.extend(piece);
             }
             prop_assert_eq!(&pieces, &all);
         }
-        prop_assert_eq!(names.list(&Place::Snapshots, 0, usize::MAX).len(), versions.len());
+        prop_assert_eq!(names.list(&TopDir::Snapshots, 0, usize::MAX).len(), snapshots.len());
     }
 
     #[test]
-    fn a_new_snapshot_renames_none_and_moves_no_cookie(versions in any_versions()) {
-        let Some((_, before)) = versions.split_last() else { return Ok(()) };
-        let (old, new) = (Names::new(before), Names::new(&versions));
-        for place in places(&old) {
-            let after = new.list(&place, 0, usize::MAX);
-            for listed in old.list(&place, 0, usize::MAX) {
-                if !matches!(listed.item, Item::Latest { .. }) {
+    fn a_new_snapshot_renames_none_and_moves_no_cookie(snapshots in any_snapshots()) {
+        let Some((_, before)) = snapshots.split_last() else { return Ok(()) };
+        let (old, new) = (Names::new(before), Names::new(&snapshots));
+        for dir in top_dirs(&old) {
+            let after = new.list(&dir, 0, usize::MAX);
+            for listed in old.list(&dir, 0, usize::MAX) {
+                if !matches!(listed.item, TopItem::Latest { .. }) {
                     prop_assert!(after.contains(&listed));
                 }
             }

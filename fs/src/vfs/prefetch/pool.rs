@@ -1,8 +1,9 @@
 //! The threads that fetch ahead.
 //!
-//! Speculation never delays what somebody waits for: jobs that do not fit the queue are dropped, long ones are cut into
-//! pieces, and before each piece a thread waits a little while reads are under way. The wait is bounded, because a read
-//! may be waiting for just this piece. Failures are not reported here: the read that needs the bytes will fail by itself.
+//! Fetching ahead must not delay a read. Therefore jobs that do not fit the queue are dropped, long ones are cut into
+//! pieces, and before each piece a thread waits briefly while reads are in progress. The wait is bounded, because a
+//! read may be waiting for this very piece. Failures are only logged: the read that needs the bytes will fail by
+//! itself.
 
 use std::{
     ops::Range,
@@ -17,55 +18,55 @@ use std::{
 use bkfs_store::format::tree::Node;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use crate::vfs::source::Source;
+use crate::vfs::source::VfsSource;
 
 /// Jobs that may wait.
 const QUEUE: usize = 64;
-/// Bytes fetched at once, about a dozen frames: enough to fill a connection, little enough to give way after.
+/// Bytes fetched at a time, about a dozen frames: enough to fill a connection, but soon done if a read waits.
 const PIECE: u64 = 1024 * 1024;
-/// How long speculation gives way to reads that are under way: about what one frame takes from a near store.
-const GIVE_WAY: Duration = Duration::from_millis(2);
-const GIVE_WAY_STEP: Duration = Duration::from_micros(200);
+/// How long to wait for reads in progress: about as long as a nearby store takes for one frame.
+const YIELD_MAX: Duration = Duration::from_millis(2);
+const YIELD_STEP: Duration = Duration::from_micros(200);
 
-struct Job {
+struct PrefetchJob {
     node: Arc<Node>,
     range: Range<u64>,
 }
 
 #[derive(Default)]
-struct Shared {
-    /// Reads under way.
-    demand: AtomicUsize,
+struct PoolState {
+    /// Reads in progress.
+    reads: AtomicUsize,
     fetched: AtomicU64,
     dropped: AtomicU64,
     stop: AtomicBool,
 }
 
-/// Threads that fetch ahead. They end when the pool is dropped, each after the piece that it is at.
-pub struct Pool {
-    jobs: Option<Sender<Job>>,
-    shared: Arc<Shared>,
+/// Threads that fetch ahead. When the pool is dropped they end, each after its present piece.
+pub struct PrefetchPool {
+    jobs: Option<Sender<PrefetchJob>>,
+    shared: Arc<PoolState>,
 }
 
-/// A read is under way while this lives.
-pub struct Demand<'a>(&'a AtomicUsize);
+/// A read is in progress while this is alive.
+pub struct ActiveRead<'a>(&'a AtomicUsize);
 
-impl Drop for Demand<'_> {
+impl Drop for ActiveRead<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Drop for Pool {
+impl Drop for PrefetchPool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
     }
 }
 
-impl Pool {
-    /// Starts threads that fetch from `source`; with 0 threads nothing is ever fetched.
-    pub fn new(source: &Arc<dyn Source>, threads: usize) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+impl PrefetchPool {
+    /// Starts threads that fetch from `source`. With 0 threads, nothing is ever fetched.
+    pub fn new(source: &Arc<dyn VfsSource>, threads: usize) -> std::io::Result<Self> {
+        let shared = Arc::new(PoolState::default());
         if threads == 0 {
             return Ok(Self { jobs: None, shared });
         }
@@ -77,19 +78,19 @@ impl Pool {
         Ok(Self { jobs: Some(send), shared })
     }
 
-    /// Marks a read as under way.
-    pub fn demand(&self) -> Demand<'_> {
-        self.shared.demand.fetch_add(1, Ordering::Relaxed);
-        Demand(&self.shared.demand)
+    /// Marks a read as in progress.
+    pub fn begin_read(&self) -> ActiveRead<'_> {
+        self.shared.reads.fetch_add(1, Ordering::Relaxed);
+        ActiveRead(&self.shared.reads)
     }
 
-    /// Fetches a range soon, or never if there is too much to do.
+    /// Has a range fetched soon. Drops what does not fit the queue.
     pub fn submit(&self, node: &Arc<Node>, range: Range<u64>) {
         let Some(jobs) = &self.jobs else { return };
         let mut from = range.start;
         while from < range.end {
             let to = (from + PIECE).min(range.end);
-            match jobs.try_send(Job { node: node.clone(), range: from..to }) {
+            match jobs.try_send(PrefetchJob { node: node.clone(), range: from..to }) {
                 Ok(()) => {}
                 Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                     self.shared.dropped.fetch_add(1, Ordering::Relaxed);
@@ -100,25 +101,25 @@ impl Pool {
         }
     }
 
-    /// How many pieces were fetched, and how many dropped.
+    /// Returns how many pieces were fetched, and how often pieces were dropped.
     pub fn counts(&self) -> (u64, u64) {
         (self.shared.fetched.load(Ordering::Relaxed), self.shared.dropped.load(Ordering::Relaxed))
     }
 }
 
-fn work(jobs: &Receiver<Job>, source: &dyn Source, shared: &Shared) {
-    for Job { node, range } in jobs {
+fn work(jobs: &Receiver<PrefetchJob>, source: &dyn VfsSource, shared: &PoolState) {
+    for PrefetchJob { node, range } in jobs {
         if shared.stop.load(Ordering::Relaxed) {
             return;
         }
         let mut waited = Duration::ZERO;
-        while shared.demand.load(Ordering::Relaxed) > 0 && waited < GIVE_WAY {
-            thread::sleep(GIVE_WAY_STEP);
-            waited += GIVE_WAY_STEP;
+        while shared.reads.load(Ordering::Relaxed) > 0 && waited < YIELD_MAX {
+            thread::sleep(YIELD_STEP);
+            waited += YIELD_STEP;
         }
         match source.prefetch(&node, range) {
             Ok(()) => drop(shared.fetched.fetch_add(1, Ordering::Relaxed)),
-            Err(error) => tracing::debug!(%error, "fetching ahead failed"),
+            Err(error) => tracing::debug!(%error, "cannot fetch ahead"),
         }
     }
 }
@@ -139,15 +140,15 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_the_queue_is_fetched_in_pieces_and_the_rest_dropped() {
+    fn jobs_are_fetched_in_pieces_until_the_queue_is_full() {
         let memory = Arc::new(Memory::default());
         let node = Arc::new(testing::file(b"f", 1 << 30));
         let held = memory.prefetched.lock();
-        let pool = Pool::new(&(memory.clone() as Arc<dyn Source>), 1).unwrap();
+        let pool = PrefetchPool::new(&(memory.clone() as Arc<dyn VfsSource>), 1).unwrap();
         pool.submit(&node, 0..3 * PIECE + 5);
         pool.submit(&node, 0..PIECE * 2 * QUEUE as u64);
         pool.submit(&node, 0..3 * PIECE);
-        assert_eq!(pool.counts(), (0, 2), "the thread waits, so nothing is fetched; two jobs did not fit whole");
+        assert_eq!(pool.counts(), (0, 2), "the thread waits, so nothing is fetched; two jobs did not fit completely");
         drop(held);
         until(|| pool.counts().0 >= QUEUE as u64);
         let fetched = memory.prefetched.lock();
@@ -155,18 +156,18 @@ mod tests {
     }
 
     #[test]
-    fn speculation_waits_for_demand_but_not_for_ever() {
+    fn fetching_waits_for_reads_but_not_forever() {
         let memory = Arc::new(Memory::default());
-        let pool = Pool::new(&(memory.clone() as Arc<dyn Source>), 2).unwrap();
-        let _demand = pool.demand();
+        let pool = PrefetchPool::new(&(memory.clone() as Arc<dyn VfsSource>), 2).unwrap();
+        let _read = pool.begin_read();
         pool.submit(&Arc::new(testing::file(b"f", 1 << 30)), 0..PIECE);
         until(|| pool.counts().0 == 1);
     }
 
     #[test]
-    fn no_threads_no_speculation() {
+    fn without_threads_nothing_is_fetched() {
         let memory = Arc::new(Memory::default());
-        let pool = Pool::new(&(memory as Arc<dyn Source>), 0).unwrap();
+        let pool = PrefetchPool::new(&(memory as Arc<dyn VfsSource>), 0).unwrap();
         pool.submit(&Arc::new(testing::file(b"f", 9)), 0..9);
         assert_eq!(pool.counts(), (0, 0));
     }
