@@ -1,269 +1,118 @@
-//! House rules that the compiler does not know: which module of the store may use which, that crates meet only in the
-//! store, that every file says at its top what it is, and that none grows too long.
+//! House rules that the compiler does not know: which room of the store may use which, that no crate has circles, that
+//! crates meet only in the store, that no object grows until everything can touch it, and how long files and lines are.
 //!
-//! The sources are scanned as text: `crate::` paths and their brace trees, without comments and without unit tests.
+//! The sources are scanned as text, without comments and without unit tests.
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "tidy/circles.rs"]
+mod circles;
+#[path = "tidy/source.rs"]
+mod source;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
-/// The modules of the store, lowest first, and what each may use. A module uses only what stands above it, so there are
-/// no circles. `node` is `tree/node.rs`, the plain records of trees (through their re-exports in `tree`), which lie far
-/// below the code that builds and reads trees.
-const LAYERS: &[(&str, &[&str])] = &[
-    ("id", &[]),
-    ("error", &["id"]),
-    ("node", &["id"]),
-    ("codec", &["error"]),
-    ("lmdb", &["error"]),
-    ("crypto", &["error", "id"]),
-    ("signed", &["codec", "crypto", "error"]),
-    ("config", &["codec", "crypto", "error", "id", "node", "signed"]),
-    ("roster", &["codec", "crypto", "error", "id", "node", "signed"]),
-    ("fate", &["node"]),
-    ("loss", &["id"]),
-    ("log", &["codec", "error", "id", "loss", "node"]),
-    ("compress", &["error"]),
-    ("frame", &["codec", "compress", "crypto", "error", "id"]),
-    ("access", &["crypto", "error", "frame", "id", "loss", "node"]),
-    ("keys", &["access", "codec", "config", "crypto", "error", "id", "node", "roster", "signed"]),
-    ("tombstone", &["codec", "crypto", "error", "id", "keys", "signed"]),
-    ("keyring", &["access", "crypto", "error", "id", "keys"]),
-    ("snapshot", &["access", "codec", "crypto", "error", "id", "keyring", "keys", "node", "roster", "signed"]),
-    ("retention", &["id", "node", "snapshot"]),
-    ("chunker", &["config", "crypto", "error"]),
-    ("pack", &["access", "codec", "crypto", "error", "frame", "id", "roster", "signed"]),
-    ("erasure", &["error", "id", "pack"]),
-    ("sweep", &["access", "codec", "error", "frame", "id", "loss", "pack"]),
-    ("logfile", &["codec", "error", "id", "log", "node"]),
-    ("backend", &["crypto", "error", "id"]),
-    ("logpair", &["backend", "error", "id", "logfile"]),
-    ("logsalvage", &["codec", "id", "log", "logfile", "node"]),
-    ("index", &["codec", "crypto", "error", "fate", "frame", "id", "lmdb", "logfile", "loss", "node", "pack", "sweep"]),
-    ("tree", &["codec", "config", "crypto", "error", "id", "keys", "node"]),
-    ("content", &["error", "id", "keys", "node", "tree"]),
-    (
-        "reader",
-        &[
-            "access",
-            "codec",
-            "config",
-            "content",
-            "crypto",
-            "error",
-            "fate",
-            "frame",
-            "id",
-            "keyring",
-            "keys",
-            "log",
-            "node",
-            "roster",
-            "snapshot",
-            "tombstone",
-            "tree",
-        ],
-    ),
-    (
-        "prune",
-        &[
-            "access", "codec", "compress", "crypto", "error", "frame", "id", "keys", "log", "node", "pack", "reader",
-            "sweep", "tree",
-        ],
-    ),
-    ("check", &["access", "codec", "error", "frame", "id", "log", "node", "pack", "reader", "roster", "tree"]),
-    ("repair", &["access", "check", "error", "id", "loss", "node", "pack", "reader", "tree"]),
-    (
-        "repository",
-        &[
-            "access",
-            "backend",
-            "codec",
-            "config",
-            "crypto",
-            "erasure",
-            "error",
-            "fate",
-            "frame",
-            "id",
-            "index",
-            "keys",
-            "lmdb",
-            "log",
-            "logfile",
-            "logpair",
-            "logsalvage",
-            "loss",
-            "node",
-            "pack",
-            "roster",
-            "signed",
-            "snapshot",
-            "sweep",
-            "tombstone",
-        ],
-    ),
+use source::{Crate, code, methods, rust_files};
+
+/// The rooms of the store, lowest first, and the rooms that each may use. The list has no circles, and neither
+/// `repository` nor `owner` is in the other's row: they meet at the seam.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("base", &[]),
+    ("crypto", &["base"]),
+    ("format", &["base", "crypto"]),
+    ("access", &["base", "crypto", "format"]),
+    ("repository", &["base", "crypto", "format", "access"]),
+    ("owner", &["base", "crypto", "format", "access"]),
 ];
 
-/// Most lines of a file, unit tests apart.
+/// Rooms in which no key of a repository may appear, and the types that hold keys.
+const KEYLESS: &[&str] = &["access", "repository"];
+const KEY_TYPES: &[&str] =
+    &["KeyRing", "FullKey", "PushKey", "IdKeys", "DataKey", "SealSecret", "SigningKey", "AeadKey", "Secret"];
+
+/// Most methods of a trait at the seam.
+const TRAIT_METHODS_MAX: usize = 10;
+/// Most methods of a type below the seam.
+const TYPE_METHODS_MAX: usize = 40;
+/// Most fields of `Repository`.
+const REPOSITORY_FIELDS_MAX: usize = 6;
+/// Most lines of a file, unit tests not counted.
 const LINES_MAX: usize = 600;
+/// Most characters of a line. Rows of tables and lines with a URL may be longer.
+const COLUMNS_MAX: usize = 120;
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
-    for entry in entries {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() && name != "target" && !name.starts_with('.') {
-            rust_files(&path, found);
-        } else if name.ends_with(".rs") {
-            found.push(path);
-        }
-    }
-}
-
-/// A source without its line comments and without its unit tests, which stand last.
-fn code(source: &str) -> String {
-    let source = source.split("#[cfg(test)]\nmod ").next().unwrap();
-    source.lines().map(|l| l.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
-}
-
-/// The paths that a use tree like `a::{b, c::d}` stands for; reads up to the tree's end and returns the rest.
-fn tree<'a>(text: &'a str, prefix: &[String], paths: &mut Vec<Vec<String>>) -> &'a str {
-    let mut path = prefix.to_vec();
-    let mut text = text.trim_start();
-    loop {
-        if let Some(mut rest) = text.strip_prefix('{') {
-            loop {
-                rest = tree(rest, &path, paths).trim_start();
-                rest = rest.strip_prefix(',').unwrap_or(rest).trim_start();
-                if let Some(rest) = rest.strip_prefix('}') {
-                    return rest;
-                }
-            }
-        }
-        let end = text.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '*').unwrap_or(text.len());
-        path.push(text[..end].to_owned());
-        text = text[end..].trim_start();
-        match text.strip_prefix("::") {
-            Some(rest) => text = rest.trim_start(),
-            None => break,
-        }
-    }
-    paths.push(path);
-    // `as name` belongs to the path.
-    match text.strip_prefix("as ") {
-        Some(rest) => rest.trim_start().trim_start_matches(|c: char| c.is_alphanumeric() || c == '_'),
-        None => text,
-    }
-}
-
-/// The modules of this crate that a file uses. `up` is what leads from the file to the crate's root.
-fn uses(source: &str, up: Option<&str>, records: &BTreeSet<String>) -> BTreeSet<String> {
-    let code = code(source);
-    let mut paths = Vec::new();
-    for root in ["crate::"].into_iter().chain(up) {
-        for (at, _) in code.match_indices(root) {
-            let before = code[..at].chars().next_back();
-            if !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':' || c == '$') {
-                tree(&code[at + root.len()..], &[], &mut paths);
-            }
-        }
-    }
-    let module = |path: Vec<String>| match path[0].as_str() {
-        "Error" | "ErrorKind" | "Result" => "error".to_owned(),
-        "tree" if path.get(1).is_some_and(|name| records.contains(name)) => "node".to_owned(),
-        name => name.to_owned(),
-    };
-    paths.into_iter().map(module).collect()
-}
-
-/// The names that `tree` re-exports from its records.
-fn records() -> BTreeSet<String> {
-    let source = fs::read_to_string(workspace().join("store/src/tree.rs")).unwrap();
-    let mut paths = Vec::new();
-    let exports = source.split("pub use node::").nth(1).expect("tree re-exports its records");
-    tree(exports, &[], &mut paths);
-    paths.into_iter().map(|path| path[0].clone()).collect()
+fn crate_at(folder: &str) -> Crate {
+    Crate::read(&workspace().join(folder))
 }
 
 #[test]
-fn the_table_has_no_circles() {
-    let mut below = BTreeSet::new();
-    for (module, allowed) in LAYERS {
-        for used in *allowed {
-            assert!(below.contains(used), "{module} may use {used}, which does not stand above it");
+fn rooms_use_only_what_stands_below_them() {
+    let rooms: BTreeMap<&str, &[&str]> = ROOMS.iter().copied().collect();
+    let store = crate_at("store/src");
+    let mut wrong = Vec::new();
+    for (file, used) in store.uses() {
+        let Some(room) = file.first() else { continue };
+        let Some(allowed) = rooms.get(room.as_str()) else {
+            wrong.push(format!("{room} is not a room of the store: add it to the table in store/tests/tidy.rs"));
+            continue;
+        };
+        let Some(other) = used.first().filter(|other| *other != room) else { continue };
+        if !allowed.contains(&other.as_str()) {
+            wrong.push(format!("{} must not use {}", file.join("::"), used.join("::")));
         }
-        assert!(below.insert(module), "{module} comes twice");
+    }
+    for (room, _) in ROOMS {
+        assert!(
+            store.modules.keys().any(|module| module.first().is_some_and(|name| name == room)),
+            "{room} is missing"
+        );
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_table_of_rooms_has_no_circles() {
+    let mut below = Vec::new();
+    for (room, allowed) in ROOMS {
+        assert!(allowed.iter().all(|used| below.contains(used)), "{room} uses a room that does not stand above it");
+        below.push(room);
     }
 }
 
 #[test]
-fn modules_use_only_what_the_table_lets_them() {
-    let src = workspace().join("store/src");
-    let table: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
-    let records = records();
-    let mut files = Vec::new();
-    rust_files(&src, &mut files);
-    let (mut wrong, mut seen) = (Vec::new(), BTreeSet::new());
-    for file in files {
-        let inside = file.strip_prefix(&src).unwrap();
-        // Unit tests in a file of their own may use anything.
-        if inside.file_name().unwrap() == "tests.rs" {
+fn no_key_comes_below_the_seam() {
+    let store = crate_at("store/src");
+    let mut wrong = Vec::new();
+    for (module, source) in &store.modules {
+        if !module.first().is_some_and(|room| KEYLESS.contains(&room.as_str())) {
             continue;
         }
-        let mut parts: Vec<_> = inside.iter().map(|p| p.to_string_lossy().into_owned()).collect();
-        let depth = parts.len();
-        let first = parts.swap_remove(0);
-        let module = match first.trim_end_matches(".rs") {
-            "lib" => continue,
-            "tree" if inside == Path::new("tree/node.rs") => "node".to_owned(),
-            name => name.to_owned(),
-        };
-        let up = match depth {
-            1 => Some("super::"),
-            2 => Some("super::super::"),
-            _ => None,
-        };
-        seen.insert(module.clone());
-        let Some(allowed) = table.get(module.as_str()) else {
-            wrong.push(format!("{module} has no row in the table of store/tests/tidy.rs"));
-            continue;
-        };
-        for used in uses(&fs::read_to_string(&file).unwrap(), up, &records) {
-            let own = used == module || (module == "node" && used == "tree");
-            if !own && !allowed.contains(&used.as_str()) {
-                wrong.push(format!("{}: {module} may not use {used}", inside.display()));
+        for word in code(source).split(|c: char| !c.is_alphanumeric() && c != '_') {
+            if KEY_TYPES.contains(&word) {
+                wrong.push(format!("{} must not know {word}", module.join("::")));
             }
-        }
-    }
-    for (module, _) in LAYERS {
-        if !seen.contains(*module) {
-            wrong.push(format!("the table has a row for {module}, which is not there"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn the_scanner_finds_what_it_is_for() {
-    let records = BTreeSet::from(["Time".to_owned()]);
-    let found = |source: &str, up| uses(source, up, &records).into_iter().collect::<Vec<_>>().join(" ");
-    assert_eq!(
-        found("use crate::{\n    access::{Access, Slot as S},\n    id::*, Result,\n};", None),
-        "access error id"
-    );
-    assert_eq!(found("use crate::tree::{Time, Builder};\nlet x = crate::pack::Pack::new();", None), "node pack tree");
-    assert_eq!(found("// use crate::index;\nuse other_crate::x; $crate::y::z;", None), "");
-    assert_eq!(found("use super::roster::Roster;", Some("super::")), "roster");
-    assert_eq!(found("fn f() {}\n#[cfg(test)]\nmod tests {\n use crate::index;\n}", None), "");
+fn no_crate_has_circles() {
+    let mut wrong = Vec::new();
+    for folder in ["store/src", "transport/src", "fs/src", "src"] {
+        for circle in circles::find(&crate_at(folder).uses()) {
+            wrong.push(format!("{folder}: {}", circle.join(" -> ")));
+        }
+    }
+    assert!(wrong.is_empty(), "modules that use each other:\n{}", wrong.join("\n"));
 }
 
 #[test]
@@ -283,21 +132,63 @@ fn crates_meet_only_in_the_store() {
 }
 
 #[test]
-fn every_file_says_what_it_is_and_none_is_too_long() {
+fn traits_and_types_stay_small() {
+    let store = crate_at("store/src");
+    let mut wrong = Vec::new();
+    for (name, count) in methods(&store, "access", "trait ") {
+        if count > TRAIT_METHODS_MAX {
+            wrong.push(format!("the trait {name} has {count} methods, more than {TRAIT_METHODS_MAX}"));
+        }
+    }
+    let types = methods(&store, "repository", "impl");
+    assert!(types.get("Repository").is_some_and(|count| *count > 10), "the methods of Repository are found");
+    for (name, count) in types {
+        if count > TYPE_METHODS_MAX {
+            wrong.push(format!("{name} has {count} methods, more than {TYPE_METHODS_MAX}"));
+        }
+    }
+    let repository = code(&store.modules[&vec!["repository".to_owned()]]);
+    let fields = source::fields(&repository, "Repository").expect("repository.rs defines Repository");
+    if fields > REPOSITORY_FIELDS_MAX {
+        wrong.push(format!("Repository has {fields} fields, more than {REPOSITORY_FIELDS_MAX}"));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_file_states_what_it_is_and_none_is_too_long() {
     let mut files = Vec::new();
-    for dir in ["src", "store", "transport", "fs", "tests", "benches", "examples"] {
+    for dir in ["src", "store", "transport", "fs", "tests", "benches", "examples", "fuzz"] {
         rust_files(&workspace().join(dir), &mut files);
     }
     let mut wrong = Vec::new();
     for file in files {
         let source = fs::read_to_string(&file).unwrap();
-        if !source.starts_with("//!") {
+        // A fuzz target begins with the attribute that makes it one.
+        if !source.trim_start_matches("#![no_main]").trim_start().starts_with("//!") && !source.starts_with("//!") {
             wrong.push(format!("{} does not open with //!", file.display()));
         }
-        let lines = source.split("#[cfg(test)]\nmod ").next().unwrap().lines().count();
+        let lines = source::without_tests(&source).lines().count();
         if lines > LINES_MAX {
             wrong.push(format!("{} has {lines} lines; split it before {LINES_MAX}", file.display()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_line_is_too_wide() {
+    let mut files = Vec::new();
+    source::text_files(&workspace(), &mut files);
+    let mut wrong = Vec::new();
+    for file in files {
+        let Ok(source) = fs::read_to_string(&file) else { continue };
+        for (number, line) in source.lines().enumerate() {
+            let may_be_wide = line.trim_start().starts_with('|') || line.contains("://");
+            if line.chars().count() > COLUMNS_MAX && !may_be_wide {
+                wrong.push(format!("{}:{}: {} columns", file.display(), number + 1, line.chars().count()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "lines of more than {COLUMNS_MAX} columns:\n{}", wrong.join("\n"));
 }
