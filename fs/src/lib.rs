@@ -23,13 +23,14 @@
 //! use bkfs_fs::push::{OpenedRepository, Push, PushOptions};
 //! use bkfs_store::{
 //!     access::{Access, InitRequest, OpenRequest},
-//!     config::ChunkerParams,
-//!     id::RepoId,
-//!     keys::{FullKey, verify_config},
-//!     reader::Reader,
+//!     base::{id::RepoId, time::Time},
+//!     format::{
+//!         config::{ChunkerParams, verify_config},
+//!         keys::FullKey,
+//!         roster::Roster,
+//!     },
+//!     owner::reader::Reader,
 //!     repository::Repository,
-//!     roster::Roster,
-//!     tree::Time,
 //! };
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
