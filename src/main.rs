@@ -4,13 +4,14 @@
 //! What a command *does* is in `store`, `transport` and `fs`; each subcommand has a file in `commands/`. Called by the
 //! name `mount.bkfs`, the program is a helper for mount(8), see [`mount_helper`].
 
-mod browse;
+mod catalog;
 mod cli;
 mod commands;
 mod config;
 mod context;
 mod enrol;
 mod failure;
+mod kernel_keyring;
 mod mount_helper;
 mod output;
 mod passphrase;
@@ -19,7 +20,6 @@ mod progress;
 mod selector;
 mod session;
 mod signals;
-mod unlock;
 
 use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 

@@ -7,7 +7,7 @@ use bkfs_store::tree::NodeKind;
 use clap::Args;
 
 use crate::{
-    browse::Library,
+    catalog::Library,
     cli::RepoArgs,
     context::Context,
     failure::{Exit, Failure},

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use self::subset::Subset;
 use crate::{
-    browse,
+    catalog,
     cli::RepoArgs,
     context::Context,
     failure::Exit,
@@ -70,7 +70,7 @@ struct Report {
 /// Runs it.
 pub fn run(context: &Context, args: CheckArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
-    let reader = browse::reader(context, &session, "checking")?;
+    let reader = catalog::open_reader(context, &session, "checking")?;
     let progress = Arc::new(Progress::default());
     let stop = progress.clone();
     signals::on_stop(move || stop.stop.store(true, Ordering::Relaxed))?;

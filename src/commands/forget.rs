@@ -24,7 +24,7 @@ use self::{
     policy::PolicyArgs,
 };
 use crate::{
-    browse::Library,
+    catalog::Library,
     cli::RepoArgs,
     context::Context,
     failure::{Exit, Failure},

@@ -3,7 +3,7 @@
 mod export;
 mod list;
 mod slots;
-mod unlocking;
+mod unlock;
 
 use std::path::PathBuf;
 
@@ -128,8 +128,8 @@ pub fn run(context: &Context, command: KeyCommand) -> Result<Exit> {
         KeyCommand::Add(args) => slots::add(context, &args.repo, args.new_password_file.as_deref()),
         KeyCommand::Change(args) => slots::change(context, &args.repo, args.new_password_file.as_deref()),
         KeyCommand::Remove(args) => slots::remove(context, &args.repo, &args.id),
-        KeyCommand::Unlock(args) => unlocking::unlock(context, &args.repo, args.timeout),
-        KeyCommand::Lock(args) => unlocking::lock(context, &args.repo),
+        KeyCommand::Unlock(args) => unlock::unlock(context, &args.repo, args.timeout),
+        KeyCommand::Lock(args) => unlock::lock(context, &args.repo),
         KeyCommand::Recovery(args) => export::recovery(context, &args.repo),
         KeyCommand::ExportPush(args) => export::push(context, &args),
         KeyCommand::ExportFull(args) => export::full(context, &args),

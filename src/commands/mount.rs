@@ -9,7 +9,7 @@ use bkfs_fs::mount::{Breaker, MountOptions, Unmounted, check, mount};
 use clap::Args;
 
 use crate::{
-    browse::Library,
+    catalog::Library,
     cli::RepoArgs,
     context::Context,
     failure::{Exit, Failure},

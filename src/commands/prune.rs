@@ -15,7 +15,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    browse,
+    catalog,
     cli::RepoArgs,
     context::Context,
     failure::{Exit, Failure},
@@ -110,7 +110,7 @@ struct Report {
 /// Runs it.
 pub fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
-    let reader = browse::reader(context, &session, "pruning")?;
+    let reader = catalog::open_reader(context, &session, "pruning")?;
     if let Some(failure) = session.rollback_failure() {
         return Err(failure.into());
     }

@@ -13,7 +13,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    browse::Library,
+    catalog::Library,
     cli::RepoArgs,
     context::Context,
     failure::{Exit, Failure},

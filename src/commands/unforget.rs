@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    browse::Library,
+    catalog::Library,
     cli::RepoArgs,
     context::Context,
     failure::{Exit, Failure},

@@ -12,9 +12,8 @@ use crate::{
     config::{RepoFolder, read_optional},
     context::Context,
     failure::{Exit, Failure},
-    passphrase,
+    kernel_keyring, passphrase,
     place::Place,
-    unlock,
 };
 
 /// What the file holds that `--key-file` or BKFS_KEY_FILE names: a key file, or a recovery sheet typed in.
@@ -77,7 +76,7 @@ pub(super) fn find_full(context: &Context, session: &Session, operation: &'stati
         return Ok(full.clone());
     }
     let has_push_only = session.named.is_some();
-    if let Some(bytes) = unlock::find(session.config.repo)
+    if let Some(bytes) = kernel_keyring::find(session.config.repo)
         && let Ok(full) = FullKey::decode(&bytes)
     {
         return Ok(full);

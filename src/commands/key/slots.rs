@@ -9,7 +9,9 @@ use bkfs_store::{
     keys::{slot, slot::SlotParams, verify_roster},
 };
 
-use crate::{cli::RepoArgs, context::Context, enrol, failure::Failure, output, passphrase, session::Session, unlock};
+use crate::{
+    cli::RepoArgs, context::Context, enrol, failure::Failure, kernel_keyring, output, passphrase, session::Session,
+};
 
 /// Adds a passphrase.
 pub fn add(context: &Context, repo: &RepoArgs, file: Option<&Path>) -> Result<()> {
@@ -63,7 +65,7 @@ pub fn remove(context: &Context, repo: &RepoArgs, id: &str) -> Result<()> {
                 return Err(Failure::new("this is the last passphrase of the repository", hint).into());
             }
             session.access.remove_slot(slot.id)?;
-            unlock::forget(full.repo)?;
+            kernel_keyring::forget(full.repo)?;
             said(context, format!("removed passphrase slot {}", slot.id.short()))
         }
         ([], [client]) => {

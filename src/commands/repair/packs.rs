@@ -11,7 +11,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    browse,
+    catalog,
     cli::RepoArgs,
     context::Context,
     failure::Exit,
@@ -72,7 +72,7 @@ pub fn run(context: &Context, args: &PacksArgs) -> Result<Exit> {
     if let Some(failure) = session.rollback_failure() {
         return Err(failure.into());
     }
-    let reader = browse::reader(context, &session, "repairing")?;
+    let reader = catalog::open_reader(context, &session, "repairing")?;
     let progress = Arc::new(Progress::default());
     let stop = progress.clone();
     signals::on_stop(move || stop.stop.store(true, Ordering::Relaxed))?;

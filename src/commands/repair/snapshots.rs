@@ -135,7 +135,7 @@ fn forget_lost(context: &Context, args: &SnapshotsArgs, is_rewritten: bool) -> R
         None => {}
     }
     let full = session.full_key(context, "repairing")?;
-    let reader = crate::browse::Library::with_key(&session, &full)?.reader;
+    let reader = crate::catalog::Library::with_key(&session, &full)?.reader;
     let (lost, log_len) = reader.with_snapshots(|list| {
         let lost = list.broken.iter().filter(|broken| !broken.trashed);
         let lost = lost.filter(|broken| matches!(broken.error, Error::SnapshotDamaged { .. }));

@@ -112,7 +112,7 @@ fn unshown(broken: &Broken) -> Unshown {
 }
 
 /// A reader with the full key.
-pub fn reader(context: &Context, session: &Session, operation: &'static str) -> Result<Arc<Reader>> {
+pub fn open_reader(context: &Context, session: &Session, operation: &'static str) -> Result<Arc<Reader>> {
     let full = session.full_key(context, operation)?;
     let reader = Reader::new(session.access.clone(), full, &session.config, CACHE_BYTES);
     reader.heed_roster(&session.opened.roster)?;

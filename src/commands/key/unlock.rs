@@ -4,20 +4,22 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::{cli::RepoArgs, context::Context, failure::Failure, output, place::Place, session::Session, unlock};
+use crate::{
+    cli::RepoArgs, context::Context, failure::Failure, kernel_keyring, output, place::Place, session::Session,
+};
 
 /// Keeps the full key in the kernel's keyring.
 pub fn unlock(context: &Context, repo: &RepoArgs, timeout: Option<Duration>) -> Result<()> {
-    let timeout = timeout.unwrap_or(unlock::TIMEOUT);
+    let timeout = timeout.unwrap_or(kernel_keyring::TIMEOUT);
     if timeout.is_zero() {
         return Err(Failure::new("--for 0 keeps nothing", "give a time like 1h").into());
     }
     let session = Session::open(context, repo)?;
     session.warn_of_rollback();
     // The kept key must not be what unlocks: its time would begin anew without anybody proving anything.
-    unlock::forget(session.config.repo)?;
+    kernel_keyring::forget(session.config.repo)?;
     let full = session.full_key(context, "unlocking")?;
-    unlock::keep(full.repo, &full.encode(), timeout)?;
+    kernel_keyring::keep(full.repo, &full.encode(), timeout)?;
     match context.quiet || context.json {
         true => Ok(()),
         false => output::line(format!(
@@ -35,7 +37,7 @@ pub fn lock(context: &Context, repo: &RepoArgs) -> Result<()> {
         Some(id) => id,
         None => Session::open(context, repo)?.config.repo,
     };
-    let text = match unlock::forget(id)? {
+    let text = match kernel_keyring::forget(id)? {
         true => "locked",
         false => "was not unlocked",
     };
