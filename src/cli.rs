@@ -1,10 +1,8 @@
 //! The grammar of the command line.
 
-use std::path::PathBuf;
+use clap::Parser;
 
-use clap::{Args, Parser, Subcommand};
-
-use crate::commands;
+use crate::{args::GlobalArgs, commands::Command};
 
 /// Versioned backups that can be mounted.
 #[derive(Debug, Parser)]
@@ -36,69 +34,6 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0 done · 1 error · 3 done in part: some of the source could not be read, or forgetting was held
   10 no repository there · 11 locked or session refused · 12 wrong passphrase or key · 13 the repository was rolled back · 130 interrupted";
-
-/// What every command takes.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Options of all commands")]
-pub struct GlobalArgs {
-    /// Print results as JSON
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// Say more (twice: much more)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    pub verbose: u8,
-    /// Say nothing but errors
-    #[arg(short, long, global = true)]
-    pub quiet: bool,
-    /// Use the key in this file (`bkfs key export-full`, `bkfs key export-push`)
-    #[arg(long, global = true, value_name = "FILE", env = "BKFS_KEY_FILE", hide_env_values = true)]
-    pub key_file: Option<PathBuf>,
-    /// Read the passphrase from this file (also: BKFS_PASSWORD, BKFS_PASSWORD_FILE, BKFS_PASSWORD_COMMAND)
-    #[arg(long, global = true, value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
-    /// The folder of keys and known servers
-    #[arg(long, global = true, value_name = "DIR", env = "BKFS_CONFIG_DIR", hide_env_values = true)]
-    pub config_dir: Option<PathBuf>,
-    /// The folder of what can be thrown away
-    #[arg(long, global = true, value_name = "DIR", env = "BKFS_CACHE_DIR", hide_env_values = true)]
-    pub cache_dir: Option<PathBuf>,
-}
-
-/// Which repository.
-#[derive(Debug, Clone, Default, Args)]
-pub struct RepoArgs {
-    /// The repository: a folder's path, or bkfs://HOST:PORT/ACCOUNT[/NAME]
-    #[arg(short, long, value_name = "REPO", env = "BKFS_REPOSITORY", hide_env_values = true)]
-    pub repository: Option<String>,
-}
-
-/// The commands. What help says of one stands beside its arguments, in its own file: a comment here would take its place.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Keep repositories for others: make a server, run it, invite clients
-    #[command(subcommand)]
-    Server(commands::server::ServerCommand),
-    Join(commands::join::JoinArgs),
-    Init(commands::init::InitArgs),
-    #[command(visible_alias = "backup")]
-    Push(commands::push::PushArgs),
-    Snapshots(commands::snapshots::SnapshotsArgs),
-    Ls(commands::ls::LsArgs),
-    Cat(commands::cat::CatArgs),
-    Restore(commands::restore::RestoreArgs),
-    Mount(commands::mount::MountArgs),
-    Forget(commands::forget::ForgetArgs),
-    Unforget(commands::unforget::UnforgetArgs),
-    Check(commands::check::CheckArgs),
-    Scrub(commands::scrub::ScrubArgs),
-    /// Repair what does not mend by itself
-    #[command(subcommand)]
-    Repair(commands::repair::RepairCommand),
-    Prune(commands::prune::PruneArgs),
-    /// Manage passphrases, keys and clients
-    #[command(subcommand)]
-    Key(commands::key::KeyCommand),
-}
 
 #[cfg(test)]
 mod tests {

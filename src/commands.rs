@@ -18,8 +18,37 @@ pub mod snapshots;
 pub mod unforget;
 
 use anyhow::Result;
+use clap::Subcommand;
 
-use crate::{cli::Command, context::Context, failure::Exit};
+use crate::{context::Context, failure::Exit};
+
+/// The commands. What help says of one stands beside its arguments, in its own file: a comment here would take its place.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Keep repositories for others: make a server, run it, invite clients
+    #[command(subcommand)]
+    Server(server::ServerCommand),
+    Join(join::JoinArgs),
+    Init(init::InitArgs),
+    #[command(visible_alias = "backup")]
+    Push(push::PushArgs),
+    Snapshots(snapshots::SnapshotsArgs),
+    Ls(ls::LsArgs),
+    Cat(cat::CatArgs),
+    Restore(restore::RestoreArgs),
+    Mount(mount::MountArgs),
+    Forget(forget::ForgetArgs),
+    Unforget(unforget::UnforgetArgs),
+    Check(check::CheckArgs),
+    Scrub(scrub::ScrubArgs),
+    /// Repair what does not mend by itself
+    #[command(subcommand)]
+    Repair(repair::RepairCommand),
+    Prune(prune::PruneArgs),
+    /// Manage passphrases, keys and clients
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+}
 
 /// Runs one.
 pub fn run(context: &Context, command: Command) -> Result<Exit> {

@@ -4,7 +4,7 @@ use std::{io::IsTerminal, path::PathBuf};
 
 use anyhow::Result;
 
-use crate::{cli::GlobalArgs, config::Folders};
+use crate::{args::GlobalArgs, config::Folders};
 
 /// What every command knows.
 #[derive(Debug, Clone)]

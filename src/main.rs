@@ -4,6 +4,7 @@
 //! What a command *does* is in `store`, `transport` and `fs`; each subcommand has a file in `commands/`. Called by the
 //! name `mount.bkfs`, the program is a helper for mount(8), see [`mount_helper`].
 
+mod args;
 mod catalog;
 mod cli;
 mod commands;
@@ -27,7 +28,8 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{Cli, GlobalArgs},
+    args::GlobalArgs,
+    cli::Cli,
     context::Context,
     failure::{Exit, describe, exit_of, is_closed_pipe},
 };

@@ -17,7 +17,7 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    cli::{GlobalArgs, RepoArgs},
+    args::{GlobalArgs, RepoArgs},
     commands::mount::MountArgs,
     failure::Failure,
 };

@@ -7,8 +7,7 @@
 mod connect;
 mod keys;
 
-pub use connect::{connect, connect_new, identity};
-pub use keys::NamedKey;
+pub use connect::{connect_new, identity};
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,8 +20,12 @@ use bkfs_store::{
     keys::{FullKey, PushKey, verify_config},
 };
 
+use self::{
+    connect::connect,
+    keys::{LocalKeys, NamedKey, machine_key},
+};
 use crate::{
-    cli::RepoArgs,
+    args::RepoArgs,
     config::{RepoFolder, SeenState},
     context::Context,
     failure::{Exit, Failure},
@@ -43,10 +46,7 @@ pub struct Session {
     pub folder: RepoFolder,
     /// How it contradicts what was seen before, if it does.
     pub rollback: Option<String>,
-    /// The key file that was named.
-    named: Option<NamedKey>,
-    /// The push key in the configuration folder.
-    machine: Option<PushKey>,
+    keys: LocalKeys,
 }
 
 impl Session {
@@ -91,26 +91,21 @@ impl Session {
         }
         let folder = context.folders.repository(config.repo);
         let rollback = known.contradiction(access.as_ref(), &first, cached(config.repo))?;
-        let machine = known.machine;
-        for key in [named.as_ref().and_then(|n| n.push.as_ref()), machine.as_ref()].into_iter().flatten() {
-            key.check_config(&config)?;
-        }
-        if let Some(full) = named.as_ref().and_then(|n| n.full.as_ref()) {
-            full.check_config(&config)?;
-        }
-        let session = Self { place, access, opened: first, config, folder, rollback, named, machine };
+        let keys = LocalKeys { named, machine: known.machine };
+        keys.check_config(&config)?;
+        let session = Self { place, access, opened: first, config, folder, rollback, keys };
         session.remember(context);
         Ok(session)
     }
 
     /// The key to push with, if this machine has one.
     pub fn push_key(&self) -> Option<&PushKey> {
-        self.named.as_ref().and_then(|n| n.push.as_ref()).or(self.machine.as_ref())
+        self.keys.push()
     }
 
     /// The full key, wherever it is to be found; `operation` is what it is needed for.
     pub fn full_key(&self, context: &Context, operation: &'static str) -> Result<FullKey> {
-        let full = keys::find_full(context, self, operation)?;
+        let full = self.keys.find_full(context, &self.place, self.config.repo, &self.opened.slots, operation)?;
         full.check_config(&self.config)?;
         Ok(full)
     }
@@ -141,7 +136,7 @@ impl Session {
 
     /// Takes a fresh push key for the one of this machine.
     pub fn set_machine_key(&mut self, key: PushKey) {
-        self.machine = Some(key);
+        self.keys.machine = Some(key);
     }
 
     /// The client whose snapshots a rollback would take away.
@@ -184,7 +179,7 @@ impl Known {
             return Ok(Self { client: None, machine: None, state: SeenState::default() });
         };
         let folder = context.folders.repository(repo);
-        let machine = keys::machine_key(&folder)?;
+        let machine = machine_key(&folder)?;
         let named = named.and_then(|n| n.push.as_ref()).filter(|key| key.repo == repo);
         let client = named.or(machine.as_ref()).map(PushKey::client_id);
         Ok(Self { client, machine, state: folder.seen()? })

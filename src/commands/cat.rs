@@ -7,8 +7,8 @@ use bkfs_store::tree::NodeKind;
 use clap::Args;
 
 use crate::{
+    args::RepoArgs,
     catalog::Library,
-    cli::RepoArgs,
     context::Context,
     failure::{Exit, Failure},
     output,

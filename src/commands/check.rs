@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use self::subset::Subset;
 use crate::{
+    args::RepoArgs,
     catalog,
-    cli::RepoArgs,
     context::Context,
     failure::Exit,
     output,

@@ -3,9 +3,12 @@
 //! What a policy keeps is decided by a pure function ([`bkfs_store::retention`]); this file gathers what it needs and shows
 //! what it said, and [`execute`] carries it out. A group that is held is left alone until somebody confirms.
 
+mod args;
 mod execute;
 mod policy;
 mod report;
+
+pub use args::ForgetArgs;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,19 +16,17 @@ use anyhow::Result;
 use bkfs_store::{
     id::SnapshotId,
     reader::SnapshotInfo,
-    retention::{self, Group, Plan, SnapshotRow},
+    retention::{self, Group, SnapshotRow},
     tree::Time,
 };
-use clap::Args;
 use jiff::tz::TimeZone;
 
 use self::{
     execute::{Chosen, Executor, Outcome},
-    policy::PolicyArgs,
+    policy::forgotten,
 };
 use crate::{
     catalog::Library,
-    cli::RepoArgs,
     context::Context,
     failure::{Exit, Failure},
     output,
@@ -34,48 +35,6 @@ use crate::{
 };
 
 const OPERATION: &str = "forgetting";
-
-/// Arguments of `forget`.
-#[derive(Debug, Args)]
-#[command(
-    about = "Move snapshots to the trash, by name or by a policy",
-    long_about = "Move snapshots to the trash: those that are named, or those that a policy does not keep. In the trash they \
-        keep their data; `bkfs unforget` brings them back, `bkfs snapshots --trash` lists them. A server lets nothing go for \
-        good that it received less than its --protect age ago (14 days, unless its operator chose otherwise).\n\n\
-        A policy is applied to each group of snapshots by itself. What counts is when the repository received a snapshot, \
-        by its own clock. A group whose newest snapshot shrank sharply, or whose clock jumped, is held: nothing of it is \
-        forgotten, the exit code is 3, and --confirm says that all is well.\n\n\
-        It needs the full key, and at a server the permission forget; --now and --empty-trash need the permission prune.",
-    after_help = "Examples:\n  bkfs forget --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --dry-run\n  \
-        bkfs forget --keep-within 14d --keep-within-weekly 6m --keep-tag release\n  \
-        bkfs forget --keep-last 10 --host alpha --group-by host,target\n  \
-        bkfs forget 4f2a91c7 2026-11-20T090000Z\n  \
-        bkfs forget --now 4f2a91c7       for good, where the server's --protect age allows it\n  \
-        bkfs forget --empty-trash"
-)]
-pub struct ForgetArgs {
-    /// The snapshots: ids or their beginnings, times, or latest. Without any, a policy chooses
-    #[arg(value_name = "SNAPSHOT")]
-    snapshots: Vec<Which>,
-    #[command(flatten)]
-    repo: RepoArgs,
-    /// Show what would be forgotten, and the reasons that keep the rest; change nothing
-    #[arg(short = 'n', long)]
-    dry_run: bool,
-    /// Skip the trash: let them go for good at once, as far as the server allows
-    #[arg(long)]
-    now: bool,
-    /// Let go for good what has been in the trash for the server's --protect age, too; alone, nothing else is done
-    #[arg(long, conflicts_with = "dry_run")]
-    empty_trash: bool,
-    /// Forget in groups that are held, too: you have looked, and all is well
-    #[arg(long)]
-    confirm: bool,
-    #[command(flatten)]
-    policy: PolicyArgs,
-    #[command(flatten)]
-    filters: Filters,
-}
 
 /// Runs it.
 pub fn run(context: &Context, args: ForgetArgs) -> Result<Exit> {
@@ -134,12 +93,6 @@ fn by_policy(
     report::policy(context, args, &plan, outcome.as_ref())?;
     let held = !args.confirm && plan.groups.iter().any(|group| !group.holds.is_empty());
     Ok(if held && !args.dry_run { Exit::Incomplete } else { Exit::Success })
-}
-
-/// What of a plan is to be forgotten. Groups that are held are left alone, unless somebody confirmed.
-fn forgotten(plan: &Plan, confirmed: bool) -> impl Iterator<Item = &SnapshotRow> {
-    let groups = plan.groups.iter().filter(move |group| confirmed || group.holds.is_empty());
-    groups.flat_map(|group| &group.decisions).filter(|decision| !decision.keeps()).map(|decision| &decision.snapshot)
 }
 
 fn by_name(context: &Context, args: &ForgetArgs, library: &Library, executor: &Executor<'_>) -> Result<Exit> {

@@ -1,14 +1,11 @@
 //! `bkfs init`: makes a repository, its keys, and this machine its first client.
 
-use std::str::FromStr;
-
 use anyhow::Result;
 use bkfs_store::{
     Error, ErrorKind,
     access::{InitRequest, OpenRequest},
     config::ChunkerParams,
     crypto::random,
-    erasure::Parity,
     id::RepoId,
     keys::{FullKey, KeyFile, slot, slot::SlotParams},
     roster::Roster,
@@ -17,7 +14,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    cli::RepoArgs,
+    args::{ParityArg, RepoArgs},
     config,
     context::{Context, host_name},
     failure::Exit,
@@ -48,22 +45,6 @@ pub struct InitArgs {
 const PARITY_HELP: &str = "Space for error correction, in percent of the data (1% to 100%), or off. Without it, 5%: of each pack of 16 MiB, \
     any burst of damage up to 768 KiB and any 13 damaged places are mended. A lost disk is not: that needs a second \
     repository. On a server, whoever runs it decides (`bkfs server run --parity`)";
-
-/// `5%`, `5` or `off`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ParityArg(pub Option<Parity>);
-
-impl FromStr for ParityArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "off" {
-            return Ok(Self(None));
-        }
-        let percent = text.strip_suffix('%').unwrap_or(text).parse().ok().and_then(Parity::percent);
-        percent.map(|parity| Self(Some(parity))).ok_or_else(|| "a percentage from 1% to 100%, or off".into())
-    }
-}
 
 #[derive(Serialize)]
 struct Report {
@@ -115,20 +96,4 @@ pub fn run(context: &Context, args: InitArgs) -> Result<Exit> {
         output::line("without the passphrase nobody can read it: keep it safe, or print `bkfs key recovery`")?;
     }
     Ok(Exit::Success)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parity_is_a_percentage_or_off() {
-        let parse = |text: &str| text.parse::<ParityArg>();
-        assert_eq!(parse("off"), Ok(ParityArg(None)));
-        assert_eq!(parse("5%"), Ok(ParityArg(Some(Parity::default()))));
-        assert_eq!(parse("100"), Ok(ParityArg(Parity::percent(100))));
-        for bad in ["", "%", "0", "0%", "101%", "-5%", "5.5%", "on", "5%%"] {
-            assert!(parse(bad).is_err(), "{bad:?}");
-        }
-    }
 }

@@ -15,8 +15,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
+    args::{RepoArgs, parse_size},
     catalog,
-    cli::RepoArgs,
     context::Context,
     failure::{Exit, Failure},
     output,
@@ -49,10 +49,10 @@ pub struct PruneArgs {
     #[arg(long, value_name = "LIMIT", default_value = "5%")]
     max_unused: MaxUnused,
     /// How much is written again at most, to free what lies between
-    #[arg(long, value_name = "SIZE", value_parser = super::push::parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_repack_size: Option<u64>,
     /// How much is fetched and sent again at most, to free what shares frames with what is needed; 0 for nothing
-    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = super::push::parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_size)]
     max_reframe_size: u64,
     /// Let nothing go from the trash
     #[arg(long)]
@@ -74,7 +74,7 @@ impl FromStr for MaxUnused {
             return Ok(Self(Unused::Bytes(u64::MAX)));
         }
         let Some(share) = text.strip_suffix('%') else {
-            return Ok(Self(Unused::Bytes(super::push::parse_size(text)?)));
+            return Ok(Self(Unused::Bytes(parse_size(text)?)));
         };
         let wrong = || format!("{text:?} is no share: a number of percent, like 5% or 0.5%");
         let share: f64 = share.trim().parse().map_err(|_| wrong())?;

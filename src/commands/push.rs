@@ -23,7 +23,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    cli::RepoArgs,
+    args::{RepoArgs, parse_size},
     context::{Context, host_name, program, user_name},
     enrol,
     failure::{Exit, Failure},
@@ -363,35 +363,9 @@ fn json(target: &str, session: &Session, report: &PushReport) -> Report {
     }
 }
 
-/// `500`, `500K`, `2GiB`: powers of 1024.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        _ => return Err(format!("{unit:?} is no unit: K, M, G or T")),
-    };
-    let number: u64 = number.parse().map_err(|_| format!("{text:?} is no size, like 500M"))?;
-    number.checked_mul(1 << shift).ok_or_else(|| format!("{text} is too large"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_read() {
-        assert_eq!(parse_size("0"), Ok(0));
-        assert_eq!(parse_size("500M"), Ok(500 << 20));
-        assert_eq!(parse_size("2GiB"), Ok(2 << 30));
-        assert!(parse_size("x").is_err());
-        assert!(parse_size("5X").is_err());
-        assert!(parse_size("99999999999T").is_err());
-    }
 
     #[test]
     fn the_default_target_does_not_depend_on_how_paths_are_written() {

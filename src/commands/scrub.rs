@@ -17,9 +17,8 @@ use bkfs_store::{
 use clap::Args;
 use serde::Serialize;
 
-use super::push::parse_size;
 use crate::{
-    cli::RepoArgs,
+    args::{RepoArgs, parse_size},
     context::Context,
     failure::{Exit, Failure},
     output,

@@ -1,25 +1,25 @@
 //! `bkfs server`: makes a server, runs it, invites clients, purges snapshots, and brings back what was
 //! pruned. All of it by whoever has the server's data folder.
 
+mod data;
 mod purge;
 mod repair;
 mod revive;
 mod scrub;
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    str::FromStr,
-    sync::mpsc,
-    time::Duration,
-};
+use std::{net::SocketAddr, str::FromStr, sync::mpsc, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use bkfs_transport::{Name, Permissions, server};
 use clap::{Args, Subcommand};
 
-use super::{init::ParityArg, key::parse_duration, push::parse_size};
-use crate::{context::Context, failure::Exit, output, signals};
+use self::data::DataArgs;
+use crate::{
+    args::{ParityArg, parse_duration, parse_size},
+    context::Context,
+    failure::Exit,
+    output, signals,
+};
 
 /// What a server's operator does. A comment on a variant takes the place of the long text beside its arguments.
 #[derive(Debug, Subcommand)]
@@ -41,9 +41,8 @@ pub enum ServerCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  bkfs server init --data /srv/bkfs --address backup.example.org:7443")]
 pub struct InitArgs {
-    /// The folder of the server's data
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
     /// Where clients reach the server; invitations carry it
     #[arg(long, value_name = "HOST:PORT", default_value = "localhost:7443")]
     address: String,
@@ -56,9 +55,8 @@ pub struct InitArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  bkfs server run --data /srv/bkfs --listen 0.0.0.0:7443")]
 pub struct RunArgs {
-    /// The folder of the server's data
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
     /// The address and UDP port to listen on
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:7443")]
     listen: SocketAddr,
@@ -102,9 +100,8 @@ impl FromStr for EveryArg {
         Permissions: push, read, forget, prune, admin (make repositories, change passphrases), or all."
 )]
 pub struct InviteArgs {
-    /// The folder of the server's data
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
     /// The account
     account: Name,
     /// What the client may do
@@ -122,14 +119,14 @@ pub struct InviteArgs {
 pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
     match command {
         ServerCommand::Init(args) => {
-            let data = absolute(&args.data)?;
+            let data = args.data.folder()?;
             server::init(&data, &args.address, args.protect.as_secs())?;
             if !context.quiet {
                 output::line(format!("made a server in {}; invitations will carry {}", data.display(), args.address))?;
             }
         }
         ServerCommand::Invite(args) => {
-            let data = absolute(&args.data)?;
+            let data = args.data.folder()?;
             let token = server::invite(&data, &args.account, args.can, args.quota, args.valid)?.text();
             match context.json {
                 true => output::json(&serde_json::json!({ "token": token }))?,
@@ -148,7 +145,7 @@ pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
             signals::on_stop(move || {
                 let _ = stop.send(());
             })?;
-            let running = server::start(&absolute(&args.data)?, args.listen, options)?;
+            let running = server::start(&args.data.folder()?, args.listen, options)?;
             output::line(format!("listening on {}", running.local_addr()))?;
             // Without a service manager there is nobody to tell.
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -158,9 +155,4 @@ pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
         }
     }
     Ok(Exit::Success)
-}
-
-/// A relative path must mean the same from now on.
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).with_context(|| path.display().to_string())
 }

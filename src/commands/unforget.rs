@@ -8,8 +8,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
+    args::RepoArgs,
     catalog::Library,
-    cli::RepoArgs,
     context::Context,
     failure::{Exit, Failure},
     output,

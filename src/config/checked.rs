@@ -5,7 +5,10 @@ use anyhow::Result;
 use bkfs_store::id::PackId;
 use serde::{Deserialize, Serialize};
 
-use super::{RepoFolder, read_toml, update_toml};
+use super::{
+    files::{read_toml, update_toml},
+    folder::RepoFolder,
+};
 
 const FILE: &str = "check.toml";
 

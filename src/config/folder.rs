@@ -9,7 +9,7 @@ use bkfs_store::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{read_optional, read_toml, update_toml, write_private};
+use super::files::{read_optional, read_toml, update_toml, write_private};
 
 /// The folder of one repository in the configuration folder.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use anyhow::Result;
 use bkfs_store::id::{Hash, RepoId};
 use serde::{Deserialize, Serialize};
 
-use super::{read_toml, update_toml};
+use super::files::{read_toml, update_toml};
 
 /// The file `places.toml`.
 #[derive(Debug, Clone)]

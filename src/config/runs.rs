@@ -13,7 +13,10 @@ use bkfs_store::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{RepoFolder, read_toml, update_toml};
+use super::{
+    files::{read_toml, update_toml},
+    folder::RepoFolder,
+};
 
 /// Characters of a group's name that are kept.
 const NAME_MAX: usize = 160;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use bkfs_store::{Error, access::Access, erasure::Parity, repository::Repository};
 use bkfs_transport::{Identity, RepoUrl, client::Remote};
 
-use crate::{commands::init::ParityArg, config, context::Context, failure::Failure, place::Place};
+use crate::{args::ParityArg, config, context::Context, failure::Failure, place::Place};
 
 /// The store at a place where a repository is. A server that was lost is waited for as long as `patience` says; none:
 /// as long as is right for a push.

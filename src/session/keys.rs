@@ -3,11 +3,12 @@
 use anyhow::{Context as _, Result};
 use bkfs_store::{
     Error,
+    access::Slot,
+    config::Config,
     id::RepoId,
     keys::{FullKey, KeyFile, PushKey, slot},
 };
 
-use super::Session;
 use crate::{
     config::{RepoFolder, read_optional},
     context::Context,
@@ -70,29 +71,62 @@ pub(super) fn machine_key(folder: &RepoFolder) -> Result<Option<PushKey>> {
     }))
 }
 
-/// The full key: key file, kernel's keyring, passphrase.
-pub(super) fn find_full(context: &Context, session: &Session, operation: &'static str) -> Result<FullKey> {
-    if let Some(full) = session.named.as_ref().and_then(|n| n.full.as_ref()) {
-        return Ok(full.clone());
+/// The keys that are there without asking anybody.
+pub(super) struct LocalKeys {
+    /// The key file that was named.
+    pub named: Option<NamedKey>,
+    /// The push key in the configuration folder.
+    pub machine: Option<PushKey>,
+}
+
+impl LocalKeys {
+    /// The key to push with, if there is one.
+    pub fn push(&self) -> Option<&PushKey> {
+        self.named.as_ref().and_then(|n| n.push.as_ref()).or(self.machine.as_ref())
     }
-    let has_push_only = session.named.is_some();
-    if let Some(bytes) = kernel_keyring::find(session.config.repo)
-        && let Ok(full) = FullKey::decode(&bytes)
-    {
-        return Ok(full);
+
+    /// Fails if a key belongs to another repository.
+    pub fn check_config(&self, config: &Config) -> Result<()> {
+        for key in [self.named.as_ref().and_then(|n| n.push.as_ref()), self.machine.as_ref()].into_iter().flatten() {
+            key.check_config(config)?;
+        }
+        if let Some(full) = self.named.as_ref().and_then(|n| n.full.as_ref()) {
+            full.check_config(config)?;
+        }
+        Ok(())
     }
-    let sure = passphrase::is_configured(context);
-    if has_push_only && !sure {
-        // A push key was named on purpose: asking a person for a passphrase now would be a surprise.
-        return Err(Error::PushKeyCannotRead { operation }.into());
-    }
-    if session.opened.slots.is_empty() {
-        return Err(no_slots(&session.place, operation));
-    }
-    match passphrase::existing(context, &session.place.to_string())? {
-        Some(passphrase) => Ok(slot::open_any(&session.opened.slots, passphrase.as_bytes())?),
-        None if session.push_key().is_some() => Err(Error::PushKeyCannotRead { operation }.into()),
-        None => Err(passphrase::missing(&format!("{operation} needs the passphrase of {}", session.place)).into()),
+
+    /// The full key of the repository at `place`: key file, kernel's keyring, passphrase.
+    pub fn find_full(
+        &self,
+        context: &Context,
+        place: &Place,
+        repo: RepoId,
+        slots: &[Slot],
+        operation: &'static str,
+    ) -> Result<FullKey> {
+        if let Some(full) = self.named.as_ref().and_then(|n| n.full.as_ref()) {
+            return Ok(full.clone());
+        }
+        let has_push_only = self.named.is_some();
+        if let Some(bytes) = kernel_keyring::find(repo)
+            && let Ok(full) = FullKey::decode(&bytes)
+        {
+            return Ok(full);
+        }
+        let sure = passphrase::is_configured(context);
+        if has_push_only && !sure {
+            // A push key was named on purpose: asking a person for a passphrase now would be a surprise.
+            return Err(Error::PushKeyCannotRead { operation }.into());
+        }
+        if slots.is_empty() {
+            return Err(no_slots(place, operation));
+        }
+        match passphrase::existing(context, &place.to_string())? {
+            Some(passphrase) => Ok(slot::open_any(slots, passphrase.as_bytes())?),
+            None if self.push().is_some() => Err(Error::PushKeyCannotRead { operation }.into()),
+            None => Err(passphrase::missing(&format!("{operation} needs the passphrase of {place}")).into()),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use bkfs_store::{
     id::PackId,
 };
 
-use crate::commands::push::parse_size;
+use crate::args::parse_size;
 
 /// What `--read-data-subset` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

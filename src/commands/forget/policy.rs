@@ -2,7 +2,7 @@
 
 use bkfs_store::{
     reader::SnapshotInfo,
-    retention::{Age, Count, Grouping, Policy, SnapshotRow, TagList},
+    retention::{Age, Count, Grouping, Plan, Policy, SnapshotRow, TagList},
 };
 use clap::Args;
 
@@ -100,4 +100,10 @@ pub fn row(info: &SnapshotInfo) -> SnapshotRow {
         bytes: totals.bytes,
         files: totals.files,
     }
+}
+
+/// What of a plan is to be forgotten. Groups that are held are left alone, unless somebody confirmed.
+pub fn forgotten(plan: &Plan, confirmed: bool) -> impl Iterator<Item = &SnapshotRow> {
+    let groups = plan.groups.iter().filter(move |group| confirmed || group.holds.is_empty());
+    groups.flat_map(|group| &group.decisions).filter(|decision| !decision.keeps()).map(|decision| &decision.snapshot)
 }

@@ -11,7 +11,11 @@ use bkfs_store::{
 };
 use serde::Serialize;
 
-use super::{ForgetArgs, Outcome, policy};
+use super::{
+    args::ForgetArgs,
+    execute::Outcome,
+    policy::{self, forgotten},
+};
 use crate::{
     context::Context,
     output::{self, Table},
@@ -76,7 +80,7 @@ pub fn policy(context: &Context, args: &ForgetArgs, plan: &Plan, outcome: Option
         eprintln!("bkfs: there are no snapshots to choose from");
         return Ok(());
     }
-    let forget = super::forgotten(plan, args.confirm).count();
+    let forget = forgotten(plan, args.confirm).count();
     let all: usize = plan.groups.iter().map(|group| group.decisions.len()).sum();
     match outcome {
         None if context.quiet => Ok(()),

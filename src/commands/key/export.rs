@@ -4,21 +4,41 @@ use std::{
     fs::{self, OpenOptions},
     io::Write,
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
 use bkfs_store::keys::KeyFile;
+use clap::Args;
 
-use super::ExportArgs;
 use crate::{
-    cli::RepoArgs,
+    args::RepoArgs,
     context::{Context, host_name},
     enrol,
     failure::Failure,
     output,
     session::Session,
 };
+
+/// Arguments of `key recovery`.
+#[derive(Debug, Args)]
+pub struct RecoveryArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
+}
+
+/// Arguments of `key export-push` and `key export-full`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
+    /// The client's name on the roster [default: the file's name]
+    #[arg(long, value_name = "NAME")]
+    label: Option<String>,
+    /// The file to write; it must not be there yet
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
 
 /// Writes a fresh client's push key.
 pub fn push(context: &Context, args: &ExportArgs) -> Result<()> {
@@ -73,8 +93,8 @@ fn create(path: &Path) -> Result<fs::File> {
 }
 
 /// Prints the recovery sheet.
-pub fn recovery(context: &Context, repo: &RepoArgs) -> Result<()> {
-    let session = Session::open(context, repo)?;
+pub fn recovery(context: &Context, args: &RecoveryArgs) -> Result<()> {
+    let session = Session::open(context, &args.repo)?;
     session.warn_of_rollback();
     let full = session.full_key(context, "printing the recovery sheet")?;
     let words = full.recovery_words();

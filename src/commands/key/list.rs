@@ -5,14 +5,22 @@ use bkfs_store::{
     keys::{slot, verify_roster},
     roster::RosterClient,
 };
+use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    cli::RepoArgs,
+    args::RepoArgs,
     context::Context,
     output::{self, Table},
     session::Session,
 };
+
+/// Arguments of `key list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
+}
 
 #[derive(Serialize)]
 struct Report {
@@ -39,8 +47,8 @@ struct ClientRow {
 }
 
 /// Lists slots and clients.
-pub fn run(context: &Context, repo: &RepoArgs) -> Result<()> {
-    let session = Session::open(context, repo)?;
+pub fn run(context: &Context, args: &ListArgs) -> Result<()> {
+    let session = Session::open(context, &args.repo)?;
     session.warn_of_rollback();
     let full = session.full_key(context, "listing keys")?;
     let roster = verify_roster(&session.opened.roster, &full.admin.verifying_key(), full.repo)?;

@@ -1,6 +1,6 @@
 //! `bkfs key add`, `change` and `remove`.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use bkfs_store::{
@@ -8,24 +8,45 @@ use bkfs_store::{
     access::Slot,
     keys::{slot, slot::SlotParams, verify_roster},
 };
+use clap::Args;
 
 use crate::{
-    cli::RepoArgs, context::Context, enrol, failure::Failure, kernel_keyring, output, passphrase, session::Session,
+    args::RepoArgs, context::Context, enrol, failure::Failure, kernel_keyring, output, passphrase, session::Session,
 };
 
+/// Arguments of `key add` and `key change`.
+#[derive(Debug, Args)]
+pub struct NewPassphraseArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
+    /// Read the new passphrase from this file
+    #[arg(long, value_name = "FILE")]
+    new_password_file: Option<PathBuf>,
+}
+
+/// Arguments of `key remove`.
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
+    /// The slot's or client's id, or a prefix of it
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
 /// Adds a passphrase.
-pub fn add(context: &Context, repo: &RepoArgs, file: Option<&Path>) -> Result<()> {
-    let session = Session::open(context, repo)?;
+pub fn add(context: &Context, args: &NewPassphraseArgs) -> Result<()> {
+    let session = Session::open(context, &args.repo)?;
     let full = session.full_key(context, "adding a passphrase")?;
-    let passphrase = passphrase::additional(file)?;
+    let passphrase = passphrase::additional(args.new_password_file.as_deref())?;
     let slot = slot::seal_slot(&full, passphrase.as_bytes(), SlotParams::default())?;
     session.access.put_slot(&slot)?;
     said(context, format!("added passphrase slot {}", slot.id.short()))
 }
 
 /// Replaces the passphrase that opens the repository now.
-pub fn change(context: &Context, repo: &RepoArgs, file: Option<&Path>) -> Result<()> {
-    let session = Session::open(context, repo)?;
+pub fn change(context: &Context, args: &NewPassphraseArgs) -> Result<()> {
+    let session = Session::open(context, &args.repo)?;
     // Which slot to replace only the old passphrase itself can tell, so no key file and no keyring will do.
     let Some(old) = passphrase::existing(context, &session.place.to_string())? else {
         return Err(passphrase::missing("changing the passphrase needs the old one").into());
@@ -41,7 +62,7 @@ pub fn change(context: &Context, repo: &RepoArgs, file: Option<&Path>) -> Result
         return Err(Error::WrongPassphrase { slots: session.opened.slots.len() }.into());
     };
     full.check_config(&session.config)?;
-    let passphrase = passphrase::additional(file)?;
+    let passphrase = passphrase::additional(args.new_password_file.as_deref())?;
     // The new slot first: a crash in between leaves both passphrases, never none.
     let slot = slot::seal_slot(&full, passphrase.as_bytes(), SlotParams::default())?;
     session.access.put_slot(&slot)?;
@@ -50,11 +71,11 @@ pub fn change(context: &Context, repo: &RepoArgs, file: Option<&Path>) -> Result
 }
 
 /// Removes a slot, or ends a client.
-pub fn remove(context: &Context, repo: &RepoArgs, id: &str) -> Result<()> {
-    let session = Session::open(context, repo)?;
+pub fn remove(context: &Context, args: &RemoveArgs) -> Result<()> {
+    let session = Session::open(context, &args.repo)?;
     let full = session.full_key(context, "removing a key")?;
     let roster = verify_roster(&session.opened.roster, &full.admin.verifying_key(), full.repo)?;
-    let id = id.to_ascii_lowercase();
+    let id = args.id.to_ascii_lowercase();
     let slots: Vec<&Slot> = session.opened.slots.iter().filter(|s| s.id.to_string().starts_with(&id)).collect();
     let clients: Vec<_> =
         roster.clients.iter().filter(|c| c.until.is_none() && c.id.to_string().starts_with(&id)).collect();

@@ -3,18 +3,41 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::Args;
 
 use crate::{
-    cli::RepoArgs, context::Context, failure::Failure, kernel_keyring, output, place::Place, session::Session,
+    args::{RepoArgs, parse_duration},
+    context::Context,
+    failure::Failure,
+    kernel_keyring, output,
+    place::Place,
+    session::Session,
 };
 
+/// Arguments of `key unlock`.
+#[derive(Debug, Args)]
+pub struct UnlockArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
+    /// How long, like 30m, 1h, 2d
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    timeout: Option<Duration>,
+}
+
+/// Arguments of `key lock`.
+#[derive(Debug, Args)]
+pub struct LockArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
+}
+
 /// Keeps the full key in the kernel's keyring.
-pub fn unlock(context: &Context, repo: &RepoArgs, timeout: Option<Duration>) -> Result<()> {
-    let timeout = timeout.unwrap_or(kernel_keyring::TIMEOUT);
+pub fn unlock(context: &Context, args: &UnlockArgs) -> Result<()> {
+    let timeout = args.timeout.unwrap_or(kernel_keyring::TIMEOUT);
     if timeout.is_zero() {
         return Err(Failure::new("--for 0 keeps nothing", "give a time like 1h").into());
     }
-    let session = Session::open(context, repo)?;
+    let session = Session::open(context, &args.repo)?;
     session.warn_of_rollback();
     // The kept key must not be what unlocks: its time would begin anew without anybody proving anything.
     kernel_keyring::forget(session.config.repo)?;
@@ -31,11 +54,11 @@ pub fn unlock(context: &Context, repo: &RepoArgs, timeout: Option<Duration>) -> 
 }
 
 /// Drops the key from the keyring. The repository itself need not be reachable.
-pub fn lock(context: &Context, repo: &RepoArgs) -> Result<()> {
-    let place = Place::parse(repo.repository.as_deref())?;
+pub fn lock(context: &Context, args: &LockArgs) -> Result<()> {
+    let place = Place::parse(args.repo.repository.as_deref())?;
     let id = match context.folders.places().repository(&place.to_string())? {
         Some(id) => id,
-        None => Session::open(context, repo)?.config.repo,
+        None => Session::open(context, &args.repo)?.config.repo,
     };
     let text = match kernel_keyring::forget(id)? {
         true => "locked",

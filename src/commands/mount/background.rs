@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::MountArgs;
+use super::args::MountArgs;
 use crate::{
     context::Context,
     failure::{Exit, Failure},

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    cli::RepoArgs,
+    args::RepoArgs,
     context::Context,
     failure::{Exit, Failure},
     output,

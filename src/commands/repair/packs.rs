@@ -11,8 +11,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
+    args::RepoArgs,
     catalog,
-    cli::RepoArgs,
     context::Context,
     failure::Exit,
     output,

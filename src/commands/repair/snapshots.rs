@@ -11,7 +11,7 @@ use bkfs_store::{
 use clap::Args;
 use serde::Serialize;
 
-use crate::{cli::RepoArgs, context::Context, failure::Exit, output, place::Place, session::Session};
+use crate::{args::RepoArgs, context::Context, failure::Exit, output, place::Place, session::Session};
 
 /// Arguments of `repair snapshots`.
 #[derive(Debug, Args)]

@@ -3,15 +3,13 @@
 //! The operator sees ids, clients and times, and no names. Whoever has the repository's key sees at once that it was done
 //! this way.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use bkfs_store::{fate::Fate, index::CommitRow};
 use bkfs_transport::{Name, server};
 use clap::Args;
 use serde::Serialize;
 
-use super::absolute;
+use super::data::DataArgs;
 use crate::{
     context::Context,
     output::{self, Table},
@@ -30,9 +28,8 @@ use crate::{
         bkfs server purge --data /srv/bkfs alice --repository photos 4f2a91c70d3e"
 )]
 pub struct PurgeArgs {
-    /// The folder of the server's data
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
     /// The account
     account: Name,
     /// Which of the account's repositories
@@ -54,7 +51,7 @@ struct Row {
 
 /// Runs it.
 pub fn run(context: &Context, args: &PurgeArgs) -> Result<()> {
-    let repository = server::repository(&absolute(&args.data)?, &args.account, &args.repository)?;
+    let repository = server::repository(&args.data.folder()?, &args.account, &args.repository)?;
     if args.snapshots.is_empty() {
         return list(context, &repository.commits()?);
     }

@@ -1,7 +1,5 @@
 //! `bkfs server repair`: what a server's operator can repair, without any key.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use bkfs_store::{
     Error,
@@ -11,7 +9,7 @@ use bkfs_transport::{Name, server};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{absolute, scrub::belongs_to_us};
+use super::data::{DataArgs, belongs_to_us};
 use crate::{
     commands::repair::{IndexLine, LogLine, is_whole, print_index, print_log},
     context::Context,
@@ -37,9 +35,8 @@ pub enum ServerRepairCommand {
     after_help = "Examples:\n  bkfs server repair index --data /srv/bkfs\n  bkfs server repair index --data /srv/bkfs alice photos"
 )]
 pub struct IndexArgs {
-    /// The folder of the server's data
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
     /// Only this account
     account: Option<Name>,
     /// Only this one of the account's repositories
@@ -60,9 +57,8 @@ pub struct IndexArgs {
     after_help = "Examples:\n  bkfs server repair log --data /srv/bkfs alice --dry-run\n  bkfs server repair log --data /srv/bkfs alice photos"
 )]
 pub struct LogArgs {
-    /// The folder of the server's data
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
     /// The account
     account: Name,
     /// Which of the account's repositories
@@ -92,7 +88,7 @@ pub fn run(context: &Context, command: ServerRepairCommand) -> Result<Exit> {
 }
 
 fn log(context: &Context, args: &LogArgs) -> Result<Exit> {
-    let data = absolute(&args.data)?;
+    let data = args.data.folder()?;
     let folder = server::folder(&data, &args.account, &args.repository);
     let place = format!("{}/{}", args.account, args.repository);
     if !Repository::exists(&folder)? {
@@ -108,7 +104,7 @@ fn log(context: &Context, args: &LogArgs) -> Result<Exit> {
 }
 
 fn index(context: &Context, args: &IndexArgs) -> Result<Exit> {
-    let data = absolute(&args.data)?;
+    let data = args.data.folder()?;
     let mut repositories = server::repositories(&data)?;
     repositories.retain(|(account, name)| {
         args.account.as_ref().is_none_or(|only| only == account)

@@ -1,12 +1,10 @@
 //! `bkfs server revive`: the operator's way to undo a prune, as long as the server's floor keeps what it took.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use bkfs_transport::{Name, server};
 use clap::Args;
 
-use super::absolute;
+use super::data::DataArgs;
 use crate::{
     context::Context,
     output::{self, count},
@@ -24,9 +22,8 @@ use crate::{
     after_help = "Examples:\n  bkfs server revive --data /srv/bkfs alice\n  bkfs server revive --data /srv/bkfs alice photos"
 )]
 pub struct ReviveArgs {
-    /// The folder of the server's data
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
     /// The account
     account: Name,
     /// Which of the account's repositories
@@ -36,7 +33,7 @@ pub struct ReviveArgs {
 
 /// Runs it.
 pub fn run(context: &Context, args: &ReviveArgs) -> Result<()> {
-    let repository = server::repository(&absolute(&args.data)?, &args.account, &args.repository)?;
+    let repository = server::repository(&args.data.folder()?, &args.account, &args.repository)?;
     let revived = repository.revive_all()?;
     if context.json {
         return output::json(&serde_json::json!({

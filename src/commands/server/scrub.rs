@@ -1,10 +1,5 @@
 //! `bkfs server scrub`: what a server keeps is verified and mended, while it runs or while it does not.
 
-use std::{
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-};
-
 use anyhow::Result;
 use bkfs_store::{
     Error,
@@ -14,7 +9,7 @@ use bkfs_transport::{Name, server};
 use clap::Args;
 use serde::Serialize;
 
-use super::absolute;
+use super::data::{DataArgs, belongs_to_us};
 use crate::{
     commands::scrub::{self, HowArgs, Scrubber},
     context::Context,
@@ -33,9 +28,8 @@ use crate::{
         bkfs server scrub --data /srv/bkfs --last     what the last scrubs found"
 )]
 pub struct ScrubArgs {
-    /// The folder of the server's data
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
     /// Only this account
     account: Option<Name>,
     #[command(flatten)]
@@ -69,7 +63,7 @@ struct Found {
 
 /// Runs it.
 pub fn run(context: &Context, args: ScrubArgs) -> Result<Exit> {
-    let data = absolute(&args.data)?;
+    let data = args.data.folder()?;
     let mut repositories = server::repositories(&data)?;
     if let Some(account) = &args.account {
         repositories.retain(|(of, _)| of == account);
@@ -98,19 +92,6 @@ pub fn run(context: &Context, args: ScrubArgs) -> Result<Exit> {
         found.push(Found { account, name, outcome });
     }
     finish(context, own, &found)
-}
-
-/// Files that another user makes could not be read by the server.
-pub(super) fn belongs_to_us(data: &Path) -> Result<()> {
-    let owner = std::fs::metadata(data).map_err(|e| Error::io(data, e))?.uid();
-    match owner == rustix::process::geteuid().as_raw() {
-        true => Ok(()),
-        false => Err(Failure::new(
-            format!("{} belongs to user {owner}, who could not read what another user mends there", data.display()),
-            "run this as that user, as with `sudo -u`",
-        )
-        .into()),
-    }
 }
 
 fn finish(context: &Context, own: Option<Result<bool, String>>, found: &[Found]) -> Result<Exit> {
