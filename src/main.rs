@@ -21,6 +21,7 @@ mod progress;
 mod selector;
 mod session;
 mod signals;
+mod work;
 
 use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 

@@ -17,22 +17,22 @@ use crate::context::Context;
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// A drawn line. Dropping it wipes the line.
-pub struct Line {
+pub struct ProgressLine {
     drawing: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
 }
 
 /// What a line shows.
 #[derive(Debug, Clone, Default)]
-pub struct View {
+pub struct ProgressView {
     /// How much is done, and of how much; none where nobody knows.
     pub done: Option<(u64, u64)>,
     /// Words.
     pub text: String,
 }
 
-impl Line {
+impl ProgressLine {
     /// Begins to draw what `view` says, where a person looks.
-    pub fn start(context: &Context, view: impl Fn() -> View + Send + 'static) -> Self {
+    pub fn start(context: &Context, view: impl Fn() -> ProgressView + Send + 'static) -> Self {
         if !context.shows_progress() {
             return Self { drawing: None };
         }
@@ -66,7 +66,7 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.drawing.take() {
             stop.store(true, Ordering::Release);

@@ -2,7 +2,7 @@
 
 mod subset;
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use bkfs_store::check::{CheckOptions, CheckReport, Progress, ReadData, check};
@@ -11,14 +11,8 @@ use serde::Serialize;
 
 use self::subset::Subset;
 use crate::{
-    args::RepoArgs,
-    catalog,
-    context::Context,
-    failure::Exit,
-    output,
-    progress::{Line, View},
-    session::Session,
-    signals,
+    args::RepoArgs, catalog, context::Context, failure::Exit, output, progress::ProgressView, session::Session,
+    work::Work,
 };
 
 /// Arguments of `check`.
@@ -71,20 +65,14 @@ struct Report {
 pub fn run(context: &Context, args: CheckArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
     let reader = catalog::open_reader(context, &session, "checking")?;
-    let progress = Arc::new(Progress::default());
-    let stop = progress.clone();
-    signals::on_stop(move || stop.stop.store(true, Ordering::Relaxed))?;
+    let work = Work::new(context, |progress: &Progress| progress.stop.store(true, Ordering::Relaxed))?;
     let read_data = match (args.read_data, args.read_data_subset) {
         (true, _) => ReadData::All,
         (false, Some(subset)) => subset.read_data(session.folder.checked()?),
         (false, None) => ReadData::None,
     };
     let options = CheckOptions { read_data, ..CheckOptions::default() };
-    let shown = progress.clone();
-    let line = Line::start(context, move || view(&shown));
-    let checked = check(&reader, &session.opened, &options, &progress);
-    drop(line);
-    let report = checked?;
+    let report = work.run(view, |progress| check(&reader, &session.opened, &options, progress))?;
     if let (Some(Subset::Share(_)), Some(reached)) = (args.read_data_subset, report.reached) {
         session.folder.set_checked(reached)?;
     }
@@ -100,17 +88,17 @@ pub fn run(context: &Context, args: CheckArgs) -> Result<Exit> {
     Ok(if report.problems_total == 0 { Exit::Success } else { Exit::Error })
 }
 
-fn view(progress: &Progress) -> View {
+fn view(progress: &Progress) -> ProgressView {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (packs, packs_total) = (load(&progress.packs), load(&progress.packs_total));
     if packs < packs_total {
         let (bytes, bytes_total) = (load(&progress.bytes), load(&progress.bytes_total));
         let text = format!("packs: {} of {}", output::size(bytes), output::size(bytes_total));
-        return View { done: Some((bytes, bytes_total)), text };
+        return ProgressView { done: Some((bytes, bytes_total)), text };
     }
     let (snapshots, total) = (load(&progress.snapshots), load(&progress.snapshots_total));
     let text = format!("snapshots: {snapshots} of {total}, {} tree pages", load(&progress.pages));
-    View { done: Some((snapshots, total)), text }
+    ProgressView { done: Some((snapshots, total)), text }
 }
 
 fn print(context: &Context, args: &CheckArgs, session: &Session, report: &CheckReport) -> Result<()> {

@@ -1,10 +1,6 @@
 //! `bkfs prune`: reclaims the space of what no snapshot needs any more.
 
-use std::{
-    io::IsTerminal,
-    str::FromStr,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{io::IsTerminal, str::FromStr, sync::atomic::Ordering};
 
 use anyhow::Result;
 use bkfs_store::{
@@ -20,9 +16,9 @@ use crate::{
     context::Context,
     failure::{Exit, Failure},
     output,
-    progress::{Line, View},
+    progress::ProgressView,
     session::Session,
-    signals,
+    work::Work,
 };
 
 /// Arguments of `prune`.
@@ -114,9 +110,7 @@ pub fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
     if let Some(failure) = session.rollback_failure() {
         return Err(failure.into());
     }
-    let progress = Arc::new(Progress::default());
-    let stop = progress.clone();
-    signals::on_stop(move || stop.stop.store(true, Ordering::Relaxed))?;
+    let work = Work::new(context, |progress: &Progress| progress.stop.store(true, Ordering::Relaxed))?;
     let limits = PruneLimits { unused: args.max_unused.0, repack_bytes: args.max_repack_size };
     let mut options = PruneOptions {
         limits,
@@ -126,9 +120,7 @@ pub fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
         reframe_bytes: args.max_reframe_size,
     };
     let pruned = |options: &PruneOptions| {
-        let shown = progress.clone();
-        let _line = Line::start(context, move || view(&shown));
-        prune_as(&reader, session.push_key(), &context.folders.cache, options, &progress)
+        work.run(view, |progress| prune_as(&reader, session.push_key(), &context.folders.cache, options, progress))
     };
     let mut report = pruned(&options)?;
     if report.is_unconfirmed {
@@ -163,15 +155,18 @@ fn confirm(context: &Context, report: &PruneReport) -> Result<()> {
     }
 }
 
-fn view(progress: &Progress) -> View {
+fn view(progress: &Progress) -> ProgressView {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (packs, packs_total) = (load(&progress.packs), load(&progress.packs_total));
     if packs_total > 0 && packs < packs_total {
-        return View { done: Some((packs, packs_total)), text: format!("packs taken away: {packs} of {packs_total}") };
+        return ProgressView {
+            done: Some((packs, packs_total)),
+            text: format!("packs taken away: {packs} of {packs_total}"),
+        };
     }
     let (snapshots, total) = (load(&progress.snapshots), load(&progress.snapshots_total));
     let text = format!("snapshots: {snapshots} of {total}, {} tree pages", load(&progress.pages));
-    View { done: Some((snapshots, total)), text }
+    ProgressView { done: Some((snapshots, total)), text }
 }
 
 fn print(context: &Context, args: &PruneArgs, report: &PruneReport) -> Result<()> {

@@ -3,10 +3,7 @@
 use std::{
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Component, Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::Ordering::{Relaxed, Release},
-    },
+    sync::atomic::Ordering::{Relaxed, Release},
 };
 
 use anyhow::{Context as _, Result};
@@ -29,9 +26,9 @@ use crate::{
     failure::{Exit, Failure},
     output,
     place::Place,
-    progress::{Line, View},
+    progress::ProgressView,
     session::Session,
-    signals,
+    work::Work,
 };
 
 /// Arguments of `push`.
@@ -147,15 +144,10 @@ pub fn run(context: &Context, args: PushArgs) -> Result<Exit> {
         session.warn_of_rollback();
     }
     let options = options(&args, session.place.is_remote());
-    let progress = Arc::new(Progress::default());
-    let stop = progress.clone();
-    signals::on_stop(move || stop.stop.store(true, Release))?;
-
-    let shown = progress.clone();
-    let line = Line::start(context, move || view(&shown));
-    let pushed = push(&session.access, &session.opened, &session.config, &key, &cache, &options, &progress);
-    drop(line);
-    let report = pushed?;
+    let work = Work::new(context, |progress: &Progress| progress.stop.store(true, Release))?;
+    let report = work.run(view, |progress| {
+        push(&session.access, &session.opened, &session.config, &key, &cache, &options, progress)
+    })?;
     remember(&session, &key, &report);
     print(context, &options.target, &session, &report)?;
     Ok(match (&session.rollback, report.stats.errors) {
@@ -279,7 +271,7 @@ fn remember(session: &Session, key: &PushKey, report: &PushReport) {
     }
 }
 
-fn view(progress: &Progress) -> View {
+fn view(progress: &Progress) -> ProgressView {
     let files = progress.files.load(Relaxed);
     let text = format!(
         "{}  {}  read {}  new {}  sent {}  {}",
@@ -290,7 +282,7 @@ fn view(progress: &Progress) -> View {
         output::size(progress.bytes_stored.load(Relaxed)),
         output::name(progress.current.lock().as_os_str().as_bytes()),
     );
-    View { done: None, text }
+    ProgressView { done: None, text }
 }
 
 fn print(context: &Context, target: &str, session: &Session, report: &PushReport) -> Result<()> {

@@ -1,10 +1,6 @@
 //! `bkfs restore`: copies files out of a snapshot.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Instant,
-};
+use std::{path::PathBuf, sync::atomic::Ordering::Relaxed, time::Instant};
 
 use anyhow::Result;
 use bkfs_fs::restore::{Owners, Progress, RestoreOptions, RestoreReport, restore};
@@ -18,10 +14,10 @@ use crate::{
     context::Context,
     failure::{Exit, Failure},
     output,
-    progress::{Line, View},
+    progress::ProgressView,
     selector::{Filters, Selector, value_parser},
     session::Session,
-    signals,
+    work::Work,
 };
 
 /// Arguments of `restore`.
@@ -86,21 +82,17 @@ pub fn run(context: &Context, args: RestoreArgs) -> Result<Exit> {
     let library = Library::open(context, &session, "restoring")?;
     let info = library.choose(&args.selector, &args.filters)?;
     let begun = Instant::now();
-    let progress = Arc::new(Progress::default());
-    let stop = progress.clone();
-    signals::on_stop(move || stop.stop())?;
+    let work = Work::new(context, Progress::stop)?;
     let options = RestoreOptions {
         overwrite: args.overwrite,
         verify: args.verify,
         owners: if args.owners_by_name { Owners::Names } else { Owners::Numeric },
         ..RestoreOptions::default()
     };
-    let shown = progress.clone();
-    let line = Line::start(context, move || view(&shown));
     // The root itself is the path that names nothing.
     let path = args.selector.path.as_deref().filter(|path| !path.is_empty());
-    let restored = restore(&library.reader, &info.snapshot.root, path, &args.dest, &options, &progress);
-    drop(line);
+    let restored =
+        work.run(view, |progress| restore(&library.reader, &info.snapshot.root, path, &args.dest, &options, progress));
     let report = restored.map_err(|error| match error {
         Error::Interrupted => anyhow::Error::from(
             Failure::new("interrupted", "what is there is whole; the same command goes on from here")
@@ -113,12 +105,12 @@ pub fn run(context: &Context, args: RestoreArgs) -> Result<Exit> {
     Ok(if report.problems_total == 0 { Exit::Success } else { Exit::Error })
 }
 
-fn view(progress: &Progress) -> View {
+fn view(progress: &Progress) -> ProgressView {
     let (done, total) = (progress.bytes_done.load(Relaxed), progress.bytes_total.load(Relaxed));
     let (entries, entries_total) = (progress.entries_done.load(Relaxed), progress.entries_total.load(Relaxed));
     let text = format!("{} of {}, {entries} of {entries_total} entries", output::size(done), output::size(total));
     // Trees of empty files have no bytes to count by.
-    View { done: Some(if total > 0 { (done, total) } else { (entries, entries_total) }), text }
+    ProgressView { done: Some(if total > 0 { (done, total) } else { (entries, entries_total) }), text }
 }
 
 fn print(context: &Context, args: &RestoreArgs, id: &str, report: &RestoreReport, duration_ms: u64) -> Result<()> {

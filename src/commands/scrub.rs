@@ -1,10 +1,7 @@
 //! `bkfs scrub`: verifies and mends what a repository in a folder keeps, without keys. What a server keeps is scrubbed by
 //! `bkfs server scrub` in the same way, with the same report.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
-};
+use std::{sync::atomic::Ordering, time::Instant};
 
 use anyhow::Result;
 use bkfs_store::{
@@ -23,8 +20,8 @@ use crate::{
     failure::{Exit, Failure},
     output,
     place::Place,
-    progress::{Line, View},
-    signals,
+    progress::ProgressView,
+    work::Work,
 };
 
 /// Arguments of `scrub`.
@@ -83,42 +80,38 @@ pub fn run(context: &Context, args: ScrubArgs) -> Result<Exit> {
 
 /// Scrubs, shows how far it is, and stops when told to.
 pub struct Scrubber<'a> {
-    context: &'a Context,
     options: ScrubOptions,
-    progress: Arc<ScrubProgress>,
+    work: Work<'a, ScrubProgress>,
 }
 
 impl<'a> Scrubber<'a> {
     /// Takes over the signals that stop the program.
     pub fn new(context: &'a Context, how: &HowArgs) -> Result<Self> {
-        let progress = Arc::new(ScrubProgress::default());
-        let told = progress.clone();
-        signals::on_stop(move || told.stop.store(true, Ordering::Relaxed))?;
-        Ok(Self { context, options: ScrubOptions { bytes_per_second: how.rate, resume: false }, progress })
+        let work = Work::new(context, |progress: &ScrubProgress| progress.stop.store(true, Ordering::Relaxed))?;
+        Ok(Self { options: ScrubOptions { bytes_per_second: how.rate, resume: false }, work })
     }
 
     /// Scrubs one repository.
     pub fn scrub(&self, repository: &Repository) -> Result<ScrubReport> {
-        let (shown, since) = (self.progress.clone(), Instant::now());
-        let line = Line::start(self.context, move || view(&shown, since));
-        let report = repository.scrub(&self.options, &self.progress);
-        drop(line);
-        Ok(report?)
+        let since = Instant::now();
+        Ok(self
+            .work
+            .run(move |progress| view(progress, since), |progress| repository.scrub(&self.options, progress))?)
     }
 
     /// Whether it was told to stop.
     pub fn is_stopped(&self) -> bool {
-        self.progress.stop.load(Ordering::Relaxed)
+        self.work.progress().stop.load(Ordering::Relaxed)
     }
 }
 
-fn view(progress: &ScrubProgress, since: Instant) -> View {
+fn view(progress: &ScrubProgress, since: Instant) -> ProgressView {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (bytes, total) = (load(&progress.bytes), load(&progress.bytes_total));
     let rate = bytes as f64 / since.elapsed().as_secs_f64().max(0.001);
     let text =
         format!("scrubbing: {} of {}, {}/s", output::size(bytes), output::size(total), output::size(rate as u64));
-    View { done: Some((bytes, total)), text }
+    ProgressView { done: Some((bytes, total)), text }
 }
 
 /// The exit code that follows from what was found.

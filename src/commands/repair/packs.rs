@@ -1,6 +1,6 @@
 //! `bkfs repair packs`: mends packs, takes away what cannot be mended, and names what is hurt by that.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use bkfs_store::{
@@ -11,14 +11,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    args::RepoArgs,
-    catalog,
-    context::Context,
-    failure::Exit,
-    output,
-    progress::{Line, View},
-    session::Session,
-    signals,
+    args::RepoArgs, catalog, context::Context, failure::Exit, output, progress::ProgressView, session::Session,
+    work::Work,
 };
 
 /// Arguments of `repair packs`.
@@ -73,16 +67,10 @@ pub fn run(context: &Context, args: &PacksArgs) -> Result<Exit> {
         return Err(failure.into());
     }
     let reader = catalog::open_reader(context, &session, "repairing")?;
-    let progress = Arc::new(Progress::default());
-    let stop = progress.clone();
-    signals::on_stop(move || stop.stop.store(true, Ordering::Relaxed))?;
+    let work = Work::new(context, |progress: &Progress| progress.stop.store(true, Ordering::Relaxed))?;
     let threads = CheckOptions::default().threads;
     let options = RepairOptions { read_data: args.read_data, dry_run: args.dry_run, threads };
-    let shown = progress.clone();
-    let line = Line::start(context, move || view(&shown));
-    let repaired = repair_packs(&reader, &session.opened, &options, &progress);
-    drop(line);
-    let report = repaired?;
+    let report = work.run(view, |progress| repair_packs(&reader, &session.opened, &options, progress))?;
     match context.json {
         true => output::json_pretty(&Report::of(&report))?,
         false => print(context, args, &report)?,
@@ -91,16 +79,16 @@ pub fn run(context: &Context, args: &PacksArgs) -> Result<Exit> {
     Ok(if is_well { Exit::Success } else { Exit::Error })
 }
 
-fn view(progress: &Progress) -> View {
+fn view(progress: &Progress) -> ProgressView {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (packs, packs_total) = (load(&progress.packs), load(&progress.packs_total));
     if packs < packs_total {
         let (bytes, bytes_total) = (load(&progress.bytes), load(&progress.bytes_total));
         let text = format!("packs: {} of {}", output::size(bytes), output::size(bytes_total));
-        return View { done: Some((bytes, bytes_total)), text };
+        return ProgressView { done: Some((bytes, bytes_total)), text };
     }
     let (snapshots, total) = (load(&progress.snapshots), load(&progress.snapshots_total));
-    View { done: Some((snapshots, total)), text: format!("snapshots: {snapshots} of {total}") }
+    ProgressView { done: Some((snapshots, total)), text: format!("snapshots: {snapshots} of {total}") }
 }
 
 impl Report {
