@@ -25,17 +25,17 @@ const MOUNT_CACHE_BYTES: usize = 128 << 20;
 
 /// A snapshot that is there and cannot be shown.
 #[derive(Debug, Clone, Copy)]
-pub struct Unshown {
+pub struct UnreadableSnapshot {
     /// The snapshot.
     pub id: SnapshotId,
     /// When the store received it.
     pub received: Time,
     /// Whether it is in the trash.
-    pub trashed: bool,
+    pub is_trashed: bool,
 }
 
 /// A repository opened for reading, with its snapshots.
-pub struct Library {
+pub struct Catalog {
     /// Reads it.
     pub reader: Arc<Reader>,
     /// Its snapshots, oldest first.
@@ -43,14 +43,14 @@ pub struct Library {
     /// Those in the trash, oldest first.
     pub trash: Vec<Trashed>,
     /// Those that cannot be shown, in the trash or not.
-    pub broken: Vec<Unshown>,
+    pub unreadable: Vec<UnreadableSnapshot>,
     /// Those that the server's operator made away with.
     pub purged: Vec<Purged>,
     /// Length of the log that says so, in records.
     pub log_len: u64,
 }
 
-impl Library {
+impl Catalog {
     /// Reads the list of snapshots; warns of what is wrong about it, and of a rollback.
     pub fn open(context: &Context, session: &Session, operation: &'static str) -> Result<Self> {
         session.warn_of_rollback();
@@ -72,23 +72,23 @@ impl Library {
 
     fn with(session: &Session, full: &FullKey, cache_bytes: usize) -> Result<Self> {
         let reader = Reader::new(session.access.clone(), full.clone(), &session.config, cache_bytes);
-        let (library, problems) = reader.with_snapshots(|list| {
-            let library = Self {
+        let (catalog, problems) = reader.with_snapshots(|list| {
+            let catalog = Self {
                 reader: reader.clone(),
                 snapshots: list.snapshots.clone(),
                 trash: list.trash.clone(),
-                broken: list.broken.iter().map(unshown).collect(),
+                unreadable: list.broken.iter().map(unreadable).collect(),
                 purged: list.purged.clone(),
                 log_len: list.log_len,
             };
             // Of one in the trash its owner knows.
             let broken = list.broken.iter().filter(|broken| !broken.trashed).map(|broken| &broken.error);
-            (library, broken.chain(&list.problems).map(Error::to_string).collect::<Vec<_>>())
+            (catalog, broken.chain(&list.problems).map(Error::to_string).collect::<Vec<_>>())
         })?;
-        for problem in problems.into_iter().chain(library.purged.iter().map(Purged::to_string)) {
+        for problem in problems.into_iter().chain(catalog.purged.iter().map(Purged::to_string)) {
             eprintln!("bkfs: warning: {problem}");
         }
-        Ok(library)
+        Ok(catalog)
     }
 
     /// The snapshot that is meant.
@@ -107,8 +107,8 @@ impl Library {
     }
 }
 
-fn unshown(broken: &Broken) -> Unshown {
-    Unshown { id: broken.id, received: broken.received, trashed: broken.trashed }
+fn unreadable(broken: &Broken) -> UnreadableSnapshot {
+    UnreadableSnapshot { id: broken.id, received: broken.received, is_trashed: broken.trashed }
 }
 
 /// A reader with the full key.

@@ -15,11 +15,11 @@
 //! ~/.cache/bkfs/                      BKFS_CACHE_DIR, else XDG_CACHE_HOME/bkfs
 //! ```
 
-mod checked;
 mod files;
 mod folder;
+mod last_check;
 mod places;
-mod runs;
+mod retention_runs;
 
 pub use files::{make_private_dir, read_optional, write_private};
 pub use folder::{RepoFolder, SeenState};

@@ -24,13 +24,13 @@ pub fn add_client(
     trusted: bool,
 ) -> Result<PushKey> {
     let (push, entry) = full.new_client(label, url, trusted, output::now());
-    change(access, full, |view| Ok(view.with_client(entry.clone())))?;
+    update_roster(access, full, |view| Ok(view.with_client(entry.clone())))?;
     Ok(push)
 }
 
 /// Ends a client: what it writes from now on does not count.
-pub fn end_client(access: &dyn Access, full: &FullKey, client: ClientId) -> Result<()> {
-    change(access, full, |view| {
+pub fn revoke_client(access: &dyn Access, full: &FullKey, client: ClientId) -> Result<()> {
+    update_roster(access, full, |view| {
         view.without_client(client, output::now())
             .ok_or_else(|| Error::Invalid(format!("client {client} is not on the roster")))
     })
@@ -43,7 +43,11 @@ pub fn current(access: &dyn Access, full: &FullKey) -> Result<RosterView> {
 }
 
 /// Signs and stores what follows the roster; begins anew if another machine was faster.
-fn change(access: &dyn Access, full: &FullKey, next: impl Fn(&RosterView) -> bkfs_store::Result<Roster>) -> Result<()> {
+fn update_roster(
+    access: &dyn Access,
+    full: &FullKey,
+    next: impl Fn(&RosterView) -> bkfs_store::Result<Roster>,
+) -> Result<()> {
     let mut view = current(access, full)?;
     for attempt in 1.. {
         let Err(error) = access.put_roster(&full.sign_roster(&next(&view)?)) else { break };

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::failure::Failure;
 
 /// How long a key stays when nothing else was asked for.
-pub const TIMEOUT: Duration = Duration::from_secs(3600);
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Keeps the encoded full key for so long.
 pub fn keep(repo: RepoId, key: &[u8], timeout: Duration) -> Result<()> {
@@ -42,7 +42,7 @@ pub fn find(repo: RepoId) -> Option<Zeroizing<Vec<u8>>> {
 }
 
 /// Drops the key; says whether there was one.
-pub fn forget(repo: RepoId) -> Result<bool> {
+pub fn remove(repo: RepoId) -> Result<bool> {
     let Ok(key) = keyring().and_then(|ring| ring.search(&name(repo))) else { return Ok(false) };
     key.invalidate()
         .or_else(|_| key.revoke())
@@ -63,15 +63,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_finds_and_forgets() {
+    fn keeps_finds_and_removes() {
         let repo = RepoId(bkfs_store::crypto::random());
         if keep(repo, b"key", Duration::from_secs(60)).is_err() {
             eprintln!("skipped: this kernel or container has no keyrings");
             return;
         }
         assert_eq!(find(repo).unwrap().as_slice(), b"key");
-        assert!(forget(repo).unwrap());
+        assert!(remove(repo).unwrap());
         assert!(find(repo).is_none());
-        assert!(!forget(repo).unwrap());
+        assert!(!remove(repo).unwrap());
     }
 }

@@ -45,7 +45,7 @@ pub fn is_configured(context: &Context) -> bool {
 
 /// A passphrase for a new repository: the same sources; on a terminal it is typed twice.
 pub fn initial(context: &Context) -> Result<Passphrase> {
-    fresh(
+    new_passphrase(
         context.password_file.as_deref(),
         "BKFS_PASSWORD",
         "Passphrase for the new repository: ",
@@ -56,7 +56,7 @@ pub fn initial(context: &Context) -> Result<Passphrase> {
 
 /// A passphrase for a further slot: a file if one is named, else BKFS_NEW_PASSWORD[_FILE|_COMMAND], else typed twice.
 pub fn additional(file: Option<&Path>) -> Result<Passphrase> {
-    fresh(
+    new_passphrase(
         file,
         "BKFS_NEW_PASSWORD",
         "New passphrase: ",
@@ -65,7 +65,7 @@ pub fn additional(file: Option<&Path>) -> Result<Passphrase> {
     )
 }
 
-fn fresh(file: Option<&Path>, variable: &str, ask: &str, missing: &str, hint: &str) -> Result<Passphrase> {
+fn new_passphrase(file: Option<&Path>, variable: &str, ask: &str, missing: &str, hint: &str) -> Result<Passphrase> {
     if let Some(path) = file {
         return from_file(path);
     }
@@ -73,7 +73,7 @@ fn fresh(file: Option<&Path>, variable: &str, ask: &str, missing: &str, hint: &s
         return Ok(passphrase);
     }
     match has_terminal() {
-        true => twice(ask),
+        true => prompt_twice(ask),
         false => Err(Failure::new(missing, hint).exit(Exit::WrongKey).into()),
     }
 }
@@ -90,7 +90,7 @@ pub fn missing(what: &str) -> Failure {
 fn from_environment(name: &str) -> Result<Option<Passphrase>> {
     if let Some(value) = non_empty(name) {
         let value = value.into_string().map_err(|_| Failure::new(format!("{name} is not UTF-8"), ""))?;
-        return checked(Zeroizing::new(value), name).map(Some);
+        return check_len(Zeroizing::new(value), name).map(Some);
     }
     if let Some(path) = non_empty(&format!("{name}_FILE")) {
         return from_file(Path::new(&path)).map(Some);
@@ -141,10 +141,10 @@ fn read(source: impl Read, name: &str) -> Result<Passphrase> {
     source.take(LEN_MAX as u64 + 2).read_to_end(&mut bytes).with_context(|| format!("reading {name}"))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| Failure::new(format!("{name} is not UTF-8"), ""))?;
     let text = text.strip_suffix('\n').unwrap_or(text);
-    checked(Zeroizing::new(text.strip_suffix('\r').unwrap_or(text).to_owned()), name)
+    check_len(Zeroizing::new(text.strip_suffix('\r').unwrap_or(text).to_owned()), name)
 }
 
-fn checked(passphrase: Passphrase, name: &str) -> Result<Passphrase> {
+fn check_len(passphrase: Passphrase, name: &str) -> Result<Passphrase> {
     match passphrase.len() {
         0 => Err(Failure::new(format!("the passphrase from {name} is empty"), "").exit(Exit::WrongKey).into()),
         len if len > LEN_MAX => {
@@ -160,10 +160,10 @@ fn has_terminal() -> bool {
 
 fn prompt(text: &str) -> Result<Passphrase> {
     let passphrase = Zeroizing::new(rpassword::prompt_password(text).context("asking for the passphrase")?);
-    checked(passphrase, "the prompt")
+    check_len(passphrase, "the prompt")
 }
 
-fn twice(text: &str) -> Result<Passphrase> {
+fn prompt_twice(text: &str) -> Result<Passphrase> {
     let passphrase = prompt(text)?;
     let again = prompt("Once more: ")?;
     match *passphrase == *again {

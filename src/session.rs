@@ -1,8 +1,8 @@
 //! Opening a repository: the place becomes an [`Access`], its configuration is verified, what it shows is compared with
 //! what this machine has seen before, and keys are chosen.
 //!
-//! Keys are looked for in this order. To push: the key file that was named, the push key in the configuration folder.
-//! To read: the key file that was named, the kernel's keyring (`bkfs key unlock`), the passphrase.
+//! Keys are looked for in this order. To push: the key file that was given, the push key in the configuration folder.
+//! To read: the key file that was given, the kernel's keyring (`bkfs key unlock`), the passphrase.
 
 mod connect;
 mod keys;
@@ -22,7 +22,7 @@ use bkfs_store::{
 
 use self::{
     connect::connect,
-    keys::{LocalKeys, NamedKey, machine_key},
+    keys::{GivenKey, LocalKeys, machine_key},
 };
 use crate::{
     args::RepoArgs,
@@ -71,27 +71,27 @@ impl Session {
         patience: Option<Duration>,
         cached: impl Fn(RepoId) -> Option<Seen>,
     ) -> Result<Self> {
-        let named = NamedKey::load(context)?;
-        let place = Place::parse(repo.repository.as_deref().or(named.as_ref().and_then(NamedKey::url)))?;
+        let given = GivenKey::load(context)?;
+        let place = Place::parse(repo.repository.as_deref().or(given.as_ref().and_then(GivenKey::url)))?;
         let access = connect(context, &place, patience)?;
         let expected = match context.folders.places().repository(&place.to_string())? {
             Some(id) => Some(id),
-            None => named.as_ref().map(NamedKey::repo),
+            None => given.as_ref().map(GivenKey::repo),
         };
-        let mut known = Known::of(context, named.as_ref(), expected)?;
-        let mut first = known.open(access.as_ref(), expected.and_then(&cached))?;
+        let mut remembered = Remembered::of(context, given.as_ref(), expected)?;
+        let mut first = remembered.open(access.as_ref(), expected.and_then(&cached))?;
         let config = verify_config(&first.config)?;
         if expected != Some(config.repo) {
-            check_expected(&place, expected, config.repo, named.as_ref())?;
-            // It is known, but at another place; or it is new here.
-            known = Known::of(context, named.as_ref(), Some(config.repo))?;
-            if known.client.is_some() || known.state.seen().is_some() {
-                first = known.open(access.as_ref(), cached(config.repo))?;
+            check_expected(&place, expected, config.repo, given.as_ref())?;
+            // It is remembered, but at another place; or it is new here.
+            remembered = Remembered::of(context, given.as_ref(), Some(config.repo))?;
+            if remembered.client.is_some() || remembered.state.seen().is_some() {
+                first = remembered.open(access.as_ref(), cached(config.repo))?;
             }
         }
         let folder = context.folders.repository(config.repo);
-        let rollback = known.contradiction(access.as_ref(), &first, cached(config.repo))?;
-        let keys = LocalKeys { named, machine: known.machine };
+        let rollback = remembered.contradiction(access.as_ref(), &first, cached(config.repo))?;
+        let keys = LocalKeys { given, machine: remembered.machine };
         keys.check_config(&config)?;
         let session = Self { place, access, opened: first, config, folder, rollback, keys };
         session.remember(context);
@@ -167,21 +167,21 @@ const ROLLBACK_HINT: &str = "ask the server's operator whether an older copy was
      `bkfs check --accept-rollback`";
 
 /// What this machine knows of a repository before it is opened.
-struct Known {
+struct Remembered {
     client: Option<ClientId>,
     machine: Option<PushKey>,
     state: SeenState,
 }
 
-impl Known {
-    fn of(context: &Context, named: Option<&NamedKey>, repo: Option<RepoId>) -> Result<Self> {
+impl Remembered {
+    fn of(context: &Context, given: Option<&GivenKey>, repo: Option<RepoId>) -> Result<Self> {
         let Some(repo) = repo else {
             return Ok(Self { client: None, machine: None, state: SeenState::default() });
         };
         let folder = context.folders.repository(repo);
         let machine = machine_key(&folder)?;
-        let named = named.and_then(|n| n.push.as_ref()).filter(|key| key.repo == repo);
-        let client = named.or(machine.as_ref()).map(PushKey::client_id);
+        let given = given.and_then(|n| n.push.as_ref()).filter(|key| key.repo == repo);
+        let client = given.or(machine.as_ref()).map(PushKey::client_id);
         Ok(Self { client, machine, state: folder.seen()? })
     }
 
@@ -209,8 +209,8 @@ impl Known {
 }
 
 /// Another repository than before at a place is nothing to go on with silently.
-fn check_expected(place: &Place, expected: Option<RepoId>, found: RepoId, named: Option<&NamedKey>) -> Result<()> {
-    if let Some(key) = named.map(NamedKey::repo).filter(|key| *key != found) {
+fn check_expected(place: &Place, expected: Option<RepoId>, found: RepoId, given: Option<&GivenKey>) -> Result<()> {
+    if let Some(key) = given.map(GivenKey::repo).filter(|key| *key != found) {
         return Err(Error::WrongKey { key: key.to_string(), found: found.to_string() }.into());
     }
     match expected {

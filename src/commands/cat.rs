@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::{
     args::RepoArgs,
-    catalog::Library,
+    catalog::Catalog,
     context::Context,
     failure::{Exit, Failure},
     output,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Bytes read at once: enough for the reader to ask for many frames in one request.
-const STEP: usize = 4 << 20;
+const READ_BYTES: usize = 4 << 20;
 
 /// Arguments of `cat`.
 #[derive(Debug, Args)]
@@ -44,8 +44,8 @@ pub fn run(context: &Context, args: CatArgs) -> Result<Exit> {
         return Err(Failure::new("no file was named: SNAPSHOT:PATH", hint).into());
     };
     let session = Session::open(context, &args.repo)?;
-    let library = Library::open(context, &session, "reading files")?;
-    let (_, node) = library.find(&args.selector, &args.filters)?;
+    let catalog = Catalog::open(context, &session, "reading files")?;
+    let (_, node) = catalog.find(&args.selector, &args.filters)?;
     if node.kind != NodeKind::File {
         let hint = match node.kind {
             NodeKind::Directory => "`bkfs ls` lists it, `bkfs restore` copies it",
@@ -53,12 +53,12 @@ pub fn run(context: &Context, args: CatArgs) -> Result<Exit> {
         };
         return Err(Failure::new(format!("{} is no regular file", output::name(path)), hint).into());
     }
-    let file = library.reader.file(&node);
+    let file = catalog.reader.file(&node);
     let mut out = std::io::stdout().lock();
     let is_terminal = out.is_terminal();
     let mut offset = 0;
     while offset < file.len() {
-        let bytes = file.read_at(offset, STEP)?;
+        let bytes = file.read_at(offset, READ_BYTES)?;
         if bytes.is_empty() {
             break;
         }

@@ -46,7 +46,7 @@ pub struct CheckArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct CheckJson {
     log_records: u64,
     snapshots: u64,
     tree_pages: u64,
@@ -68,13 +68,13 @@ pub fn run(context: &Context, args: CheckArgs) -> Result<Exit> {
     let work = Work::new(context, |progress: &Progress| progress.stop.store(true, Ordering::Relaxed))?;
     let read_data = match (args.read_data, args.read_data_subset) {
         (true, _) => ReadData::All,
-        (false, Some(subset)) => subset.read_data(session.folder.checked()?),
+        (false, Some(subset)) => subset.read_data(session.folder.last_checked()?),
         (false, None) => ReadData::None,
     };
     let options = CheckOptions { read_data, ..CheckOptions::default() };
     let report = work.run(view, |progress| check(&reader, &session.opened, &options, progress))?;
     if let (Some(Subset::Share(_)), Some(reached)) = (args.read_data_subset, report.reached) {
-        session.folder.set_checked(reached)?;
+        session.folder.set_last_checked(reached)?;
     }
     print(context, &args, &session, &report)?;
     if args.accept_rollback && session.rollback.is_some() {
@@ -103,7 +103,7 @@ fn view(progress: &Progress) -> ProgressView {
 
 fn print(context: &Context, args: &CheckArgs, session: &Session, report: &CheckReport) -> Result<()> {
     if context.json {
-        return output::json_pretty(&Report {
+        return output::json_pretty(&CheckJson {
             log_records: report.log_records,
             snapshots: report.snapshots,
             tree_pages: report.pages,

@@ -26,7 +26,7 @@ use self::{
     policy::forgotten,
 };
 use crate::{
-    catalog::Library,
+    catalog::Catalog,
     context::Context,
     failure::{Exit, Failure},
     output,
@@ -55,16 +55,16 @@ pub fn run(context: &Context, args: ForgetArgs) -> Result<Exit> {
         _ => session.warn_of_rollback(),
     }
     let full = session.full_key(context, OPERATION)?;
-    let library = Library::with_key(&session, &full)?;
+    let catalog = Catalog::with_key(&session, &full)?;
     let executor = Executor {
         access: session.access.as_ref(),
         full: &full,
-        log_len: library.log_len,
+        log_len: catalog.log_len,
         protect_secs: session.opened.protect_secs,
     };
     match args.snapshots.is_empty() {
-        true => by_policy(context, &args, &session, &library, &executor),
-        false => by_name(context, &args, &library, &executor),
+        true => by_policy(context, &args, &session, &catalog, &executor),
+        false => by_name(context, &args, &catalog, &executor),
     }
 }
 
@@ -72,21 +72,21 @@ fn by_policy(
     context: &Context,
     args: &ForgetArgs,
     session: &Session,
-    library: &Library,
+    catalog: &Catalog,
     executor: &Executor<'_>,
 ) -> Result<Exit> {
     let rows: Vec<SnapshotRow> =
-        library.snapshots.iter().filter(|info| args.filters.matches(&info.snapshot)).map(policy::row).collect();
+        catalog.snapshots.iter().filter(|info| args.filters.matches(&info.snapshot)).map(policy::row).collect();
     let (grouping, now) = (args.policy.grouping(), output::now());
     let groups: BTreeSet<Group> = rows.iter().map(|row| grouping.group(row)).collect();
-    let runs = session.folder.runs(&groups)?;
+    let runs = session.folder.retention_runs(&groups)?;
     let plan = retention::plan(&rows, &args.policy.policy(), grouping, &TimeZone::system(), now, &runs)?;
     let chosen: Vec<Chosen> = forgotten(&plan, args.confirm).map(|row| (row.id, Some(row.received))).collect();
     let outcome = match args.dry_run {
         true => None,
         false => {
             let outcome = execute(args, executor, &chosen)?;
-            session.folder.set_runs(&plan.runs(&runs, now, args.confirm))?;
+            session.folder.set_retention_runs(&plan.runs(&runs, now, args.confirm))?;
             Some(outcome)
         }
     };
@@ -95,10 +95,10 @@ fn by_policy(
     Ok(if held && !args.dry_run { Exit::Incomplete } else { Exit::Success })
 }
 
-fn by_name(context: &Context, args: &ForgetArgs, library: &Library, executor: &Executor<'_>) -> Result<Exit> {
+fn by_name(context: &Context, args: &ForgetArgs, catalog: &Catalog, executor: &Executor<'_>) -> Result<Exit> {
     let mut chosen: BTreeMap<SnapshotId, Named<'_>> = BTreeMap::new();
     for which in &args.snapshots {
-        let named = named(library, which, &args.filters)?;
+        let named = named(catalog, which, &args.filters)?;
         chosen.insert(named.id, named);
     }
     let infos: Vec<&SnapshotInfo> = chosen.values().filter_map(|named| named.info).collect();
@@ -122,22 +122,22 @@ struct Named<'a> {
 
 /// The snapshot of that name. By its id one can be named that is in the trash (to let it go for good), that cannot be shown,
 /// or that the server's operator made away with (to take note of that).
-fn named<'a>(library: &'a Library, which: &Which, filters: &Filters) -> Result<Named<'a>> {
+fn named<'a>(catalog: &'a Catalog, which: &Which, filters: &Filters) -> Result<Named<'a>> {
     if let Which::Id(prefix) = which
         && filters.is_empty()
     {
         let fits = |id: &SnapshotId| id.to_string().starts_with(prefix);
-        let purged = library.purged.iter().map(|purged| (purged.id, None));
-        let broken = library.broken.iter().map(|broken| (broken.id, Some(broken.received)));
+        let purged = catalog.purged.iter().map(|purged| (purged.id, None));
+        let broken = catalog.unreadable.iter().map(|broken| (broken.id, Some(broken.received)));
         let mut found = purged.chain(broken).filter(|(id, _)| fits(id));
-        let mut shown = library.snapshots.iter().chain(library.trash.iter().map(|t| &t.info));
+        let mut shown = catalog.snapshots.iter().chain(catalog.trash.iter().map(|t| &t.info));
         if let (Some((id, received)), None, false) = (found.next(), found.next(), shown.any(|info| fits(&info.id))) {
             return Ok(Named { id, received, info: None });
         }
     }
     let by_id = matches!(which, Which::Id(_));
-    let trash = library.trash.iter().map(|trashed| &trashed.info).filter(|_| by_id);
-    let infos: Vec<&SnapshotInfo> = library.snapshots.iter().chain(trash).collect();
+    let trash = catalog.trash.iter().map(|trashed| &trashed.info).filter(|_| by_id);
+    let infos: Vec<&SnapshotInfo> = catalog.snapshots.iter().chain(trash).collect();
     let candidates: Vec<Candidate<'_>> =
         infos.iter().map(|info| Candidate { id: info.id, snapshot: &info.snapshot }).collect();
     let info = infos[choose(&candidates, which, filters)?];

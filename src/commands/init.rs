@@ -47,7 +47,7 @@ const PARITY_HELP: &str = "Space for error correction, in percent of the data (1
     repository. On a server, whoever runs it decides (`bkfs server run --parity`)";
 
 #[derive(Serialize)]
-struct Report {
+struct InitJson {
     repository: String,
     place: String,
     client: String,
@@ -85,7 +85,7 @@ pub fn run(context: &Context, args: InitArgs) -> Result<Exit> {
     folder.advance(access.open(&OpenRequest::default())?.now)?;
 
     if context.json {
-        output::json(&Report {
+        output::json(&InitJson {
             repository: full.repo.to_string(),
             place: place.to_string(),
             client: client.to_string(),

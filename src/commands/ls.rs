@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     args::RepoArgs,
-    catalog::Library,
+    catalog::Catalog,
     context::Context,
     failure::Exit,
     output,
@@ -50,7 +50,7 @@ pub struct LsArgs {
 
 /// An entry in JSON, one a line.
 #[derive(Serialize)]
-struct Row<'a> {
+struct EntryJson<'a> {
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_bytes: Option<String>,
@@ -69,12 +69,12 @@ struct Row<'a> {
 /// Runs it.
 pub fn run(context: &Context, args: LsArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
-    let library = Library::open(context, &session, "listing files")?;
-    let (_, node) = library.find(&args.selector, &args.filters)?;
+    let catalog = Catalog::open(context, &session, "listing files")?;
+    let (_, node) = catalog.find(&args.selector, &args.filters)?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut show = |path: &[u8], node: &Node| write_entry(&mut out, context, args.long, path, node);
     match node.is_dir() {
-        true => list(&library.reader, &node, &mut Vec::new(), args.recursive, &mut show)?,
+        true => list(&catalog.reader, &node, &mut Vec::new(), args.recursive, &mut show)?,
         false => show(&node.name, &node)?,
     }
     out.flush()?;
@@ -142,10 +142,10 @@ fn write_entry(out: &mut impl Write, context: &Context, long: bool, path: &[u8],
     Ok(())
 }
 
-fn row<'a>(path: &[u8], node: &'a Node) -> Row<'a> {
+fn row<'a>(path: &[u8], node: &'a Node) -> EntryJson<'a> {
     // What is not UTF-8 has its bytes beside the readable form.
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    Row {
+    EntryJson {
         path: String::from_utf8_lossy(path).into_owned(),
         path_bytes: std::str::from_utf8(path).is_err().then(|| hex(path)),
         kind: kind(node),

@@ -12,7 +12,7 @@ use bkfs_fs::mount::{Breaker, MountOptions, Unmounted, check, mount};
 
 use crate::{
     args::RepoArgs,
-    catalog::Library,
+    catalog::Catalog,
     context::Context,
     failure::{Exit, Failure},
     output,
@@ -40,9 +40,9 @@ pub fn run(context: &Context, args: MountArgs) -> Result<Exit> {
     let mut session = Session::open_to_mount(context, &args.repo, PATIENCE)?;
     // A server that goes away is waited for once, not once for each file that somebody looks at.
     session.access = Breaker::new(session.access);
-    let library = Library::open_for_mount(context, &session)?;
+    let catalog = Catalog::open_for_mount(context, &session)?;
     let snapshot = match &args.snapshot {
-        Some(selector) => Some(library.choose(selector, &args.filters)?.id),
+        Some(selector) => Some(catalog.choose(selector, &args.filters)?.id),
         None => None,
     };
     let options = MountOptions {
@@ -54,7 +54,7 @@ pub fn run(context: &Context, args: MountArgs) -> Result<Exit> {
         name: name(&session.place, &args.repo),
         ..MountOptions::default()
     };
-    let mount = mount(&library.reader, &args.mountpoint, &options)?;
+    let mount = mount(&catalog.reader, &args.mountpoint, &options)?;
     let unmounter = mount.unmounter();
     signals::on_stop(move || match unmounter.unmount() {
         Ok(Unmounted::Ended) => {}

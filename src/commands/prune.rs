@@ -82,7 +82,7 @@ impl FromStr for MaxUnused {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct PruneJson {
     dry_run: bool,
     snapshots_expired: u64,
     packs: u64,
@@ -177,7 +177,7 @@ fn print(context: &Context, args: &PruneArgs, report: &PruneReport) -> Result<()
         false => report.swept.bytes.saturating_sub(report.swept.written_bytes + report.reframed_written_bytes),
     };
     if context.json {
-        return output::json_pretty(&Report {
+        return output::json_pretty(&PruneJson {
             dry_run: args.dry_run,
             snapshots_expired: expired,
             packs: stats.packs,

@@ -101,7 +101,7 @@ struct ExcludeArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct PushJson {
     snapshot: Option<String>,
     time: String,
     target: String,
@@ -118,13 +118,13 @@ struct Report {
     bytes_added: u64,
     bytes_stored: u64,
     duration_ms: u64,
-    errors: Vec<Problem>,
+    errors: Vec<ProblemJson>,
     errors_total: u64,
     rolled_back: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Problem {
+struct ProblemJson {
     path: String,
     error: String,
 }
@@ -326,13 +326,13 @@ fn print(context: &Context, target: &str, session: &Session, report: &PushReport
     ))
 }
 
-fn json(target: &str, session: &Session, report: &PushReport) -> Report {
+fn json(target: &str, session: &Session, report: &PushReport) -> PushJson {
     let stats = &report.stats;
-    let problem = |(path, error): &(PathBuf, std::io::Error)| Problem {
+    let problem = |(path, error): &(PathBuf, std::io::Error)| ProblemJson {
         path: path.to_string_lossy().into_owned(),
         error: error.to_string(),
     };
-    Report {
+    PushJson {
         snapshot: report.snapshot.map(|id| id.to_string()),
         time: output::time_json(report.time),
         target: target.to_owned(),

@@ -4,8 +4,8 @@ mod index;
 mod packs;
 mod snapshots;
 
-pub use index::{IndexLine, print_index};
-pub use snapshots::{LogLine, is_whole, print_log};
+pub use index::{IndexJson, print_index};
+pub use snapshots::{LogJson, is_whole, print_log};
 
 use anyhow::Result;
 use clap::Subcommand;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     args::RepoArgs,
-    catalog::Library,
+    catalog::Catalog,
     context::Context,
     failure::{Exit, Failure},
     output,
@@ -55,7 +55,7 @@ pub struct RestoreArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct RestoreJson {
     snapshot: String,
     files: u64,
     dirs: u64,
@@ -66,12 +66,12 @@ struct Report {
     owners_skipped: u64,
     xattrs_skipped: u64,
     duration_ms: u64,
-    problems: Vec<Problem>,
+    problems: Vec<ProblemJson>,
     problems_total: u64,
 }
 
 #[derive(Serialize)]
-struct Problem {
+struct ProblemJson {
     path: String,
     error: String,
 }
@@ -79,8 +79,8 @@ struct Problem {
 /// Runs it.
 pub fn run(context: &Context, args: RestoreArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
-    let library = Library::open(context, &session, "restoring")?;
-    let info = library.choose(&args.selector, &args.filters)?;
+    let catalog = Catalog::open(context, &session, "restoring")?;
+    let info = catalog.choose(&args.selector, &args.filters)?;
     let begun = Instant::now();
     let work = Work::new(context, Progress::stop)?;
     let options = RestoreOptions {
@@ -92,7 +92,7 @@ pub fn run(context: &Context, args: RestoreArgs) -> Result<Exit> {
     // The root itself is the path that names nothing.
     let path = args.selector.path.as_deref().filter(|path| !path.is_empty());
     let restored =
-        work.run(view, |progress| restore(&library.reader, &info.snapshot.root, path, &args.dest, &options, progress));
+        work.run(view, |progress| restore(&catalog.reader, &info.snapshot.root, path, &args.dest, &options, progress));
     let report = restored.map_err(|error| match error {
         Error::Interrupted => anyhow::Error::from(
             Failure::new("interrupted", "what is there is whole; the same command goes on from here")
@@ -134,11 +134,11 @@ fn print(context: &Context, args: &RestoreArgs, id: &str, report: &RestoreReport
         );
     }
     if context.json {
-        let problem = |p: &bkfs_fs::restore::Problem| Problem {
+        let problem = |p: &bkfs_fs::restore::Problem| ProblemJson {
             path: p.path.to_string_lossy().into_owned(),
             error: p.reason.to_string(),
         };
-        return output::json(&Report {
+        return output::json(&RestoreJson {
             snapshot: id.to_owned(),
             files: report.files,
             dirs: report.dirs,

@@ -38,12 +38,12 @@ pub struct ScrubArgs {
     #[command(flatten)]
     repo: RepoArgs,
     #[command(flatten)]
-    how: HowArgs,
+    how: ScrubFlags,
 }
 
 /// How to scrub.
 #[derive(Debug, Args)]
-pub struct HowArgs {
+pub struct ScrubFlags {
     /// Read no more than this in a second, as 20M
     #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "last")]
     pub rate: Option<u64>,
@@ -72,7 +72,7 @@ pub fn run(context: &Context, args: ScrubArgs) -> Result<Exit> {
         }
     };
     match context.json {
-        true => output::json_pretty(&found.as_ref().map(Report::of))?,
+        true => output::json_pretty(&found.as_ref().map(ScrubJson::of))?,
         false => print(context, &place.to_string(), found.as_ref())?,
     }
     Ok(exit(found.iter()))
@@ -86,7 +86,7 @@ pub struct Scrubber<'a> {
 
 impl<'a> Scrubber<'a> {
     /// Takes over the signals that stop the program.
-    pub fn new(context: &'a Context, how: &HowArgs) -> Result<Self> {
+    pub fn new(context: &'a Context, how: &ScrubFlags) -> Result<Self> {
         let work = Work::new(context, |progress: &ScrubProgress| progress.stop.store(true, Ordering::Relaxed))?;
         Ok(Self { options: ScrubOptions { bytes_per_second: how.rate, resume: false }, work })
     }
@@ -172,7 +172,7 @@ pub fn print(context: &Context, place: &str, found: Option<&ScrubReport>) -> Res
 
 /// What was found, as JSON.
 #[derive(Serialize)]
-pub struct Report<'a> {
+pub struct ScrubJson<'a> {
     started: String,
     ended: Option<String>,
     log_records: u64,
@@ -185,13 +185,13 @@ pub struct Report<'a> {
     parity_made: u64,
     parity_mended: u64,
     index_mended: u64,
-    lost: Vec<Lost>,
+    lost: Vec<LostJson>,
     problems: &'a [String],
     problems_total: u64,
 }
 
 #[derive(Serialize)]
-struct Lost {
+struct LostJson {
     pack: String,
     /// Where in the pack; null if nobody can tell.
     bytes: Option<Vec<[u32; 2]>>,
@@ -199,10 +199,10 @@ struct Lost {
     frames_total: u32,
 }
 
-impl<'a> Report<'a> {
+impl<'a> ScrubJson<'a> {
     /// The same, in other words.
     pub fn of(report: &'a ScrubReport) -> Self {
-        let lost = report.lost.iter().map(|lost| Lost {
+        let lost = report.lost.iter().map(|lost| LostJson {
             pack: lost.pack.to_string(),
             bytes: lost.spans.as_ref().map(|spans| spans.iter().map(|span| [span.start, span.end]).collect()),
             frames: lost.frames,

@@ -65,7 +65,7 @@ pub struct RunArgs {
     parity: ParityArg,
     /// Verify and mend each repository so often, or off
     #[arg(long, value_name = "TIME|off", default_value = "30d")]
-    scrub_every: EveryArg,
+    scrub_every: IntervalArg,
     /// Read no more than this in a second for that
     #[arg(long, value_name = "SIZE", default_value = "20M", value_parser = parse_size)]
     scrub_rate: u64,
@@ -76,9 +76,9 @@ pub struct RunArgs {
 
 /// A time between two scrubs, or `off`.
 #[derive(Debug, Clone, Copy)]
-struct EveryArg(Option<Duration>);
+struct IntervalArg(Option<Duration>);
 
-impl FromStr for EveryArg {
+impl FromStr for IntervalArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

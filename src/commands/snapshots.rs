@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     args::RepoArgs,
-    catalog::Library,
+    catalog::Catalog,
     context::Context,
     failure::Exit,
     output::{self, Table},
@@ -38,7 +38,7 @@ pub struct SnapshotsArgs {
 
 /// A snapshot in JSON.
 #[derive(Serialize)]
-struct Row<'a> {
+struct SnapshotJson<'a> {
     id: String,
     time: String,
     received: String,
@@ -53,7 +53,7 @@ struct Row<'a> {
     dirs: u64,
     others: u64,
     bytes: u64,
-    added: Added,
+    added: AddedJson,
     /// When it went to the trash.
     #[serde(skip_serializing_if = "Option::is_none")]
     forgotten: Option<String>,
@@ -64,7 +64,7 @@ struct Row<'a> {
 
 /// What the push did.
 #[derive(Serialize)]
-struct Added {
+struct AddedJson {
     files_new: u64,
     files_changed: u64,
     files_unchanged: u64,
@@ -79,11 +79,11 @@ struct Added {
 /// Runs it.
 pub fn run(context: &Context, args: SnapshotsArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
-    let library = Library::open(context, &session, "listing snapshots")?;
+    let catalog = Catalog::open(context, &session, "listing snapshots")?;
     let protect_secs = session.opened.protect_secs;
     let all: Vec<(&SnapshotInfo, Option<Time>)> = match args.trash {
-        true => library.trash.iter().map(|trashed| (&trashed.info, Some(trashed.since))).collect(),
-        false => library.snapshots.iter().map(|info| (info, None)).collect(),
+        true => catalog.trash.iter().map(|trashed| (&trashed.info, Some(trashed.since))).collect(),
+        false => catalog.snapshots.iter().map(|info| (info, None)).collect(),
     };
     let chosen: Vec<_> = all.iter().filter(|(info, _)| args.filters.matches(&info.snapshot)).collect();
     if context.json {
@@ -135,10 +135,10 @@ fn totals(info: &SnapshotInfo) -> bkfs_store::tree::Totals {
     info.snapshot.root.subtree.map(|s| s.totals).unwrap_or_default()
 }
 
-fn row(info: &SnapshotInfo, since: Option<Time>, protect_secs: u64) -> Row<'_> {
+fn row(info: &SnapshotInfo, since: Option<Time>, protect_secs: u64) -> SnapshotJson<'_> {
     let snapshot = &info.snapshot;
     let (totals, stats) = (totals(info), &snapshot.stats);
-    Row {
+    SnapshotJson {
         id: info.id.to_string(),
         time: output::time_json(snapshot.time),
         received: output::time_json(info.received),
@@ -153,7 +153,7 @@ fn row(info: &SnapshotInfo, since: Option<Time>, protect_secs: u64) -> Row<'_> {
         dirs: totals.dirs,
         others: totals.others,
         bytes: totals.bytes,
-        added: Added {
+        added: AddedJson {
             files_new: stats.files_new,
             files_changed: stats.files_changed,
             files_unchanged: stats.files_unchanged,

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     args::RepoArgs,
-    catalog::Library,
+    catalog::Catalog,
     context::Context,
     failure::{Exit, Failure},
     output,
@@ -39,19 +39,19 @@ pub struct UnforgetArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct UnforgetJson {
     restored: Vec<String>,
 }
 
 /// Runs it.
 pub fn run(context: &Context, args: UnforgetArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
-    let library = Library::open(context, &session, "bringing snapshots back")?;
-    let broken = || library.broken.iter().filter(|broken| broken.trashed).map(|broken| broken.id);
-    if library.trash.is_empty() && broken().next().is_none() && !args.all {
+    let catalog = Catalog::open(context, &session, "bringing snapshots back")?;
+    let broken = || catalog.unreadable.iter().filter(|broken| broken.is_trashed).map(|broken| broken.id);
+    if catalog.trash.is_empty() && broken().next().is_none() && !args.all {
         return Err(Failure::new("there is nothing in the trash", "`bkfs snapshots` lists what counts").into());
     }
-    let candidates: Vec<Candidate<'_>> = library
+    let candidates: Vec<Candidate<'_>> = catalog
         .trash
         .iter()
         .map(|trashed| Candidate { id: trashed.info.id, snapshot: &trashed.info.snapshot })
@@ -80,7 +80,7 @@ pub fn run(context: &Context, args: UnforgetArgs) -> Result<Exit> {
         session.access.unforget(ids)?;
     }
     if context.json {
-        output::json(&Report { restored: chosen.iter().map(SnapshotId::to_string).collect() })?;
+        output::json(&UnforgetJson { restored: chosen.iter().map(SnapshotId::to_string).collect() })?;
     } else if context.shows_summary() {
         output::line(format!("{} brought back from the trash", output::count(chosen.len() as u64, "snapshot")))?;
     }

@@ -58,11 +58,11 @@ fn explain(context: &Context, error: Error) -> anyhow::Error {
 }
 
 fn remote(context: &Context, url: &RepoUrl) -> Result<Remote> {
-    let Some(pin) = context.folders.places().pin(&url.server())? else {
+    let Some(fingerprint) = context.folders.places().fingerprint(&url.server())? else {
         let what = format!("this machine has not joined the server at {}", url.server());
         return Err(Failure::new(what, "`bkfs join TOKEN` enrols it, with a token from the operator").into());
     };
-    Ok(Remote::connect(url, &identity(context)?, pin)?)
+    Ok(Remote::connect(url, &identity(context)?, fingerprint)?)
 }
 
 /// This machine's name on the network, made when it is first needed.

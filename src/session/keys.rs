@@ -18,15 +18,15 @@ use crate::{
 };
 
 /// What the file holds that `--key-file` or BKFS_KEY_FILE names: a key file, or a recovery sheet typed in.
-pub struct NamedKey {
+pub struct GivenKey {
     /// The full key, if the file has it.
     pub full: Option<FullKey>,
     /// The push key, if the file has one (a recovery sheet has not).
     pub push: Option<PushKey>,
 }
 
-impl NamedKey {
-    /// Loads it, if a file was named.
+impl GivenKey {
+    /// Loads it, if a file was given.
     pub fn load(context: &Context) -> Result<Option<Self>> {
         let Some(path) = &context.key_file else { return Ok(None) };
         let Some(bytes) = read_optional(path)?.map(zeroize::Zeroizing::new) else {
@@ -73,8 +73,8 @@ pub(super) fn machine_key(folder: &RepoFolder) -> Result<Option<PushKey>> {
 
 /// The keys that are there without asking anybody.
 pub(super) struct LocalKeys {
-    /// The key file that was named.
-    pub named: Option<NamedKey>,
+    /// The key file that was given.
+    pub given: Option<GivenKey>,
     /// The push key in the configuration folder.
     pub machine: Option<PushKey>,
 }
@@ -82,15 +82,15 @@ pub(super) struct LocalKeys {
 impl LocalKeys {
     /// The key to push with, if there is one.
     pub fn push(&self) -> Option<&PushKey> {
-        self.named.as_ref().and_then(|n| n.push.as_ref()).or(self.machine.as_ref())
+        self.given.as_ref().and_then(|n| n.push.as_ref()).or(self.machine.as_ref())
     }
 
     /// Fails if a key belongs to another repository.
     pub fn check_config(&self, config: &Config) -> Result<()> {
-        for key in [self.named.as_ref().and_then(|n| n.push.as_ref()), self.machine.as_ref()].into_iter().flatten() {
+        for key in [self.given.as_ref().and_then(|n| n.push.as_ref()), self.machine.as_ref()].into_iter().flatten() {
             key.check_config(config)?;
         }
-        if let Some(full) = self.named.as_ref().and_then(|n| n.full.as_ref()) {
+        if let Some(full) = self.given.as_ref().and_then(|n| n.full.as_ref()) {
             full.check_config(config)?;
         }
         Ok(())
@@ -105,10 +105,10 @@ impl LocalKeys {
         slots: &[Slot],
         operation: &'static str,
     ) -> Result<FullKey> {
-        if let Some(full) = self.named.as_ref().and_then(|n| n.full.as_ref()) {
+        if let Some(full) = self.given.as_ref().and_then(|n| n.full.as_ref()) {
             return Ok(full.clone());
         }
-        let has_push_only = self.named.is_some();
+        let has_push_only = self.given.is_some();
         if let Some(bytes) = kernel_keyring::find(repo)
             && let Ok(full) = FullKey::decode(&bytes)
         {

@@ -16,43 +16,43 @@
 mod actors;
 mod manifest;
 mod model;
-mod shop;
+mod site;
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use shop::{Kind, Shop};
+use site::{Scenario, Site};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
-fn run(kind: Kind) {
+fn run(scenario: Scenario) {
     let (seed, rounds) = (number("BKFS_MANY_SEED", 1), number("BKFS_MANY_ROUNDS", 1));
     let steps = number("BKFS_MANY_STEPS", 5);
     for seed in seed..seed + rounds {
-        println!("seed {seed}, {kind:?}");
-        let shop = Shop::new(kind, seed);
-        let outcome = go(&shop, steps).and_then(|()| shop.end());
-        println!("  {}", shop.model.lock().unwrap().summary());
+        println!("seed {seed}, {scenario:?}");
+        let site = Site::new(scenario, seed);
+        let outcome = go(&site, steps).and_then(|()| site.end());
+        println!("  {}", site.model.lock().unwrap().summary());
         if let Err(problem) = outcome {
-            panic!("seed {seed}, {kind:?}: {problem}\n{}", shop.journal.text());
+            panic!("seed {seed}, {scenario:?}: {problem}\n{}", site.journal.text());
         }
     }
 }
 
-fn go(shop: &Shop, steps: u64) -> Result<(), String> {
+fn go(site: &Site, steps: u64) -> Result<(), String> {
     std::thread::scope(|scope| {
-        let actors: Vec<_> = actors::all(shop)
+        let actors: Vec<_> = actors::all(site)
             .into_iter()
             .map(|(name, mut act)| {
                 scope.spawn(move || {
                     for _ in 0..steps {
-                        if shop.failed.load(SeqCst) {
+                        if site.failed.load(SeqCst) {
                             break;
                         }
                         if let Err(problem) = act() {
-                            shop.journal.note(&name, format_args!("FAILED: {problem}"));
-                            shop.failed.store(true, SeqCst);
+                            site.journal.note(&name, format_args!("FAILED: {problem}"));
+                            site.failed.store(true, SeqCst);
                             return Err(format!("{name}: {problem}"));
                         }
                     }
@@ -67,10 +67,10 @@ fn go(shop: &Shop, steps: u64) -> Result<(), String> {
 
 #[test]
 fn many_at_once() {
-    run(Kind { protect: "0d", kills: false, damage: true });
+    run(Scenario { protect: "0d", kills: false, damage: true });
 }
 
 #[test]
 fn many_at_once_while_server_and_clients_are_killed() {
-    run(Kind { protect: "2s", kills: true, damage: false });
+    run(Scenario { protect: "2s", kills: true, damage: false });
 }

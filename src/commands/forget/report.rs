@@ -22,11 +22,11 @@ use crate::{
 };
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct ForgetJson<'a> {
     dry_run: bool,
-    groups: Vec<GroupReport<'a>>,
+    groups: Vec<GroupJson<'a>>,
     /// What was named, where no policy chose.
-    named: Vec<Row<'a>>,
+    named: Vec<SnapshotJson<'a>>,
     trashed: Vec<String>,
     gone: Vec<String>,
     noted: Vec<String>,
@@ -34,19 +34,19 @@ struct Report<'a> {
 }
 
 #[derive(Serialize)]
-struct GroupReport<'a> {
+struct GroupJson<'a> {
     client: Option<String>,
     host: Option<&'a str>,
     target: Option<&'a str>,
     paths: Option<Vec<String>>,
     held: bool,
     holds: Vec<String>,
-    keep: Vec<Row<'a>>,
-    forget: Vec<Row<'a>>,
+    keep: Vec<SnapshotJson<'a>>,
+    forget: Vec<SnapshotJson<'a>>,
 }
 
 #[derive(Serialize)]
-struct Row<'a> {
+struct SnapshotJson<'a> {
     id: String,
     received: String,
     host: &'a str,
@@ -128,12 +128,12 @@ pub fn emptied(context: &Context, gone: Vec<SnapshotId>) -> Result<()> {
     }
 }
 
-fn json(groups: Vec<GroupReport<'_>>, named: Vec<Row<'_>>, outcome: Option<&Outcome>) -> Result<()> {
+fn json(groups: Vec<GroupJson<'_>>, named: Vec<SnapshotJson<'_>>, outcome: Option<&Outcome>) -> Result<()> {
     let ids = |pick: fn(&Outcome) -> &Vec<SnapshotId>| {
         outcome.map(|outcome| pick(outcome).iter().map(SnapshotId::to_string).collect()).unwrap_or_default()
     };
     let protected = outcome.into_iter().flat_map(|outcome| &outcome.protected);
-    output::json_pretty(&Report {
+    output::json_pretty(&ForgetJson {
         dry_run: outcome.is_none(),
         groups,
         named,
@@ -144,10 +144,10 @@ fn json(groups: Vec<GroupReport<'_>>, named: Vec<Row<'_>>, outcome: Option<&Outc
     })
 }
 
-fn group_report(plan: &GroupPlan, confirmed: bool) -> GroupReport<'_> {
+fn group_report(plan: &GroupPlan, confirmed: bool) -> GroupJson<'_> {
     let path = |PathBytes(path): &PathBytes| String::from_utf8_lossy(path).into_owned();
     let (keep, forget): (Vec<&Decision>, Vec<&Decision>) = plan.decisions.iter().partition(|d| d.keeps());
-    GroupReport {
+    GroupJson {
         client: plan.group.client.map(|client| client.to_string()),
         host: plan.group.host.as_deref(),
         target: plan.group.target.as_deref(),
@@ -159,8 +159,8 @@ fn group_report(plan: &GroupPlan, confirmed: bool) -> GroupReport<'_> {
     }
 }
 
-fn row<'a>(row: &'a SnapshotRow, reasons: &[Reason]) -> Row<'a> {
-    Row {
+fn row<'a>(row: &'a SnapshotRow, reasons: &[Reason]) -> SnapshotJson<'a> {
+    SnapshotJson {
         id: row.id.to_string(),
         received: output::time_json(row.received),
         host: &row.host,

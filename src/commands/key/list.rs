@@ -23,21 +23,21 @@ pub struct ListArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct KeysJson {
     repository: String,
-    slots: Vec<SlotRow>,
-    clients: Vec<ClientRow>,
+    slots: Vec<SlotJson>,
+    clients: Vec<ClientJson>,
 }
 
 #[derive(Serialize)]
-struct SlotRow {
+struct SlotJson {
     id: String,
     memory_kib: Option<u32>,
     passes: Option<u32>,
 }
 
 #[derive(Serialize)]
-struct ClientRow {
+struct ClientJson {
     id: String,
     label: String,
     full: bool,
@@ -52,7 +52,7 @@ pub fn run(context: &Context, args: &ListArgs) -> Result<()> {
     session.warn_of_rollback();
     let full = session.full_key(context, "listing keys")?;
     let roster = verify_roster(&session.opened.roster, &full.admin.verifying_key(), full.repo)?;
-    let client_row = |client: &RosterClient| ClientRow {
+    let client_row = |client: &RosterClient| ClientJson {
         id: client.id.to_string(),
         label: full.open_label(client).unwrap_or_else(|_| "?".to_owned()),
         full: client.trusted,
@@ -62,13 +62,13 @@ pub fn run(context: &Context, args: &ListArgs) -> Result<()> {
     };
     let slot_row = |slot: &bkfs_store::access::Slot| {
         let params = slot::slot_params(slot).ok();
-        SlotRow {
+        SlotJson {
             id: slot.id.to_string(),
             memory_kib: params.as_ref().map(|p| p.memory_kib),
             passes: params.as_ref().map(|p| p.passes),
         }
     };
-    let report = Report {
+    let report = KeysJson {
         repository: full.repo.to_string(),
         slots: session.opened.slots.iter().map(slot_row).collect(),
         clients: roster.clients.iter().map(client_row).collect(),

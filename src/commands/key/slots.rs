@@ -41,7 +41,7 @@ pub fn add(context: &Context, args: &NewPassphraseArgs) -> Result<()> {
     let passphrase = passphrase::additional(args.new_password_file.as_deref())?;
     let slot = slot::seal_slot(&full, passphrase.as_bytes(), SlotParams::default())?;
     session.access.put_slot(&slot)?;
-    said(context, format!("added passphrase slot {}", slot.id.short()))
+    announce(context, format!("added passphrase slot {}", slot.id.short()))
 }
 
 /// Replaces the passphrase that opens the repository now.
@@ -67,7 +67,7 @@ pub fn change(context: &Context, args: &NewPassphraseArgs) -> Result<()> {
     let slot = slot::seal_slot(&full, passphrase.as_bytes(), SlotParams::default())?;
     session.access.put_slot(&slot)?;
     session.access.remove_slot(old_id)?;
-    said(context, format!("changed the passphrase: slot {} replaces {}", slot.id.short(), old_id.short()))
+    announce(context, format!("changed the passphrase: slot {} replaces {}", slot.id.short(), old_id.short()))
 }
 
 /// Removes a slot, or ends a client.
@@ -86,13 +86,13 @@ pub fn remove(context: &Context, args: &RemoveArgs) -> Result<()> {
                 return Err(Failure::new("this is the last passphrase of the repository", hint).into());
             }
             session.access.remove_slot(slot.id)?;
-            kernel_keyring::forget(full.repo)?;
-            said(context, format!("removed passphrase slot {}", slot.id.short()))
+            kernel_keyring::remove(full.repo)?;
+            announce(context, format!("removed passphrase slot {}", slot.id.short()))
         }
         ([], [client]) => {
-            enrol::end_client(session.access.as_ref(), &full, client.id)?;
+            enrol::revoke_client(session.access.as_ref(), &full, client.id)?;
             let label = full.open_label(client).unwrap_or_default();
-            said(
+            announce(
                 context,
                 format!("client {} ({}) does not count from now on", client.id.short(), output::name(label.as_bytes())),
             )
@@ -106,6 +106,6 @@ pub fn remove(context: &Context, args: &RemoveArgs) -> Result<()> {
     }
 }
 
-fn said(context: &Context, text: String) -> Result<()> {
+fn announce(context: &Context, text: String) -> Result<()> {
     if context.quiet || context.json { Ok(()) } else { output::line(text) }
 }

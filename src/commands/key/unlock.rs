@@ -33,14 +33,14 @@ pub struct LockArgs {
 
 /// Keeps the full key in the kernel's keyring.
 pub fn unlock(context: &Context, args: &UnlockArgs) -> Result<()> {
-    let timeout = args.timeout.unwrap_or(kernel_keyring::TIMEOUT);
+    let timeout = args.timeout.unwrap_or(kernel_keyring::DEFAULT_TIMEOUT);
     if timeout.is_zero() {
         return Err(Failure::new("--for 0 keeps nothing", "give a time like 1h").into());
     }
     let session = Session::open(context, &args.repo)?;
     session.warn_of_rollback();
     // The kept key must not be what unlocks: its time would begin anew without anybody proving anything.
-    kernel_keyring::forget(session.config.repo)?;
+    kernel_keyring::remove(session.config.repo)?;
     let full = session.full_key(context, "unlocking")?;
     kernel_keyring::keep(full.repo, &full.encode(), timeout)?;
     match context.quiet || context.json {
@@ -60,7 +60,7 @@ pub fn lock(context: &Context, args: &LockArgs) -> Result<()> {
         Some(id) => id,
         None => Session::open(context, &args.repo)?.config.repo,
     };
-    let text = match kernel_keyring::forget(id)? {
+    let text = match kernel_keyring::remove(id)? {
         true => "locked",
         false => "was not unlocked",
     };

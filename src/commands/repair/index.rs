@@ -36,7 +36,7 @@ pub struct IndexArgs {
 
 /// What was found, as JSON.
 #[derive(Debug, Serialize)]
-pub struct IndexLine {
+pub struct IndexJson {
     log_records: u64,
     snapshots: u64,
     packs: u64,
@@ -46,7 +46,7 @@ pub struct IndexLine {
     unread: Vec<String>,
 }
 
-impl From<&IndexReport> for IndexLine {
+impl From<&IndexReport> for IndexJson {
     fn from(report: &IndexReport) -> Self {
         Self {
             log_records: report.log_records,
@@ -72,7 +72,7 @@ pub fn run(context: &Context, args: &IndexArgs) -> Result<Exit> {
     }
     let report = Repository::rebuild_index(path, &place.index_dir(context), args.dry_run)?;
     match context.json {
-        true => output::json_pretty(&IndexLine::from(&report))?,
+        true => output::json_pretty(&IndexJson::from(&report))?,
         false => print_index(context, &place.to_string(), &report, args.dry_run)?,
     }
     Ok(if report.unread.is_empty() { Exit::Success } else { Exit::Error })

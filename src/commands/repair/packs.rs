@@ -41,11 +41,11 @@ pub struct PacksArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct PacksJson {
     packs: u64,
     bytes: u64,
     packs_mended: u64,
-    damaged: Vec<Damaged>,
+    damaged: Vec<DamagedPackJson>,
     failed: Vec<String>,
     problems: Vec<String>,
     problems_total: u64,
@@ -53,7 +53,7 @@ struct Report {
 }
 
 #[derive(Serialize)]
-struct Damaged {
+struct DamagedPackJson {
     pack: String,
     dropped: bool,
     frames_kept: u32,
@@ -72,7 +72,7 @@ pub fn run(context: &Context, args: &PacksArgs) -> Result<Exit> {
     let options = RepairOptions { read_data: args.read_data, dry_run: args.dry_run, threads };
     let report = work.run(view, |progress| repair_packs(&reader, &session.opened, &options, progress))?;
     match context.json {
-        true => output::json_pretty(&Report::of(&report))?,
+        true => output::json_pretty(&PacksJson::of(&report))?,
         false => print(context, args, &report)?,
     }
     let is_well = report.failed.is_empty() && report.problems_total == 0;
@@ -91,9 +91,9 @@ fn view(progress: &Progress) -> ProgressView {
     ProgressView { done: Some((snapshots, total)), text: format!("snapshots: {snapshots} of {total}") }
 }
 
-impl Report {
+impl PacksJson {
     fn of(report: &PacksReport) -> Self {
-        let damaged = report.damaged.iter().map(|(pack, dropped)| Damaged {
+        let damaged = report.damaged.iter().map(|(pack, dropped)| DamagedPackJson {
             pack: pack.to_string(),
             dropped: dropped.is_gone,
             frames_kept: dropped.kept,

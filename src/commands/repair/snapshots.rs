@@ -36,7 +36,7 @@ pub struct SnapshotsArgs {
 
 /// What became of a log, as JSON.
 #[derive(Debug, Serialize)]
-pub struct LogLine {
+pub struct LogJson {
     records: u64,
     mended: bool,
     rewritten: bool,
@@ -45,7 +45,7 @@ pub struct LogLine {
     bytes_cut: u64,
 }
 
-impl From<&LogReport> for LogLine {
+impl From<&LogReport> for LogJson {
     fn from(report: &LogReport) -> Self {
         Self {
             records: report.records,
@@ -59,8 +59,8 @@ impl From<&LogReport> for LogLine {
 }
 
 #[derive(Serialize)]
-struct Report {
-    log: Option<LogLine>,
+struct SnapshotsJson {
+    log: Option<LogJson>,
     snapshots_lost: Vec<String>,
 }
 
@@ -89,7 +89,7 @@ pub fn run(context: &Context, args: &SnapshotsArgs) -> Result<Exit> {
     };
     if context.json {
         let snapshots_lost = lost.iter().map(ToString::to_string).collect();
-        output::json_pretty(&Report { log: report.map(LogLine::from), snapshots_lost })?;
+        output::json_pretty(&SnapshotsJson { log: report.map(LogJson::from), snapshots_lost })?;
     }
     let is_well = lost.is_empty() && report.is_none_or(is_whole);
     Ok(if is_well { Exit::Success } else { Exit::Error })
@@ -135,7 +135,7 @@ fn forget_lost(context: &Context, args: &SnapshotsArgs, is_rewritten: bool) -> R
         None => {}
     }
     let full = session.full_key(context, "repairing")?;
-    let reader = crate::catalog::Library::with_key(&session, &full)?.reader;
+    let reader = crate::catalog::Catalog::with_key(&session, &full)?.reader;
     let (lost, log_len) = reader.with_snapshots(|list| {
         let lost = list.broken.iter().filter(|broken| !broken.trashed);
         let lost = lost.filter(|broken| matches!(broken.error, Error::SnapshotDamaged { .. }));

@@ -41,7 +41,7 @@ pub struct PurgeArgs {
 }
 
 #[derive(Serialize)]
-struct Row {
+struct CommitJson {
     id: String,
     received: String,
     client: String,
@@ -76,7 +76,7 @@ fn list(context: &Context, commits: &[CommitRow]) -> Result<()> {
         Some(Fate::Expired { signed: false }) => "purged",
     };
     if context.json {
-        let row = |commit: &CommitRow| Row {
+        let row = |commit: &CommitRow| CommitJson {
             id: commit.snapshot.to_string(),
             received: output::time_json(commit.received),
             client: commit.client.to_string(),

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::data::{DataArgs, belongs_to_us};
 use crate::{
-    commands::repair::{IndexLine, LogLine, is_whole, print_index, print_log},
+    commands::repair::{IndexJson, LogJson, is_whole, print_index, print_log},
     context::Context,
     failure::{Exit, Failure},
     output,
@@ -70,13 +70,13 @@ pub struct LogArgs {
 }
 
 #[derive(Serialize)]
-struct Line {
+struct RepositoryIndexJson {
     account: String,
     repository: String,
     /// Why it could not be done.
     error: Option<String>,
     #[serde(flatten)]
-    found: Option<IndexLine>,
+    found: Option<IndexJson>,
 }
 
 /// Runs one.
@@ -97,7 +97,7 @@ fn log(context: &Context, args: &LogArgs) -> Result<Exit> {
     belongs_to_us(&data)?;
     let report = Repository::repair_log(&folder, args.dry_run)?;
     match context.json {
-        true => output::json_pretty(&LogLine::from(&report))?,
+        true => output::json_pretty(&LogJson::from(&report))?,
         false => print_log(context, &place, &report, args.dry_run)?,
     }
     Ok(if is_whole(&report) { Exit::Success } else { Exit::Error })
@@ -122,11 +122,11 @@ fn index(context: &Context, args: &IndexArgs) -> Result<Exit> {
         is_well &= rebuilt.as_ref().is_ok_and(|report: &IndexReport| report.unread.is_empty());
         let place = format!("{account}/{name}");
         match (&rebuilt, context.json) {
-            (_, true) => lines.push(Line {
+            (_, true) => lines.push(RepositoryIndexJson {
                 account: account.as_str().to_owned(),
                 repository: name.as_str().to_owned(),
                 error: rebuilt.as_ref().err().map(ToString::to_string),
-                found: rebuilt.as_ref().ok().map(IndexLine::from),
+                found: rebuilt.as_ref().ok().map(IndexJson::from),
             }),
             (Ok(report), false) => print_index(context, &place, report, args.dry_run)?,
             (Err(error), false) => eprintln!("bkfs: {place}: {error}"),

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::data::{DataArgs, belongs_to_us};
 use crate::{
-    commands::scrub::{self, HowArgs, Scrubber},
+    commands::scrub::{self, ScrubFlags, Scrubber},
     context::Context,
     failure::{Exit, Failure},
     output,
@@ -33,25 +33,25 @@ pub struct ScrubArgs {
     /// Only this account
     account: Option<Name>,
     #[command(flatten)]
-    how: HowArgs,
+    how: ScrubFlags,
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct ServerScrubJson<'a> {
     /// Whether the server's own log or identity had to be mended; null if they were not looked at.
     server_mended: Option<bool>,
     server_problem: Option<&'a str>,
-    repositories: Vec<Line<'a>>,
+    repositories: Vec<RepositoryScrubJson<'a>>,
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct RepositoryScrubJson<'a> {
     account: &'a str,
     repository: &'a str,
     /// Why it could not be scrubbed.
     error: Option<&'a str>,
     #[serde(flatten)]
-    found: Option<scrub::Report<'a>>,
+    found: Option<scrub::ScrubJson<'a>>,
 }
 
 /// What became of a repository.
@@ -105,16 +105,16 @@ fn finish(context: &Context, own: Option<Result<bool, String>>, found: &[Found])
 }
 
 fn print_json(own: Option<&Result<bool, String>>, found: &[Found]) -> Result<()> {
-    output::json_pretty(&Report {
+    output::json_pretty(&ServerScrubJson {
         server_mended: own.and_then(|own| own.as_ref().ok().copied()),
         server_problem: own.and_then(|own| own.as_ref().err().map(String::as_str)),
-        repositories: found.iter().map(Line::of).collect(),
+        repositories: found.iter().map(RepositoryScrubJson::of).collect(),
     })
 }
 
-impl<'a> Line<'a> {
+impl<'a> RepositoryScrubJson<'a> {
     fn of(Found { account, name, outcome }: &'a Found) -> Self {
-        let report = outcome.as_ref().ok().and_then(Option::as_ref).map(scrub::Report::of);
+        let report = outcome.as_ref().ok().and_then(Option::as_ref).map(scrub::ScrubJson::of);
         let error = outcome.as_ref().err().map(String::as_str);
         Self { account: account.as_str(), repository: name.as_str(), error, found: report }
     }

@@ -6,7 +6,7 @@ use super::manifest::Manifest;
 
 /// What is known of a snapshot, by its tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum SnapshotState {
     /// It was acknowledged, and nobody has asked to forget it: it must be there.
     Counts,
     /// It was forgotten, and is or was in the trash.
@@ -18,7 +18,7 @@ pub enum State {
 }
 
 struct Entry {
-    state: State,
+    state: SnapshotState,
     id: Option<String>,
     manifest: Manifest,
     readers: usize,
@@ -36,19 +36,19 @@ pub struct Model {
 impl Model {
     /// A push begins.
     pub fn pushing(&mut self, tag: &str, manifest: Manifest) {
-        let entry = Entry { state: State::Unknown, id: None, manifest, readers: 0, is_busy: true };
+        let entry = Entry { state: SnapshotState::Unknown, id: None, manifest, readers: 0, is_busy: true };
         self.entries.insert(tag.into(), entry);
     }
 
     /// It was acknowledged, or nobody knows.
     pub fn pushed(&mut self, tag: &str, id: Option<String>) {
         let entry = self.entries.get_mut(tag).unwrap();
-        entry.state = if id.is_some() { State::Counts } else { State::Unknown };
+        entry.state = if id.is_some() { SnapshotState::Counts } else { SnapshotState::Unknown };
         (entry.id, entry.is_busy) = (id, false);
     }
 
     /// A snapshot in one of these states that nobody touches; tag and id.
-    pub fn claim(&mut self, random: &mut Random, states: &[State]) -> Option<(String, String)> {
+    pub fn claim(&mut self, random: &mut Random, states: &[SnapshotState]) -> Option<(String, String)> {
         let free = |e: &Entry| states.contains(&e.state) && !e.is_busy && e.readers == 0 && e.id.is_some();
         let tags: Vec<String> = self.entries.iter().filter(|(_, e)| free(e)).map(|(tag, _)| tag.clone()).collect();
         let tag = random.choose(&tags)?.clone();
@@ -57,14 +57,14 @@ impl Model {
         Some((tag, entry.id.clone().unwrap()))
     }
 
-    pub fn release(&mut self, tag: &str, state: State) {
+    pub fn release(&mut self, tag: &str, state: SnapshotState) {
         let entry = self.entries.get_mut(tag).unwrap();
         (entry.is_busy, entry.state) = (false, state);
     }
 
     /// A snapshot that counts, to be read: tag, id, and what is in it.
     pub fn read(&mut self, random: &mut Random) -> Option<(String, String, Manifest)> {
-        let free = |e: &Entry| e.state == State::Counts && !e.is_busy;
+        let free = |e: &Entry| e.state == SnapshotState::Counts && !e.is_busy;
         let tags: Vec<String> = self.entries.iter().filter(|(_, e)| free(e)).map(|(tag, _)| tag.clone()).collect();
         let tag = random.choose(&tags)?.clone();
         let entry = self.entries.get_mut(&tag).unwrap();
@@ -78,7 +78,10 @@ impl Model {
 
     /// All snapshots: tag, whether it must be there, and what is in it.
     pub fn all(&self) -> Vec<(String, bool, Manifest)> {
-        self.entries.iter().map(|(tag, e)| (tag.clone(), e.state == State::Counts, e.manifest.clone())).collect()
+        self.entries
+            .iter()
+            .map(|(tag, e)| (tag.clone(), e.state == SnapshotState::Counts, e.manifest.clone()))
+            .collect()
     }
 
     pub fn count(&mut self, what: &'static str) {

@@ -13,7 +13,7 @@ use super::{
 const FILE: &str = "check.toml";
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Contents {
+struct LastCheckToml {
     /// The last pack that was read.
     #[serde(default)]
     reached: String,
@@ -21,13 +21,13 @@ struct Contents {
 
 impl RepoFolder {
     /// The pack where the last check of a share ended.
-    pub fn checked(&self) -> Result<Option<PackId>> {
-        Ok(read_toml::<Contents>(&self.file(FILE))?.reached.parse().ok())
+    pub fn last_checked(&self) -> Result<Option<PackId>> {
+        Ok(read_toml::<LastCheckToml>(&self.file(FILE))?.reached.parse().ok())
     }
 
     /// Remembers it.
-    pub fn set_checked(&self, reached: PackId) -> Result<()> {
-        update_toml(&self.file(FILE), |contents: &mut Contents| contents.reached = reached.to_string())
+    pub fn set_last_checked(&self, reached: PackId) -> Result<()> {
+        update_toml(&self.file(FILE), |contents: &mut LastCheckToml| contents.reached = reached.to_string())
     }
 }
 
@@ -41,8 +41,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folders = Folders::new(Some(dir.path().join("config")), Some(dir.path().join("cache"))).unwrap();
         let folder = folders.repository(RepoId([1; 16]));
-        assert_eq!(folder.checked().unwrap(), None);
-        folder.set_checked(PackId([7; 32])).unwrap();
-        assert_eq!(folder.checked().unwrap(), Some(PackId([7; 32])));
+        assert_eq!(folder.last_checked().unwrap(), None);
+        folder.set_last_checked(PackId([7; 32])).unwrap();
+        assert_eq!(folder.last_checked().unwrap(), Some(PackId([7; 32])));
     }
 }

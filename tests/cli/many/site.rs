@@ -30,7 +30,7 @@ pub const MACHINES: usize = 3;
 
 /// What goes on.
 #[derive(Debug, Clone, Copy)]
-pub struct Kind {
+pub struct Scenario {
     /// The server's floor.
     pub protect: &'static str,
     /// Server and clients are killed.
@@ -40,13 +40,13 @@ pub struct Kind {
 }
 
 /// A server and its users.
-pub struct Shop {
+pub struct Site {
     /// What runs ends first, and what it uses goes after it.
     pub mount: Option<Mount>,
     server: Mutex<Option<Server>>,
     pub machines: Vec<Person>,
     operator: Person,
-    pub kind: Kind,
+    pub scenario: Scenario,
     seed: u64,
     address: String,
     /// Goes up when the server is killed, and once more when it is back.
@@ -57,13 +57,13 @@ pub struct Shop {
 }
 
 /// What came of a command.
-pub struct Ran {
+pub struct CommandResult {
     pub output: Output,
     /// The server was away meanwhile, or it was killed itself.
     pub is_excused: bool,
 }
 
-impl Ran {
+impl CommandResult {
     pub fn code(&self) -> Option<i32> {
         self.output.status.code()
     }
@@ -77,10 +77,10 @@ impl Ran {
     }
 }
 
-impl Shop {
-    pub fn new(kind: Kind, seed: u64) -> Self {
+impl Site {
+    pub fn new(scenario: Scenario, seed: u64) -> Self {
         let operator = Person::new();
-        let server = Server::start_protecting(&operator, &operator.path("server"), kind.protect);
+        let server = Server::start_protecting(&operator, &operator.path("server"), scenario.protect);
         let address = server.address.clone();
         let first = server.person("alice");
         let mut machines: Vec<Person> = (1..MACHINES)
@@ -97,7 +97,7 @@ impl Shop {
         }
         let mount = no_mount().is_none().then(|| machines[0].mount(&[]));
         Self {
-            kind,
+            scenario,
             seed,
             operator,
             address,
@@ -123,7 +123,7 @@ impl Shop {
     }
 
     /// Runs a command to its end, or kills it after a while.
-    pub fn run(&self, machine: usize, args: &[&str], kill_after: Option<Duration>) -> Result<Ran, String> {
+    pub fn run(&self, machine: usize, args: &[&str], kill_after: Option<Duration>) -> Result<CommandResult, String> {
         let before = self.outages.load(SeqCst);
         let mut command = self.command(machine);
         let mut child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -144,7 +144,7 @@ impl Shop {
         let output = child.wait_with_output().unwrap();
         let after = self.outages.load(SeqCst);
         let is_excused = before != after || before % 2 == 1 || kill_after.is_some();
-        let ran = Ran { output, is_excused };
+        let ran = CommandResult { output, is_excused };
         if ran.said().contains("panicked") {
             return Err(format!("bkfs {}: {}", args.join(" "), ran.said()));
         }
