@@ -1,46 +1,46 @@
-//! Arguments that several commands share, and the values that they take: sizes, times, parity.
+//! Arguments that several commands share, and the values they take: sizes, durations, parity.
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use bkfs_store::erasure::Parity;
 use clap::Args;
 
-/// What every command takes.
+/// The options that every command takes.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Options of all commands")]
+#[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
     /// Print results as JSON
     #[arg(long, global = true)]
     pub json: bool,
-    /// Say more (twice: much more)
+    /// Print more (repeat for even more)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Say nothing but errors
+    /// Print nothing but errors
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Use the key in this file (`bkfs key export-full`, `bkfs key export-push`)
+    /// Use the key in this file, as written by `bkfs key export-full` or `bkfs key export-push`
     #[arg(long, global = true, value_name = "FILE", env = "BKFS_KEY_FILE", hide_env_values = true)]
     pub key_file: Option<PathBuf>,
-    /// Read the passphrase from this file (also: BKFS_PASSWORD, BKFS_PASSWORD_FILE, BKFS_PASSWORD_COMMAND)
+    /// Read the passphrase from this file (or set BKFS_PASSWORD, BKFS_PASSWORD_FILE or BKFS_PASSWORD_COMMAND)
     #[arg(long, global = true, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
-    /// The folder of keys and known servers
+    /// Keep keys and known servers in this folder
     #[arg(long, global = true, value_name = "DIR", env = "BKFS_CONFIG_DIR", hide_env_values = true)]
     pub config_dir: Option<PathBuf>,
-    /// The folder of what can be thrown away
+    /// Keep caches in this folder; it can be deleted at any time
     #[arg(long, global = true, value_name = "DIR", env = "BKFS_CACHE_DIR", hide_env_values = true)]
     pub cache_dir: Option<PathBuf>,
 }
 
-/// Which repository.
+/// The option that names the repository.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RepoArgs {
-    /// The repository: a folder's path, or bkfs://HOST:PORT/ACCOUNT[/NAME]
+    /// The repository: the path of a folder, or bkfs://HOST:PORT/ACCOUNT[/NAME]
     #[arg(short, long, value_name = "REPO", env = "BKFS_REPOSITORY", hide_env_values = true)]
     pub repository: Option<String>,
 }
 
-/// `5%`, `5` or `off`.
+/// An amount of parity: `5%`, `5` or `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParityArg(pub Option<Parity>);
 
@@ -52,11 +52,11 @@ impl FromStr for ParityArg {
             return Ok(Self(None));
         }
         let percent = text.strip_suffix('%').unwrap_or(text).parse().ok().and_then(Parity::percent);
-        percent.map(|parity| Self(Some(parity))).ok_or_else(|| "a percentage from 1% to 100%, or off".into())
+        percent.map(|parity| Self(Some(parity))).ok_or_else(|| "give a percentage from 1% to 100%, or off".into())
     }
 }
 
-/// `500`, `500K`, `2GiB`: powers of 1024.
+/// Parses a size in bytes: `500`, `500K`, `2GiB`. Units are powers of 1024.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -66,15 +66,15 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         "m" | "mb" | "mib" => 20,
         "g" | "gb" | "gib" => 30,
         "t" | "tb" | "tib" => 40,
-        _ => return Err(format!("{unit:?} is no unit: K, M, G or T")),
+        _ => return Err(format!("unknown unit {unit:?}: use K, M, G or T")),
     };
-    let number: u64 = number.parse().map_err(|_| format!("{text:?} is no size, like 500M"))?;
+    let number: u64 = number.parse().map_err(|_| format!("{text:?} is not a size; give one like 500M"))?;
     number.checked_mul(1 << shift).ok_or_else(|| format!("{text} is too large"))
 }
 
-/// `90s`, `30m`, `1h`, `2d`, `14d`.
+/// Parses a duration: `90s`, `30m`, `1h`, `2d`, `3w`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let bad = || format!("{text:?} is no time, like 30m, 1h or 14d");
+    let bad = || format!("{text:?} is not a duration; give one like 30m, 1h or 14d");
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
     let (number, unit) = text.split_at(digits);
     let seconds = match unit {
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read() {
+    fn sizes_are_parsed() {
         assert_eq!(parse_size("0"), Ok(0));
         assert_eq!(parse_size("500M"), Ok(500 << 20));
         assert_eq!(parse_size("2GiB"), Ok(2 << 30));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_read() {
+    fn durations_are_parsed() {
         assert_eq!(parse_duration("14d").unwrap().as_secs(), 14 * 86_400);
         assert_eq!(parse_duration("0d").unwrap().as_secs(), 0);
         for bad in ["", "d", "5", "5y", "-5d", "99999999999999999999d", "9999999999999999999w"] {

@@ -1,15 +1,15 @@
-//! The grammar of the command line.
+//! The top of the command line: options, examples and exit codes of the program as a whole.
 
 use clap::Parser;
 
 use crate::{args::GlobalArgs, commands::Command};
 
-/// Versioned backups that can be mounted.
+/// The program's arguments.
 #[derive(Debug, Parser)]
 #[command(
     name = "bkfs",
     version,
-    about = "Versioned, encrypted, deduplicated backups that can be mounted",
+    about = "Versioned, encrypted, deduplicated backups that you can mount",
     after_help = EXAMPLES,
     after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"),
     max_term_width = 110,
@@ -25,15 +25,21 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  bkfs init -r /media/usb/repo            make a repository in a folder
-  bkfs push -r /media/usb/repo ~          back up the home folder
-  bkfs mount -r /media/usb/repo /mnt/b    see every version as folders; restore with cp
-  bkfs join TOKEN                         enrol at a server; then -r bkfs://HOST:PORT/ACCOUNT";
+  bkfs init -r /media/usb/repo            # create a repository in a folder
+  bkfs push -r /media/usb/repo ~          # back up your home folder
+  bkfs mount -r /media/usb/repo /mnt/b    # browse every version as folders; restore with cp
+  bkfs join TOKEN                         # enrol with a server; then use -r bkfs://HOST:PORT/ACCOUNT";
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0 done · 1 error · 3 done in part: some of the source could not be read, or forgetting was held
-  10 no repository there · 11 locked or session refused · 12 wrong passphrase or key · 13 the repository was rolled back · 130 interrupted";
+    0  success
+    1  error
+    3  partly done: some source files could not be read, or forgetting was held
+   10  no repository there
+   11  repository locked, or session refused
+   12  wrong passphrase or key
+   13  repository rolled back to an older state
+  130  interrupted";
 
 #[cfg(test)]
 mod tests {
@@ -41,7 +47,7 @@ mod tests {
 
     use super::*;
 
-    /// All commands, with those above them.
+    /// Collects all commands below `command`, each with its full name.
     fn all(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
         for below in command.get_subcommands() {
             let path = format!("{path} {}", below.get_name());
@@ -65,10 +71,10 @@ mod tests {
             if command.has_subcommands() {
                 continue;
             }
-            // A comment on the variant hides what stands beside the arguments, which clap does not tell.
+            // A doc comment on an enum variant silently replaces the long text of the arguments' struct.
             assert!(!long.is_empty() || !after.is_empty(), "{path} has neither a long text nor an example");
             let is_deep = path.split(' ').count() > 2;
-            assert!(is_deep || long.len() > about.len(), "{path}: --help says no more than -h");
+            assert!(is_deep || long.len() > about.len(), "{path}: --help tells no more than -h");
             assert!(is_deep || after.contains("Example"), "{path} has no example");
         }
     }

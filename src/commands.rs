@@ -1,4 +1,4 @@
-//! The subcommands, one a file.
+//! The subcommands, one in each file, and the dispatcher that runs them.
 
 pub mod cat;
 pub mod check;
@@ -22,10 +22,11 @@ use clap::Subcommand;
 
 use crate::{context::Context, failure::Exit};
 
-/// The commands. What help says of one stands beside its arguments, in its own file: a comment here would take its place.
+/// The commands. The help text of a command is beside its arguments, in its own file. A doc comment on a variant would
+/// replace that text, so only groups of commands have one here.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Keep repositories for others: make a server, run it, invite clients
+    /// Run a server that keeps repositories, and administer it
     #[command(subcommand)]
     Server(server::ServerCommand),
     Join(join::JoinArgs),
@@ -41,7 +42,7 @@ pub enum Command {
     Unforget(unforget::UnforgetArgs),
     Check(check::CheckArgs),
     Scrub(scrub::ScrubArgs),
-    /// Repair what does not mend by itself
+    /// Repair damage that is not mended automatically
     #[command(subcommand)]
     Repair(repair::RepairCommand),
     Prune(prune::PruneArgs),
@@ -50,7 +51,7 @@ pub enum Command {
     Key(key::KeyCommand),
 }
 
-/// Runs one.
+/// Runs a command.
 pub fn run(context: &Context, command: Command) -> Result<Exit> {
     match command {
         Command::Server(command) => server::run(context, command),

@@ -1,17 +1,17 @@
 //! The folders of the user who runs the program, and what is kept in them between runs.
 //!
-//! The configuration folder holds what must not be lost lightly: this machine's network identity, the pins of known
-//! servers, and a folder for each repository with the push key and what was last seen there. The cache folder holds what
-//! can be thrown away at any moment. Private files are written with mode 0600, whole, by rename.
+//! The configuration folder holds what should not be lost: this machine's network identity, the certificate
+//! fingerprints of known servers, and a folder for each repository with the push key and what was last seen there. The
+//! cache folder can be deleted at any time. Private files have mode 0600 and are written whole, by rename.
 //!
 //! ```text
 //! ~/.config/bkfs/                     BKFS_CONFIG_DIR, else XDG_CONFIG_HOME/bkfs
 //!   identity                          network identity of this machine and user
-//!   places.toml                       which repository was found at which path or URL; pins of servers
+//!   places.toml                       which repository is at which path or URL; fingerprints of servers
 //!   repositories/ID/push.key          this machine's push key
-//!   repositories/ID/seen.toml         the log and the own snapshots as last seen: notices a rollback
+//!   repositories/ID/seen.toml         the log and this machine's snapshots as last seen, to detect a rollback
 //!   repositories/ID/check.toml        where the last check of a share of the data ended
-//!   repositories/ID/retention.toml    what the last runs of automatic forgetting saw: notices what shrinks
+//!   repositories/ID/retention.toml    what the last automatic forgetting saw, to detect a source that shrinks
 //! ~/.cache/bkfs/                      BKFS_CACHE_DIR, else XDG_CACHE_HOME/bkfs
 //! ```
 
@@ -32,17 +32,17 @@ use bkfs_store::id::RepoId;
 
 use crate::failure::Failure;
 
-/// The two folders.
+/// The configuration folder and the cache folder.
 #[derive(Debug, Clone)]
 pub struct Folders {
-    /// What must be kept.
+    /// The configuration folder. Its contents must be kept.
     pub config: PathBuf,
-    /// What can be thrown away.
+    /// The cache folder. It can be deleted.
     pub cache: PathBuf,
 }
 
 impl Folders {
-    /// Finds the folders; makes nothing yet.
+    /// Finds the folders, but does not create them.
     pub fn new(config: Option<PathBuf>, cache: Option<PathBuf>) -> Result<Self> {
         Ok(Self {
             config: folder(config, "XDG_CONFIG_HOME", ".config", "BKFS_CONFIG_DIR")?,
@@ -50,28 +50,28 @@ impl Folders {
         })
     }
 
-    /// The folder of a repository.
+    /// Returns the folder of a repository.
     pub fn repository(&self, id: RepoId) -> RepoFolder {
         RepoFolder::new(self.config.join("repositories").join(id.to_string()))
     }
 
-    /// What was found where.
+    /// Returns the record of known places.
     pub fn places(&self) -> Places {
         Places::new(self.config.join("places.toml"))
     }
 
-    /// Where the network identity is kept.
+    /// Returns the path of the network identity.
     pub fn identity(&self) -> PathBuf {
         self.config.join("identity")
     }
 }
 
-/// What the caller was told, else the XDG folder, else the one below the home folder, made absolute.
+/// Returns the given folder, else the XDG folder, else the folder below the home folder, as an absolute path.
 fn folder(given: Option<PathBuf>, xdg: &str, below_home: &str, ours: &str) -> Result<PathBuf> {
     if let Some(path) = given.filter(|p| !p.as_os_str().is_empty()) {
         return std::path::absolute(&path).with_context(|| path.display().to_string());
     }
-    // The XDG specification wants relative paths to be ignored.
+    // The XDG specification says to ignore relative paths.
     if let Some(base) = env::var_os(xdg).map(PathBuf::from).filter(|p| p.is_absolute()) {
         return Ok(base.join("bkfs"));
     }

@@ -1,10 +1,9 @@
-//! Adding and ending clients: a new roster, signed by the full key.
+//! Adding and revoking clients. Each change is a new roster, signed with the full key.
 
 use anyhow::Result;
 use bkfs_store::{
     Error,
     access::{Access, OpenRequest},
-    crypto::VerifyingKey,
     id::ClientId,
     keys::{FullKey, PushKey},
     roster::{Roster, RosterView},
@@ -12,10 +11,10 @@ use bkfs_store::{
 
 use crate::output;
 
-/// How often a roster is tried when others change it at the same time.
+/// How many times to try a change while others change the roster at the same time.
 const ATTEMPTS: usize = 5;
 
-/// Puts a new client on the roster and returns its push key.
+/// Adds a new client to the roster and returns its push key.
 pub fn add_client(
     access: &dyn Access,
     full: &FullKey,
@@ -28,7 +27,7 @@ pub fn add_client(
     Ok(push)
 }
 
-/// Ends a client: what it writes from now on does not count.
+/// Revokes a client: what it writes from now on does not count.
 pub fn revoke_client(access: &dyn Access, full: &FullKey, client: ClientId) -> Result<()> {
     update_roster(access, full, |view| {
         view.without_client(client, output::now())
@@ -36,13 +35,13 @@ pub fn revoke_client(access: &dyn Access, full: &FullKey, client: ClientId) -> R
     })
 }
 
-/// The roster now.
-pub fn current(access: &dyn Access, full: &FullKey) -> Result<RosterView> {
+/// Returns the current roster.
+fn current(access: &dyn Access, full: &FullKey) -> Result<RosterView> {
     let opened = access.open(&OpenRequest::default())?;
-    Ok(RosterView::new(&opened.roster, admin(full), full.repo)?)
+    Ok(RosterView::new(&opened.roster, full.admin.verifying_key(), full.repo)?)
 }
 
-/// Signs and stores what follows the roster; begins anew if another machine was faster.
+/// Signs and stores the roster that `next` returns. Starts again if another machine changed the roster first.
 fn update_roster(
     access: &dyn Access,
     full: &FullKey,
@@ -58,8 +57,4 @@ fn update_roster(
         view = now;
     }
     Ok(())
-}
-
-fn admin(full: &FullKey) -> VerifyingKey {
-    full.admin.verifying_key()
 }

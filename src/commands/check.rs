@@ -18,29 +18,31 @@ use crate::{
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 #[command(
-    about = "Verify that everything is there, and with --read-data that it is intact",
-    long_about = "Verify the repository with its full key: the log and its chain, the clients' snapshots and their chains, \
-        and that every snapshot reaches all that it needs. With --read-data every pack is read, and every chunk in it \
-        opened and compared; damage that error correction can mend is mended, and counted. What is damaged beyond that does not \
-        count as stored from then on: the next push of the same files stores it anew. Everything \
-        that is wrong is listed; the exit code is 1 then, and 13 if the repository was rolled back.\n\n\
-        --read-data-subset reads only a part. 5% or 2G goes round: each such check begins where the last one on this machine ended, so twenty checks \
-        of 5% read everything. 3/7 is the third of seven parts, the same packs each time.",
+    about = "Verify that everything is stored, and with --read-data that it is intact",
+    long_about = "Verify the repository with its full key: the log and its chain, each client's snapshots and their \
+        chain, and that every chunk that a snapshot needs is stored.\n\n\
+        --read-data also reads every pack and verifies every chunk in it. Damage is mended from parity if possible, \
+        and counted. A chunk that cannot be mended no longer counts as stored: the next push of the same files stores \
+        it again.\n\n\
+        --read-data-subset reads only a part of the data. With 5% or 2G, each check continues where the last one on \
+        this machine ended, so twenty checks of 5% read everything. With 3/7, it reads the third of seven parts: the \
+        same packs each time.\n\n\
+        All problems are listed. The exit code is 1 if there are any, and 13 if the repository was rolled back.",
     after_help = "Examples:\n  bkfs check\n  bkfs check --read-data\n  \
-        bkfs check --read-data-subset 5%     each night: all of it in twenty nights\n  \
-        bkfs check --read-data-subset \"$(date +%u)/7\"     each weekday its part\n  \
-        bkfs check --accept-rollback     an older copy was put back on purpose: stop warning about it"
+        bkfs check --read-data-subset 5%              # each night: all data in twenty nights\n  \
+        bkfs check --read-data-subset \"$(date +%u)/7\"  # each day: all data in a week\n  \
+        bkfs check --accept-rollback                  # an older copy was put back on purpose"
 )]
 pub struct CheckArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// Read and verify all data, too
+    /// Also read and verify all data
     #[arg(long)]
     read_data: bool,
-    /// Read and verify a part of the data: a share (5% or 2G) that goes round, or part n of m (3/7)
+    /// Also read and verify a part of the data: the next 5% or 2G, or part n of m, as in 3/7
     #[arg(long, value_name = "PART", conflicts_with = "read_data")]
     read_data_subset: Option<Subset>,
-    /// Take the present state for right, though this machine has seen a newer one
+    /// Accept the current state, although this machine has seen a newer one
     #[arg(long)]
     accept_rollback: bool,
 }
@@ -61,7 +63,7 @@ struct CheckJson {
     rolled_back: Option<String>,
 }
 
-/// Runs it.
+/// Runs `bkfs check`.
 pub fn run(context: &Context, args: CheckArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
     let reader = catalog::open_reader(context, &session, "checking")?;
@@ -80,7 +82,7 @@ pub fn run(context: &Context, args: CheckArgs) -> Result<Exit> {
     if args.accept_rollback && session.rollback.is_some() {
         session.accept_rollback()?;
         if !context.quiet && !context.json {
-            output::line("the present state is taken for right from now on")?;
+            output::line("accepted the current state; bkfs will not warn about this rollback again")?;
         }
     } else if let Some(failure) = session.rollback_failure() {
         return Err(failure.into());
@@ -141,10 +143,10 @@ fn print(context: &Context, args: &CheckArgs, session: &Session, report: &CheckR
     };
     if report.chunks_at_risk > 0 {
         let chunks = output::count(report.chunks_at_risk, "chunk");
-        read.push_str(&format!("; {chunks} can be read from damaged packs, and should be pushed again"));
+        read.push_str(&format!("; {chunks} in damaged packs can still be read and should be pushed again"));
     }
     if report.packs_mended > 0 {
-        read.push_str(&format!("; mended {} by parity", output::count(report.packs_mended, "damaged pack")));
+        read.push_str(&format!("; mended {} from parity", output::count(report.packs_mended, "damaged pack")));
     }
     let verdict = if report.problems_total == 0 { "no problems: " } else { "" };
     output::line(format!(

@@ -1,7 +1,8 @@
-//! `bkfs forget`: moves snapshots to the trash, those that are named or those that a policy does not keep.
+//! `bkfs forget`: moves snapshots to the trash, either the ones that are named or the ones that a policy does not keep.
 //!
-//! What a policy keeps is decided by a pure function ([`bkfs_store::retention`]); this file gathers what it needs and shows
-//! what it said, and [`execute`] carries it out. A group that is held is left alone until somebody confirms.
+//! A pure function decides what a policy keeps ([`bkfs_store::retention`]). This file gathers its input, [`execute`]
+//! carries out the decision, and [`report`] prints it. Nothing is forgotten in a group that is held, until a person
+//! confirms.
 
 mod args;
 mod execute;
@@ -36,21 +37,21 @@ use crate::{
 
 const OPERATION: &str = "forgetting";
 
-/// Runs it.
+/// Runs `bkfs forget`.
 pub fn run(context: &Context, args: ForgetArgs) -> Result<Exit> {
     match (args.snapshots.is_empty(), args.policy.is_given()) {
         (false, true) => {
-            let hint = "the --keep-… options choose by themselves; name the snapshots, or give a policy";
-            return Err(Failure::new("snapshots were named, and a policy was given", hint).into());
+            let hint = "the --keep-* options choose snapshots themselves: either name snapshots or give a policy";
+            return Err(Failure::new("both snapshots and a policy were given", hint).into());
         }
-        // Before anybody is asked for a passphrase.
+        // Checked here, before anyone is asked for a passphrase.
         (true, false) if args.empty_trash => return empty(context, &args),
         (true, _) if args.policy.policy().is_empty() => return Err(retention::RetentionError::EmptyPolicy.into()),
         _ => {}
     }
     let session = Session::open(context, &args.repo)?;
     match session.rollback_failure() {
-        // Nothing is thinned out of which newer parts are missing.
+        // A policy must not thin out a history whose newest part is missing.
         Some(failure) if !args.dry_run => return Err(failure.into()),
         _ => session.warn_of_rollback(),
     }
@@ -91,8 +92,8 @@ fn by_policy(
         }
     };
     report::policy(context, args, &plan, outcome.as_ref())?;
-    let held = !args.confirm && plan.groups.iter().any(|group| !group.holds.is_empty());
-    Ok(if held && !args.dry_run { Exit::Incomplete } else { Exit::Success })
+    let is_held = !args.confirm && plan.groups.iter().any(|group| !group.holds.is_empty());
+    Ok(if is_held && !args.dry_run { Exit::Incomplete } else { Exit::Success })
 }
 
 fn by_name(context: &Context, args: &ForgetArgs, catalog: &Catalog, executor: &Executor<'_>) -> Result<Exit> {
@@ -111,17 +112,17 @@ fn by_name(context: &Context, args: &ForgetArgs, catalog: &Catalog, executor: &E
     Ok(Exit::Success)
 }
 
-/// What a name stands for.
+/// The snapshot that a name stands for.
 struct Named<'a> {
     id: SnapshotId,
-    /// None if it is gone.
+    /// When the store received it. `None` if it is gone.
     received: Option<Time>,
-    /// None if it cannot be shown.
+    /// `None` if it cannot be read.
     info: Option<&'a SnapshotInfo>,
 }
 
-/// The snapshot of that name. By its id one can be named that is in the trash (to let it go for good), that cannot be shown,
-/// or that the server's operator made away with (to take note of that).
+/// Returns the snapshot with this name. Only an id can name a snapshot in the trash (to delete it for good), one that
+/// cannot be read, or one that the server's operator purged (to take note of the purge).
 fn named<'a>(catalog: &'a Catalog, which: &Which, filters: &Filters) -> Result<Named<'a>> {
     if let Which::Id(prefix) = which
         && filters.is_empty()
@@ -152,7 +153,7 @@ fn execute(args: &ForgetArgs, executor: &Executor<'_>, chosen: &[Chosen]) -> Res
     Ok(outcome)
 }
 
-/// Empties the trash and does nothing else: that needs no key.
+/// Empties the trash and does nothing else. This needs no key.
 fn empty(context: &Context, args: &ForgetArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
     if let Some(failure) = session.rollback_failure() {

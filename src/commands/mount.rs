@@ -21,14 +21,14 @@ use crate::{
     signals,
 };
 
-/// How long a read goes on trying after the server was lost, before it fails. Noticing the loss takes longer than this.
+/// How long a read keeps trying after the server is lost, before it fails. To detect the loss takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs it.
+/// Runs `bkfs mount`.
 pub fn run(context: &Context, args: MountArgs) -> Result<Exit> {
     if args.snapshot.as_ref().is_some_and(|selector| selector.path.is_some()) {
-        let hint = "give --snapshot SNAPSHOT, and look for the path in the mount";
-        return Err(Failure::new("a path in a snapshot cannot be mounted", hint).into());
+        let hint = "use --snapshot SNAPSHOT, and open the path in the mount";
+        return Err(Failure::new("cannot mount a path in a snapshot", hint).into());
     }
     check(&args.mountpoint)?;
     if args.fake {
@@ -38,7 +38,7 @@ pub fn run(context: &Context, args: MountArgs) -> Result<Exit> {
         return background::run(context, &args);
     }
     let mut session = Session::open_to_mount(context, &args.repo, PATIENCE)?;
-    // A server that goes away is waited for once, not once for each file that somebody looks at.
+    // If the server goes away, wait for it once, and not again for each file that is opened.
     session.access = Breaker::new(session.access);
     let catalog = Catalog::open_for_mount(context, &session)?;
     let snapshot = match &args.snapshot {
@@ -59,23 +59,21 @@ pub fn run(context: &Context, args: MountArgs) -> Result<Exit> {
     signals::on_stop(move || match unmounter.unmount() {
         Ok(Unmounted::Ended) => {}
         Ok(Unmounted::InUse) => {
-            eprintln!(
-                "bkfs: the mount is in use; it has left its place and ends with its last user (or a second signal)"
-            );
+            eprintln!("bkfs: the mount is in use: it was detached, and ends with its last user or at a second signal");
         }
         Err(error) => eprintln!("bkfs: {error}"),
     })?;
     if args.is_child {
         background::detach(context, mount.mountpoint())?;
     } else if context.shows_summary() {
-        output::line(format!("mounted at {}; Ctrl-C or umount ends it", mount.mountpoint().display()))?;
+        output::line(format!("mounted at {}; end it with Ctrl-C or umount", mount.mountpoint().display()))?;
     }
     mount.wait()?;
     Ok(Exit::Success)
 }
 
-/// What the mount is called by: as it was named, so that mount(8) finds a line of fstab again. A relative path would
-/// mean nothing to others.
+/// Returns the name of the mount: the repository as the user wrote it, so that mount(8) finds its line in fstab again.
+/// A relative path is made absolute, because it would mean nothing to other programs.
 fn name(place: &Place, repo: &RepoArgs) -> String {
     match (&repo.repository, place) {
         (Some(text), Place::Url(_)) => text.clone(),

@@ -1,4 +1,4 @@
-//! `bkfs snapshots`: lists them, or those in the trash.
+//! `bkfs snapshots`: lists the snapshots, or the ones in the trash.
 
 use anyhow::Result;
 use bkfs_store::{fate::later, reader::SnapshotInfo, snapshot::PathBytes, tree::Time};
@@ -19,24 +19,25 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     about = "List the snapshots",
-    long_about = "List the snapshots, oldest first: the beginning of the id, by which other commands name it, the time in \
-        the local time zone, how many files and bytes it holds, how many bytes its push added to the repository, and its \
-        tags and target. With --json more is told of each.",
+    long_about = "List the snapshots, oldest first.\n\n\
+        For each one, print the beginning of its id, which other commands accept; its time, in the local time zone; \
+        how many files and bytes it holds; how many bytes its push added to the repository; its tags; and its target. \
+        --json prints more.",
     after_help = "Examples:\n  bkfs snapshots\n  bkfs snapshots --host alpha --tag nightly\n  \
         bkfs snapshots --json | jq -r '.[-1].id'\n  \
-        bkfs snapshots --trash           what `bkfs unforget` can bring back"
+        bkfs snapshots --trash    # what `bkfs unforget` can bring back"
 )]
 pub struct SnapshotsArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// Those in the trash, instead
+    /// List the snapshots in the trash instead
     #[arg(long)]
     trash: bool,
     #[command(flatten)]
     filters: Filters,
 }
 
-/// A snapshot in JSON.
+/// A snapshot as JSON.
 #[derive(Serialize)]
 struct SnapshotJson<'a> {
     id: String,
@@ -57,12 +58,12 @@ struct SnapshotJson<'a> {
     /// When it went to the trash.
     #[serde(skip_serializing_if = "Option::is_none")]
     forgotten: Option<String>,
-    /// Until when the server keeps it there, whoever asks for what.
+    /// Until when the server keeps it in the trash, whatever a client asks.
     #[serde(skip_serializing_if = "Option::is_none")]
     kept_until: Option<String>,
 }
 
-/// What the push did.
+/// What the push did, as JSON.
 #[derive(Serialize)]
 struct AddedJson {
     files_new: u64,
@@ -76,7 +77,7 @@ struct AddedJson {
     errors: u64,
 }
 
-/// Runs it.
+/// Runs `bkfs snapshots`.
 pub fn run(context: &Context, args: SnapshotsArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
     let catalog = Catalog::open(context, &session, "listing snapshots")?;
@@ -92,9 +93,9 @@ pub fn run(context: &Context, args: SnapshotsArgs) -> Result<Exit> {
     }
     if chosen.is_empty() {
         let what = match (all.is_empty(), args.trash) {
-            (true, true) => "there is nothing in the trash",
+            (true, true) => "the trash is empty",
             (true, false) => "no snapshots yet",
-            (false, _) => "no snapshot fits",
+            (false, _) => "no snapshot passes the filters",
         };
         eprintln!("bkfs: {what}");
         return Ok(Exit::Success);
@@ -126,7 +127,7 @@ pub fn run(context: &Context, args: SnapshotsArgs) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Until when the trash is not emptied of it; none if there is no floor.
+/// Returns until when a snapshot must stay in the trash, or `None` if the store has no floor.
 fn kept_until(since: Time, protect_secs: u64) -> Option<Time> {
     (protect_secs > 0).then(|| later(since, protect_secs))
 }

@@ -21,17 +21,19 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     about = "Bring snapshots back from the trash",
-    long_about = "Bring snapshots back from the trash, as they were. `bkfs snapshots --trash` lists what is there. It needs \
-        the full key, and at a server the permission forget.",
-    after_help = "Examples:\n  bkfs unforget 4f2a91c7\n  bkfs unforget 2026-11-20T090000Z\n  bkfs unforget --all --host alpha"
+    long_about = "Bring snapshots back from the trash, unchanged. `bkfs snapshots --trash` lists the snapshots \
+        there.\n\n\
+        This needs the full key, and on a server the permission forget.",
+    after_help = "Examples:\n  bkfs unforget 4f2a91c7\n  bkfs unforget 2026-11-20T090000Z\n  \
+        bkfs unforget --all --host alpha"
 )]
 pub struct UnforgetArgs {
-    /// The snapshots: ids or their beginnings, or times; latest is the newest in the trash
+    /// Snapshots to bring back: ids or prefixes of ids, times, or latest for the newest one in the trash
     #[arg(value_name = "SNAPSHOT", required_unless_present = "all")]
     snapshots: Vec<Which>,
     #[command(flatten)]
     repo: RepoArgs,
-    /// All that are in the trash (and fit)
+    /// Bring back all snapshots in the trash that pass the filters
     #[arg(long, conflicts_with = "snapshots")]
     all: bool,
     #[command(flatten)]
@@ -43,13 +45,17 @@ struct UnforgetJson {
     restored: Vec<String>,
 }
 
-/// Runs it.
+/// Runs `bkfs unforget`.
 pub fn run(context: &Context, args: UnforgetArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
     let catalog = Catalog::open(context, &session, "bringing snapshots back")?;
     let broken = || catalog.unreadable.iter().filter(|broken| broken.is_trashed).map(|broken| broken.id);
     if catalog.trash.is_empty() && broken().next().is_none() && !args.all {
-        return Err(Failure::new("there is nothing in the trash", "`bkfs snapshots` lists what counts").into());
+        return Err(Failure::new(
+            "there is nothing in the trash",
+            "`bkfs snapshots` lists the snapshots that are not forgotten",
+        )
+        .into());
     }
     let candidates: Vec<Candidate<'_>> = catalog
         .trash
@@ -70,10 +76,10 @@ pub fn run(context: &Context, args: UnforgetArgs) -> Result<Exit> {
             chosen.insert(id);
             continue;
         }
-        let place = choose(&candidates, which, &args.filters).map_err(|error| {
-            Failure::new(format!("in the trash: {error}"), "`bkfs snapshots --trash` lists what is there")
+        let index = choose(&candidates, which, &args.filters).map_err(|error| {
+            Failure::new(format!("in the trash: {error}"), "`bkfs snapshots --trash` lists the snapshots there")
         })?;
-        chosen.insert(candidates[place].id);
+        chosen.insert(candidates[index].id);
     }
     let chosen: Vec<SnapshotId> = chosen.into_iter().collect();
     for ids in chosen.chunks(FORGET_MAX) {

@@ -1,5 +1,5 @@
-//! Where the last check of a share of the data ended, so that the next one goes on behind it. Losing it costs no more than that
-//! the round begins anew.
+//! Where the last check of a share of the data ended, so that the next check continues there. If the file is lost, the
+//! next check starts again from the beginning.
 
 use anyhow::Result;
 use bkfs_store::id::PackId;
@@ -20,12 +20,12 @@ struct LastCheckToml {
 }
 
 impl RepoFolder {
-    /// The pack where the last check of a share ended.
+    /// Returns the pack where the last check of a share ended.
     pub fn last_checked(&self) -> Result<Option<PackId>> {
         Ok(read_toml::<LastCheckToml>(&self.file(FILE))?.reached.parse().ok())
     }
 
-    /// Remembers it.
+    /// Records the pack where a check of a share ended.
     pub fn set_last_checked(&self, reached: PackId) -> Result<()> {
         update_toml(&self.file(FILE), |contents: &mut LastCheckToml| contents.reached = reached.to_string())
     }
@@ -37,7 +37,7 @@ mod tests {
     use bkfs_store::id::{PackId, RepoId};
 
     #[test]
-    fn remembers_the_place() {
+    fn remembers_the_last_pack() {
         let dir = tempfile::tempdir().unwrap();
         let folders = Folders::new(Some(dir.path().join("config")), Some(dir.path().join("cache"))).unwrap();
         let folder = folders.repository(RepoId([1; 16]));

@@ -1,4 +1,4 @@
-//! Which repository was found at which place, and which server certificate.
+//! Which repository is at which place, and which certificate each server has.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -29,12 +29,12 @@ impl Places {
         Self { path }
     }
 
-    /// The repository that was last found there.
+    /// Returns the repository that was last found at a place.
     pub fn repository(&self, place: &str) -> Result<Option<RepoId>> {
         Ok(read_toml::<PlacesToml>(&self.path)?.repositories.get(place).and_then(|id| id.parse().ok()))
     }
 
-    /// Remembers which repository is there.
+    /// Records which repository is at a place.
     pub fn set_repository(&self, place: &str, id: RepoId) -> Result<()> {
         match self.repository(place)? == Some(id) {
             true => Ok(()),
@@ -44,15 +44,12 @@ impl Places {
         }
     }
 
-    /// The fingerprint of a server.
+    /// Returns the fingerprint of a server's certificate.
     pub fn fingerprint(&self, address: &str) -> Result<Option<Hash>> {
-        Ok(read_toml::<PlacesToml>(&self.path)?
-            .fingerprints
-            .get(address)
-            .and_then(|fingerprint| fingerprint.parse().ok()))
+        Ok(read_toml::<PlacesToml>(&self.path)?.fingerprints.get(address).and_then(|text| text.parse().ok()))
     }
 
-    /// Remembers the fingerprint of a server.
+    /// Records the fingerprint of a server's certificate.
     pub fn set_fingerprint(&self, address: &str, fingerprint: Hash) -> Result<()> {
         update_toml(&self.path, |c: &mut PlacesToml| {
             c.fingerprints.insert(address.to_owned(), fingerprint.to_string());
@@ -65,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn remembers() {
+    fn remembers_repositories_and_fingerprints() {
         let dir = tempfile::tempdir().unwrap();
         let places = Places::new(dir.path().join("config/places.toml"));
         assert_eq!(places.repository("/a").unwrap(), None);

@@ -1,7 +1,7 @@
-//! What the last runs of automatic forgetting saw, group by group: holds compare with it.
+//! What the last runs of automatic forgetting saw in each group. Holds compare a group with its last run.
 //!
-//! A group is kept under a hash of what makes it, beside its name for people. Losing the file costs no more than that
-//! the next run compares with less.
+//! The key of a group is a hash of its fields; its name is stored with it for people. If the file is lost, the next run
+//! has less to compare with.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use super::{
     folder::RepoFolder,
 };
 
-/// Characters of a group's name that are kept.
+/// Maximum length of a stored group name, in characters.
 const NAME_MAX: usize = 160;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ struct GroupRun {
 }
 
 impl RepoFolder {
-    /// The last runs over these groups, as far as they are known.
+    /// Returns the last runs over these groups, for those that have one.
     pub fn retention_runs<'a>(&self, groups: impl IntoIterator<Item = &'a Group>) -> Result<BTreeMap<Group, LastRun>> {
         let contents: RunsToml = read_toml(&self.runs_path())?;
         let run = |group: &Group| {
@@ -47,7 +47,7 @@ impl RepoFolder {
         Ok(groups.into_iter().filter_map(run).collect())
     }
 
-    /// Keeps runs; those over other groups stay.
+    /// Records runs. The runs over other groups stay.
     pub fn set_retention_runs(&self, runs: &BTreeMap<Group, LastRun>) -> Result<()> {
         update_toml(&self.runs_path(), |contents: &mut RunsToml| {
             for (group, run) in runs {
@@ -64,8 +64,8 @@ impl RepoFolder {
     }
 }
 
-/// A name for a group that two groups share only if they are one. Each part has its length before it, so that no two
-/// lists of parts look alike.
+/// Returns a key that differs for any two different groups. Each part is prefixed with its length, so that no two lists
+/// of parts have the same encoding.
 fn key(group: &Group) -> String {
     let mut bytes = Vec::new();
     let mut part = |part: Option<&[u8]>| {

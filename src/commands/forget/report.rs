@@ -1,4 +1,4 @@
-//! What `bkfs forget` says: to a person as tables, to a program as JSON.
+//! The output of `bkfs forget`: tables for a person, JSON for a program.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ use crate::{
 struct ForgetJson<'a> {
     dry_run: bool,
     groups: Vec<GroupJson<'a>>,
-    /// What was named, where no policy chose.
+    /// The snapshots that were named, if no policy chose.
     named: Vec<SnapshotJson<'a>>,
     trashed: Vec<String>,
     gone: Vec<String>,
@@ -55,7 +55,7 @@ struct SnapshotJson<'a> {
     reasons: Vec<String>,
 }
 
-/// What a policy did, or would do if there is no outcome.
+/// Prints what a policy did, or what it would do if there is no outcome.
 pub fn policy(context: &Context, args: &ForgetArgs, plan: &Plan, outcome: Option<&Outcome>) -> Result<()> {
     if context.json {
         return json(plan.groups.iter().map(|group| group_report(group, args.confirm)).collect(), vec![], outcome);
@@ -71,10 +71,10 @@ pub fn policy(context: &Context, args: &ForgetArgs, plan: &Plan, outcome: Option
             eprintln!("bkfs: {}: {hold}", output::name(group.group.to_string().as_bytes()));
         }
     }
-    let held = plan.groups.iter().filter(|group| !group.holds.is_empty()).count();
-    if held > 0 && !args.confirm {
-        let groups = output::count(held as u64, "group");
-        eprintln!("bkfs: nothing is forgotten in {groups}: look, and if all is well run it again with --confirm");
+    let held_count = plan.groups.iter().filter(|group| !group.holds.is_empty()).count();
+    if held_count > 0 && !args.confirm {
+        let groups = output::count(held_count as u64, "group");
+        eprintln!("bkfs: nothing is forgotten in {groups}: if all is well there, run this again with --confirm");
     }
     if plan.groups.is_empty() && !context.quiet {
         eprintln!("bkfs: there are no snapshots to choose from");
@@ -94,7 +94,7 @@ pub fn policy(context: &Context, args: &ForgetArgs, plan: &Plan, outcome: Option
     }
 }
 
-/// What became of named snapshots, or would.
+/// Prints what was done to the named snapshots, or what would be done if there is no outcome.
 pub fn named(context: &Context, args: &ForgetArgs, infos: &[&SnapshotInfo], outcome: Option<&Outcome>) -> Result<()> {
     let rows: Vec<SnapshotRow> = infos.iter().map(|info| policy::row(info)).collect();
     if context.json {
@@ -110,13 +110,13 @@ pub fn named(context: &Context, args: &ForgetArgs, infos: &[&SnapshotInfo], outc
                 table.row([row.id.short(), output::time_local(row.received), host, target]);
             }
             table.print()?;
-            let how = if args.now { "let go" } else { "forget" };
-            output::line(format!("would {how} {}", output::count(args.snapshots.len() as u64, "snapshot")))
+            let verb = if args.now { "delete" } else { "forget" };
+            output::line(format!("would {verb} {}", output::count(args.snapshots.len() as u64, "snapshot")))
         }
     }
 }
 
-/// What went when the trash was emptied.
+/// Prints what was deleted from the trash.
 pub fn emptied(context: &Context, gone: Vec<SnapshotId>) -> Result<()> {
     let outcome = Outcome { gone, ..Outcome::default() };
     match context.json {
@@ -194,7 +194,7 @@ fn table(plan: &GroupPlan, args: &ForgetArgs) -> Result<()> {
 }
 
 fn summary(context: &Context, outcome: &Outcome, kept: Option<usize>) -> Result<()> {
-    // Whoever asks that something go for good must hear that it did not, cron or not.
+    // A person who asked to delete snapshots for good must learn that they are not deleted, even in cron.
     if let Some(until) = outcome.protected.values().max() {
         let protected = output::count(outcome.protected.len() as u64, "snapshot");
         eprintln!(
@@ -211,10 +211,10 @@ fn summary(context: &Context, outcome: &Outcome, kept: Option<usize>) -> Result<
         parts.push(format!("{} gone for good", count(&outcome.gone)));
     }
     if !outcome.noted.is_empty() {
-        parts.push(format!("took note that {} had been removed by the operator", count(&outcome.noted)));
+        parts.push(format!("took note that the operator had removed {}", count(&outcome.noted)));
     }
     if !outcome.trashed.is_empty() || parts.is_empty() {
-        parts.push(format!("{} moved to the trash (`bkfs unforget` brings back)", count(&outcome.trashed)));
+        parts.push(format!("{} moved to the trash (`bkfs unforget` brings them back)", count(&outcome.trashed)));
     }
     parts.extend(kept.map(|kept| format!("{kept} kept")));
     output::line(parts.join(", "))

@@ -1,4 +1,4 @@
-//! `bkfs key list`.
+//! `bkfs key list`: lists passphrase slots and clients.
 
 use anyhow::Result;
 use bkfs_store::{

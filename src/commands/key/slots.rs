@@ -1,4 +1,4 @@
-//! `bkfs key add`, `change` and `remove`.
+//! `bkfs key add`, `bkfs key change` and `bkfs key remove`.
 
 use std::path::PathBuf;
 
@@ -29,7 +29,7 @@ pub struct NewPassphraseArgs {
 pub struct RemoveArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// The slot's or client's id, or a prefix of it
+    /// The id of a slot or client, or a prefix of it
     #[arg(value_name = "ID")]
     id: String,
 }
@@ -44,10 +44,10 @@ pub fn add(context: &Context, args: &NewPassphraseArgs) -> Result<()> {
     announce(context, format!("added passphrase slot {}", slot.id.short()))
 }
 
-/// Replaces the passphrase that opens the repository now.
+/// Replaces a passphrase with a new one.
 pub fn change(context: &Context, args: &NewPassphraseArgs) -> Result<()> {
     let session = Session::open(context, &args.repo)?;
-    // Which slot to replace only the old passphrase itself can tell, so no key file and no keyring will do.
+    // Only the old passphrase shows which slot to replace, so a key file or the keyring is not enough.
     let Some(old) = passphrase::existing(context, &session.place.to_string())? else {
         return Err(passphrase::missing("changing the passphrase needs the old one").into());
     };
@@ -63,14 +63,14 @@ pub fn change(context: &Context, args: &NewPassphraseArgs) -> Result<()> {
     };
     full.check_config(&session.config)?;
     let passphrase = passphrase::additional(args.new_password_file.as_deref())?;
-    // The new slot first: a crash in between leaves both passphrases, never none.
+    // Add the new slot first: a crash between the two steps leaves both passphrases, never none.
     let slot = slot::seal_slot(&full, passphrase.as_bytes(), SlotParams::default())?;
     session.access.put_slot(&slot)?;
     session.access.remove_slot(old_id)?;
     announce(context, format!("changed the passphrase: slot {} replaces {}", slot.id.short(), old_id.short()))
 }
 
-/// Removes a slot, or ends a client.
+/// Removes a slot, or revokes a client.
 pub fn remove(context: &Context, args: &RemoveArgs) -> Result<()> {
     let session = Session::open(context, &args.repo)?;
     let full = session.full_key(context, "removing a key")?;
@@ -82,8 +82,8 @@ pub fn remove(context: &Context, args: &RemoveArgs) -> Result<()> {
     match (slots.as_slice(), clients.as_slice()) {
         ([slot], []) => {
             if session.opened.slots.len() == 1 {
-                let hint = "`bkfs key add` adds another one first";
-                return Err(Failure::new("this is the last passphrase of the repository", hint).into());
+                let hint = "add another one first, with `bkfs key add`";
+                return Err(Failure::new("this is the only passphrase of the repository", hint).into());
             }
             session.access.remove_slot(slot.id)?;
             kernel_keyring::remove(full.repo)?;
@@ -92,17 +92,14 @@ pub fn remove(context: &Context, args: &RemoveArgs) -> Result<()> {
         ([], [client]) => {
             enrol::revoke_client(session.access.as_ref(), &full, client.id)?;
             let label = full.open_label(client).unwrap_or_default();
-            announce(
-                context,
-                format!("client {} ({}) does not count from now on", client.id.short(), output::name(label.as_bytes())),
-            )
+            announce(context, format!("revoked client {} ({})", client.id.short(), output::name(label.as_bytes())))
         }
         ([], []) => Err(Failure::new(
             format!("no passphrase slot and no client has an id that begins with {id:?}"),
             "`bkfs key list` lists them",
         )
         .into()),
-        _ => Err(Failure::new(format!("{id} fits several slots and clients"), "give more digits of the id").into()),
+        _ => Err(Failure::new(format!("{id} fits several slots or clients"), "give more digits of the id").into()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `bkfs key unlock` and `lock`.
+//! `bkfs key unlock` and `bkfs key lock`.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::{
 pub struct UnlockArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// How long, like 30m, 1h, 2d
+    /// Keep the key for this long, like 30m, 1h or 2d [default: 1h]
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
     timeout: Option<Duration>,
 }
@@ -35,25 +35,25 @@ pub struct LockArgs {
 pub fn unlock(context: &Context, args: &UnlockArgs) -> Result<()> {
     let timeout = args.timeout.unwrap_or(kernel_keyring::DEFAULT_TIMEOUT);
     if timeout.is_zero() {
-        return Err(Failure::new("--for 0 keeps nothing", "give a time like 1h").into());
+        return Err(Failure::new("--for 0 keeps nothing", "give a duration like 1h").into());
     }
     let session = Session::open(context, &args.repo)?;
     session.warn_of_rollback();
-    // The kept key must not be what unlocks: its time would begin anew without anybody proving anything.
+    // Removed first: the kept key must not unlock itself, or its time would start again without any proof.
     kernel_keyring::remove(session.config.repo)?;
     let full = session.full_key(context, "unlocking")?;
     kernel_keyring::keep(full.repo, &full.encode(), timeout)?;
     match context.quiet || context.json {
         true => Ok(()),
         false => output::line(format!(
-            "{} is unlocked for {}; `bkfs key lock` ends it",
+            "{} is unlocked for {}; `bkfs key lock` locks it again",
             session.place,
             output::duration(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
         )),
     }
 }
 
-/// Drops the key from the keyring. The repository itself need not be reachable.
+/// Removes the key from the keyring. The repository itself need not be reachable.
 pub fn lock(context: &Context, args: &LockArgs) -> Result<()> {
     let place = Place::parse(args.repo.repository.as_deref())?;
     let id = match context.folders.places().repository(&place.to_string())? {

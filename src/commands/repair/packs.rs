@@ -1,4 +1,4 @@
-//! `bkfs repair packs`: mends packs, takes away what cannot be mended, and names what is hurt by that.
+//! `bkfs repair packs`: mends packs, drops what cannot be mended, and names the files and snapshots that are damaged.
 
 use std::sync::atomic::Ordering;
 
@@ -18,24 +18,27 @@ use crate::{
 /// Arguments of `repair packs`.
 #[derive(Debug, Args)]
 #[command(
-    about = "Mend packs, drop what is beyond that, and name what is hurt",
-    long_about = "Have the store verify every pack, and mend those that error correction can mend. Of the others, what is whole \
-        is copied into new packs, and the damaged ones are dropped. Then all snapshots are looked through, and the files \
-        and snapshots are named that are hurt; the exit code is 1 then. Push the same files again, from wherever they still \
-        are: what was lost is stored anew, and all snapshots that need it are whole again.\n\n\
-        Nothing is fetched from a server but packs without error correction. With --read-data everything is, and every frame is opened: that \
-        finds also what was wrong before it was stored. Needs the full key, and at a server the permissions read and prune; a server \
-        keeps what is dropped for its --protect age. If there is another copy of the repository, first copy the packs that `bkfs scrub` \
-        names from there to their places: once they are dropped they are not taken in again.",
-    after_help = "Examples:\n  bkfs repair packs --dry-run     what would be done\n  bkfs repair packs\n  bkfs repair packs --read-data"
+    about = "Mend packs, drop those that cannot be mended, and name the damaged files",
+    long_about = "Verify every pack, and mend those that parity can mend. Of the others, copy what is intact into new \
+        packs, and drop the damaged ones. Then walk all snapshots, and name the files and snapshots that are damaged. \
+        The exit code is 1 if there are any.\n\n\
+        To heal them, push the same files again from any machine that still has them: the push stores what was lost, \
+        and all snapshots that need it are complete again. If you have another copy of the repository, first copy the \
+        packs that `bkfs scrub` names from there: once a pack is dropped, the repository does not accept it again.\n\n\
+        The store verifies the packs itself; only packs without parity are fetched from a server. With --read-data, \
+        all packs are fetched and every frame is opened, which also finds data that was wrong before it was stored.\n\n\
+        This needs the full key, and on a server the permissions read and prune. A server keeps what is dropped for \
+        its --protect age.",
+    after_help = "Examples:\n  bkfs repair packs --dry-run    # show what would be done\n  bkfs repair packs\n  \
+        bkfs repair packs --read-data"
 )]
 pub struct PacksArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// Only say what would be mended and dropped, and what is hurt
+    /// Show what would be mended and dropped and which files are damaged, but change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Read all data, too, and drop what does not open
+    /// Also read all data, and drop what cannot be opened
     #[arg(long)]
     read_data: bool,
 }
@@ -60,7 +63,7 @@ struct DamagedPackJson {
     frames_lost: u32,
 }
 
-/// Runs it.
+/// Runs `bkfs repair packs`.
 pub fn run(context: &Context, args: &PacksArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
     if let Some(failure) = session.rollback_failure() {
@@ -75,8 +78,8 @@ pub fn run(context: &Context, args: &PacksArgs) -> Result<Exit> {
         true => output::json_pretty(&PacksJson::of(&report))?,
         false => print(context, args, &report)?,
     }
-    let is_well = report.failed.is_empty() && report.problems_total == 0;
-    Ok(if is_well { Exit::Success } else { Exit::Error })
+    let is_sound = report.failed.is_empty() && report.problems_total == 0;
+    Ok(if is_sound { Exit::Success } else { Exit::Error })
 }
 
 fn view(progress: &Progress) -> ProgressView {
@@ -124,9 +127,9 @@ fn print(context: &Context, args: &PacksArgs, report: &PacksReport) -> Result<()
         eprintln!("bkfs: ... and {} more", report.problems_total - listed);
     }
     if report.problems_total > 0 {
-        let hurt: Vec<String> = report.snapshots.iter().map(bkfs_store::id::SnapshotId::short).collect();
-        eprintln!("bkfs: hurt are {}: {}", output::count(hurt.len() as u64, "snapshot"), hurt.join(" "));
-        eprintln!("      the next push of the same files, from wherever they still are, makes them whole again");
+        let damaged: Vec<String> = report.snapshots.iter().map(bkfs_store::id::SnapshotId::short).collect();
+        eprintln!("bkfs: damage in {}: {}", output::count(damaged.len() as u64, "snapshot"), damaged.join(" "));
+        eprintln!("      the next push of the same files, from any machine that still has them, heals the damage");
     }
     if context.quiet {
         return Ok(());
@@ -137,7 +140,7 @@ fn print(context: &Context, args: &PacksArgs, report: &PacksReport) -> Result<()
         let frames = format!("{kept} of {} frames kept", kept + lost);
         match dropped.is_gone {
             true => output::line(format!("pack {pack}: {would}dropped, {frames}"))?,
-            false => output::line(format!("pack {pack}: there is nothing to be dropped of it any more"))?,
+            false => output::line(format!("pack {pack}: nothing is left to drop"))?,
         }
     }
     let mut line = format!("verified {}, {}", output::count(report.packs, "pack"), output::size(report.bytes));

@@ -1,7 +1,7 @@
-//! `bkfs server purge`: the operator's way to make snapshots unrecoverable, which no floor holds up and which needs no key.
+//! `bkfs server purge`: the operator makes snapshots unrecoverable. No floor prevents it, and it needs no key.
 //!
-//! The operator sees ids, clients and times, and no names. Whoever has the repository's key sees at once that it was done
-//! this way.
+//! The operator sees ids, clients and times, but no names. Everyone who has the repository's key sees that the operator
+//! did it.
 
 use anyhow::Result;
 use bkfs_store::{fate::Fate, index::CommitRow};
@@ -19,23 +19,24 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     about = "Make snapshots unrecoverable, whatever their age",
-    long_about = "Make snapshots unrecoverable, whatever their age, without asking any key: the operator's way past --protect. It \
-        cannot be undone. Their space comes free with the next prune. Whoever holds the repository's key is told that \
-        the operator did it. Without IDs it lists what there is. Works while the server runs and while it does not; run it \
-        as the server's user, so that its files stay that user's.",
-    after_help = "Examples:\n  bkfs server purge --data /srv/bkfs alice                 list alice's snapshots\n  \
+    long_about = "Make snapshots unrecoverable, whatever their age and without a key. --protect does not prevent it, \
+        and it cannot be undone. The next prune frees their space. Everyone who reads the repository is told that the \
+        operator did it. Without IDs, list the snapshots.\n\n\
+        Works whether or not the server is running. Run it as the server's user, so that the server can read the files \
+        that it writes.",
+    after_help = "Examples:\n  bkfs server purge --data /srv/bkfs alice    # list alice's snapshots\n  \
         bkfs server purge --data /srv/bkfs alice 4f2a91c70d3e\n  \
         bkfs server purge --data /srv/bkfs alice --repository photos 4f2a91c70d3e"
 )]
 pub struct PurgeArgs {
     #[command(flatten)]
     data: DataArgs,
-    /// The account
+    /// The account that owns the repository
     account: Name,
-    /// Which of the account's repositories
+    /// The repository of the account
     #[arg(long, value_name = "NAME", default_value_t = Name::default_repository())]
     repository: Name,
-    /// The snapshots: their ids, or the first 8 digits or more of them
+    /// The snapshots to purge: ids, or at least the first 8 digits of each
     #[arg(value_name = "ID")]
     snapshots: Vec<String>,
 }
@@ -49,7 +50,7 @@ struct CommitJson {
     state: &'static str,
 }
 
-/// Runs it.
+/// Runs `bkfs server purge`.
 pub fn run(context: &Context, args: &PurgeArgs) -> Result<()> {
     let repository = server::repository(&args.data.folder()?, &args.account, &args.repository)?;
     if args.snapshots.is_empty() {

@@ -1,4 +1,4 @@
-//! `bkfs server scrub`: what a server keeps is verified and mended, while it runs or while it does not.
+//! `bkfs server scrub`: verifies and mends what a server keeps, whether or not it is running.
 
 use anyhow::Result;
 use bkfs_store::{
@@ -20,17 +20,18 @@ use crate::{
 /// Arguments of `server scrub`.
 #[derive(Debug, Args)]
 #[command(
-    about = "Verify all that the server keeps, and mend it",
-    long_about = "Read and verify everything that a server keeps, and mend what its error correction can mend. A server that \
-        runs does this by itself (`bkfs server run --scrub-every`), and may run meanwhile. What is beyond mending is listed \
-        with the bytes that are lost; the exit code is 1 then.",
-    after_help = "Examples:\n  bkfs server scrub --data /srv/bkfs\n  bkfs server scrub --data /srv/bkfs alice --rate 50M\n  \
-        bkfs server scrub --data /srv/bkfs --last     what the last scrubs found"
+    about = "Verify and mend everything that the server keeps",
+    long_about = "Read and verify everything that a server keeps, and mend what parity can mend.\n\n\
+        A running server does this regularly itself (`bkfs server run --scrub-every`); it may keep running during this \
+        command. Damage that cannot be mended is listed with the bytes that are lost, and the exit code is 1.",
+    after_help = "Examples:\n  bkfs server scrub --data /srv/bkfs\n  \
+        bkfs server scrub --data /srv/bkfs alice --rate 50M\n  \
+        bkfs server scrub --data /srv/bkfs --last    # show what the last scrubs found"
 )]
 pub struct ScrubArgs {
     #[command(flatten)]
     data: DataArgs,
-    /// Only this account
+    /// Only the repositories of this account
     account: Option<Name>,
     #[command(flatten)]
     how: ScrubFlags,
@@ -38,7 +39,7 @@ pub struct ScrubArgs {
 
 #[derive(Serialize)]
 struct ServerScrubJson<'a> {
-    /// Whether the server's own log or identity had to be mended; null if they were not looked at.
+    /// Whether the server's own log or identity had to be mended. Null if they were not verified.
     server_mended: Option<bool>,
     server_problem: Option<&'a str>,
     repositories: Vec<RepositoryScrubJson<'a>>,
@@ -48,20 +49,20 @@ struct ServerScrubJson<'a> {
 struct RepositoryScrubJson<'a> {
     account: &'a str,
     repository: &'a str,
-    /// Why it could not be scrubbed.
+    /// Why the repository could not be scrubbed.
     error: Option<&'a str>,
     #[serde(flatten)]
     found: Option<scrub::ScrubJson<'a>>,
 }
 
-/// What became of a repository.
+/// What was found in a repository.
 struct Found {
     account: Name,
     name: Name,
     outcome: Result<Option<ScrubReport>, String>,
 }
 
-/// Runs it.
+/// Runs `bkfs server scrub`.
 pub fn run(context: &Context, args: ScrubArgs) -> Result<Exit> {
     let data = args.data.folder()?;
     let mut repositories = server::repositories(&data)?;
