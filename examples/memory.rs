@@ -1,6 +1,6 @@
-//! A repository in memory, used through the crates: made, pushed to with a key that cannot read, and read back with the
-//! one that can. The same code works on a folder (`Repository::local`) or, with `bkfs-transport`, on a server: they all
-//! are an `Access`.
+//! A repository in memory, used through the crates: create it, push with a key that cannot read, and read with one that
+//! can. The same code works with a folder (`Repository::local`) or, with `bkfs-transport`, with a server: all of them
+//! implement `Access`.
 //!
 //! ```text
 //! cargo run --example memory
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(source.join("letters/to-anna.txt"), "Dear Anna,\n")?;
     fs::write(source.join("numbers.bin"), vec![7; 3 << 20])?;
 
-    // The owner makes the repository, and the first client with it. The store never sees the full key.
+    // The owner creates the repository and its first client. The store never sees the full key.
     let now = Time { secs: 1_800_000_000, nanos: 0 };
     let full = FullKey::random(RepoId(random()));
     let (laptop, entry) = full.new_client("laptop", None, false, now);
@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         slots: vec![],
     })?;
 
-    // The laptop pushes, twice. Its key can do nothing else.
+    // The laptop pushes twice. Its key can do nothing else.
     let options = PushOptions {
         target: "example".into(),
         base: Some(source.clone()),

@@ -1,4 +1,4 @@
-//! Who does what. Each actor does one step at a time, and says what went wrong.
+//! The actors. Each call does one step and returns what went wrong.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ use crate::text;
 type Outcome = Result<(), String>;
 type Act<'a> = Box<dyn FnMut() -> Outcome + Send + 'a>;
 
-/// Everybody, by name.
+/// Returns all actors, with their names.
 pub fn all(site: &Site) -> Vec<(String, Act<'_>)> {
     let mut all: Vec<(String, Act<'_>)> = Vec::new();
     for number in 0..MACHINES {
@@ -34,7 +34,7 @@ pub fn all(site: &Site) -> Vec<(String, Act<'_>)> {
     all
 }
 
-/// Changes its tree and pushes it; restores, forgets, brings back.
+/// A machine: changes its tree and pushes it, then restores, forgets or brings back a snapshot.
 fn machine(site: &Site, number: usize) -> impl FnMut() -> Outcome {
     let (who, mut random) = (format!("machine{number}"), site.random(number as u64 + 1));
     let sources: Vec<PathBuf> = site.machines.iter().map(|machine| machine.path("src")).collect();
@@ -57,10 +57,10 @@ fn push(site: &Site, who: &str, number: usize, tag: &str, random: &mut Random) -
     let is_killed = site.scenario.kills && random.below(4) == 0;
     let kill_after = is_killed.then(|| Duration::from_millis(random.below(400)));
     site.journal.note(who, format_args!("pushes {tag}, killed after {kill_after:?}"));
-    let begun = Instant::now();
+    let started = Instant::now();
     let args = ["push", "--json", "--tag", tag, "--target", who, "-C", source.to_str().unwrap(), "."];
     let ran = site.run(number, &args, kill_after)?;
-    let took = begun.elapsed().as_millis();
+    let took = started.elapsed().as_millis();
     let id = ran.json()["snapshot"].as_str().map(str::to_owned).filter(|_| ran.code() == Some(0));
     site.journal.note(who, format_args!("pushed {tag} in {took} ms: {id:?} {:?}", ran.code()));
     let mut model = site.model.lock().unwrap();
@@ -70,7 +70,7 @@ fn push(site: &Site, who: &str, number: usize, tag: &str, random: &mut Random) -
     }
     model.pushed(tag, id.clone());
     match id {
-        None if !ran.is_excused => Err(format!("a push failed: {}", ran.said())),
+        None if !ran.is_excused => Err(format!("a push failed: {}", ran.printed())),
         _ => Ok(()),
     }
 }
@@ -90,7 +90,7 @@ fn forget(site: &Site, who: &str, number: usize, random: &mut Random) -> Outcome
     model.count("forgotten");
     model.release(&tag, state);
     site.journal.note(who, format_args!("forgot {tag}: {state:?}"));
-    if ran.code() != Some(0) && !ran.is_excused { Err(format!("forgetting failed: {}", ran.said())) } else { Ok(()) }
+    if ran.code() != Some(0) && !ran.is_excused { Err(format!("forgetting failed: {}", ran.printed())) } else { Ok(()) }
 }
 
 fn bring_back(site: &Site, who: &str, number: usize, random: &mut Random) -> Outcome {
@@ -98,9 +98,9 @@ fn bring_back(site: &Site, who: &str, number: usize, random: &mut Random) -> Out
     let Some((tag, id)) = claimed else { return Ok(()) };
     site.journal.note(who, format_args!("brings back {tag} ({id})"));
     let ran = site.run(number, &["unforget", &id], None)?;
-    let said = ran.said();
+    let printed = ran.printed();
     // A prune may have emptied the trash.
-    let is_gone = ran.code() == Some(1) && (said.contains("trash") || said.contains("gone for good"));
+    let is_gone = ran.code() == Some(1) && (printed.contains("trash") || printed.contains("gone for good"));
     let state = match ran.code() {
         Some(0) => SnapshotState::Counts,
         _ if is_gone => SnapshotState::Gone,
@@ -111,7 +111,7 @@ fn bring_back(site: &Site, who: &str, number: usize, random: &mut Random) -> Out
     model.release(&tag, state);
     site.journal.note(who, format_args!("brought back {tag}: {state:?}"));
     if state == SnapshotState::Unknown && !ran.is_excused {
-        Err(format!("bringing back failed: {said}"))
+        Err(format!("bringing back failed: {printed}"))
     } else {
         Ok(())
     }
@@ -128,7 +128,7 @@ fn restore(site: &Site, who: &str, number: usize, random: &mut Random) -> Outcom
     outcome
 }
 
-/// Prunes; two of them overlap.
+/// A pruner. There are two of them, so their prunes overlap.
 fn pruner(site: &Site, number: u64) -> impl FnMut() -> Outcome {
     let (who, mut random) = (format!("pruner{number}"), site.random(number + 20));
     move || {
@@ -150,7 +150,7 @@ fn pruner(site: &Site, number: u64) -> impl FnMut() -> Outcome {
                 model.count("prunes that met damage");
             }
             _ if ran.is_excused => model.count("prunes cut short"),
-            _ => return Err(format!("a prune failed: {}", ran.said())),
+            _ => return Err(format!("a prune failed: {}", ran.printed())),
         }
         drop(model);
         std::thread::sleep(Duration::from_millis(random.below(300)));
@@ -158,7 +158,7 @@ fn pruner(site: &Site, number: u64) -> impl FnMut() -> Outcome {
     }
 }
 
-/// One mount that is open all the time, and a file in it.
+/// A reader of one mount that is open all the time.
 fn mount(site: &Site) -> impl FnMut() -> Outcome {
     let (who, mut random) = ("mount", site.random(40));
     move || {
@@ -168,19 +168,19 @@ fn mount(site: &Site) -> impl FnMut() -> Outcome {
             std::thread::sleep(Duration::from_millis(200));
             return Ok(());
         };
-        site.journal.note(who, format_args!("looks at {tag} ({id})"));
+        site.journal.note(who, format_args!("reads {tag} ({id})"));
         let before = site.outages.load(SeqCst);
-        let mut look = || {
-            // It is shown as soon as the mount has heard of it.
-            let begun = Instant::now();
+        let mut verify = || {
+            // The mount shows it as soon as the mount has learned about it.
+            let started = Instant::now();
             let folder = loop {
                 let entries = fs::read_dir(mount.point.join("ids")).into_iter().flatten().flatten();
                 let mut names = entries.map(|entry| entry.file_name());
                 if let Some(name) = names.find(|name| id.starts_with(name.to_str().unwrap())) {
                     break mount.point.join("ids").join(name);
                 }
-                if begun.elapsed() > Duration::from_secs(60) {
-                    return Err("it is not shown".to_owned());
+                if started.elapsed() > Duration::from_secs(60) {
+                    return Err("the mount does not show it".to_owned());
                 }
                 std::thread::sleep(Duration::from_millis(20));
             };
@@ -190,12 +190,12 @@ fn mount(site: &Site) -> impl FnMut() -> Outcome {
             }
             Ok(())
         };
-        let outcome = look();
+        let outcome = verify();
         let mut model = site.model.lock().unwrap();
         model.count("seen in the mount");
         model.read_done(&tag);
-        site.journal.note(who, format_args!("has looked at {tag}"));
-        // A server that is away for long gives errors of input, and the mount heals.
+        site.journal.note(who, format_args!("has read {tag}"));
+        // If the server is away for long, reads fail with EIO, and the mount recovers later.
         let is_excused = site.outages.load(SeqCst) != before || before % 2 == 1;
         outcome.or_else(|problem| {
             if is_excused && problem.contains("os error 5") { Ok(()) } else { Err(format!("{tag}: {problem}")) }
@@ -203,7 +203,7 @@ fn mount(site: &Site) -> impl FnMut() -> Outcome {
     }
 }
 
-/// Checks while the others push, forget, prune and scrub: nothing is ever wrong.
+/// Checks while the others push, forget, prune and scrub. A check must never find a problem.
 fn checker(site: &Site) -> impl FnMut() -> Outcome {
     let (who, mut random) = ("checker", site.random(45));
     move || {
@@ -221,14 +221,14 @@ fn checker(site: &Site) -> impl FnMut() -> Outcome {
         match ran.code() {
             Some(0) => site.model.lock().unwrap().count("checks"),
             _ if ran.is_excused => site.model.lock().unwrap().count("checks cut short"),
-            _ => return Err(format!("a check: {}", ran.said())),
+            _ => return Err(format!("a check: {}", ran.printed())),
         }
         std::thread::sleep(Duration::from_millis(random.below(300)));
         Ok(())
     }
 }
 
-/// Damages what can be mended, scrubs, and kills the server.
+/// The keeper: damages what can be mended, scrubs, and kills the server.
 fn keeper(site: &Site) -> impl FnMut() -> Outcome {
     let (who, mut random) = ("keeper", site.random(50));
     let mut damaged: HashMap<PathBuf, (u64, u8)> = HashMap::new();
@@ -256,7 +256,7 @@ fn keeper(site: &Site) -> impl FnMut() -> Outcome {
     }
 }
 
-/// Flips a bit of a pack that has its parity and none flipped yet.
+/// Flips a bit in a pack that has parity and no other flipped bit.
 fn damage(site: &Site, random: &mut Random, damaged: &mut HashMap<PathBuf, (u64, u8)>) {
     let folders = fs::read_dir(site.folder().join("packs")).into_iter().flatten().flatten();
     let files = folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten().flatten());
