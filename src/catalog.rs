@@ -95,7 +95,7 @@ impl Catalog {
     pub fn choose(&self, selector: &Selector, filters: &Filters) -> Result<&SnapshotInfo> {
         let candidates: Vec<Candidate<'_>> =
             self.snapshots.iter().map(|info| Candidate { id: info.id, snapshot: &info.snapshot }).collect();
-        Ok(&self.snapshots[choose(&candidates, &selector.which, filters)?])
+        Ok(&self.snapshots[choose(&candidates, &selector.name, filters)?])
     }
 
     /// Returns the snapshot that the selector names and the entry at its path. Without a path, that is the root.

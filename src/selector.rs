@@ -17,9 +17,9 @@ use clap::{
 
 use crate::output;
 
-/// Which snapshot.
+/// The name of a snapshot on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
+pub enum SnapshotName {
     /// The newest.
     Latest,
     /// The one whose id begins with this text.
@@ -28,7 +28,7 @@ pub enum Which {
     Time(String),
 }
 
-impl FromStr for Which {
+impl FromStr for SnapshotName {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, String> {
@@ -62,7 +62,7 @@ fn is_time_prefix(s: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selector {
     /// The snapshot.
-    pub which: Which,
+    pub name: SnapshotName,
     /// The path in the snapshot, without leading or trailing slashes, if one was given.
     pub path: Option<Vec<u8>>,
 }
@@ -71,19 +71,19 @@ impl Selector {
     /// Parses a selector. The path begins after the first colon, so it may contain colons. It need not be UTF-8.
     pub fn parse(text: &OsStr) -> Result<Self, String> {
         let bytes = text.as_bytes();
-        let (which, path) = match bytes.iter().position(|b| *b == b':') {
+        let (name, path) = match bytes.iter().position(|b| *b == b':') {
             Some(colon) => (&bytes[..colon], Some(clean_path(&bytes[colon + 1..])?)),
             None => (bytes, None),
         };
-        let which = std::str::from_utf8(which).map_err(|_| "the name of the snapshot is not UTF-8".to_owned())?;
-        Ok(Self { which: which.parse()?, path })
+        let name = std::str::from_utf8(name).map_err(|_| "the name of the snapshot is not UTF-8".to_owned())?;
+        Ok(Self { name: name.parse()?, path })
     }
 
     /// Returns the text from which [`Selector::parse`] makes the same selector.
     pub fn to_os_string(&self) -> OsString {
-        let mut bytes = match &self.which {
-            Which::Latest => b"latest".to_vec(),
-            Which::Id(text) | Which::Time(text) => text.clone().into_bytes(),
+        let mut bytes = match &self.name {
+            SnapshotName::Latest => b"latest".to_vec(),
+            SnapshotName::Id(text) | SnapshotName::Time(text) => text.clone().into_bytes(),
         };
         if let Some(path) = &self.path {
             bytes.push(b':');
@@ -158,23 +158,23 @@ pub struct Candidate<'a> {
 }
 
 /// Chooses one of the candidates, which are sorted from oldest to newest. Returns its index.
-pub fn choose(candidates: &[Candidate<'_>], which: &Which, filters: &Filters) -> Result<usize> {
+pub fn choose(candidates: &[Candidate<'_>], name: &SnapshotName, filters: &Filters) -> Result<usize> {
     let fits = |c: &Candidate<'_>| {
         filters.matches(c.snapshot)
-            && match which {
-                Which::Latest => true,
-                Which::Id(prefix) => c.id.to_string().starts_with(prefix),
-                Which::Time(prefix) => time_fits(c.snapshot.time, prefix),
+            && match name {
+                SnapshotName::Latest => true,
+                SnapshotName::Id(prefix) => c.id.to_string().starts_with(prefix),
+                SnapshotName::Time(prefix) => time_fits(c.snapshot.time, prefix),
             }
     };
     let found: Vec<usize> = candidates.iter().enumerate().filter(|(_, c)| fits(c)).map(|(i, _)| i).collect();
-    match (found.as_slice(), which) {
-        ([], _) => Err(Error::SnapshotNotFound(none_found(candidates.len(), which, filters))),
-        (all, Which::Latest) => {
+    match (found.as_slice(), name) {
+        ([], _) => Err(Error::SnapshotNotFound(none_found(candidates.len(), name, filters))),
+        (all, SnapshotName::Latest) => {
             Ok(all.iter().copied().max_by_key(|i| (candidates[*i].snapshot.time, *i)).unwrap_or_default())
         }
         ([one], _) => Ok(*one),
-        (several, Which::Id(text) | Which::Time(text)) => {
+        (several, SnapshotName::Id(text) | SnapshotName::Time(text)) => {
             let mut names: Vec<String> = several
                 .iter()
                 .take(8)
@@ -194,11 +194,11 @@ fn time_fits(time: Time, prefix: &str) -> bool {
     output::time_name(time).starts_with(prefix) || output::time_json(time).replace(':', "").starts_with(prefix)
 }
 
-fn none_found(all: usize, which: &Which, filters: &Filters) -> String {
-    let what = match which {
-        Which::Latest => "there is no snapshot".to_owned(),
-        Which::Id(text) => format!("no snapshot has an id that begins with {text}"),
-        Which::Time(text) => format!("no snapshot was made at {text} (times are in UTC)"),
+fn none_found(all: usize, name: &SnapshotName, filters: &Filters) -> String {
+    let what = match name {
+        SnapshotName::Latest => "there is no snapshot".to_owned(),
+        SnapshotName::Id(text) => format!("no snapshot has an id that begins with {text}"),
+        SnapshotName::Time(text) => format!("no snapshot was made at {text} (times are in UTC)"),
     };
     let limited = if filters.is_empty() { "" } else { " among those that pass --host, --target, --tag and --path" };
     match all {
@@ -223,15 +223,15 @@ mod tests {
 
     #[test]
     fn all_forms_are_parsed() {
-        assert_eq!(parse("latest").unwrap(), Selector { which: Which::Latest, path: None });
+        assert_eq!(parse("latest").unwrap(), Selector { name: SnapshotName::Latest, path: None });
         assert_eq!(parse("latest:").unwrap().path, Some(vec![]));
         assert_eq!(
             parse("AB12:/etc//./x:y/").unwrap(),
-            Selector { which: Which::Id("ab12".into()), path: Some(b"etc/x:y".to_vec()) }
+            Selector { name: SnapshotName::Id("ab12".into()), path: Some(b"etc/x:y".to_vec()) }
         );
-        assert_eq!(parse("2026-11-20T090000Z:a").unwrap().which, Which::Time("2026-11-20T090000Z".into()));
-        assert_eq!(parse("2026-11").unwrap().which, Which::Time("2026-11".into()));
-        assert_eq!(parse("20261120").unwrap().which, Which::Id("20261120".into()));
+        assert_eq!(parse("2026-11-20T090000Z:a").unwrap().name, SnapshotName::Time("2026-11-20T090000Z".into()));
+        assert_eq!(parse("2026-11").unwrap().name, SnapshotName::Time("2026-11".into()));
+        assert_eq!(parse("20261120").unwrap().name, SnapshotName::Id("20261120".into()));
         for bad in ["", ":x", "newest", "latest:a/../b", "2026-1", &"a".repeat(65)] {
             assert!(parse(bad).is_err(), "{bad}");
         }
@@ -267,7 +267,7 @@ mod tests {
         let snapshots = [snapshot(1_795_165_200, "a", &["x"]), snapshot(1_795_165_260, "b", &[])];
         let ids = [SnapshotId([0x11; 32]), SnapshotId([0x12; 32])];
         let candidates: Vec<_> = snapshots.iter().zip(ids).map(|(snapshot, id)| Candidate { id, snapshot }).collect();
-        let pick = |text: &str, filters: &Filters| choose(&candidates, &parse(text).unwrap().which, filters);
+        let pick = |text: &str, filters: &Filters| choose(&candidates, &parse(text).unwrap().name, filters);
         let none = Filters::default();
         assert_eq!(pick("latest", &none).unwrap(), 1);
         assert_eq!(pick("11", &none).unwrap(), 0);
@@ -282,6 +282,6 @@ mod tests {
         assert_eq!(pick("latest", &tag).unwrap(), 0);
         let path = Filters { path: vec!["/etc".into()], ..none };
         assert!(pick("latest", &path).unwrap_err().to_string().contains("--path"));
-        assert!(choose(&[], &Which::Latest, &path).unwrap_err().to_string().contains("no snapshots yet"));
+        assert!(choose(&[], &SnapshotName::Latest, &path).unwrap_err().to_string().contains("no snapshots yet"));
     }
 }

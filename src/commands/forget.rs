@@ -31,7 +31,7 @@ use crate::{
     context::Context,
     failure::{Exit, Failure},
     output,
-    selector::{Candidate, Filters, Which, choose},
+    selector::{Candidate, Filters, SnapshotName, choose},
     session::Session,
 };
 
@@ -97,9 +97,9 @@ fn by_policy(
 }
 
 fn by_name(context: &Context, args: &ForgetArgs, catalog: &Catalog, executor: &Executor<'_>) -> Result<Exit> {
-    let mut chosen: BTreeMap<SnapshotId, Named<'_>> = BTreeMap::new();
-    for which in &args.snapshots {
-        let named = named(catalog, which, &args.filters)?;
+    let mut chosen: BTreeMap<SnapshotId, NamedSnapshot<'_>> = BTreeMap::new();
+    for name in &args.snapshots {
+        let named = named(catalog, name, &args.filters)?;
         chosen.insert(named.id, named);
     }
     let infos: Vec<&SnapshotInfo> = chosen.values().filter_map(|named| named.info).collect();
@@ -113,7 +113,7 @@ fn by_name(context: &Context, args: &ForgetArgs, catalog: &Catalog, executor: &E
 }
 
 /// The snapshot that a name stands for.
-struct Named<'a> {
+struct NamedSnapshot<'a> {
     id: SnapshotId,
     /// When the store received it. `None` if it is gone.
     received: Option<Time>,
@@ -123,8 +123,8 @@ struct Named<'a> {
 
 /// Returns the snapshot with this name. Only an id can name a snapshot in the trash (to delete it for good), one that
 /// cannot be read, or one that the server's operator purged (to take note of the purge).
-fn named<'a>(catalog: &'a Catalog, which: &Which, filters: &Filters) -> Result<Named<'a>> {
-    if let Which::Id(prefix) = which
+fn named<'a>(catalog: &'a Catalog, name: &SnapshotName, filters: &Filters) -> Result<NamedSnapshot<'a>> {
+    if let SnapshotName::Id(prefix) = name
         && filters.is_empty()
     {
         let fits = |id: &SnapshotId| id.to_string().starts_with(prefix);
@@ -133,16 +133,16 @@ fn named<'a>(catalog: &'a Catalog, which: &Which, filters: &Filters) -> Result<N
         let mut found = purged.chain(broken).filter(|(id, _)| fits(id));
         let mut shown = catalog.snapshots.iter().chain(catalog.trash.iter().map(|t| &t.info));
         if let (Some((id, received)), None, false) = (found.next(), found.next(), shown.any(|info| fits(&info.id))) {
-            return Ok(Named { id, received, info: None });
+            return Ok(NamedSnapshot { id, received, info: None });
         }
     }
-    let by_id = matches!(which, Which::Id(_));
+    let by_id = matches!(name, SnapshotName::Id(_));
     let trash = catalog.trash.iter().map(|trashed| &trashed.info).filter(|_| by_id);
     let infos: Vec<&SnapshotInfo> = catalog.snapshots.iter().chain(trash).collect();
     let candidates: Vec<Candidate<'_>> =
         infos.iter().map(|info| Candidate { id: info.id, snapshot: &info.snapshot }).collect();
-    let info = infos[choose(&candidates, which, filters)?];
-    Ok(Named { id: info.id, received: Some(info.received), info: Some(info) })
+    let info = infos[choose(&candidates, name, filters)?];
+    Ok(NamedSnapshot { id: info.id, received: Some(info.received), info: Some(info) })
 }
 
 fn execute(args: &ForgetArgs, executor: &Executor<'_>, chosen: &[Chosen]) -> Result<Outcome> {

@@ -13,7 +13,7 @@ use crate::{
     context::Context,
     failure::{Exit, Failure},
     output,
-    selector::{Candidate, Filters, Which, choose},
+    selector::{Candidate, Filters, SnapshotName, choose},
     session::Session,
 };
 
@@ -30,7 +30,7 @@ use crate::{
 pub struct UnforgetArgs {
     /// Snapshots to bring back: ids or prefixes of ids, times, or latest for the newest one in the trash
     #[arg(value_name = "SNAPSHOT", required_unless_present = "all")]
-    snapshots: Vec<Which>,
+    snapshots: Vec<SnapshotName>,
     #[command(flatten)]
     repo: RepoArgs,
     /// Bring back all snapshots in the trash that pass the filters
@@ -69,14 +69,14 @@ pub fn run(context: &Context, args: UnforgetArgs) -> Result<Exit> {
     if args.all && args.filters.is_empty() {
         chosen.extend(broken());
     }
-    for which in &args.snapshots {
-        if let Which::Id(prefix) = which
+    for name in &args.snapshots {
+        if let SnapshotName::Id(prefix) = name
             && let Some(id) = broken().find(|id| prefix.len() == SnapshotId::LEN * 2 && id.to_string() == *prefix)
         {
             chosen.insert(id);
             continue;
         }
-        let index = choose(&candidates, which, &args.filters).map_err(|error| {
+        let index = choose(&candidates, name, &args.filters).map_err(|error| {
             Failure::new(format!("in the trash: {error}"), "`bkfs snapshots --trash` lists the snapshots there")
         })?;
         chosen.insert(candidates[index].id);

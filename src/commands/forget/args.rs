@@ -5,7 +5,7 @@ use clap::Args;
 use super::policy::PolicyArgs;
 use crate::{
     args::RepoArgs,
-    selector::{Filters, Which},
+    selector::{Filters, SnapshotName},
 };
 
 /// Arguments of `forget`.
@@ -33,7 +33,7 @@ use crate::{
 pub struct ForgetArgs {
     /// Snapshots to forget: ids or prefixes of ids, times, or latest; without any, a policy chooses
     #[arg(value_name = "SNAPSHOT")]
-    pub snapshots: Vec<Which>,
+    pub snapshots: Vec<SnapshotName>,
     #[command(flatten)]
     pub repo: RepoArgs,
     /// Show what would be forgotten and why the rest is kept, but change nothing
