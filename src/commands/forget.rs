@@ -51,7 +51,7 @@ pub fn run(context: &Context, args: ForgetArgs) -> Result<Exit> {
     }
     let session = Session::open(context, &args.repo)?;
     match session.rollback_failure() {
-        // A policy must not thin out a history whose newest part is missing.
+        // Nothing may be forgotten in a history whose newest part is missing.
         Some(failure) if !args.dry_run => return Err(failure.into()),
         _ => session.warn_of_rollback(),
     }
