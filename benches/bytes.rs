@@ -1,4 +1,4 @@
-//! From bytes to sealed frames and back, in one thread: cutting, naming, compressing, sealing.
+//! From bytes to sealed frames and back, on one thread: chunk, hash, compress, seal.
 
 use bkfs_store::{
     base::id::RepoId,

@@ -1,4 +1,4 @@
-//! The index: taking packs in, and looking chunks up among 500,000 of others.
+//! The index: adding packs, and looking up chunks among 500,000 others.
 
 use std::sync::{Arc, OnceLock};
 
@@ -13,12 +13,12 @@ use bkfs_store::{
 };
 use divan::{Bencher, counter::ItemsCount};
 
-/// Chunks of one pack of small files.
+/// Chunks in one pack of small files.
 const CHUNKS: usize = 4096;
-/// Packs that are there before.
+/// Packs that are in the index before the measurement.
 const PACKS: usize = 122;
 
-/// The table of a pack, whose chunks no other has.
+/// Returns the table of a pack whose chunks are in no other pack, and the length of the pack.
 fn table() -> (PackTable, u64) {
     let (repo, key) = (RepoId([1; 16]), DataKey::random());
     let mut writer = PackWriter::new(ChunkKind::Data, repo, &SigningKey::from_seed(Secret(random())));

@@ -1,9 +1,10 @@
-//! What each hot stage costs by itself, for the roofline in `docs/BENCHMARKS.md`: one module a stage, or a few that belong
-//! together. Whole commands beside other programs are measured elsewhere; nothing here asserts a time.
+//! The cost of each hot stage by itself, for the roofline in `docs/BENCHMARKS.md`. Each module measures one stage, or a
+//! few that belong together. Comparisons of whole commands with other programs are elsewhere. Nothing here asserts a
+//! time.
 //!
 //! ```text
-//! cargo bench --bench stages            all
-//! cargo bench --bench stages -- index   those whose names contain "index"
+//! cargo bench --bench stages            run all benchmarks
+//! cargo bench --bench stages -- index   run those whose names contain "index"
 //! ```
 
 #![allow(clippy::unwrap_used)]

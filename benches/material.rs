@@ -1,4 +1,4 @@
-//! What the stages work on: made from a seed, so that every run measures the same bytes.
+//! The material for the stages. It is made from a seed, so that every run measures the same bytes.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -14,14 +14,14 @@ use bkfs_store::{
     },
 };
 
-/// Bytes that nothing can compress.
+/// Returns bytes that nothing can compress.
 pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut bytes = vec![0; len];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes
 }
 
-/// Text of made-up words, frequent ones among them more often: compresses about as source code does.
+/// Returns text of made-up words, some of them more frequent than others. It compresses about as well as source code.
 pub fn text(len: usize, seed: u64) -> Vec<u8> {
     let dice = noise(len * 2, seed);
     let words: Vec<String> = (0..4096u64)
@@ -44,7 +44,7 @@ pub fn text(len: usize, seed: u64) -> Vec<u8> {
     text
 }
 
-/// A tree of 100 folders with 40 small files each, and one file of 64 MB that does not compress.
+/// Creates a tree of 100 folders with 40 small files each, and one file of 64 MB that does not compress.
 pub fn tree(folder: &Path) {
     let text = text(1 << 20, 7);
     for dir in 0..100usize {
@@ -59,14 +59,14 @@ pub fn tree(folder: &Path) {
     fs::write(folder.join("large"), noise(64 << 20, 9)).unwrap();
 }
 
-/// Who owns a repository, and who pushes to it.
+/// The keys of a repository's owner and of a client that pushes to it.
 pub struct Owner {
     pub full: FullKey,
     pub push: PushKey,
     pub config: Config,
 }
 
-/// Makes a repository.
+/// Creates a repository.
 pub fn owner(access: &dyn Access) -> Owner {
     let now = Time { secs: 1_700_000_000, nanos: 0 };
     let full = FullKey::random(RepoId(random()));

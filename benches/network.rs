@@ -1,4 +1,4 @@
-//! QUIC on loopback, both ends on this machine: a whole pack one way, and the shortest request.
+//! QUIC on loopback, with both ends on this machine: a whole pack in each direction, and the shortest request.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -20,7 +20,7 @@ use divan::{Bencher, counter::BytesCount};
 
 use crate::material::{Owner, noise, owner};
 
-/// How long an invitation is good.
+/// How long an invitation is valid.
 const VALID: Duration = Duration::from_secs(60);
 
 struct Site {
@@ -66,7 +66,7 @@ fn download(bencher: Bencher<'_, '_>) {
     site.running.stop();
 }
 
-/// With what makes it durable at the server.
+/// Includes what makes the pack durable on the server.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn upload(bencher: Bencher<'_, '_>) {
     let site = site();

@@ -1,4 +1,4 @@
-//! Reading a repository in memory: by the virtual file system alone, and through the kernel.
+//! Reading a repository in memory: with the reader alone, and through a mount and the kernel.
 
 use std::{fs::File, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
 
@@ -28,12 +28,12 @@ impl World {
         Self { access, owner, folder }
     }
 
-    /// A reader whose cache is empty.
+    /// Returns a reader with an empty cache.
     fn reader(&self) -> Arc<Reader> {
         Reader::new(self.access.clone(), self.owner.full.clone(), &self.owner.config, 64 << 20)
     }
 
-    /// A mount that holds nothing yet, and the newest snapshot in it; none where there is no FUSE.
+    /// Returns a mount with an empty cache, and the newest snapshot in it. Returns `None` if there is no FUSE.
     fn mount(&self) -> Option<(Mount, PathBuf)> {
         let place = self.folder.path().join("mnt");
         std::fs::create_dir_all(&place).unwrap();
@@ -47,7 +47,7 @@ impl World {
     }
 }
 
-/// The file of 64 MB by [`Reader`], from an empty cache, in pieces as the kernel asks for them.
+/// Reads the file of 64 MB with a [`Reader`] and an empty cache, in pieces of the size that the kernel requests.
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn reader_sequential(bencher: Bencher<'_, '_>) {
     let world = World::new();

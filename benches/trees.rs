@@ -1,4 +1,4 @@
-//! Trees: encoding the nodes of a directory into pages, and decoding them.
+//! Trees: encoding the nodes of a directory into pages, and decoding the pages.
 
 use bkfs_store::{
     base::{id::ChunkId, time::Time},

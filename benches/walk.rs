@@ -1,4 +1,4 @@
-//! Walking a tree of 4,000 files, and pushing it again when nothing has changed.
+//! Walking a tree of 4,000 files, and pushing it again without any change.
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -45,7 +45,7 @@ fn push_unchanged(bencher: Bencher<'_, '_>) {
     let folder = tempfile::tempdir().unwrap();
     let (source, cache) = (folder.path().join("source"), folder.path().join("cache"));
     tree(&source);
-    // Entries that changed in the last two seconds are distrusted.
+    // A push does not trust the file cache for entries that changed in the last two seconds.
     std::thread::sleep(std::time::Duration::from_millis(2500));
     let access: Arc<dyn Access> = Arc::new(Repository::memory().unwrap());
     let owner = owner(access.as_ref());

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The main job, from nothing: builds bkfs, starts a server on loopback, joins it, makes a repository, pushes a real folder
-# twice with a change between, mounts it, copies files out with cp, restores, compares, and cleans up after itself.
+# The main job, from nothing: build bkfs, start a server on loopback, join it, create a repository, push a real folder
+# twice with a change in between, mount it, copy files out with cp, restore, compare, and clean up.
 #
-#   examples/quickstart.sh [FOLDER]      FOLDER: what to push (default: Rust's and this project's own sources)
+#   examples/quickstart.sh [FOLDER]      FOLDER is pushed with this project's sources (default: docs)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 examples/setup.sh
@@ -21,7 +21,7 @@ finish() {
   chmod -R u+rwX "$work" && rm -rf "$work"
 }
 trap finish EXIT
-# Compares a copy with the source, content and attributes; says what differs, and fails if anything does.
+# Compares contents and attributes of a copy with the source. Prints the differences, and fails if there are any.
 same() {
   rsync -aHAXnc --delete --itemize-changes "$work/source/" "$1/" >"$work/differences"
   cat "$work/differences"
@@ -40,7 +40,7 @@ server=$!
 for _ in $(seq 100); do grep -q 'listening on' "$work/server.log" && break; sleep 0.1; done
 cat "$work/server.log"
 
-say "a client joins, and makes a repository"
+say "a client joins, and creates a repository"
 export BKFS_REPOSITORY
 BKFS_REPOSITORY=$("$bkfs" join "$("$bkfs" server invite --data "$work/server" alice --can all)")
 echo "$BKFS_REPOSITORY"
@@ -48,7 +48,7 @@ echo "$BKFS_REPOSITORY"
 
 say "the first push"
 "$bkfs" push -v -C "$work/source" .
-say "a change, and the second push: only what changed is sent"
+say "a change, and the second push: it sends only what changed"
 echo "a new line" >>"$work/source/Cargo.lock"
 echo "a new file" >"$work/source/new.txt"
 "$bkfs" push -v -C "$work/source" .
@@ -59,7 +59,7 @@ say "restore"
 same "$work/out/restored" && echo "restored: every byte and attribute is the same"
 
 if [ -e /dev/fuse ]; then
-  say "mount, look, and copy out"
+  say "mount, list, and copy out"
   "$bkfs" mount "$work/mnt" &
   mount=$!
   for _ in $(seq 100); do [ -e "$work/mnt/latest" ] && break; sleep 0.1; done

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building, the examples and the tests need beside Rust, on Debian and its relatives. Does nothing if all is
-# there already.
+# Installs what the build, the examples and the tests need in addition to Rust, on Debian and its derivatives. Does
+# nothing if everything is installed already.
 set -euo pipefail
 
 need=()

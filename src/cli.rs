@@ -1,17 +1,15 @@
-//! The grammar of the command line.
+//! The top of the command line: options, examples and exit codes of the program as a whole.
 
-use std::path::PathBuf;
+use clap::Parser;
 
-use clap::{Args, Parser, Subcommand};
+use crate::{args::GlobalArgs, commands::Command};
 
-use crate::commands;
-
-/// Versioned backups that can be mounted.
+/// The program's arguments.
 #[derive(Debug, Parser)]
 #[command(
     name = "bkfs",
     version,
-    about = "Versioned, encrypted, deduplicated backups that can be mounted",
+    about = "Versioned, encrypted, deduplicated backups that you can mount",
     after_help = EXAMPLES,
     after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"),
     max_term_width = 110,
@@ -27,78 +25,21 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  bkfs init -r /media/usb/repo            make a repository in a folder
-  bkfs push -r /media/usb/repo ~          back up the home folder
-  bkfs mount -r /media/usb/repo /mnt/b    see every version as folders; restore with cp
-  bkfs join TOKEN                         enrol at a server; then -r bkfs://HOST:PORT/ACCOUNT";
+  bkfs init -r /media/usb/repo            # create a repository in a folder
+  bkfs push -r /media/usb/repo ~          # back up your home folder
+  bkfs mount -r /media/usb/repo /mnt/b    # browse every version as folders; restore with cp
+  bkfs join TOKEN                         # enrol with a server; then use -r bkfs://HOST:PORT/ACCOUNT";
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0 done · 1 error · 3 done in part: some of the source could not be read, or forgetting was held
-  10 no repository there · 11 locked or session refused · 12 wrong passphrase or key · 13 the repository was rolled back · 130 interrupted";
-
-/// What every command takes.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Options of all commands")]
-pub struct GlobalArgs {
-    /// Print results as JSON
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// Say more (twice: much more)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    pub verbose: u8,
-    /// Say nothing but errors
-    #[arg(short, long, global = true)]
-    pub quiet: bool,
-    /// Use the key in this file (`bkfs key export-full`, `bkfs key export-push`)
-    #[arg(long, global = true, value_name = "FILE", env = "BKFS_KEY_FILE", hide_env_values = true)]
-    pub key_file: Option<PathBuf>,
-    /// Read the passphrase from this file (also: BKFS_PASSWORD, BKFS_PASSWORD_FILE, BKFS_PASSWORD_COMMAND)
-    #[arg(long, global = true, value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
-    /// The folder of keys and known servers
-    #[arg(long, global = true, value_name = "DIR", env = "BKFS_CONFIG_DIR", hide_env_values = true)]
-    pub config_dir: Option<PathBuf>,
-    /// The folder of what can be thrown away
-    #[arg(long, global = true, value_name = "DIR", env = "BKFS_CACHE_DIR", hide_env_values = true)]
-    pub cache_dir: Option<PathBuf>,
-}
-
-/// Which repository.
-#[derive(Debug, Clone, Default, Args)]
-pub struct RepoArgs {
-    /// The repository: a folder's path, or bkfs://HOST:PORT/ACCOUNT[/NAME]
-    #[arg(short, long, value_name = "REPO", env = "BKFS_REPOSITORY", hide_env_values = true)]
-    pub repository: Option<String>,
-}
-
-/// The commands. What help says of one stands beside its arguments, in its own file: a comment here would take its place.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Keep repositories for others: make a server, run it, invite clients
-    #[command(subcommand)]
-    Server(commands::server::ServerCommand),
-    Join(commands::join::JoinArgs),
-    Init(commands::init::InitArgs),
-    #[command(visible_alias = "backup")]
-    Push(commands::push::PushArgs),
-    Snapshots(commands::snapshots::SnapshotsArgs),
-    Ls(commands::ls::LsArgs),
-    Cat(commands::cat::CatArgs),
-    Restore(commands::restore::RestoreArgs),
-    Mount(commands::mount::MountArgs),
-    Forget(commands::forget::ForgetArgs),
-    Unforget(commands::unforget::UnforgetArgs),
-    Check(commands::check::CheckArgs),
-    Scrub(commands::scrub::ScrubArgs),
-    /// Repair what does not mend by itself
-    #[command(subcommand)]
-    Repair(commands::repair::RepairCommand),
-    Prune(commands::prune::PruneArgs),
-    /// Manage passphrases, keys and clients
-    #[command(subcommand)]
-    Key(commands::key::KeyCommand),
-}
+    0  success
+    1  error
+    3  partly done: some source files could not be read, or forgetting was held
+   10  no repository there
+   11  repository locked, or session refused
+   12  wrong passphrase or key
+   13  repository rolled back to an older state
+  130  interrupted";
 
 #[cfg(test)]
 mod tests {
@@ -106,7 +47,7 @@ mod tests {
 
     use super::*;
 
-    /// All commands, with those above them.
+    /// Collects all commands below `command`, each with its full name.
     fn all(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
         for below in command.get_subcommands() {
             let path = format!("{path} {}", below.get_name());
@@ -130,10 +71,10 @@ mod tests {
             if command.has_subcommands() {
                 continue;
             }
-            // A comment on the variant hides what stands beside the arguments, which clap does not tell.
+            // A doc comment on an enum variant silently replaces the long text of the arguments' struct.
             assert!(!long.is_empty() || !after.is_empty(), "{path} has neither a long text nor an example");
             let is_deep = path.split(' ').count() > 2;
-            assert!(is_deep || long.len() > about.len(), "{path}: --help says no more than -h");
+            assert!(is_deep || long.len() > about.len(), "{path}: --help tells no more than -h");
             assert!(is_deep || after.contains("Example"), "{path} has no example");
         }
     }

@@ -1,4 +1,4 @@
-//! The subcommands, one a file.
+//! The subcommands, one in each file, and the dispatcher that runs them.
 
 pub mod cat;
 pub mod check;
@@ -18,10 +18,40 @@ pub mod snapshots;
 pub mod unforget;
 
 use anyhow::Result;
+use clap::Subcommand;
 
-use crate::{cli::Command, context::Context, failure::Exit};
+use crate::{context::Context, failure::Exit};
 
-/// Runs one.
+/// The commands. The help text of a command is beside its arguments, in its own file. A doc comment on a variant would
+/// replace that text, so only groups of commands have one here.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a server that keeps repositories, and administer it
+    #[command(subcommand)]
+    Server(server::ServerCommand),
+    Join(join::JoinArgs),
+    Init(init::InitArgs),
+    #[command(visible_alias = "backup")]
+    Push(push::PushArgs),
+    Snapshots(snapshots::SnapshotsArgs),
+    Ls(ls::LsArgs),
+    Cat(cat::CatArgs),
+    Restore(restore::RestoreArgs),
+    Mount(mount::MountArgs),
+    Forget(forget::ForgetArgs),
+    Unforget(unforget::UnforgetArgs),
+    Check(check::CheckArgs),
+    Scrub(scrub::ScrubArgs),
+    /// Repair damage that is not mended automatically
+    #[command(subcommand)]
+    Repair(repair::RepairCommand),
+    Prune(prune::PruneArgs),
+    /// Manage passphrases, keys and clients
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+}
+
+/// Runs a command.
 pub fn run(context: &Context, command: Command) -> Result<Exit> {
     match command {
         Command::Server(command) => server::run(context, command),

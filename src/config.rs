@@ -1,55 +1,48 @@
 //! The folders of the user who runs the program, and what is kept in them between runs.
 //!
-//! The configuration folder holds what must not be lost lightly: this machine's network identity, the pins of known
-//! servers, and a folder for each repository with the push key and what was last seen there. The cache folder holds what
-//! can be thrown away at any moment. Private files are written with mode 0600, whole, by rename.
+//! The configuration folder holds what should not be lost: this machine's network identity, the certificate
+//! fingerprints of known servers, and a folder for each repository with the push key and what was last seen there. The
+//! cache folder can be deleted at any time. Private files have mode 0600 and are written whole, by rename.
 //!
 //! ```text
 //! ~/.config/bkfs/                     BKFS_CONFIG_DIR, else XDG_CONFIG_HOME/bkfs
 //!   identity                          network identity of this machine and user
-//!   places.toml                       which repository was found at which path or URL; pins of servers
+//!   places.toml                       which repository is at which path or URL; fingerprints of servers
 //!   repositories/ID/push.key          this machine's push key
-//!   repositories/ID/seen.toml         the log and the own snapshots as last seen: notices a rollback
+//!   repositories/ID/seen.toml         the log and this machine's snapshots as last seen, to detect a rollback
 //!   repositories/ID/check.toml        where the last check of a share of the data ended
-//!   repositories/ID/retention.toml    what the last runs of automatic forgetting saw: notices what shrinks
+//!   repositories/ID/retention.toml    what the last automatic forgetting saw, to detect a source that shrinks
 //! ~/.cache/bkfs/                      BKFS_CACHE_DIR, else XDG_CACHE_HOME/bkfs
 //! ```
 
-mod checked;
+mod files;
 mod folder;
+mod last_check;
 mod places;
-mod runs;
+mod retention_runs;
 
+pub use files::{make_private_dir, read_optional, write_private};
 pub use folder::{RepoFolder, SeenState};
 pub use places::Places;
 
-use std::{
-    env,
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-};
+use std::{env, path::PathBuf};
 
 use anyhow::{Context, Result};
 use bkfs_store::base::id::RepoId;
 
 use crate::failure::Failure;
 
-/// No file of the configuration is longer, in bytes.
-const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
-/// The two folders.
+/// The configuration folder and the cache folder.
 #[derive(Debug, Clone)]
 pub struct Folders {
-    /// What must be kept.
+    /// The configuration folder. Its contents must be kept.
     pub config: PathBuf,
-    /// What can be thrown away.
+    /// The cache folder. It can be deleted.
     pub cache: PathBuf,
 }
 
 impl Folders {
-    /// Finds the folders; makes nothing yet.
+    /// Finds the folders, but does not create them.
     pub fn new(config: Option<PathBuf>, cache: Option<PathBuf>) -> Result<Self> {
         Ok(Self {
             config: folder(config, "XDG_CONFIG_HOME", ".config", "BKFS_CONFIG_DIR")?,
@@ -57,122 +50,33 @@ impl Folders {
         })
     }
 
-    /// The folder of a repository.
+    /// Returns the folder of a repository.
     pub fn repository(&self, id: RepoId) -> RepoFolder {
         RepoFolder::new(self.config.join("repositories").join(id.to_string()))
     }
 
-    /// What was found where.
+    /// Returns the record of known places.
     pub fn places(&self) -> Places {
         Places::new(self.config.join("places.toml"))
     }
 
-    /// Where the network identity is kept.
+    /// Returns the path of the network identity.
     pub fn identity(&self) -> PathBuf {
         self.config.join("identity")
     }
 }
 
-/// What the caller was told, else the XDG folder, else the one below the home folder, made absolute.
+/// Returns the given folder, else the XDG folder, else the folder below the home folder, as an absolute path.
 fn folder(given: Option<PathBuf>, xdg: &str, below_home: &str, ours: &str) -> Result<PathBuf> {
     if let Some(path) = given.filter(|p| !p.as_os_str().is_empty()) {
         return std::path::absolute(&path).with_context(|| path.display().to_string());
     }
-    // The XDG specification wants relative paths to be ignored.
+    // The XDG specification says to ignore relative paths.
     if let Some(base) = env::var_os(xdg).map(PathBuf::from).filter(|p| p.is_absolute()) {
         return Ok(base.join("bkfs"));
     }
     match env::home_dir().filter(|p| p.is_absolute()) {
         Some(home) => Ok(home.join(below_home).join("bkfs")),
         None => Err(Failure::new("this user has no home folder", format!("set HOME or {ours}")).into()),
-    }
-}
-
-/// Makes a folder that only its owner can enter, and the folders above it.
-pub fn make_private_dir(path: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| {
-        let hint =
-            "BKFS_CONFIG_DIR and BKFS_CACHE_DIR (--config-dir, --cache-dir) name other folders than those in HOME";
-        Failure::new(format!("making {}: {e}", path.display()), hint).into()
-    })
-}
-
-/// Writes a file that only its owner can read: whole or not at all, durable on return.
-pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    replace_private(path, bytes)?;
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let sync = || File::open(parent)?.sync_all();
-    sync().with_context(|| format!("writing {}", path.display()))
-}
-
-/// The same, but that a power cut may bring the older file back.
-fn replace_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    make_private_dir(parent)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = parent.join(format!(".{name}.{}.tmp", std::process::id()));
-    let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().inspect_err(|_| drop(fs::remove_file(&temporary))).with_context(|| format!("writing {}", path.display()))
-}
-
-/// Reads a file if it is there; refuses absurdly long ones.
-pub fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e).with_context(|| format!("reading {}", path.display())),
-    };
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).with_context(|| format!("reading {}", path.display()))?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(Failure::new(format!("{} is too long to be what it should be", path.display()), "").into());
-    }
-    Ok(Some(bytes))
-}
-
-/// Reads a TOML file; an absent one gives the default.
-fn read_toml<T: serde::de::DeserializeOwned + Default>(path: &Path) -> Result<T> {
-    let Some(bytes) = read_optional(path)? else { return Ok(T::default()) };
-    let text = String::from_utf8(bytes).with_context(|| format!("{} is not text", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
-}
-
-/// Changes a TOML file while no other process does. What is kept so is what was noticed; after a power cut it may be what was
-/// noticed a little earlier, which is true as well.
-fn update_toml<T>(path: &Path, change: impl FnOnce(&mut T)) -> Result<()>
-where
-    T: serde::de::DeserializeOwned + serde::Serialize + Default,
-{
-    let parent = path.parent().unwrap_or(Path::new("."));
-    make_private_dir(parent)?;
-    let lock = File::open(parent).with_context(|| format!("opening {}", parent.display()))?;
-    lock.lock().with_context(|| format!("locking {}", parent.display()))?;
-    let mut value: T = read_toml(path)?;
-    change(&mut value);
-    replace_private(path, toml::to_string(&value).context("encoding TOML")?.as_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    #[test]
-    fn private_files_are_private() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a/b/key");
-        write_private(&path, b"one").unwrap();
-        write_private(&path, b"two").unwrap();
-        assert_eq!(read_optional(&path).unwrap().unwrap(), b"two");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file stays");
-        assert_eq!(read_optional(&dir.path().join("absent")).unwrap(), None);
     }
 }

@@ -1,25 +1,25 @@
-//! What the environment and the options of all commands say, resolved once.
+//! The global options and the environment, resolved once.
 
 use std::{io::IsTerminal, path::PathBuf};
 
 use anyhow::Result;
 
-use crate::{cli::GlobalArgs, config::Folders};
+use crate::{args::GlobalArgs, config::Folders};
 
-/// What every command knows.
+/// What every command knows about its user and its options.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// Where this user's things are.
+    /// The folders of this user.
     pub folders: Folders,
-    /// Results are printed as JSON.
+    /// Print results as JSON.
     pub json: bool,
-    /// Nothing but errors is said.
+    /// Print nothing but errors.
     pub quiet: bool,
-    /// How much is said.
+    /// How often `-v` was given.
     pub verbose: u8,
-    /// A key file that was named.
+    /// The key file that was given.
     pub key_file: Option<PathBuf>,
-    /// A passphrase file that was named.
+    /// The passphrase file that was given.
     pub password_file: Option<PathBuf>,
 }
 
@@ -36,30 +36,31 @@ impl Context {
         })
     }
 
-    /// Whether progress is drawn: a person looks, and wants to be told.
+    /// Returns whether to draw progress: only if a person watches and did not ask for silence.
     pub fn shows_progress(&self) -> bool {
         !self.quiet && !self.json && std::io::stderr().is_terminal()
     }
 
-    /// Whether a summary is printed: to a person, or where asked for. Cron hears nothing unless something is wrong.
+    /// Returns whether to print a summary: on a terminal, or with `-v`. Otherwise a command that succeeds prints
+    /// nothing, so that cron sends no mail.
     pub fn shows_summary(&self) -> bool {
         !self.quiet && (self.verbose > 0 || std::io::stdout().is_terminal())
     }
 }
 
-/// The name of this machine.
+/// Returns the name of this machine.
 pub fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
-/// The name of the user.
+/// Returns the name of the user, or the user's number if the environment has no name.
 pub fn user_name() -> String {
     let named = ["USER", "LOGNAME"].iter().filter_map(|name| std::env::var(name).ok()).find(|name| !name.is_empty());
     named.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string())
 }
 
-/// The program and its version, as snapshots record it.
+/// Returns the program's name and version, as snapshots record them.
 pub fn program() -> String {
     format!("bkfs {}", env!("CARGO_PKG_VERSION"))
 }

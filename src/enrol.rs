@@ -1,11 +1,10 @@
-//! Adding and ending clients: a new roster, signed by the full key.
+//! Adding and revoking clients. Each change is a new roster, signed with the full key.
 
 use anyhow::Result;
 use bkfs_store::{
     Error,
     access::{Access, OpenRequest},
     base::id::ClientId,
-    crypto::VerifyingKey,
     format::{
         keys::{FullKey, PushKey},
         roster::{Roster, RosterView},
@@ -14,10 +13,10 @@ use bkfs_store::{
 
 use crate::output;
 
-/// How often a roster is tried when others change it at the same time.
+/// How many times to try a change while others change the roster at the same time.
 const ATTEMPTS: usize = 5;
 
-/// Puts a new client on the roster and returns its push key.
+/// Adds a new client to the roster and returns its push key.
 pub fn add_client(
     access: &dyn Access,
     full: &FullKey,
@@ -26,26 +25,30 @@ pub fn add_client(
     trusted: bool,
 ) -> Result<PushKey> {
     let (push, entry) = full.new_client(label, url, trusted, output::now());
-    change(access, full, |view| Ok(view.with_client(entry.clone())))?;
+    update_roster(access, full, |view| Ok(view.with_client(entry.clone())))?;
     Ok(push)
 }
 
-/// Ends a client: what it writes from now on does not count.
-pub fn end_client(access: &dyn Access, full: &FullKey, client: ClientId) -> Result<()> {
-    change(access, full, |view| {
+/// Revokes a client: what it writes from now on does not count.
+pub fn revoke_client(access: &dyn Access, full: &FullKey, client: ClientId) -> Result<()> {
+    update_roster(access, full, |view| {
         view.without_client(client, output::now())
             .ok_or_else(|| Error::Invalid(format!("client {client} is not on the roster")))
     })
 }
 
-/// The roster now.
-pub fn current(access: &dyn Access, full: &FullKey) -> Result<RosterView> {
+/// Returns the current roster.
+fn current(access: &dyn Access, full: &FullKey) -> Result<RosterView> {
     let opened = access.open(&OpenRequest::default())?;
-    Ok(RosterView::new(&opened.roster, admin(full), full.repo)?)
+    Ok(RosterView::new(&opened.roster, full.admin.verifying_key(), full.repo)?)
 }
 
-/// Signs and stores what follows the roster; begins anew if another machine was faster.
-fn change(access: &dyn Access, full: &FullKey, next: impl Fn(&RosterView) -> bkfs_store::Result<Roster>) -> Result<()> {
+/// Signs and stores the roster that `next` returns. Starts again if another machine changed the roster first.
+fn update_roster(
+    access: &dyn Access,
+    full: &FullKey,
+    next: impl Fn(&RosterView) -> bkfs_store::Result<Roster>,
+) -> Result<()> {
     let mut view = current(access, full)?;
     for attempt in 1.. {
         let Err(error) = access.put_roster(&full.sign_roster(&next(&view)?)) else { break };
@@ -56,8 +59,4 @@ fn change(access: &dyn Access, full: &FullKey, next: impl Fn(&RosterView) -> bkf
         view = now;
     }
     Ok(())
-}
-
-fn admin(full: &FullKey) -> VerifyingKey {
-    full.admin.verifying_key()
 }

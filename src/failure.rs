@@ -1,29 +1,29 @@
-//! How a command ends: exit codes, and what a person is told when something went wrong.
+//! How a command ends: exit codes, and error messages for a person.
 //!
-//! Codes follow restic's where a meaning is shared, so that scripts carry over. An error is printed as one line that
-//! names the thing, and where there is something to be done, a second line that says what.
+//! Exit codes are the same as restic's where the meaning is the same, so that scripts can be reused. An error is
+//! printed as one line that names the object. If something can be done about it, a second line says what.
 
 use bkfs_store::ErrorKind;
 
-/// The exit codes. Nothing else is ever returned.
+/// The exit codes. The program returns no others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// All was done.
+    /// Everything was done.
     Success = 0,
-    /// Something failed; also wrong usage.
+    /// Something failed, or the usage was wrong.
     Error = 1,
-    /// Done in part: a snapshot was made, but parts of the source could not be read; or forgetting was held for some
+    /// Partly done: a snapshot was made, but parts of the source could not be read; or forgetting was held for some
     /// groups.
     Incomplete = 3,
-    /// There is no repository there.
+    /// There is no repository at the place.
     NoRepository = 10,
     /// The repository is locked, or the session was refused.
     Locked = 11,
-    /// The passphrase or key is wrong, or cannot do this.
+    /// The passphrase or key is wrong, or does not allow the operation.
     WrongKey = 12,
     /// The repository holds less than this machine has seen before.
     RolledBack = 13,
-    /// Stopped by a signal.
+    /// A signal stopped the command.
     Interrupted = 130,
 }
 
@@ -33,31 +33,31 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
-/// An error of the command line itself, with the exit code that it means.
+/// An error of the command line itself, with its exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
     /// What happened.
     pub message: String,
-    /// What to do about it; empty if there is nothing to say.
+    /// What to do about it. Empty if nothing can be done.
     pub hint: String,
-    /// How the process ends.
+    /// The exit code.
     pub exit: Exit,
 }
 
 impl Failure {
-    /// A failure that ends with [`Exit::Error`].
+    /// Returns a failure that exits with [`Exit::Error`].
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into(), exit: Exit::Error }
     }
 
-    /// The same, ending otherwise.
+    /// Returns the same failure with another exit code.
     pub fn exit(self, exit: Exit) -> Self {
         Self { exit, ..self }
     }
 }
 
-/// The exit code of an error.
+/// Returns the exit code for an error.
 pub fn exit_of(error: &anyhow::Error) -> Exit {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return failure.exit;
@@ -72,18 +72,18 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
     }
 }
 
-/// Whether the error is that whoever read our output went away (`bkfs ls ... | head`): no error to a person.
+/// Returns whether the reader of our output closed the pipe (`bkfs ls ... | head`). To a person that is not an error.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
         .any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
 }
 
-/// The lines for a person.
+/// Returns the lines that a person sees.
 pub fn describe(error: &anyhow::Error) -> String {
     let mut text = String::from("bkfs");
     for cause in error.chain().map(ToString::to_string) {
-        // Many errors show their cause themselves.
+        // Many errors include their cause in their own text.
         if !text.contains(&cause) {
             text.push_str(": ");
             text.push_str(&cause);
@@ -100,23 +100,26 @@ pub fn describe(error: &anyhow::Error) -> String {
     text
 }
 
-/// What to do about an error of the store, where its own text does not say so already.
+/// Returns what to do about an error of the store, if its own text does not say that.
 fn hint(error: &bkfs_store::Error) -> &'static str {
     use bkfs_store::Error;
     match error {
-        Error::RepositoryExists { .. } => "nothing was changed; to use it, run any other command with the same -r",
+        Error::RepositoryExists { .. } => {
+            "nothing was changed; to use this repository, run any other command with the same -r"
+        }
         Error::WrongPassphrase { .. } => {
-            "passphrases come from BKFS_PASSWORD, BKFS_PASSWORD_FILE, BKFS_PASSWORD_COMMAND or the prompt, in this order"
+            "the passphrase is taken from --password-file, BKFS_PASSWORD, BKFS_PASSWORD_FILE, BKFS_PASSWORD_COMMAND or \
+             the prompt, in this order"
         }
         Error::WrongKey { .. } => {
-            "look at BKFS_KEY_FILE, and at -r or BKFS_REPOSITORY: one of them means another repository"
+            "check --key-file (BKFS_KEY_FILE) and -r (BKFS_REPOSITORY): they belong to different repositories"
         }
         Error::ChunkMissing { .. }
         | Error::FrameDamaged { .. }
         | Error::PackDamaged { .. }
         | Error::SnapshotDamaged { .. }
-        | Error::KeyMissing { .. } => "the rest can be read; `bkfs check --read-data` lists everything that is damaged",
-        Error::NotOnRoster { .. } => "`bkfs key list` shows the clients on the roster",
+        | Error::KeyMissing { .. } => "everything else can still be read; `bkfs check --read-data` lists all damage",
+        Error::NotOnRoster { .. } => "`bkfs key list` lists the clients on the roster",
         _ => "",
     }
 }
@@ -126,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_have_their_codes() {
+    fn every_kind_of_error_has_its_exit_code() {
         let code = |e: bkfs_store::Error| exit_of(&anyhow::Error::new(e).context("while doing something"));
         assert_eq!(code(bkfs_store::Error::NoRepository { place: "/x".into() }), Exit::NoRepository);
         assert_eq!(code(bkfs_store::Error::WrongPassphrase { slots: 1 }), Exit::WrongKey);

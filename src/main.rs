@@ -1,16 +1,18 @@
-//! `bkfs`: a FUSE-mountable versioned backup filesystem. This is its command line.
+//! The command line of `bkfs`, a FUSE-mountable versioned backup filesystem.
 //!
-//! Here live the things that the libraries do not know: arguments, environment, home folders, terminals, exit codes.
-//! What a command *does* is in `store`, `transport` and `fs`; each subcommand has a file in `commands/`. Called by the
-//! name `mount.bkfs`, the program is a helper for mount(8), see [`mount_helper`].
+//! This crate owns what the libraries do not know: arguments, the environment, home folders, terminals and exit codes.
+//! What a command *does* is in `store`, `transport` and `fs`. Each subcommand has a file in `commands/`. Under the name
+//! `mount.bkfs` the program is a helper for mount(8): see [`mount_helper`].
 
-mod browse;
+mod args;
+mod catalog;
 mod cli;
 mod commands;
 mod config;
 mod context;
 mod enrol;
 mod failure;
+mod kernel_keyring;
 mod mount_helper;
 mod output;
 mod passphrase;
@@ -19,7 +21,7 @@ mod progress;
 mod selector;
 mod session;
 mod signals;
-mod unlock;
+mod work;
 
 use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 
@@ -27,7 +29,8 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{Cli, GlobalArgs},
+    args::GlobalArgs,
+    cli::Cli,
     context::Context,
     failure::{Exit, describe, exit_of, is_closed_pipe},
 };
@@ -53,7 +56,7 @@ fn run(args: Vec<OsString>) -> anyhow::Result<Exit> {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors; a closed pipe while printing them is none either.
+            // Help and version are not errors, and neither is a pipe that closes while they are printed.
             let _ = error.print();
             return Ok(if error.use_stderr() { Exit::Error } else { Exit::Success });
         }
@@ -69,8 +72,8 @@ fn run_as_helper(args: Vec<OsString>) -> anyhow::Result<Exit> {
     commands::mount::run(&Context::new(&global)?, args)
 }
 
-/// Warnings go to standard error; `-v` and BKFS_LOG ask for more. Those of fuser are left out: it warns when umount(8) was
-/// quicker than itself, which is the ordinary end of a mount.
+/// Sends warnings to standard error; `-v` and BKFS_LOG ask for more. Warnings of fuser are left out: it warns when
+/// umount(8) unmounts before it does, which is how a mount normally ends.
 fn start_logging(global: &GlobalArgs) {
     let level = match (global.quiet, global.verbose) {
         (true, _) => "error",
@@ -85,7 +88,7 @@ fn start_logging(global: &GlobalArgs) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(global.verbose > 1);
-    // journald and cron add times of their own; on a terminal they are noise.
+    // journald and cron add their own times, and on a terminal times are noise.
     let _ = match global.verbose > 1 {
         true => subscriber.try_init(),
         false => subscriber.without_time().try_init(),

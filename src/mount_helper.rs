@@ -1,12 +1,13 @@
-//! `mount.bkfs`: the program under the name that mount(8) calls for `mount -t bkfs` and for lines of /etc/fstab.
+//! `mount.bkfs`: the name under which mount(8) calls the program, for `mount -t bkfs` and for lines in /etc/fstab.
 //!
 //! ```text
 //! mount.bkfs REPO MOUNTPOINT [-sfnvrw] [-t TYPE] [-N NAMESPACE] [-o OPTION,...]
 //! bkfs://nas.lan:7443/alice  /mnt/backup  bkfs  nofail,_netdev,key-file=/root/alice.key,allow_other  0  0
 //! ```
 //!
-//! It mounts in the background, as mount(8) expects. Options that mount(8) handles itself, or that say what a read-only
-//! mount does anyway, are accepted; unknown ones are errors, because a mistyped `snapshot=` would show something else.
+//! It mounts in the background, as mount(8) expects. It accepts options that mount(8) handles itself, and options that
+//! describe what a read-only mount does anyway. Unknown options are errors: a mistyped `snapshot=` would otherwise show
+//! something else.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -17,7 +18,7 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    cli::{GlobalArgs, RepoArgs},
+    args::{GlobalArgs, RepoArgs},
     commands::mount::MountArgs,
     failure::Failure,
 };
@@ -25,7 +26,7 @@ use crate::{
 const NAME: &str = "mount.bkfs";
 const USAGE: &str = "usage: mount.bkfs REPO MOUNTPOINT [-o OPTION,...]";
 
-/// Options that change nothing here.
+/// Options that are accepted and have no effect here.
 const IGNORED: [&str; 23] = [
     "ro",
     "rw",
@@ -52,34 +53,34 @@ const IGNORED: [&str; 23] = [
     "default_permissions",
 ];
 
-/// Whether the program was called by the helper's name.
+/// Returns whether the program was called by the helper's name.
 pub fn is_called(args: &[OsString]) -> bool {
     args.first().and_then(|arg| Path::new(arg).file_name()).is_some_and(|name| name == NAME)
 }
 
-/// Reads the helper's arguments.
+/// Parses the helper's arguments.
 pub fn parse(args: Vec<OsString>) -> Result<(GlobalArgs, MountArgs)> {
-    let mut places: Vec<OsString> = Vec::new();
+    let mut operands: Vec<OsString> = Vec::new();
     let mut global = GlobalArgs::default();
     let mut mount = MountArgs { background: true, ..MountArgs::default() };
     let mut args = args.into_iter().skip(1);
     while let Some(arg) = args.next() {
         let bytes = arg.as_bytes();
         if !bytes.starts_with(b"-") || bytes == b"-" {
-            places.push(arg);
+            operands.push(arg);
             continue;
         }
         let mut flags = bytes[1..].iter();
         while let Some(flag) = flags.next() {
             match flag {
-                // Sloppy, fake, no mtab, verbose, read-only, read-write.
+                // -s sloppy, -n no mtab, -r read-only, -w read-write, -f fake, -v verbose.
                 b's' | b'n' | b'r' | b'w' => {}
                 b'f' => mount.fake = true,
                 b'v' => global.verbose = global.verbose.saturating_add(1),
                 b'o' | b't' | b'N' => {
                     let rest = flags.as_slice();
                     let value = match rest.is_empty() {
-                        true => args.next().ok_or_else(|| usage("an option lacks its value"))?,
+                        true => args.next().ok_or_else(|| usage("an option has no value"))?,
                         false => OsString::from_vec(rest.to_vec()),
                     };
                     if *flag == b'o' {
@@ -93,7 +94,7 @@ pub fn parse(args: Vec<OsString>) -> Result<(GlobalArgs, MountArgs)> {
         }
     }
     let [repository, mountpoint] =
-        <[OsString; 2]>::try_from(places).map_err(|_| usage("a repository and a mountpoint are needed"))?;
+        <[OsString; 2]>::try_from(operands).map_err(|_| usage("give a repository and a mountpoint"))?;
     let repository = repository.into_string().map_err(|_| usage("the repository's name is not UTF-8"))?;
     mount.repo = RepoArgs { repository: Some(repository) };
     mount.mountpoint = PathBuf::from(mountpoint);
@@ -106,7 +107,7 @@ fn options(list: &OsStr, global: &mut GlobalArgs, mount: &mut MountArgs) -> Resu
             Some(at) => (&option[..at], Some(OsStr::from_bytes(&option[at + 1..]))),
             None => (option, None),
         };
-        // fstab files use both.
+        // Options in fstab are written both ways.
         let name = String::from_utf8_lossy(name).replace('_', "-");
         let text = || -> Result<String> {
             match value.and_then(OsStr::to_str) {
@@ -139,7 +140,8 @@ fn options(list: &OsStr, global: &mut GlobalArgs, mount: &mut MountArgs) -> Resu
 }
 
 fn usage(problem: &str) -> anyhow::Error {
-    let hint = "options: snapshot=S, allow_other, key-file=F, password-file=F, config-dir=D, cache-dir=D, host=, target=, tag=";
+    let hint = "options: snapshot=S, allow_other, key-file=F, password-file=F, config-dir=D, cache-dir=D, host=H, \
+        target=T, tag=T";
     let message = if problem.is_empty() { USAGE.to_owned() } else { format!("{NAME}: {problem}; {USAGE}") };
     Failure::new(message, hint).into()
 }
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_mount_gives() {
+    fn arguments_from_mount_are_parsed() {
         let (global, mount) = parsed(&[
             "bkfs://h:1/a",
             "/mnt",
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_it_does_not_know() {
+    fn unknown_arguments_are_refused() {
         for bad in [
             &["/repo"][..],
             &["/a", "/b", "/c"],

@@ -1,4 +1,4 @@
-//! What people and scripts read: sizes, times, tables, JSON, and names that cannot harm a terminal.
+//! Output for people and scripts: sizes, times, tables, JSON, and names that are safe to print on a terminal.
 
 use std::{
     fmt::Write as _,
@@ -9,7 +9,7 @@ use anyhow::Result;
 use bkfs_store::base::time::Time;
 use jiff::{Timestamp, tz::TimeZone};
 
-/// Writes a line to standard output. A closed pipe becomes an error that ends the program quietly.
+/// Writes a line to standard output. A closed pipe becomes an error that ends the program without a message.
 pub fn line(text: impl AsRef<str>) -> Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_ref().as_bytes())?;
@@ -22,12 +22,12 @@ pub fn json(value: &impl serde::Serialize) -> Result<()> {
     line(serde_json::to_string(value)?)
 }
 
-/// Writes a value as JSON over several lines.
+/// Writes a value as indented JSON.
 pub fn json_pretty(value: &impl serde::Serialize) -> Result<()> {
     line(serde_json::to_string_pretty(value)?)
 }
 
-/// A number of bytes for people: `999 B`, `1.50 KiB`, `20.0 GiB`.
+/// Formats a number of bytes for people: `999 B`, `1.50 KiB`, `20.0 GiB`.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
@@ -43,7 +43,7 @@ pub fn size(bytes: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
-/// A number with its noun: `1 file`, `2 files`.
+/// Formats a number with its noun: `1 file`, `2 files`.
 pub fn count(n: u64, noun: &str) -> String {
     match n {
         1 => format!("1 {noun}"),
@@ -51,7 +51,7 @@ pub fn count(n: u64, noun: &str) -> String {
     }
 }
 
-/// A duration for people: `850 ms`, `12.3 s`, `4m05s`, `2h03m`.
+/// Formats a duration for people: `850 ms`, `12.3 s`, `4m05s`, `2h03m`.
 pub fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
     match ms {
@@ -62,7 +62,7 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
-/// A time as folders and selectors name it: `2026-11-20T090000Z`.
+/// Formats a time as it appears in names of folders and in selectors: `2026-11-20T090000Z`.
 pub fn time_name(time: Time) -> String {
     match timestamp(time) {
         Some(t) => t.strftime("%Y-%m-%dT%H%M%SZ").to_string(),
@@ -70,12 +70,12 @@ pub fn time_name(time: Time) -> String {
     }
 }
 
-/// A time in RFC 3339, for JSON.
+/// Formats a time as RFC 3339, for JSON.
 pub fn time_json(time: Time) -> String {
     timestamp(time).map_or_else(|| format!("@{}", time.secs), |t| t.to_string())
 }
 
-/// A time for people, in the local time zone, to the second.
+/// Formats a time for people: in the local time zone, to the second.
 pub fn time_local(time: Time) -> String {
     match timestamp(time) {
         Some(t) => t.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
@@ -83,7 +83,7 @@ pub fn time_local(time: Time) -> String {
     }
 }
 
-/// The time now, by the system's clock.
+/// Returns the current time by the system's clock.
 pub fn now() -> Time {
     let now = Timestamp::now();
     let nanos = now.as_nanosecond();
@@ -93,13 +93,14 @@ pub fn now() -> Time {
     }
 }
 
-/// Times of snapshots can be any numbers: those beyond the years of the calendar have no date.
+/// Returns the calendar time, or `None` if the calendar has no such year: the time of a snapshot can be any number.
 fn timestamp(time: Time) -> Option<Timestamp> {
     let whole = Timestamp::from_second(time.secs).ok()?;
     whole.checked_add(jiff::SignedDuration::from_nanos(time.nanos.into())).ok()
 }
 
-/// Bytes of a name, as text that is safe to print anywhere: what is not UTF-8 or would steer a terminal is escaped.
+/// Returns a name as text that is safe to print anywhere. Bytes that are not UTF-8 and characters that control a
+/// terminal are escaped.
 pub fn name(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -117,7 +118,7 @@ pub fn name(bytes: &[u8]) -> String {
     text
 }
 
-/// Bytes of a name to be written to standard output: as they are when a program reads them, escaped on a terminal.
+/// Returns a name as bytes for standard output: escaped on a terminal, and unchanged for a program that reads them.
 pub fn name_for_stdout(bytes: &[u8]) -> Vec<u8> {
     match std::io::stdout().is_terminal() {
         true => name(bytes).into_bytes(),
@@ -125,12 +126,12 @@ pub fn name_for_stdout(bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Characters that reorder or hide text.
+/// Returns whether a character reorders or hides text.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// A table with left-aligned columns, but for those that are named as numbers.
+/// A table. Columns are left-aligned unless they are listed as right-aligned.
 #[derive(Debug, Default)]
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -138,7 +139,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table with these headings; `right` are the columns to be aligned to the right.
+    /// Returns a table with these headings. `right` lists the numbers of the right-aligned columns.
     pub fn new(head: &[&str], right: &[usize]) -> Self {
         Self { rows: vec![head.iter().map(|s| (*s).to_owned()).collect()], right: right.to_vec() }
     }
@@ -148,7 +149,7 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// Writes it to standard output.
+    /// Writes the table to standard output.
     pub fn print(&self) -> Result<()> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |i: usize| self.rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).max().unwrap_or(0);
@@ -177,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_durations_read_well() {
+    fn sizes_and_durations_are_formatted_for_people() {
         assert_eq!(size(0), "0 B");
         assert_eq!(size(1023), "1023 B");
         assert_eq!(size(1536), "1.50 KiB");
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_names_whatever_they_are() {
+    fn every_time_has_a_name() {
         assert_eq!(time_name(Time { secs: 1_795_165_200, nanos: 5 }), "2026-11-20T090000Z");
         assert_eq!(time_json(Time { secs: 0, nanos: 500_000_000 }), "1970-01-01T00:00:00.5Z");
         assert_eq!(time_name(Time { secs: i64::MAX, nanos: 0 }), format!("@{}", i64::MAX));
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn names_cannot_steer_a_terminal() {
+    fn names_cannot_control_a_terminal() {
         assert_eq!(name("gr\u{fc}n".as_bytes()), "gr\u{fc}n");
         assert_eq!(name(b"a\x1b[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
         assert_eq!(name(b"\xff\\"), "\\xff\\\\");

@@ -1,5 +1,6 @@
-//! Where passphrases come from: BKFS_PASSWORD, BKFS_PASSWORD_FILE, BKFS_PASSWORD_COMMAND, and a prompt on a terminal,
-//! in this order. Without a terminal nothing ever waits for input. Passphrases are wiped from memory after use.
+//! Where passphrases come from: `--password-file`, BKFS_PASSWORD, BKFS_PASSWORD_FILE, BKFS_PASSWORD_COMMAND, and a
+//! prompt on a terminal, in this order. Without a terminal nothing ever waits for input. Passphrases are wiped from
+//! memory after use.
 
 use std::{
     env,
@@ -17,13 +18,13 @@ use crate::{
     failure::{Exit, Failure},
 };
 
-/// Longest passphrase in bytes.
+/// Maximum length of a passphrase in bytes.
 const LEN_MAX: usize = 4096;
 
-/// A passphrase, wiped when dropped.
+/// A passphrase. It is wiped when dropped.
 pub type Passphrase = Zeroizing<String>;
 
-/// The passphrase that opens the repository; none if there is neither a source nor a terminal.
+/// Returns the passphrase that opens the repository, or `None` if there is neither a source nor a terminal.
 pub fn existing(context: &Context, place: &str) -> Result<Option<Passphrase>> {
     if let Some(path) = &context.password_file {
         return from_file(path).map(Some);
@@ -37,35 +38,36 @@ pub fn existing(context: &Context, place: &str) -> Result<Option<Passphrase>> {
     }
 }
 
-/// Whether a passphrase is to be had without asking a person.
+/// Returns whether a passphrase can be had without asking a person.
 pub fn is_configured(context: &Context) -> bool {
     context.password_file.is_some()
         || ["BKFS_PASSWORD", "BKFS_PASSWORD_FILE", "BKFS_PASSWORD_COMMAND"].iter().any(|name| non_empty(name).is_some())
 }
 
-/// A passphrase for a new repository: the same sources; on a terminal it is typed twice.
+/// Returns a passphrase for a new repository, from the same sources. On a terminal it must be typed twice.
 pub fn initial(context: &Context) -> Result<Passphrase> {
-    fresh(
+    new_passphrase(
         context.password_file.as_deref(),
         "BKFS_PASSWORD",
         "Passphrase for the new repository: ",
-        "a new repository needs a passphrase, none was given, and there is no terminal to ask on",
+        "a new repository needs a passphrase, but none was given and there is no terminal to ask on",
         "set BKFS_PASSWORD, BKFS_PASSWORD_FILE or BKFS_PASSWORD_COMMAND",
     )
 }
 
-/// A passphrase for a further slot: a file if one is named, else BKFS_NEW_PASSWORD[_FILE|_COMMAND], else typed twice.
+/// Returns a passphrase for another slot: from the file if one is given, else from BKFS_NEW_PASSWORD[_FILE|_COMMAND],
+/// else typed twice.
 pub fn additional(file: Option<&Path>) -> Result<Passphrase> {
-    fresh(
+    new_passphrase(
         file,
         "BKFS_NEW_PASSWORD",
         "New passphrase: ",
-        "no new passphrase was given, and there is no terminal to ask on",
-        "give --new-password-file FILE, or set BKFS_NEW_PASSWORD",
+        "no new passphrase was given and there is no terminal to ask on",
+        "use --new-password-file FILE, or set BKFS_NEW_PASSWORD",
     )
 }
 
-fn fresh(file: Option<&Path>, variable: &str, ask: &str, missing: &str, hint: &str) -> Result<Passphrase> {
+fn new_passphrase(file: Option<&Path>, variable: &str, ask: &str, missing: &str, hint: &str) -> Result<Passphrase> {
     if let Some(path) = file {
         return from_file(path);
     }
@@ -73,16 +75,16 @@ fn fresh(file: Option<&Path>, variable: &str, ask: &str, missing: &str, hint: &s
         return Ok(passphrase);
     }
     match has_terminal() {
-        true => twice(ask),
+        true => prompt_twice(ask),
         false => Err(Failure::new(missing, hint).exit(Exit::WrongKey).into()),
     }
 }
 
-/// The error of having no passphrase and nobody to ask.
+/// Returns the error for a passphrase that was not given and cannot be asked for. `what` says what needs it.
 pub fn missing(what: &str) -> Failure {
     Failure::new(
-        format!("{what}, none was given, and there is no terminal to ask on"),
-        "set BKFS_PASSWORD, BKFS_PASSWORD_FILE or BKFS_PASSWORD_COMMAND, or name a key file in BKFS_KEY_FILE",
+        format!("{what}, but none was given and there is no terminal to ask on"),
+        "set BKFS_PASSWORD, BKFS_PASSWORD_FILE or BKFS_PASSWORD_COMMAND, or give a key file in BKFS_KEY_FILE",
     )
     .exit(Exit::WrongKey)
 }
@@ -90,7 +92,7 @@ pub fn missing(what: &str) -> Failure {
 fn from_environment(name: &str) -> Result<Option<Passphrase>> {
     if let Some(value) = non_empty(name) {
         let value = value.into_string().map_err(|_| Failure::new(format!("{name} is not UTF-8"), ""))?;
-        return checked(Zeroizing::new(value), name).map(Some);
+        return check_len(Zeroizing::new(value), name).map(Some);
     }
     if let Some(path) = non_empty(&format!("{name}_FILE")) {
         return from_file(Path::new(&path)).map(Some);
@@ -112,7 +114,7 @@ fn from_file(path: &Path) -> Result<Passphrase> {
     read(file, &path.display().to_string())
 }
 
-/// Runs a command through the shell and takes what it prints.
+/// Runs a command in the shell and returns what it prints.
 fn from_command(command: &std::ffi::OsStr, name: &str) -> Result<Passphrase> {
     let mut child = Command::new("/bin/sh")
         .arg("-c")
@@ -135,16 +137,16 @@ fn from_command(command: &std::ffi::OsStr, name: &str) -> Result<Passphrase> {
     passphrase
 }
 
-/// Reads all, without the line's end.
+/// Reads a passphrase to the end of the source, and removes one line end.
 fn read(source: impl Read, name: &str) -> Result<Passphrase> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(LEN_MAX + 2));
     source.take(LEN_MAX as u64 + 2).read_to_end(&mut bytes).with_context(|| format!("reading {name}"))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| Failure::new(format!("{name} is not UTF-8"), ""))?;
     let text = text.strip_suffix('\n').unwrap_or(text);
-    checked(Zeroizing::new(text.strip_suffix('\r').unwrap_or(text).to_owned()), name)
+    check_len(Zeroizing::new(text.strip_suffix('\r').unwrap_or(text).to_owned()), name)
 }
 
-fn checked(passphrase: Passphrase, name: &str) -> Result<Passphrase> {
+fn check_len(passphrase: Passphrase, name: &str) -> Result<Passphrase> {
     match passphrase.len() {
         0 => Err(Failure::new(format!("the passphrase from {name} is empty"), "").exit(Exit::WrongKey).into()),
         len if len > LEN_MAX => {
@@ -160,15 +162,15 @@ fn has_terminal() -> bool {
 
 fn prompt(text: &str) -> Result<Passphrase> {
     let passphrase = Zeroizing::new(rpassword::prompt_password(text).context("asking for the passphrase")?);
-    checked(passphrase, "the prompt")
+    check_len(passphrase, "the prompt")
 }
 
-fn twice(text: &str) -> Result<Passphrase> {
+fn prompt_twice(text: &str) -> Result<Passphrase> {
     let passphrase = prompt(text)?;
-    let again = prompt("Once more: ")?;
+    let again = prompt("Repeat the passphrase: ")?;
     match *passphrase == *again {
         true => Ok(passphrase),
-        false => Err(Failure::new("the two passphrases differ", "nothing was changed").into()),
+        false => Err(Failure::new("the two passphrases are different", "nothing was changed").into()),
     }
 }
 
@@ -177,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_end_is_no_part_of_it() {
+    fn one_line_end_is_removed() {
         assert_eq!(*read(&b"a b \r\n"[..], "x").unwrap(), "a b ");
         assert_eq!(*read(&b"ab"[..], "x").unwrap(), "ab");
         assert!(read(&b"\n"[..], "x").is_err());

@@ -1,4 +1,4 @@
-//! Where a repository is: `-r REPO`.
+//! Where a repository is, as `-r REPO` names it.
 
 use std::{fmt, path::PathBuf};
 
@@ -11,19 +11,19 @@ use crate::{context::Context, failure::Failure};
 /// A folder on this machine, or a repository on a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// A folder, absolute and without symbolic links where it exists.
+    /// A folder: an absolute path, without symbolic links if the folder exists.
     Path(PathBuf),
-    /// On a server.
+    /// A repository on a server.
     Url(RepoUrl),
 }
 
 impl Place {
-    /// Reads what `-r` or BKFS_REPOSITORY says.
+    /// Parses the value of `-r` or BKFS_REPOSITORY.
     pub fn parse(text: Option<&str>) -> Result<Self> {
         let Some(text) = text.filter(|text| !text.is_empty()) else {
             return Err(Failure::new(
-                "no repository was named",
-                "give -r REPO or set BKFS_REPOSITORY: a folder's path, or bkfs://HOST:PORT/ACCOUNT",
+                "no repository given",
+                "use -r REPO or set BKFS_REPOSITORY: the path of a folder, or bkfs://HOST:PORT/ACCOUNT",
             )
             .into());
         };
@@ -32,8 +32,8 @@ impl Place {
         }
         if let Some((scheme, _)) = text.split_once("://") {
             return Err(Failure::new(
-                format!("{scheme}:// is no kind of repository that bkfs knows"),
-                "a repository is a folder's path, or bkfs://HOST:PORT/ACCOUNT[/NAME]",
+                format!("{scheme}:// is not a kind of repository that bkfs supports"),
+                "a repository is the path of a folder, or bkfs://HOST:PORT/ACCOUNT[/NAME]",
             )
             .into());
         }
@@ -41,13 +41,14 @@ impl Place {
         Ok(Self::Path(absolute.canonicalize().unwrap_or(absolute)))
     }
 
-    /// The folder for the index of a repository at a path; in the cache, because the path may be a USB stick.
+    /// Returns the folder for the index of a repository at a path. It is in the cache, because the path may be on a USB
+    /// stick.
     pub fn index_dir(&self, context: &Context) -> PathBuf {
         let name = Hash::of(&[b"bkfs index of ", self.to_string().as_bytes()]).to_string();
         context.folders.cache.join("index").join(&name[..32])
     }
 
-    /// Whether each question costs a round trip.
+    /// Returns whether each request costs a round trip over the network.
     pub fn is_remote(&self) -> bool {
         matches!(self, Self::Url(_))
     }
@@ -67,11 +68,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_and_urls_are_told_apart() {
+    fn paths_and_urls_are_distinguished() {
         assert!(matches!(Place::parse(Some("bkfs://h:1/a")).unwrap(), Place::Url(_)));
-        assert!(
-            matches!(Place::parse(Some("/no/such/folder")).unwrap(), Place::Path(p) if p == std::path::Path::new("/no/such/folder"))
-        );
+        assert_eq!(Place::parse(Some("/no/such/folder")).unwrap(), Place::Path("/no/such/folder".into()));
         assert!(matches!(Place::parse(Some("relative")).unwrap(), Place::Path(p) if p.is_absolute()));
         for bad in [None, Some(""), Some("sftp://h/x"), Some("bkfs://h:1"), Some("bkfs://h:1/../x")] {
             assert!(Place::parse(bad).is_err(), "{bad:?}");

@@ -1,5 +1,5 @@
-//! Progress on a terminal: a line on standard error that is redrawn a few times a second, from counters that the work
-//! keeps. Nothing is drawn in cron, into a file, with `--quiet` or with `--json`.
+//! Progress on a terminal: a line on standard error, redrawn a few times a second from counters that the work keeps.
+//! Nothing is drawn if standard error is not a terminal, or with `--quiet` or `--json`.
 
 use std::{
     sync::{
@@ -14,25 +14,26 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::context::Context;
 
+/// Time between two drawings of the line.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// A drawn line. Dropping it wipes the line.
-pub struct Line {
+/// A line that is being drawn. Dropping it clears the line.
+pub struct ProgressLine {
     drawing: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
 }
 
-/// What a line shows.
+/// What a progress line shows.
 #[derive(Debug, Clone, Default)]
-pub struct View {
-    /// How much is done, and of how much; none where nobody knows.
+pub struct ProgressView {
+    /// How much is done, and the total. `None` if the total is unknown.
     pub done: Option<(u64, u64)>,
-    /// Words.
+    /// The text after the bar.
     pub text: String,
 }
 
-impl Line {
-    /// Begins to draw what `view` says, where a person looks.
-    pub fn start(context: &Context, view: impl Fn() -> View + Send + 'static) -> Self {
+impl ProgressLine {
+    /// Starts to draw what `view` returns. Draws nothing if nobody watches.
+    pub fn start(context: &Context, view: impl Fn() -> ProgressView + Send + 'static) -> Self {
         if !context.shows_progress() {
             return Self { drawing: None };
         }
@@ -66,12 +67,12 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for ProgressLine {
     fn drop(&mut self) {
         if let Some((stop, thread)) = self.drawing.take() {
             stop.store(true, Ordering::Release);
             thread.thread().unpark();
-            // A panic while drawing is no reason to fail the command.
+            // A panic while drawing must not fail the command.
             let _ = thread.join();
         }
     }

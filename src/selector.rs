@@ -1,7 +1,7 @@
-//! How a snapshot is named on the command line: `SNAPSHOT[:PATH]`, where SNAPSHOT is an id or a prefix of one, `latest`,
-//! or a time like `2026-11-20T090000Z` (or a prefix of one, like `2026-11-20`).
+//! How to name a snapshot on the command line: `SNAPSHOT[:PATH]`. SNAPSHOT is an id or a prefix of one, `latest`, or a
+//! time like `2026-11-20T090000Z` or a prefix of one, like `2026-11-20`.
 //!
-//! Filters narrow the snapshots among which any of these chooses. What fits several is refused, with the candidates.
+//! Filters limit the snapshots to choose from. A name that fits several snapshots is refused, and the error lists them.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -21,18 +21,18 @@ use clap::{
 
 use crate::output;
 
-/// Which snapshot.
+/// The name of a snapshot on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
+pub enum SnapshotName {
     /// The newest.
     Latest,
-    /// By id or a prefix of it.
+    /// The one whose id begins with this text.
     Id(String),
-    /// By time or a prefix of it, as folders of the mount are named.
+    /// The one whose time begins with this text, written like the names of folders in a mount.
     Time(String),
 }
 
-impl FromStr for Which {
+impl FromStr for SnapshotName {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, String> {
@@ -42,10 +42,12 @@ impl FromStr for Which {
         } else if (1..=SnapshotId::LEN * 2).contains(&s.len()) && is_hex(s) {
             Ok(Self::Id(s.to_ascii_lowercase()))
         } else if is_time_prefix(s) {
-            // RFC 3339 with colons is what `--json` prints; here it means the same as the name without them.
+            // `--json` prints RFC 3339, with colons. Here it means the same as the name without colons.
             Ok(Self::Time(s.replace(':', "")))
         } else {
-            Err(format!("{s:?} names no snapshot: give an id or its prefix, latest, or a time like 2026-11-20T090000Z"))
+            Err(format!(
+                "{s:?} is not a snapshot: give an id or a prefix of one, latest, or a time like 2026-11-20T090000Z"
+            ))
         }
     }
 }
@@ -64,28 +66,28 @@ fn is_time_prefix(s: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selector {
     /// The snapshot.
-    pub which: Which,
-    /// The path in it, without leading or trailing slashes; none if none was given.
+    pub name: SnapshotName,
+    /// The path in the snapshot, without leading or trailing slashes, if one was given.
     pub path: Option<Vec<u8>>,
 }
 
 impl Selector {
-    /// Reads it. The path begins after the first colon, so it may hold colons and need not be UTF-8.
+    /// Parses a selector. The path begins after the first colon, so it may contain colons. It need not be UTF-8.
     pub fn parse(text: &OsStr) -> Result<Self, String> {
         let bytes = text.as_bytes();
-        let (which, path) = match bytes.iter().position(|b| *b == b':') {
+        let (name, path) = match bytes.iter().position(|b| *b == b':') {
             Some(colon) => (&bytes[..colon], Some(clean_path(&bytes[colon + 1..])?)),
             None => (bytes, None),
         };
-        let which = std::str::from_utf8(which).map_err(|_| "a snapshot's name is not UTF-8".to_owned())?;
-        Ok(Self { which: which.parse()?, path })
+        let name = std::str::from_utf8(name).map_err(|_| "the name of the snapshot is not UTF-8".to_owned())?;
+        Ok(Self { name: name.parse()?, path })
     }
 
-    /// The text that [`Selector::parse`] reads as the same.
+    /// Returns the text from which [`Selector::parse`] makes the same selector.
     pub fn to_os_string(&self) -> OsString {
-        let mut bytes = match &self.which {
-            Which::Latest => b"latest".to_vec(),
-            Which::Id(text) | Which::Time(text) => text.clone().into_bytes(),
+        let mut bytes = match &self.name {
+            SnapshotName::Latest => b"latest".to_vec(),
+            SnapshotName::Id(text) | SnapshotName::Time(text) => text.clone().into_bytes(),
         };
         if let Some(path) = &self.path {
             bytes.push(b':');
@@ -95,7 +97,7 @@ impl Selector {
     }
 }
 
-/// A path below a snapshot's root: `/a//b/./` becomes `a/b`; `..` is refused.
+/// Cleans a path below a snapshot's root: `/a//b/./` becomes `a/b`. Refuses `..`.
 fn clean_path(path: &[u8]) -> Result<Vec<u8>, String> {
     let mut clean: Vec<&[u8]> = Vec::new();
     for part in path.split(|b| *b == b'/') {
@@ -108,31 +110,31 @@ fn clean_path(path: &[u8]) -> Result<Vec<u8>, String> {
     Ok(clean.join(&b'/'))
 }
 
-/// For clap.
+/// Returns the parser of selectors for clap.
 pub fn value_parser() -> impl TypedValueParser<Value = Selector> {
     OsStringValueParser::new().try_map(|text| Selector::parse(&text))
 }
 
-/// Narrows the snapshots that are considered.
+/// Options that limit the snapshots to choose from.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Choosing among snapshots")]
+#[command(next_help_heading = "Snapshot filters")]
 pub struct Filters {
-    /// Only snapshots of this machine
+    /// Consider only snapshots of this machine
     #[arg(long, value_name = "HOST")]
     pub host: Option<String>,
-    /// Only snapshots of this target
+    /// Consider only snapshots of this target
     #[arg(long, value_name = "NAME")]
     pub target: Option<String>,
-    /// Only snapshots with this tag (each one, if given several times)
+    /// Consider only snapshots with this tag (repeat to require several tags)
     #[arg(long, value_name = "TAG")]
     pub tag: Vec<String>,
-    /// Only snapshots of which PATH was pushed (each one, if given several times)
+    /// Consider only snapshots of pushes that named PATH (repeat to require several paths)
     #[arg(long, value_name = "PATH")]
     pub path: Vec<OsString>,
 }
 
 impl Filters {
-    /// Whether the snapshot passes.
+    /// Returns whether a snapshot passes all filters.
     pub fn matches(&self, snapshot: &Snapshot) -> bool {
         let trimmed = |path: &OsStr| match path.as_bytes() {
             b"/" => b"/".to_vec(),
@@ -144,13 +146,13 @@ impl Filters {
             && self.path.iter().all(|path| snapshot.paths.iter().any(|p| p.0 == trimmed(path)))
     }
 
-    /// Whether nothing is narrowed.
+    /// Returns whether no filter is set.
     pub fn is_empty(&self) -> bool {
         self.host.is_none() && self.target.is_none() && self.tag.is_empty() && self.path.is_empty()
     }
 }
 
-/// What a choice looks at.
+/// A snapshot that can be chosen.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
     /// The snapshot's id.
@@ -159,24 +161,24 @@ pub struct Candidate<'a> {
     pub snapshot: &'a Snapshot,
 }
 
-/// Chooses one of the snapshots (oldest first); returns its place.
-pub fn choose(candidates: &[Candidate<'_>], which: &Which, filters: &Filters) -> Result<usize> {
+/// Chooses one of the candidates, which are sorted from oldest to newest. Returns its index.
+pub fn choose(candidates: &[Candidate<'_>], name: &SnapshotName, filters: &Filters) -> Result<usize> {
     let fits = |c: &Candidate<'_>| {
         filters.matches(c.snapshot)
-            && match which {
-                Which::Latest => true,
-                Which::Id(prefix) => c.id.to_string().starts_with(prefix),
-                Which::Time(prefix) => time_fits(c.snapshot.time, prefix),
+            && match name {
+                SnapshotName::Latest => true,
+                SnapshotName::Id(prefix) => c.id.to_string().starts_with(prefix),
+                SnapshotName::Time(prefix) => time_fits(c.snapshot.time, prefix),
             }
     };
     let found: Vec<usize> = candidates.iter().enumerate().filter(|(_, c)| fits(c)).map(|(i, _)| i).collect();
-    match (found.as_slice(), which) {
-        ([], _) => Err(Error::SnapshotNotFound(none_found(candidates.len(), which, filters))),
-        (all, Which::Latest) => {
+    match (found.as_slice(), name) {
+        ([], _) => Err(Error::SnapshotNotFound(none_found(candidates.len(), name, filters))),
+        (all, SnapshotName::Latest) => {
             Ok(all.iter().copied().max_by_key(|i| (candidates[*i].snapshot.time, *i)).unwrap_or_default())
         }
         ([one], _) => Ok(*one),
-        (several, Which::Id(text) | Which::Time(text)) => {
+        (several, SnapshotName::Id(text) | SnapshotName::Time(text)) => {
             let mut names: Vec<String> = several
                 .iter()
                 .take(8)
@@ -186,26 +188,26 @@ pub fn choose(candidates: &[Candidate<'_>], which: &Which, filters: &Filters) ->
                 names.push("...".to_owned());
             }
             let count = several.len();
-            Err(Error::SnapshotNotFound(format!("{text} fits {count} snapshots, say which: {}", names.join(", "))))
+            Err(Error::SnapshotNotFound(format!("{text} fits {count} snapshots; choose one: {}", names.join(", "))))
         }
     }
 }
 
-/// Whether the time, written as folders of the mount are named or with its fraction, begins with the prefix.
+/// Returns whether a time begins with the prefix, either as the name of a folder in a mount or with its fraction.
 fn time_fits(time: Time, prefix: &str) -> bool {
     output::time_name(time).starts_with(prefix) || output::time_json(time).replace(':', "").starts_with(prefix)
 }
 
-fn none_found(all: usize, which: &Which, filters: &Filters) -> String {
-    let what = match which {
-        Which::Latest => "there is no snapshot".to_owned(),
-        Which::Id(text) => format!("no snapshot has an id that begins with {text}"),
-        Which::Time(text) => format!("no snapshot was made at {text} (times are in UTC)"),
+fn none_found(all: usize, name: &SnapshotName, filters: &Filters) -> String {
+    let what = match name {
+        SnapshotName::Latest => "there is no snapshot".to_owned(),
+        SnapshotName::Id(text) => format!("no snapshot has an id that begins with {text}"),
+        SnapshotName::Time(text) => format!("no snapshot was made at {text} (times are in UTC)"),
     };
-    let narrowed = if filters.is_empty() { "" } else { " among those that --host, --target, --tag and --path leave" };
+    let limited = if filters.is_empty() { "" } else { " among those that pass --host, --target, --tag and --path" };
     match all {
         0 => "the repository has no snapshots yet; `bkfs push` makes one".to_owned(),
-        _ => format!("{what}{narrowed}; `bkfs snapshots` lists them"),
+        _ => format!("{what}{limited}; `bkfs snapshots` lists all snapshots"),
     }
 }
 
@@ -226,16 +228,16 @@ mod tests {
     }
 
     #[test]
-    fn reads_all_forms() {
-        assert_eq!(parse("latest").unwrap(), Selector { which: Which::Latest, path: None });
+    fn all_forms_are_parsed() {
+        assert_eq!(parse("latest").unwrap(), Selector { name: SnapshotName::Latest, path: None });
         assert_eq!(parse("latest:").unwrap().path, Some(vec![]));
         assert_eq!(
             parse("AB12:/etc//./x:y/").unwrap(),
-            Selector { which: Which::Id("ab12".into()), path: Some(b"etc/x:y".to_vec()) }
+            Selector { name: SnapshotName::Id("ab12".into()), path: Some(b"etc/x:y".to_vec()) }
         );
-        assert_eq!(parse("2026-11-20T090000Z:a").unwrap().which, Which::Time("2026-11-20T090000Z".into()));
-        assert_eq!(parse("2026-11").unwrap().which, Which::Time("2026-11".into()));
-        assert_eq!(parse("20261120").unwrap().which, Which::Id("20261120".into()));
+        assert_eq!(parse("2026-11-20T090000Z:a").unwrap().name, SnapshotName::Time("2026-11-20T090000Z".into()));
+        assert_eq!(parse("2026-11").unwrap().name, SnapshotName::Time("2026-11".into()));
+        assert_eq!(parse("20261120").unwrap().name, SnapshotName::Id("20261120".into()));
         for bad in ["", ":x", "newest", "latest:a/../b", "2026-1", &"a".repeat(65)] {
             assert!(parse(bad).is_err(), "{bad}");
         }
@@ -267,11 +269,11 @@ mod tests {
     }
 
     #[test]
-    fn chooses_one_or_says_why_not() {
+    fn one_is_chosen_or_the_error_says_why_not() {
         let snapshots = [snapshot(1_795_165_200, "a", &["x"]), snapshot(1_795_165_260, "b", &[])];
         let ids = [SnapshotId([0x11; 32]), SnapshotId([0x12; 32])];
         let candidates: Vec<_> = snapshots.iter().zip(ids).map(|(snapshot, id)| Candidate { id, snapshot }).collect();
-        let pick = |text: &str, filters: &Filters| choose(&candidates, &parse(text).unwrap().which, filters);
+        let pick = |text: &str, filters: &Filters| choose(&candidates, &parse(text).unwrap().name, filters);
         let none = Filters::default();
         assert_eq!(pick("latest", &none).unwrap(), 1);
         assert_eq!(pick("11", &none).unwrap(), 0);
@@ -286,6 +288,6 @@ mod tests {
         assert_eq!(pick("latest", &tag).unwrap(), 0);
         let path = Filters { path: vec!["/etc".into()], ..none };
         assert!(pick("latest", &path).unwrap_err().to_string().contains("--path"));
-        assert!(choose(&[], &Which::Latest, &path).unwrap_err().to_string().contains("no snapshots yet"));
+        assert!(choose(&[], &SnapshotName::Latest, &path).unwrap_err().to_string().contains("no snapshots yet"));
     }
 }

@@ -1,14 +1,13 @@
-//! Opening a repository: the place becomes an [`Access`], its configuration is verified, what it shows is compared with
-//! what this machine has seen before, and keys are chosen.
+//! Opening a repository: connect to its place, verify its configuration, compare it with what this machine has seen
+//! before, and find the keys.
 //!
-//! Keys are looked for in this order. To push: the key file that was named, the push key in the configuration folder.
-//! To read: the key file that was named, the kernel's keyring (`bkfs key unlock`), the passphrase.
+//! Keys are searched in this order. To push: the key file that was given, then the push key in the configuration
+//! folder. To read: the key file that was given, then the kernel's keyring (`bkfs key unlock`), then the passphrase.
 
 mod connect;
 mod keys;
 
-pub use connect::{connect, connect_new, identity};
-pub use keys::NamedKey;
+pub use connect::{connect_new, identity};
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,46 +22,49 @@ use bkfs_store::{
     },
 };
 
+use self::{
+    connect::connect,
+    keys::{GivenKey, LocalKeys, machine_key},
+};
 use crate::{
-    cli::RepoArgs,
+    args::RepoArgs,
     config::{RepoFolder, SeenState},
     context::Context,
     failure::{Exit, Failure},
     place::Place,
 };
 
-/// An opened repository.
+/// A repository that is open.
 pub struct Session {
     /// Where it is.
     pub place: Place,
-    /// Its store.
+    /// The store behind it.
     pub access: Arc<dyn Access>,
-    /// What it answered when it was opened.
+    /// The store's reply when it was opened.
     pub opened: Opened,
     /// Its verified configuration.
     pub config: Config,
     /// Its folder in the configuration folder.
     pub folder: RepoFolder,
-    /// How it contradicts what was seen before, if it does.
+    /// How it contradicts what this machine has seen before, if it does.
     pub rollback: Option<String>,
-    /// The key file that was named.
-    named: Option<NamedKey>,
-    /// The push key in the configuration folder.
-    machine: Option<PushKey>,
+    /// The keys that were found without asking for a passphrase.
+    keys: LocalKeys,
 }
 
 impl Session {
-    /// Opens the repository to read from it or to manage it.
+    /// Opens the repository for reading or administration.
     pub fn open(context: &Context, repo: &RepoArgs) -> Result<Self> {
         Self::open_at(context, repo, None, |_| None)
     }
 
-    /// Opens the repository to push to it. `cached` is the point to which the caches of the push refer.
+    /// Opens the repository for a push. `cached` returns the point of the log that the push's caches refer to.
     pub fn open_to_push(context: &Context, repo: &RepoArgs, cached: impl Fn(RepoId) -> Option<Seen>) -> Result<Self> {
         Self::open_at(context, repo, None, cached)
     }
 
-    /// Opens the repository to mount it. A lost server is waited for only so long: somebody stands before an `ls`.
+    /// Opens the repository for a mount. `patience` limits how long to wait for a lost server, because a person may be
+    /// waiting for `ls` to return.
     pub fn open_to_mount(context: &Context, repo: &RepoArgs, patience: Duration) -> Result<Self> {
         Self::open_at(context, repo, Some(patience), |_| None)
     }
@@ -73,80 +75,75 @@ impl Session {
         patience: Option<Duration>,
         cached: impl Fn(RepoId) -> Option<Seen>,
     ) -> Result<Self> {
-        let named = NamedKey::load(context)?;
-        let place = Place::parse(repo.repository.as_deref().or(named.as_ref().and_then(NamedKey::url)))?;
+        let given = GivenKey::load(context)?;
+        let place = Place::parse(repo.repository.as_deref().or(given.as_ref().and_then(GivenKey::url)))?;
         let access = connect(context, &place, patience)?;
         let expected = match context.folders.places().repository(&place.to_string())? {
             Some(id) => Some(id),
-            None => named.as_ref().map(NamedKey::repo),
+            None => given.as_ref().map(GivenKey::repo),
         };
-        let mut known = Known::of(context, named.as_ref(), expected)?;
-        let mut first = known.open(access.as_ref(), expected.and_then(&cached))?;
-        let config = verify_config(&first.config)?;
+        let mut remembered = Remembered::of(context, given.as_ref(), expected)?;
+        let mut opened = remembered.open(access.as_ref(), expected.and_then(&cached))?;
+        let config = verify_config(&opened.config)?;
         if expected != Some(config.repo) {
-            check_expected(&place, expected, config.repo, named.as_ref())?;
-            // It is known, but at another place; or it is new here.
-            known = Known::of(context, named.as_ref(), Some(config.repo))?;
-            if known.client.is_some() || known.state.seen().is_some() {
-                first = known.open(access.as_ref(), cached(config.repo))?;
+            check_expected(&place, expected, config.repo, given.as_ref())?;
+            // This repository is remembered from another place, or it is new to this machine.
+            remembered = Remembered::of(context, given.as_ref(), Some(config.repo))?;
+            if remembered.client.is_some() || remembered.state.seen().is_some() {
+                opened = remembered.open(access.as_ref(), cached(config.repo))?;
             }
         }
         let folder = context.folders.repository(config.repo);
-        let rollback = known.contradiction(access.as_ref(), &first, cached(config.repo))?;
-        let machine = known.machine;
-        for key in [named.as_ref().and_then(|n| n.push.as_ref()), machine.as_ref()].into_iter().flatten() {
-            key.check_config(&config)?;
-        }
-        if let Some(full) = named.as_ref().and_then(|n| n.full.as_ref()) {
-            full.check_config(&config)?;
-        }
-        let session = Self { place, access, opened: first, config, folder, rollback, named, machine };
+        let rollback = remembered.contradiction(access.as_ref(), &opened, cached(config.repo))?;
+        let keys = LocalKeys { given, machine: remembered.machine };
+        keys.check_config(&config)?;
+        let session = Self { place, access, opened, config, folder, rollback, keys };
         session.remember(context);
         Ok(session)
     }
 
-    /// The key to push with, if this machine has one.
+    /// Returns the key to push with, if this machine has one.
     pub fn push_key(&self) -> Option<&PushKey> {
-        self.named.as_ref().and_then(|n| n.push.as_ref()).or(self.machine.as_ref())
+        self.keys.push()
     }
 
-    /// The full key, wherever it is to be found; `operation` is what it is needed for.
+    /// Finds the full key. `operation` says in errors what the key is needed for.
     pub fn full_key(&self, context: &Context, operation: &'static str) -> Result<FullKey> {
-        let full = keys::find_full(context, self, operation)?;
+        let full = self.keys.find_full(context, &self.place, self.config.repo, &self.opened.slots, operation)?;
         full.check_config(&self.config)?;
         Ok(full)
     }
 
-    /// Says on standard error that the repository was rolled back, if it was. Reading goes on.
+    /// Prints a warning if the repository was rolled back. Reading can continue.
     pub fn warn_of_rollback(&self) {
         if let Some(how) = &self.rollback {
             eprintln!("bkfs: warning: {}", self.rollback_text(how));
         }
     }
 
-    /// The same as an error.
+    /// Returns an error if the repository was rolled back.
     pub fn rollback_failure(&self) -> Option<Failure> {
         let how = self.rollback.as_ref()?;
         Some(Failure::new(self.rollback_text(how), ROLLBACK_HINT).exit(Exit::RolledBack))
     }
 
-    /// Takes the present state of the repository for right, whatever was seen before.
+    /// Accepts the current state of the repository, whatever was seen before.
     pub fn accept_rollback(&self) -> Result<()> {
         self.folder.accept(self.opened.now, self.push_key().map(|key| (key.client_id(), self.opened.last)))
     }
 
-    /// Opens again, as the same client: after the roster has changed.
+    /// Opens the repository again, after the roster has changed.
     pub fn reopen(&mut self, client: Option<ClientId>, seen: Option<Seen>) -> Result<()> {
         self.opened = self.access.open(&OpenRequest { client, seen })?;
         Ok(())
     }
 
-    /// Takes a fresh push key for the one of this machine.
+    /// Sets this machine's push key.
     pub fn set_machine_key(&mut self, key: PushKey) {
-        self.machine = Some(key);
+        self.keys.machine = Some(key);
     }
 
-    /// The client whose snapshots a rollback would take away.
+    /// Returns the client that this machine is, if it has a push key.
     pub fn client(&self) -> Option<ClientId> {
         self.push_key().map(PushKey::client_id)
     }
@@ -155,7 +152,8 @@ impl Session {
         format!("{} was rolled back or replaced by an older copy: {how}. Snapshots may be missing", self.place)
     }
 
-    /// Keeps what was seen, unless it contradicts. Not being able to is no reason to refuse a restore.
+    /// Records what was seen, unless it contradicts what was seen before. A failure is only a warning: it must not
+    /// prevent a restore.
     fn remember(&self, context: &Context) {
         let keep = || -> Result<()> {
             context.folders.places().set_repository(&self.place.to_string(), self.config.repo)?;
@@ -165,30 +163,30 @@ impl Session {
             }
         };
         if let Err(error) = keep() {
-            tracing::warn!("what was seen of the repository is not kept: {error:#}");
+            tracing::warn!("cannot record what was seen of the repository: {error:#}");
         }
     }
 }
 
-const ROLLBACK_HINT: &str = "ask the server's operator whether an older copy was put back; if that is so and meant, run \
+const ROLLBACK_HINT: &str = "ask the server's operator whether an older copy was put back; if that was intended, run \
      `bkfs check --accept-rollback`";
 
-/// What this machine knows of a repository before it is opened.
-struct Known {
+/// What this machine remembers of a repository before it opens it.
+struct Remembered {
     client: Option<ClientId>,
     machine: Option<PushKey>,
     state: SeenState,
 }
 
-impl Known {
-    fn of(context: &Context, named: Option<&NamedKey>, repo: Option<RepoId>) -> Result<Self> {
+impl Remembered {
+    fn of(context: &Context, given: Option<&GivenKey>, repo: Option<RepoId>) -> Result<Self> {
         let Some(repo) = repo else {
             return Ok(Self { client: None, machine: None, state: SeenState::default() });
         };
         let folder = context.folders.repository(repo);
-        let machine = keys::machine_key(&folder)?;
-        let named = named.and_then(|n| n.push.as_ref()).filter(|key| key.repo == repo);
-        let client = named.or(machine.as_ref()).map(PushKey::client_id);
+        let machine = machine_key(&folder)?;
+        let given = given.and_then(|n| n.push.as_ref()).filter(|key| key.repo == repo);
+        let client = given.or(machine.as_ref()).map(PushKey::client_id);
         Ok(Self { client, machine, state: folder.seen()? })
     }
 
@@ -196,8 +194,9 @@ impl Known {
         Ok(access.open(&OpenRequest { client: self.client, seen: cached.or(self.state.seen()) })?)
     }
 
-    /// Compares what was opened with what was seen. The opening told of one point of the log only: that of the caches,
-    /// which may be another than that of the last sight. Usually the log's end decides, else it is asked once more.
+    /// Compares the opened repository with what was seen before. The reply covers only one point of the log: the one
+    /// that the caches refer to, which may differ from the one last seen. Usually the end of the log decides; otherwise
+    /// this asks the store once more.
     fn contradiction(&self, access: &dyn Access, opened: &Opened, cached: Option<Seen>) -> Result<Option<String>> {
         let mut opened = opened.clone();
         if let (Some(seen), Some(cached)) = (self.state.seen(), cached)
@@ -215,15 +214,16 @@ impl Known {
     }
 }
 
-/// Another repository than before at a place is nothing to go on with silently.
-fn check_expected(place: &Place, expected: Option<RepoId>, found: RepoId, named: Option<&NamedKey>) -> Result<()> {
-    if let Some(key) = named.map(NamedKey::repo).filter(|key| *key != found) {
+/// Fails if the place holds another repository than before, or another than the given key belongs to. The user must not
+/// continue unaware of that.
+fn check_expected(place: &Place, expected: Option<RepoId>, found: RepoId, given: Option<&GivenKey>) -> Result<()> {
+    if let Some(key) = given.map(GivenKey::repo).filter(|key| *key != found) {
         return Err(Error::WrongKey { key: key.to_string(), found: found.to_string() }.into());
     }
     match expected {
         Some(expected) => Err(Failure::new(
-            format!("{place} holds another repository than before: {found}, where {expected} was"),
-            "if it was made anew on purpose, delete the line of this place in places.toml in the configuration folder",
+            format!("{place} holds another repository than before: {found} instead of {expected}"),
+            "if it was replaced on purpose, delete the line for this place in places.toml in the configuration folder",
         )
         .exit(Exit::WrongKey)
         .into()),

@@ -1,11 +1,11 @@
-//! SIGINT and SIGTERM. The first asks the command to stop where it is safe; the second ends the process at once.
+//! SIGINT and SIGTERM. The first signal asks the command to stop where it is safe; the second ends the process at once.
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Exit;
 
-/// Catches the signals from now on. `on_stop` runs once, on a thread of its own, at the first of them.
+/// Catches the signals from now on. `on_stop` runs once, on its own thread, when the first signal arrives.
 pub fn on_stop(on_stop: impl FnOnce() + Send + 'static) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().context("preparing for signals")?;
     let (mut interrupt, mut terminate) = {

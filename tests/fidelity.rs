@@ -1,5 +1,5 @@
-//! What was pushed is what is seen in the mount and what is restored: for real trees and for one with every odd thing.
-//! `docs/SEMANTICS.md` says what is kept of each kind; here rsync, and our own comparison, are the judges.
+//! The mount and a restore show exactly what was pushed, for real trees and for one with every unusual kind of entry.
+//! `docs/SEMANTICS.md` says what is kept of each kind. The judges here are rsync and our own comparison.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,14 +18,14 @@ use std::{
 use common::{
     compare::{self, have_rsync},
     odd_tree::{self, Size, noise},
-    program::{Person, Server, no_mount},
+    program::{Person, Server, cannot_mount},
 };
 
-/// How much of a large real tree is taken, in bytes and entries.
+/// How much of a large real tree to push, in bytes and entries.
 const BYTES_MAX: u64 = 80 << 20;
 const ENTRIES_MAX: u64 = 8_000;
 
-/// A comparison of two folders, of all or of some of their entries, that describes the differences.
+/// Compares two folders, or some of their entries, and describes the differences.
 type Judge = fn(&Path, &[OsString], &Path) -> String;
 
 fn by_walk(source: &Path, names: &[OsString], copy: &Path) -> String {
@@ -37,7 +37,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Pushes a folder, or some of its entries, and compares it with the mount and with what is restored.
+/// Pushes a folder or some of its entries, and compares it with the mount and with a restore.
 fn faithful(person: &Person, source: &Path, names: &[OsString], judges: &[Judge]) {
     let mut push = person.command();
     push.arg("push").arg("-C").arg(source);
@@ -55,7 +55,7 @@ fn faithful(person: &Person, source: &Path, names: &[OsString], judges: &[Judge]
             assert!(differences.is_empty(), "{what} differs from {}:\n{differences}", source.display());
         }
     };
-    match no_mount() {
+    match cannot_mount() {
         Some(reason) => println!("skipped the mount: {reason}"),
         None => {
             let mount = person.mount(&[]);
@@ -68,7 +68,7 @@ fn faithful(person: &Person, source: &Path, names: &[OsString], judges: &[Judge]
     check(&dest, "what was restored");
 }
 
-/// The first entries of a folder, as many as are not too much.
+/// Returns the first entries of a folder, as many as fit the limits.
 fn some(folder: &Path) -> Vec<OsString> {
     let (mut bytes, mut entries) = (0, 0);
     let mut names: Vec<OsString> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -85,7 +85,8 @@ fn some(folder: &Path) -> Vec<OsString> {
     names
 }
 
-/// Bytes and entries of a tree, counted no further than needed; too many if not all of it can be read.
+/// Counts bytes and entries of a tree, until a limit is reached. Returns the maximum if part of the tree cannot be
+/// read.
 fn weigh(path: &Path) -> (u64, u64) {
     let (mut bytes, mut entries) = (0, 0);
     let mut paths = vec![path.to_owned()];
@@ -214,7 +215,7 @@ fn a_git_repository() {
     assert!(fsck.unwrap().status.success());
 }
 
-/// The second push of an unchanged tree is the same tree, and a change shows in the next.
+/// A second push of a changed tree shows the changes.
 #[test]
 fn later_versions() {
     let person = Person::with_repo();
@@ -233,7 +234,7 @@ fn later_versions() {
 }
 
 #[test]
-fn files_that_grow_and_vanish_meanwhile() {
+fn files_that_grow_and_vanish_during_a_push() {
     let person = Person::with_repo();
     let source = person.path("source");
     fs::create_dir_all(source.join("vanishing")).unwrap();
@@ -253,7 +254,7 @@ fn files_that_grow_and_vanish_meanwhile() {
                     break;
                 }
                 file.write_all(piece).unwrap();
-                // Little at a time, so that it goes on growing for as long as the push may take.
+                // Little at a time, so that the file grows for as long as the push may take.
                 std::thread::sleep(std::time::Duration::from_micros(200));
             }
         });
@@ -277,17 +278,17 @@ fn files_that_grow_and_vanish_meanwhile() {
     let dest = person.path("restored");
     person.run(["restore".as_ref(), "latest".as_ref(), dest.as_os_str()]);
     let differences = compare::walk(&source.join("whole"), &dest.join("whole"));
-    assert!(differences.is_empty(), "the others are not touched by it:\n{}", differences.join("\n"));
+    assert!(differences.is_empty(), "other files must be intact:\n{}", differences.join("\n"));
     let grown = fs::read(dest.join("growing")).unwrap();
-    assert!(grown.len() >= first && content.starts_with(&grown), "what was there at some time");
+    assert!(grown.len() >= first && content.starts_with(&grown), "it must be what the file was at some time");
     for entry in fs::read_dir(dest.join("vanishing")).unwrap() {
         let entry = entry.unwrap();
         let i: u64 = entry.file_name().to_str().unwrap().parse().unwrap();
         let bytes = fs::read(entry.path()).unwrap();
-        assert!(noise(50_000, i).starts_with(&bytes), "{i} is what was there at some time");
+        assert!(noise(50_000, i).starts_with(&bytes), "{i} must be what the file was at some time");
     }
     person.run(["check", "--read-data"]);
-    // At rest again, the next push is whole.
+    // When nothing changes any more, the next push is complete.
     fs::remove_dir_all(&dest).unwrap();
     faithful(&person, &source, &[], &[by_walk]);
 }

@@ -1,4 +1,4 @@
-//! `bkfs restore` as a person uses it: again after it was killed, onto what is there, as somebody without rights.
+//! `bkfs restore` as people use it: again after it was killed, onto existing files, and as an unprivileged user.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,7 +13,7 @@ use common::{
 };
 
 #[test]
-fn a_killed_restore_is_run_again() {
+fn a_killed_restore_can_be_run_again() {
     let person = Person::with_repo();
     let source = person.path("source");
     for folder in 0..20 {
@@ -29,7 +29,7 @@ fn a_killed_restore_is_run_again() {
     let dest = person.path("restored");
     for round in 1..=3 {
         let mut child = person.command().args(["restore", "latest"]).arg(&dest).spawn().unwrap();
-        // Killed once it is under way (or done, on a fast machine: then the next one finds nothing to do).
+        // Kill it while it is running. On a fast machine it may be done already; then the next one finds nothing to do.
         while child.try_wait().unwrap().is_none() {
             if fs::read_dir(&dest).is_ok_and(|entries| entries.count() > round * 5) {
                 break;
@@ -44,7 +44,7 @@ fn a_killed_restore_is_run_again() {
 }
 
 #[test]
-fn onto_what_is_there() {
+fn restoring_onto_existing_files() {
     let person = Person::with_repo();
     let source = person.path("source");
     fs::create_dir_all(source.join("folder")).unwrap();
@@ -55,7 +55,7 @@ fn onto_what_is_there() {
     let restore =
         |extra: &[&str], what: &str| person.command().arg("restore").args(extra).arg(what).arg(&dest).output().unwrap();
     assert_eq!(restore(&[], "latest").status.code(), Some(0));
-    assert_eq!(restore(&[], "latest").status.code(), Some(0), "all is there");
+    assert_eq!(restore(&[], "latest").status.code(), Some(0), "everything exists already");
     fs::write(dest.join("folder/file"), "mine, edited").unwrap();
     let output = restore(&[], "latest");
     assert_eq!(output.status.code(), Some(1));
@@ -66,7 +66,7 @@ fn onto_what_is_there() {
     let differences = compare::walk(&source, &dest);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 
-    // A path: a folder's contents, or the file, appear in DEST.
+    // With a path, the contents of the folder, or the file, appear in DEST.
     let dest = person.path("part");
     person.run(["restore".as_ref(), "latest:/folder".as_ref(), dest.as_os_str()]);
     assert_eq!(fs::read(dest.join("file")).unwrap(), b"stored");
@@ -81,9 +81,9 @@ fn onto_what_is_there() {
 }
 
 #[test]
-fn as_somebody_without_rights() {
+fn restoring_as_an_unprivileged_user() {
     if !rustix::process::geteuid().is_root() {
-        skip!("only root can become somebody else");
+        skip!("only root can become another user");
     }
     let person = Person::with_repo();
     let source = person.path("source");
@@ -95,7 +95,7 @@ fn as_somebody_without_rights() {
     let allow = Command::new("chown").args(["-R", "65534:65534"]).args([&home, &person.path("repo")]).status();
     assert!(allow.unwrap().success());
     fs::set_permissions(person.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    // The program itself may lie where others cannot go.
+    // The program itself may be in a folder that other users cannot enter.
     let program = person.path("bkfs");
     fs::copy(env!("CARGO_BIN_EXE_bkfs"), &program).unwrap();
     let restore = || {
@@ -114,7 +114,7 @@ fn as_somebody_without_rights() {
     assert_eq!(meta("modes/file 4755").mode() & 0o7777, 0o755, "another owner: no set-id bit");
     assert_eq!(meta("modes/folder 0000").mode() & 0o7777, 0);
     assert_eq!(meta("times/before 1970").mtime(), -1_500_000_000);
-    // Everything is there but for the devices, so a second run has nothing else to say.
+    // Everything except the devices is restored, so a second run reports nothing else.
     let again = restore().unwrap();
     let stderr_again = String::from_utf8_lossy(&again.stderr);
     assert_eq!(stderr_again.matches("only by root").count(), stderr.matches("only by root").count(), "{stderr_again}");
@@ -122,7 +122,7 @@ fn as_somebody_without_rights() {
 }
 
 #[test]
-fn with_few_open_files() {
+fn restoring_with_few_open_files() {
     let person = Person::with_repo();
     let source = person.path("source");
     for folder in 0..30u64 {

@@ -2,7 +2,7 @@
 
 mod subset;
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use bkfs_store::owner::check::{CheckOptions, CheckReport, Progress, ReadData, check};
@@ -11,48 +11,44 @@ use serde::Serialize;
 
 use self::subset::Subset;
 use crate::{
-    browse,
-    cli::RepoArgs,
-    context::Context,
-    failure::Exit,
-    output,
-    progress::{Line, View},
-    session::Session,
-    signals,
+    args::RepoArgs, catalog, context::Context, failure::Exit, output, progress::ProgressView, session::Session,
+    work::Work,
 };
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 #[command(
-    about = "Verify that everything is there, and with --read-data that it is intact",
-    long_about = "Verify the repository with its full key: the log and its chain, the clients' snapshots and their chains, \
-        and that every snapshot reaches all that it needs. With --read-data every pack is read, and every chunk in it \
-        opened and compared; damage that error correction can mend is mended, and counted. What is damaged beyond that does not \
-        count as stored from then on: the next push of the same files stores it anew. Everything \
-        that is wrong is listed; the exit code is 1 then, and 13 if the repository was rolled back.\n\n\
-        --read-data-subset reads only a part. 5% or 2G goes round: each such check begins where the last one on this machine ended, so twenty checks \
-        of 5% read everything. 3/7 is the third of seven parts, the same packs each time.",
+    about = "Verify that everything is stored, and with --read-data that it is intact",
+    long_about = "Verify the repository with its full key: the log and its chain, each client's snapshots and their \
+        chain, and that every chunk that a snapshot needs is stored.\n\n\
+        --read-data also reads every pack and verifies every chunk in it. Damage is mended from parity if possible, \
+        and counted. A chunk that cannot be mended no longer counts as stored: the next push of the same files stores \
+        it again.\n\n\
+        --read-data-subset reads only a part of the data. With 5% or 2G, each check continues where the last one on \
+        this machine ended, so twenty checks of 5% read everything. With 3/7, it reads the third of seven parts: the \
+        same packs each time.\n\n\
+        All problems are listed. The exit code is 1 if there are any, and 13 if the repository was rolled back.",
     after_help = "Examples:\n  bkfs check\n  bkfs check --read-data\n  \
-        bkfs check --read-data-subset 5%     each night: all of it in twenty nights\n  \
-        bkfs check --read-data-subset \"$(date +%u)/7\"     each weekday its part\n  \
-        bkfs check --accept-rollback     an older copy was put back on purpose: stop warning about it"
+        bkfs check --read-data-subset 5%              # each night: all data in twenty nights\n  \
+        bkfs check --read-data-subset \"$(date +%u)/7\"  # each day: all data in a week\n  \
+        bkfs check --accept-rollback                  # an older copy was put back on purpose"
 )]
 pub struct CheckArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// Read and verify all data, too
+    /// Also read and verify all data
     #[arg(long)]
     read_data: bool,
-    /// Read and verify a part of the data: a share (5% or 2G) that goes round, or part n of m (3/7)
+    /// Also read and verify a part of the data: the next 5% or 2G, or part n of m, as in 3/7
     #[arg(long, value_name = "PART", conflicts_with = "read_data")]
     read_data_subset: Option<Subset>,
-    /// Take the present state for right, though this machine has seen a newer one
+    /// Accept the current state, although this machine has seen a newer one
     #[arg(long)]
     accept_rollback: bool,
 }
 
 #[derive(Serialize)]
-struct Report {
+struct CheckJson {
     log_records: u64,
     snapshots: u64,
     tree_pages: u64,
@@ -67,32 +63,26 @@ struct Report {
     rolled_back: Option<String>,
 }
 
-/// Runs it.
+/// Runs `bkfs check`.
 pub fn run(context: &Context, args: CheckArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
-    let reader = browse::reader(context, &session, "checking")?;
-    let progress = Arc::new(Progress::default());
-    let stop = progress.clone();
-    signals::on_stop(move || stop.stop.store(true, Ordering::Relaxed))?;
+    let reader = catalog::open_reader(context, &session, "checking")?;
+    let work = Work::new(context, |progress: &Progress| progress.stop.store(true, Ordering::Relaxed))?;
     let read_data = match (args.read_data, args.read_data_subset) {
         (true, _) => ReadData::All,
-        (false, Some(subset)) => subset.read_data(session.folder.checked()?),
+        (false, Some(subset)) => subset.read_data(session.folder.last_checked()?),
         (false, None) => ReadData::None,
     };
     let options = CheckOptions { read_data, ..CheckOptions::default() };
-    let shown = progress.clone();
-    let line = Line::start(context, move || view(&shown));
-    let checked = check(&reader, &*session.access, &session.opened, &options, &progress);
-    drop(line);
-    let report = checked?;
+    let report = work.run(view, |progress| check(&reader, &*session.access, &session.opened, &options, progress))?;
     if let (Some(Subset::Share(_)), Some(reached)) = (args.read_data_subset, report.reached) {
-        session.folder.set_checked(reached)?;
+        session.folder.set_last_checked(reached)?;
     }
     print(context, &args, &session, &report)?;
     if args.accept_rollback && session.rollback.is_some() {
         session.accept_rollback()?;
         if !context.quiet && !context.json {
-            output::line("the present state is taken for right from now on")?;
+            output::line("accepted the current state; bkfs will not warn about this rollback again")?;
         }
     } else if let Some(failure) = session.rollback_failure() {
         return Err(failure.into());
@@ -100,22 +90,22 @@ pub fn run(context: &Context, args: CheckArgs) -> Result<Exit> {
     Ok(if report.problems_total == 0 { Exit::Success } else { Exit::Error })
 }
 
-fn view(progress: &Progress) -> View {
+fn view(progress: &Progress) -> ProgressView {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (packs, packs_total) = (load(&progress.packs), load(&progress.packs_total));
     if packs < packs_total {
         let (bytes, bytes_total) = (load(&progress.bytes), load(&progress.bytes_total));
         let text = format!("packs: {} of {}", output::size(bytes), output::size(bytes_total));
-        return View { done: Some((bytes, bytes_total)), text };
+        return ProgressView { done: Some((bytes, bytes_total)), text };
     }
     let (snapshots, total) = (load(&progress.snapshots), load(&progress.snapshots_total));
     let text = format!("snapshots: {snapshots} of {total}, {} tree pages", load(&progress.pages));
-    View { done: Some((snapshots, total)), text }
+    ProgressView { done: Some((snapshots, total)), text }
 }
 
 fn print(context: &Context, args: &CheckArgs, session: &Session, report: &CheckReport) -> Result<()> {
     if context.json {
-        return output::json_pretty(&Report {
+        return output::json_pretty(&CheckJson {
             log_records: report.log_records,
             snapshots: report.snapshots,
             tree_pages: report.pages,
@@ -153,10 +143,10 @@ fn print(context: &Context, args: &CheckArgs, session: &Session, report: &CheckR
     };
     if report.chunks_at_risk > 0 {
         let chunks = output::count(report.chunks_at_risk, "chunk");
-        read.push_str(&format!("; {chunks} can be read from damaged packs, and should be pushed again"));
+        read.push_str(&format!("; {chunks} in damaged packs can still be read and should be pushed again"));
     }
     if report.packs_mended > 0 {
-        read.push_str(&format!("; mended {} by parity", output::count(report.packs_mended, "damaged pack")));
+        read.push_str(&format!("; mended {} from parity", output::count(report.packs_mended, "damaged pack")));
     }
     let verdict = if report.problems_total == 0 { "no problems: " } else { "" };
     output::line(format!(

@@ -1,11 +1,15 @@
-//! `bkfs forget`: moves snapshots to the trash, those that are named or those that a policy does not keep.
+//! `bkfs forget`: moves snapshots to the trash, either the ones that are named or the ones that a policy does not keep.
 //!
-//! What a policy keeps is decided by a pure function ([`bkfs_store::owner::retention`]); this file gathers what it needs and shows
-//! what it said, and [`execute`] carries it out. A group that is held is left alone until somebody confirms.
+//! A pure function decides what a policy keeps ([`bkfs_store::owner::retention`]). This file gathers its input, [`execute`]
+//! carries out the decision, and [`report`] prints it. Nothing is forgotten in a group that is held, until a person
+//! confirms.
 
+mod args;
 mod execute;
 mod policy;
 mod report;
+
+pub use args::ForgetArgs;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,99 +18,55 @@ use bkfs_store::{
     base::{id::SnapshotId, time::Time},
     owner::{
         reader::SnapshotInfo,
-        retention::{self, Group, Plan, SnapshotRow},
+        retention::{self, Group, SnapshotRow},
     },
 };
-use clap::Args;
 use jiff::tz::TimeZone;
 
 use self::{
     execute::{Chosen, Executor, Outcome},
-    policy::PolicyArgs,
+    policy::forgotten,
 };
 use crate::{
-    browse::Library,
-    cli::RepoArgs,
+    catalog::Catalog,
     context::Context,
     failure::{Exit, Failure},
     output,
-    selector::{Candidate, Filters, Which, choose},
+    selector::{Candidate, Filters, SnapshotName, choose},
     session::Session,
 };
 
 const OPERATION: &str = "forgetting";
 
-/// Arguments of `forget`.
-#[derive(Debug, Args)]
-#[command(
-    about = "Move snapshots to the trash, by name or by a policy",
-    long_about = "Move snapshots to the trash: those that are named, or those that a policy does not keep. In the trash they \
-        keep their data; `bkfs unforget` brings them back, `bkfs snapshots --trash` lists them. A server lets nothing go for \
-        good that it received less than its --protect age ago (14 days, unless its operator chose otherwise).\n\n\
-        A policy is applied to each group of snapshots by itself. What counts is when the repository received a snapshot, \
-        by its own clock. A group whose newest snapshot shrank sharply, or whose clock jumped, is held: nothing of it is \
-        forgotten, the exit code is 3, and --confirm says that all is well.\n\n\
-        It needs the full key, and at a server the permission forget; --now and --empty-trash need the permission prune.",
-    after_help = "Examples:\n  bkfs forget --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --dry-run\n  \
-        bkfs forget --keep-within 14d --keep-within-weekly 6m --keep-tag release\n  \
-        bkfs forget --keep-last 10 --host alpha --group-by host,target\n  \
-        bkfs forget 4f2a91c7 2026-11-20T090000Z\n  \
-        bkfs forget --now 4f2a91c7       for good, where the server's --protect age allows it\n  \
-        bkfs forget --empty-trash"
-)]
-pub struct ForgetArgs {
-    /// The snapshots: ids or their beginnings, times, or latest. Without any, a policy chooses
-    #[arg(value_name = "SNAPSHOT")]
-    snapshots: Vec<Which>,
-    #[command(flatten)]
-    repo: RepoArgs,
-    /// Show what would be forgotten, and the reasons that keep the rest; change nothing
-    #[arg(short = 'n', long)]
-    dry_run: bool,
-    /// Skip the trash: let them go for good at once, as far as the server allows
-    #[arg(long)]
-    now: bool,
-    /// Let go for good what has been in the trash for the server's --protect age, too; alone, nothing else is done
-    #[arg(long, conflicts_with = "dry_run")]
-    empty_trash: bool,
-    /// Forget in groups that are held, too: you have looked, and all is well
-    #[arg(long)]
-    confirm: bool,
-    #[command(flatten)]
-    policy: PolicyArgs,
-    #[command(flatten)]
-    filters: Filters,
-}
-
-/// Runs it.
+/// Runs `bkfs forget`.
 pub fn run(context: &Context, args: ForgetArgs) -> Result<Exit> {
     match (args.snapshots.is_empty(), args.policy.is_given()) {
         (false, true) => {
-            let hint = "the --keep-… options choose by themselves; name the snapshots, or give a policy";
-            return Err(Failure::new("snapshots were named, and a policy was given", hint).into());
+            let hint = "the --keep-* options choose snapshots themselves: either name snapshots or give a policy";
+            return Err(Failure::new("both snapshots and a policy were given", hint).into());
         }
-        // Before anybody is asked for a passphrase.
+        // Checked here, before anyone is asked for a passphrase.
         (true, false) if args.empty_trash => return empty(context, &args),
         (true, _) if args.policy.policy().is_empty() => return Err(retention::RetentionError::EmptyPolicy.into()),
         _ => {}
     }
     let session = Session::open(context, &args.repo)?;
     match session.rollback_failure() {
-        // Nothing is thinned out of which newer parts are missing.
+        // Nothing may be forgotten in a history whose newest part is missing.
         Some(failure) if !args.dry_run => return Err(failure.into()),
         _ => session.warn_of_rollback(),
     }
     let full = session.full_key(context, OPERATION)?;
-    let library = Library::with_key(&session, &full)?;
+    let catalog = Catalog::with_key(&session, &full)?;
     let executor = Executor {
         access: session.access.as_ref(),
         full: &full,
-        log_len: library.log_len,
+        log_len: catalog.log_len,
         protect_secs: session.opened.protect_secs,
     };
     match args.snapshots.is_empty() {
-        true => by_policy(context, &args, &session, &library, &executor),
-        false => by_name(context, &args, &library, &executor),
+        true => by_policy(context, &args, &session, &catalog, &executor),
+        false => by_name(context, &args, &catalog, &executor),
     }
 }
 
@@ -114,39 +74,33 @@ fn by_policy(
     context: &Context,
     args: &ForgetArgs,
     session: &Session,
-    library: &Library,
+    catalog: &Catalog,
     executor: &Executor<'_>,
 ) -> Result<Exit> {
     let rows: Vec<SnapshotRow> =
-        library.snapshots.iter().filter(|info| args.filters.matches(&info.snapshot)).map(policy::row).collect();
+        catalog.snapshots.iter().filter(|info| args.filters.matches(&info.snapshot)).map(policy::row).collect();
     let (grouping, now) = (args.policy.grouping(), output::now());
     let groups: BTreeSet<Group> = rows.iter().map(|row| grouping.group(row)).collect();
-    let runs = session.folder.runs(&groups)?;
+    let runs = session.folder.retention_runs(&groups)?;
     let plan = retention::plan(&rows, &args.policy.policy(), grouping, &TimeZone::system(), now, &runs)?;
     let chosen: Vec<Chosen> = forgotten(&plan, args.confirm).map(|row| (row.id, Some(row.received))).collect();
     let outcome = match args.dry_run {
         true => None,
         false => {
             let outcome = execute(args, executor, &chosen)?;
-            session.folder.set_runs(&plan.runs(&runs, now, args.confirm))?;
+            session.folder.set_retention_runs(&plan.runs(&runs, now, args.confirm))?;
             Some(outcome)
         }
     };
     report::policy(context, args, &plan, outcome.as_ref())?;
-    let held = !args.confirm && plan.groups.iter().any(|group| !group.holds.is_empty());
-    Ok(if held && !args.dry_run { Exit::Incomplete } else { Exit::Success })
+    let is_held = !args.confirm && plan.groups.iter().any(|group| !group.holds.is_empty());
+    Ok(if is_held && !args.dry_run { Exit::Incomplete } else { Exit::Success })
 }
 
-/// What of a plan is to be forgotten. Groups that are held are left alone, unless somebody confirmed.
-fn forgotten(plan: &Plan, confirmed: bool) -> impl Iterator<Item = &SnapshotRow> {
-    let groups = plan.groups.iter().filter(move |group| confirmed || group.holds.is_empty());
-    groups.flat_map(|group| &group.decisions).filter(|decision| !decision.keeps()).map(|decision| &decision.snapshot)
-}
-
-fn by_name(context: &Context, args: &ForgetArgs, library: &Library, executor: &Executor<'_>) -> Result<Exit> {
-    let mut chosen: BTreeMap<SnapshotId, Named<'_>> = BTreeMap::new();
-    for which in &args.snapshots {
-        let named = named(library, which, &args.filters)?;
+fn by_name(context: &Context, args: &ForgetArgs, catalog: &Catalog, executor: &Executor<'_>) -> Result<Exit> {
+    let mut chosen: BTreeMap<SnapshotId, NamedSnapshot<'_>> = BTreeMap::new();
+    for name in &args.snapshots {
+        let named = named(catalog, name, &args.filters)?;
         chosen.insert(named.id, named);
     }
     let infos: Vec<&SnapshotInfo> = chosen.values().filter_map(|named| named.info).collect();
@@ -159,37 +113,37 @@ fn by_name(context: &Context, args: &ForgetArgs, library: &Library, executor: &E
     Ok(Exit::Success)
 }
 
-/// What a name stands for.
-struct Named<'a> {
+/// The snapshot that a name stands for.
+struct NamedSnapshot<'a> {
     id: SnapshotId,
-    /// None if it is gone.
+    /// When the store received it. `None` if it is gone.
     received: Option<Time>,
-    /// None if it cannot be shown.
+    /// `None` if it cannot be read.
     info: Option<&'a SnapshotInfo>,
 }
 
-/// The snapshot of that name. By its id one can be named that is in the trash (to let it go for good), that cannot be shown,
-/// or that the server's operator made away with (to take note of that).
-fn named<'a>(library: &'a Library, which: &Which, filters: &Filters) -> Result<Named<'a>> {
-    if let Which::Id(prefix) = which
+/// Returns the snapshot with this name. Only an id can name a snapshot in the trash (to delete it for good), one that
+/// cannot be read, or one that the server's operator purged (to take note of the purge).
+fn named<'a>(catalog: &'a Catalog, name: &SnapshotName, filters: &Filters) -> Result<NamedSnapshot<'a>> {
+    if let SnapshotName::Id(prefix) = name
         && filters.is_empty()
     {
         let fits = |id: &SnapshotId| id.to_string().starts_with(prefix);
-        let purged = library.purged.iter().map(|purged| (purged.id, None));
-        let broken = library.broken.iter().map(|broken| (broken.id, Some(broken.received)));
+        let purged = catalog.purged.iter().map(|purged| (purged.id, None));
+        let broken = catalog.unreadable.iter().map(|broken| (broken.id, Some(broken.received)));
         let mut found = purged.chain(broken).filter(|(id, _)| fits(id));
-        let mut shown = library.snapshots.iter().chain(library.trash.iter().map(|t| &t.info));
+        let mut shown = catalog.snapshots.iter().chain(catalog.trash.iter().map(|t| &t.info));
         if let (Some((id, received)), None, false) = (found.next(), found.next(), shown.any(|info| fits(&info.id))) {
-            return Ok(Named { id, received, info: None });
+            return Ok(NamedSnapshot { id, received, info: None });
         }
     }
-    let by_id = matches!(which, Which::Id(_));
-    let trash = library.trash.iter().map(|trashed| &trashed.info).filter(|_| by_id);
-    let infos: Vec<&SnapshotInfo> = library.snapshots.iter().chain(trash).collect();
+    let by_id = matches!(name, SnapshotName::Id(_));
+    let trash = catalog.trash.iter().map(|trashed| &trashed.info).filter(|_| by_id);
+    let infos: Vec<&SnapshotInfo> = catalog.snapshots.iter().chain(trash).collect();
     let candidates: Vec<Candidate<'_>> =
         infos.iter().map(|info| Candidate { id: info.id, snapshot: &info.snapshot }).collect();
-    let info = infos[choose(&candidates, which, filters)?];
-    Ok(Named { id: info.id, received: Some(info.received), info: Some(info) })
+    let info = infos[choose(&candidates, name, filters)?];
+    Ok(NamedSnapshot { id: info.id, received: Some(info.received), info: Some(info) })
 }
 
 fn execute(args: &ForgetArgs, executor: &Executor<'_>, chosen: &[Chosen]) -> Result<Outcome> {
@@ -200,7 +154,7 @@ fn execute(args: &ForgetArgs, executor: &Executor<'_>, chosen: &[Chosen]) -> Res
     Ok(outcome)
 }
 
-/// Empties the trash and does nothing else: that needs no key.
+/// Empties the trash and does nothing else. This needs no key.
 fn empty(context: &Context, args: &ForgetArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
     if let Some(failure) = session.rollback_failure() {

@@ -1,6 +1,4 @@
-//! `bkfs init`: makes a repository, its keys, and this machine its first client.
-
-use std::str::FromStr;
+//! `bkfs init`: creates a repository and its keys, and makes this machine the first client.
 
 use anyhow::Result;
 use bkfs_store::{
@@ -10,7 +8,6 @@ use bkfs_store::{
     crypto::random,
     format::{
         config::ChunkerParams,
-        erasure::Parity,
         keys::{
             FullKey, KeyFile,
             slot::{self, SlotParams},
@@ -22,7 +19,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    cli::RepoArgs,
+    args::{ParityArg, RepoArgs},
     config,
     context::{Context, host_name},
     failure::Exit,
@@ -34,10 +31,11 @@ use crate::{
 /// Arguments of `init`.
 #[derive(Debug, Args)]
 #[command(
-    about = "Make a new repository",
-    long_about = "Make a new repository. It is protected by a passphrase, from BKFS_PASSWORD, BKFS_PASSWORD_FILE, \
-        BKFS_PASSWORD_COMMAND or asked for. This machine becomes its first client: its push key is kept in the \
-        configuration folder, so that `bkfs push` from cron needs no passphrase.",
+    about = "Create a repository",
+    long_about = "Create a repository.\n\n\
+        A passphrase protects it. The passphrase is taken from BKFS_PASSWORD, BKFS_PASSWORD_FILE or \
+        BKFS_PASSWORD_COMMAND, or asked for. This machine becomes the first client: its push key is kept in the \
+        configuration folder, so that `bkfs push` needs no passphrase, even from cron.",
     after_help = "Examples:\n  bkfs init -r /media/usb/repo\n  bkfs init -r bkfs://nas.lan:7443/alice\n  \
         bkfs init -r /media/old/repo --parity 20%\n  \
         BKFS_PASSWORD_COMMAND='pass show backup' bkfs init -r /srv/backup"
@@ -50,44 +48,29 @@ pub struct InitArgs {
     parity: Option<ParityArg>,
 }
 
-const PARITY_HELP: &str = "Space for error correction, in percent of the data (1% to 100%), or off. Without it, 5%: of each pack of 16 MiB, \
-    any burst of damage up to 768 KiB and any 13 damaged places are mended. A lost disk is not: that needs a second \
-    repository. On a server, whoever runs it decides (`bkfs server run --parity`)";
-
-/// `5%`, `5` or `off`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ParityArg(pub Option<Parity>);
-
-impl FromStr for ParityArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "off" {
-            return Ok(Self(None));
-        }
-        let percent = text.strip_suffix('%').unwrap_or(text).parse().ok().and_then(Parity::percent);
-        percent.map(|parity| Self(Some(parity))).ok_or_else(|| "a percentage from 1% to 100%, or off".into())
-    }
-}
+const PARITY_HELP: &str = "Space for error correction, in percent of the data (1% to 100%), or off. The default is 5%: \
+    in each pack of 16 MiB, any burst of damage up to 768 KiB and any 13 damaged places can be mended. Parity does not \
+    protect against the loss of a disk: keep a second repository for that. On a server, the operator sets the amount \
+    (`bkfs server run --parity`)";
 
 #[derive(Serialize)]
-struct Report {
+struct InitJson {
     repository: String,
     place: String,
     client: String,
 }
 
-/// Runs it.
+/// Runs `bkfs init`.
 pub fn run(context: &Context, args: InitArgs) -> Result<Exit> {
     let place = Place::parse(args.repo.repository.as_deref())?;
     let access = session::connect_new(context, &place, args.parity)?;
-    // Before anybody is asked for a passphrase.
+    // Checked here, before anyone is asked for a passphrase.
     match access.open(&OpenRequest::default()) {
         Ok(_) => return Err(Error::RepositoryExists { place: place.to_string() }.into()),
         Err(error) if error.kind() == ErrorKind::NoRepository => {}
         Err(error) => return Err(error.into()),
     }
-    // Nor should there be a repository whose key has no place to be kept.
+    // Created before the repository: its push key must have a place to be kept.
     config::make_private_dir(&context.folders.config)?;
     let passphrase = passphrase::initial(context)?;
 
@@ -109,31 +92,17 @@ pub fn run(context: &Context, args: InitArgs) -> Result<Exit> {
     folder.advance(access.open(&OpenRequest::default())?.now)?;
 
     if context.json {
-        output::json(&Report {
+        output::json(&InitJson {
             repository: full.repo.to_string(),
             place: place.to_string(),
             client: client.to_string(),
         })?;
     } else if !context.quiet {
-        output::line(format!("made repository {} at {place}", full.repo.short()))?;
+        output::line(format!("created repository {} at {place}", full.repo.short()))?;
         output::line(format!("this machine's push key is {}", folder.push_key_path().display()))?;
-        output::line("without the passphrase nobody can read it: keep it safe, or print `bkfs key recovery`")?;
+        output::line(
+            "nobody can read the repository without the passphrase: keep it safe, or print `bkfs key recovery`",
+        )?;
     }
     Ok(Exit::Success)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parity_is_a_percentage_or_off() {
-        let parse = |text: &str| text.parse::<ParityArg>();
-        assert_eq!(parse("off"), Ok(ParityArg(None)));
-        assert_eq!(parse("5%"), Ok(ParityArg(Some(Parity::default()))));
-        assert_eq!(parse("100"), Ok(ParityArg(Parity::percent(100))));
-        for bad in ["", "%", "0", "0%", "101%", "-5%", "5.5%", "on", "5%%"] {
-            assert!(parse(bad).is_err(), "{bad:?}");
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! `bkfs join`: enrols this machine at a server.
+//! `bkfs join`: enrols this machine with a server.
 
 use std::path::PathBuf;
 
@@ -13,31 +13,32 @@ use crate::{config, context::Context, failure::Exit, output, session};
 /// Arguments of `join`.
 #[derive(Debug, Args)]
 #[command(
-    about = "Enrol this machine at a server",
-    long_about = "Enrol this machine at a server with an invitation, which its operator makes with `bkfs server invite`. \
-        The server's certificate is remembered: from then on this machine talks to that server only. Prints the URL of \
-        the account, for -r or BKFS_REPOSITORY.",
+    about = "Enrol this machine with a server",
+    long_about = "Enrol this machine with a server. The server's operator creates the token with `bkfs server \
+        invite`.\n\n\
+        This machine remembers the fingerprint of the server's certificate, and from then on accepts no other server \
+        at that address. Prints the URL of the account, for -r or BKFS_REPOSITORY.",
     after_help = "Examples:\n  bkfs join bkfs1k5v...\n  bkfs join bkfs1k5v... --push-key laptop.key"
 )]
 pub struct JoinArgs {
-    /// The invitation
+    /// The token of the invitation
     #[arg(value_name = "TOKEN")]
     token: String,
-    /// A push key file for this machine, from `bkfs key export-push`
+    /// Use this push key on this machine; `bkfs key export-push` writes the file
     #[arg(long, value_name = "FILE")]
     push_key: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
-struct Report {
+struct JoinJson {
     url: String,
     server: String,
 }
 
-/// Runs it.
+/// Runs `bkfs join`.
 pub fn run(context: &Context, args: JoinArgs) -> Result<Exit> {
     let token = Token::parse(&args.token)?;
-    // A key file that cannot be used must not cost the invitation.
+    // Read first: a key file that cannot be used must not use up the invitation.
     let key = match &args.push_key {
         Some(path) => {
             let bytes = config::read_optional(path)?.with_context(|| format!("{}: no such file", path.display()))?;
@@ -47,16 +48,16 @@ pub fn run(context: &Context, args: JoinArgs) -> Result<Exit> {
     };
     let identity = session::identity(context)?;
     let url = client::join(&token, &identity)?;
-    context.folders.places().set_pin(&url.server(), token.pin)?;
+    context.folders.places().set_fingerprint(&url.server(), token.pin)?;
     if let Some(key) = key {
-        // Only what pushes is kept, even if a full key was given.
+        // Only the push key is kept, even if the file has a full key.
         let push = key.push().clone();
         let repo = push.repo;
         context.folders.repository(repo).set_push_key(&KeyFile::Push(push).encode())?;
         context.folders.places().set_repository(&url.to_string(), repo)?;
     }
     match context.json {
-        true => output::json(&Report { url: url.to_string(), server: token.pin.to_string() })?,
+        true => output::json(&JoinJson { url: url.to_string(), server: token.pin.to_string() })?,
         false => output::line(url.to_string())?,
     }
     Ok(Exit::Success)

@@ -1,4 +1,4 @@
-//! `bkfs ls`: lists a folder of a snapshot.
+//! `bkfs ls`: lists a folder in a snapshot.
 
 use std::io::Write;
 
@@ -11,8 +11,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    browse::Library,
-    cli::RepoArgs,
+    args::RepoArgs,
+    catalog::Catalog,
     context::Context,
     failure::Exit,
     output,
@@ -20,17 +20,19 @@ use crate::{
     session::Session,
 };
 
-/// Entries fetched at once.
+/// Entries to fetch at a time.
 const BATCH: usize = 1024;
 
 /// Arguments of `ls`.
 #[derive(Debug, Args)]
 #[command(
-    about = "List a folder of a snapshot",
-    long_about = "List a folder of a snapshot, its root if no path is given. Folders end with a slash; -l shows what `ls \
-        -l` would, and a + behind the mode where there are extended attributes.",
-    after_help = "SNAPSHOT is an id or a prefix of one, latest, or a time like 2026-11-20T090000Z (UTC, or a \
-        prefix).\n\nExamples:\n  bkfs ls latest\n  bkfs ls -l latest:/home/me --host alpha\n  bkfs ls -R 3f0c11aa:etc"
+    about = "List a folder in a snapshot",
+    long_about = "List a folder in a snapshot, or the snapshot's root if no path is given.\n\n\
+        Names of folders end with a slash. With -l, each line looks like one of `ls -l`; a + after the mode means that \
+        the entry has extended attributes.",
+    after_help = "SNAPSHOT is an id or a prefix of one, latest, or a time in UTC like 2026-11-20T090000Z or a prefix \
+        of one.\n\n\
+        Examples:\n  bkfs ls latest\n  bkfs ls -l latest:/home/me --host alpha\n  bkfs ls -R 3f0c11aa:etc"
 )]
 pub struct LsArgs {
     #[command(flatten)]
@@ -38,19 +40,19 @@ pub struct LsArgs {
     /// Show mode, owner, size and time
     #[arg(short, long)]
     long: bool,
-    /// Show what is below, too
+    /// List everything below, too
     #[arg(short = 'R', long)]
     recursive: bool,
-    /// The snapshot, and the folder or file in it
+    /// The snapshot, and the path of a folder or file in it
     #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = value_parser())]
     selector: Selector,
     #[command(flatten)]
     filters: Filters,
 }
 
-/// An entry in JSON, one a line.
+/// An entry as JSON, on a line of its own.
 #[derive(Serialize)]
-struct Row<'a> {
+struct EntryJson<'a> {
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_bytes: Option<String>,
@@ -66,22 +68,22 @@ struct Row<'a> {
     target: Option<String>,
 }
 
-/// Runs it.
+/// Runs `bkfs ls`.
 pub fn run(context: &Context, args: LsArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
-    let library = Library::open(context, &session, "listing files")?;
-    let (_, node) = library.find(&args.selector, &args.filters)?;
+    let catalog = Catalog::open(context, &session, "listing files")?;
+    let (_, node) = catalog.find(&args.selector, &args.filters)?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut show = |path: &[u8], node: &Node| write_entry(&mut out, context, args.long, path, node);
     match node.is_dir() {
-        true => list(&library.reader, &node, &mut Vec::new(), args.recursive, &mut show)?,
+        true => list(&catalog.reader, &node, &mut Vec::new(), args.recursive, &mut show)?,
         false => show(&node.name, &node)?,
     }
     out.flush()?;
     Ok(Exit::Success)
 }
 
-/// Shows the entries of a folder, and with `recursive` all below, depth first.
+/// Shows the entries of a folder. With `recursive`, shows everything below, depth first.
 fn list(
     reader: &Reader,
     folder: &Node,
@@ -89,7 +91,8 @@ fn list(
     recursive: bool,
     show: &mut dyn FnMut(&[u8], &Node) -> Result<()>,
 ) -> Result<()> {
-    // Each folder on the way down: where it stands, and how long its path is. No recursion: trees can be very deep.
+    // For each folder on the way down: its next entry, and the length of its path. A loop with a stack instead of
+    // recursion, because trees can be very deep.
     let Some(subtree) = &folder.subtree else { return Ok(()) };
     let mut stack = vec![(*subtree, 0u64, path.len())];
     while let Some((subtree, next, length)) = stack.pop() {
@@ -142,10 +145,10 @@ fn write_entry(out: &mut impl Write, context: &Context, long: bool, path: &[u8],
     Ok(())
 }
 
-fn row<'a>(path: &[u8], node: &'a Node) -> Row<'a> {
-    // What is not UTF-8 has its bytes beside the readable form.
+fn row<'a>(path: &[u8], node: &'a Node) -> EntryJson<'a> {
+    // A path that is not UTF-8 is given twice: readable, and as its bytes.
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    Row {
+    EntryJson {
         path: String::from_utf8_lossy(path).into_owned(),
         path_bytes: std::str::from_utf8(path).is_err().then(|| hex(path)),
         kind: kind(node),
@@ -184,7 +187,7 @@ fn size_text(node: &Node) -> String {
     }
 }
 
-/// As `ls -l` shows it: `drwxr-sr-x`.
+/// Formats the mode as `ls -l` does: `drwxr-sr-x`.
 fn mode_text(node: &Node) -> String {
     let kind = match node.kind {
         NodeKind::File => '-',

@@ -1,10 +1,6 @@
-//! `bkfs prune`: reclaims the space of what no snapshot needs any more.
+//! `bkfs prune`: reclaims the space of data that no snapshot needs.
 
-use std::{
-    io::IsTerminal,
-    str::FromStr,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{io::IsTerminal, str::FromStr, sync::atomic::Ordering};
 
 use anyhow::Result;
 use bkfs_store::{
@@ -15,54 +11,56 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    browse,
-    cli::RepoArgs,
+    args::{RepoArgs, parse_size},
+    catalog,
     context::Context,
     failure::{Exit, Failure},
     output,
-    progress::{Line, View},
+    progress::ProgressView,
     session::Session,
-    signals,
+    work::Work,
 };
 
 /// Arguments of `prune`.
 #[derive(Debug, Args)]
 #[command(
-    about = "Reclaim the space of what no snapshot needs any more",
-    long_about = "Reclaim the space of what no snapshot needs any more. What has been in the trash for long enough is let go \
-        first (a server decides: its --protect age; in a repository at a path that is at once). Then all snapshots are \
-        looked through, and the repository is told what they need. It drops packs in which nothing is needed, and copies what \
-        is needed out of packs that are mostly unused, by itself: no data crosses the network, but for what small files share \
-        frames with, of which little is needed (--max-reframe-size).\n\n\
-        Pushes and mounts go on meanwhile. It may be stopped at any moment; the next prune goes on where it was. A server \
-        keeps what was pruned for its --protect age before the space is really free; `bkfs server revive` brings it back.",
-    after_help = "Examples:\n  bkfs prune\n  bkfs prune --dry-run\n  bkfs prune --max-unused 0       as small as it can be\n  \
-        bkfs prune --max-repack-size 10G --keep-trash"
+    about = "Reclaim the space of data that no snapshot needs",
+    long_about = "Reclaim the space of data that no snapshot needs.\n\n\
+        First, delete the snapshots that have been in the trash for the --protect age of a server; a repository in a \
+        folder has no such age. Then find out what the remaining snapshots need. The repository drops packs in which \
+        nothing is needed, and copies what is needed out of packs that are mostly unused. It does that itself, so no \
+        data crosses the network, except for small files that share a frame with data that is no longer needed \
+        (--max-reframe-size).\n\n\
+        Pushes and mounts continue during a prune. You can stop it at any time; the next prune continues where it was. \
+        A server keeps pruned data for its --protect age before the space is free, and `bkfs server revive` brings the \
+        data back.",
+    after_help = "Examples:\n  bkfs prune\n  bkfs prune --dry-run\n  \
+        bkfs prune --max-unused 0    # as small as possible\n  bkfs prune --max-repack-size 10G --keep-trash"
 )]
 pub struct PruneArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// Show what would be freed; change nothing
+    /// Show what would be freed, but change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// How much of what is kept may be unused: a share (5%), a size (2G), or unlimited
+    /// Let this much of what is kept be unused: a share (5%), a size (2G), or unlimited
     #[arg(long, value_name = "LIMIT", default_value = "5%")]
     max_unused: MaxUnused,
-    /// How much is written again at most, to free what lies between
-    #[arg(long, value_name = "SIZE", value_parser = super::push::parse_size)]
+    /// Rewrite at most this much needed data to free the unused data beside it
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     max_repack_size: Option<u64>,
-    /// How much is fetched and sent again at most, to free what shares frames with what is needed; 0 for nothing
-    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = super::push::parse_size)]
+    /// Fetch and resend at most this much data to free unused data in shared frames; 0 for none
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_size)]
     max_reframe_size: u64,
-    /// Let nothing go from the trash
+    /// Delete nothing from the trash
     #[arg(long)]
     keep_trash: bool,
-    /// Go on without asking, even if more than half of the repository goes
+    /// Do not ask, even if more than half of the repository would be removed
     #[arg(short = 'y', long)]
     yes: bool,
 }
 
-/// A limit as it is written.
+/// The value of `--max-unused`.
 #[derive(Debug, Clone, Copy)]
 struct MaxUnused(Unused);
 
@@ -74,9 +72,9 @@ impl FromStr for MaxUnused {
             return Ok(Self(Unused::Bytes(u64::MAX)));
         }
         let Some(share) = text.strip_suffix('%') else {
-            return Ok(Self(Unused::Bytes(super::push::parse_size(text)?)));
+            return Ok(Self(Unused::Bytes(parse_size(text)?)));
         };
-        let wrong = || format!("{text:?} is no share: a number of percent, like 5% or 0.5%");
+        let wrong = || format!("{text:?} is not a percentage; give one like 5% or 0.5%");
         let share: f64 = share.trim().parse().map_err(|_| wrong())?;
         if !(0.0..=1e6).contains(&share) {
             return Err(wrong());
@@ -86,7 +84,7 @@ impl FromStr for MaxUnused {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct PruneJson {
     dry_run: bool,
     snapshots_expired: u64,
     packs: u64,
@@ -107,16 +105,14 @@ struct Report {
     bytes_sent: u64,
 }
 
-/// Runs it.
+/// Runs `bkfs prune`.
 pub fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
-    let reader = browse::reader(context, &session, "pruning")?;
+    let reader = catalog::open_reader(context, &session, "pruning")?;
     if let Some(failure) = session.rollback_failure() {
         return Err(failure.into());
     }
-    let progress = Arc::new(Progress::default());
-    let stop = progress.clone();
-    signals::on_stop(move || stop.stop.store(true, Ordering::Relaxed))?;
+    let work = Work::new(context, |progress: &Progress| progress.stop.store(true, Ordering::Relaxed))?;
     let limits = PruneLimits { unused: args.max_unused.0, repack_bytes: args.max_repack_size };
     let mut options = PruneOptions {
         limits,
@@ -125,13 +121,9 @@ pub fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
         empty_trash: !args.keep_trash,
         reframe_bytes: args.max_reframe_size,
     };
-    let (push_key, cache) = (session.push_key(), &context.folders.cache);
+    let (push_key, cache) = (session.push_key(), &*context.folders.cache);
     let pruner = Pruner { reader: &reader, access: &*session.access, push_key, cache };
-    let pruned = |options: &PruneOptions| {
-        let shown = progress.clone();
-        let _line = Line::start(context, move || view(&shown));
-        pruner.run(options, &progress)
-    };
+    let pruned = |options: &PruneOptions| work.run(view, |progress| pruner.run(options, progress));
     let mut report = pruned(&options)?;
     if report.is_unconfirmed {
         confirm(context, &report)?;
@@ -142,21 +134,21 @@ pub fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
     Ok(if report.swept.damaged == 0 { Exit::Success } else { Exit::Error })
 }
 
-/// More than half of the repository goes: that is looked at by a person.
+/// Asks a person whether to remove more than half of the repository. Fails if there is nobody to ask.
 fn confirm(context: &Context, report: &PruneReport) -> Result<()> {
     let stats = &report.stats;
     let (freed, bytes) = (output::size(stats.freed_bytes), output::size(stats.bytes));
-    let what = format!("{freed} of {bytes} would go, more than half of the repository");
+    let what = format!("{freed} of {bytes} would be removed, more than half of the repository");
     let done = match report.expired {
         0 => "nothing was done".to_owned(),
-        // So it is only if the repository shrank while the trash was emptied.
-        gone => format!("let go from the trash: {}; nothing else was done", output::count(gone, "snapshot")),
+        // This happens only if the repository shrank while the trash was emptied.
+        gone => format!("{} deleted from the trash, and nothing else was done", output::count(gone, "snapshot")),
     };
-    let failure = || Failure::new(format!("{what}; {done}"), "if that is right, run it again with --yes");
+    let failure = || Failure::new(format!("{what}; {done}"), "if that is right, run the command again with --yes");
     if context.quiet || context.json || !std::io::stdin().is_terminal() {
         return Err(failure().into());
     }
-    eprint!("{what}. Go on? [y/N] ");
+    eprint!("{what}. Continue? [y/N] ");
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     match answer.trim() {
@@ -165,26 +157,29 @@ fn confirm(context: &Context, report: &PruneReport) -> Result<()> {
     }
 }
 
-fn view(progress: &Progress) -> View {
+fn view(progress: &Progress) -> ProgressView {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (packs, packs_total) = (load(&progress.packs), load(&progress.packs_total));
     if packs_total > 0 && packs < packs_total {
-        return View { done: Some((packs, packs_total)), text: format!("packs taken away: {packs} of {packs_total}") };
+        return ProgressView {
+            done: Some((packs, packs_total)),
+            text: format!("packs removed: {packs} of {packs_total}"),
+        };
     }
     let (snapshots, total) = (load(&progress.snapshots), load(&progress.snapshots_total));
     let text = format!("snapshots: {snapshots} of {total}, {} tree pages", load(&progress.pages));
-    View { done: Some((snapshots, total)), text }
+    ProgressView { done: Some((snapshots, total)), text }
 }
 
 fn print(context: &Context, args: &PruneArgs, report: &PruneReport) -> Result<()> {
     let (stats, expired) = (&report.stats, report.expired);
-    // What an earlier prune had left is freed, too.
+    // This includes what an earlier prune had left to free.
     let freed = match args.dry_run {
         true => stats.freed_bytes,
         false => report.swept.bytes.saturating_sub(report.swept.written_bytes + report.reframed_written_bytes),
     };
     if context.json {
-        return output::json_pretty(&Report {
+        return output::json_pretty(&PruneJson {
             dry_run: args.dry_run,
             snapshots_expired: expired,
             packs: stats.packs,
@@ -206,7 +201,7 @@ fn print(context: &Context, args: &PruneArgs, report: &PruneReport) -> Result<()
         });
     }
     if report.swept.damaged > 0 {
-        eprintln!("bkfs: {} left alone", output::count(report.swept.damaged, "damaged pack"));
+        eprintln!("bkfs: {} left unchanged", output::count(report.swept.damaged, "damaged pack"));
     }
     if context.quiet {
         return Ok(());
@@ -215,7 +210,7 @@ fn print(context: &Context, args: &PruneArgs, report: &PruneReport) -> Result<()
     let mut text = format!("{verb} {} of {}", output::size(freed), output::size(stats.bytes));
     if stats.dropped + stats.repacked > 0 {
         let (dropped, repacked) = (output::count(stats.dropped, "pack"), output::count(stats.repacked, "pack"));
-        text += &format!(": {dropped} dropped, {repacked} written again ({})", output::size(stats.copied_bytes));
+        text += &format!(": {dropped} dropped, {repacked} rewritten ({})", output::size(stats.copied_bytes));
     }
     if report.reframed_read_bytes > 0 {
         let verb = if args.dry_run { "to be fetched and sent again" } else { "fetched and sent again" };
@@ -233,8 +228,8 @@ fn print(context: &Context, args: &PruneArgs, report: &PruneReport) -> Result<()
         text += &format!("; {} kept for pushes that have not ended", output::size(stats.pinned_bytes));
     }
     if expired > 0 {
-        let verb = if args.dry_run { "would let go" } else { "let go" };
-        text = format!("{verb} from the trash: {}\n{text}", output::count(expired, "snapshot"));
+        let verb = if args.dry_run { "would delete" } else { "deleted" };
+        text = format!("{verb} {} from the trash\n{text}", output::count(expired, "snapshot"));
     }
     output::line(text)
 }

@@ -1,12 +1,9 @@
-//! `bkfs push`: backs up paths.
+//! `bkfs push`: backs up files and folders.
 
 use std::{
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Component, Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::Ordering::{Relaxed, Release},
-    },
+    sync::atomic::Ordering::{Relaxed, Release},
 };
 
 use anyhow::{Context as _, Result};
@@ -26,79 +23,82 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    cli::RepoArgs,
+    args::{RepoArgs, parse_size},
     context::{Context, host_name, program, user_name},
     enrol,
     failure::{Exit, Failure},
     output,
     place::Place,
-    progress::{Line, View},
+    progress::ProgressView,
     session::Session,
-    signals,
+    work::Work,
 };
 
 /// Arguments of `push`.
 #[derive(Debug, Args)]
 #[command(
     about = "Back up files and folders",
-    long_about = "Back up files and folders: send what the repository does not have yet, and make a snapshot.\n\n\
-        Without a passphrase this works with the push key that `bkfs init`, `bkfs join --push-key` or an earlier push \
-        left in the configuration folder. A machine that has the passphrase but no push key enrols itself. Unchanged \
-        files are not read again. On a terminal it shows progress and a summary; elsewhere it says nothing unless \
-        something is wrong (or -v or --json is given).",
-    after_help = "Examples:\n  bkfs push -r /media/usb/repo ~ /etc\n  bkfs push --target db --tag nightly /var/lib/postgresql\n  \
-        bkfs push -C /srv/www .                      paths are kept relative to /srv/www\n  \
-        bkfs push --exclude '*.o' --exclude /home/*/.cache --exclude-caches --one-file-system /\n  \
-        15 3 * * *  BKFS_REPOSITORY=bkfs://nas:7443/alice bkfs push $HOME     a line for cron"
+    long_about = "Back up files and folders: send what the repository does not have yet, and make a snapshot. Files \
+        that have not changed are not read again.\n\n\
+        This needs no passphrase, but a push key in the configuration folder, from `bkfs init`, `bkfs join --push-key` \
+        or an earlier push. A machine that has the passphrase but no push key enrols itself.\n\n\
+        On a terminal, print progress and a summary. Elsewhere print nothing unless something is wrong, or -v or \
+        --json is given.",
+    after_help = "Examples:\n  bkfs push -r /media/usb/repo ~ /etc\n  \
+        bkfs push --target db --tag nightly /var/lib/postgresql\n  \
+        bkfs push -C /srv/www .    # keep paths relative to /srv/www\n  \
+        bkfs push --exclude '*.o' --exclude /home/*/.cache --exclude-caches --one-file-system /\n\n\
+        A line for cron:\n  15 3 * * *  BKFS_REPOSITORY=bkfs://nas:7443/alice bkfs push $HOME"
 )]
 pub struct PushArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// The series that the snapshot belongs to [default: host and paths, like alpha:/home/x]
+    /// Add the snapshot to the series with this name [default: host and paths, like alpha:/home/x]
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
-    /// Mark the snapshot (may be given several times)
+    /// Tag the snapshot (repeat for several tags)
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
-    /// Keep paths relative to DIR, as tar does
+    /// Take and keep paths relative to DIR, as tar does
     #[arg(short = 'C', long = "directory", value_name = "DIR")]
     directory: Option<PathBuf>,
-    /// Find out what would be sent, and send nothing
+    /// Find out what would be sent, but send nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// Read every file again, changed or not
+    /// Read every file, even those that have not changed
     #[arg(long)]
     force: bool,
-    /// The machine's name for the snapshot [default: this machine's]
+    /// Record this host name in the snapshot [default: the name of this machine]
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
-    /// Level of compression, 1 (fast) to 19
-    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19), default_value_t = LEVEL_DEFAULT)]
+    /// Compress at this level, from 1 (fast) to 19 (small)
+    #[arg(long, value_name = "LEVEL", default_value_t = LEVEL_DEFAULT)]
+    #[arg(value_parser = clap::value_parser!(i32).range(1..=19))]
     compression: i32,
-    /// What to back up
+    /// The files and folders to back up
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     exclude: ExcludeArgs,
 }
 
-/// What is left out.
+/// Options that exclude files.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Leaving things out")]
+#[command(next_help_heading = "Exclude options")]
 struct ExcludeArgs {
-    /// Leave out what fits this pattern, as in .gitignore
+    /// Exclude files that match this pattern, written as in .gitignore
     #[arg(short = 'e', long, value_name = "PATTERN")]
     exclude: Vec<String>,
-    /// Leave out what fits the patterns in this file, one a line
+    /// Exclude files that match a pattern in this file, which has one pattern per line
     #[arg(long, value_name = "FILE")]
     exclude_file: Vec<PathBuf>,
-    /// Leave out the contents of folders that hold an entry of this name
+    /// Exclude the contents of folders that have an entry with this name
     #[arg(long, value_name = "NAME")]
     exclude_if_present: Vec<std::ffi::OsString>,
-    /// Leave out the contents of folders with a CACHEDIR.TAG
+    /// Exclude the contents of folders with a CACHEDIR.TAG
     #[arg(long)]
     exclude_caches: bool,
-    /// Leave out files larger than this (like 500M or 2GiB)
+    /// Exclude files larger than this, like 500M or 2GiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     exclude_larger_than: Option<u64>,
     /// Do not enter other file systems
@@ -107,7 +107,7 @@ struct ExcludeArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct PushJson {
     snapshot: Option<String>,
     time: String,
     target: String,
@@ -124,18 +124,18 @@ struct Report {
     bytes_added: u64,
     bytes_stored: u64,
     duration_ms: u64,
-    errors: Vec<Problem>,
+    errors: Vec<ProblemJson>,
     errors_total: u64,
     rolled_back: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Problem {
+struct ProblemJson {
     path: String,
     error: String,
 }
 
-/// Runs it.
+/// Runs `bkfs push`.
 pub fn run(context: &Context, args: PushArgs) -> Result<Exit> {
     check_sources(&args)?;
     let cache = context.folders.cache.join("push");
@@ -145,22 +145,15 @@ pub fn run(context: &Context, args: PushArgs) -> Result<Exit> {
         None => enrol_this_machine(context, &mut session)?,
     };
     if session.rollback.is_some() {
-        // What this machine believes to be stored may be gone: everything is asked again.
+        // What this machine believes to be stored may be gone, so it must ask about everything again.
         session.opened.lost = Lost::Everything;
         session.warn_of_rollback();
     }
     let options = options(&args, session.place.is_remote());
-    let progress = Arc::new(PushProgress::default());
-    let stop = progress.clone();
-    signals::on_stop(move || stop.stop.store(true, Release))?;
-
-    let shown = progress.clone();
-    let line = Line::start(context, move || view(&shown));
-    let (access, opened, config) = (&session.access, &session.opened, &session.config);
-    let repository = OpenedRepository { access: access.clone(), opened, config, key: &key };
-    let pushed = Push::new(repository, &cache, &options).progress(&progress).run();
-    drop(line);
-    let report = pushed?;
+    let work = Work::new(context, |progress: &PushProgress| progress.stop.store(true, Release))?;
+    let (access, opened, config) = (session.access.clone(), &session.opened, &session.config);
+    let repository = OpenedRepository { access, opened, config, key: &key };
+    let report = work.run(view, |progress| Push::new(repository, &cache, &options).progress(progress).run())?;
     remember(&session, &key, &report);
     print(context, &options.target, &session, &report)?;
     Ok(match (&session.rollback, report.stats.errors) {
@@ -170,13 +163,13 @@ pub fn run(context: &Context, args: PushArgs) -> Result<Exit> {
     })
 }
 
-/// Without a source there is nothing to ask the repository for.
+/// Fails if no source exists, before the repository is opened.
 fn check_sources(args: &PushArgs) -> Result<()> {
     let base = args.directory.as_deref();
     if let Some(base) = base {
         let meta = std::fs::metadata(base).with_context(|| base.display().to_string())?;
         if !meta.is_dir() {
-            return Err(Failure::new(format!("{} is no folder", base.display()), "-C takes a folder").into());
+            return Err(Failure::new(format!("{} is not a folder", base.display()), "give a folder with -C").into());
         }
     }
     let found = |path: &PathBuf| base.map_or(path.clone(), |base| base.join(path)).symlink_metadata();
@@ -185,13 +178,13 @@ fn check_sources(args: &PushArgs) -> Result<()> {
         None => {
             let first = &args.paths[0];
             let error = found(first).err().map_or_else(String::new, |e| e.to_string());
-            let what = if args.paths.len() == 1 { "" } else { " (and none of the other paths is there either)" };
+            let what = if args.paths.len() == 1 { "" } else { " (and none of the other paths exists)" };
             Err(Failure::new(format!("{}: {error}{what}", first.display()), "nothing was pushed").into())
         }
     }
 }
 
-/// A machine with the passphrase but without a push key becomes a client.
+/// Makes this machine a client. It has the passphrase, but no push key.
 fn enrol_this_machine(context: &Context, session: &mut Session) -> Result<PushKey> {
     let full = session.full_key(context, "enrolling this machine").map_err(|error| match error.downcast_ref() {
         Some(bkfs_store::Error::NoPermission { .. }) => no_push_key(&session.place),
@@ -206,12 +199,13 @@ fn enrol_this_machine(context: &Context, session: &mut Session) -> Result<PushKe
     Ok(key)
 }
 
-/// Who may only push is given nothing that a passphrase could open.
+/// Returns the error for a client that may only push and has no push key: the server gives it nothing that a passphrase
+/// could open.
 fn no_push_key(place: &Place) -> anyhow::Error {
     Failure::new(
         format!("this machine has no push key for {place}, and no permission to read there, so it cannot enrol itself"),
-        "where the passphrase is known, `bkfs key export-push FILE` makes one; here, --key-file FILE or `bkfs join TOKEN \
-         --push-key FILE` takes it",
+        "write a push key with `bkfs key export-push FILE` on a machine that can read; use it here with --key-file \
+         FILE or `bkfs join TOKEN --push-key FILE`",
     )
     .exit(Exit::WrongKey)
     .into()
@@ -243,7 +237,8 @@ fn options(args: &PushArgs, is_remote: bool) -> PushOptions {
     }
 }
 
-/// `host:/path` or `host:/a,/b`: paths absolute and tidy, sorted, so that the same command always means the same series.
+/// Returns the default target, `host:/path` or `host:/a,/b`. Paths are absolute, tidy and sorted, so that the same
+/// command always means the same series.
 fn default_target(host: &str, base: Option<&Path>, paths: &[PathBuf]) -> String {
     let tidy = |path: &PathBuf| {
         let path = base.map_or(path.clone(), |base| base.join(path));
@@ -263,7 +258,7 @@ fn default_target(host: &str, base: Option<&Path>, paths: &[PathBuf]) -> String 
     format!("{host}:{}", names.join(","))
 }
 
-/// Keeps what was acknowledged, so that a rollback is noticed later. It stays unchanged where one was noticed now.
+/// Records what was acknowledged, so that a later rollback is detected. Records nothing if a rollback was detected now.
 fn remember(session: &Session, key: &PushKey, report: &PushReport) {
     let keep = || -> Result<()> {
         if session.rollback.is_some() {
@@ -271,7 +266,8 @@ fn remember(session: &Session, key: &PushKey, report: &PushReport) {
         }
         match (report.snapshot, report.seen) {
             (Some(id), seen) => {
-                // Where another push of this client came in between, the number is too low; then its own record stands.
+                // If another push of this client came in between, this number is too low, and the other push's record
+                // is kept.
                 let sequence = session.opened.last.map_or(1, |last| last.sequence.saturating_add(1));
                 session.folder.acknowledged(key.client_id(), LastSnapshot { id, sequence }, seen)
             }
@@ -280,11 +276,11 @@ fn remember(session: &Session, key: &PushKey, report: &PushReport) {
         }
     };
     if let Err(error) = keep() {
-        tracing::warn!("what was acknowledged is not kept: {error:#}");
+        tracing::warn!("cannot record what was acknowledged: {error:#}");
     }
 }
 
-fn view(progress: &PushProgress) -> View {
+fn view(progress: &PushProgress) -> ProgressView {
     let files = progress.files.load(Relaxed);
     let text = format!(
         "{}  {}  read {}  new {}  sent {}  {}",
@@ -295,7 +291,7 @@ fn view(progress: &PushProgress) -> View {
         output::size(progress.bytes_stored.load(Relaxed)),
         output::name(progress.current.lock().as_os_str().as_bytes()),
     );
-    View { done: None, text }
+    ProgressView { done: None, text }
 }
 
 fn print(context: &Context, target: &str, session: &Session, report: &PushReport) -> Result<()> {
@@ -308,9 +304,9 @@ fn print(context: &Context, target: &str, session: &Session, report: &PushReport
         eprintln!("bkfs: ... and {} more", stats.errors - listed);
     }
     if stats.errors > 0 {
-        let what = if report.snapshot.is_some() { "the snapshot was made without them" } else { "a dry run" };
+        let what = if report.snapshot.is_some() { "the snapshot was made without them" } else { "this is a dry run" };
         eprintln!(
-            "bkfs: {} of the source could not be read, or not whole; {what}",
+            "bkfs: {} of the source could not be read, or not completely; {what}",
             output::count(stats.errors, "part")
         );
     }
@@ -339,13 +335,13 @@ fn print(context: &Context, target: &str, session: &Session, report: &PushReport
     ))
 }
 
-fn json(target: &str, session: &Session, report: &PushReport) -> Report {
+fn json(target: &str, session: &Session, report: &PushReport) -> PushJson {
     let stats = &report.stats;
-    let problem = |(path, error): &(PathBuf, std::io::Error)| Problem {
+    let problem = |(path, error): &(PathBuf, std::io::Error)| ProblemJson {
         path: path.to_string_lossy().into_owned(),
         error: error.to_string(),
     };
-    Report {
+    PushJson {
         snapshot: report.snapshot.map(|id| id.to_string()),
         time: output::time_json(report.time),
         target: target.to_owned(),
@@ -368,35 +364,9 @@ fn json(target: &str, session: &Session, report: &PushReport) -> Report {
     }
 }
 
-/// `500`, `500K`, `2GiB`: powers of 1024.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        _ => return Err(format!("{unit:?} is no unit: K, M, G or T")),
-    };
-    let number: u64 = number.parse().map_err(|_| format!("{text:?} is no size, like 500M"))?;
-    number.checked_mul(1 << shift).ok_or_else(|| format!("{text} is too large"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_read() {
-        assert_eq!(parse_size("0"), Ok(0));
-        assert_eq!(parse_size("500M"), Ok(500 << 20));
-        assert_eq!(parse_size("2GiB"), Ok(2 << 30));
-        assert!(parse_size("x").is_err());
-        assert!(parse_size("5X").is_err());
-        assert!(parse_size("99999999999T").is_err());
-    }
 
     #[test]
     fn the_default_target_does_not_depend_on_how_paths_are_written() {

@@ -1,18 +1,18 @@
-//! `bkfs repair`: what can be done about damage that does not mend by itself.
+//! `bkfs repair`: repairs damage that is not mended automatically.
 
 mod index;
 mod packs;
 mod snapshots;
 
-pub use index::{IndexLine, print_index};
-pub use snapshots::{LogLine, is_whole, print_log};
+pub use index::{IndexJson, print_index};
+pub use snapshots::{LogJson, is_whole, print_log};
 
 use anyhow::Result;
 use clap::Subcommand;
 
 use crate::{context::Context, failure::Exit};
 
-/// The commands below `repair`. A comment on a variant takes the place of the long text beside its arguments.
+/// The subcommands of `bkfs repair`. A doc comment on a variant would replace the long text of its arguments.
 #[derive(Debug, Subcommand)]
 pub enum RepairCommand {
     Index(index::IndexArgs),
@@ -20,7 +20,7 @@ pub enum RepairCommand {
     Snapshots(snapshots::SnapshotsArgs),
 }
 
-/// Runs one.
+/// Runs a subcommand.
 pub fn run(context: &Context, command: RepairCommand) -> Result<Exit> {
     match command {
         RepairCommand::Index(args) => index::run(context, &args),

@@ -1,10 +1,6 @@
-//! `bkfs restore`: copies files out of a snapshot.
+//! `bkfs restore`: copies files from a snapshot to a folder.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Instant,
-};
+use std::{path::PathBuf, sync::atomic::Ordering::Relaxed, time::Instant};
 
 use anyhow::Result;
 use bkfs_fs::restore::{RestoreOptions, RestoreOwners, RestoreProgress, RestoreReport, restore};
@@ -13,27 +9,28 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    browse::Library,
-    cli::RepoArgs,
+    args::RepoArgs,
+    catalog::Catalog,
     context::Context,
     failure::{Exit, Failure},
     output,
-    progress::{Line, View},
+    progress::ProgressView,
     selector::{Filters, Selector, value_parser},
     session::Session,
-    signals,
+    work::Work,
 };
 
 /// Arguments of `restore`.
 #[derive(Debug, Args)]
 #[command(
-    about = "Copy files out of a snapshot",
-    long_about = "Copy files out of a snapshot.\n\n\
-        Without PATH the stored paths appear under DEST; with the PATH of a folder, its contents appear in DEST; with \
-        that of a file, the file. Nothing is written outside DEST. What exists there and is the same (kind, size, time) \
-        is left alone; what differs is reported and left alone too, unless --overwrite is given. A restore that was \
-        interrupted can be run again.",
-    after_help = "Examples:\n  bkfs restore latest /tmp/all\n  bkfs restore latest:/home/me/Documents ~/Documents.old\n  \
+    about = "Copy files from a snapshot to a folder",
+    long_about = "Copy files from a snapshot to the folder DEST.\n\n\
+        Without PATH, the stored paths appear below DEST. If PATH is a folder, its contents appear in DEST; if it is a \
+        file, the file does. Nothing is written outside DEST.\n\n\
+        An entry that exists in DEST with the same kind, size and time is kept. One that differs is reported and kept, \
+        unless --overwrite is given. If a restore is interrupted, run the same command again to continue.",
+    after_help = "Examples:\n  bkfs restore latest /tmp/all\n  \
+        bkfs restore latest:/home/me/Documents ~/Documents.old\n  \
         bkfs restore --host alpha --target db --verify 2026-11-20 /var/lib/postgresql"
 )]
 pub struct RestoreArgs {
@@ -42,16 +39,16 @@ pub struct RestoreArgs {
     /// Replace existing files that differ
     #[arg(long)]
     overwrite: bool,
-    /// Read everything back and compare it
+    /// Read everything back from DEST and compare it
     #[arg(long)]
     verify: bool,
-    /// Give files to the users and groups of the stored names, not of the stored numbers
+    /// Set owners by the stored user and group names instead of the stored numbers
     #[arg(long)]
     owners_by_name: bool,
-    /// The snapshot, and what of it
+    /// The snapshot, and the path of a folder or file in it
     #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = value_parser())]
     selector: Selector,
-    /// Where to put it
+    /// The folder to restore to
     #[arg(value_name = "DEST")]
     dest: PathBuf,
     #[command(flatten)]
@@ -59,7 +56,7 @@ pub struct RestoreArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct RestoreJson {
     snapshot: String,
     files: u64,
     dirs: u64,
@@ -70,55 +67,51 @@ struct Report {
     owners_skipped: u64,
     xattrs_skipped: u64,
     duration_ms: u64,
-    problems: Vec<Problem>,
+    problems: Vec<ProblemJson>,
     problems_total: u64,
 }
 
 #[derive(Serialize)]
-struct Problem {
+struct ProblemJson {
     path: String,
     error: String,
 }
 
-/// Runs it.
+/// Runs `bkfs restore`.
 pub fn run(context: &Context, args: RestoreArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
-    let library = Library::open(context, &session, "restoring")?;
-    let info = library.choose(&args.selector, &args.filters)?;
-    let begun = Instant::now();
-    let progress = Arc::new(RestoreProgress::default());
-    let stop = progress.clone();
-    signals::on_stop(move || stop.stop())?;
+    let catalog = Catalog::open(context, &session, "restoring")?;
+    let info = catalog.choose(&args.selector, &args.filters)?;
+    let started = Instant::now();
+    let work = Work::new(context, RestoreProgress::stop)?;
     let options = RestoreOptions {
         overwrite: args.overwrite,
         verify: args.verify,
         owners: if args.owners_by_name { RestoreOwners::Names } else { RestoreOwners::Numeric },
         ..RestoreOptions::default()
     };
-    let shown = progress.clone();
-    let line = Line::start(context, move || view(&shown));
-    // The root itself is the path that names nothing.
+    // An empty path names the root.
     let path = args.selector.path.as_deref().filter(|path| !path.is_empty());
-    let restored = restore(&library.reader, &info.snapshot.root, path, &args.dest, &options, &progress);
-    drop(line);
+    let restored =
+        work.run(view, |progress| restore(&catalog.reader, &info.snapshot.root, path, &args.dest, &options, progress));
     let report = restored.map_err(|error| match error {
         Error::Interrupted => anyhow::Error::from(
-            Failure::new("interrupted", "what is there is whole; the same command goes on from here")
+            Failure::new("interrupted", "files restored so far are complete; run the same command again to continue")
                 .exit(Exit::Interrupted),
         ),
         error => error.into(),
     })?;
-    let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     print(context, &args, &info.id.to_string(), &report, duration_ms)?;
     Ok(if report.problems_total == 0 { Exit::Success } else { Exit::Error })
 }
 
-fn view(progress: &RestoreProgress) -> View {
+fn view(progress: &RestoreProgress) -> ProgressView {
     let (done, total) = (progress.bytes_done.load(Relaxed), progress.bytes_total.load(Relaxed));
     let (entries, entries_total) = (progress.entries_done.load(Relaxed), progress.entries_total.load(Relaxed));
     let text = format!("{} of {}, {entries} of {entries_total} entries", output::size(done), output::size(total));
-    // Trees of empty files have no bytes to count by.
-    View { done: Some(if total > 0 { (done, total) } else { (entries, entries_total) }), text }
+    // A tree of empty files has no bytes, so entries are counted instead.
+    ProgressView { done: Some(if total > 0 { (done, total) } else { (entries, entries_total) }), text }
 }
 
 fn print(context: &Context, args: &RestoreArgs, id: &str, report: &RestoreReport, duration_ms: u64) -> Result<()> {
@@ -137,16 +130,16 @@ fn print(context: &Context, args: &RestoreArgs, id: &str, report: &RestoreReport
     }
     if !context.quiet && report.owners_skipped + report.xattrs_skipped > 0 {
         eprintln!(
-            "bkfs: note: only root can set all owners and attributes: {} owners, {} attributes were left",
+            "bkfs: note: only root can set all owners and attributes: {} owners and {} attributes were not set",
             report.owners_skipped, report.xattrs_skipped
         );
     }
     if context.json {
-        let problem = |p: &bkfs_fs::restore::Problem| Problem {
+        let problem = |p: &bkfs_fs::restore::Problem| ProblemJson {
             path: p.path.to_string_lossy().into_owned(),
             error: p.reason.to_string(),
         };
-        return output::json(&Report {
+        return output::json(&RestoreJson {
             snapshot: id.to_owned(),
             files: report.files,
             dirs: report.dirs,

@@ -1,10 +1,7 @@
-//! `bkfs scrub`: verifies and mends what a repository in a folder keeps, without keys. What a server keeps is scrubbed by
-//! `bkfs server scrub` in the same way, with the same report.
+//! `bkfs scrub`: verifies and mends a repository in a folder, without keys. `bkfs server scrub` does the same for the
+//! repositories of a server, and prints the same report.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
-};
+use std::{sync::atomic::Ordering, time::Instant};
 
 use anyhow::Result;
 use bkfs_store::{
@@ -17,53 +14,52 @@ use bkfs_store::{
 use clap::Args;
 use serde::Serialize;
 
-use super::push::parse_size;
 use crate::{
-    cli::RepoArgs,
+    args::{RepoArgs, parse_size},
     context::Context,
     failure::{Exit, Failure},
     output,
     place::Place,
-    progress::{Line, View},
-    signals,
+    progress::ProgressView,
+    work::Work,
 };
 
 /// Arguments of `scrub`.
 #[derive(Debug, Args)]
 #[command(
-    about = "Verify a folder's repository without keys, and mend it",
-    long_about = "Read and verify everything that a repository in a folder keeps, and mend what its error correction can mend. \
-        It needs no keys, so it cannot open anything (`bkfs check --read-data` does). What is beyond mending is listed with the \
-        bytes that are lost; the exit code is 1 then. Repositories on a server are scrubbed by the server.",
+    about = "Verify and mend a repository in a folder, without keys",
+    long_about = "Read and verify everything in a repository in a folder, and mend what parity can mend.\n\n\
+        This needs no keys, and therefore cannot verify the data inside the packs; `bkfs check --read-data` can. \
+        Damage that cannot be mended is listed with the bytes that are lost, and the exit code is 1. A server scrubs \
+        its repositories itself.",
     after_help = "Examples:\n  bkfs scrub -r /media/usb/repo\n  bkfs scrub -r /media/usb/repo --rate 50M\n  \
-        bkfs scrub -r /media/usb/repo --last     what the last scrub found"
+        bkfs scrub -r /media/usb/repo --last    # show what the last scrub found"
 )]
 pub struct ScrubArgs {
     #[command(flatten)]
     repo: RepoArgs,
     #[command(flatten)]
-    how: HowArgs,
+    how: ScrubFlags,
 }
 
-/// How to scrub.
+/// The options of `bkfs scrub` and `bkfs server scrub`.
 #[derive(Debug, Args)]
-pub struct HowArgs {
-    /// Read no more than this in a second, as 20M
+pub struct ScrubFlags {
+    /// Read at most this much per second, like 20M
     #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "last")]
     pub rate: Option<u64>,
-    /// Show what the last scrub found, and read nothing
+    /// Show what the last scrub found, but read nothing
     #[arg(long)]
     pub last: bool,
 }
 
-/// Runs it.
+/// Runs `bkfs scrub`.
 pub fn run(context: &Context, args: ScrubArgs) -> Result<Exit> {
     let place = Place::parse(args.repo.repository.as_deref())?;
     let Place::Path(path) = &place else {
-        let what = format!("{place} is kept by a server, which scrubs it");
-        return Err(
-            Failure::new(what, "whoever runs the server has `bkfs server scrub`; `bkfs check` works here").into()
-        );
+        let what = format!("{place} is on a server, which scrubs it");
+        let hint = "the server's operator can run `bkfs server scrub`; from here, use `bkfs check`";
+        return Err(Failure::new(what, hint).into());
     };
     if !Repository::exists(path)? {
         return Err(Error::NoRepository { place: place.to_string() }.into());
@@ -76,53 +72,49 @@ pub fn run(context: &Context, args: ScrubArgs) -> Result<Exit> {
         }
     };
     match context.json {
-        true => output::json_pretty(&found.as_ref().map(Report::of))?,
+        true => output::json_pretty(&found.as_ref().map(ScrubJson::of))?,
         false => print(context, &place.to_string(), found.as_ref())?,
     }
     Ok(exit(found.iter()))
 }
 
-/// Scrubs, shows how far it is, and stops when told to.
+/// Scrubs repositories, shows the progress, and stops when a signal arrives.
 pub struct Scrubber<'a> {
-    context: &'a Context,
     options: ScrubOptions,
-    progress: Arc<ScrubProgress>,
+    work: Work<'a, ScrubProgress>,
 }
 
 impl<'a> Scrubber<'a> {
-    /// Takes over the signals that stop the program.
-    pub fn new(context: &'a Context, how: &HowArgs) -> Result<Self> {
-        let progress = Arc::new(ScrubProgress::default());
-        let told = progress.clone();
-        signals::on_stop(move || told.stop.store(true, Ordering::Relaxed))?;
-        Ok(Self { context, options: ScrubOptions { bytes_per_second: how.rate, resume: false }, progress })
+    /// Catches the signals that stop the program.
+    pub fn new(context: &'a Context, how: &ScrubFlags) -> Result<Self> {
+        let work = Work::new(context, |progress: &ScrubProgress| progress.stop.store(true, Ordering::Relaxed))?;
+        Ok(Self { options: ScrubOptions { bytes_per_second: how.rate, resume: false }, work })
     }
 
     /// Scrubs one repository.
     pub fn scrub(&self, repository: &Repository) -> Result<ScrubReport> {
-        let (shown, since) = (self.progress.clone(), Instant::now());
-        let line = Line::start(self.context, move || view(&shown, since));
-        let report = repository.scrub(&self.options, &self.progress);
-        drop(line);
-        Ok(report?)
+        let since = Instant::now();
+        Ok(self
+            .work
+            .run(move |progress| view(progress, since), |progress| repository.scrub(&self.options, progress))?)
     }
 
-    /// Whether it was told to stop.
+    /// Returns whether a signal has asked to stop.
     pub fn is_stopped(&self) -> bool {
-        self.progress.stop.load(Ordering::Relaxed)
+        self.work.progress().stop.load(Ordering::Relaxed)
     }
 }
 
-fn view(progress: &ScrubProgress, since: Instant) -> View {
+fn view(progress: &ScrubProgress, since: Instant) -> ProgressView {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (bytes, total) = (load(&progress.bytes), load(&progress.bytes_total));
     let rate = bytes as f64 / since.elapsed().as_secs_f64().max(0.001);
     let text =
         format!("scrubbing: {} of {}, {}/s", output::size(bytes), output::size(total), output::size(rate as u64));
-    View { done: Some((bytes, total)), text }
+    ProgressView { done: Some((bytes, total)), text }
 }
 
-/// The exit code that follows from what was found.
+/// Returns the exit code for what was found.
 pub fn exit<'a>(found: impl Iterator<Item = &'a ScrubReport> + Clone) -> Exit {
     match found.clone().any(|report| report.problems_total > 0) {
         true => Exit::Error,
@@ -131,7 +123,7 @@ pub fn exit<'a>(found: impl Iterator<Item = &'a ScrubReport> + Clone) -> Exit {
     }
 }
 
-/// Prints what was found for a person.
+/// Prints for a person what was found.
 pub fn print(context: &Context, place: &str, found: Option<&ScrubReport>) -> Result<()> {
     let Some(report) = found else {
         return output::line(format!("{place}: never scrubbed"));
@@ -159,8 +151,8 @@ pub fn print(context: &Context, place: &str, found: Option<&ScrubReport>) -> Res
     for (count, what) in [
         (report.objects_mended, "mended the copies of"),
         (report.parity_mended, "mended the parity of"),
-        (report.parity_made, "made missing parity of"),
-        (report.index_mended, "put the index right for"),
+        (report.parity_made, "created missing parity of"),
+        (report.index_mended, "corrected the index for"),
     ] {
         let noun = if what.contains("copies") { "small object" } else { "pack" };
         if count > 0 {
@@ -173,14 +165,14 @@ pub fn print(context: &Context, place: &str, found: Option<&ScrubReport>) -> Res
     };
     let when = match report.ended {
         Some(ended) => format!("scrubbed {}", output::time_local(ended)),
-        None => format!("begun {}, not yet through", output::time_local(report.started)),
+        None => format!("started {}, not finished", output::time_local(report.started)),
     };
     output::line(format!("{place}: {verdict}: {}; {when}", parts.join("; ")))
 }
 
 /// What was found, as JSON.
 #[derive(Serialize)]
-pub struct Report<'a> {
+pub struct ScrubJson<'a> {
     started: String,
     ended: Option<String>,
     log_records: u64,
@@ -193,24 +185,24 @@ pub struct Report<'a> {
     parity_made: u64,
     parity_mended: u64,
     index_mended: u64,
-    lost: Vec<Lost>,
+    lost: Vec<LostJson>,
     problems: &'a [String],
     problems_total: u64,
 }
 
 #[derive(Serialize)]
-struct Lost {
+struct LostJson {
     pack: String,
-    /// Where in the pack; null if nobody can tell.
+    /// Where in the pack. Null if it is unknown.
     bytes: Option<Vec<[u32; 2]>>,
     frames: u32,
     frames_total: u32,
 }
 
-impl<'a> Report<'a> {
-    /// The same, in other words.
+impl<'a> ScrubJson<'a> {
+    /// Converts a report.
     pub fn of(report: &'a ScrubReport) -> Self {
-        let lost = report.lost.iter().map(|lost| Lost {
+        let lost = report.lost.iter().map(|lost| LostJson {
             pack: lost.pack.to_string(),
             bytes: lost.spans.as_ref().map(|spans| spans.iter().map(|span| [span.start, span.end]).collect()),
             frames: lost.frames,

@@ -1,4 +1,4 @@
-//! `bkfs snapshots`: lists them, or those in the trash.
+//! `bkfs snapshots`: lists the snapshots, or the ones in the trash.
 
 use anyhow::Result;
 use bkfs_store::{
@@ -10,8 +10,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    browse::Library,
-    cli::RepoArgs,
+    args::RepoArgs,
+    catalog::Catalog,
     context::Context,
     failure::Exit,
     output::{self, Table},
@@ -23,26 +23,27 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     about = "List the snapshots",
-    long_about = "List the snapshots, oldest first: the beginning of the id, by which other commands name it, the time in \
-        the local time zone, how many files and bytes it holds, how many bytes its push added to the repository, and its \
-        tags and target. With --json more is told of each.",
+    long_about = "List the snapshots, oldest first.\n\n\
+        For each one, print the beginning of its id, which other commands accept; its time, in the local time zone; \
+        how many files and bytes it holds; how many bytes its push added to the repository; its tags; and its target. \
+        --json prints more.",
     after_help = "Examples:\n  bkfs snapshots\n  bkfs snapshots --host alpha --tag nightly\n  \
         bkfs snapshots --json | jq -r '.[-1].id'\n  \
-        bkfs snapshots --trash           what `bkfs unforget` can bring back"
+        bkfs snapshots --trash    # what `bkfs unforget` can bring back"
 )]
 pub struct SnapshotsArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// Those in the trash, instead
+    /// List the snapshots in the trash instead
     #[arg(long)]
     trash: bool,
     #[command(flatten)]
     filters: Filters,
 }
 
-/// A snapshot in JSON.
+/// A snapshot as JSON.
 #[derive(Serialize)]
-struct Row<'a> {
+struct SnapshotJson<'a> {
     id: String,
     time: String,
     received: String,
@@ -57,18 +58,18 @@ struct Row<'a> {
     dirs: u64,
     others: u64,
     bytes: u64,
-    added: Added,
+    added: AddedJson,
     /// When it went to the trash.
     #[serde(skip_serializing_if = "Option::is_none")]
     forgotten: Option<String>,
-    /// Until when the server keeps it there, whoever asks for what.
+    /// Until when the server keeps it in the trash, whatever a client asks.
     #[serde(skip_serializing_if = "Option::is_none")]
     kept_until: Option<String>,
 }
 
-/// What the push did.
+/// What the push did, as JSON.
 #[derive(Serialize)]
-struct Added {
+struct AddedJson {
     files_new: u64,
     files_changed: u64,
     files_unchanged: u64,
@@ -80,14 +81,14 @@ struct Added {
     errors: u64,
 }
 
-/// Runs it.
+/// Runs `bkfs snapshots`.
 pub fn run(context: &Context, args: SnapshotsArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
-    let library = Library::open(context, &session, "listing snapshots")?;
+    let catalog = Catalog::open(context, &session, "listing snapshots")?;
     let protect_secs = session.opened.protect_secs;
     let all: Vec<(&SnapshotInfo, Option<Time>)> = match args.trash {
-        true => library.trash.iter().map(|trashed| (&trashed.info, Some(trashed.since))).collect(),
-        false => library.snapshots.iter().map(|info| (info, None)).collect(),
+        true => catalog.trash.iter().map(|trashed| (&trashed.info, Some(trashed.since))).collect(),
+        false => catalog.snapshots.iter().map(|info| (info, None)).collect(),
     };
     let chosen: Vec<_> = all.iter().filter(|(info, _)| args.filters.matches(&info.snapshot)).collect();
     if context.json {
@@ -96,9 +97,9 @@ pub fn run(context: &Context, args: SnapshotsArgs) -> Result<Exit> {
     }
     if chosen.is_empty() {
         let what = match (all.is_empty(), args.trash) {
-            (true, true) => "there is nothing in the trash",
+            (true, true) => "the trash is empty",
             (true, false) => "no snapshots yet",
-            (false, _) => "no snapshot fits",
+            (false, _) => "no snapshot passes the filters",
         };
         eprintln!("bkfs: {what}");
         return Ok(Exit::Success);
@@ -130,7 +131,7 @@ pub fn run(context: &Context, args: SnapshotsArgs) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Until when the trash is not emptied of it; none if there is no floor.
+/// Returns until when a snapshot must stay in the trash, or `None` if the store has no floor.
 fn kept_until(since: Time, protect_secs: u64) -> Option<Time> {
     (protect_secs > 0).then(|| later(since, protect_secs))
 }
@@ -139,10 +140,10 @@ fn totals(info: &SnapshotInfo) -> bkfs_store::format::tree::Totals {
     info.snapshot.root.subtree.map(|s| s.totals).unwrap_or_default()
 }
 
-fn row(info: &SnapshotInfo, since: Option<Time>, protect_secs: u64) -> Row<'_> {
+fn row(info: &SnapshotInfo, since: Option<Time>, protect_secs: u64) -> SnapshotJson<'_> {
     let snapshot = &info.snapshot;
     let (totals, stats) = (totals(info), &snapshot.stats);
-    Row {
+    SnapshotJson {
         id: info.id.to_string(),
         time: output::time_json(snapshot.time),
         received: output::time_json(info.received),
@@ -157,7 +158,7 @@ fn row(info: &SnapshotInfo, since: Option<Time>, protect_secs: u64) -> Row<'_> {
         dirs: totals.dirs,
         others: totals.others,
         bytes: totals.bytes,
-        added: Added {
+        added: AddedJson {
             files_new: stats.files_new,
             files_changed: stats.files_changed,
             files_unchanged: stats.files_unchanged,

@@ -8,12 +8,12 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    browse::Library,
-    cli::RepoArgs,
+    args::RepoArgs,
+    catalog::Catalog,
     context::Context,
     failure::{Exit, Failure},
     output,
-    selector::{Candidate, Filters, Which, choose},
+    selector::{Candidate, Filters, SnapshotName, choose},
     session::Session,
 };
 
@@ -21,17 +21,19 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     about = "Bring snapshots back from the trash",
-    long_about = "Bring snapshots back from the trash, as they were. `bkfs snapshots --trash` lists what is there. It needs \
-        the full key, and at a server the permission forget.",
-    after_help = "Examples:\n  bkfs unforget 4f2a91c7\n  bkfs unforget 2026-11-20T090000Z\n  bkfs unforget --all --host alpha"
+    long_about = "Bring snapshots back from the trash, unchanged. `bkfs snapshots --trash` lists the snapshots \
+        there.\n\n\
+        This needs the full key, and on a server the permission forget.",
+    after_help = "Examples:\n  bkfs unforget 4f2a91c7\n  bkfs unforget 2026-11-20T090000Z\n  \
+        bkfs unforget --all --host alpha"
 )]
 pub struct UnforgetArgs {
-    /// The snapshots: ids or their beginnings, or times; latest is the newest in the trash
+    /// Snapshots to bring back: ids or prefixes of ids, times, or latest for the newest one in the trash
     #[arg(value_name = "SNAPSHOT", required_unless_present = "all")]
-    snapshots: Vec<Which>,
+    snapshots: Vec<SnapshotName>,
     #[command(flatten)]
     repo: RepoArgs,
-    /// All that are in the trash (and fit)
+    /// Bring back all snapshots in the trash that pass the filters
     #[arg(long, conflicts_with = "snapshots")]
     all: bool,
     #[command(flatten)]
@@ -39,19 +41,23 @@ pub struct UnforgetArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct UnforgetJson {
     restored: Vec<String>,
 }
 
-/// Runs it.
+/// Runs `bkfs unforget`.
 pub fn run(context: &Context, args: UnforgetArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
-    let library = Library::open(context, &session, "bringing snapshots back")?;
-    let broken = || library.broken.iter().filter(|broken| broken.trashed).map(|broken| broken.id);
-    if library.trash.is_empty() && broken().next().is_none() && !args.all {
-        return Err(Failure::new("there is nothing in the trash", "`bkfs snapshots` lists what counts").into());
+    let catalog = Catalog::open(context, &session, "bringing snapshots back")?;
+    let broken = || catalog.unreadable.iter().filter(|broken| broken.is_trashed).map(|broken| broken.id);
+    if catalog.trash.is_empty() && broken().next().is_none() && !args.all {
+        return Err(Failure::new(
+            "there is nothing in the trash",
+            "`bkfs snapshots` lists the snapshots that are not forgotten",
+        )
+        .into());
     }
-    let candidates: Vec<Candidate<'_>> = library
+    let candidates: Vec<Candidate<'_>> = catalog
         .trash
         .iter()
         .map(|trashed| Candidate { id: trashed.info.id, snapshot: &trashed.info.snapshot })
@@ -63,24 +69,24 @@ pub fn run(context: &Context, args: UnforgetArgs) -> Result<Exit> {
     if args.all && args.filters.is_empty() {
         chosen.extend(broken());
     }
-    for which in &args.snapshots {
-        if let Which::Id(prefix) = which
+    for name in &args.snapshots {
+        if let SnapshotName::Id(prefix) = name
             && let Some(id) = broken().find(|id| prefix.len() == SnapshotId::LEN * 2 && id.to_string() == *prefix)
         {
             chosen.insert(id);
             continue;
         }
-        let place = choose(&candidates, which, &args.filters).map_err(|error| {
-            Failure::new(format!("in the trash: {error}"), "`bkfs snapshots --trash` lists what is there")
+        let index = choose(&candidates, name, &args.filters).map_err(|error| {
+            Failure::new(format!("in the trash: {error}"), "`bkfs snapshots --trash` lists the snapshots there")
         })?;
-        chosen.insert(candidates[place].id);
+        chosen.insert(candidates[index].id);
     }
     let chosen: Vec<SnapshotId> = chosen.into_iter().collect();
     for ids in chosen.chunks(FORGET_MAX) {
         session.access.unforget(ids)?;
     }
     if context.json {
-        output::json(&Report { restored: chosen.iter().map(SnapshotId::to_string).collect() })?;
+        output::json(&UnforgetJson { restored: chosen.iter().map(SnapshotId::to_string).collect() })?;
     } else if context.shows_summary() {
         output::line(format!("{} brought back from the trash", output::count(chosen.len() as u64, "snapshot")))?;
     }

@@ -1,4 +1,4 @@
-//! What is kept of one repository: the push key, and the state by which a rollback is noticed.
+//! What is kept for one repository: the push key, and the state that reveals a rollback.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -9,27 +9,27 @@ use bkfs_store::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{read_optional, read_toml, update_toml, write_private};
+use super::files::{read_optional, read_toml, update_toml, write_private};
 
-/// The folder of one repository in the configuration folder.
+/// The folder for one repository, in the configuration folder.
 #[derive(Debug, Clone)]
 pub struct RepoFolder {
     path: PathBuf,
 }
 
-/// A client's newest snapshot that this machine made and saw acknowledged.
+/// The newest snapshot of a client that this machine made and that was acknowledged.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct OwnSnapshot {
-    /// The client's own count.
+    /// The snapshot's number, as its client counts.
     pub sequence: u64,
-    /// The snapshot.
+    /// The snapshot's id.
     pub snapshot: String,
 }
 
-/// What was seen of the repository.
+/// What this machine has seen of the repository.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, PartialEq, Eq)]
 pub struct SeenState {
-    /// Life of the store.
+    /// Incarnation of the store.
     #[serde(default)]
     incarnation: String,
     /// Length of the log, in records.
@@ -38,13 +38,13 @@ pub struct SeenState {
     /// Head of the log at that length.
     #[serde(default)]
     log_head: String,
-    /// The newest snapshot of each client whose key was used on this machine.
+    /// The newest snapshot of each client whose key this machine used.
     #[serde(default)]
     clients: BTreeMap<String, OwnSnapshot>,
 }
 
 impl SeenState {
-    /// The point of the log, if one is remembered.
+    /// Returns the point of the log that is remembered, if any.
     pub fn seen(&self) -> Option<Seen> {
         Some(Seen {
             incarnation: self.incarnation.parse().ok()?,
@@ -53,24 +53,24 @@ impl SeenState {
         })
     }
 
-    /// The newest own snapshot that is remembered.
+    /// Returns the client's newest snapshot that is remembered.
     pub fn own(&self, client: ClientId) -> Option<LastSnapshot> {
         let own = self.clients.get(&client.to_string())?;
         Some(LastSnapshot { id: own.snapshot.parse().ok()?, sequence: own.sequence })
     }
 
-    /// Whether what the store shows contradicts what was seen; if so, how, for a person.
+    /// Returns how the store contradicts what was seen, as text for a person, or `None` if it does not.
     pub fn contradiction(&self, opened: &Opened, client: Option<ClientId>) -> Option<String> {
         if let Some(seen) = self.seen() {
             if opened.now.log_len < seen.log_len {
                 return Some(format!(
-                    "its log has {} entries, but {} had been seen before",
+                    "its log has {} entries, but this machine has seen {} before",
                     opened.now.log_len, seen.log_len
                 ));
             }
             if opened.head_at_seen != Some(seen.log_head) {
                 return Some(format!(
-                    "its log differs from what was seen before, within the first {} entries",
+                    "the first {} entries of its log differ from what this machine has seen before",
                     seen.log_len
                 ));
             }
@@ -79,14 +79,14 @@ impl SeenState {
         match opened.last {
             Some(last) if last.sequence > own.sequence || last == own => None,
             Some(last) => Some(format!(
-                "it shows snapshot {} (number {}) as this client's newest, but {} (number {}) had been acknowledged",
+                "its newest snapshot of this client is {} (number {}), but {} (number {}) was acknowledged before",
                 last.id.short(),
                 last.sequence,
                 own.id.short(),
                 own.sequence
             )),
             None => Some(format!(
-                "it knows no snapshot of this client, but {} (number {}) had been acknowledged",
+                "it has no snapshot of this client, but {} (number {}) was acknowledged before",
                 own.id.short(),
                 own.sequence
             )),
@@ -99,37 +99,38 @@ impl RepoFolder {
         Self { path }
     }
 
-    /// Where the push key lies.
+    /// Returns the path of the push key.
     pub fn push_key_path(&self) -> PathBuf {
         self.path.join("push.key")
     }
 
-    /// The bytes of the push key file, if there is one.
+    /// Returns the bytes of the push key file, if it exists.
     pub fn push_key(&self) -> Result<Option<Vec<u8>>> {
         read_optional(&self.push_key_path())
     }
 
-    /// Keeps a push key.
+    /// Writes the push key.
     pub fn set_push_key(&self, bytes: &[u8]) -> Result<()> {
         write_private(&self.push_key_path(), bytes)
     }
 
-    /// What was seen last.
+    /// Returns what was last seen.
     pub fn seen(&self) -> Result<SeenState> {
         read_toml(&self.seen_path())
     }
 
-    /// Goes forward to a newer point; a point that lies before the one remembered changes nothing.
+    /// Records a newer point of the log. A point before the remembered one changes nothing.
     pub fn advance(&self, now: Seen) -> Result<()> {
         let state = self.seen()?;
-        let other_life = state.incarnation != now.incarnation.to_string();
-        if state.seen().is_some_and(|seen| now.log_len < seen.log_len || (now.log_len == seen.log_len && !other_life)) {
+        let is_same_incarnation = state.incarnation == now.incarnation.to_string();
+        let is_old = |seen: Seen| now.log_len < seen.log_len || (now.log_len == seen.log_len && is_same_incarnation);
+        if state.seen().is_some_and(is_old) {
             return Ok(());
         }
         self.update(|state| state.advance(now))
     }
 
-    /// Remembers an own snapshot that was acknowledged, and the point that came with it.
+    /// Records that a client's snapshot was acknowledged, and the point of the log that came with it.
     pub fn acknowledged(&self, client: ClientId, last: LastSnapshot, now: Option<Seen>) -> Result<()> {
         self.update(|state| {
             if let Some(now) = now {
@@ -141,7 +142,7 @@ impl RepoFolder {
         })
     }
 
-    /// Takes what the store shows for the truth, whatever was seen before.
+    /// Accepts what the store shows, whatever was seen before.
     pub fn accept(&self, now: Seen, own: Option<(ClientId, Option<LastSnapshot>)>) -> Result<()> {
         self.update(|state| {
             state.set(now);
@@ -157,7 +158,7 @@ impl RepoFolder {
         self.file("seen.toml")
     }
 
-    /// A file of this folder.
+    /// Returns the path of a file in this folder.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -213,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn notices_what_contradicts() {
+    fn contradictions_are_detected() {
         let dir = tempfile::tempdir().unwrap();
         let folder = RepoFolder::new(dir.path().join("r"));
         let client = ClientId([3; 16]);
         assert_eq!(
             folder.seen().unwrap().contradiction(&opened(1, None, None), Some(client)),
             None,
-            "nothing is known"
+            "nothing was seen yet"
         );
 
         let seen = Seen { incarnation: Incarnation([1; 16]), log_len: 5, log_head: Hash([5; 32]) };
@@ -228,18 +229,18 @@ mod tests {
         folder.advance(Seen { log_len: 4, ..seen }).unwrap();
         folder.acknowledged(client, LastSnapshot { id: SnapshotId([7; 32]), sequence: 2 }, None).unwrap();
         let state = folder.seen().unwrap();
-        assert_eq!(state.seen(), Some(seen), "it only goes forward");
+        assert_eq!(state.seen(), Some(seen), "the point only moves forward");
 
         let verdict = |o: &Opened| state.contradiction(o, Some(client));
         assert_eq!(verdict(&opened(5, Some(5), Some((2, 7)))), None);
         assert_eq!(verdict(&opened(9, Some(5), Some((3, 8)))), None);
         assert!(verdict(&opened(4, None, Some((2, 7)))).is_some(), "a shorter log");
-        assert!(verdict(&opened(9, Some(6), Some((2, 7)))).is_some(), "another past");
-        assert!(verdict(&opened(9, None, Some((2, 7)))).is_some(), "no answer is no proof");
-        assert!(verdict(&opened(9, Some(5), Some((1, 7)))).is_some(), "an own snapshot is gone");
-        assert!(verdict(&opened(9, Some(5), Some((2, 8)))).is_some(), "an own snapshot was replaced");
-        assert!(verdict(&opened(9, Some(5), None)).is_some(), "all own snapshots are gone");
-        assert_eq!(state.contradiction(&opened(9, Some(5), None), None), None, "nobody asked for a client");
+        assert!(verdict(&opened(9, Some(6), Some((2, 7)))).is_some(), "another history");
+        assert!(verdict(&opened(9, None, Some((2, 7)))).is_some(), "no answer proves nothing");
+        assert!(verdict(&opened(9, Some(5), Some((1, 7)))).is_some(), "the newest snapshot is gone");
+        assert!(verdict(&opened(9, Some(5), Some((2, 8)))).is_some(), "the newest snapshot was replaced");
+        assert!(verdict(&opened(9, Some(5), None)).is_some(), "all snapshots are gone");
+        assert_eq!(state.contradiction(&opened(9, Some(5), None), None), None, "no client was asked about");
 
         folder.accept(Seen { log_len: 3, ..seen }, Some((client, None))).unwrap();
         assert_eq!(folder.seen().unwrap().contradiction(&opened(3, Some(5), None), Some(client)), None);

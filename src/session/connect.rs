@@ -1,4 +1,4 @@
-//! From a place to its store.
+//! Connects to the store at a place.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,14 +6,14 @@ use anyhow::Result;
 use bkfs_store::{Error, access::Access, format::erasure::Parity, repository::Repository};
 use bkfs_transport::{Identity, RepoUrl, client::Remote};
 
-use crate::{commands::init::ParityArg, config, context::Context, failure::Failure, place::Place};
+use crate::{args::ParityArg, config, context::Context, failure::Failure, place::Place};
 
-/// The store at a place where a repository is. A server that was lost is waited for as long as `patience` says; none:
-/// as long as is right for a push.
+/// Connects to the store of an existing repository. `patience` limits how long to wait for a lost server; `None` means
+/// as long as suits a push.
 pub fn connect(context: &Context, place: &Place, patience: Option<Duration>) -> Result<Arc<dyn Access>> {
     match place {
         Place::Path(path) => {
-            // Otherwise a mistyped path would leave an index in the cache.
+            // Without this check a mistyped path would leave an index in the cache.
             if !Repository::exists(path)? {
                 return Err(Error::NoRepository { place: place.to_string() }.into());
             }
@@ -29,7 +29,8 @@ pub fn connect(context: &Context, place: &Place, patience: Option<Duration>) -> 
     }
 }
 
-/// The store at a place where a repository is to be made, with so much parity; none: as is usual there.
+/// Connects to the store at a place where a repository will be created. Without `parity`, the default of the place
+/// applies.
 pub fn connect_new(context: &Context, place: &Place, parity: Option<ParityArg>) -> Result<Arc<dyn Access>> {
     match (place, parity) {
         (Place::Path(path), parity) => {
@@ -38,19 +39,19 @@ pub fn connect_new(context: &Context, place: &Place, parity: Option<ParityArg>) 
         }
         (Place::Url(url), None) => Ok(Arc::new(remote(context, url)?)),
         (Place::Url(_), Some(_)) => Err(Failure::new(
-            "--parity is for a repository in a folder",
-            "on a server, whoever runs it decides: `bkfs server run --parity`",
+            "--parity applies only to a repository in a folder",
+            "on a server, the operator sets it: `bkfs server run --parity`",
         )
         .into()),
     }
 }
 
-/// The path of an index says nothing to somebody who never heard of it.
+/// Adds a hint to an error in the cache folder: a user need not know what an index is.
 fn explain(context: &Context, error: Error) -> anyhow::Error {
     match &error {
         Error::Io { path, .. } if path.starts_with(&context.folders.cache) => Failure::new(
             error.to_string(),
-            "the cache folder cannot be used; --cache-dir or BKFS_CACHE_DIR names another one",
+            "the cache folder cannot be used; choose another one with --cache-dir or BKFS_CACHE_DIR",
         )
         .into(),
         _ => error.into(),
@@ -58,14 +59,14 @@ fn explain(context: &Context, error: Error) -> anyhow::Error {
 }
 
 fn remote(context: &Context, url: &RepoUrl) -> Result<Remote> {
-    let Some(pin) = context.folders.places().pin(&url.server())? else {
+    let Some(fingerprint) = context.folders.places().fingerprint(&url.server())? else {
         let what = format!("this machine has not joined the server at {}", url.server());
-        return Err(Failure::new(what, "`bkfs join TOKEN` enrols it, with a token from the operator").into());
+        return Err(Failure::new(what, "run `bkfs join TOKEN` with a token from the server's operator").into());
     };
-    Ok(Remote::connect(url, &identity(context)?, pin)?)
+    Ok(Remote::connect(url, &identity(context)?, fingerprint)?)
 }
 
-/// This machine's name on the network, made when it is first needed.
+/// Returns this machine's identity on the network. Creates it when it is first needed.
 pub fn identity(context: &Context) -> Result<Identity> {
     let path = context.folders.identity();
     if let Some(bytes) = config::read_optional(&path)? {

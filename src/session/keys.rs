@@ -1,37 +1,39 @@
-//! Which key opens the repository.
+//! The keys of this machine, and how to find the full key.
 
 use anyhow::{Context as _, Result};
 use bkfs_store::{
     Error,
     base::id::RepoId,
-    format::keys::{FullKey, KeyFile, PushKey, slot},
+    format::{
+        config::Config,
+        keys::{FullKey, KeyFile, PushKey, Slot, slot},
+    },
 };
 
-use super::Session;
 use crate::{
     config::{RepoFolder, read_optional},
     context::Context,
     failure::{Exit, Failure},
-    passphrase,
+    kernel_keyring, passphrase,
     place::Place,
-    unlock,
 };
 
-/// What the file holds that `--key-file` or BKFS_KEY_FILE names: a key file, or a recovery sheet typed in.
-pub struct NamedKey {
+/// The key in the file that `--key-file` or BKFS_KEY_FILE names. The file is a key file, or a recovery sheet that was
+/// typed in.
+pub struct GivenKey {
     /// The full key, if the file has it.
     pub full: Option<FullKey>,
-    /// The push key, if the file has one (a recovery sheet has not).
+    /// The push key, if the file has one. A recovery sheet has none.
     pub push: Option<PushKey>,
 }
 
-impl NamedKey {
-    /// Loads it, if a file was named.
+impl GivenKey {
+    /// Loads the key, if a file was given.
     pub fn load(context: &Context) -> Result<Option<Self>> {
         let Some(path) = &context.key_file else { return Ok(None) };
         let Some(bytes) = read_optional(path)?.map(zeroize::Zeroizing::new) else {
-            let hint = "look at --key-file and BKFS_KEY_FILE";
-            let message = format!("the key file {} is not there", path.display());
+            let hint = "check --key-file and BKFS_KEY_FILE";
+            let message = format!("the key file {} does not exist", path.display());
             return Err(Failure::new(message, hint).exit(Exit::WrongKey).into());
         };
         let key = match KeyFile::decode(&bytes) {
@@ -46,7 +48,7 @@ impl NamedKey {
         Ok(Some(key))
     }
 
-    /// The repository that the key belongs to.
+    /// Returns the repository that the key belongs to.
     pub fn repo(&self) -> RepoId {
         match (&self.full, &self.push) {
             (Some(full), _) => full.repo,
@@ -55,13 +57,13 @@ impl NamedKey {
         }
     }
 
-    /// Where the repository is, if the file says so.
+    /// Returns where the repository is, if the file says that.
     pub fn url(&self) -> Option<&str> {
         self.push.as_ref()?.url.as_deref()
     }
 }
 
-/// This machine's push key for a repository.
+/// Loads this machine's push key for a repository.
 pub(super) fn machine_key(folder: &RepoFolder) -> Result<Option<PushKey>> {
     let Some(bytes) = folder.push_key()?.map(zeroize::Zeroizing::new) else { return Ok(None) };
     let file = KeyFile::decode(&bytes).with_context(|| folder.push_key_path().display().to_string())?;
@@ -71,39 +73,72 @@ pub(super) fn machine_key(folder: &RepoFolder) -> Result<Option<PushKey>> {
     }))
 }
 
-/// The full key: key file, kernel's keyring, passphrase.
-pub(super) fn find_full(context: &Context, session: &Session, operation: &'static str) -> Result<FullKey> {
-    if let Some(full) = session.named.as_ref().and_then(|n| n.full.as_ref()) {
-        return Ok(full.clone());
+/// The keys that are available without a passphrase.
+pub(super) struct LocalKeys {
+    /// The key file that was given.
+    pub given: Option<GivenKey>,
+    /// The push key in the configuration folder.
+    pub machine: Option<PushKey>,
+}
+
+impl LocalKeys {
+    /// Returns the key to push with, if there is one.
+    pub fn push(&self) -> Option<&PushKey> {
+        self.given.as_ref().and_then(|n| n.push.as_ref()).or(self.machine.as_ref())
     }
-    let has_push_only = session.named.is_some();
-    if let Some(bytes) = unlock::find(session.config.repo)
-        && let Ok(full) = FullKey::decode(&bytes)
-    {
-        return Ok(full);
+
+    /// Fails if one of the keys belongs to another repository.
+    pub fn check_config(&self, config: &Config) -> Result<()> {
+        for key in [self.given.as_ref().and_then(|n| n.push.as_ref()), self.machine.as_ref()].into_iter().flatten() {
+            key.check_config(config)?;
+        }
+        if let Some(full) = self.given.as_ref().and_then(|n| n.full.as_ref()) {
+            full.check_config(config)?;
+        }
+        Ok(())
     }
-    let sure = passphrase::is_configured(context);
-    if has_push_only && !sure {
-        // A push key was named on purpose: asking a person for a passphrase now would be a surprise.
-        return Err(Error::PushKeyCannotRead { operation }.into());
-    }
-    if session.opened.slots.is_empty() {
-        return Err(no_slots(&session.place, operation));
-    }
-    match passphrase::existing(context, &session.place.to_string())? {
-        Some(passphrase) => Ok(slot::open_any(&session.opened.slots, passphrase.as_bytes())?),
-        None if session.push_key().is_some() => Err(Error::PushKeyCannotRead { operation }.into()),
-        None => Err(passphrase::missing(&format!("{operation} needs the passphrase of {}", session.place)).into()),
+
+    /// Finds the full key of the repository at `place`: in the given key file, in the kernel's keyring, or with a
+    /// passphrase.
+    pub fn find_full(
+        &self,
+        context: &Context,
+        place: &Place,
+        repo: RepoId,
+        slots: &[Slot],
+        operation: &'static str,
+    ) -> Result<FullKey> {
+        if let Some(full) = self.given.as_ref().and_then(|n| n.full.as_ref()) {
+            return Ok(full.clone());
+        }
+        let has_push_only = self.given.is_some();
+        if let Some(bytes) = kernel_keyring::find(repo)
+            && let Ok(full) = FullKey::decode(&bytes)
+        {
+            return Ok(full);
+        }
+        if has_push_only && !passphrase::is_configured(context) {
+            // A push key was given on purpose, so a prompt for the passphrase would be a surprise.
+            return Err(Error::PushKeyCannotRead { operation }.into());
+        }
+        if slots.is_empty() {
+            return Err(no_slots(place, operation));
+        }
+        match passphrase::existing(context, &place.to_string())? {
+            Some(passphrase) => Ok(slot::open_any(slots, passphrase.as_bytes())?),
+            None if self.push().is_some() => Err(Error::PushKeyCannotRead { operation }.into()),
+            None => Err(passphrase::missing(&format!("{operation} needs the passphrase of {place}")).into()),
+        }
     }
 }
 
-/// The server hands out no slots to those who may not read.
+/// Returns the error for a repository without slots. A server gives no slots to clients that may not read.
 fn no_slots(place: &Place, operation: &str) -> anyhow::Error {
     match place {
         Place::Url(_) => Error::NoPermission { operation: format!("read {place} ({operation})") }.into(),
         Place::Path(_) => Failure::new(
             format!("{place} has no passphrase slots"),
-            "name a full key file in BKFS_KEY_FILE; a typed recovery sheet is one too",
+            "give a full key file in BKFS_KEY_FILE; a recovery sheet that was typed into a file works too",
         )
         .exit(Exit::WrongKey)
         .into(),

@@ -1,4 +1,4 @@
-//! Stored things that are not what they were: cut, flipped, gone, of a newer version, or by somebody unknown.
+//! Stored objects that have changed: truncated, flipped, missing, of a newer version, or written by an unknown client.
 
 use std::{
     fs,
@@ -14,10 +14,7 @@ use bkfs_store::{
     format::{
         config::{Config, verify_config},
         keys::PushKey,
-        log::{
-            Event, LogRecord,
-            file::{self as log_file, Position},
-        },
+        log::{Event, LogRecord, file as log_file, file::Position},
         snapshot::{self, PathBytes, PushStats, Snapshot},
         tree::{Node, NodeKind, Subtree, Totals},
     },
@@ -29,7 +26,7 @@ fn pushed() -> Person {
     push_into(Person::with_repo())
 }
 
-/// Into a repository that can mend nothing.
+/// Pushes into a repository without parity, which can mend nothing.
 fn pushed_without_parity() -> Person {
     let person = Person::new();
     person.run(["init", "--parity", "off"]);
@@ -42,7 +39,7 @@ fn push_into(person: Person) -> Person {
     person
 }
 
-/// The files below a folder of the repository, largest first.
+/// Returns the files below a folder of the repository, largest first.
 fn files(person: &Person, folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![person.path("repo").join(folder)];
@@ -74,13 +71,13 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-/// The largest pack holds the data.
+/// Returns the pack with the data, which is the largest.
 fn data_pack(person: &Person) -> PathBuf {
     files(person, "packs")[0].clone()
 }
 
 #[test]
-fn a_flipped_bit_in_a_pack_hurts_only_what_it_hits() {
+fn a_flipped_bit_in_a_pack_damages_only_the_files_it_hits() {
     let person = pushed_without_parity();
     let pack = data_pack(&person);
     flip(&pack, 500_000);
@@ -89,7 +86,7 @@ fn a_flipped_bit_in_a_pack_hurts_only_what_it_hits() {
     let out = person.path("out");
     let output = person.output(["restore", "latest", out.to_str().unwrap()]);
     expect(&output, 1, &["sub/big", &name(&pack)]);
-    assert_eq!(fs::read_to_string(out.join("hello")).unwrap(), "hello\n", "the rest is there");
+    assert_eq!(fs::read_to_string(out.join("hello")).unwrap(), "hello\n", "the rest is restored");
     expect(&person.output(["cat", "latest:sub/small"]), 0, &[]);
 }
 
@@ -112,14 +109,14 @@ fn a_missing_pack_is_noticed() {
     expect(&person.output(["check", "--read-data"]), 1, &["sub/big"]);
     expect(&person.output(["cat", "latest:sub/big"]), 1, &[]);
     expect(&person.output(["cat", "latest:hello"]), 0, &[]);
-    // Nothing has changed in the source, but what was lost is stored again, and the old snapshot has it, too.
+    // The source has not changed, but a push stores again what was lost. That also heals the old snapshot.
     person.push(&person.path("src"));
     expect(&person.output(["cat", "latest:sub/big"]), 0, &[]);
     expect(&person.output(["check", "--read-data"]), 0, &[]);
 }
 
 #[test]
-fn a_damaged_pack_is_mended_by_whoever_reads_it() {
+fn reading_a_damaged_pack_mends_it() {
     let person = pushed();
     assert_eq!(files(&person, "parity").len(), files(&person, "packs").len(), "each pack has its parity");
     let pack = data_pack(&person);
@@ -134,8 +131,8 @@ fn a_damaged_pack_is_mended_by_whoever_reads_it() {
     fs::write(&pack, &whole[..end]).unwrap();
     let output = person.output(["check", "--read-data"]);
     expect(&output, 0, &[]);
-    let said = text(&output.stdout);
-    assert!(said.contains("no problems") && said.contains("mended 1 damaged pack by parity"), "{said}");
+    let printed = text(&output.stdout);
+    assert!(printed.contains("no problems") && printed.contains("mended 1 damaged pack from parity"), "{printed}");
     assert!(fs::read(&pack).unwrap() == whole);
     let output = person.output(["check", "--read-data", "--json"]);
     assert!(text(&output.stdout).contains("\"packs_mended\": 0"));
@@ -155,7 +152,7 @@ fn parity_is_chosen_when_a_repository_is_made() {
 }
 
 #[test]
-fn a_damaged_index_is_built_anew() {
+fn a_damaged_index_is_rebuilt() {
     let person = pushed();
     let index = person.path("cache/index");
     let data: Vec<PathBuf> =
@@ -170,7 +167,7 @@ fn a_damaged_index_is_built_anew() {
     }
 }
 
-/// LMDB's two meta pages, which everything else hangs on.
+/// Damages LMDB's two meta pages, on which everything else depends.
 fn flip_pages(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     bytes[..8192].fill(0xff);
@@ -187,7 +184,7 @@ fn a_snapshot_has_two_copies() {
     let first = files(&person, "snapshots")[0].clone();
     flip(&first, 200);
     expect(&person.output(["cat", "latest:hello"]), 0, &[]);
-    // With both gone, the snapshot is named and the others stay.
+    // If both copies are damaged, the snapshot is named and the others stay readable.
     let id = name(&first);
     person.push(&person.path("src"));
     truncate(&person.path("repo/snapshots.2").join(&id));
@@ -205,8 +202,8 @@ fn a_log_has_two_copies() {
     expect(&person.output(["snapshots"]), 0, &[]);
     person.push(&person.path("src"));
     expect(&person.output(["check"]), 0, &[]);
-    assert_eq!(fs::read(&log).unwrap(), fs::read(&second).unwrap(), "it was made whole");
-    // Damage to both at the same place is noticed.
+    assert_eq!(fs::read(&log).unwrap(), fs::read(&second).unwrap(), "the damaged copy was repaired");
+    // Damage to both copies at the same place is detected.
     flip(&log, middle);
     flip(&second, middle);
     fs::remove_dir_all(person.path("cache")).unwrap();
@@ -229,7 +226,7 @@ fn a_newer_repository_is_left_alone() {
     }
 }
 
-/// Puts a snapshot into the store that a client signed who is on no roster, as somebody at the server could.
+/// Puts a snapshot into the store that was signed by a client on no roster, as an attacker on the server could.
 fn plant_foreign_snapshot(person: &Person) -> (String, String) {
     let repo = person.path("repo");
     let config = verify_config(&fs::read(repo.join("config")).unwrap()).unwrap();
@@ -283,7 +280,7 @@ fn plant_foreign_snapshot(person: &Person) -> (String, String) {
 }
 
 #[test]
-fn a_snapshot_by_nobody_on_the_roster_is_hidden() {
+fn a_snapshot_of_an_unknown_client_is_hidden() {
     let person = pushed();
     let (id, client) = plant_foreign_snapshot(&person);
     let output = person.output(["snapshots", "--json"]);

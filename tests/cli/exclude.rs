@@ -1,10 +1,10 @@
-//! What is left out of a push: for each option, exactly which entries are in the snapshot.
+//! What a push excludes: for each option, exactly which entries are in the snapshot.
 
 use std::{fs, path::Path, process::Command};
 
 use crate::{common::program::Person, expect, text};
 
-/// Makes files of one byte, with the folders that they lie in.
+/// Creates files of one byte, and their folders.
 fn touch(dir: &Path, names: &[&str]) {
     for name in names {
         let path = dir.join(name);
@@ -13,7 +13,7 @@ fn touch(dir: &Path, names: &[&str]) {
     }
 }
 
-/// Pushes a folder with more arguments, and lists the snapshot.
+/// Pushes a folder with the given arguments, and lists the snapshot.
 fn pushed(person: &Person, source: &Path, args: &[&str]) -> Vec<String> {
     let mut all = vec!["push", "-C", source.to_str().unwrap()];
     all.extend(args);
@@ -40,22 +40,22 @@ fn patterns_mean_what_they_mean_to_git() {
         pushed(&person, &source, &["-e", "*.o", "-e", "!keep.o", "--exclude", "build/"]),
         ["deep/", "deep/build.c", "keep.o", "logs/", "logs/1.log", "logs/k.log"]
     );
-    // Anchored where the snapshot begins.
+    // Patterns with a slash are anchored at the root of the snapshot.
     assert_eq!(
         pushed(&person, &source, &["-e", "/build", "-e", "/a.o", "-e", "logs/*", "-e", "!/logs/k.log"]),
         ["deep/", "deep/a.o", "deep/build/", "deep/build/x", "deep/build.c", "keep.o", "logs/", "logs/k.log"]
     );
-    // Nothing comes back from a folder that is left out.
+    // A pattern with `!` brings nothing back from an excluded folder.
     assert_eq!(
         pushed(&person, &source, &["-e", "deep", "-e", "!deep/a.o", "-e", "logs/**"]),
         ["a.o", "build/", "build/x", "keep.o", "logs/"]
     );
-    // Whole, again: what one push left out is no loss to the next.
+    // Without patterns everything is pushed: what one push excluded is not missing from the next.
     assert_eq!(pushed(&person, &source, &[]).len(), 12);
 }
 
 #[test]
-fn without_a_base_patterns_begin_at_the_top_of_the_file_system() {
+fn without_a_base_patterns_are_anchored_at_the_root() {
     let person = Person::with_repo();
     let source = person.path("src");
     touch(&source, &["cache/x", "sub/cache/x", "y"]);
@@ -81,14 +81,14 @@ fn a_file_of_patterns_is_read() {
         pushed(&person, &source, &["--exclude-file", file]),
         ["d/", "e/", "e/cache", "e/f", "e/top", "keep.tmp"]
     );
-    // Several, in order, and patterns of the command line after them.
+    // Several files apply in order, and the patterns on the command line apply after them.
     let more = person.path("more");
     fs::write(&more, "!a.tmp\ne").unwrap();
     assert_eq!(
         pushed(&person, &source, &["-e", "!/top", "--exclude-file", file, "--exclude-file", more.to_str().unwrap()]),
         ["a.tmp", "d/", "d/a.tmp", "keep.tmp", "top"]
     );
-    // What cannot be used is named, and nothing is pushed with the rest of the rules.
+    // A rule that cannot be used is named, and nothing is pushed with the other rules.
     let before = person.run(["snapshots", "--json"]);
     fs::write(&more, "fine\n[z-a]\n").unwrap();
     let push = |file: &Path| person.output(["push", "--exclude-file", file.to_str().unwrap(), "/etc/hostname"]);
@@ -101,7 +101,7 @@ fn a_file_of_patterns_is_read() {
 }
 
 #[test]
-fn a_marked_folder_keeps_its_mark_only() {
+fn a_marked_folder_keeps_only_its_mark() {
     let person = Person::with_repo();
     let source = person.path("src");
     touch(&source, &["a/.nobackup", "a/x", "a/d/x", "b/x", "b/c/.nobackup/in", "b/c/x", "b/nobackup", "e/stop", "e/x"]);
@@ -109,7 +109,7 @@ fn a_marked_folder_keeps_its_mark_only() {
         pushed(&person, &source, &["--exclude-if-present", ".nobackup", "--exclude-if-present", "stop"]),
         ["a/", "a/.nobackup", "b/", "b/c/", "b/c/.nobackup/", "b/c/.nobackup/in", "b/nobackup", "b/x", "e/", "e/stop"]
     );
-    // What is named is taken all the same.
+    // Paths that are named are pushed all the same.
     assert_eq!(
         pushed(&person, &source, &["--exclude-if-present", ".nobackup", "--", "a", "a/x"]),
         ["a/", "a/.nobackup", "a/x"]
@@ -117,14 +117,14 @@ fn a_marked_folder_keeps_its_mark_only() {
 }
 
 #[test]
-fn caches_are_known_by_their_signature() {
+fn caches_are_recognized_by_their_signature() {
     let person = Person::with_repo();
     let source = person.path("src");
     touch(&source, &["cache/data", "cache/sub/data", "fake/CACHEDIR.TAG", "fake/data", "short/data", "link/data"]);
     let signature = "Signature: 8a477f597d28d172789f06886806bc55";
     fs::write(source.join("cache/CACHEDIR.TAG"), format!("{signature}\n# a comment\n")).unwrap();
     fs::write(source.join("short/CACHEDIR.TAG"), &signature[..40]).unwrap();
-    // The standard asks for a regular file.
+    // The standard requires a regular file.
     std::os::unix::fs::symlink("../cache/CACHEDIR.TAG", source.join("link/CACHEDIR.TAG")).unwrap();
     let kept = [
         "fake/",
@@ -144,13 +144,13 @@ fn caches_are_known_by_their_signature() {
 }
 
 #[test]
-fn large_files_are_left_out_by_their_size() {
+fn large_files_are_excluded_by_size() {
     let person = Person::with_repo();
     let source = person.path("src");
     touch(&source, &["d/small"]);
     fs::write(source.join("just"), vec![1; 2048]).unwrap();
     fs::write(source.join("over"), vec![1; 2049]).unwrap();
-    // Counted as ls shows it, not as it lies on the disk.
+    // The size is the one that ls shows, not the space on disk.
     fs::File::create(source.join("d/holes")).unwrap().set_len(1 << 30).unwrap();
     std::os::unix::fs::symlink("over", source.join("link")).unwrap();
     let limit = ["--exclude-larger-than", "2K"];
@@ -159,17 +159,17 @@ fn large_files_are_left_out_by_their_size() {
         pushed(&person, &source, &["--exclude-larger-than", "2k", "--", "over", "d"]),
         ["d/", "d/small", "over"]
     );
-    // A file that grew over the limit is gone from the next snapshot.
+    // A file that grew beyond the limit is not in the next snapshot.
     fs::write(source.join("just"), vec![1; 4096]).unwrap();
     assert_eq!(pushed(&person, &source, &limit), ["d/", "d/small", "link"]);
 }
 
 #[test]
-fn other_file_systems_are_left_out_where_asked() {
+fn other_file_systems_are_excluded_on_request() {
     let person = Person::with_repo();
     let source = person.path("src");
     touch(&source, &["a", "sub/disk/under", "sub/z"]);
-    // In a mount namespace of its own: nobody else sees the mount, and it goes with the process.
+    // Runs in its own mount namespace: nothing else sees the mount, and it ends with the process.
     let push = |args: &[&str]| {
         let script = "mount -t tmpfs tmpfs \"$DISK\" && mkdir \"$DISK/d\" && echo x >\"$DISK/d/inside\" || exit 99; \
                       exec \"$0\" \"$@\"";
@@ -191,7 +191,7 @@ fn other_file_systems_are_left_out_where_asked() {
     assert_eq!(listed(&person), ["a", "sub/", "sub/disk/", "sub/disk/d/", "sub/disk/d/inside", "sub/z"]);
     expect(&push(&["--one-file-system", "."]), 0, &[]);
     assert_eq!(listed(&person), ["a", "sub/", "sub/disk/", "sub/z"]);
-    // A disk that is named is taken.
+    // A file system that is named is pushed.
     expect(&push(&["-x", ".", "sub/disk"]), 0, &[]);
     assert_eq!(listed(&person), ["a", "sub/", "sub/disk/", "sub/disk/d/", "sub/disk/d/inside", "sub/z"]);
     expect(&push(&["-x", "sub/disk/d"]), 0, &[]);

@@ -1,15 +1,15 @@
-//! Forgetting: by name and by policy, the trash and back, what holds it up, and what a server allows whom.
+//! Forgetting: by name and by policy, the trash and back, holds, and what a server allows to which client.
 
 use std::{fs, path::Path, time::Duration};
 
 use serde_json::Value;
 
 use crate::{
-    common::program::{Person, Server, no_mount},
+    common::program::{Person, Server, cannot_mount},
     expect, noise, text,
 };
 
-/// Pushes the folder's contents; returns the snapshot's id.
+/// Pushes the folder's contents. Returns the id of the snapshot.
 fn push(person: &Person, extra: &[&str]) -> String {
     let source = person.path("src");
     let output = person.command().args(["push", "--json", "-C"]).arg(&source).args(extra).arg(".").output().unwrap();
@@ -18,7 +18,7 @@ fn push(person: &Person, extra: &[&str]) -> String {
     report["snapshot"].as_str().unwrap().to_owned()
 }
 
-/// So many snapshots, each with one file more.
+/// Pushes `count` snapshots, each with one more file. Returns their ids.
 fn pushes(person: &Person, count: usize) -> Vec<String> {
     let source = person.path("src");
     fs::create_dir_all(&source).unwrap();
@@ -52,7 +52,7 @@ fn trash(person: &Person) -> Vec<String> {
 }
 
 #[test]
-fn what_is_named_goes_to_the_trash_and_comes_back() {
+fn named_snapshots_go_to_the_trash_and_come_back() {
     let person = Person::with_repo();
     let all = pushes(&person, 4);
     let output = person.output(["forget", "-v", &all[1][..10], "latest"]);
@@ -66,13 +66,13 @@ fn what_is_named_goes_to_the_trash_and_comes_back() {
     let list = person.run(["snapshots", "--trash"]);
     assert!(list.contains("FORGOTTEN") && list.contains(&all[1][..8]), "{list}");
 
-    // Nothing of the rest names it any more.
-    assert_eq!(person.run(["ls", "latest"]).lines().count(), 3, "the newest that counts");
+    // Other commands no longer see it.
+    assert_eq!(person.run(["ls", "latest"]).lines().count(), 3, "the newest snapshot that is not forgotten");
     expect(&person.output(["ls", &all[3]]), 1, &["no snapshot"]);
     expect(&person.output(["forget", "--dry-run", &all[0]]), 0, &[]);
     expect(&person.output(["forget", &all[3]]), 0, &[]);
     person.run(["check"]);
-    // The machine's next snapshot follows the one in the trash.
+    // The next snapshot of the machine follows the one in the trash.
     let next = pushes(&person, 1);
     expect(&person.output(["snapshots"]), 0, &[]);
     person.run(["check"]);
@@ -84,7 +84,7 @@ fn what_is_named_goes_to_the_trash_and_comes_back() {
     assert_eq!(person.run(["cat", &format!("{}:file1", all[1])]).len(), text(&noise(1, 20_000)).len());
     expect(&person.output(["unforget", &all[1]]), 1, &["nothing in the trash"]);
 
-    // For good.
+    // Delete for good.
     let report = json(&person, &["forget", "--now", &all[0], &all[1]]);
     assert_eq!(ids(&report["gone"]).len(), 2, "{report}");
     assert_eq!((shown(&person).len(), trash(&person).len()), (3, 0));
@@ -100,7 +100,7 @@ fn what_is_named_goes_to_the_trash_and_comes_back() {
 }
 
 #[test]
-fn a_policy_says_what_it_keeps_and_why() {
+fn a_policy_reports_what_it_keeps_and_why() {
     let person = Person::with_repo();
     let mut all = pushes(&person, 3);
     all.push(push(&person, &["--tag", "release"]));
@@ -119,13 +119,13 @@ fn a_policy_says_what_it_keeps_and_why() {
     assert_eq!(report["groups"][0]["keep"][0]["reasons"][0], "last 1 of 2");
     assert_eq!(report["dry_run"], true);
 
-    assert_eq!(person.run(&args[..5]), "", "cron hears nothing");
+    assert_eq!(person.run(&args[..5]), "", "cron sees no output");
     assert_eq!(shown(&person), all[3..]);
     assert_eq!(trash(&person), all[..3]);
-    // What is in the trash is not chosen again, and takes no place.
+    // Snapshots in the trash are not chosen again, and do not count for --keep-last.
     let report = json(&person, &args[..5]);
     assert_eq!((ids(&report["trashed"]).len(), ids(&report["groups"][0]["keep"]).len()), (0, 3), "{report}");
-    // Filters narrow what the policy sees; groups are counted by themselves.
+    // Filters limit what the policy sees. Each group is counted separately.
     push(&person, &["--target", "other"]);
     let report = json(&person, &["forget", "--keep-last", "1", "--target", "other", "-n"]);
     assert_eq!((report["groups"].as_array().unwrap().len(), ids(&report["groups"][0]["keep"]).len()), (1, 1));
@@ -138,7 +138,7 @@ fn a_policy_says_what_it_keeps_and_why() {
 }
 
 #[test]
-fn wrong_usage_changes_nothing_and_says_why() {
+fn wrong_usage_changes_nothing_and_is_explained() {
     let person = Person::with_repo();
     let all = pushes(&person, 2);
     for (args, words) in [
@@ -149,9 +149,9 @@ fn wrong_usage_changes_nothing_and_says_why() {
         (&["forget", "--keep-within", "2w"], &["weeks", "7d"]),
         (&["forget", "--keep-last", "1", "--group-by", "color"], &["color", "host"]),
         (&["forget", "--keep-tag", "none"], &["would forget all 2 snapshots", "--keep-last 1"]),
-        (&["forget", "--keep-last", "1", &all[0]], &["were named", "policy"]),
+        (&["forget", "--keep-last", "1", &all[0]], &["both snapshots and a policy"]),
         (&["forget", "ffffffff"], &["ffffffff"]),
-        (&["forget", "latest:file"], &["names no snapshot"]),
+        (&["forget", "latest:file"], &["is not a snapshot"]),
         (&["forget", &all[0], "ffffffff"], &["ffffffff"]),
         (&["forget", "--empty-trash", "--dry-run"], &["cannot be used with"]),
         (&["unforget"], &["SNAPSHOT"]),
@@ -176,11 +176,11 @@ fn a_damaged_snapshot_can_be_forgotten() {
     expect(&person.output(["forget", &all[1][..12]]), 0, &[]);
     let output = person.output(["snapshots"]);
     expect(&output, 0, &[]);
-    assert!(output.stderr.is_empty(), "its owner knows: {}", text(&output.stderr));
+    assert!(output.stderr.is_empty(), "the owner knows about it: {}", text(&output.stderr));
     expect(&person.output(["check"]), 1, &[&all[1]]);
     expect(&person.output(["unforget", &all[1]]), 0, &[]);
     expect(&person.output(["snapshots"]), 0, &[&all[1]]);
-    // What is gone need not be whole.
+    // A snapshot that is deleted for good need not be readable.
     expect(&person.output(["forget", "--now", &all[1]]), 0, &[]);
     let output = person.output(["check", "--read-data"]);
     expect(&output, 0, &[]);
@@ -193,15 +193,15 @@ fn a_damaged_snapshot_can_be_forgotten() {
 fn a_push_key_forgets_nothing() {
     let person = Person::with_repo();
     let all = pushes(&person, 2);
-    let bare = |args: &[&str]| person.command().env_remove("BKFS_PASSWORD").args(args).output().unwrap();
+    let without_passphrase = |args: &[&str]| person.command().env_remove("BKFS_PASSWORD").args(args).output().unwrap();
     for args in [&["forget", "--keep-last", "1"][..], &["forget", &all[0]], &["unforget", "--all"]] {
-        expect(&bare(args), 12, &["push key cannot read"]);
+        expect(&without_passphrase(args), 12, &["push key cannot read"]);
     }
     assert_eq!(shown(&person), all);
 }
 
 #[test]
-fn a_target_that_shrinks_is_held_until_somebody_confirms() {
+fn a_target_that_shrinks_is_held_until_a_person_confirms() {
     let person = Person::with_repo();
     let source = person.path("src");
     fs::create_dir_all(&source).unwrap();
@@ -210,7 +210,7 @@ fn a_target_that_shrinks_is_held_until_somebody_confirms() {
     let keep_one = ["forget", "--keep-last", "1"];
     expect(&person.output(keep_one), 0, &[]);
     assert_eq!(shown(&person), all[2..]);
-    // The disk with the files is not mounted.
+    // As if the disk with the files were not mounted.
     fs::remove_file(source.join("big")).unwrap();
     all.extend(pushes(&person, 2));
     let held = person.output(keep_one);
@@ -218,19 +218,19 @@ fn a_target_that_shrinks_is_held_until_somebody_confirms() {
     let dry = person.output(["forget", "--keep-last", "1", "--dry-run"]);
     expect(&dry, 0, &["is anything missing?"]);
     assert!(text(&dry.stdout).contains("(held)"), "{}", text(&dry.stdout));
-    // However often it runs, and however many small ones follow.
+    // The hold stays, however often the policy runs and however many small snapshots follow.
     all.extend(pushes(&person, 4));
     expect(&person.output(keep_one), 3, &["is anything missing?"]);
     assert_eq!(shown(&person), all[2..]);
     let output = person.command().args(keep_one).arg("--json").output().unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["groups"][0]["held"], output.status.code()), (&Value::Bool(true), Some(3)));
-    // Another group is none of its business.
+    // Other groups are not held.
     push(&person, &["--target", "other"]);
     push(&person, &["--target", "other"]);
     expect(&person.output(keep_one), 3, &[]);
     assert_eq!(json(&person, &["snapshots", "--target", "other"]).as_array().unwrap().len(), 1);
-    // What is named is named by a person.
+    // A snapshot that is named can be forgotten: a person has decided.
     expect(&person.output(["forget", &all[3]]), 0, &[]);
     expect(&person.output(["forget", "--keep-last", "1", "--confirm"]), 0, &[]);
     assert_eq!(shown(&person)[0], all[8]);
@@ -243,7 +243,7 @@ fn a_clock_that_jumps_holds_forgetting() {
     let person = Person::with_repo();
     let all = pushes(&person, 3);
     expect(&person.output(["forget", "--keep-last", "2"]), 0, &[]);
-    // The last run was in a year to come: the clock was wrong then, or it is now.
+    // The last run was in the future: the clock was wrong then, or it is wrong now.
     let find = |dir: &Path| fs::read_dir(dir).unwrap().next().unwrap().unwrap().path().join("retention.toml");
     let file = find(&person.path("config/repositories"));
     let runs = fs::read_to_string(&file).unwrap();
@@ -258,13 +258,13 @@ fn a_clock_that_jumps_holds_forgetting() {
     expect(&person.output(["forget", "--keep-last", "1", "--confirm"]), 0, &[]);
     assert_eq!(shown(&person), all[2..]);
     expect(&person.output(["forget", "--keep-last", "1"]), 0, &[]);
-    // Losing the record costs nothing but the comparison.
+    // If the record is lost, only the comparison is lost.
     fs::remove_file(&file).unwrap();
     expect(&person.output(["forget", "--keep-last", "1"]), 0, &[]);
 }
 
 #[test]
-fn a_server_keeps_its_floor_and_its_operator_passes_it() {
+fn a_server_enforces_its_floor_and_its_operator_can_bypass_it() {
     let operator = Person::new();
     let data = operator.path("server");
     let server = Server::start(&operator, &data);
@@ -276,12 +276,16 @@ fn a_server_keeps_its_floor_and_its_operator_passes_it() {
     assert_eq!((shown(&person), trash(&person)), (all[2..].to_vec(), all[..2].to_vec()));
     let rows = json(&person, &["snapshots", "--trash"]);
     assert!(rows[0]["kept_until"].as_str() > rows[0]["forgotten"].as_str(), "{rows}");
-    assert_eq!(ids(&json(&person, &["forget", "--empty-trash"])["gone"]).len(), 0, "it has not been there for long");
+    assert_eq!(
+        ids(&json(&person, &["forget", "--empty-trash"])["gone"]).len(),
+        0,
+        "it has not been in the trash for long enough"
+    );
     person.run(["unforget", &all[1]]);
     expect(&person.output(["forget", "--keep-last", "3"]), 0, &[]);
     assert_eq!(trash(&person), all[..2]);
 
-    // The operator's way, while the server runs; with a mount that watches.
+    // The operator purges while the server runs.
     let purge = |args: &[&str]| {
         let mut command = operator.command();
         command.args(["server", "purge", "--data", data.to_str().unwrap(), "alice"]).args(args).output().unwrap()
@@ -304,12 +308,12 @@ fn a_server_keeps_its_floor_and_its_operator_passes_it() {
     expect(&person.output(["check"]), 1, &["removed by the server's operator"]);
     expect(&person.output(["unforget", &all[0]]), 1, &["in the trash"]);
     let more = pushes(&person, 1);
-    // And while it does not run.
+    // The operator purges while the server does not run.
     drop(server);
     expect(&purge(&[&all[3]]), 0, &[]);
     let _server = Server::run(&operator, &data, person.repo.trim_start_matches("bkfs://").trim_end_matches("/alice"));
     assert_eq!(shown(&person), [all[4].as_str(), &more[0]]);
-    // The owner takes note, and nobody is warned any more.
+    // The owner takes note, and there are no more warnings.
     expect(&person.output(["forget", &all[2], &all[3][..12]]), 0, &[]);
     let output = person.output(["check", "--read-data"]);
     expect(&output, 0, &[]);
@@ -317,7 +321,7 @@ fn a_server_keeps_its_floor_and_its_operator_passes_it() {
 }
 
 #[test]
-fn a_server_without_a_floor_lets_go_at_once() {
+fn a_server_without_a_floor_deletes_immediately() {
     let operator = Person::new();
     let server = Server::start_protecting(&operator, &operator.path("server"), "0d");
     let person = server.person("alice");
@@ -333,7 +337,7 @@ fn permissions_at_a_server_are_enforced() {
     let server = Server::start_protecting(&operator, &operator.path("server"), "0d");
     let person = server.person("alice");
     let all = pushes(&person, 3);
-    // Another machine of the same person, with the passphrase, and with what it was invited to do.
+    // Another machine of the same person, with the passphrase and the permissions of its invitation.
     let machine = |name: &'static str, can: &str| {
         let token = server.invite(&operator, "alice", can);
         let person = &person;
@@ -363,8 +367,8 @@ fn permissions_at_a_server_are_enforced() {
 }
 
 #[test]
-fn a_mount_shows_what_counts() {
-    if let Some(reason) = no_mount() {
+fn a_mount_hides_forgotten_snapshots() {
+    if let Some(reason) = cannot_mount() {
         crate::skip!("{reason}");
     }
     let person = Person::with_repo();

@@ -1,7 +1,7 @@
-//! Mounting as the system does it: mount(8) with a type, lines of fstab, and ordinary users through fusermount3.
+//! Mounting as the system does it: mount(8) with a type, lines in fstab, and ordinary users through fusermount3.
 //!
-//! Each script runs in namespaces of its own, where `/sbin`, `/etc/fstab` and `/dev/fuse` are what it wants them to be.
-//! Nothing of it is seen outside, and what it leaves mounted or running goes with it.
+//! Each script runs in its own namespaces, with its own `/sbin`, `/etc/fstab` and `/dev/fuse`. Nothing outside sees its
+//! mounts, and what it leaves mounted or running ends with it.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -15,8 +15,7 @@ use crate::{
     expect, make_source, text,
 };
 
-/// What stands before each script. `/sbin` holds the helper and nothing else, and everybody may open `/dev/fuse`, as
-/// under udev.
+/// The beginning of each script. `/sbin` holds only the helper, and every user may open `/dev/fuse`, as with udev.
 const PRELUDE: &str = r#"
     set -eu
     mount -t tmpfs tmpfs "$(readlink -f /sbin)"
@@ -33,19 +32,19 @@ const PRELUDE: &str = r#"
     fails() { if "$@"; then echo "succeeds: $*" >&2; exit 1; fi; }
 "#;
 
-/// A repository with a push in it, files for secrets, and the program in a place where everybody may run it.
+/// A repository with one push, files with secrets, and a copy of the program that every user may run.
 struct System {
     person: Person,
     repo: String,
 }
 
 impl System {
-    /// None, with the reason, where there are no namespaces or no FUSE.
+    /// Sets up the system. Returns the reason if there are no namespaces or no FUSE.
     fn new() -> Result<Self, String> {
         if !rustix::process::geteuid().is_root() {
             return Err("only root makes mount namespaces".into());
         }
-        if let Some(why) = crate::common::program::no_mount() {
+        if let Some(why) = crate::common::program::cannot_mount() {
             return Err(why);
         }
         let works = Command::new("unshare").args(["--mount", "--pid", "--fork", "--mount-proc", "true"]).output();
@@ -64,13 +63,13 @@ impl System {
         Ok(Self { person, repo })
     }
 
-    /// Gives all that it has to the user `nobody`.
+    /// Gives all files to the user `nobody`.
     fn give_away(&self) {
         let status = Command::new("chown").args(["-R", "65534:65534"]).arg(self.person.dir.path()).status().unwrap();
         assert!(status.success());
     }
 
-    /// Runs a script with an environment as empty as at boot.
+    /// Runs a script in an environment as empty as at boot.
     fn run(&self, script: &str) -> Output {
         let dir = self.person.dir.path();
         let vars: [(&str, OsString); 4] = [
@@ -84,7 +83,7 @@ impl System {
         command.env_clear().envs(vars).current_dir(dir).output().unwrap()
     }
 
-    /// Options that say where this test's keys and caches lie.
+    /// Adds the options that name this test's folders for keys and caches.
     fn options(&self, more: &str) -> String {
         let dir = self.person.dir.path().display();
         format!("{more},config-dir={dir}/boot-config,cache-dir={dir}/boot-cache")
@@ -134,10 +133,10 @@ fn mount_8_finds_the_helper() {
 }
 
 #[test]
-fn a_line_of_fstab_mounts() {
+fn a_line_in_fstab_mounts() {
     let system = system!();
     let key = system.person.path("full.key");
-    // The options that the documentation gives. Without more, the folders are those of root, here empty ones.
+    // The options from the documentation. Without others, bkfs uses root's folders, which are empty here.
     system.fstab(&format!("noauto,nofail,_netdev,x-systemd.automount,key-file={},allow_other", key.display()));
     let output = system.run(
         r#"
@@ -166,7 +165,7 @@ fn mount_a_mounts_a_server_once() {
     system.person.repo = system.person.run(["join", &server.invite(&operator, "alice", "all")]).trim().to_owned();
     system.person.run(["init"]);
     system.person.push(&system.person.path("src"));
-    // Written otherwise than we would: what is mounted must still be known as that.
+    // The port is written differently from how bkfs writes it. The mount must still have the name in fstab.
     system.repo = system.person.repo.replace("127.0.0.1:", "127.0.0.1:0");
     let dir = system.person.dir.path().display();
     system.fstab(&format!(
@@ -208,14 +207,14 @@ fn an_ordinary_user_mounts_through_fusermount3() {
         user "$DIR/bkfs" mount --background --snapshot latest "$MNT"
         user cat "$MNT/hello"
         user fusermount3 -u "$MNT"
-        # In the foreground, until it is told to end.
+        # In the foreground, until a signal ends it.
         (user() { exec setpriv --reuid=65534 --regid=65534 --clear-groups -- "$@"; }; user "$DIR/bkfs" mount "$MNT") &
         eventually mounted "$MNT"
         user ls "$MNT/latest"
         kill "$!"
         wait "$!"
         gone "$MNT"
-        # What only the administrator may allow.
+        # Only the administrator may allow this.
         mount -t tmpfs tmpfs "$DIR/dev"
         echo '# nothing' >"$DIR/dev/fuse.conf"
         [ ! -e /etc/fuse.conf ] || mount --bind "$DIR/dev/fuse.conf" /etc/fuse.conf
@@ -229,7 +228,7 @@ fn an_ordinary_user_mounts_through_fusermount3() {
 }
 
 #[test]
-fn a_line_of_fstab_lets_users_mount() {
+fn a_line_in_fstab_lets_users_mount() {
     let system = system!();
     let is_setuid = |name: &str| fs::metadata(name).is_ok_and(|meta| meta.permissions().mode() & 0o4000 != 0);
     if !["/usr/bin/fusermount3", "/usr/bin/mount"].into_iter().all(is_setuid) {

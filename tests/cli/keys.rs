@@ -1,4 +1,4 @@
-//! Passphrases, key files, and what each can do.
+//! Passphrases and key files, and what each of them can do.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -24,23 +24,23 @@ fn a_wrong_passphrase_is_named() {
         .output()
         .unwrap();
     expect(&output, 12, &["wrong passphrase"]);
-    assert!(!person.path("out").exists(), "nothing was made");
+    assert!(!person.path("out").exists(), "nothing was created");
 }
 
 #[test]
-fn without_a_terminal_nobody_is_asked() {
+fn without_a_terminal_there_is_no_prompt() {
     let person = pushed();
-    let bare = || {
+    let without_passphrase = || {
         let mut command = person.command();
         command.env_remove("BKFS_PASSWORD");
         command
     };
-    // This machine has its push key, which reads nothing.
-    expect(&bare().arg("snapshots").output().unwrap(), 12, &["push key cannot read", "BKFS_PASSWORD"]);
-    // A machine that knows nothing at all.
-    let output = bare().env("BKFS_CONFIG_DIR", person.path("other")).arg("snapshots").output().unwrap();
+    // This machine has its push key, which cannot read.
+    expect(&without_passphrase().arg("snapshots").output().unwrap(), 12, &["push key cannot read", "BKFS_PASSWORD"]);
+    // A machine without any key.
+    let output = without_passphrase().env("BKFS_CONFIG_DIR", person.path("other")).arg("snapshots").output().unwrap();
     expect(&output, 12, &["no terminal", "BKFS_PASSWORD"]);
-    let output = bare().args(["init", "-r"]).arg(person.path("new")).output().unwrap();
+    let output = without_passphrase().args(["init", "-r"]).arg(person.path("new")).output().unwrap();
     expect(&output, 12, &["passphrase", "no terminal"]);
     assert!(!person.path("new").exists());
 }
@@ -70,16 +70,24 @@ fn passphrases_come_from_files_and_commands() {
     let person = pushed();
     let file = person.path("pass");
     std::fs::write(&file, "correct horse battery staple\n").unwrap();
-    let bare = || {
+    let without_passphrase = || {
         let mut command = person.command();
         command.env_remove("BKFS_PASSWORD").args(["ls", "latest"]);
         command
     };
-    expect(&bare().env("BKFS_PASSWORD_FILE", &file).output().unwrap(), 0, &[]);
-    expect(&bare().arg("--password-file").arg(&file).output().unwrap(), 0, &[]);
-    expect(&bare().env("BKFS_PASSWORD_COMMAND", format!("cat {}", file.display())).output().unwrap(), 0, &[]);
-    expect(&bare().env("BKFS_PASSWORD_COMMAND", "exit 7").output().unwrap(), 12, &["BKFS_PASSWORD_COMMAND", "code 7"]);
-    expect(&bare().env("BKFS_PASSWORD_FILE", "/no/such").output().unwrap(), 12, &["/no/such"]);
+    expect(&without_passphrase().env("BKFS_PASSWORD_FILE", &file).output().unwrap(), 0, &[]);
+    expect(&without_passphrase().arg("--password-file").arg(&file).output().unwrap(), 0, &[]);
+    expect(
+        &without_passphrase().env("BKFS_PASSWORD_COMMAND", format!("cat {}", file.display())).output().unwrap(),
+        0,
+        &[],
+    );
+    expect(
+        &without_passphrase().env("BKFS_PASSWORD_COMMAND", "exit 7").output().unwrap(),
+        12,
+        &["BKFS_PASSWORD_COMMAND", "code 7"],
+    );
+    expect(&without_passphrase().env("BKFS_PASSWORD_FILE", "/no/such").output().unwrap(), 12, &["/no/such"]);
 }
 
 #[test]
@@ -88,9 +96,9 @@ fn an_exported_push_key_pushes_and_reads_nothing() {
     let key = person.path("laptop.key");
     person.run(["key", "export-push", key.to_str().unwrap()]);
     assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
-    expect(&person.output(["key", "export-push", key.to_str().unwrap()]), 1, &["there already"]);
+    expect(&person.output(["key", "export-push", key.to_str().unwrap()]), 1, &["already exists"]);
 
-    // Another machine, that has nothing but the file.
+    // Another machine, which has only the key file.
     let other = |args: &[&str]| {
         let mut command = person.command();
         command.env_remove("BKFS_PASSWORD").env("BKFS_KEY_FILE", &key);
@@ -108,7 +116,7 @@ fn an_exported_push_key_pushes_and_reads_nothing() {
     for args in [&["snapshots"][..], &["ls", "latest"], &["check"], &["key", "list"]] {
         expect(&other(args), 12, &["push key cannot read"]);
     }
-    assert_eq!(person.run(["cat", "latest:of-laptop-2"]), "y\n", "the owner reads it");
+    assert_eq!(person.run(["cat", "latest:of-laptop-2"]), "y\n", "the owner can read it");
     let clients = person.run(["key", "list"]);
     assert!(clients.contains("laptop") && clients.contains("push"), "{clients}");
 }
@@ -142,7 +150,7 @@ fn a_key_of_another_repository_is_refused() {
     let output = person.command().env("BKFS_KEY_FILE", &key).args(["ls", "latest"]).output().unwrap();
     expect(&output, 1, &[key.to_str().unwrap()]);
     let output = person.command().env("BKFS_KEY_FILE", "/no/such.key").args(["ls", "latest"]).output().unwrap();
-    expect(&output, 12, &["/no/such.key", "not there"]);
+    expect(&output, 12, &["/no/such.key", "does not exist"]);
 }
 
 #[test]
@@ -164,7 +172,7 @@ fn passphrases_are_added_changed_and_removed() {
     let slots: Vec<&str> = list["slots"].as_array().unwrap().iter().map(|s| s["id"].as_str().unwrap()).collect();
     assert_eq!(slots.len(), 2);
     for slot in slots {
-        // One goes, the last one stays.
+        // One slot is removed; the last one stays.
         person.command().args(["key", "remove", slot]).output().unwrap();
     }
     let left = [with("correct horse battery staple", &["ls", "latest"]), with("third", &["ls", "latest"])];
@@ -186,12 +194,12 @@ fn a_machine_with_the_passphrase_enrols_itself() {
     expect(&other(true, &["push", "/etc/hostname"]), 0, &[]);
     expect(&other(false, &["push", "/etc/hostname"]), 0, &[]);
     let list: serde_json::Value = serde_json::from_str(&person.run(["key", "list", "--json"])).unwrap();
-    assert_eq!(list["clients"].as_array().unwrap().len(), 2, "once");
+    assert_eq!(list["clients"].as_array().unwrap().len(), 2, "it enrolled only once");
     assert_eq!(person.run(["snapshots", "--json"]).matches("\"received\"").count(), 3);
 }
 
 #[test]
-fn an_ended_client_cannot_push() {
+fn a_revoked_client_cannot_push() {
     let person = pushed();
     let key = person.path("laptop.key");
     person.run(["key", "export-push", key.to_str().unwrap()]);
@@ -223,17 +231,17 @@ fn the_recovery_sheet_opens_the_repository() {
 }
 
 #[test]
-fn an_unlocked_repository_asks_nothing() {
+fn an_unlocked_repository_needs_no_passphrase() {
     let person = pushed();
     let output = person.output(["key", "unlock", "--for", "60s"]);
     if text(&output.stderr).contains("keyring") {
         crate::skip!("no keyrings here");
     }
     expect(&output, 0, &[]);
-    let bare = |args: &[&str]| person.command().env_remove("BKFS_PASSWORD").args(args).output().unwrap();
-    let unlocked = bare(&["ls", "latest"]);
+    let without_passphrase = |args: &[&str]| person.command().env_remove("BKFS_PASSWORD").args(args).output().unwrap();
+    let unlocked = without_passphrase(&["ls", "latest"]);
     person.run(["key", "lock"]);
     expect(&unlocked, 0, &[]);
-    expect(&bare(&["ls", "latest"]), 12, &[]);
+    expect(&without_passphrase(&["ls", "latest"]), 12, &[]);
     expect(&person.output(["key", "unlock", "--for", "soon"]), 1, &["soon"]);
 }

@@ -1,7 +1,8 @@
-//! Programs that are killed, again and again and while they work, and disks that are nearly full: what was acknowledged is
-//! there, nothing is damaged, nobody speaks of a rollback, and nothing is left that keeps the next push from working.
+//! Programs that are killed again and again while they work, and disks that are nearly full. Everything acknowledged
+//! must still be there, nothing may be damaged, no rollback may be reported, and nothing left over may break the next
+//! push.
 //!
-//! `BKFS_KILL_SECONDS` lets the loops run longer than the 12 seconds of each.
+//! Each loop runs for 12 seconds. `BKFS_KILL_SECONDS` sets another time.
 
 use std::{
     collections::BTreeSet,
@@ -23,14 +24,15 @@ use crate::{
     text,
 };
 
-/// How long a push may take on a busy machine, its waiting for a server included.
+/// How long a push may take on a busy machine, including the wait for a server.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 fn seconds() -> Duration {
     Duration::from_secs(std::env::var("BKFS_KILL_SECONDS").map_or(12, |text| text.parse().expect("a number")))
 }
 
-/// Numbers that differ from run to run: the moments at which things are killed are not repeatable in any case.
+/// Random numbers that differ from run to run. A seed would not help: the moments of the kills are not repeatable
+/// anyway.
 struct Chance(u64);
 
 impl Chance {
@@ -47,8 +49,8 @@ impl Chance {
     }
 }
 
-/// Pushes a changing folder until told to stop, each push with a tag of its own, and kills some. Returns the tags of those
-/// that were acknowledged.
+/// Pushes a changing folder until `stop` is set, each time with a new tag, and kills some of the pushes. Returns the
+/// tags of those that were acknowledged.
 fn push_and_kill(person: &Person, target: &str, stop: &AtomicBool, kills: u64) -> BTreeSet<String> {
     let mut chance = Chance::new(target.len() as u64 + u64::from(target.as_bytes()[0]));
     let (source, mut acknowledged) = (person.path(target), BTreeSet::new());
@@ -78,7 +80,7 @@ fn push_and_kill(person: &Person, target: &str, stop: &AtomicBool, kills: u64) -
         let output = child.wait_with_output().unwrap();
         match output.status.code() {
             Some(0) => drop(acknowledged.insert(tag)),
-            // A server that went away at the wrong moment.
+            // The server was killed at a bad moment.
             Some(1) => assert!(!text(&output.stderr).contains("damaged"), "{}", text(&output.stderr)),
             Some(code) => panic!("a push ended with {code}: {}", text(&output.stderr)),
             None => {
@@ -90,7 +92,7 @@ fn push_and_kill(person: &Person, target: &str, stop: &AtomicBool, kills: u64) -
     acknowledged
 }
 
-/// Whether a repository holds all that was acknowledged, and works.
+/// Asserts that a repository works and has everything that was acknowledged.
 fn expect_sound(person: &Person, target: &str, acknowledged: &BTreeSet<String>) {
     let source = person.path(target);
     person.run(["push", "--target", target, "-C", source.to_str().unwrap(), "."]);
@@ -101,7 +103,7 @@ fn expect_sound(person: &Person, target: &str, acknowledged: &BTreeSet<String>) 
     };
     for tag in acknowledged {
         let ids = ids(tag);
-        assert!(!ids.is_empty(), "snapshot {tag} was acknowledged, and is gone");
+        assert!(!ids.is_empty(), "snapshot {tag} was acknowledged, but is gone");
         assert_eq!(&person.run(["cat", &format!("{}:tag", ids[0])]), tag);
     }
     person.run(["check", "--read-data"]);
@@ -135,7 +137,7 @@ fn a_server_and_its_clients_are_killed_again_and_again() {
         (server, pushes.map(|(person, target, thread)| (person, target, thread.join().unwrap())))
     });
     for (person, target, acknowledged) in acknowledged {
-        println!("{target}: {} pushes acknowledged, the server killed {kills} times", acknowledged.len());
+        println!("{target}: {} pushes acknowledged, server killed {kills} times", acknowledged.len());
         expect_sound(person, target, &acknowledged);
     }
 }
@@ -161,7 +163,7 @@ fn pushes_to_a_folder_are_killed_again_and_again() {
     }
 }
 
-/// Leaves so many bytes of room on a disk.
+/// Fills a disk until `room` bytes are free.
 fn fill(disk: &Path, room: u64) {
     use std::io::Write;
     let path = disk.join("ballast");
@@ -174,7 +176,7 @@ fn fill(disk: &Path, room: u64) {
 }
 
 #[test]
-fn a_disk_with_hardly_any_room_gives_errors_and_takes_nothing() {
+fn a_nearly_full_disk_causes_errors_but_no_loss() {
     if !rustix::process::geteuid().is_root() {
         crate::skip!("only root can mount a small disk");
     }
@@ -194,7 +196,7 @@ fn a_disk_with_hardly_any_room_gives_errors_and_takes_nothing() {
     let (mut snapshots, mut refused) = (1, 0);
     for (round, pages) in [0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 40, 48, 64, 96].into_iter().enumerate() {
         if round % 2 == 0 {
-            // The index and the file cache must be made anew, too.
+            // The index and the file cache must be rebuilt, too.
             fs::remove_dir_all(&cache).unwrap();
         }
         fs::write(source.join("new"), noise(round as u64, 20_000)).unwrap();
@@ -216,14 +218,14 @@ fn a_disk_with_hardly_any_room_gives_errors_and_takes_nothing() {
         expect(&run(&push), 0, &[]);
         snapshots += 1;
     }
-    assert!(refused > 5, "there was room all the time");
+    assert!(refused > 5, "there was always enough room");
     let listed: Vec<Value> = serde_json::from_slice(&run(&["snapshots", "--json"]).stdout).unwrap();
-    // A push whose last answer was an error may have been committed all the same.
-    assert!(listed.len() >= snapshots, "{} snapshots are left of {snapshots}", listed.len());
+    // A push that ended with an error may have been committed all the same.
+    assert!(listed.len() >= snapshots, "only {} of {snapshots} snapshots are left", listed.len());
 }
 
 #[test]
-fn a_prune_on_a_server_with_hardly_any_room_gives_errors_and_takes_nothing() {
+fn a_prune_on_a_nearly_full_server_causes_errors_but_no_loss() {
     if !rustix::process::geteuid().is_root() {
         crate::skip!("only root can mount a small disk");
     }
@@ -236,7 +238,7 @@ fn a_prune_on_a_server_with_hardly_any_room_gives_errors_and_takes_nothing() {
     person.push(&source);
     let (mut refused, mut pruned) = (0, 0);
     for (round, pages) in [0, 2, 5, 13, 34, 60].into_iter().enumerate() {
-        // A pack of which half is needed by nobody soon.
+        // Half of this pack will soon be unused.
         fs::write(source.join("going"), noise(1000 + round as u64, 60_000)).unwrap();
         fs::write(source.join(format!("staying{round}")), noise(2000 + round as u64, 40_000)).unwrap();
         person.push(&source);
@@ -255,7 +257,8 @@ fn a_prune_on_a_server_with_hardly_any_room_gives_errors_and_takes_nothing() {
             }
             code => panic!("{pages} pages of room: {code:?} {}", text(&output.stderr)),
         }
-        // Whatever was left half done: it can be read, and a push is refused as clearly or goes through.
+        // Whatever was left unfinished, the repository can be read, and a push either succeeds or fails with a clear
+        // error.
         assert_eq!(person.run(["cat", "latest:hello"]), "hello\n", "{pages} pages of room");
         fs::write(source.join("more"), noise(3000 + round as u64, 30_000)).unwrap();
         let output = person.output(["push", "-C", source.to_str().unwrap(), "."]);
@@ -266,8 +269,8 @@ fn a_prune_on_a_server_with_hardly_any_room_gives_errors_and_takes_nothing() {
         expect(&person.output(["prune", "--yes", "--max-unused", "0"]), 0, &[]);
         person.run(["check", "--read-data"]);
     }
-    // How many of each depends on what the index needs.
-    assert!(refused > 0 && pruned > 0, "{refused} prunes had no room, and {pruned} had");
+    // How many of each depends on the space that the index needs.
+    assert!(refused > 0 && pruned > 0, "{refused} prunes had no room, {pruned} had enough");
     person.push(&source);
     let out = person.path("out");
     person.run(["restore", "latest", out.to_str().unwrap()]);

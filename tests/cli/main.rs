@@ -1,5 +1,5 @@
-//! The command line as people and scripts meet it: what each command prints, and for every kind of bad input a clear
-//! message that names the thing, the right exit code, nothing lost and nothing left mounted.
+//! The command line as people and scripts use it: what each command prints, and for every kind of bad input a clear
+//! message that names the object, the right exit code, no loss of data, and no mount left behind.
 
 #![allow(clippy::unwrap_used)]
 
@@ -29,13 +29,13 @@ use std::{
     process::Output,
 };
 
-/// What a command must end with.
+/// Asserts the exit code of a command and the words that it prints on standard error.
 #[track_caller]
 fn expect(output: &Output, code: i32, words: &[&str]) {
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "exit code\nstdout: {out}\nstderr: {err}");
     for word in words {
-        assert!(err.contains(word), "{word:?} is not in what was said: {err}");
+        assert!(err.contains(word), "{word:?} is not in the message: {err}");
     }
     assert!(!err.contains("panicked"), "{err}");
 }
@@ -44,7 +44,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A small source: a few files, one of them of several chunks.
+/// Creates a small source: a few files, one of them with several chunks.
 fn make_source(dir: &Path) {
     std::fs::create_dir_all(dir.join("sub")).unwrap();
     std::fs::write(dir.join("hello"), "hello\n").unwrap();
@@ -52,7 +52,7 @@ fn make_source(dir: &Path) {
     std::fs::write(dir.join("sub/small"), noise(2, 5000)).unwrap();
 }
 
-/// Bytes that do not compress, the same each time.
+/// Returns bytes that do not compress. They are the same each time.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -64,7 +64,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-/// All files below a folder.
+/// Returns all files below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
@@ -80,7 +80,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The packs below a folder, largest first.
+/// Returns the packs below a folder, largest first.
 fn packs(folder: &Path) -> Vec<PathBuf> {
     let mut found = files(folder);
     found.retain(|path| path.to_str().unwrap().contains("/packs/"));
@@ -88,7 +88,7 @@ fn packs(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Changes each byte of a span of a file.
+/// Changes each byte in a span of a file.
 fn damage(path: &Path, span: Range<usize>) {
     let mut bytes = fs::read(path).unwrap();
     bytes[span].iter_mut().for_each(|b| *b ^= 0x11);

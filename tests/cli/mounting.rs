@@ -1,4 +1,4 @@
-//! What keeps a mount from being made, and that none is left behind.
+//! Mounting: what prevents it, signals, lost servers, and that no mount is left behind.
 
 use std::{
     fs, io,
@@ -44,8 +44,8 @@ fn a_wrong_passphrase_mounts_nothing() {
     for extra in [&[][..], &["--background"]] {
         let output =
             person.command().env("BKFS_PASSWORD", "wrong").arg("mount").args(extra).arg(&point).output().unwrap();
-        // Without /dev/fuse that is what is said.
-        if crate::common::program::no_mount().is_some() {
+        // Without /dev/fuse, that is the error.
+        if crate::common::program::cannot_mount().is_some() {
             expect(&output, 1, &["fuse"]);
         } else {
             expect(&output, 12, &["wrong passphrase"]);
@@ -56,7 +56,7 @@ fn a_wrong_passphrase_mounts_nothing() {
 
 #[test]
 fn without_the_device_the_package_is_named() {
-    // A mount namespace whose /dev holds nothing.
+    // A mount namespace with an empty /dev.
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", "mount -t tmpfs tmpfs /dev && exec \"$0\" \"$@\""]);
     let works = command.arg("true").output().is_ok_and(|output| output.status.success());
@@ -85,15 +85,15 @@ fn without_fusermount3_the_package_is_named() {
     expect(&output, 1, &["fusermount3", "package fuse3", "bkfs restore"]);
 }
 
-/// Commands of the system, which must succeed.
+/// Runs a command of the system, and asserts that it succeeds.
 fn system(program: &str, args: &[&std::ffi::OsStr]) {
     let output = Command::new(program).args(args).output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {}", crate::text(&output.stderr));
 }
 
 #[test]
-fn in_the_background_it_returns_when_it_is_ready() {
-    if let Some(why) = crate::common::program::no_mount() {
+fn a_mount_in_the_background_returns_when_it_is_ready() {
+    if let Some(why) = crate::common::program::cannot_mount() {
         crate::skip!("{why}");
     }
     let person = pushed();
@@ -108,8 +108,8 @@ fn in_the_background_it_returns_when_it_is_ready() {
 }
 
 #[test]
-fn mount_8_mounts_it_by_its_type() {
-    if let Some(why) = crate::common::program::no_mount() {
+fn mount_8_mounts_a_repository_by_its_type() {
+    if let Some(why) = crate::common::program::cannot_mount() {
         crate::skip!("{why}");
     }
     let person = pushed();
@@ -118,7 +118,7 @@ fn mount_8_mounts_it_by_its_type() {
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_bkfs"), &helper).unwrap();
     let key = person.path("full.key");
     person.run(["key", "export-full", key.to_str().unwrap()]);
-    // As mount(8) calls it, and with an environment as empty as at boot.
+    // Called like mount(8) does, in an environment as empty as at boot.
     let options = format!(
         "rw,noauto,_netdev,snapshot=latest,key-file={},config-dir={},cache-dir={}",
         key.display(),
@@ -136,7 +136,7 @@ fn mount_8_mounts_it_by_its_type() {
 
 #[test]
 fn a_signal_unmounts() {
-    if let Some(why) = crate::common::program::no_mount() {
+    if let Some(why) = crate::common::program::cannot_mount() {
         crate::skip!("{why}");
     }
     let person = pushed();
@@ -158,7 +158,7 @@ fn a_signal_unmounts() {
     assert!(!mounts().contains(mount.point.to_str().unwrap()));
 }
 
-/// Reads a file in a thread of its own, which a mount that hangs would keep; how long it took.
+/// Reads a file on its own thread, because a mount that hangs would block it. Returns the result and how long it took.
 fn read_within(limit: Duration, path: &Path) -> (io::Result<Vec<u8>>, Duration) {
     let (send, receive) = mpsc::channel();
     let (begin, path) = (Instant::now(), path.to_owned());
@@ -170,12 +170,12 @@ fn read_within(limit: Duration, path: &Path) -> (io::Result<Vec<u8>>, Duration) 
 
 #[test]
 fn a_mount_outlives_its_server() {
-    if let Some(why) = crate::common::program::no_mount() {
+    if let Some(why) = crate::common::program::cannot_mount() {
         crate::skip!("{why}");
     }
     let (operator, server, person) = network::pushed();
     let source = person.path("src");
-    // So long that nothing else brings all of it along.
+    // So long that reading another file does not fetch all of it.
     fs::write(source.join("far"), crate::noise(7, 12 << 20)).unwrap();
     person.push(&source);
     let mount = person.mount(&[]);
@@ -186,13 +186,13 @@ fn a_mount_outlives_its_server() {
     network::kill(&server);
     let address = server.address.clone();
     drop(server);
-    // Only its silence tells that it is gone: that takes its time, and then a few attempts to connect.
+    // Only silence shows that the server is gone. To detect it takes a while, and then a few attempts to connect.
     let (lost, took) = read_within(Duration::from_secs(90), &far);
     assert_eq!(lost.unwrap_err().raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()), "after {took:?}");
-    // From then on it is known: nobody waits again, but for one at a time who tries.
+    // From now on the loss is known: reads fail at once, except one at a time that tries to connect.
     let (lost, _) = read_within(Duration::from_secs(30), &far);
     assert_eq!(lost.unwrap_err().raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
-    // What is known is there.
+    // Cached data can still be read.
     let (cached, took) = read_within(Duration::from_secs(30), &hello);
     assert_eq!(cached.unwrap(), b"hello\n");
     assert!(took < Duration::from_secs(5), "{took:?}");
@@ -201,15 +201,15 @@ fn a_mount_outlives_its_server() {
 
     let _server = Server::run(&operator, &operator.path("server"), &address);
     let begin = Instant::now();
-    let healed = loop {
+    let recovered = loop {
         match read_within(Duration::from_secs(90), &far).0 {
             Ok(bytes) => break bytes,
-            Err(error) => assert!(begin.elapsed() < Duration::from_secs(60), "it does not heal: {error}"),
+            Err(error) => assert!(begin.elapsed() < Duration::from_secs(60), "it does not recover: {error}"),
         }
         std::thread::sleep(Duration::from_millis(100));
     };
-    assert!(healed == fs::read(source.join("far")).unwrap(), "it reads something else");
-    // New snapshots come again, too.
+    assert!(recovered == fs::read(source.join("far")).unwrap(), "it reads something else");
+    // New snapshots appear again, too.
     fs::write(source.join("new"), "new\n").unwrap();
     person.push(&source);
     while !mount.latest().join("new").exists() {

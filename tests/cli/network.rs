@@ -1,4 +1,4 @@
-//! Over the network: servers that are away, gone, full, put back or false; tokens and permissions.
+//! Over the network: servers that are down, full, rolled back or not the right one; tokens and permissions.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use crate::{
     expect, make_source, text,
 };
 
-/// A server, and somebody with a repository at it and one push in it.
+/// Returns an operator, a server, and a person with one push in a repository on it.
 pub fn pushed() -> (Person, Server, Person) {
     let operator = Person::new();
     let server = Server::start(&operator, &operator.path("server"));
@@ -23,7 +23,7 @@ pub fn pushed() -> (Person, Server, Person) {
     (operator, server, person)
 }
 
-/// The program with another configuration: another machine of the same person.
+/// Runs the program with another configuration, as another machine of the same person.
 fn elsewhere(person: &Person, name: &str, args: &[&str]) -> Output {
     let mut command = person.command();
     command.env("BKFS_CONFIG_DIR", person.path(&format!("config-{name}")));
@@ -35,7 +35,7 @@ fn push_args(source: &Path) -> Vec<&str> {
     vec!["push", "-C", source.to_str().unwrap(), "."]
 }
 
-/// Kills a server without giving it a moment to say goodbye.
+/// Kills a server without a chance to close its connections.
 pub fn kill(server: &Server) {
     let pid = Pid::from_raw(i32::try_from(server.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
@@ -50,7 +50,7 @@ fn a_server_serves_from_join_to_restore() {
     person.run(["restore", "latest", out.to_str().unwrap()]);
     assert_eq!(fs::read(out.join("sub/big")).unwrap(), fs::read(person.path("src/sub/big")).unwrap());
     person.run(["check", "--read-data"]);
-    // A second repository of the account.
+    // The account has a second repository.
     let second = format!("{}/second", person.repo);
     let run = |args: &[&str]| person.command().env("BKFS_REPOSITORY", &second).args(args).output().unwrap();
     expect(&run(&["snapshots"]), 10, &["second"]);
@@ -77,11 +77,11 @@ fn a_push_only_machine_joins_with_its_key() {
     expect(&laptop(&push_args(&source)), 0, &[]);
     fs::write(person.path("src/of-laptop-2"), "y\n").unwrap();
     expect(&laptop(&push_args(&source)), 0, &[]);
-    // The key cannot read, and with the passphrase the server still does not let this client.
+    // The key cannot read. Even with the passphrase, the server does not let this client read.
     expect(&laptop(&["snapshots"]), 1, &["no permission", "read"]);
     expect(&elsewhere(&person, "laptop", &["snapshots"]), 1, &["no permission", "read"]);
     expect(&laptop(&["check"]), 1, &["no permission"]);
-    // Joined without a key, it has nothing to push with, passphrase or not.
+    // A machine that joined without a key has nothing to push with, with or without the passphrase.
     let token = server.invite(&operator, "alice", "push");
     expect(&elsewhere(&person, "keyless", &["join", &token]), 0, &[]);
     expect(&elsewhere(&person, "keyless", &push_args(&source)), 12, &["no push key", "export-push", "--key-file"]);
@@ -102,7 +102,7 @@ fn a_reader_cannot_push() {
 }
 
 #[test]
-fn a_token_works_once_and_only_whole() {
+fn a_token_works_once_and_only_if_complete() {
     let (operator, server, person) = pushed();
     let token = server.invite(&operator, "alice", "push");
     expect(&elsewhere(&person, "a", &["join", &token]), 0, &[]);
@@ -110,14 +110,14 @@ fn a_token_works_once_and_only_whole() {
     let cut = &token[..token.len() - 3];
     expect(&elsewhere(&person, "b", &["join", cut]), 1, &["token"]);
     expect(&elsewhere(&person, "b", &["join", "nonsense"]), 1, &["token"]);
-    // A key file that is not there does not cost the token.
+    // A missing key file does not use up the token.
     let token = server.invite(&operator, "alice", "push");
     expect(&elsewhere(&person, "b", &["join", &token, "--push-key", "/no/such.key"]), 1, &["/no/such.key"]);
     expect(&elsewhere(&person, "b", &["join", &token]), 0, &[]);
 }
 
 #[test]
-fn a_token_works_for_its_time_only() {
+fn a_token_expires() {
     let (operator, _server, person) = pushed();
     let data = operator.path("server");
     let invite = |valid: &str| {
@@ -129,7 +129,7 @@ fn a_token_works_for_its_time_only() {
     std::thread::sleep(std::time::Duration::from_millis(2100));
     let late = elsewhere(&person, "a", &["join", text(&short.stdout).trim()]);
     expect(&late, 1, &["expired", "ask the operator for a new one"]);
-    // Nothing of it stays: no server is known, and the same machine joins with the next token.
+    // The attempt leaves nothing behind: no server is known, and the same machine joins with the next token.
     expect(&elsewhere(&person, "a", &["snapshots"]), 1, &["not joined"]);
     expect(&elsewhere(&person, "a", &["join", text(&long.stdout).trim()]), 0, &[]);
     expect(&elsewhere(&person, "a", &["cat", "latest:hello"]), 0, &[]);
@@ -139,18 +139,18 @@ fn a_token_works_for_its_time_only() {
 }
 
 #[test]
-fn who_has_not_joined_is_told_to() {
+fn a_machine_that_has_not_joined_is_told_to_join() {
     let (_operator, server, person) = pushed();
     expect(&elsewhere(&person, "stranger", &["snapshots"]), 1, &[&server.address, "not joined", "bkfs join"]);
 }
 
 #[test]
-fn another_certificate_is_not_talked_to() {
+fn a_server_with_another_certificate_is_refused() {
     let (_operator, server, person) = pushed();
     let places = person.path("config/places.toml");
     let text = fs::read_to_string(&places).unwrap();
-    let pin = text.lines().find(|line| line.contains(&server.address) && !line.contains("bkfs://")).unwrap();
-    let digits = pin.split('"').rev().nth(1).unwrap();
+    let entry = text.lines().find(|line| line.contains(&server.address) && !line.contains("bkfs://")).unwrap();
+    let digits = entry.split('"').rev().nth(1).unwrap();
     let wrong: String = digits.chars().map(|c| if c == '0' { '1' } else { '0' }).collect();
     fs::write(&places, text.replace(digits, &wrong)).unwrap();
     expect(&person.output(["snapshots"]), 1, &[&server.address, "certificate", "not the one"]);
@@ -169,7 +169,7 @@ fn a_server_that_is_down_is_named() {
 }
 
 #[test]
-fn a_server_that_dies_in_a_push_costs_nothing() {
+fn a_server_that_dies_during_a_push_loses_nothing() {
     let (operator, server, person) = pushed();
     let source = person.path("src");
     for i in 0..24u64 {
@@ -178,7 +178,7 @@ fn a_server_that_dies_in_a_push_costs_nothing() {
     let mut push = person.command();
     push.args(push_args(&source)).env("BKFS_LOG", "bkfs_transport=debug");
     let child = push.stderr(std::process::Stdio::piped()).spawn().unwrap();
-    // As soon as something of it lies there.
+    // Kill the server as soon as it has stored a part of the push.
     let packs = || {
         let output =
             Command::new("find").arg(operator.path("server")).args(["-path", "*packs*", "-type", "f"]).output();
@@ -192,9 +192,9 @@ fn a_server_that_dies_in_a_push_costs_nothing() {
     let address = server.address.clone();
     drop(server);
     let _server = Server::run(&operator, &operator.path("server"), &address);
-    // It finds the server again and goes on; or it ends with an error that says so, and the next push goes on.
+    // The push either finds the server again and continues, or ends with a clear error, and the next push continues.
     let output = child.wait_with_output().unwrap();
-    // The new server says that it knows nothing of the connection: nobody waits until it has been silent for long.
+    // The new server reports that it does not know the connection, so the client need not wait for a timeout.
     assert!(text(&output.stderr).contains("reset by peer"), "{}", text(&output.stderr));
     if !output.status.success() {
         expect(&output, 1, &[&address]);
@@ -208,7 +208,7 @@ fn a_server_that_dies_in_a_push_costs_nothing() {
 }
 
 #[test]
-fn several_machines_push_at_once() {
+fn several_machines_push_at_the_same_time() {
     let (operator, server, person) = pushed();
     let source = person.path("src");
     for i in 0..8u64 {
@@ -231,7 +231,7 @@ fn several_machines_push_at_once() {
 }
 
 #[test]
-fn a_server_put_back_to_an_older_copy_is_noticed() {
+fn an_older_copy_of_a_server_is_detected() {
     let (operator, server, person) = pushed();
     let (data, copy, address) = (operator.path("server"), operator.path("copy"), server.address.clone());
     drop(server);
@@ -253,7 +253,7 @@ fn a_server_put_back_to_an_older_copy_is_noticed() {
 }
 
 #[test]
-fn a_full_disk_at_the_server_is_said_to_the_client() {
+fn a_full_disk_on_the_server_is_reported_to_the_client() {
     if !rustix::process::geteuid().is_root() {
         crate::skip!("only root can mount a small disk");
     }
@@ -276,7 +276,7 @@ fn a_full_disk_at_the_server_is_said_to_the_client() {
 }
 
 #[test]
-fn a_damaged_pack_at_the_server_is_mended_or_named_at_the_client() {
+fn a_damaged_pack_on_the_server_is_mended_or_reported_to_the_client() {
     let (operator, _server, person) = pushed();
     let output = Command::new("find")
         .arg(operator.path("server"))

@@ -1,5 +1,5 @@
-//! Pruning on the real program: that space comes free and nothing that counts is lost, what limits and refusals do, and that pushes,
-//! mounts and the operator's way back work while it goes on.
+//! Pruning with the real program: it frees space and loses nothing that is needed; limits and refusals work; and
+//! pushes, mounts and the operator's revival work while it runs.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::{
-    common::program::{Person, Server, no_mount},
+    common::program::{Person, Server, cannot_mount},
     expect, noise, text,
 };
 
@@ -22,7 +22,7 @@ const MIB: usize = 1 << 20;
 /// How long a program may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Writes a file that does not compress into the folder that is pushed.
+/// Writes a file that does not compress to the folder that is pushed.
 fn write(person: &Person, name: &str, seed: u64, len: usize) {
     fs::create_dir_all(person.path("src")).unwrap();
     fs::write(person.path("src").join(name), noise(seed, len)).unwrap();
@@ -50,7 +50,7 @@ fn number(report: &Value, name: &str) -> u64 {
     report[name].as_u64().unwrap_or_else(|| panic!("{name} in {report}"))
 }
 
-/// All files below a folder with their lengths.
+/// Returns all files below a folder, with their lengths.
 fn files(folder: &Path) -> BTreeMap<PathBuf, u64> {
     let mut found = BTreeMap::new();
     let mut todo = vec![folder.to_owned()];
@@ -71,8 +71,8 @@ fn bytes(folder: &Path) -> usize {
     files(folder).values().sum::<u64>() as usize
 }
 
-/// Restores the newest snapshot, which must be what was pushed, and checks everything.
-fn expect_whole(person: &Person) {
+/// Asserts that the newest snapshot restores to what was pushed, and that a full check finds no problem.
+fn expect_intact(person: &Person) {
     let out = person.path("out");
     let _ = fs::remove_dir_all(&out);
     person.run(["restore", "latest", out.to_str().unwrap()]);
@@ -81,7 +81,8 @@ fn expect_whole(person: &Person) {
     person.run(["check", "--read-data"]);
 }
 
-/// A repository with what only an old snapshot needs, about a fifth, in one pack with what the new one needs.
+/// Pushes two snapshots. About a fifth of the data is needed only by the first, and shares a pack with data that the
+/// second needs, too.
 fn fill(person: &Person) -> [String; 2] {
     write(person, "going", 1, MIB);
     write(person, "staying", 2, 3 * MIB);
@@ -91,14 +92,15 @@ fn fill(person: &Person) -> [String; 2] {
     [first, pushed(person)]
 }
 
-fn space_comes_free(person: &Person, repo: &Path) {
+fn pruning_frees_space(person: &Person, repo: &Path) {
     let [first, second] = fill(person);
     person.run(["forget", "--now", &first]);
     let before = files(repo);
     let dry = json(person, &["prune", "--dry-run"]);
     assert!(number(&dry, "bytes_freed") as usize > MIB - 1000 && dry["dry_run"] == true, "{dry}");
-    let said = person.output(["prune", "-n", "-v"]);
-    assert!(text(&said.stdout).contains("would free") && text(&said.stdout).contains("written again"), "{said:?}");
+    let dry_run = person.output(["prune", "-n", "-v"]);
+    let printed = text(&dry_run.stdout);
+    assert!(printed.contains("would free") && printed.contains("rewritten"), "{dry_run:?}");
     let packs = |files: &BTreeMap<PathBuf, u64>| {
         let of_index = |path: &PathBuf| path.strip_prefix(repo).unwrap().starts_with("index");
         files.iter().filter(|(path, _)| !of_index(path)).map(|(path, len)| (path.clone(), *len)).collect::<Vec<_>>()
@@ -113,37 +115,37 @@ fn space_comes_free(person: &Person, repo: &Path) {
     assert!(number(&report, "bytes_copied") as usize >= 3 * MIB, "{report}");
     assert!(number(&report, "bytes_sent") < 4000 && number(&report, "tree_pages") >= 1, "{report}");
     assert_eq!((number(&report, "packs_damaged"), number(&report, "snapshots_expired")), (0, 0), "{report}");
-    expect_whole(person);
+    expect_intact(person);
     assert_eq!(bytes(&repo.join("grave")), 0);
 
     let again = json(person, &["prune"]);
     assert_eq!((number(&again, "bytes_freed"), number(&again, "packs_dropped")), (0, 0), "{again}");
-    // What went can be pushed again, and the trash is emptied unless it is to be kept.
+    // Pruned data can be pushed again. A prune empties the trash unless --keep-trash is given.
     write(person, "going", 1, MIB);
     assert!(number(&push(person), "bytes_stored") as usize >= MIB);
-    expect_whole(person);
+    expect_intact(person);
     person.run(["forget", &second]);
     assert_eq!(number(&json(person, &["prune", "--keep-trash"]), "snapshots_expired"), 0);
     assert_eq!(number(&json(person, &["prune"]), "snapshots_expired"), 1);
-    expect_whole(person);
+    expect_intact(person);
 }
 
 #[test]
-fn space_comes_free_at_a_path() {
+fn pruning_frees_space_at_a_path() {
     let person = Person::with_repo();
-    space_comes_free(&person, &person.path("repo"));
+    pruning_frees_space(&person, &person.path("repo"));
 }
 
 #[test]
-fn space_comes_free_at_a_server() {
+fn pruning_frees_space_on_a_server() {
     let operator = Person::new();
     let server = Server::start_protecting(&operator, &operator.path("server"), "0d");
     let person = server.person("alice");
-    space_comes_free(&person, &operator.path("server/accounts/alice/main"));
+    pruning_frees_space(&person, &operator.path("server/accounts/alice/main"));
 }
 
-/// Many small files in a few frames, of which few are needed in the end.
-fn small_files_give_back_their_space(person: &Person, repo: &Path) {
+/// Pushes many small files that share a few frames, and removes most of them.
+fn pruning_frees_the_space_of_small_files(person: &Person, repo: &Path) {
     let name = |n: u64| format!("small{n:03}");
     for n in 0..600 {
         write(person, &name(n), n, 5000);
@@ -163,27 +165,27 @@ fn small_files_give_back_their_space(person: &Person, repo: &Path) {
     assert!(number(&report, "frames_reframed") >= 4 && number(&report, "bytes_mixed") == 0, "{report}");
     assert!(bytes(&packs) < 400_000, "{} bytes: {report}", bytes(&packs));
     assert!(number(&report, "bytes_freed") as usize > 2_500_000, "{report}");
-    expect_whole(person);
+    expect_intact(person);
     let again = json(person, &["prune"]);
     assert_eq!((number(&again, "bytes_freed"), number(&again, "bytes_reframed")), (0, 0), "{again}");
 }
 
 #[test]
-fn small_files_give_back_their_space_at_a_path() {
+fn pruning_frees_the_space_of_small_files_at_a_path() {
     let person = Person::with_repo();
-    small_files_give_back_their_space(&person, &person.path("repo"));
+    pruning_frees_the_space_of_small_files(&person, &person.path("repo"));
 }
 
 #[test]
-fn small_files_give_back_their_space_at_a_server() {
+fn pruning_frees_the_space_of_small_files_on_a_server() {
     let operator = Person::new();
     let server = Server::start_protecting(&operator, &operator.path("server"), "0d");
     let person = server.person("alice");
-    small_files_give_back_their_space(&person, &operator.path("server/accounts/alice/main"));
+    pruning_frees_the_space_of_small_files(&person, &operator.path("server/accounts/alice/main"));
 }
 
 #[test]
-fn limits_are_kept_and_nonsense_is_refused() {
+fn limits_are_respected_and_invalid_limits_are_refused() {
     let person = Person::with_repo();
     let [first, _] = fill(&person);
     person.run(["forget", "--now", &first]);
@@ -201,9 +203,9 @@ fn limits_are_kept_and_nonsense_is_refused() {
     }
     for (args, word) in [
         (["--max-unused", "much"], "much"),
-        (["--max-unused=-5%", "--json"], "no share"),
-        (["--max-unused", "NaN%"], "no share"),
-        (["--max-unused", "5%%"], "no share"),
+        (["--max-unused=-5%", "--json"], "not a percentage"),
+        (["--max-unused", "NaN%"], "not a percentage"),
+        (["--max-unused", "5%%"], "not a percentage"),
         (["--max-repack-size", "5%"], "5%"),
     ] {
         expect(&person.output(["prune"].iter().chain(&args)), 1, &[word]);
@@ -213,11 +215,11 @@ fn limits_are_kept_and_nonsense_is_refused() {
     assert_eq!((number(&left, "packs_repacked"), number(&left, "bytes_unused") as usize), (0, unused));
     assert!(before - bytes(&person.path("repo/packs")) < MIB);
     assert_eq!(number(&json(&person, &["prune", "--max-unused", "0"]), "packs_repacked"), 1);
-    expect_whole(&person);
+    expect_intact(&person);
 }
 
 #[test]
-fn more_than_half_goes_only_with_yes() {
+fn more_than_half_is_removed_only_with_yes() {
     let person = Person::with_repo();
     write(&person, "big", 1, 2 * MIB);
     let first = pushed(&person);
@@ -234,8 +236,8 @@ fn more_than_half_goes_only_with_yes() {
     }
     person.run(["prune", "--yes"]);
     assert!(bytes(&person.path("repo/packs")) < 150_000);
-    expect_whole(&person);
-    // What is in the trash counts as gone, and is not gone before somebody has said yes.
+    expect_intact(&person);
+    // Snapshots in the trash count as removed, but are not removed before a person has confirmed.
     person.run(["forget", "latest"]);
     let before = files(&person.path("repo"));
     expect(&person.output(["prune"]), 1, &["more than half", "nothing was done"]);
@@ -251,14 +253,14 @@ fn more_than_half_goes_only_with_yes() {
 }
 
 #[test]
-fn who_may_not_prune_hears_why() {
+fn a_client_that_may_not_prune_gets_the_reason() {
     let person = Person::with_repo();
     let [first, _] = fill(&person);
     person.run(["forget", "--now", &first]);
     let before = files(&person.path("repo/packs"));
     for args in [&["prune"][..], &["prune", "--dry-run"]] {
-        let bare = person.command().env_remove("BKFS_PASSWORD").args(args).output().unwrap();
-        expect(&bare, 12, &["push key cannot read"]);
+        let refused = person.command().env_remove("BKFS_PASSWORD").args(args).output().unwrap();
+        expect(&refused, 12, &["push key cannot read"]);
     }
     assert_eq!(files(&person.path("repo/packs")), before);
 
@@ -290,13 +292,13 @@ fn signal(pid: u32, signal: Signal) {
 fn eventually(what: impl Fn() -> bool) {
     let begin = Instant::now();
     while !what() {
-        assert!(begin.elapsed() < PATIENCE, "it does not come to pass");
+        assert!(begin.elapsed() < PATIENCE, "it does not happen");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
-fn a_push_runs_through_a_prune(person: &Person, packs: &Path) {
-    // The push relies on what only a forgotten snapshot needs, and brings enough to be caught in the middle.
+fn a_push_survives_a_prune(person: &Person, packs: &Path) {
+    // The push relies on data that only a forgotten snapshot needs, and is long enough to be stopped in the middle.
     write(person, "0 shared", 1, 3 * MIB);
     let first = pushed(person);
     remove(person, "0 shared");
@@ -313,34 +315,34 @@ fn a_push_runs_through_a_prune(person: &Person, packs: &Path) {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     eventually(|| files(packs).len() > count);
     signal(child.id(), Signal::STOP);
-    assert!(child.try_wait().unwrap().is_none(), "it was caught in the middle");
+    assert!(child.try_wait().unwrap().is_none(), "it was stopped in the middle");
     let report = json(person, &["prune", "--yes"]);
     signal(child.id(), Signal::CONT);
     assert!(number(&report, "bytes_freed") as usize > 3 * MIB - 1000, "{report}");
     let output = child.wait_with_output().unwrap();
     expect(&output, 0, &[]);
-    expect_whole(person);
-    // Nothing that it stored was held to be unused.
+    expect_intact(person);
+    // Nothing that the push stored was taken for unused.
     assert_eq!(number(&json(person, &["prune"]), "packs_dropped"), 0);
 }
 
 #[test]
-fn a_push_runs_through_a_prune_at_a_path() {
+fn a_push_survives_a_prune_at_a_path() {
     let person = Person::with_repo();
-    a_push_runs_through_a_prune(&person, &person.path("repo/packs"));
+    a_push_survives_a_prune(&person, &person.path("repo/packs"));
 }
 
 #[test]
-fn a_push_runs_through_a_prune_at_a_server() {
+fn a_push_survives_a_prune_on_a_server() {
     let operator = Person::new();
     let server = Server::start_protecting(&operator, &operator.path("server"), "0d");
     let person = server.person("alice");
-    a_push_runs_through_a_prune(&person, &operator.path("server/accounts/alice/main/packs"));
+    a_push_survives_a_prune(&person, &operator.path("server/accounts/alice/main/packs"));
 }
 
 #[test]
-fn a_mount_reads_on_while_its_packs_are_written_again() {
-    if let Some(reason) = no_mount() {
+fn a_mount_keeps_reading_while_its_packs_are_rewritten() {
+    if let Some(reason) = cannot_mount() {
         crate::skip!("{reason}");
     }
     let operator = Person::new();
@@ -348,7 +350,7 @@ fn a_mount_reads_on_while_its_packs_are_written_again() {
     let person = server.person("alice");
     let [first, second] = fill(&person);
     let mount = person.mount(&[]);
-    // Not by its time: two of one second have other names when one of them goes.
+    // Found by its id, not its time: two snapshots of one second change their names if one of them is removed.
     let mut ids = fs::read_dir(mount.point.join("ids")).unwrap().map(|entry| entry.unwrap());
     let root = ids.find(|entry| second.starts_with(entry.file_name().to_str().unwrap())).unwrap().path();
     let mut open = fs::File::open(root.join("staying")).unwrap();
@@ -357,16 +359,16 @@ fn a_mount_reads_on_while_its_packs_are_written_again() {
     person.run(["forget", "--now", &first]);
     assert_eq!(number(&json(&person, &["prune"]), "packs_repacked"), 1);
     open.read_to_end(&mut begin).unwrap();
-    assert!(begin == noise(2, 3 * MIB), "what is open reads on");
-    assert!(fs::read(root.join("coming")).unwrap() == noise(3, MIB), "and so does what was not yet");
+    assert!(begin == noise(2, 3 * MIB), "an open file can still be read");
+    assert!(fs::read(root.join("coming")).unwrap() == noise(3, MIB), "a file that was not open can be read, too");
 }
 
 #[test]
-fn a_prune_that_is_killed_is_ended_by_the_next() {
+fn the_next_prune_finishes_one_that_was_killed() {
     let person = Person::with_repo();
     let mut killed = 0;
     for round in 0..10u64 {
-        // Mixed packs each time, so that there is something to copy.
+        // Packs with needed and unneeded data each time, so that there is something to copy.
         for n in 0..4 {
             write(&person, &format!("going{n}"), 100 * round + n, 700_000);
             write(&person, &format!("staying{round}-{n}"), 100 * round + 50 + n, 200_000);
@@ -380,11 +382,11 @@ fn a_prune_that_is_killed_is_ended_by_the_next() {
         let log = person.path("repo/log");
         let before = fs::metadata(&log).unwrap().len();
         let mut command = person.command();
-        // What a killed prune has fetched and sent again stays twice, up to its budget: that has a test of its own.
+        // A killed prune may leave what it has resent twice, up to its budget. Another test covers that.
         let args = ["prune", "--yes", "--max-unused", "0", "--max-reframe-size", "0"];
         let mut child = command.args(args).stdout(Stdio::null()).spawn().unwrap();
         if round % 2 == 0 {
-            // When it has condemned, and a little later each time.
+            // Kill it after it has condemned, a little later each time.
             let begin = Instant::now();
             while fs::metadata(&log).unwrap().len() == before && child.try_wait().unwrap().is_none() {
                 assert!(begin.elapsed() < PATIENCE, "it neither condemns nor ends");
@@ -397,18 +399,19 @@ fn a_prune_that_is_killed_is_ended_by_the_next() {
         let _ = child.kill();
         killed += u32::from(!child.wait().unwrap().success());
         if round % 3 == 2 {
-            expect_whole(&person);
+            expect_intact(&person);
         }
     }
     assert!(killed > 2, "{killed} prunes were killed");
     person.run(["prune", "--yes", "--max-unused", "0"]);
-    expect_whole(&person);
+    expect_intact(&person);
     let live = bytes(&person.path("src"));
     let stored = stored(&person);
     assert!(stored < live + live / 20, "{stored} bytes for {live}");
 }
 
-/// Bytes of packs. What a killed prune was writing is not one: it is removed when it is certain that nobody writes it any more.
+/// Returns the bytes of all packs. A temporary file of a killed prune is not a pack: it is removed when it is certain
+/// that nothing writes to it any more.
 fn stored(person: &Person) -> usize {
     let is_pack = |path: &Path| !path.file_name().unwrap().to_str().unwrap().starts_with(".tmp-");
     let packs = files(&person.path("repo/packs"));
@@ -416,10 +419,10 @@ fn stored(person: &Person) -> usize {
 }
 
 #[test]
-fn a_prune_that_is_killed_while_it_sends_frames_again_leaves_no_more_than_its_budget() {
+fn a_prune_killed_while_it_resends_frames_leaves_at_most_its_budget() {
     const BUDGET: usize = 1 << 20;
     let (person, mut snapshots) = (Person::with_repo(), Vec::new());
-    // Each of a megabyte, of which half is let go.
+    // Each push stores a megabyte. Half of it is removed later.
     for push in 0..12 {
         for n in 0..32 {
             write(&person, &format!("{push:02}-{n:02}-going"), push * 64 + 2 * n, 16_000);
@@ -431,7 +434,7 @@ fn a_prune_that_is_killed_while_it_sends_frames_again_leaves_no_more_than_its_bu
     pushed(&person);
     person.run(["forget", "--now"].into_iter().chain(snapshots.iter().map(String::as_str)));
     let log = || fs::metadata(person.path("repo/log")).unwrap().len();
-    // Their names only: those that are being written are gone the next moment.
+    // Counts names only: temporary files can disappear at any moment.
     let packs = || {
         let folders = fs::read_dir(person.path("repo/packs")).unwrap().map(Result::unwrap);
         let names =
@@ -448,7 +451,7 @@ fn a_prune_that_is_killed_while_it_sends_frames_again_leaves_no_more_than_its_bu
         let args = ["prune", "--yes", "--max-unused", "0", "--max-reframe-size", "1M"];
         let mut child = command.args(args).stdout(Stdio::null()).spawn().unwrap();
         let begin = Instant::now();
-        // It stores what it sends before it condemns anything.
+        // The prune stores what it resends before it condemns anything.
         while packs() == before.0 && child.try_wait().unwrap().is_none() {
             assert!(begin.elapsed() < PATIENCE, "it neither sends anything nor ends");
             std::thread::sleep(Duration::from_micros(200));
@@ -456,16 +459,16 @@ fn a_prune_that_is_killed_while_it_sends_frames_again_leaves_no_more_than_its_bu
         let _ = child.kill();
         left += usize::from(!child.wait().unwrap().success() && log() == before.1);
     }
-    assert!(left > 0, "none was killed in time");
+    assert!(left > 0, "no prune was killed in time");
     person.run(["prune", "--yes", "--max-unused", "0"]);
-    expect_whole(&person);
+    expect_intact(&person);
     let (live, stored) = (bytes(&person.path("src")), stored(&person));
     assert!(stored < live + live / 20 + left * BUDGET, "{stored} bytes for {live}");
-    assert!(live > 5 * BUDGET, "the budget is a part of what is sent again");
+    assert!(live > 5 * BUDGET, "the budget is only a part of what is resent");
 }
 
 #[test]
-fn under_a_floor_nothing_is_gone_before_the_operator_could_bring_it_back() {
+fn under_a_floor_the_operator_can_bring_everything_back() {
     let operator = Person::new();
     let data = operator.path("server");
     let server = Server::start(&operator, &data);
@@ -480,7 +483,7 @@ fn under_a_floor_nothing_is_gone_before_the_operator_could_bring_it_back() {
     expect(&nothing, 0, &[]);
     assert!(text(&nothing.stdout).contains("nothing to bring back"), "{nothing:?}");
     person.run(["forget", &first]);
-    assert_eq!(number(&json(&person, &["prune"]), "bytes_freed"), 0, "it is in the trash for 14 days");
+    assert_eq!(number(&json(&person, &["prune"]), "bytes_freed"), 0, "it stays in the trash for 14 days");
     operator.run(["server", "purge", "--data", data.to_str().unwrap(), "alice", &first]);
 
     let total = bytes(&repo.join("packs"));
@@ -489,10 +492,10 @@ fn under_a_floor_nothing_is_gone_before_the_operator_could_bring_it_back() {
     let packs = bytes(&repo.join("packs"));
     assert!(total - packs > MIB - 1000 && bytes(&repo.join("grave")) > 4 * MIB, "{total} to {packs}");
     expect(&person.output(["prune"]), 0, &[]);
-    assert!(bytes(&repo.join("grave")) > 4 * MIB, "it stays there");
-    expect_whole(&person);
+    assert!(bytes(&repo.join("grave")) > 4 * MIB, "it stays in the grave");
+    expect_intact(&person);
 
-    // While the server runs: what was pruned is known again and need not be sent.
+    // Revive while the server runs: pruned data is known again and need not be sent.
     let revived = revive(&["alice", "--json"]);
     expect(&revived, 0, &[]);
     let revived: Value = serde_json::from_slice(&revived.stdout).unwrap();
@@ -501,9 +504,9 @@ fn under_a_floor_nothing_is_gone_before_the_operator_could_bring_it_back() {
     write(&person, "going", 1, MIB);
     let sent = number(&push(&person), "bytes_stored");
     assert!(sent < 10_000, "{sent} bytes were sent");
-    expect_whole(&person);
+    expect_intact(&person);
 
-    // And while it does not.
+    // Revive while the server does not run.
     remove(&person, "going");
     let last = pushed(&person);
     let rows = json(&person, &["snapshots"]);
@@ -519,11 +522,11 @@ fn under_a_floor_nothing_is_gone_before_the_operator_could_bring_it_back() {
     expect(&revive(&["alice", "photos"]), 10, &["photos"]);
     expect(&revive(&["nobody"]), 10, &["nobody"]);
     let _server = Server::run(&operator, &data, &address);
-    expect_whole_but_purged(&person);
+    expect_intact_except_purged(&person);
 }
 
 #[test]
-fn a_server_lets_go_by_itself_of_what_is_due() {
+fn a_server_deletes_by_itself_what_is_due() {
     let operator = Person::new();
     let data = operator.path("server");
     let server = Server::start_protecting(&operator, &data, "3s");
@@ -531,11 +534,11 @@ fn a_server_lets_go_by_itself_of_what_is_due() {
     let [first, _] = fill(&person);
     person.run(["forget", &first]);
     drop(server);
-    // A scrub that takes for ever is no reason to wait.
+    // A scrub that never ends must not delay it.
     let slowly = ["--tidy-every", "1s", "--scrub-every", "1s", "--scrub-rate", "10K"];
     let _server = Server::run_with(&operator, &data, &address, &slowly);
     let trash = || json(&person, &["snapshots", "--trash"]).as_array().unwrap().len();
-    // The clock alone ends nothing: something must have come later.
+    // The clock alone deletes nothing: the log needs a later entry.
     let later = || {
         std::thread::sleep(Duration::from_secs(4));
         pushed(&person);
@@ -544,14 +547,14 @@ fn a_server_lets_go_by_itself_of_what_is_due() {
     eventually(|| trash() == 0);
     let grave = data.join("accounts/alice/main/grave");
     assert!(number(&json(&person, &["prune", "--keep-trash"]), "bytes_freed") as usize > MIB - 1000);
-    assert!(bytes(&grave) > MIB, "it is there for three seconds");
+    assert!(bytes(&grave) > MIB, "it stays in the grave for three seconds");
     later();
     eventually(|| bytes(&grave) == 0);
-    expect_whole(&person);
+    expect_intact(&person);
 }
 
-/// `check` complains of the operator's purges until the owner takes note.
-fn expect_whole_but_purged(person: &Person) {
+/// Asserts that everything is intact. `check` reports the operator's purges until the owner takes note.
+fn expect_intact_except_purged(person: &Person) {
     let out = person.path("out");
     let _ = fs::remove_dir_all(&out);
     person.run(["restore", "latest", out.to_str().unwrap()]);

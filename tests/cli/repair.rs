@@ -1,4 +1,4 @@
-//! Damage beyond mending, from the day it is found to the day it is healed: by a push, by `bkfs repair`.
+//! Damage that cannot be mended, from its discovery until a push or `bkfs repair` heals it.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use crate::{
     damage, expect, make_source, network, packs, text,
 };
 
-/// More than parity mends, in the middle of `sub/big`; `hello` and `sub/small` lie elsewhere in the pack.
+/// More damage than parity can mend, in the middle of `sub/big`. `hello` and `sub/small` are elsewhere in the pack.
 const HOLE: std::ops::Range<usize> = 300_000..700_000;
 
 fn restored_exactly(person: &Person, snapshot: &str, name: &str) {
@@ -26,8 +26,8 @@ fn first_snapshot(person: &Person) -> String {
     list[0]["id"].as_str().unwrap().to_owned()
 }
 
-/// Somebody with a push, in a repository that was damaged where it lies.
-fn hurt(repo: &Path, person: &Person) -> (PathBuf, String) {
+/// Damages a repository that has one push. Returns the damaged pack and the snapshot.
+fn damage_repository(repo: &Path, person: &Person) -> (PathBuf, String) {
     let pack = packs(repo)[0].clone();
     damage(&pack, HOLE);
     (pack, first_snapshot(person))
@@ -38,12 +38,12 @@ fn a_push_heals_what_a_check_found() {
     let person = Person::with_repo();
     make_source(&person.path("src"));
     person.push(&person.path("src"));
-    let (pack, first) = hurt(&person.path("repo"), &person);
+    let (pack, first) = damage_repository(&person.path("repo"), &person);
     let name = pack.file_name().unwrap().to_str().unwrap();
-    // Nobody has looked: a push finds nothing to do.
+    // The damage is not known yet, so a push finds nothing to do.
     person.push(&person.path("src"));
     expect(&person.output(["check", "--read-data"]), 1, &[name, "sub/big"]);
-    // From now on it is known without reading any data.
+    // Now the damage is known, even without reading any data.
     expect(&person.output(["check"]), 1, &["sub/big"]);
     assert_eq!(person.run(["cat", "latest:hello"]), "hello\n");
     person.push(&person.path("src"));
@@ -53,16 +53,16 @@ fn a_push_heals_what_a_check_found() {
 }
 
 #[test]
-fn a_restore_finds_it_too_and_restores_the_rest() {
+fn a_restore_finds_damage_and_restores_the_rest() {
     let person = Person::with_repo();
     make_source(&person.path("src"));
     person.push(&person.path("src"));
-    let (_, first) = hurt(&person.path("repo"), &person);
+    let (_, first) = damage_repository(&person.path("repo"), &person);
     let out = person.path("out");
     expect(&person.output(["restore", "latest", out.to_str().unwrap()]), 1, &["sub/big"]);
     assert!(fs::read(out.join("sub/small")).unwrap() == fs::read(person.path("src/sub/small")).unwrap());
     person.push(&person.path("src"));
-    // What was restored in part comes now.
+    // Restores what was missing.
     person.run(["restore", "latest", out.to_str().unwrap()]);
     assert!(fs::read(out.join("sub/big")).unwrap() == fs::read(person.path("src/sub/big")).unwrap());
     restored_exactly(&person, &first, "out-2");
@@ -72,8 +72,8 @@ fn a_restore_finds_it_too_and_restores_the_rest() {
 fn a_push_to_a_server_heals_what_its_scrub_found() {
     let (operator, _server, person) = network::pushed();
     let data = operator.path("server");
-    let (pack, first) = hurt(&data, &person);
-    // By another process, while the server runs.
+    let (pack, first) = damage_repository(&data, &person);
+    // Another process scrubs while the server runs.
     let scrub = operator.output(["server", "scrub", "--data", data.to_str().unwrap()]);
     expect(&scrub, 1, &[pack.file_name().unwrap().to_str().unwrap(), "bytes are lost"]);
     let output = person.output(["check"]);
@@ -85,7 +85,7 @@ fn a_push_to_a_server_heals_what_its_scrub_found() {
 }
 
 #[test]
-fn shares_of_the_data_go_round_until_all_was_read() {
+fn checks_of_shares_read_all_data_in_turn() {
     let person = Person::with_repo();
     let source = person.path("src");
     fs::create_dir_all(&source).unwrap();
@@ -104,26 +104,26 @@ fn shares_of_the_data_go_round_until_all_was_read() {
         assert_eq!(report["packs_total"], 10);
         (report["packs"].as_u64().unwrap(), text(&output.stdout))
     };
-    // What was found before is named by the files that it hurts.
-    let named = |said: &str| said.matches("do not have the hash that is its id").count();
-    // By weekday: each pack in one part.
+    // Damage that was found before is reported by the files that it affects.
+    let count = |printed: &str| printed.matches("do not have the hash that is its id").count();
+    // By part: each pack is in exactly one part.
     let parts: Vec<_> = (1..=7).map(|n| read(&format!("{n}/7"))).collect();
     assert_eq!(parts.iter().map(|(packs, _)| packs).sum::<u64>(), 10);
-    assert_eq!(parts.iter().map(|(_, said)| named(said)).sum::<usize>(), 5);
-    // By share: as often as it takes.
+    assert_eq!(parts.iter().map(|(_, printed)| count(printed)).sum::<usize>(), 5);
+    // By share: repeat until everything was read.
     let (mut found, mut rounds) = (0, 0);
     let mut packs_read = 0;
     while packs_read < 10 {
-        let (packs, said) = read("30%");
+        let (packs, printed) = read("30%");
         assert!((1..10).contains(&packs), "{packs}");
-        (packs_read, found, rounds) = (packs_read + packs, found + named(&said), rounds + 1);
+        (packs_read, found, rounds) = (packs_read + packs, found + count(&printed), rounds + 1);
     }
     assert!(found >= 5 && (3..=5).contains(&rounds), "{found} in {rounds}");
     expect(&person.output(["check", "--read-data-subset", "0%"]), 1, &["5%, 2G, or 3/7"]);
     expect(&person.output(["check", "--read-data-subset", "5%", "--read-data"]), 1, &["cannot be used"]);
 }
 
-/// A machine that can only push is told as well, and heals what others read.
+/// A machine that can only push also learns about damage, and heals what others read.
 #[test]
 fn a_push_only_machine_heals_what_it_cannot_read() {
     let (operator, server, person) = network::pushed();
@@ -139,20 +139,20 @@ fn a_push_only_machine_heals_what_it_cannot_read() {
     let source = person.path("src");
     let push = ["push", "-C", source.to_str().unwrap(), "."];
     expect(&laptop(&push), 0, &[]);
-    let (_, first) = hurt(&operator.path("server"), &person);
+    let (_, first) = damage_repository(&operator.path("server"), &person);
     expect(&person.output(["cat", "latest:sub/big"]), 1, &[]);
     expect(&laptop(&push), 0, &[]);
     expect(&person.output(["check"]), 0, &[]);
     restored_exactly(&person, &first, "out");
 }
 
-/// The server has the repository open while a pack's file goes away, and is asked by a client that knows the pack to be stored.
+/// A pack's file disappears while the server has the repository open, and a client believes that the pack is stored.
 #[test]
 fn a_pack_that_vanishes_under_a_running_server_is_sent_again() {
     let (operator, _server, person) = network::pushed();
     let pack = packs(&operator.path("server"))[0].clone();
     fs::remove_file(&pack).unwrap();
-    // The server may not have made it yet.
+    // The server may not have created the parity yet.
     let _ = fs::remove_file(pack.to_str().unwrap().replace("/packs/", "/parity/"));
     let output = person.output(["cat", "latest:sub/big"]);
     expect(&output, 1, &[]);
@@ -167,7 +167,7 @@ fn json(output: &std::process::Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output.stderr)))
 }
 
-/// From damage to the day when nothing is left of it, with and without parity.
+/// From damage to a repository without problems, with and without parity.
 #[test]
 fn packs_are_repaired_at_a_path() {
     for parity in ["5%", "off"] {
@@ -176,7 +176,7 @@ fn packs_are_repaired_at_a_path() {
         make_source(&person.path("src"));
         person.push(&person.path("src"));
         expect(&person.output(["repair", "packs"]), 0, &[]);
-        let (pack, first) = hurt(&person.path("repo"), &person);
+        let (pack, first) = damage_repository(&person.path("repo"), &person);
         let name = pack.file_name().unwrap().to_str().unwrap();
         let damaged = fs::read(&pack).unwrap();
         let output = person.output(["repair", "packs", "--dry-run"]);
@@ -193,7 +193,7 @@ fn packs_are_repaired_at_a_path() {
         assert_eq!(report["snapshots_hurt"], serde_json::json!([first]));
         assert!(report["problems"][0].as_str().unwrap().contains("sub/big"), "{report}");
         assert!(!pack.exists());
-        // What is not hurt is restored, and what is is named.
+        // Intact files are restored, and damaged files are named.
         let out = person.path("out");
         expect(&person.output(["restore", "latest", out.to_str().unwrap()]), 1, &["sub/big"]);
         assert!(fs::read(out.join("sub/small")).unwrap() == fs::read(person.path("src/sub/small")).unwrap());
@@ -208,11 +208,11 @@ fn packs_are_repaired_at_a_path() {
 }
 
 #[test]
-fn packs_are_repaired_at_a_server_by_who_may() {
+fn packs_on_a_server_are_repaired_by_a_client_with_permission() {
     let (operator, server, person) = network::pushed();
     let data = operator.path("server");
-    let (pack, first) = hurt(&data, &person);
-    // Somebody who may read, and no more: the damage is found and told, and nothing dropped.
+    let (pack, first) = damage_repository(&data, &person);
+    // A client that may only read: the damage is found and reported, but nothing is dropped.
     let token = server.invite(&operator, "alice", "read");
     let reader = |args: &[&str]| {
         let mut command = person.command();
@@ -234,7 +234,7 @@ fn packs_are_repaired_at_a_server_by_who_may() {
 }
 
 #[test]
-fn an_index_is_made_anew_without_keys() {
+fn an_index_is_rebuilt_without_keys() {
     let person = Person::with_repo();
     make_source(&person.path("src"));
     person.push(&person.path("src"));
@@ -244,9 +244,9 @@ fn an_index_is_made_anew_without_keys() {
     };
     let output = stranger(&["repair", "index"]);
     expect(&output, 0, &[]);
-    assert!(text(&output.stdout).contains("made anew: 4 log records, 1 snapshot, 2 packs"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("rebuilt: 4 log records, 1 snapshot, 2 packs"), "{}", text(&output.stdout));
     person.run(["check", "--read-data"]);
-    // One that is so damaged that it would end the process is never looked at.
+    // An index that is so damaged that opening it would crash the process is never opened.
     let index = fs::read_dir(person.path("cache/index")).unwrap().next().unwrap().unwrap().path().join("data.mdb");
     let mut bytes = fs::read(&index).unwrap();
     let len = bytes.len();
@@ -262,18 +262,18 @@ fn an_index_is_made_anew_without_keys() {
     let name = trees.file_name().unwrap().to_str().unwrap();
     let output = stranger(&["repair", "index", "--dry-run"]);
     expect(&output, 1, &[name]);
-    assert!(text(&output.stdout).contains("1 pack cannot be read in"), "{}", text(&output.stdout));
-    assert_eq!(fs::read_dir(person.path("cache/index")).unwrap().count(), 1, "nothing is left of it");
+    assert!(text(&output.stdout).contains("1 pack cannot be indexed"), "{}", text(&output.stdout));
+    assert_eq!(fs::read_dir(person.path("cache/index")).unwrap().count(), 1, "no temporary index is left");
     expect(&stranger(&["repair", "index", "-r", "bkfs://localhost:1/alice"]), 1, &["bkfs server repair index"]);
     expect(&stranger(&["repair", "index", "-r", "/nonexistent"]), 10, &["no repository"]);
-    // Whoever has the key drops it, and the next push heals.
+    // The owner of the key drops the pack, and the next push heals the damage.
     expect(&person.output(["repair", "packs"]), 1, &[]);
     person.push(&person.path("src"));
     expect(&person.output(["check", "--read-data"]), 0, &[]);
 }
 
 #[test]
-fn the_indexes_of_a_server_are_made_anew() {
+fn the_indexes_of_a_server_are_rebuilt() {
     let (operator, server, person) = network::pushed();
     let (data, address) = (operator.path("server"), server.address.clone());
     drop(server);
@@ -297,8 +297,8 @@ fn flip(path: &Path, at: usize) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Both files of a log at one place, in the record of the newest commit; nobody has an index any more.
-fn hurt_log(repo: &Path) {
+/// Damages both copies of a log at the same place, in the record of the newest commit.
+fn damage_log(repo: &Path) {
     let at = repo.join("log").metadata().unwrap().len() as usize - 60;
     flip(&repo.join("log"), at);
     flip(&repo.join("log.2"), at);
@@ -311,42 +311,42 @@ fn a_log_that_is_damaged_twice_is_repaired_at_a_path() {
     person.push(&person.path("src"));
     fs::write(person.path("src/later"), "later\n").unwrap();
     person.push(&person.path("src"));
-    assert!(person.run(["repair", "snapshots"]).contains("the log is whole"));
-    hurt_log(&person.path("repo"));
+    assert!(person.run(["repair", "snapshots"]).contains("the log is intact"));
+    damage_log(&person.path("repo"));
     fs::remove_dir_all(person.path("cache")).unwrap();
     expect(&person.output(["snapshots"]), 1, &["log", "damaged"]);
-    // It is the end that is hurt: nobody can swear that there was nothing more.
+    // The end of the log is damaged, so it is unknown whether there were more records.
     let output = person.output(["repair", "snapshots", "--dry-run"]);
     expect(&output, 1, &["no record is left"]);
-    let said = text(&output.stdout);
-    assert!(said.contains("would be written anew") && said.contains("1 snapshot recovered"), "{said}");
+    let printed = text(&output.stdout);
+    assert!(printed.contains("would be rewritten") && printed.contains("1 snapshot recovered"), "{printed}");
     expect(&person.output(["snapshots"]), 1, &["log", "damaged"]);
     let output = person.output(["repair", "snapshots"]);
     expect(&output, 1, &["no record is left"]);
-    let said = text(&output.stdout);
-    assert!(said.contains("was written anew") && said.contains("all snapshots can be read"), "{said}");
+    let printed = text(&output.stdout);
+    assert!(printed.contains("was rewritten") && printed.contains("all snapshots can be read"), "{printed}");
     assert!(person.path("repo/log.damaged").exists());
     assert_eq!(person.run(["cat", "latest:later"]), "later\n");
     person.run(["check", "--read-data"]);
     person.push(&person.path("src"));
     person.run(["check"]);
-    assert!(person.run(["repair", "snapshots"]).contains("the log is whole"));
+    assert!(person.run(["repair", "snapshots"]).contains("the log is intact"));
 }
 
 #[test]
-fn a_log_that_is_damaged_twice_is_repaired_at_a_server() {
+fn a_log_that_is_damaged_twice_is_repaired_on_a_server() {
     let (operator, _server, person) = network::pushed();
     let data = operator.path("server");
     let repair = |args: &[&str]| {
         operator.output([&["server", "repair", "log", "--data", data.to_str().unwrap()], args].concat())
     };
     expect(&repair(&["bob"]), 10, &["no repository"]);
-    hurt_log(&data.join("accounts/alice/main"));
+    damage_log(&data.join("accounts/alice/main"));
     let output = repair(&["alice", "--json"]);
     expect(&output, 1, &[]);
     let report = json(&output);
     assert_eq!((&report["rewritten"], &report["records_lost"]), (&true.into(), &serde_json::json!([])), "{report}");
-    // This machine has seen another past, and its owner takes note.
+    // This machine has seen another history, and its owner takes note.
     expect(&person.output(["check"]), 13, &["rolled back"]);
     person.run(["check", "--accept-rollback"]);
     assert_eq!(person.run(["cat", "latest:hello"]), "hello\n");
@@ -355,7 +355,7 @@ fn a_log_that_is_damaged_twice_is_repaired_at_a_server() {
 }
 
 #[test]
-fn a_snapshot_that_nobody_can_read_is_forgotten() {
+fn an_unreadable_snapshot_is_forgotten() {
     let person = Person::with_repo();
     make_source(&person.path("src"));
     person.push(&person.path("src"));
@@ -372,7 +372,7 @@ fn a_snapshot_that_nobody_can_read_is_forgotten() {
     assert_eq!(json(&output)["snapshots_lost"], serde_json::json!([lost]));
     expect(&person.output(["repair", "snapshots"]), 1, &[]);
     expect(&person.output(["repair", "snapshots"]), 0, &[]);
-    // In the trash it holds up nothing: what it kept goes with the next prune.
+    // In the trash it no longer prevents a prune: the next prune removes its data.
     person.run(["prune", "--yes"]);
     person.run(["check", "--read-data"]);
     assert_eq!(person.run(["cat", "latest:later"]), "later\n");

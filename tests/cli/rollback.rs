@@ -9,7 +9,7 @@ fn copy(from: &Path, to: &Path) {
     assert!(status.success());
 }
 
-/// A repository whose folder was put back to an older copy of itself.
+/// Returns a person whose repository was replaced by an older copy of itself.
 fn rolled_back() -> Person {
     let person = Person::with_repo();
     let source = person.path("src");
@@ -24,7 +24,7 @@ fn rolled_back() -> Person {
 }
 
 #[test]
-fn reading_warns_and_goes_on() {
+fn reading_warns_and_continues() {
     let person = rolled_back();
     expect(&person.output(["snapshots"]), 0, &["warning", "rolled back", person.repo.as_str()]);
     expect(&person.output(["cat", "latest:hello"]), 0, &["rolled back"]);
@@ -33,12 +33,12 @@ fn reading_warns_and_goes_on() {
 }
 
 #[test]
-fn a_push_completes_and_says_so() {
+fn a_push_completes_and_reports_the_rollback() {
     let person = rolled_back();
     let source = person.path("src");
     expect(&person.output(["push", "-C", source.to_str().unwrap(), "."]), 13, &["rolled back"]);
     expect(&person.output(["cat", "latest:later"]), 0, &["rolled back"]);
-    // It goes on saying so until a person has looked.
+    // It keeps reporting that until a person has looked.
     expect(&person.output(["push", "-C", source.to_str().unwrap(), "."]), 13, &["rolled back"]);
     expect(&person.output(["check", "--read-data", "--accept-rollback"]), 0, &[]);
     let output = person.output(["push", "-C", source.to_str().unwrap(), "."]);
@@ -74,7 +74,7 @@ fn another_repository_at_the_place_is_refused() {
 }
 
 #[test]
-fn a_lost_index_is_built_anew_without_an_alarm() {
+fn a_lost_index_is_rebuilt_without_a_warning() {
     let person = Person::with_repo();
     make_source(&person.path("src"));
     person.push(&person.path("src"));

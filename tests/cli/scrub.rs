@@ -1,4 +1,4 @@
-//! Scrubbing by the program: a folder's repository, a server's, and a server's in the background.
+//! Scrubbing: a repository in a folder, those of a server on demand, and those of a server in the background.
 
 use std::{
     fs,
@@ -11,12 +11,12 @@ use crate::{
     damage, expect, files, make_source, network, packs, text,
 };
 
-/// Waits until a server has made the parity of its packs: it does that after they were acknowledged.
+/// Waits until a server has created the parity of its packs, which it does after they are acknowledged.
 fn wait_for_parity(data: &Path) {
     let count = |of: &str| files(data).into_iter().filter(|path| path.to_str().unwrap().contains(of)).count();
     let begin = Instant::now();
     while count("/parity/") < count("/packs/") {
-        assert!(begin.elapsed() < Duration::from_secs(60), "no parity was made");
+        assert!(begin.elapsed() < Duration::from_secs(60), "no parity was created");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -30,7 +30,7 @@ fn a_folder_is_scrubbed_without_keys() {
     let person = Person::with_repo();
     make_source(&person.path("src"));
     person.push(&person.path("src"));
-    // Somebody who has no key, and no passphrase.
+    // A user who has neither a key nor the passphrase.
     let stranger = |args: &[&str]| {
         let mut command = person.command();
         command.env_remove("BKFS_PASSWORD").env("BKFS_CONFIG_DIR", person.path("nobody")).args(args).output().unwrap()
@@ -69,7 +69,7 @@ fn a_folder_is_scrubbed_without_keys() {
 }
 
 #[test]
-fn what_is_no_folder_is_not_scrubbed_here() {
+fn only_a_repository_in_a_folder_is_scrubbed_here() {
     let person = Person::new();
     expect(&person.output(["scrub"]), 10, &["no repository"]);
     assert!(!person.path("cache/index").exists());
@@ -78,7 +78,7 @@ fn what_is_no_folder_is_not_scrubbed_here() {
 }
 
 #[test]
-fn a_server_is_scrubbed_on_demand_beside_one_that_runs() {
+fn a_running_server_can_be_scrubbed_on_demand() {
     let (operator, _server, person) = network::pushed();
     let data = operator.path("server");
     let scrub =
@@ -93,9 +93,9 @@ fn a_server_is_scrubbed_on_demand_beside_one_that_runs() {
     damage(&data.join("log.2"), 20..30);
     let output = scrub(&[]);
     expect(&output, 0, &[]);
-    let said = text(&output.stdout);
-    assert!(said.contains("alice/main: no problems") && said.contains("mended 1 pack (1 shard)"), "{said}");
-    assert!(said.contains("the server's own log"), "{said}");
+    let printed = text(&output.stdout);
+    assert!(printed.contains("alice/main: no problems") && printed.contains("mended 1 pack (1 shard)"), "{printed}");
+    assert!(printed.contains("the server's own log"), "{printed}");
     assert!(fs::read(&pack).unwrap() == whole);
     expect(&person.output(["check", "--read-data"]), 0, &[]);
 
@@ -108,7 +108,7 @@ fn a_server_is_scrubbed_on_demand_beside_one_that_runs() {
     assert_eq!(report["repositories"][0]["problems_total"], 1);
     expect(&scrub(&["--last"]), 1, &["alice/main", "bytes are lost"]);
     expect(&scrub(&["bob"]), 1, &["bob"]);
-    // The rest can be read.
+    // Everything else can be read.
     assert_eq!(person.run(["cat", "latest:hello"]), "hello\n");
 }
 
@@ -128,7 +128,7 @@ fn a_server_scrubs_by_itself() {
         assert!(begin.elapsed() < Duration::from_secs(60), "it was not mended");
         std::thread::sleep(Duration::from_millis(50));
     }
-    // The next one begins a second later, so the last may be under way at any moment: then the exit code says "not ended".
+    // The next scrub starts a second later, so the last one may be running at any moment. Then the exit code is 130.
     let last = || operator.output(["server", "scrub", "--last", "--json", "--data", data.to_str().unwrap()]);
     loop {
         let output = last();
@@ -137,12 +137,12 @@ fn a_server_scrubs_by_itself() {
         if has_ended && json(&output)["repositories"][0]["packs"].as_u64() > Some(0) {
             break;
         }
-        assert!(begin.elapsed() < Duration::from_secs(60), "none comes to its end: {}", text(&output.stdout));
+        assert!(begin.elapsed() < Duration::from_secs(60), "no scrub finishes: {}", text(&output.stdout));
         std::thread::sleep(Duration::from_millis(50));
     }
     drop(server);
 
-    // Told not to, it does not.
+    // With `off` it does not scrub.
     damage(&pack, 300_000..300_010);
     let damaged = fs::read(&pack).unwrap();
     let server = Server::run_with(&operator, &data, &address, &["--scrub-every", "off"]);

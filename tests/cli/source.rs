@@ -1,15 +1,15 @@
-//! Sources that are not there or cannot be read, and repositories that cannot be written.
+//! Sources that are missing or unreadable, and repositories on a full disk.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use crate::{common::program::Person, expect, make_source};
 
-/// The program as an ordinary user; none where this cannot be had (only root can become somebody else).
+/// Returns the program as an ordinary user, or `None` if that is not possible: only root can become another user.
 pub fn as_nobody(person: &Person) -> Option<Command> {
     if !rustix::process::geteuid().is_root() {
         return Some(person.command());
     }
-    // The user must get at the program and at the test's folder.
+    // The user must have access to the program and to the test's folder.
     let program = person.path("bkfs");
     fs::copy(env!("CARGO_BIN_EXE_bkfs"), &program).unwrap();
     fs::set_permissions(person.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -32,9 +32,9 @@ fn chown(path: &Path, id: u32) {
 }
 
 #[test]
-fn what_cannot_be_read_is_named_and_the_rest_is_kept() {
+fn unreadable_files_are_named_and_the_rest_is_pushed() {
     let person = Person::new();
-    let Some(mut init) = as_nobody(&person) else { crate::skip!("nobody else to be") };
+    let Some(mut init) = as_nobody(&person) else { crate::skip!("cannot become another user") };
     let source = person.path("src");
     make_source(&source);
     fs::write(source.join("secret"), "secret").unwrap();
@@ -55,10 +55,10 @@ fn what_cannot_be_read_is_named_and_the_rest_is_kept() {
 }
 
 #[test]
-fn a_closed_folder_on_the_way_keeps_nobody_from_their_own() {
+fn an_unreadable_parent_folder_does_not_prevent_a_push() {
     let person = Person::new();
-    let Some(mut init) = as_nobody(&person) else { crate::skip!("nobody else to be") };
-    // As /home is where people cannot see who else has one.
+    let Some(mut init) = as_nobody(&person) else { crate::skip!("cannot become another user") };
+    // Like a /home where users cannot list the folders of others.
     let (home, own) = (person.path("home"), person.path("home/own"));
     make_source(&own);
     for name in ["repo", "config", "cache"] {
@@ -75,7 +75,7 @@ fn a_closed_folder_on_the_way_keeps_nobody_from_their_own() {
     assert!(list().ends_with(&format!("{below}/\n{below}/hello\n{below}/sub/\n{below}/sub/big\n{below}/sub/small\n")));
     expect(&push(&["-C", home.to_str().unwrap(), "own/sub"]), 0, &[]);
     assert_eq!(list(), "own/\nown/sub/\nown/sub/big\nown/sub/small\n");
-    // Taken as a whole it cannot be.
+    // The folder itself cannot be read.
     expect(&push(&[home.to_str().unwrap()]), 3, &["/home: Permission denied"]);
     closed(0o600);
     expect(&push(&[own.to_str().unwrap()]), 1, &["home/own: Permission denied"]);
@@ -83,11 +83,11 @@ fn a_closed_folder_on_the_way_keeps_nobody_from_their_own() {
 }
 
 #[test]
-fn a_source_that_is_not_there_is_named() {
+fn a_missing_source_is_named() {
     let person = Person::with_repo();
     expect(&person.output(["push", "/no/such/folder"]), 1, &["/no/such/folder", "nothing was pushed"]);
     expect(&person.output(["push", "-C", "/no/such/base", "."]), 1, &["/no/such/base"]);
-    expect(&person.output(["push", "-C", "/etc/hostname", "."]), 1, &["/etc/hostname", "no folder"]);
+    expect(&person.output(["push", "-C", "/etc/hostname", "."]), 1, &["/etc/hostname", "not a folder"]);
     // One of several is missing: the others are pushed.
     make_source(&person.path("src"));
     let output = person.output(["push", "/no/such/folder", person.path("src").to_str().unwrap()]);
@@ -95,21 +95,21 @@ fn a_source_that_is_not_there_is_named() {
     assert_eq!(person.run(["snapshots", "--json"]).matches("\"received\"").count(), 1);
 }
 
-/// A disk of 8 MB, unmounted when it goes.
+/// A disk of 8 MB. It is unmounted when dropped.
 pub struct SmallDisk {
-    /// Where it is.
+    /// Where it is mounted.
     pub path: std::path::PathBuf,
 }
 
 impl SmallDisk {
-    /// Mounts one; none where this is not to be had.
+    /// Mounts a small disk, or returns `None` if that is not possible.
     pub fn new(path: &Path) -> Option<Self> {
         fs::create_dir(path).unwrap();
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(path).status();
         mounted.is_ok_and(|status| status.success()).then(|| Self { path: path.to_owned() })
     }
 
-    /// Makes room.
+    /// Makes the disk larger.
     pub fn grow(&self) {
         let status = Command::new("mount").args(["-o", "remount,size=128m"]).arg(&self.path).status().unwrap();
         assert!(status.success());
@@ -139,7 +139,7 @@ fn a_full_disk_loses_nothing() {
     expect(&run(&["push", "-C", source.to_str().unwrap(), "."]), 1, &["no space left", "nothing was lost"]);
     expect(&run(&["cat", "latest:hello"]), 0, &[]);
     expect(&run(&["check", "--read-data"]), 0, &[]);
-    // With room again the same command does it.
+    // With enough room, the same command succeeds.
     disk.grow();
     expect(&run(&["push", "-C", source.to_str().unwrap(), "."]), 0, &[]);
     expect(&run(&["check", "--read-data"]), 0, &[]);

@@ -7,7 +7,7 @@ fn a_repository_serves_from_init_to_restore() {
     let person = Person::with_repo();
     let source = person.path("src");
     make_source(&source);
-    // Not a terminal: nothing is said when nothing is wrong.
+    // Not a terminal: nothing is printed if nothing is wrong.
     assert_eq!(person.run(["push", "--tag", "one", "-C", source.to_str().unwrap(), "."]), "");
     std::fs::write(source.join("hello"), "hello again\n").unwrap();
     let report: serde_json::Value =
@@ -61,7 +61,7 @@ fn a_dry_run_sends_nothing() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused() {
+fn invalid_arguments_are_refused() {
     let person = Person::with_repo();
     expect(&person.output(["snapshot"]), 1, &["snapshot"]);
     expect(&person.output(["push"]), 1, &["PATH"]);
@@ -71,8 +71,8 @@ fn what_makes_no_sense_is_refused() {
     person.push(&person.path("src"));
     expect(&person.output(["ls", "latest:a/../b"]), 1, &["`..`"]);
     expect(&person.output(["cat", "latest:absent"]), 1, &["absent"]);
-    expect(&person.output(["cat", "latest:sub"]), 1, &["sub", "no regular file"]);
-    expect(&person.output(["cat", "latest"]), 1, &["no file was named"]);
+    expect(&person.output(["cat", "latest:sub"]), 1, &["sub", "not a regular file"]);
+    expect(&person.output(["cat", "latest"]), 1, &["no file given"]);
     let file = person.path("src/hello");
     expect(&person.output(["restore", "latest", file.to_str().unwrap()]), 1, &["src/hello is not a folder"]);
     expect(&person.output(["ls", "ffffffffffffffff"]), 1, &["ffffffffffffffff"]);
@@ -87,9 +87,9 @@ fn without_a_repository_the_place_is_named() {
     for args in [&["snapshots"][..], &["push", "/etc"], &["check"], &["key", "list"]] {
         expect(&person.output(args), 10, &[person.repo.as_str(), "bkfs init"]);
     }
-    assert!(!person.path("repo").exists(), "nothing was made");
+    assert!(!person.path("repo").exists(), "nothing was created");
     let output = person.command().env_remove("BKFS_REPOSITORY").arg("snapshots").output().unwrap();
-    expect(&output, 1, &["no repository was named", "BKFS_REPOSITORY"]);
+    expect(&output, 1, &["no repository given", "BKFS_REPOSITORY"]);
     let output = person.command().env("BKFS_REPOSITORY", "sftp://host/x").arg("snapshots").output().unwrap();
     expect(&output, 1, &["sftp"]);
 }
@@ -103,12 +103,12 @@ fn an_existing_repository_is_not_made_again() {
 }
 
 #[test]
-fn folders_that_cannot_be_used_are_named_with_a_way_out() {
+fn unusable_folders_are_named_with_a_remedy() {
     let person = Person::new();
     let with = |name: &str, args: &[&str]| person.command().env(name, "/proc/no/such").args(args).output().unwrap();
     expect(&with("BKFS_CACHE_DIR", &["init"]), 1, &["/proc/no/such", "--cache-dir"]);
     expect(&with("BKFS_CONFIG_DIR", &["init"]), 1, &["/proc/no/such", "--config-dir"]);
-    assert!(!person.path("repo").exists(), "nothing was made");
+    assert!(!person.path("repo").exists(), "nothing was created");
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn help_has_examples_for_every_command() {
         let help = person.run(["help", command]);
         assert_eq!(help, person.run([command, "--help"]));
         assert!(help.contains("Examples:"), "{command}");
-        // Nothing slips below a heading that it does not belong to.
+        // No argument appears under a heading that it does not belong to.
         let takes_a_name = ["push", "ls", "cat", "restore", "mount"].contains(&command);
         assert_eq!(help.contains("\nArguments:\n"), takes_a_name, "{command}: {help}");
     }
@@ -130,7 +130,7 @@ fn help_has_examples_for_every_command() {
 }
 
 #[test]
-fn a_closed_pipe_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     let person = Person::with_repo();
     make_source(&person.path("src"));
     person.push(&person.path("src"));

@@ -1,5 +1,5 @@
-//! Comparing two folders, attribute by attribute: with rsync as a judge from outside, and by our own walk where rsync
-//! cannot go (paths longer than the system allows).
+//! Comparing two folders, attribute by attribute. rsync is the independent judge. Our own walk is for paths that are
+//! longer than the system allows, which rsync cannot open.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,13 +15,13 @@ use std::{
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 
-/// Whether rsync is installed.
+/// Returns whether rsync is installed.
 pub fn have_rsync() -> bool {
     Command::new("rsync").arg("--version").output().is_ok_and(|out| out.status.success())
 }
 
-/// What rsync would do to make `copy` the same as `source`, contents compared; nothing if it is. `names` are the
-/// entries of `source` to compare, none for the folder itself with all it holds.
+/// Returns what rsync would do to make `copy` the same as `source`, or an empty text if they are the same. Contents are
+/// compared, too. `names` are the entries of `source` to compare; if there are none, the whole folder is compared.
 pub fn rsync(source: &Path, names: &[OsString], copy: &Path) -> String {
     let mut command = Command::new("rsync");
     command.args(["-aHAXnc", "--numeric-ids", "--modify-window=-1", "--delete", "--itemize-changes"]);
@@ -39,12 +39,12 @@ pub fn rsync(source: &Path, names: &[OsString], copy: &Path) -> String {
     text
 }
 
-/// Differences of two folders as lines; at most 50.
+/// Returns the differences between two folders, about 50 at most.
 pub fn walk(source: &Path, copy: &Path) -> Vec<String> {
     let open = |path: &Path| -> OwnedFd { File::open(path).expect("the folder opens").into() };
     let mut walk = Walk { differences: Vec::new(), links: HashMap::new(), back: HashMap::new() };
-    // Folders to compare are kept as paths from the top and opened step by step: no path is too long, and few handles
-    // are open.
+    // Folders to compare are kept as paths from the top and opened one component at a time, so no path is too long and
+    // few handles are open.
     let (a, b) = (open(source), open(copy));
     walk.attributes(&PathBuf::from("."), &a, &b, OsStr::new("."));
     let mut folders = vec![PathBuf::new()];
@@ -62,7 +62,7 @@ pub fn walk(source: &Path, copy: &Path) -> Vec<String> {
 
 struct Walk {
     differences: Vec<String>,
-    /// Inodes with several names, source to copy and back.
+    /// Inodes with several names: from the source to the copy, and back.
     links: HashMap<(u64, u64), (u64, u64)>,
     back: HashMap<(u64, u64), (u64, u64)>,
 }
@@ -107,12 +107,12 @@ impl Walk {
             }
         }
         for name in in_b.keys() {
-            self.note(&path.join(name), "is too much");
+            self.note(&path.join(name), "is an extra entry");
         }
     }
 
     fn attributes(&mut self, path: &Path, a: &OwnedFd, b: &OwnedFd, name: &OsStr) {
-        let stat = |fd| rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW).expect("an entry is looked at");
+        let stat = |fd| rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW).expect("an entry has attributes");
         let (sa, sb) = (stat(a), stat(b));
         let kind = FileType::from_raw_mode(sa.st_mode);
         let size = |s: &Stat| if kind == FileType::Directory { 0 } else { s.st_size };
@@ -149,7 +149,7 @@ impl Walk {
             FileType::Symlink => {
                 let target = |fd| rustix::fs::readlinkat(fd, name, Vec::new()).expect("a link is read");
                 if target(a) != target(b) {
-                    self.note(path, "leads elsewhere");
+                    self.note(path, "points elsewhere");
                 }
             }
             FileType::RegularFile if !same(a, b, name) => self.note(path, "differs in contents"),

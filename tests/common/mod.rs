@@ -1,12 +1,13 @@
-//! What the integration tests share: the real program with a home of its own, trees with every odd thing, comparisons.
-#![allow(dead_code, reason = "each test program uses a part of it")]
+//! What the integration tests share: the real program with its own home folder, trees with unusual entries,
+//! comparisons.
+#![allow(dead_code, reason = "each test program uses only a part of this module")]
 #![allow(clippy::unwrap_used)]
 
 pub mod compare;
 pub mod odd_tree;
 pub mod program;
 
-/// Says why a test does nothing here.
+/// Prints why a test is skipped, and returns from it.
 #[macro_export]
 macro_rules! skip {
     ($($reason:tt)*) => {{

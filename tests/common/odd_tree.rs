@@ -1,7 +1,7 @@
-//! A folder with every odd thing that a file system can hold.
+//! A folder with every unusual entry that a file system can hold.
 //!
-//! What this machine cannot make (devices without root, attributes on a file system without them) is left out, and
-//! named in the result.
+//! Entries that this machine cannot create are left out and named in the result: devices without root, and attributes
+//! on a file system that has none.
 
 use std::{
     ffi::OsStr,
@@ -19,25 +19,25 @@ use std::{
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
 
-/// How large the parts are that take time.
+/// The size of the parts that take time.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
-    /// Entries of the large folder.
+    /// Number of entries in the large folder.
     pub folder_entries: usize,
     /// Length of the sparse file in bytes.
     pub sparse_bytes: u64,
-    /// Whether there is a path longer than the system's limit, which programs that use whole paths cannot read.
+    /// Whether to create a path longer than the system's limit. Programs that use whole paths cannot read it.
     pub deep: bool,
 }
 
 impl Size {
-    /// Everything in full.
+    /// Everything at full size.
     pub const FULL: Size = Size { folder_entries: 200_000, sparse_bytes: 5 << 30, deep: false };
-    /// The same kinds of things, quickly.
+    /// The same kinds of entries, created quickly.
     pub const SMALL: Size = Size { folder_entries: 2_000, sparse_bytes: 64 << 20, deep: true };
 }
 
-/// Makes the tree in `root`, which must be an empty folder. Returns what had to be left out.
+/// Creates the tree in `root`, which must be an empty folder. Returns what was left out.
 pub fn make(root: &Path, size: Size) -> Vec<String> {
     let mut left_out = Vec::new();
     names(root);
@@ -49,13 +49,13 @@ pub fn make(root: &Path, size: Size) -> Vec<String> {
     if size.deep {
         deep(root);
     }
-    // Last: modes that shut us out unless we are root, and times, which making anything in a folder would change.
+    // Last: modes that lock us out unless we are root, and times, which change if anything is created in a folder.
     modes(root, &mut left_out);
     times(root);
     left_out
 }
 
-/// Lets the owner in again everywhere, so that the tree can be removed without root.
+/// Gives the owner access to everything again, so that the tree can be removed without root.
 pub fn unlock(root: &Path) {
     let _ = std::process::Command::new("chmod").arg("-R").arg("u+rwX").arg(root).status();
 }
@@ -109,7 +109,7 @@ fn names(root: &Path) {
     fs::write(dir.join("d".repeat(255)).join("f".repeat(255)), "long").unwrap();
 }
 
-/// Bytes that do not compress, the same at every run.
+/// Returns bytes that do not compress. They are the same in every run.
 pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);
@@ -126,7 +126,7 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
 fn contents(root: &Path, sparse_bytes: u64) {
     let dir = root.join("contents");
     fs::create_dir(&dir).unwrap();
-    // Around the sizes at which something changes: inline files, the least and the largest chunk, shared frames.
+    // Sizes just below and above every limit: inline files, the smallest and the largest chunk, shared frames.
     for near in [0usize, 256, 4096, 16 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20] {
         for size in [near.saturating_sub(1), near, near + 1] {
             fs::write(dir.join(format!("noise {size}")), noise(size, size as u64)).unwrap();
@@ -136,7 +136,7 @@ fn contents(root: &Path, sparse_bytes: u64) {
     fs::write(dir.join("incompressible"), noise(5_000_000, 1)).unwrap();
     fs::write(dir.join("compressible"), "all work and no play makes a dull file\n".repeat(150_000)).unwrap();
     fs::write(dir.join("ones"), vec![0xff; 3_000_000]).unwrap();
-    // The same bytes twice, and once more with some before them.
+    // The same bytes twice, and once more after a prefix.
     fs::write(dir.join("twin"), noise(5_000_000, 1)).unwrap();
     fs::write(dir.join("shifted"), [&b"shift"[..], &noise(5_000_000, 1)].concat()).unwrap();
 
@@ -220,7 +220,7 @@ fn specials(root: &Path, left_out: &mut Vec<String>) {
     fs::hard_link(dir.join("fifo"), dir.join("fifo too")).unwrap();
 }
 
-/// A POSIX ACL as the kernel encodes it.
+/// Encodes a POSIX ACL as the kernel does.
 fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
     let mut bytes = 2u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in entries {
@@ -267,7 +267,7 @@ fn attributes(root: &Path, left_out: &mut Vec<String>) {
     }
 }
 
-/// A path of more than 4096 bytes, made step by step.
+/// Creates a path of more than 4096 bytes, one component at a time.
 fn deep(root: &Path) {
     let mut at: OwnedFd = File::open(root).unwrap().into();
     for level in 0..30 {
@@ -291,7 +291,7 @@ fn modes(root: &Path, left_out: &mut Vec<String>) {
             rustix::fs::chownat(CWD, &path, Some(Uid::from_raw(mode)), Some(Gid::from_raw(4242)), AtFlags::empty())
                 .unwrap();
         } else if mode & 0o444 == 0 {
-            left_out.push(format!("a file of mode {mode:04o}, which only root could read"));
+            left_out.push(format!("a file with mode {mode:04o}, which only root can read"));
             fs::remove_file(&path).unwrap();
             continue;
         }
@@ -336,7 +336,7 @@ fn times(root: &Path) {
     set("", -86_400, 5);
 }
 
-/// Whether user attributes and ACLs can be set where `dir` is.
+/// Returns whether the file system of `dir` supports user attributes.
 pub fn has_attributes(dir: &Path) -> io::Result<bool> {
     let probe = dir.join(".probe");
     fs::write(&probe, "")?;

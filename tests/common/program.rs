@@ -1,5 +1,5 @@
-//! The real program, with configuration, cache and passphrase of its own, its servers and its mounts. What was started
-//! ends, and what was mounted is unmounted, when the value goes, whatever happened to the test.
+//! The real program with its own configuration, cache and passphrase, its servers and its mounts. When a value is
+//! dropped, its processes end and its mounts are unmounted, even if the test failed.
 
 use std::{
     ffi::OsStr,
@@ -9,38 +9,38 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the slowest of starts may take on a busy machine.
+/// How long the slowest start may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A person who uses the program.
 pub struct Person {
-    /// A folder for whatever the test needs; removed at the end.
+    /// A folder for the test's files. It is removed at the end.
     pub dir: tempfile::TempDir,
-    /// What `-r` gets.
+    /// The value for `-r`.
     pub repo: String,
 }
 
 impl Person {
-    /// Somebody who has nothing yet. The repository is to be a folder of theirs.
+    /// Returns a person who has nothing yet. The repository will be a folder of theirs.
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder for the test");
         let repo = dir.path().join("repo").to_str().expect("a readable path").to_owned();
         Self { dir, repo }
     }
 
-    /// Somebody with an empty repository in a folder.
+    /// Returns a person with an empty repository in a folder.
     pub fn with_repo() -> Self {
         let person = Self::new();
         person.run(["init"]);
         person
     }
 
-    /// A path in the person's folder.
+    /// Returns a path in the person's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// The program, about to be run.
+    /// Returns the command that runs the program.
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bkfs"));
         for (name, _) in std::env::vars_os() {
@@ -58,12 +58,12 @@ impl Person {
         command
     }
 
-    /// Runs the program to its end.
+    /// Runs the program until it ends.
     pub fn output<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
         self.command().args(args).output().expect("the program runs")
     }
 
-    /// Runs the program, which must succeed, and returns what it printed.
+    /// Runs the program, asserts that it succeeds, and returns what it printed.
     pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> String {
         let args: Vec<A> = args.into_iter().collect();
         let output = self.output(&args);
@@ -79,7 +79,7 @@ impl Person {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Pushes a folder's contents, so that the snapshot's root stands for it.
+    /// Pushes the contents of a folder: the root of the snapshot is that folder.
     pub fn push(&self, folder: &Path) {
         self.run([OsStr::new("push"), OsStr::new("-C"), folder.as_os_str(), OsStr::new(".")]);
     }
@@ -106,8 +106,8 @@ impl Person {
     }
 }
 
-/// Why nothing can be mounted here, if so.
-pub fn no_mount() -> Option<String> {
+/// Returns why nothing can be mounted here, or `None` if mounts work.
+pub fn cannot_mount() -> Option<String> {
     if let Err(error) = std::fs::File::options().read(true).write(true).open("/dev/fuse") {
         return Some(format!("/dev/fuse: {error}"));
     }
@@ -115,25 +115,25 @@ pub fn no_mount() -> Option<String> {
     (!helper && !rustix::process::geteuid().is_root()).then(|| "fusermount3 is not installed".into())
 }
 
-/// A mount in use.
+/// A running mount.
 pub struct Mount {
     child: Child,
-    /// Where it is.
+    /// The mountpoint.
     pub point: PathBuf,
 }
 
 impl Mount {
-    /// The newest snapshot's root.
+    /// Returns the root of the newest snapshot.
     pub fn latest(&self) -> PathBuf {
         self.point.join("latest")
     }
 
-    /// Waits until its process has ended.
+    /// Waits until the mount's process has ended.
     pub fn wait(&mut self) -> std::process::ExitStatus {
         self.child.wait().expect("the mount's process")
     }
 
-    /// The mount's process.
+    /// Returns the id of the mount's process.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -158,19 +158,19 @@ impl Drop for Mount {
 pub struct Server {
     child: Child,
     data: PathBuf,
-    /// Where it listens.
+    /// The address at which it listens.
     pub address: String,
 }
 
 impl Server {
-    /// Starts a server with its data in `data`, on a port of the loopback that is free.
+    /// Creates and starts a server with its data in `data`, on a free loopback port.
     pub fn start(person: &Person, data: &Path) -> Self {
         Self::start_protecting(person, data, "14d")
     }
 
-    /// The same with a floor of its own.
+    /// Does the same, with the given floor.
     pub fn start_protecting(person: &Person, data: &Path, protect: &str) -> Self {
-        // The address must be known before the server listens: tokens carry it.
+        // The address must be known before the server listens, because tokens contain it.
         let free = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a free port");
         let address = free.to_string();
         let text = data.to_str().expect("a readable path");
@@ -178,12 +178,12 @@ impl Server {
         Self::run(person, data, &address)
     }
 
-    /// Starts a server whose data are there already.
+    /// Starts a server whose data exists.
     pub fn run(person: &Person, data: &Path, address: &str) -> Self {
         Self::run_with(person, data, address, &[])
     }
 
-    /// The same with more arguments.
+    /// Does the same, with more arguments.
     pub fn run_with(person: &Person, data: &Path, address: &str, extra: &[&str]) -> Self {
         let mut command = person.command();
         command.args(["server", "run", "--listen", address, "--data"]).arg(data).args(extra);
@@ -192,24 +192,24 @@ impl Server {
         let server = Self { child, data: data.to_owned(), address: address.to_owned() };
         let mut lines = BufReader::new(stdout).lines();
         let ready = lines.find_map(|line| line.ok().filter(|line| line.starts_with("listening on ")));
-        assert!(ready.is_some(), "the server says that it listens");
-        // Whatever else it prints must have somewhere to go.
+        assert!(ready.is_some(), "the server reports that it listens");
+        // Read whatever else it prints, so that the pipe never fills.
         std::thread::spawn(move || lines.for_each(drop));
         server
     }
 
-    /// The server's process.
+    /// Returns the id of the server's process.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// A token for an account.
+    /// Returns a token for an account.
     pub fn invite(&self, person: &Person, account: &str, can: &str) -> String {
         let data = self.data.to_str().expect("a readable path");
         person.run(["server", "invite", "--data", data, account, "--can", can]).trim().to_owned()
     }
 
-    /// Somebody with an empty repository at this server.
+    /// Returns a person with an empty repository on this server.
     pub fn person(&self, account: &str) -> Person {
         let mut person = Person::new();
         let token = self.invite(&person, account, "all");
@@ -228,7 +228,7 @@ impl Drop for Server {
     }
 }
 
-/// Waits for a program that was asked to end, and kills it if it does not.
+/// Waits for a program that was asked to end, and kills it if it does not end.
 fn end(child: &mut Child) {
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(10) {

@@ -1,4 +1,4 @@
-//! `--read-data-subset`: how much of the data one check reads.
+//! `--read-data-subset`: which part of the data a check reads.
 
 use std::str::FromStr;
 
@@ -7,19 +7,19 @@ use bkfs_store::{
     owner::check::{ReadData, Share},
 };
 
-use crate::commands::push::parse_size;
+use crate::args::parse_size;
 
-/// What `--read-data-subset` says.
+/// The value of `--read-data-subset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subset {
-    /// Part n of m, by the packs' ids.
+    /// Part n of m. The ids of the packs decide which part they are in.
     Part { number: u64, of: u64 },
-    /// A share, going on where the last check ended.
+    /// A share of the data, starting where the last check ended.
     Share(Share),
 }
 
 impl Subset {
-    /// What to read, if the last check ended at `reached`.
+    /// Returns what to read, if the last check ended at the pack `reached`.
     pub fn read_data(self, reached: Option<PackId>) -> ReadData {
         match self {
             Subset::Part { number, of } => ReadData::Part { number, of },
@@ -32,7 +32,7 @@ impl FromStr for Subset {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("{text:?} is no part of the data: 5%, 2G, or 3/7 (the third of seven parts)");
+        let bad = || format!("{text:?} is not a part of the data: give 5%, 2G, or 3/7 (the third of seven parts)");
         if let Some((number, of)) = text.split_once('/') {
             let (number, of) = (number.trim().parse().map_err(|_| bad())?, of.trim().parse().map_err(|_| bad())?);
             return match (1..=of).contains(&number) {
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_and_shares_are_read() {
+    fn parts_and_shares_are_parsed() {
         let share = |n| Ok(Subset::Share(Share::PerMillion(n)));
         assert_eq!("5%".parse(), share(50_000));
         assert_eq!("0.5%".parse(), share(5_000));

@@ -1,4 +1,4 @@
-//! Carrying out what was decided: tombstones are signed and sent.
+//! Carries out what was decided: signs tombstones and sends them.
 
 use std::collections::BTreeMap;
 
@@ -12,36 +12,37 @@ use bkfs_store::{
 
 use crate::output;
 
-/// A snapshot to be forgotten, and when the store received it; none if it is gone, and this takes note of it.
+/// A snapshot to forget, and when the store received it. `None` if it is already gone: forgetting it takes note of
+/// that.
 pub type Chosen = (SnapshotId, Option<Time>);
 
-/// What came of it.
+/// What was done.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Those that are in the trash.
+    /// Snapshots that went to the trash.
     pub trashed: Vec<SnapshotId>,
-    /// Those that are gone for good.
+    /// Snapshots that are gone for good.
     pub gone: Vec<SnapshotId>,
-    /// Those that should have gone and are in the trash: until when the floor keeps each.
+    /// Snapshots that should be gone but went to the trash, with the time until which the floor keeps each.
     pub protected: BTreeMap<SnapshotId, Time>,
-    /// Those that were gone already, of which note was taken.
+    /// Snapshots that were already gone; note was taken of that.
     pub noted: Vec<SnapshotId>,
 }
 
-/// Signs and sends.
+/// Signs tombstones and sends them.
 pub struct Executor<'a> {
     /// The store.
     pub access: &'a dyn Access,
-    /// Signs.
+    /// The key that signs.
     pub full: &'a FullKey,
-    /// Length of the log that was looked at.
+    /// Length of the log that the decision is based on.
     pub log_len: u64,
-    /// The store's floor.
+    /// The store's floor, in seconds.
     pub protect_secs: u64,
 }
 
 impl Executor<'_> {
-    /// Forgets; `now` skips the trash as far as the floor allows.
+    /// Forgets snapshots. With `now` they skip the trash, as far as the floor allows it.
     pub fn forget(&self, chosen: &[Chosen], now: bool) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         let received: BTreeMap<SnapshotId, Time> = chosen.iter().filter_map(|(id, at)| Some((*id, (*at)?))).collect();
@@ -57,8 +58,8 @@ impl Executor<'_> {
                 None => outcome.trashed.push(*id),
             }
         }
-        // The server's clock decides. Where it differs from this machine's, it names one that it protects: then it protects
-        // what is younger, too.
+        // The server's clock decides. If it differs from this machine's clock, the server's error names a snapshot that
+        // it protects. Then it also protects all younger ones.
         while let Err(error) = self.send(&going, true) {
             let Error::Protected { snapshot, until_secs } = error else { return Err(error.into()) };
             let Some(at) = received.get(&snapshot).filter(|_| going.contains(&snapshot)) else {
@@ -90,7 +91,7 @@ impl Executor<'_> {
     }
 }
 
-/// Empties the trash of what has been there for as long as the floor says; returns what went.
+/// Deletes the snapshots that have been in the trash for the age of the floor. Returns them.
 pub fn empty_trash(access: &dyn Access) -> Result<Vec<SnapshotId>> {
     let request = ForgetRequest { empty_trash: true, ..ForgetRequest::default() };
     Ok(access.forget(&request)?.expired)
@@ -116,8 +117,8 @@ mod tests {
 
     const DAY: u64 = 86_400;
 
-    /// The clock of a store that is ten days behind.
-    fn behind() -> Time {
+    /// A clock that is ten days behind.
+    fn slow_clock() -> Time {
         let now = output::now();
         Time { secs: now.secs - 10 * DAY as i64, ..now }
     }
@@ -148,12 +149,13 @@ mod tests {
         repo.commit(opened.lease, &bytes).unwrap().snapshot
     }
 
-    /// The store protects for five days what this machine, ten days ahead, takes for old enough.
+    /// The store protects snapshots for five days. This machine's clock is ten days ahead, so it considers them old
+    /// enough.
     #[test]
     fn the_clock_of_the_store_decides_what_is_protected() {
         let dir = tempfile::tempdir().unwrap();
         let repo = Repository::local(&dir.path().join("repo"), &dir.path().join("index")).unwrap();
-        let repo = repo.with_floor(5 * DAY).with_clock(behind);
+        let repo = repo.with_floor(5 * DAY).with_clock(slow_clock);
         let full = FullKey::random(RepoId(random()));
         let (push, client) = full.new_client("h", None, true, Time::default());
         let roster = full.sign_roster(&Roster { repo: full.repo, number: 1, clients: vec![client] });
@@ -174,7 +176,7 @@ mod tests {
             let at = received[ids.iter().position(|other| other == id).unwrap()];
             assert!((until.secs - at.secs - 5 * DAY as i64).abs() <= 1, "{until:?} {at:?}");
         }
-        // As if two had come long before.
+        // As if the first snapshot had arrived long before the others.
         let old = |at: &Time| Time { secs: at.secs - 100 * DAY as i64, ..*at };
         let chosen: Vec<Chosen> = vec![(ids[0], Some(old(&received[0]))), (ids[1], Some(received[1]))];
         let outcome = Executor { protect_secs: 0, ..executor() }.forget(&chosen, true);

@@ -1,61 +1,62 @@
-//! The policy and the grouping as options.
+//! The options that make a retention policy and its groups.
 
 use bkfs_store::owner::{
     reader::SnapshotInfo,
-    retention::{Age, Count, Grouping, Policy, SnapshotRow, TagList},
+    retention::{Age, Count, Grouping, Plan, Policy, SnapshotRow, TagList},
 };
 use clap::Args;
 
 /// What to keep.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "What a policy keeps, of each group")]
+#[command(next_help_heading = "Policy: what to keep in each group")]
 pub struct PolicyArgs {
-    /// The N newest (a number, or `unlimited`)
+    /// Keep the N newest snapshots (N is a number or `unlimited`)
     #[arg(long, value_name = "N")]
     keep_last: Option<Count>,
-    /// The newest of each of the N most recent hours that have a snapshot
+    /// Keep the newest snapshot of each of the N most recent hours that have one
     #[arg(long, value_name = "N")]
     keep_hourly: Option<Count>,
-    /// The same by days
+    /// Keep the newest snapshot of each of the N most recent days that have one
     #[arg(long, value_name = "N")]
     keep_daily: Option<Count>,
-    /// The same by weeks
+    /// Keep the newest snapshot of each of the N most recent weeks that have one
     #[arg(long, value_name = "N")]
     keep_weekly: Option<Count>,
-    /// The same by months
+    /// Keep the newest snapshot of each of the N most recent months that have one
     #[arg(long, value_name = "N")]
     keep_monthly: Option<Count>,
-    /// The same by years
+    /// Keep the newest snapshot of each of the N most recent years that have one
     #[arg(long, value_name = "N")]
     keep_yearly: Option<Count>,
-    /// All that were received less than AGE (as 2y5m7d3h) before the newest
+    /// Keep all snapshots received less than AGE before the newest one (AGE is like 2y5m7d3h)
     #[arg(long, value_name = "AGE")]
     keep_within: Option<Age>,
-    /// Of those within AGE, the newest of each hour
+    /// Keep the newest snapshot of each hour, within AGE
     #[arg(long, value_name = "AGE")]
     keep_within_hourly: Option<Age>,
-    /// The same by days
+    /// Keep the newest snapshot of each day, within AGE
     #[arg(long, value_name = "AGE")]
     keep_within_daily: Option<Age>,
-    /// The same by weeks
+    /// Keep the newest snapshot of each week, within AGE
     #[arg(long, value_name = "AGE")]
     keep_within_weekly: Option<Age>,
-    /// The same by months
+    /// Keep the newest snapshot of each month, within AGE
     #[arg(long, value_name = "AGE")]
     keep_within_monthly: Option<Age>,
-    /// The same by years
+    /// Keep the newest snapshot of each year, within AGE
     #[arg(long, value_name = "AGE")]
     keep_within_yearly: Option<Age>,
-    /// Those that have all these tags (can be given several times; '' keeps those without tags)
+    /// Keep snapshots that have all of these tags (repeat for alternatives; '' keeps snapshots without tags)
     #[arg(long, value_name = "TAG,...")]
     keep_tag: Vec<TagList>,
-    /// What makes a group: a list of client, host, target and paths ('' makes one group of all) [default: host,target,paths]
+    /// Group snapshots by these fields: client, host, target, paths ('' makes one group of all) [default:
+    /// host,target,paths]
     #[arg(long, value_name = "LIST")]
     group_by: Option<Grouping>,
 }
 
 impl PolicyArgs {
-    /// The policy.
+    /// Returns the policy.
     pub fn policy(&self) -> Policy {
         Policy {
             keep_last: self.keep_last,
@@ -74,18 +75,18 @@ impl PolicyArgs {
         }
     }
 
-    /// The grouping.
+    /// Returns the grouping.
     pub fn grouping(&self) -> Grouping {
         self.group_by.unwrap_or_default()
     }
 
-    /// Whether any of this was given, be it a count of 0.
+    /// Returns whether any of these options was given, even as a count of 0.
     pub fn is_given(&self) -> bool {
         self.policy() != Policy::default() || self.group_by.is_some()
     }
 }
 
-/// A snapshot as retention sees it.
+/// Returns a snapshot as the retention policy sees it.
 pub fn row(info: &SnapshotInfo) -> SnapshotRow {
     let totals = info.snapshot.root.subtree.map(|subtree| subtree.totals).unwrap_or_default();
     SnapshotRow {
@@ -100,4 +101,10 @@ pub fn row(info: &SnapshotInfo) -> SnapshotRow {
         bytes: totals.bytes,
         files: totals.files,
     }
+}
+
+/// Returns the snapshots that a plan forgets. Groups that are held lose nothing unless a person confirmed.
+pub fn forgotten(plan: &Plan, confirmed: bool) -> impl Iterator<Item = &SnapshotRow> {
+    let groups = plan.groups.iter().filter(move |group| confirmed || group.holds.is_empty());
+    groups.flat_map(|group| &group.decisions).filter(|decision| !decision.keeps()).map(|decision| &decision.snapshot)
 }

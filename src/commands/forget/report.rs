@@ -1,4 +1,4 @@
-//! What `bkfs forget` says: to a person as tables, to a program as JSON.
+//! The output of `bkfs forget`: tables for a person, JSON for a program.
 
 use std::collections::BTreeMap;
 
@@ -13,18 +13,22 @@ use bkfs_store::{
 };
 use serde::Serialize;
 
-use super::{ForgetArgs, Outcome, policy};
+use super::{
+    args::ForgetArgs,
+    execute::Outcome,
+    policy::{self, forgotten},
+};
 use crate::{
     context::Context,
     output::{self, Table},
 };
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct ForgetJson<'a> {
     dry_run: bool,
-    groups: Vec<GroupReport<'a>>,
-    /// What was named, where no policy chose.
-    named: Vec<Row<'a>>,
+    groups: Vec<GroupJson<'a>>,
+    /// The snapshots that were named, if no policy chose.
+    named: Vec<SnapshotJson<'a>>,
     trashed: Vec<String>,
     gone: Vec<String>,
     noted: Vec<String>,
@@ -32,19 +36,19 @@ struct Report<'a> {
 }
 
 #[derive(Serialize)]
-struct GroupReport<'a> {
+struct GroupJson<'a> {
     client: Option<String>,
     host: Option<&'a str>,
     target: Option<&'a str>,
     paths: Option<Vec<String>>,
     held: bool,
     holds: Vec<String>,
-    keep: Vec<Row<'a>>,
-    forget: Vec<Row<'a>>,
+    keep: Vec<SnapshotJson<'a>>,
+    forget: Vec<SnapshotJson<'a>>,
 }
 
 #[derive(Serialize)]
-struct Row<'a> {
+struct SnapshotJson<'a> {
     id: String,
     received: String,
     host: &'a str,
@@ -53,7 +57,7 @@ struct Row<'a> {
     reasons: Vec<String>,
 }
 
-/// What a policy did, or would do if there is no outcome.
+/// Prints what a policy did, or what it would do if there is no outcome.
 pub fn policy(context: &Context, args: &ForgetArgs, plan: &Plan, outcome: Option<&Outcome>) -> Result<()> {
     if context.json {
         return json(plan.groups.iter().map(|group| group_report(group, args.confirm)).collect(), vec![], outcome);
@@ -69,16 +73,16 @@ pub fn policy(context: &Context, args: &ForgetArgs, plan: &Plan, outcome: Option
             eprintln!("bkfs: {}: {hold}", output::name(group.group.to_string().as_bytes()));
         }
     }
-    let held = plan.groups.iter().filter(|group| !group.holds.is_empty()).count();
-    if held > 0 && !args.confirm {
-        let groups = output::count(held as u64, "group");
-        eprintln!("bkfs: nothing is forgotten in {groups}: look, and if all is well run it again with --confirm");
+    let held_count = plan.groups.iter().filter(|group| !group.holds.is_empty()).count();
+    if held_count > 0 && !args.confirm {
+        let groups = output::count(held_count as u64, "group");
+        eprintln!("bkfs: nothing is forgotten in {groups}: if all is well there, run this again with --confirm");
     }
     if plan.groups.is_empty() && !context.quiet {
         eprintln!("bkfs: there are no snapshots to choose from");
         return Ok(());
     }
-    let forget = super::forgotten(plan, args.confirm).count();
+    let forget = forgotten(plan, args.confirm).count();
     let all: usize = plan.groups.iter().map(|group| group.decisions.len()).sum();
     match outcome {
         None if context.quiet => Ok(()),
@@ -92,7 +96,7 @@ pub fn policy(context: &Context, args: &ForgetArgs, plan: &Plan, outcome: Option
     }
 }
 
-/// What became of named snapshots, or would.
+/// Prints what was done to the named snapshots, or what would be done if there is no outcome.
 pub fn named(context: &Context, args: &ForgetArgs, infos: &[&SnapshotInfo], outcome: Option<&Outcome>) -> Result<()> {
     let rows: Vec<SnapshotRow> = infos.iter().map(|info| policy::row(info)).collect();
     if context.json {
@@ -108,13 +112,13 @@ pub fn named(context: &Context, args: &ForgetArgs, infos: &[&SnapshotInfo], outc
                 table.row([row.id.short(), output::time_local(row.received), host, target]);
             }
             table.print()?;
-            let how = if args.now { "let go" } else { "forget" };
-            output::line(format!("would {how} {}", output::count(args.snapshots.len() as u64, "snapshot")))
+            let verb = if args.now { "delete" } else { "forget" };
+            output::line(format!("would {verb} {}", output::count(args.snapshots.len() as u64, "snapshot")))
         }
     }
 }
 
-/// What went when the trash was emptied.
+/// Prints what was deleted from the trash.
 pub fn emptied(context: &Context, gone: Vec<SnapshotId>) -> Result<()> {
     let outcome = Outcome { gone, ..Outcome::default() };
     match context.json {
@@ -126,12 +130,12 @@ pub fn emptied(context: &Context, gone: Vec<SnapshotId>) -> Result<()> {
     }
 }
 
-fn json(groups: Vec<GroupReport<'_>>, named: Vec<Row<'_>>, outcome: Option<&Outcome>) -> Result<()> {
+fn json(groups: Vec<GroupJson<'_>>, named: Vec<SnapshotJson<'_>>, outcome: Option<&Outcome>) -> Result<()> {
     let ids = |pick: fn(&Outcome) -> &Vec<SnapshotId>| {
         outcome.map(|outcome| pick(outcome).iter().map(SnapshotId::to_string).collect()).unwrap_or_default()
     };
     let protected = outcome.into_iter().flat_map(|outcome| &outcome.protected);
-    output::json_pretty(&Report {
+    output::json_pretty(&ForgetJson {
         dry_run: outcome.is_none(),
         groups,
         named,
@@ -142,10 +146,10 @@ fn json(groups: Vec<GroupReport<'_>>, named: Vec<Row<'_>>, outcome: Option<&Outc
     })
 }
 
-fn group_report(plan: &GroupPlan, confirmed: bool) -> GroupReport<'_> {
+fn group_report(plan: &GroupPlan, confirmed: bool) -> GroupJson<'_> {
     let path = |PathBytes(path): &PathBytes| String::from_utf8_lossy(path).into_owned();
     let (keep, forget): (Vec<&Decision>, Vec<&Decision>) = plan.decisions.iter().partition(|d| d.keeps());
-    GroupReport {
+    GroupJson {
         client: plan.group.client.map(|client| client.to_string()),
         host: plan.group.host.as_deref(),
         target: plan.group.target.as_deref(),
@@ -157,8 +161,8 @@ fn group_report(plan: &GroupPlan, confirmed: bool) -> GroupReport<'_> {
     }
 }
 
-fn row<'a>(row: &'a SnapshotRow, reasons: &[Reason]) -> Row<'a> {
-    Row {
+fn row<'a>(row: &'a SnapshotRow, reasons: &[Reason]) -> SnapshotJson<'a> {
+    SnapshotJson {
         id: row.id.to_string(),
         received: output::time_json(row.received),
         host: &row.host,
@@ -192,7 +196,7 @@ fn table(plan: &GroupPlan, args: &ForgetArgs) -> Result<()> {
 }
 
 fn summary(context: &Context, outcome: &Outcome, kept: Option<usize>) -> Result<()> {
-    // Whoever asks that something go for good must hear that it did not, cron or not.
+    // A person who asked to delete snapshots for good must learn that they are not deleted, even in cron.
     if let Some(until) = outcome.protected.values().max() {
         let protected = output::count(outcome.protected.len() as u64, "snapshot");
         eprintln!(
@@ -209,10 +213,10 @@ fn summary(context: &Context, outcome: &Outcome, kept: Option<usize>) -> Result<
         parts.push(format!("{} gone for good", count(&outcome.gone)));
     }
     if !outcome.noted.is_empty() {
-        parts.push(format!("took note that {} had been removed by the operator", count(&outcome.noted)));
+        parts.push(format!("took note that the operator had removed {}", count(&outcome.noted)));
     }
     if !outcome.trashed.is_empty() || parts.is_empty() {
-        parts.push(format!("{} moved to the trash (`bkfs unforget` brings back)", count(&outcome.trashed)));
+        parts.push(format!("{} moved to the trash (`bkfs unforget` brings them back)", count(&outcome.trashed)));
     }
     parts.extend(kept.map(|kept| format!("{kept} kept")));
     output::line(parts.join(", "))

@@ -1,35 +1,43 @@
-//! `bkfs key list`.
+//! `bkfs key list`: lists passphrase slots and clients.
 
 use anyhow::Result;
 use bkfs_store::format::{
     keys::slot,
     roster::{RosterClient, verify_roster},
 };
+use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    cli::RepoArgs,
+    args::RepoArgs,
     context::Context,
     output::{self, Table},
     session::Session,
 };
 
-#[derive(Serialize)]
-struct Report {
-    repository: String,
-    slots: Vec<SlotRow>,
-    clients: Vec<ClientRow>,
+/// Arguments of `key list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    repo: RepoArgs,
 }
 
 #[derive(Serialize)]
-struct SlotRow {
+struct KeysJson {
+    repository: String,
+    slots: Vec<SlotJson>,
+    clients: Vec<ClientJson>,
+}
+
+#[derive(Serialize)]
+struct SlotJson {
     id: String,
     memory_kib: Option<u32>,
     passes: Option<u32>,
 }
 
 #[derive(Serialize)]
-struct ClientRow {
+struct ClientJson {
     id: String,
     label: String,
     full: bool,
@@ -39,12 +47,12 @@ struct ClientRow {
 }
 
 /// Lists slots and clients.
-pub fn run(context: &Context, repo: &RepoArgs) -> Result<()> {
-    let session = Session::open(context, repo)?;
+pub fn run(context: &Context, args: &ListArgs) -> Result<()> {
+    let session = Session::open(context, &args.repo)?;
     session.warn_of_rollback();
     let full = session.full_key(context, "listing keys")?;
     let roster = verify_roster(&session.opened.roster, &full.admin.verifying_key(), full.repo)?;
-    let client_row = |client: &RosterClient| ClientRow {
+    let client_row = |client: &RosterClient| ClientJson {
         id: client.id.to_string(),
         label: full.open_label(client).unwrap_or_else(|_| "?".to_owned()),
         full: client.trusted,
@@ -54,13 +62,13 @@ pub fn run(context: &Context, repo: &RepoArgs) -> Result<()> {
     };
     let slot_row = |slot: &bkfs_store::format::keys::Slot| {
         let params = slot::slot_params(slot).ok();
-        SlotRow {
+        SlotJson {
             id: slot.id.to_string(),
             memory_kib: params.as_ref().map(|p| p.memory_kib),
             passes: params.as_ref().map(|p| p.passes),
         }
     };
-    let report = Report {
+    let report = KeysJson {
         repository: full.repo.to_string(),
         slots: session.opened.slots.iter().map(slot_row).collect(),
         clients: roster.clients.iter().map(client_row).collect(),

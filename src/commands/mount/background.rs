@@ -1,7 +1,8 @@
-//! `--background`: the program starts itself once more, and returns as soon as that child says that the mount is ready.
+//! `--background`: the program starts itself again as a child, and returns as soon as the child reports that the mount
+//! is ready.
 //!
-//! The child keeps the terminal until then, so it can ask for a passphrase and say what is wrong. The word comes through
-//! the child's standard output; then the child leaves the terminal and the session, and logs to a file.
+//! Until then the child keeps the terminal, so it can ask for a passphrase and print errors. It reports through its
+//! standard output. Then it leaves the terminal and the session, and logs to a file.
 
 use std::{
     ffi::OsString,
@@ -14,17 +15,18 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::MountArgs;
+use super::args::MountArgs;
 use crate::{
     context::Context,
     failure::{Exit, Failure},
 };
 
+/// What the child writes to standard output when the mount is ready.
 const READY: &[u8] = b"ready\n";
-/// A log longer than this is begun anew.
+/// A log longer than this is started again from empty.
 const LOG_BYTES_MAX: u64 = 1 << 20;
 
-/// Starts the child and waits until it is ready or gone.
+/// Starts the child and waits until it is ready or has ended.
 pub fn run(context: &Context, args: &MountArgs) -> Result<Exit> {
     let program = std::env::current_exe().context("finding the program's own file")?;
     let mut child = Command::new(program)
@@ -33,21 +35,21 @@ pub fn run(context: &Context, args: &MountArgs) -> Result<Exit> {
         .stdout(Stdio::piped())
         .spawn()
         .context("starting the mount in the background")?;
-    let mut said = Vec::new();
+    let mut report = Vec::new();
     if let Some(output) = child.stdout.take() {
-        output.take(READY.len() as u64).read_to_end(&mut said).context("waiting for the mount")?;
+        output.take(READY.len() as u64).read_to_end(&mut report).context("waiting for the mount")?;
     }
-    if said == READY {
+    if report == READY {
         return Ok(Exit::Success);
     }
-    // It has said on standard error why.
+    // The child has printed the reason on standard error.
     let status = child.wait().context("waiting for the mount")?;
     let exits =
         [Exit::Incomplete, Exit::NoRepository, Exit::Locked, Exit::WrongKey, Exit::RolledBack, Exit::Interrupted];
     Ok(exits.into_iter().find(|exit| status.code() == Some(*exit as i32)).unwrap_or(Exit::Error))
 }
 
-/// The same command for the child, with what options said made explicit.
+/// Returns the arguments for the child: the same command, with every option made explicit.
 fn arguments(context: &Context, args: &MountArgs) -> Vec<OsString> {
     let mut list: Vec<OsString> = vec!["mount".into(), "--is-child".into()];
     let mut add = |name: &str, value: &dyn AsRef<std::ffi::OsStr>| {
@@ -88,21 +90,22 @@ fn arguments(context: &Context, args: &MountArgs) -> Vec<OsString> {
     list
 }
 
-/// In the child, once the mount is ready: says so, and lets go of terminal, session and working folder.
+/// Runs in the child when the mount is ready: reports that, then leaves the terminal, the session and the working
+/// folder.
 pub fn detach(context: &Context, mountpoint: &Path) -> Result<()> {
     let log = log_file(context, mountpoint)?;
     let mut out = std::io::stdout().lock();
-    out.write_all(READY).and_then(|()| out.flush()).context("telling that the mount is ready")?;
+    out.write_all(READY).and_then(|()| out.flush()).context("reporting that the mount is ready")?;
     let null = File::open("/dev/null").context("/dev/null")?;
     rustix::stdio::dup2_stdin(&null).context("leaving the terminal")?;
     rustix::stdio::dup2_stdout(&log).context("leaving the terminal")?;
     rustix::stdio::dup2_stderr(&log).context("leaving the terminal")?;
-    // Fails only where the process leads a group already: then there is no terminal to leave.
+    // Fails only if the process already leads a process group. Then there is no terminal to leave.
     let _ = rustix::process::setsid();
     std::env::set_current_dir("/").context("leaving the working folder")
 }
 
-/// Where a mount in the background says what is wrong.
+/// Opens the log of a mount in the background, where it writes what is wrong.
 fn log_file(context: &Context, mountpoint: &Path) -> Result<File> {
     let folder = context.folders.cache.join("log");
     crate::config::make_private_dir(&folder)?;
@@ -117,5 +120,5 @@ fn log_file(context: &Context, mountpoint: &Path) -> Result<File> {
     let is_long = path.metadata().is_ok_and(|meta| meta.len() > LOG_BYTES_MAX);
     let mut options = OpenOptions::new();
     options.create(true).write(true).append(!is_long).truncate(is_long);
-    options.open(&path).map_err(|e| Failure::new(format!("the log {}: {e}", path.display()), "").into())
+    options.open(&path).map_err(|e| Failure::new(format!("cannot open the log {}: {e}", path.display()), "").into())
 }

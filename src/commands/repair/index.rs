@@ -1,4 +1,4 @@
-//! `bkfs repair index`: throws the index away and makes it anew from packs and log.
+//! `bkfs repair index`: deletes the index and rebuilds it from the packs and the log.
 
 use anyhow::Result;
 use bkfs_store::{
@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    cli::RepoArgs,
+    args::RepoArgs,
     context::Context,
     failure::{Exit, Failure},
     output,
@@ -19,24 +19,25 @@ use crate::{
 /// Arguments of `repair index`.
 #[derive(Debug, Args)]
 #[command(
-    about = "Make a folder's index anew from its packs and its log",
-    long_about = "Throw the index of a repository in a folder away, and make it anew from the packs and the log. Nothing is stored \
-        in the index that is not in these, so nothing can be lost by it. It needs no keys. Other programs that have the repository \
-        open go on with the old one until they end. Says what it found; packs that cannot be read in are listed, and the exit code is 1 then: \
-        `bkfs repair packs` deals with them. The index of a repository on a server is made anew there, with `bkfs server repair index`.",
+    about = "Rebuild the index of a repository in a folder",
+    long_about = "Delete the index of a repository in a folder, and rebuild it from the packs and the log.\n\n\
+        Everything in the index is also in the packs and the log, so nothing can be lost. No key is needed. Other \
+        programs that have the repository open continue with the old index until they end.\n\n\
+        Packs that cannot be indexed are listed, and the exit code is 1: `bkfs repair packs` deals with them. For a \
+        repository on a server, its operator runs `bkfs server repair index`.",
     after_help = "Examples:\n  bkfs repair index -r /media/usb/repo\n  bkfs repair index -r /media/usb/repo --dry-run"
 )]
 pub struct IndexArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// Only say what would be found; the index stays as it is
+    /// Show what would be found, but keep the index as it is
     #[arg(long)]
     dry_run: bool,
 }
 
 /// What was found, as JSON.
 #[derive(Debug, Serialize)]
-pub struct IndexLine {
+pub struct IndexJson {
     log_records: u64,
     snapshots: u64,
     packs: u64,
@@ -46,7 +47,7 @@ pub struct IndexLine {
     unread: Vec<String>,
 }
 
-impl From<&IndexReport> for IndexLine {
+impl From<&IndexReport> for IndexJson {
     fn from(report: &IndexReport) -> Self {
         Self {
             log_records: report.log_records,
@@ -60,25 +61,25 @@ impl From<&IndexReport> for IndexLine {
     }
 }
 
-/// Runs it.
+/// Runs `bkfs repair index`.
 pub fn run(context: &Context, args: &IndexArgs) -> Result<Exit> {
     let place = Place::parse(args.repo.repository.as_deref())?;
     let Place::Path(path) = &place else {
-        let what = format!("{place} is kept by a server, and so is its index");
-        return Err(Failure::new(what, "whoever runs the server has `bkfs server repair index`").into());
+        let what = format!("{place} is on a server, and its index is there");
+        return Err(Failure::new(what, "the server's operator can run `bkfs server repair index`").into());
     };
     if !Repository::exists(path)? {
         return Err(Error::NoRepository { place: place.to_string() }.into());
     }
     let report = Repository::rebuild_index(path, &place.index_dir(context), args.dry_run)?;
     match context.json {
-        true => output::json_pretty(&IndexLine::from(&report))?,
+        true => output::json_pretty(&IndexJson::from(&report))?,
         false => print_index(context, &place.to_string(), &report, args.dry_run)?,
     }
     Ok(if report.unread.is_empty() { Exit::Success } else { Exit::Error })
 }
 
-/// Prints what was found for a person.
+/// Prints for a person what was found.
 pub fn print_index(context: &Context, place: &str, report: &IndexReport, dry_run: bool) -> Result<()> {
     for error in &report.unread {
         eprintln!("bkfs: {place}: {error}");
@@ -86,7 +87,7 @@ pub fn print_index(context: &Context, place: &str, report: &IndexReport, dry_run
     if context.quiet {
         return Ok(());
     }
-    let did = if dry_run { "the index would be made anew" } else { "the index was made anew" };
+    let did = if dry_run { "the index would be rebuilt" } else { "the index was rebuilt" };
     let mut line = format!(
         "{place}: {did}: {}, {}, {}, {} with {}",
         output::count(report.log_records, "log record"),
@@ -99,7 +100,7 @@ pub fn print_index(context: &Context, place: &str, report: &IndexReport, dry_run
         line.push_str(&format!("; frames of {} in quarantine", output::count(report.quarantined, "pack")));
     }
     if !report.unread.is_empty() {
-        line.push_str(&format!("; {} cannot be read in", output::count(report.unread.len() as u64, "pack")));
+        line.push_str(&format!("; {} cannot be indexed", output::count(report.unread.len() as u64, "pack")));
     }
     output::line(line)
 }

@@ -1,6 +1,6 @@
-//! `bkfs repair packs`: mends packs, takes away what cannot be mended, and names what is hurt by that.
+//! `bkfs repair packs`: mends packs, drops what cannot be mended, and names the files and snapshots that are damaged.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use bkfs_store::owner::{
@@ -11,47 +11,44 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    browse,
-    cli::RepoArgs,
-    context::Context,
-    failure::Exit,
-    output,
-    progress::{Line, View},
-    session::Session,
-    signals,
+    args::RepoArgs, catalog, context::Context, failure::Exit, output, progress::ProgressView, session::Session,
+    work::Work,
 };
 
 /// Arguments of `repair packs`.
 #[derive(Debug, Args)]
 #[command(
-    about = "Mend packs, drop what is beyond that, and name what is hurt",
-    long_about = "Have the store verify every pack, and mend those that error correction can mend. Of the others, what is whole \
-        is copied into new packs, and the damaged ones are dropped. Then all snapshots are looked through, and the files \
-        and snapshots are named that are hurt; the exit code is 1 then. Push the same files again, from wherever they still \
-        are: what was lost is stored anew, and all snapshots that need it are whole again.\n\n\
-        Nothing is fetched from a server but packs without error correction. With --read-data everything is, and every frame is opened: that \
-        finds also what was wrong before it was stored. Needs the full key, and at a server the permissions read and prune; a server \
-        keeps what is dropped for its --protect age. If there is another copy of the repository, first copy the packs that `bkfs scrub` \
-        names from there to their places: once they are dropped they are not taken in again.",
-    after_help = "Examples:\n  bkfs repair packs --dry-run     what would be done\n  bkfs repair packs\n  bkfs repair packs --read-data"
+    about = "Mend packs, drop those that cannot be mended, and name the damaged files",
+    long_about = "Verify every pack, and mend those that parity can mend. Of the others, copy what is intact into new \
+        packs, and drop the damaged ones. Then walk all snapshots, and name the files and snapshots that are damaged. \
+        The exit code is 1 if there are any.\n\n\
+        To heal them, push the same files again from any machine that still has them: the push stores what was lost, \
+        and all snapshots that need it are complete again. If you have another copy of the repository, first copy the \
+        packs that `bkfs scrub` names from there: once a pack is dropped, the repository does not accept it again.\n\n\
+        The store verifies the packs itself; only packs without parity are fetched from a server. With --read-data, \
+        all packs are fetched and every frame is opened, which also finds data that was wrong before it was stored.\n\n\
+        This needs the full key, and on a server the permissions read and prune. A server keeps what is dropped for \
+        its --protect age.",
+    after_help = "Examples:\n  bkfs repair packs --dry-run    # show what would be done\n  bkfs repair packs\n  \
+        bkfs repair packs --read-data"
 )]
 pub struct PacksArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// Only say what would be mended and dropped, and what is hurt
+    /// Show what would be mended and dropped and which files are damaged, but change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Read all data, too, and drop what does not open
+    /// Also read all data, and drop what cannot be opened
     #[arg(long)]
     read_data: bool,
 }
 
 #[derive(Serialize)]
-struct Report {
+struct PacksJson {
     packs: u64,
     bytes: u64,
     packs_mended: u64,
-    damaged: Vec<Damaged>,
+    damaged: Vec<DamagedPackJson>,
     failed: Vec<String>,
     problems: Vec<String>,
     problems_total: u64,
@@ -59,53 +56,48 @@ struct Report {
 }
 
 #[derive(Serialize)]
-struct Damaged {
+struct DamagedPackJson {
     pack: String,
     dropped: bool,
     frames_kept: u32,
     frames_lost: u32,
 }
 
-/// Runs it.
+/// Runs `bkfs repair packs`.
 pub fn run(context: &Context, args: &PacksArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
     if let Some(failure) = session.rollback_failure() {
         return Err(failure.into());
     }
-    let reader = browse::reader(context, &session, "repairing")?;
-    let progress = Arc::new(Progress::default());
-    let stop = progress.clone();
-    signals::on_stop(move || stop.stop.store(true, Ordering::Relaxed))?;
+    let reader = catalog::open_reader(context, &session, "repairing")?;
+    let work = Work::new(context, |progress: &Progress| progress.stop.store(true, Ordering::Relaxed))?;
     let threads = CheckOptions::default().threads;
     let options = RepairOptions { read_data: args.read_data, dry_run: args.dry_run, threads };
-    let shown = progress.clone();
-    let line = Line::start(context, move || view(&shown));
-    let repaired = repair_packs(&reader, &*session.access, &session.opened, &options, &progress);
-    drop(line);
-    let report = repaired?;
+    let report =
+        work.run(view, |progress| repair_packs(&reader, &*session.access, &session.opened, &options, progress))?;
     match context.json {
-        true => output::json_pretty(&Report::of(&report))?,
+        true => output::json_pretty(&PacksJson::of(&report))?,
         false => print(context, args, &report)?,
     }
-    let is_well = report.failed.is_empty() && report.problems_total == 0;
-    Ok(if is_well { Exit::Success } else { Exit::Error })
+    let is_sound = report.failed.is_empty() && report.problems_total == 0;
+    Ok(if is_sound { Exit::Success } else { Exit::Error })
 }
 
-fn view(progress: &Progress) -> View {
+fn view(progress: &Progress) -> ProgressView {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (packs, packs_total) = (load(&progress.packs), load(&progress.packs_total));
     if packs < packs_total {
         let (bytes, bytes_total) = (load(&progress.bytes), load(&progress.bytes_total));
         let text = format!("packs: {} of {}", output::size(bytes), output::size(bytes_total));
-        return View { done: Some((bytes, bytes_total)), text };
+        return ProgressView { done: Some((bytes, bytes_total)), text };
     }
     let (snapshots, total) = (load(&progress.snapshots), load(&progress.snapshots_total));
-    View { done: Some((snapshots, total)), text: format!("snapshots: {snapshots} of {total}") }
+    ProgressView { done: Some((snapshots, total)), text: format!("snapshots: {snapshots} of {total}") }
 }
 
-impl Report {
+impl PacksJson {
     fn of(report: &PacksReport) -> Self {
-        let damaged = report.damaged.iter().map(|(pack, dropped)| Damaged {
+        let damaged = report.damaged.iter().map(|(pack, dropped)| DamagedPackJson {
             pack: pack.to_string(),
             dropped: dropped.is_gone,
             frames_kept: dropped.kept,
@@ -136,9 +128,9 @@ fn print(context: &Context, args: &PacksArgs, report: &PacksReport) -> Result<()
         eprintln!("bkfs: ... and {} more", report.problems_total - listed);
     }
     if report.problems_total > 0 {
-        let hurt: Vec<String> = report.snapshots.iter().map(bkfs_store::base::id::SnapshotId::short).collect();
-        eprintln!("bkfs: hurt are {}: {}", output::count(hurt.len() as u64, "snapshot"), hurt.join(" "));
-        eprintln!("      the next push of the same files, from wherever they still are, makes them whole again");
+        let damaged: Vec<String> = report.snapshots.iter().map(bkfs_store::base::id::SnapshotId::short).collect();
+        eprintln!("bkfs: damage in {}: {}", output::count(damaged.len() as u64, "snapshot"), damaged.join(" "));
+        eprintln!("      the next push of the same files, from any machine that still has them, heals the damage");
     }
     if context.quiet {
         return Ok(());
@@ -149,7 +141,7 @@ fn print(context: &Context, args: &PacksArgs, report: &PacksReport) -> Result<()
         let frames = format!("{kept} of {} frames kept", kept + lost);
         match dropped.is_gone {
             true => output::line(format!("pack {pack}: {would}dropped, {frames}"))?,
-            false => output::line(format!("pack {pack}: there is nothing to be dropped of it any more"))?,
+            false => output::line(format!("pack {pack}: nothing is left to drop"))?,
         }
     }
     let mut line = format!("verified {}, {}", output::count(report.packs, "pack"), output::size(report.bytes));

@@ -1,4 +1,4 @@
-//! `bkfs repair snapshots`: makes the log as whole as it can be, and forgets snapshots whose records cannot be read.
+//! `bkfs repair snapshots`: repairs the log as far as possible, and forgets snapshots whose records cannot be read.
 
 use anyhow::Result;
 use bkfs_store::{
@@ -11,32 +11,36 @@ use bkfs_store::{
 use clap::Args;
 use serde::Serialize;
 
-use crate::{cli::RepoArgs, context::Context, failure::Exit, output, place::Place, session::Session};
+use crate::{args::RepoArgs, context::Context, failure::Exit, output, place::Place, session::Session};
 
 /// Arguments of `repair snapshots`.
 #[derive(Debug, Args)]
 #[command(
     about = "Repair the log, and forget snapshots whose records are lost",
-    long_about = "Make a repository's list of snapshots whole again. In a folder, first the log is looked at, from end to end: a damaged copy is made \
-        whole from the other. Where both are damaged at one place, so that nothing opens the repository any more, it is written anew from all \
-        that is left of it: commits that are lost are made again from the snapshots themselves, and nothing that is stored is taken \
-        away. The damaged files are kept beside it. Every other machine that has used the repository will say that it was rolled back, until `bkfs check \
-        --accept-rollback` there. The log of a repository on a server is repaired there, with `bkfs server repair log`.\n\n\
-        Then snapshots whose records cannot be read, in neither copy, go to the trash. That needs the full key, and at a server \
-        the permission forget. What was lost is named, and the exit code is 1 then.",
-    after_help = "Examples:\n  bkfs repair snapshots --dry-run     what would be done\n  bkfs repair snapshots -r /media/usb/repo"
+    long_about = "Repair a repository's list of snapshots, in two steps.\n\n\
+        The first step applies to a repository in a folder: verify the log from end to end. A damaged copy of the log \
+        is repaired from the other copy. If both copies are damaged at the same place, no command can open the \
+        repository. Then the log is rewritten from all that is left of it: commits that are lost are recreated from \
+        the snapshots themselves, and no stored data is removed. The damaged files are kept beside the log. Every \
+        other machine that has used the repository will report a rollback, until you run `bkfs check \
+        --accept-rollback` there. For a repository on a server, its operator runs `bkfs server repair log`.\n\n\
+        The second step moves snapshots to the trash if neither copy of their record can be read. This needs the full \
+        key, and on a server the permission forget.\n\n\
+        If anything was lost, it is named, and the exit code is 1.",
+    after_help = "Examples:\n  bkfs repair snapshots --dry-run    # show what would be done\n  \
+        bkfs repair snapshots -r /media/usb/repo"
 )]
 pub struct SnapshotsArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// Only say what would be done
+    /// Show what would be done, but change nothing
     #[arg(long)]
     dry_run: bool,
 }
 
-/// What became of a log, as JSON.
+/// What was done to a log, as JSON.
 #[derive(Debug, Serialize)]
-pub struct LogLine {
+pub struct LogJson {
     records: u64,
     mended: bool,
     rewritten: bool,
@@ -45,7 +49,7 @@ pub struct LogLine {
     bytes_cut: u64,
 }
 
-impl From<&LogReport> for LogLine {
+impl From<&LogReport> for LogJson {
     fn from(report: &LogReport) -> Self {
         Self {
             records: report.records,
@@ -59,12 +63,12 @@ impl From<&LogReport> for LogLine {
 }
 
 #[derive(Serialize)]
-struct Report {
-    log: Option<LogLine>,
+struct SnapshotsJson {
+    log: Option<LogJson>,
     snapshots_lost: Vec<String>,
 }
 
-/// Runs it.
+/// Runs `bkfs repair snapshots`.
 pub fn run(context: &Context, args: &SnapshotsArgs) -> Result<Exit> {
     let log = match Place::parse(args.repo.repository.as_deref())? {
         Place::Path(path) => {
@@ -82,34 +86,34 @@ pub fn run(context: &Context, args: &SnapshotsArgs) -> Result<Exit> {
     }
     let report = log.as_ref().map(|(_, report)| report);
     let is_rewritten = report.is_some_and(|report| report.is_rewritten);
-    // As long as the log is damaged nothing opens the repository.
+    // A dry run leaves the log damaged, and then the repository cannot be opened.
     let lost = match is_rewritten && args.dry_run {
         true => Vec::new(),
         false => forget_lost(context, args, is_rewritten)?,
     };
     if context.json {
         let snapshots_lost = lost.iter().map(ToString::to_string).collect();
-        output::json_pretty(&Report { log: report.map(LogLine::from), snapshots_lost })?;
+        output::json_pretty(&SnapshotsJson { log: report.map(LogJson::from), snapshots_lost })?;
     }
-    let is_well = lost.is_empty() && report.is_none_or(is_whole);
-    Ok(if is_well { Exit::Success } else { Exit::Error })
+    let is_sound = lost.is_empty() && report.is_none_or(is_whole);
+    Ok(if is_sound { Exit::Success } else { Exit::Error })
 }
 
-/// Whether nothing of a log is lost for good.
+/// Returns whether nothing in a log is lost for good.
 pub fn is_whole(report: &LogReport) -> bool {
     report.lost.is_empty() && (!report.is_rewritten || report.cut == 0)
 }
 
-/// Prints what became of a log for a person.
+/// Prints for a person what was done to a log.
 pub fn print_log(context: &Context, place: &str, report: &LogReport, dry_run: bool) -> Result<()> {
     let would = if dry_run { "would be" } else { "was" };
     if !report.lost.is_empty() {
-        let places: Vec<String> = report.lost.iter().take(20).map(ToString::to_string).collect();
+        let numbers: Vec<String> = report.lost.iter().take(20).map(ToString::to_string).collect();
         let more = if report.lost.len() > 20 { ", ..." } else { "" };
-        eprintln!("bkfs: {place}: records of the log are lost: {}{more}", places.join(", "));
+        eprintln!("bkfs: {place}: these records of the log are lost: {}{more}", numbers.join(", "));
     }
     if report.is_rewritten && report.cut > 0 {
-        eprintln!("bkfs: {place}: in the last {} of the log no record is left", output::size(report.cut));
+        eprintln!("bkfs: {place}: no record is left in the last {} of the log", output::size(report.cut));
     }
     if context.quiet {
         return Ok(());
@@ -118,24 +122,24 @@ pub fn print_log(context: &Context, place: &str, report: &LogReport, dry_run: bo
     output::line(match (report.is_rewritten, report.is_mended) {
         (true, _) => {
             let recovered = output::count(report.recovered.len() as u64, "snapshot");
-            format!("{place}: the log {would} written anew, with {records}; {recovered} recovered that it had lost")
+            format!("{place}: the log {would} rewritten, with {records}; {recovered} recovered that it had lost")
         }
-        (false, true) => format!("{place}: a damaged copy of the log {would} made whole, {records}"),
-        (false, false) => format!("{place}: the log is whole, {records}"),
+        (false, true) => format!("{place}: a damaged copy of the log {would} repaired, {records}"),
+        (false, false) => format!("{place}: the log is intact, {records}"),
     })
 }
 
-/// Moves snapshots to the trash that nobody can read; returns them.
+/// Moves the snapshots that cannot be read to the trash. Returns them.
 fn forget_lost(context: &Context, args: &SnapshotsArgs, is_rewritten: bool) -> Result<Vec<SnapshotId>> {
     let session = Session::open(context, &args.repo)?;
     match session.rollback_failure() {
-        // It is what has just been done here.
+        // The repair of the log just caused this.
         Some(_) if is_rewritten => session.accept_rollback()?,
         Some(failure) => return Err(failure.into()),
         None => {}
     }
     let full = session.full_key(context, "repairing")?;
-    let reader = crate::browse::Library::with_key(&session, &full)?.reader;
+    let reader = crate::catalog::Catalog::with_key(&session, &full)?.reader;
     let (lost, log_len) = reader.with_snapshots(|list| {
         let lost = list.broken.iter().filter(|broken| !broken.is_trashed);
         let lost = lost.filter(|broken| matches!(broken.error, Error::SnapshotDamaged { .. }));
@@ -149,12 +153,10 @@ fn forget_lost(context: &Context, args: &SnapshotsArgs, is_rewritten: bool) -> R
         }
     }
     if !context.json && !context.quiet {
-        let would = if args.dry_run { "would go" } else { "went" };
+        let verb = if args.dry_run { "would move" } else { "moved" };
         match lost.len() as u64 {
             0 => output::line("all snapshots can be read")?,
-            count => {
-                output::line(format!("{} {would} to the trash", output::count(count, "snapshot that nobody can read")))?
-            }
+            count => output::line(format!("{verb} {} to the trash", output::count(count, "unreadable snapshot")))?,
         }
     }
     Ok(lost)

@@ -1,9 +1,7 @@
-//! `bkfs server purge`: the operator's way to make snapshots unrecoverable, which no floor holds up and which needs no key.
+//! `bkfs server purge`: the operator makes snapshots unrecoverable. No floor prevents it, and it needs no key.
 //!
-//! The operator sees ids, clients and times, and no names. Whoever has the repository's key sees at once that it was done
-//! this way.
-
-use std::path::PathBuf;
+//! The operator sees ids, clients and times, but no names. Everyone who has the repository's key sees that the operator
+//! did it.
 
 use anyhow::Result;
 use bkfs_store::{format::fate::Fate, repository::index::CommitRow};
@@ -11,7 +9,7 @@ use bkfs_transport::{Name, server};
 use clap::Args;
 use serde::Serialize;
 
-use super::absolute;
+use super::data::DataArgs;
 use crate::{
     context::Context,
     output::{self, Table},
@@ -21,30 +19,30 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     about = "Make snapshots unrecoverable, whatever their age",
-    long_about = "Make snapshots unrecoverable, whatever their age, without asking any key: the operator's way past --protect. It \
-        cannot be undone. Their space comes free with the next prune. Whoever holds the repository's key is told that \
-        the operator did it. Without IDs it lists what there is. Works while the server runs and while it does not; run it \
-        as the server's user, so that its files stay that user's.",
-    after_help = "Examples:\n  bkfs server purge --data /srv/bkfs alice                 list alice's snapshots\n  \
+    long_about = "Make snapshots unrecoverable, whatever their age and without a key. --protect does not prevent it, \
+        and it cannot be undone. The next prune frees their space. Everyone who reads the repository is told that the \
+        operator did it. Without IDs, list the snapshots.\n\n\
+        Works whether or not the server is running. Run it as the server's user, so that the server can read the files \
+        that it writes.",
+    after_help = "Examples:\n  bkfs server purge --data /srv/bkfs alice    # list alice's snapshots\n  \
         bkfs server purge --data /srv/bkfs alice 4f2a91c70d3e\n  \
         bkfs server purge --data /srv/bkfs alice --repository photos 4f2a91c70d3e"
 )]
 pub struct PurgeArgs {
-    /// The folder of the server's data
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// The account
+    #[command(flatten)]
+    data: DataArgs,
+    /// The account that owns the repository
     account: Name,
-    /// Which of the account's repositories
+    /// The repository of the account
     #[arg(long, value_name = "NAME", default_value_t = Name::default_repository())]
     repository: Name,
-    /// The snapshots: their ids, or the first 8 digits or more of them
+    /// The snapshots to purge: ids, or at least the first 8 digits of each
     #[arg(value_name = "ID")]
     snapshots: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Row {
+struct CommitJson {
     id: String,
     received: String,
     client: String,
@@ -52,9 +50,9 @@ struct Row {
     state: &'static str,
 }
 
-/// Runs it.
+/// Runs `bkfs server purge`.
 pub fn run(context: &Context, args: &PurgeArgs) -> Result<()> {
-    let repository = server::repository(&absolute(&args.data)?, &args.account, &args.repository)?;
+    let repository = server::repository(&args.data.folder()?, &args.account, &args.repository)?;
     if args.snapshots.is_empty() {
         return list(context, &repository.commits()?);
     }
@@ -79,7 +77,7 @@ fn list(context: &Context, commits: &[CommitRow]) -> Result<()> {
         Some(Fate::Expired { signed: false }) => "purged",
     };
     if context.json {
-        let row = |commit: &CommitRow| Row {
+        let row = |commit: &CommitRow| CommitJson {
             id: commit.snapshot.to_string(),
             received: output::time_json(commit.received),
             client: commit.client.to_string(),

@@ -1,12 +1,10 @@
-//! `bkfs server revive`: the operator's way to undo a prune, as long as the server's floor keeps what it took.
-
-use std::path::PathBuf;
+//! `bkfs server revive`: the operator undoes a prune, as long as the server's floor keeps what it removed.
 
 use anyhow::Result;
 use bkfs_transport::{Name, server};
 use clap::Args;
 
-use super::absolute;
+use super::data::DataArgs;
 use crate::{
     context::Context,
     output::{self, count},
@@ -16,27 +14,28 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     about = "Bring back what was pruned",
-    long_about = "Bring back all that prunes took from a repository and that is not gone yet: for --protect's age after a prune, when \
-        it should not have been, or when whoever pruned was no friend. A prune that is not finished is given up. Snapshots that \
-        were forgotten stay so (`bkfs unforget` brings those back, with the repository's key); what no snapshot needs is taken by the \
-        next prune again. So first make sure that the wrong one cannot prune again. Works while the server runs and while it does \
-        not.",
-    after_help = "Examples:\n  bkfs server revive --data /srv/bkfs alice\n  bkfs server revive --data /srv/bkfs alice photos"
+    long_about = "Bring back everything that prunes removed from a repository and that the server still has.\n\n\
+        The server keeps pruned data for its --protect age. Use this command after a prune that was a mistake or an \
+        attack. A prune that is not finished is cancelled. Forgotten snapshots stay forgotten: `bkfs unforget` brings \
+        them back, with the repository's key. The next prune removes again what no snapshot needs, so first make sure \
+        that an attacker can no longer prune.\n\n\
+        Works whether or not the server is running.",
+    after_help = "Examples:\n  bkfs server revive --data /srv/bkfs alice\n  \
+        bkfs server revive --data /srv/bkfs alice photos"
 )]
 pub struct ReviveArgs {
-    /// The folder of the server's data
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// The account
+    #[command(flatten)]
+    data: DataArgs,
+    /// The account that owns the repository
     account: Name,
-    /// Which of the account's repositories
+    /// The repository of the account
     #[arg(default_value_t = Name::default_repository())]
     repository: Name,
 }
 
-/// Runs it.
+/// Runs `bkfs server revive`.
 pub fn run(context: &Context, args: &ReviveArgs) -> Result<()> {
-    let repository = server::repository(&absolute(&args.data)?, &args.account, &args.repository)?;
+    let repository = server::repository(&args.data.folder()?, &args.account, &args.repository)?;
     let revived = repository.revive_all()?;
     if context.json {
         return output::json(&serde_json::json!({
@@ -49,11 +48,11 @@ pub fn run(context: &Context, args: &ReviveArgs) -> Result<()> {
         return Ok(());
     }
     if revived.spared > 0 {
-        output::line(format!("gave up a prune that was about to take {}", count(revived.spared, "pack")))?;
+        output::line(format!("cancelled a prune that was about to remove {}", count(revived.spared, "pack")))?;
     }
     match revived.packs {
         0 if revived.spared > 0 => Ok(()),
-        0 => output::line("nothing to bring back: no prune took anything that is still there"),
+        0 => output::line("nothing to bring back: the server has nothing that a prune removed"),
         packs => output::line(format!("brought back {}, {}", count(packs, "pack"), output::size(revived.bytes))),
     }
 }

@@ -1,9 +1,4 @@
-//! `bkfs server scrub`: what a server keeps is verified and mended, while it runs or while it does not.
-
-use std::{
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-};
+//! `bkfs server scrub`: verifies and mends what a server keeps, whether or not it is running.
 
 use anyhow::Result;
 use bkfs_store::{
@@ -14,9 +9,9 @@ use bkfs_transport::{Name, server};
 use clap::Args;
 use serde::Serialize;
 
-use super::absolute;
+use super::data::{DataArgs, belongs_to_us};
 use crate::{
-    commands::scrub::{self, HowArgs, Scrubber},
+    commands::scrub::{self, ScrubFlags, Scrubber},
     context::Context,
     failure::{Exit, Failure},
     output,
@@ -25,51 +20,51 @@ use crate::{
 /// Arguments of `server scrub`.
 #[derive(Debug, Args)]
 #[command(
-    about = "Verify all that the server keeps, and mend it",
-    long_about = "Read and verify everything that a server keeps, and mend what its error correction can mend. A server that \
-        runs does this by itself (`bkfs server run --scrub-every`), and may run meanwhile. What is beyond mending is listed \
-        with the bytes that are lost; the exit code is 1 then.",
-    after_help = "Examples:\n  bkfs server scrub --data /srv/bkfs\n  bkfs server scrub --data /srv/bkfs alice --rate 50M\n  \
-        bkfs server scrub --data /srv/bkfs --last     what the last scrubs found"
+    about = "Verify and mend everything that the server keeps",
+    long_about = "Read and verify everything that a server keeps, and mend what parity can mend.\n\n\
+        A running server does this regularly itself (`bkfs server run --scrub-every`); it may keep running during this \
+        command. Damage that cannot be mended is listed with the bytes that are lost, and the exit code is 1.",
+    after_help = "Examples:\n  bkfs server scrub --data /srv/bkfs\n  \
+        bkfs server scrub --data /srv/bkfs alice --rate 50M\n  \
+        bkfs server scrub --data /srv/bkfs --last    # show what the last scrubs found"
 )]
 pub struct ScrubArgs {
-    /// The folder of the server's data
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// Only this account
+    #[command(flatten)]
+    data: DataArgs,
+    /// Only the repositories of this account
     account: Option<Name>,
     #[command(flatten)]
-    how: HowArgs,
+    how: ScrubFlags,
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
-    /// Whether the server's own log or identity had to be mended; null if they were not looked at.
+struct ServerScrubJson<'a> {
+    /// Whether the server's own log or identity had to be mended. Null if they were not verified.
     server_mended: Option<bool>,
     server_problem: Option<&'a str>,
-    repositories: Vec<Line<'a>>,
+    repositories: Vec<RepositoryScrubJson<'a>>,
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct RepositoryScrubJson<'a> {
     account: &'a str,
     repository: &'a str,
-    /// Why it could not be scrubbed.
+    /// Why the repository could not be scrubbed.
     error: Option<&'a str>,
     #[serde(flatten)]
-    found: Option<scrub::Report<'a>>,
+    found: Option<scrub::ScrubJson<'a>>,
 }
 
-/// What became of a repository.
+/// What was found in a repository.
 struct Found {
     account: Name,
     name: Name,
     outcome: Result<Option<ScrubReport>, String>,
 }
 
-/// Runs it.
+/// Runs `bkfs server scrub`.
 pub fn run(context: &Context, args: ScrubArgs) -> Result<Exit> {
-    let data = absolute(&args.data)?;
+    let data = args.data.folder()?;
     let mut repositories = server::repositories(&data)?;
     if let Some(account) = &args.account {
         repositories.retain(|(of, _)| of == account);
@@ -100,19 +95,6 @@ pub fn run(context: &Context, args: ScrubArgs) -> Result<Exit> {
     finish(context, own, &found)
 }
 
-/// Files that another user makes could not be read by the server.
-pub(super) fn belongs_to_us(data: &Path) -> Result<()> {
-    let owner = std::fs::metadata(data).map_err(|e| Error::io(data, e))?.uid();
-    match owner == rustix::process::geteuid().as_raw() {
-        true => Ok(()),
-        false => Err(Failure::new(
-            format!("{} belongs to user {owner}, who could not read what another user mends there", data.display()),
-            "run this as that user, as with `sudo -u`",
-        )
-        .into()),
-    }
-}
-
 fn finish(context: &Context, own: Option<Result<bool, String>>, found: &[Found]) -> Result<Exit> {
     match context.json {
         true => print_json(own.as_ref(), found)?,
@@ -124,16 +106,16 @@ fn finish(context: &Context, own: Option<Result<bool, String>>, found: &[Found])
 }
 
 fn print_json(own: Option<&Result<bool, String>>, found: &[Found]) -> Result<()> {
-    output::json_pretty(&Report {
+    output::json_pretty(&ServerScrubJson {
         server_mended: own.and_then(|own| own.as_ref().ok().copied()),
         server_problem: own.and_then(|own| own.as_ref().err().map(String::as_str)),
-        repositories: found.iter().map(Line::of).collect(),
+        repositories: found.iter().map(RepositoryScrubJson::of).collect(),
     })
 }
 
-impl<'a> Line<'a> {
+impl<'a> RepositoryScrubJson<'a> {
     fn of(Found { account, name, outcome }: &'a Found) -> Self {
-        let report = outcome.as_ref().ok().and_then(Option::as_ref).map(scrub::Report::of);
+        let report = outcome.as_ref().ok().and_then(Option::as_ref).map(scrub::ScrubJson::of);
         let error = outcome.as_ref().err().map(String::as_str);
         Self { account: account.as_str(), repository: name.as_str(), error, found: report }
     }

@@ -1,4 +1,4 @@
-//! All that a tree is: what is compared, and how trees change.
+//! Manifests: everything about a tree that is compared, and random changes to trees.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,21 +9,21 @@ use std::{
 
 use super::model::Random;
 
-/// One entry, as it must come back.
+/// One entry, as it must be restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     mode: u32,
     mtime: (i64, i64),
-    /// Length and hash of a file's contents, or a link's target.
+    /// Length and hash of a file's contents, or the target of a link.
     what: String,
-    /// The first of the names of the same file.
+    /// The first name of the same file, if it has several.
     same_as: Option<PathBuf>,
 }
 
-/// A tree, by paths.
+/// The entries of a tree by their paths.
 pub type Manifest = BTreeMap<PathBuf, Item>;
 
-/// Everything below a folder.
+/// Returns the manifest of a folder.
 pub fn manifest(root: &Path) -> io::Result<Manifest> {
     let (mut found, mut folders, mut links) = (Manifest::new(), vec![PathBuf::new()], HashMap::new());
     while let Some(folder) = folders.pop() {
@@ -59,7 +59,7 @@ pub fn manifest(root: &Path) -> io::Result<Manifest> {
     Ok(found)
 }
 
-/// What differs, in words.
+/// Describes the differences between two manifests.
 pub fn differences(expected: &Manifest, found: &Manifest) -> Vec<String> {
     let mut wrong = Vec::new();
     for (path, item) in expected {
@@ -68,13 +68,15 @@ pub fn differences(expected: &Manifest, found: &Manifest) -> Vec<String> {
             other => wrong.push(format!("{path:?}: {item:?} became {other:?}")),
         }
     }
-    wrong.extend(found.keys().filter(|path| !expected.contains_key(*path)).map(|path| format!("{path:?} is too much")));
+    wrong.extend(
+        found.keys().filter(|path| !expected.contains_key(*path)).map(|path| format!("{path:?} is an extra entry")),
+    );
     wrong.truncate(5);
     wrong
 }
 
-/// Changes a tree a little: edits, new files and folders, renames, removals, links, modes and times. `others` are trees of others, from
-/// which something may be copied.
+/// Changes a tree a little: edits, new files and folders, renames, removals, links and modes. `others` are the trees of
+/// other machines, from which files may be copied.
 pub fn change(root: &Path, others: &[PathBuf], random: &mut Random) {
     fs::create_dir_all(root).unwrap();
     for _ in 0..1 + random.below(6) {
@@ -111,7 +113,7 @@ pub fn change(root: &Path, others: &[PathBuf], random: &mut Random) {
             9 if is_free => copy_from(others, &new, random),
             _ => {
                 if let Some(file) = pick(random, false) {
-                    // Somewhere in the middle, as programs do.
+                    // Insert a byte somewhere in the middle, as programs do.
                     let mut bytes = fs::read(&file).unwrap();
                     let at = random.below(bytes.len() as u64 + 1) as usize;
                     bytes.splice(at..at, [random.next() as u8]);
@@ -123,7 +125,7 @@ pub fn change(root: &Path, others: &[PathBuf], random: &mut Random) {
     }
 }
 
-/// Small files, some that are compressed well, and some of several chunks.
+/// Returns the contents of a file: mostly small, some that compress well, and some of several chunks.
 fn contents(random: &mut Random) -> Vec<u8> {
     let len = match random.below(5) {
         0 => random.below(200),
@@ -136,7 +138,7 @@ fn contents(random: &mut Random) -> Vec<u8> {
     }
 }
 
-/// Copies a file of somebody who may be changing it.
+/// Copies a file from another machine, which may be changing it.
 fn copy_from(others: &[PathBuf], new: &Path, random: &mut Random) {
     let Some(other) = random.choose(others) else { return };
     let entries: Vec<PathBuf> = fs::read_dir(other).into_iter().flatten().flatten().map(|e| e.path()).collect();

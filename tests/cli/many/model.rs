@@ -1,24 +1,24 @@
-//! What must be there, and what everybody did.
+//! What must be in the repository, and a journal of what every actor did.
 
 use std::{collections::BTreeMap, sync::Mutex, time::Instant};
 
 use super::manifest::Manifest;
 
-/// What is known of a snapshot, by its tag.
+/// What is known about a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// It was acknowledged, and nobody has asked to forget it: it must be there.
+pub enum SnapshotState {
+    /// It was acknowledged and not forgotten: it must be there.
     Counts,
-    /// It was forgotten, and is or was in the trash.
+    /// It was forgotten. It is or was in the trash.
     Forgotten,
-    /// Nobody has heard an answer: if it is there, it is whole.
+    /// There was no answer. If it is there, it must be complete.
     Unknown,
     /// It is gone for good.
     Gone,
 }
 
 struct Entry {
-    state: State,
+    state: SnapshotState,
     id: Option<String>,
     manifest: Manifest,
     readers: usize,
@@ -34,21 +34,21 @@ pub struct Model {
 }
 
 impl Model {
-    /// A push begins.
+    /// Records that a push begins.
     pub fn pushing(&mut self, tag: &str, manifest: Manifest) {
-        let entry = Entry { state: State::Unknown, id: None, manifest, readers: 0, is_busy: true };
+        let entry = Entry { state: SnapshotState::Unknown, id: None, manifest, readers: 0, is_busy: true };
         self.entries.insert(tag.into(), entry);
     }
 
-    /// It was acknowledged, or nobody knows.
+    /// Records that a push was acknowledged, or that its result is unknown.
     pub fn pushed(&mut self, tag: &str, id: Option<String>) {
         let entry = self.entries.get_mut(tag).unwrap();
-        entry.state = if id.is_some() { State::Counts } else { State::Unknown };
+        entry.state = if id.is_some() { SnapshotState::Counts } else { SnapshotState::Unknown };
         (entry.id, entry.is_busy) = (id, false);
     }
 
-    /// A snapshot in one of these states that nobody touches; tag and id.
-    pub fn claim(&mut self, random: &mut Random, states: &[State]) -> Option<(String, String)> {
+    /// Claims a snapshot in one of these states that no actor uses. Returns its tag and id.
+    pub fn claim(&mut self, random: &mut Random, states: &[SnapshotState]) -> Option<(String, String)> {
         let free = |e: &Entry| states.contains(&e.state) && !e.is_busy && e.readers == 0 && e.id.is_some();
         let tags: Vec<String> = self.entries.iter().filter(|(_, e)| free(e)).map(|(tag, _)| tag.clone()).collect();
         let tag = random.choose(&tags)?.clone();
@@ -57,14 +57,15 @@ impl Model {
         Some((tag, entry.id.clone().unwrap()))
     }
 
-    pub fn release(&mut self, tag: &str, state: State) {
+    /// Releases a claimed snapshot, which is now in this state.
+    pub fn release(&mut self, tag: &str, state: SnapshotState) {
         let entry = self.entries.get_mut(tag).unwrap();
         (entry.is_busy, entry.state) = (false, state);
     }
 
-    /// A snapshot that counts, to be read: tag, id, and what is in it.
+    /// Chooses a snapshot to read. Returns its tag, its id, and what must be in it.
     pub fn read(&mut self, random: &mut Random) -> Option<(String, String, Manifest)> {
-        let free = |e: &Entry| e.state == State::Counts && !e.is_busy;
+        let free = |e: &Entry| e.state == SnapshotState::Counts && !e.is_busy;
         let tags: Vec<String> = self.entries.iter().filter(|(_, e)| free(e)).map(|(tag, _)| tag.clone()).collect();
         let tag = random.choose(&tags)?.clone();
         let entry = self.entries.get_mut(&tag).unwrap();
@@ -76,9 +77,12 @@ impl Model {
         self.entries.get_mut(tag).unwrap().readers -= 1;
     }
 
-    /// All snapshots: tag, whether it must be there, and what is in it.
+    /// Returns all snapshots: the tag, whether it must be there, and what must be in it.
     pub fn all(&self) -> Vec<(String, bool, Manifest)> {
-        self.entries.iter().map(|(tag, e)| (tag.clone(), e.state == State::Counts, e.manifest.clone())).collect()
+        self.entries
+            .iter()
+            .map(|(tag, e)| (tag.clone(), e.state == SnapshotState::Counts, e.manifest.clone()))
+            .collect()
     }
 
     pub fn count(&mut self, what: &'static str) {
@@ -91,21 +95,21 @@ impl Model {
     }
 }
 
-/// What everybody did, in order.
+/// What every actor did, in order.
 pub struct Journal {
-    begun: Instant,
+    started: Instant,
     lines: Mutex<Vec<String>>,
 }
 
 impl Default for Journal {
     fn default() -> Self {
-        Self { begun: Instant::now(), lines: Mutex::default() }
+        Self { started: Instant::now(), lines: Mutex::default() }
     }
 }
 
 impl Journal {
     pub fn note(&self, who: &str, what: impl std::fmt::Display) {
-        self.lines.lock().unwrap().push(format!("{:9.3} {who:8} {what}", self.begun.elapsed().as_secs_f64()));
+        self.lines.lock().unwrap().push(format!("{:9.3} {who:8} {what}", self.started.elapsed().as_secs_f64()));
     }
 
     pub fn text(&self) -> String {
@@ -114,7 +118,7 @@ impl Journal {
     }
 }
 
-/// Numbers that follow from a seed (SplitMix64).
+/// Random numbers that follow from a seed (SplitMix64).
 #[derive(Debug, Clone)]
 pub struct Random(pub u64);
 

@@ -1,5 +1,5 @@
-//! The judges of the fidelity tests are judged: they find nothing between a tree and its exact copy, and every kind of
-//! difference otherwise.
+//! Tests of the comparisons that the fidelity tests use: they find no difference between a tree and its exact copy, and
+//! they find every kind of difference.
 
 #![allow(clippy::unwrap_used)]
 
@@ -26,7 +26,7 @@ fn pair(dir: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
     (source, copy)
 }
 
-/// Something done to a tree that a judge must see.
+/// A change to a tree that a comparison must find.
 type Change = Box<dyn Fn(&Path)>;
 
 #[test]
@@ -67,14 +67,14 @@ fn every_difference_is_found() {
             }),
         ),
         ("missing", Box::new(|p| fs::remove_file(p).unwrap())),
-        ("too much", Box::new(|p| fs::write(p.with_file_name("more"), "x").unwrap())),
+        ("extra entry", Box::new(|p| fs::write(p.with_file_name("more"), "x").unwrap())),
         ("links", Box::new(|p| fs::hard_link(p, p.with_file_name("another")).unwrap())),
     ];
     if odd_tree::has_attributes(&copy).unwrap() {
         changes.push(("attributes", Box::new(|p| xattr::set(p, "user.more", b"1").unwrap())));
     }
     for (i, (what, change)) in changes.iter().enumerate() {
-        // A file for each, so that none hides another.
+        // One file for each change, so that no change hides another.
         let name = format!("many/entry {:07}", i * 2);
         for place in [&source, &copy] {
             let path = place.join(&name);
@@ -88,6 +88,6 @@ fn every_difference_is_found() {
     }
     fs::remove_file(copy.join("links/relative")).unwrap();
     symlink("a/second", copy.join("links/relative")).unwrap();
-    assert!(compare::walk(&source, &copy).join("\n").contains("leads elsewhere"));
+    assert!(compare::walk(&source, &copy).join("\n").contains("points elsewhere"));
     odd_tree::unlock(dir.path());
 }

@@ -1,8 +1,8 @@
-//! The opened full key in the kernel's keyring, so that a person need not type at each command (`bkfs key unlock`).
+//! The kernel's keyring. It holds the opened full key for a while, so that nobody has to type the passphrase for each
+//! command (`bkfs key unlock`).
 //!
-//! The key lies in the user's keyring under the repository's id, readable by the same user only, and the kernel drops it
-//! when its time is over. Where the kernel or a container forbids keyrings, this finds nothing and says so when asked
-//! to keep something.
+//! The key is in the user's keyring under the repository's id, and only the same user can read it. The kernel removes
+//! it when its time is over. If the kernel or a container forbids keyrings, [`find`] finds nothing and [`keep`] fails.
 
 use std::time::Duration;
 
@@ -13,41 +13,41 @@ use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 
-/// How long a key stays when nothing else was asked for.
-pub const TIMEOUT: Duration = Duration::from_secs(3600);
+/// How long a key is kept by default.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Keeps the encoded full key for so long.
+/// Keeps the encoded full key until `timeout` has passed.
 pub fn keep(repo: RepoId, key: &[u8], timeout: Duration) -> Result<()> {
     let keep = || -> Result<(), KeyError> {
         let key = keyring()?.add_key(&name(repo), key)?;
-        // Without this only processes whose session keyring links to the user's keyring could read it again, and
-        // sessions that no PAM has set up do not.
+        // Without this, only processes whose session keyring links to the user's keyring could read the key. Sessions
+        // that were not set up by PAM have no such link.
         let owner = Permission::VIEW | Permission::READ | Permission::SEARCH | Permission::WRITE | Permission::SETATTR;
         key.set_perms(KeyPermissionsBuilder::builder().posessor(Permission::ALL).user(owner).build())?;
         key.set_timeout(usize::try_from(timeout.as_secs()).unwrap_or(usize::MAX).max(1))
     };
     keep().map_err(|e| {
         Failure::new(
-            format!("the kernel's keyring cannot be used: {e}"),
-            "containers often forbid it; a key file (`bkfs key export-full`) does the same",
+            format!("cannot use the kernel's keyring: {e}"),
+            "containers often forbid it; use a key file instead (`bkfs key export-full`)",
         )
         .into()
     })
 }
 
-/// The encoded full key, if one is kept and its time is not over.
+/// Returns the encoded full key, if one is kept and its time is not over.
 pub fn find(repo: RepoId) -> Option<Zeroizing<Vec<u8>>> {
     let key = keyring().ok()?.search(&name(repo)).ok()?;
     key.read_to_vec().ok().map(Zeroizing::new)
 }
 
-/// Drops the key; says whether there was one.
-pub fn forget(repo: RepoId) -> Result<bool> {
+/// Removes the key. Returns whether there was one.
+pub fn remove(repo: RepoId) -> Result<bool> {
     let Ok(key) = keyring().and_then(|ring| ring.search(&name(repo))) else { return Ok(false) };
     key.invalidate()
         .or_else(|_| key.revoke())
         .map(|()| true)
-        .map_err(|e| Failure::new(format!("the key could not be taken from the kernel's keyring: {e}"), "").into())
+        .map_err(|e| Failure::new(format!("cannot remove the key from the kernel's keyring: {e}"), "").into())
 }
 
 fn keyring() -> Result<KeyRing, KeyError> {
@@ -63,15 +63,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_finds_and_forgets() {
+    fn keeps_finds_and_removes() {
         let repo = RepoId(bkfs_store::crypto::random());
         if keep(repo, b"key", Duration::from_secs(60)).is_err() {
             eprintln!("skipped: this kernel or container has no keyrings");
             return;
         }
         assert_eq!(find(repo).unwrap().as_slice(), b"key");
-        assert!(forget(repo).unwrap());
+        assert!(remove(repo).unwrap());
         assert!(find(repo).is_none());
-        assert!(!forget(repo).unwrap());
+        assert!(!remove(repo).unwrap());
     }
 }

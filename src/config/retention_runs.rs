@@ -1,7 +1,7 @@
-//! What the last runs of automatic forgetting saw, group by group: holds compare with it.
+//! What the last runs of automatic forgetting saw in each group. Holds compare a group with its last run.
 //!
-//! A group is kept under a hash of what makes it, beside its name for people. Losing the file costs no more than that
-//! the next run compares with less.
+//! The key of a group is a hash of its fields; its name is stored with it for people. If the file is lost, the next run
+//! has less to compare with.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,22 @@ use bkfs_store::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{RepoFolder, read_toml, update_toml};
+use super::{
+    files::{read_toml, update_toml},
+    folder::RepoFolder,
+};
 
-/// Characters of a group's name that are kept.
+/// Maximum length of a stored group name, in characters.
 const NAME_MAX: usize = 160;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Contents {
+struct RunsToml {
     #[serde(default)]
-    groups: BTreeMap<String, Row>,
+    groups: BTreeMap<String, GroupRun>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Row {
+struct GroupRun {
     name: String,
     at_secs: i64,
     log_len: u64,
@@ -32,25 +35,25 @@ struct Row {
 }
 
 impl RepoFolder {
-    /// The last runs over these groups, as far as they are known.
-    pub fn runs<'a>(&self, groups: impl IntoIterator<Item = &'a Group>) -> Result<BTreeMap<Group, LastRun>> {
-        let contents: Contents = read_toml(&self.runs_path())?;
+    /// Returns the last runs over these groups, for those that have one.
+    pub fn retention_runs<'a>(&self, groups: impl IntoIterator<Item = &'a Group>) -> Result<BTreeMap<Group, LastRun>> {
+        let contents: RunsToml = read_toml(&self.runs_path())?;
         let run = |group: &Group| {
-            let row = contents.groups.get(&key(group))?;
-            let at = Time { secs: row.at_secs, nanos: 0 };
-            Some((group.clone(), LastRun { at, log_len: row.log_len, confirmed_len: row.confirmed_len }))
+            let run = contents.groups.get(&key(group))?;
+            let at = Time { secs: run.at_secs, nanos: 0 };
+            Some((group.clone(), LastRun { at, log_len: run.log_len, confirmed_len: run.confirmed_len }))
         };
         Ok(groups.into_iter().filter_map(run).collect())
     }
 
-    /// Keeps runs; those over other groups stay.
-    pub fn set_runs(&self, runs: &BTreeMap<Group, LastRun>) -> Result<()> {
-        update_toml(&self.runs_path(), |contents: &mut Contents| {
+    /// Records runs. The runs over other groups stay.
+    pub fn set_retention_runs(&self, runs: &BTreeMap<Group, LastRun>) -> Result<()> {
+        update_toml(&self.runs_path(), |contents: &mut RunsToml| {
             for (group, run) in runs {
                 let LastRun { at, log_len, confirmed_len } = *run;
                 let name = group.to_string().chars().take(NAME_MAX).collect();
-                let row = Row { name, at_secs: at.secs, log_len, confirmed_len };
-                contents.groups.insert(key(group), row);
+                let run = GroupRun { name, at_secs: at.secs, log_len, confirmed_len };
+                contents.groups.insert(key(group), run);
             }
         })
     }
@@ -60,8 +63,8 @@ impl RepoFolder {
     }
 }
 
-/// A name for a group that two groups share only if they are one. Each part has its length before it, so that no two
-/// lists of parts look alike.
+/// Returns a key that differs for any two different groups. Each part is prefixed with its length, so that no two lists
+/// of parts have the same encoding.
 fn key(group: &Group) -> String {
     let mut bytes = Vec::new();
     let mut part = |part: Option<&[u8]>| {
@@ -114,12 +117,12 @@ mod tests {
             |n: usize| LastRun { at: Time { secs: n as i64, nanos: 0 }, log_len: 10 + n as u64, confirmed_len: 3 };
         let all: BTreeMap<Group, LastRun> = groups.iter().enumerate().map(|(n, g)| (g.clone(), run(n))).collect();
         assert_eq!(all.len(), groups.len());
-        assert_eq!(folder.runs(&groups).unwrap(), BTreeMap::new());
+        assert_eq!(folder.retention_runs(&groups).unwrap(), BTreeMap::new());
         for (group, run) in &all {
-            folder.set_runs(&[(group.clone(), *run)].into()).unwrap();
+            folder.set_retention_runs(&[(group.clone(), *run)].into()).unwrap();
         }
-        assert_eq!(folder.runs(&groups).unwrap(), all);
-        folder.set_runs(&[(groups[0].clone(), run(50))].into()).unwrap();
-        assert_eq!(folder.runs(&groups[..1]).unwrap()[&groups[0]], run(50));
+        assert_eq!(folder.retention_runs(&groups).unwrap(), all);
+        folder.set_retention_runs(&[(groups[0].clone(), run(50))].into()).unwrap();
+        assert_eq!(folder.retention_runs(&groups[..1]).unwrap()[&groups[0]], run(50));
     }
 }

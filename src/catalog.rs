@@ -1,4 +1,4 @@
-//! Finding a snapshot and a path in it, for the commands that read.
+//! The catalog of a repository's snapshots. Commands that read find snapshots in it, and paths in snapshots.
 
 use std::sync::Arc;
 
@@ -17,87 +17,87 @@ use crate::{
     session::Session,
 };
 
-/// Bytes of chunks and tree pages that a reading command holds; a mount holds more, because what was read is read again.
+/// Bytes of chunks and tree pages that a command caches. A mount caches more, because it reads the same data again.
 const CACHE_BYTES: usize = 48 << 20;
-/// The same of a mount.
+/// Bytes of chunks and tree pages that a mount caches.
 const MOUNT_CACHE_BYTES: usize = 128 << 20;
 
-/// A snapshot that is there and cannot be shown.
+/// A snapshot that is stored but cannot be read.
 #[derive(Debug, Clone, Copy)]
-pub struct Unshown {
-    /// The snapshot.
+pub struct UnreadableSnapshot {
+    /// The snapshot's id.
     pub id: SnapshotId,
     /// When the store received it.
     pub received: Time,
     /// Whether it is in the trash.
-    pub trashed: bool,
+    pub is_trashed: bool,
 }
 
 /// A repository opened for reading, with its snapshots.
-pub struct Library {
-    /// Reads it.
+pub struct Catalog {
+    /// Reads the repository.
     pub reader: Arc<Reader>,
-    /// Its snapshots, oldest first.
+    /// The snapshots that are not in the trash, oldest first.
     pub snapshots: Vec<SnapshotInfo>,
-    /// Those in the trash, oldest first.
+    /// The snapshots in the trash, oldest first.
     pub trash: Vec<TrashedSnapshot>,
-    /// Those that cannot be shown, in the trash or not.
-    pub broken: Vec<Unshown>,
-    /// Those that the server's operator made away with.
+    /// The snapshots that cannot be read, in the trash or not.
+    pub unreadable: Vec<UnreadableSnapshot>,
+    /// The snapshots that the server's operator purged.
     pub purged: Vec<PurgedSnapshot>,
-    /// Length of the log that says so, in records.
+    /// Length of the log that this catalog was made from, in records.
     pub log_len: u64,
 }
 
-impl Library {
-    /// Reads the list of snapshots; warns of what is wrong about it, and of a rollback.
+impl Catalog {
+    /// Reads the list of snapshots with the full key. Prints a warning about each problem in it, and about a rollback.
     pub fn open(context: &Context, session: &Session, operation: &'static str) -> Result<Self> {
         session.warn_of_rollback();
         let full = session.full_key(context, operation)?;
         Self::with_key(session, &full)
     }
 
-    /// The same for a mount.
+    /// Does the same for a mount, with a larger cache.
     pub fn open_for_mount(context: &Context, session: &Session, access: Arc<dyn Read>) -> Result<Self> {
         session.warn_of_rollback();
         let full = session.full_key(context, "mounting")?;
         Self::with(session, access, &full, MOUNT_CACHE_BYTES)
     }
 
-    /// The same with a key that is at hand: a person must not be asked twice.
+    /// Reads the list of snapshots with a key that the caller has already, so that no passphrase is asked for twice.
     pub fn with_key(session: &Session, full: &FullKey) -> Result<Self> {
         Self::with(session, session.access.clone(), full, CACHE_BYTES)
     }
 
     fn with(session: &Session, access: Arc<dyn Read>, full: &FullKey, cache_bytes: usize) -> Result<Self> {
         let reader = Reader::new(access, full.clone(), &session.config, cache_bytes);
-        let (library, problems) = reader.with_snapshots(|list| {
-            let library = Self {
+        let (catalog, problems) = reader.with_snapshots(|list| {
+            let catalog = Self {
                 reader: reader.clone(),
                 snapshots: list.snapshots.clone(),
                 trash: list.trash.clone(),
-                broken: list.broken.iter().map(unshown).collect(),
+                unreadable: list.broken.iter().map(unreadable).collect(),
                 purged: list.purged.clone(),
                 log_len: list.log_len,
             };
-            // Of one in the trash its owner knows.
+            // The owner knows about a snapshot in the trash.
             let broken = list.broken.iter().filter(|broken| !broken.is_trashed).map(|broken| &broken.error);
-            (library, broken.chain(&list.problems).map(Error::to_string).collect::<Vec<_>>())
+            (catalog, broken.chain(&list.problems).map(Error::to_string).collect::<Vec<_>>())
         })?;
-        for problem in problems.into_iter().chain(library.purged.iter().map(PurgedSnapshot::to_string)) {
+        for problem in problems.into_iter().chain(catalog.purged.iter().map(PurgedSnapshot::to_string)) {
             eprintln!("bkfs: warning: {problem}");
         }
-        Ok(library)
+        Ok(catalog)
     }
 
-    /// The snapshot that is meant.
+    /// Returns the snapshot that the selector names.
     pub fn choose(&self, selector: &Selector, filters: &Filters) -> Result<&SnapshotInfo> {
         let candidates: Vec<Candidate<'_>> =
             self.snapshots.iter().map(|info| Candidate { id: info.id, snapshot: &info.snapshot }).collect();
-        Ok(&self.snapshots[choose(&candidates, &selector.which, filters)?])
+        Ok(&self.snapshots[choose(&candidates, &selector.name, filters)?])
     }
 
-    /// The snapshot that is meant, and the entry in it; without a path its root.
+    /// Returns the snapshot that the selector names and the entry at its path. Without a path, that is the root.
     pub fn find(&self, selector: &Selector, filters: &Filters) -> Result<(&SnapshotInfo, Node)> {
         let info = self.choose(selector, filters)?;
         let path = selector.path.as_deref().unwrap_or_default();
@@ -106,12 +106,12 @@ impl Library {
     }
 }
 
-fn unshown(broken: &BrokenSnapshot) -> Unshown {
-    Unshown { id: broken.id, received: broken.received, trashed: broken.is_trashed }
+fn unreadable(broken: &BrokenSnapshot) -> UnreadableSnapshot {
+    UnreadableSnapshot { id: broken.id, received: broken.received, is_trashed: broken.is_trashed }
 }
 
-/// A reader with the full key.
-pub fn reader(context: &Context, session: &Session, operation: &'static str) -> Result<Arc<Reader>> {
+/// Opens a reader with the full key, without reading the list of snapshots.
+pub fn open_reader(context: &Context, session: &Session, operation: &'static str) -> Result<Arc<Reader>> {
     let full = session.full_key(context, operation)?;
     let reader = Reader::new(session.access.clone(), full, &session.config, CACHE_BYTES);
     reader.accept_roster(&session.opened.roster)?;

@@ -1,4 +1,4 @@
-//! A server, and the machines of one account; commands that are run and what came of them.
+//! A server and the machines of one account, and the commands that they run.
 
 use std::{
     fs,
@@ -18,52 +18,52 @@ use super::{
     model::{Journal, Model, Random},
 };
 use crate::{
-    common::program::{Mount, Person, Server, no_mount},
+    common::program::{Mount, Person, Server, cannot_mount},
     network::kill,
     text,
 };
 
-/// How long any command may take on a busy machine: nobody waits for a prune.
+/// How long any command may take on a busy machine. No command waits for a prune.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How many machines push.
 pub const MACHINES: usize = 3;
 
-/// What goes on.
+/// What happens in a run.
 #[derive(Debug, Clone, Copy)]
-pub struct Kind {
+pub struct Scenario {
     /// The server's floor.
     pub protect: &'static str,
-    /// Server and clients are killed.
+    /// Kill the server and clients.
     pub kills: bool,
-    /// Packs are damaged.
+    /// Damage packs.
     pub damage: bool,
 }
 
-/// A server and its users.
-pub struct Shop {
-    /// What runs ends first, and what it uses goes after it.
+/// A server and its users. Fields are dropped in order: first what runs, then what it uses.
+pub struct Site {
+    /// A mount that is open all the time, if mounts work here.
     pub mount: Option<Mount>,
     server: Mutex<Option<Server>>,
     pub machines: Vec<Person>,
     operator: Person,
-    pub kind: Kind,
+    pub scenario: Scenario,
     seed: u64,
     address: String,
-    /// Goes up when the server is killed, and once more when it is back.
+    /// Counts up when the server is killed, and again when it is back. It is odd while the server is away.
     pub outages: AtomicU64,
     pub model: Mutex<Model>,
     pub journal: Journal,
     pub failed: AtomicBool,
 }
 
-/// What came of a command.
-pub struct Ran {
+/// The result of a command.
+pub struct CommandResult {
     pub output: Output,
-    /// The server was away meanwhile, or it was killed itself.
+    /// Whether the command may fail: the server was away while it ran, or it was killed itself.
     pub is_excused: bool,
 }
 
-impl Ran {
+impl CommandResult {
     pub fn code(&self) -> Option<i32> {
         self.output.status.code()
     }
@@ -72,15 +72,15 @@ impl Ran {
         serde_json::from_slice(&self.output.stdout).unwrap_or_default()
     }
 
-    pub fn said(&self) -> String {
+    pub fn printed(&self) -> String {
         format!("{:?}: {}{}", self.code(), text(&self.output.stdout), text(&self.output.stderr))
     }
 }
 
-impl Shop {
-    pub fn new(kind: Kind, seed: u64) -> Self {
+impl Site {
+    pub fn new(scenario: Scenario, seed: u64) -> Self {
         let operator = Person::new();
-        let server = Server::start_protecting(&operator, &operator.path("server"), kind.protect);
+        let server = Server::start_protecting(&operator, &operator.path("server"), scenario.protect);
         let address = server.address.clone();
         let first = server.person("alice");
         let mut machines: Vec<Person> = (1..MACHINES)
@@ -92,12 +92,12 @@ impl Shop {
             .collect();
         machines.insert(0, first);
         for machine in &machines {
-            // A full key in a file: no time goes into passphrases.
+            // A full key in a file, because passphrases cost time.
             machine.run(["key", "export-full", machine.path("full.key").to_str().unwrap()]);
         }
-        let mount = no_mount().is_none().then(|| machines[0].mount(&[]));
+        let mount = cannot_mount().is_none().then(|| machines[0].mount(&[]));
         Self {
-            kind,
+            scenario,
             seed,
             operator,
             address,
@@ -122,8 +122,8 @@ impl Shop {
         command
     }
 
-    /// Runs a command to its end, or kills it after a while.
-    pub fn run(&self, machine: usize, args: &[&str], kill_after: Option<Duration>) -> Result<Ran, String> {
+    /// Runs a command until it ends, or kills it after a while.
+    pub fn run(&self, machine: usize, args: &[&str], kill_after: Option<Duration>) -> Result<CommandResult, String> {
         let before = self.outages.load(SeqCst);
         let mut command = self.command(machine);
         let mut child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -131,10 +131,10 @@ impl Shop {
             std::thread::sleep(after);
             let _ = child.kill();
         }
-        // What it says is little, and fits into a pipe.
-        let begun = Instant::now();
+        // The output is short and fits into the pipe.
+        let started = Instant::now();
         while child.try_wait().unwrap().is_none() {
-            if begun.elapsed() > PATIENCE {
+            if started.elapsed() > PATIENCE {
                 let _ = child.kill();
                 let output = child.wait_with_output().unwrap();
                 return Err(format!("bkfs {} does not end: {}", args.join(" "), text(&output.stderr)));
@@ -144,14 +144,14 @@ impl Shop {
         let output = child.wait_with_output().unwrap();
         let after = self.outages.load(SeqCst);
         let is_excused = before != after || before % 2 == 1 || kill_after.is_some();
-        let ran = Ran { output, is_excused };
-        if ran.said().contains("panicked") {
-            return Err(format!("bkfs {}: {}", args.join(" "), ran.said()));
+        let ran = CommandResult { output, is_excused };
+        if ran.printed().contains("panicked") {
+            return Err(format!("bkfs {}: {}", args.join(" "), ran.printed()));
         }
         Ok(ran)
     }
 
-    /// The folder of the repository at the server.
+    /// Returns the folder of the repository on the server.
     pub fn folder(&self) -> PathBuf {
         self.operator.path("server/accounts/alice/main")
     }
@@ -175,18 +175,18 @@ impl Shop {
         self.outages.fetch_add(1, SeqCst);
     }
 
-    /// Restores a snapshot and compares it.
+    /// Restores a snapshot and compares it with the model.
     pub fn verify(&self, machine: usize, id: &str, expected: &Manifest, name: &str) -> Result<(), String> {
         let out = self.machines[machine].path(name);
         let _ = fs::remove_dir_all(&out);
         let ran = self.run(machine, &["restore", id, out.to_str().unwrap()], None)?;
         if ran.code() != Some(0) {
-            return if ran.is_excused { Ok(()) } else { Err(format!("restoring {id}: {}", ran.said())) };
+            return if ran.is_excused { Ok(()) } else { Err(format!("restoring {id}: {}", ran.printed())) };
         }
         compare(&out, expected).map_err(|problem| format!("restored {id}: {problem}"))
     }
 
-    /// Everything is looked at.
+    /// Verifies everything at the end of a run.
     pub fn end(&self) -> Result<(), String> {
         let scrubbed = self.scrub();
         if !scrubbed.status.success() {
@@ -196,7 +196,7 @@ impl Shop {
         {
             let ran = self.run(0, args, None)?;
             if ran.code() != Some(0) {
-                return Err(format!("in the end, {}: {}", args[0], ran.said()));
+                return Err(format!("in the end, {}: {}", args[0], ran.printed()));
             }
         }
         let listed = self.run(1, &["snapshots", "--json"], None)?.json();
