@@ -1,5 +1,5 @@
-//! Lists the snapshots of a local repository, then the folder at the root of the newest one, and prints the beginning of
-//! its first file.
+//! Lists the snapshots of a local repository, then the folder at the root of the newest one, and prints how its first
+//! file begins.
 //!
 //! ```text
 //! cargo run --example read_snapshot [-- REPOSITORY]      default: target/example, as push_folder leaves it

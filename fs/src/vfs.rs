@@ -66,7 +66,7 @@ impl Vfs {
     pub fn all(source: Arc<dyn VfsSource>, options: VfsOptions) -> bkfs_store::Result<Self> {
         let current = Arc::new(CurrentSnapshots::load(source.clone())?);
         let attr = Attr::top_dir(inode::ROOT, options.owner, current.known().changed);
-        Self::new(source, options, DirKind::Top(TopDir::Root), attr, Some(current))
+        Ok(Self::new(source, options, DirKind::Top(TopDir::Root), attr, Some(current)))
     }
 
     /// Returns a file system whose root is a snapshot.
@@ -77,7 +77,7 @@ impl Vfs {
     ) -> bkfs_store::Result<Self> {
         let attr = Attr::of(inode::ROOT, &snapshot.record.root);
         let kind = tree_of(&snapshot, PathKey::ROOT)?;
-        Self::new(source, options, kind, attr, None)
+        Ok(Self::new(source, options, kind, attr, None))
     }
 
     fn new(
@@ -86,11 +86,10 @@ impl Vfs {
         kind: DirKind,
         attr: Attr,
         current: Option<Arc<CurrentSnapshots>>,
-    ) -> bkfs_store::Result<Self> {
-        let pool = PrefetchPool::new(&source, options.prefetch_threads)
-            .map_err(|e| bkfs_store::Error::Invalid(format!("cannot start threads: {e}")))?;
+    ) -> Self {
+        let pool = PrefetchPool::new(&source, options.prefetch_threads);
         let (table, files, warnings) = (InodeTable::new(kind, attr), RecentFiles::new(), Warnings::default());
-        Ok(Self { source, options, table, current, files, pool, warnings })
+        Self { source, options, table, current, files, pool, warnings }
     }
 
     /// Starts a thread that watches for new snapshots. It calls `changed` with the inodes whose attributes and listings

@@ -8,10 +8,11 @@
 use std::{
     io,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
-    thread,
 };
 
 use crossbeam_channel::{Sender, unbounded};
+
+use crate::pool::Threads;
 
 type ReadJob = Box<dyn FnOnce() + Send>;
 
@@ -29,11 +30,8 @@ impl ReadThreads {
     /// Starts as many separate threads as there are `threads` that answer the kernel.
     pub fn new(threads: usize) -> io::Result<Self> {
         let (jobs, receive) = unbounded::<ReadJob>();
-        for number in 0..threads.max(1) {
-            let receive = receive.clone();
-            thread::Builder::new()
-                .name(format!("read-{number}"))
-                .spawn(move || receive.iter().for_each(|job| job()))?;
+        if Threads::start("read", threads.max(1), move |_| receive.iter().for_each(|job| job())).is_empty() {
+            return Err(io::Error::other("the system grants no thread for reads"));
         }
         Ok(Self { inline: AtomicUsize::new(0), inline_max: inline_max(threads), jobs })
     }
@@ -60,7 +58,10 @@ fn inline_max(threads: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Barrier};
+    use std::{
+        sync::{Arc, Barrier},
+        thread,
+    };
 
     use super::*;
 

@@ -1,8 +1,8 @@
 //! The wiring of a push: its threads, and the bounded queues between them (the picture is in [`crate::push`]).
 //!
-//! The scanner and the packer have a thread each, and the assembler runs on the caller's. Every other stage is a pool. A
-//! stage that fails drops its end of a queue, which ends its neighbours with [`Error::Interrupted`]. So the first error
-//! that is not an interruption is the cause.
+//! The scanner and the packer have a thread each, and the assembler runs on the caller's. Every other stage is a pool.
+//! A stage that fails drops its end of a queue, which ends its neighbours with [`Error::Interrupted`]. So the first
+//! error that is not an interruption is the cause.
 
 use std::{
     fmt::Display,

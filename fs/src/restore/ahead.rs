@@ -22,11 +22,17 @@ mod request;
 mod stretch;
 mod walk;
 
-use std::{sync::Arc, thread::Scope};
+use std::{
+    io,
+    ops::ControlFlow,
+    sync::Arc,
+    thread::{Builder, Scope},
+};
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::bounded;
 
 use super::{folder::Folder, worker::Workers};
+use crate::pool::WorkerPool;
 use request::{Request, Requester, fetch};
 use stretch::Stretch;
 use walk::TreeWalk;
@@ -34,21 +40,27 @@ use walk::TreeWalk;
 /// Threads that fetch; one opens frames while the other waits for the store.
 const THREADS: usize = 2;
 
-/// Starts the threads that read ahead everything below a folder, and add the tasks to restore it.
-pub(super) fn start<'scope>(workers: &'scope Workers<'_>, folder: Arc<Folder>, scope: &'scope Scope<'scope, '_>) {
-    let (requests, to_fetch) = bounded(1);
-    for _ in 0..THREADS {
-        let to_fetch: Receiver<Request<'_>> = to_fetch.clone();
-        scope.spawn(move || to_fetch.iter().for_each(|request| fetch(workers, request)));
-    }
+/// Starts the threads that read ahead everything below a folder, and add the tasks to restore it. Fails if the system
+/// refuses a thread that is needed.
+pub(super) fn start<'scope>(
+    workers: &'scope Workers<'_>,
+    folder: Arc<Folder>,
+    scope: &'scope Scope<'scope, '_>,
+) -> io::Result<()> {
+    let fetch = move |request: Request<'scope>| {
+        fetch(workers, request);
+        ControlFlow::Continue(())
+    };
+    let requests = WorkerPool::full(scope, "fetch", THREADS, 1, fetch)?.into_sender();
     // The channel holds nothing: one stretch is gathered while another is requested.
     let (stretches, gathered) = bounded::<Stretch>(0);
     let working = workers.queue.working();
-    scope.spawn(move || {
+    Builder::new().name("request".to_owned()).spawn_scoped(scope, move || {
         let requester = Requester::new(workers, requests);
         gathered.iter().for_each(|stretch| requester.request(stretch));
         // This thread is the last that has something to send, so it holds the guard.
         drop(working);
-    });
-    scope.spawn(move || TreeWalk::new(workers, stretches).run(folder));
+    })?;
+    let walk = move || TreeWalk::new(workers, stretches).run(folder);
+    Builder::new().name("walk".to_owned()).spawn_scoped(scope, walk).map(drop)
 }

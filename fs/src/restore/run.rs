@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bkfs_store::{Result, format::tree::Node};
+use bkfs_store::{Error, Result, format::tree::Node};
 use rustix::fs::FlockOperation;
 
 use super::{
@@ -51,12 +51,14 @@ fn restore_all(shared: &Shared<'_>, node: Node, dest: &Path, threads: usize, win
     let Started { lock, folder, begin } = start(shared, &folders, node, dest)?;
     std::thread::scope(|scope| {
         match begin {
-            Begin::Ahead => ahead::start(&workers, folder, scope),
+            Begin::Ahead => ahead::start(&workers, folder, scope)
+                .map_err(|error| Error::Invalid(format!("cannot start threads: {error}")))?,
             Begin::Walk => queue.push(Task::Walk { folder, from: 0 }),
             Begin::Entry(node) => queue.push(Task::Entry { folder, node }),
         }
         workers.run(threads);
-    });
+        Ok(())
+    })?;
     // Closing the handle alone does not unlock if a child process that was just forked holds a copy of it, which it
     // does until it runs its program.
     let _ = rustix::fs::flock(&lock, FlockOperation::Unlock);

@@ -18,7 +18,7 @@ use std::{
 use bkfs_store::format::tree::Node;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use crate::vfs::source::VfsSource;
+use crate::{pool::Threads, vfs::source::VfsSource};
 
 /// Jobs that may wait.
 const QUEUE: usize = 64;
@@ -64,18 +64,16 @@ impl Drop for PrefetchPool {
 }
 
 impl PrefetchPool {
-    /// Starts threads that fetch from `source`. With 0 threads, nothing is ever fetched.
-    pub fn new(source: &Arc<dyn VfsSource>, threads: usize) -> std::io::Result<Self> {
+    /// Starts threads that fetch from `source`. Without threads, nothing is ever fetched.
+    pub fn new(source: &Arc<dyn VfsSource>, threads: usize) -> Self {
         let shared = Arc::new(PoolState::default());
-        if threads == 0 {
-            return Ok(Self { jobs: None, shared });
-        }
-        let (send, receive) = bounded(QUEUE);
-        for n in 0..threads {
-            let (receive, source, shared) = (receive.clone(), source.clone(), shared.clone());
-            thread::Builder::new().name(format!("prefetch-{n}")).spawn(move || work(&receive, &*source, &shared))?;
-        }
-        Ok(Self { jobs: Some(send), shared })
+        let (send, receive) = bounded::<PrefetchJob>(QUEUE);
+        let fetch = {
+            let (source, shared) = (source.clone(), shared.clone());
+            move |_| work(&receive, &*source, &shared)
+        };
+        let threads = Threads::start("prefetch", threads, fetch);
+        Self { jobs: (!threads.is_empty()).then_some(send), shared }
     }
 
     /// Marks a read as in progress.
@@ -144,7 +142,7 @@ mod tests {
         let memory = Arc::new(Memory::default());
         let node = Arc::new(testing::file(b"f", 1 << 30));
         let held = memory.prefetched.lock();
-        let pool = PrefetchPool::new(&(memory.clone() as Arc<dyn VfsSource>), 1).unwrap();
+        let pool = PrefetchPool::new(&(memory.clone() as Arc<dyn VfsSource>), 1);
         pool.submit(&node, 0..3 * PIECE + 5);
         pool.submit(&node, 0..PIECE * 2 * QUEUE as u64);
         pool.submit(&node, 0..3 * PIECE);
@@ -158,7 +156,7 @@ mod tests {
     #[test]
     fn fetching_waits_for_reads_but_not_forever() {
         let memory = Arc::new(Memory::default());
-        let pool = PrefetchPool::new(&(memory.clone() as Arc<dyn VfsSource>), 2).unwrap();
+        let pool = PrefetchPool::new(&(memory.clone() as Arc<dyn VfsSource>), 2);
         let _read = pool.begin_read();
         pool.submit(&Arc::new(testing::file(b"f", 1 << 30)), 0..PIECE);
         until(|| pool.counts().0 == 1);
@@ -167,7 +165,7 @@ mod tests {
     #[test]
     fn without_threads_nothing_is_fetched() {
         let memory = Arc::new(Memory::default());
-        let pool = PrefetchPool::new(&(memory as Arc<dyn VfsSource>), 0).unwrap();
+        let pool = PrefetchPool::new(&(memory as Arc<dyn VfsSource>), 0);
         pool.submit(&Arc::new(testing::file(b"f", 9)), 0..9);
         assert_eq!(pool.counts(), (0, 0));
     }
