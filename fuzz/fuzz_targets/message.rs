@@ -4,8 +4,6 @@
 #![no_main]
 #![allow(dead_code, missing_docs)]
 
-#[path = "../../transport/src/base32.rs"]
-mod base32;
 #[path = "../../transport/src/message.rs"]
 mod message;
 #[path = "../../transport/src/token.rs"]

@@ -4,8 +4,6 @@
 #![no_main]
 #![allow(dead_code, missing_docs)]
 
-#[path = "../../transport/src/base32.rs"]
-mod base32;
 #[path = "../../transport/src/permission.rs"]
 mod permission;
 #[path = "../../transport/src/server/registry.rs"]

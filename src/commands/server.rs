@@ -132,7 +132,7 @@ pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
             let data = absolute(&args.data)?;
             let token = server::invite(&data, &args.account, args.can, args.quota, args.valid)?.text();
             match context.json {
-                true => output::json(&serde_json::json!({ "token": token }))?,
+                true => output::json(&serde_json::json!({ "token": *token }))?,
                 false => output::line(&token)?,
             }
         }

@@ -5,7 +5,6 @@
 //! stays in here: what the crate offers is blocking. It reads no environment, prints nothing, and knows no home directory:
 //! identities, pins and addresses are given to it. `docs/PROTOCOL.md` describes every byte on the wire.
 
-mod base32;
 pub mod client;
 mod congestion;
 mod message;
