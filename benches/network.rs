@@ -40,7 +40,7 @@ fn site() -> Site {
     let token = server::invite(folder.path(), &account, "all".parse().unwrap(), None, VALID).unwrap();
     let identity = Identity::generate().unwrap();
     let url = client::join(&token, &identity).unwrap();
-    let remote = Remote::connect(&url, &identity, token.pin).unwrap();
+    let remote = Remote::connect(&url, &identity, token.fingerprint).unwrap();
     let owner = owner(&remote);
     Site { remote, owner, running, _folder: folder }
 }

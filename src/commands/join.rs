@@ -47,7 +47,7 @@ pub fn run(context: &Context, args: JoinArgs) -> Result<Exit> {
     };
     let identity = session::identity(context)?;
     let url = client::join(&token, &identity)?;
-    context.folders.places().set_pin(&url.server(), token.pin)?;
+    context.folders.places().set_pin(&url.server(), token.fingerprint)?;
     if let Some(key) = key {
         // Only what pushes is kept, even if a full key was given.
         let push = key.push().clone();
@@ -56,7 +56,7 @@ pub fn run(context: &Context, args: JoinArgs) -> Result<Exit> {
         context.folders.places().set_repository(&url.to_string(), repo)?;
     }
     match context.json {
-        true => output::json(&Report { url: url.to_string(), server: token.pin.to_string() })?,
+        true => output::json(&Report { url: url.to_string(), server: token.fingerprint.to_string() })?,
         false => output::line(url.to_string())?,
     }
     Ok(Exit::Success)

@@ -58,7 +58,7 @@ pub struct Remote {
 struct Link {
     endpoint: Endpoint,
     address: String,
-    pin: Hash,
+    fingerprint: Hash,
     config: quinn::ClientConfig,
     mismatch: tls::Mismatch,
     connection: tokio::sync::Mutex<Option<Connection>>,
@@ -74,7 +74,7 @@ impl std::fmt::Debug for Remote {
 /// Enrols an identity with a token; returns the URL of the account.
 pub fn join(token: &Token, identity: &Identity) -> Result<RepoUrl> {
     let url = RepoUrl::of(&token.address, token.account.clone())?;
-    let remote = Remote::connect(&url, identity, token.pin)?;
+    let remote = Remote::connect(&url, identity, token.fingerprint)?;
     match remote.once(Ask::Join(token.secret.clone()))? {
         Reply::Done => Ok(url),
         _ => Err(confused()),
@@ -82,15 +82,15 @@ pub fn join(token: &Token, identity: &Identity) -> Result<RepoUrl> {
 }
 
 impl Remote {
-    /// Connects to the repository's server, which must show the pinned certificate.
-    pub fn connect(url: &RepoUrl, identity: &Identity, pin: Hash) -> Result<Self> {
+    /// Connects to the repository's server, which must show the certificate with this fingerprint.
+    pub fn connect(url: &RepoUrl, identity: &Identity, fingerprint: Hash) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("bkfs-net")
             .enable_all()
             .build()
             .map_err(|e| Error::Unreachable(format!("cannot start network threads: {e}")))?;
-        let (tls, mismatch) = tls::client_config(identity, pin)?;
+        let (tls, mismatch) = tls::client_config(identity, fingerprint)?;
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls)
             .map_err(|e| Error::Unreachable(format!("cannot set up TLS: {e}")))?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
@@ -107,7 +107,7 @@ impl Remote {
         let link = Link {
             endpoint,
             address,
-            pin,
+            fingerprint,
             config,
             mismatch,
             connection: tokio::sync::Mutex::new(None),
@@ -182,10 +182,11 @@ impl Link {
 
     fn refused(&self, error: &quinn::ConnectionError) -> Error {
         if let Some(found) = *self.mismatch.lock() {
-            let (address, pin) = (&self.address, self.pin);
+            let (address, expected) = (&self.address, self.fingerprint);
             return Error::Invalid(format!(
-                "the server at {address} is not the one that this machine joined: its certificate is {found}, the pinned \
-                 one {pin}. Either somebody stands between, or the server was set up anew: then join it again"
+                "the server at {address} is not the one that this machine joined: the fingerprint of its certificate is \
+                 {found}, not {expected}. Either another machine answers in its place, or the server was set up again; \
+                 if so, join it again"
             ));
         }
         Error::Unreachable(format!("cannot connect to the server at {}: {error}", self.address))

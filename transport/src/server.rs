@@ -91,7 +91,7 @@ pub fn invite(
     let address = registry.address()?;
     let secret = TokenSecret::random()?;
     registry.invite(&secret, account, can, quota_bytes, valid_secs)?;
-    Ok(Token { address, pin: identity.fingerprint(), account: account.clone(), secret })
+    Ok(Token { address, fingerprint: identity.fingerprint(), account: account.clone(), secret })
 }
 
 /// A repository of a server, for its operator: whether a server runs on the folder or not. What is done with it a running server

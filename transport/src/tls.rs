@@ -98,14 +98,14 @@ pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> Hash {
     Hash::of(&[certificate])
 }
 
-/// What the client's side of the handshakes saw instead of the pinned certificate, if it did.
+/// What the client's side of the handshakes saw instead of the expected certificate, if it did.
 pub(crate) type Mismatch = Arc<Mutex<Option<Hash>>>;
 
-/// The client's configuration: it shows `identity` and accepts the server `pin` only.
-pub(crate) fn client_config(identity: &Identity, pin: Hash) -> Result<(rustls::ClientConfig, Mismatch)> {
+/// The client's configuration: it shows `identity` and accepts only the server certificate with this fingerprint.
+pub(crate) fn client_config(identity: &Identity, fingerprint: Hash) -> Result<(rustls::ClientConfig, Mismatch)> {
     let provider = provider();
     let mismatch = Mismatch::default();
-    let verifier = PinnedServer { provider: provider.clone(), pin, mismatch: mismatch.clone() };
+    let verifier = OneServer { provider: provider.clone(), fingerprint, mismatch: mismatch.clone() };
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(unusable)?
@@ -142,13 +142,13 @@ fn unusable(e: TlsError) -> Error {
 }
 
 #[derive(Debug)]
-struct PinnedServer {
+struct OneServer {
     provider: Arc<CryptoProvider>,
-    pin: Hash,
+    fingerprint: Hash,
     mismatch: Mismatch,
 }
 
-impl ServerCertVerifier for PinnedServer {
+impl ServerCertVerifier for OneServer {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -158,7 +158,7 @@ impl ServerCertVerifier for PinnedServer {
         _: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
         let found = fingerprint(end_entity);
-        if found == self.pin {
+        if found == self.fingerprint {
             return Ok(ServerCertVerified::assertion());
         }
         *self.mismatch.lock() = Some(found);

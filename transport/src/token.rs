@@ -28,9 +28,9 @@ pub struct Token {
     /// Where the server is, `HOST:PORT`.
     #[n(0)]
     pub address: String,
-    /// Fingerprint of the server's certificate.
+    /// The fingerprint of the server's certificate.
     #[n(1)]
-    pub pin: Hash,
+    pub fingerprint: Hash,
     /// The account that it opens.
     #[n(2)]
     pub account: Name,
@@ -110,7 +110,7 @@ mod tests {
     fn token() -> Token {
         Token {
             address: "nas.example:7443".into(),
-            pin: Hash([7; 32]),
+            fingerprint: Hash([7; 32]),
             account: "alice".parse().unwrap(),
             secret: TokenSecret([9; 16]),
         }

@@ -67,12 +67,12 @@ impl Site {
         let token = server::invite(self.data(), &name, can.parse().unwrap(), None, HOUR).unwrap();
         let identity = Identity::generate().unwrap();
         let url = client::join(&token, &identity).unwrap();
-        (identity, url, token.pin)
+        (identity, url, token.fingerprint)
     }
 
     fn remote(&self, account: &str, can: &str) -> Remote {
-        let (identity, url, pin) = self.client(account, can);
-        Remote::connect(&url, &identity, pin).unwrap()
+        let (identity, url, fingerprint) = self.client(account, can);
+        Remote::connect(&url, &identity, fingerprint).unwrap()
     }
 }
 
@@ -187,21 +187,21 @@ fn permissions_are_enforced() {
         assert_eq!(error.kind(), ErrorKind::NoPermission, "{error}");
     }
     // Another account's client sees nothing of this one.
-    let (identity, url, pin) = site.client("bob", "all");
+    let (identity, url, fingerprint) = site.client("bob", "all");
     let other = RepoUrl { account: "alice".parse().unwrap(), ..url };
-    let error = Remote::connect(&other, &identity, pin).unwrap().open(&OpenRequest::default()).unwrap_err();
+    let error = Remote::connect(&other, &identity, fingerprint).unwrap().open(&OpenRequest::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoPermission, "{error}");
 }
 
 #[test]
 fn strangers_and_false_servers_get_nothing() {
     let (site, _running) = Site::new();
-    let (_, url, pin) = site.client("alice", "all");
+    let (_, url, fingerprint) = site.client("alice", "all");
     let stranger = Identity::generate().unwrap();
-    let error = Remote::connect(&url, &stranger, pin).unwrap().open(&OpenRequest::default()).unwrap_err();
+    let error = Remote::connect(&url, &stranger, fingerprint).unwrap().open(&OpenRequest::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoPermission);
     let error = Remote::connect(&url, &stranger, bkfs_store::base::id::Hash([1; 32])).unwrap_err();
-    assert!(error.to_string().contains("pinned"), "{error}");
+    assert!(error.to_string().contains("fingerprint"), "{error}");
 
     let token = server::invite(site.data(), &"carol".parse().unwrap(), Permissions::PUSH, None, HOUR).unwrap();
     client::join(&token, &stranger).unwrap();
@@ -262,7 +262,7 @@ fn a_quota_holds() {
     let token = server::invite(site.data(), &name, Permissions::ALL, Some(250_000), HOUR).unwrap();
     let identity = Identity::generate().unwrap();
     let url = client::join(&token, &identity).unwrap();
-    let remote = Remote::connect(&url, &identity, token.pin).unwrap();
+    let remote = Remote::connect(&url, &identity, token.fingerprint).unwrap();
     remote.init(&request).unwrap();
     let first = pack(&push, 100_000).0;
     // A client that lost the acknowledgement sends its pack again: it takes no more room than before.
