@@ -33,9 +33,9 @@ use tokio::runtime::Runtime;
 
 use crate::{
     Token,
+    identity::{self, Identity},
     message::{self, Ask, Broken, REPLY_MAX, Reply, Request},
-    quic,
-    tls::{self, Identity},
+    quic, tls,
     url::{Name, RepoUrl},
 };
 
@@ -60,7 +60,7 @@ struct Link {
     address: String,
     fingerprint: Hash,
     config: quinn::ClientConfig,
-    mismatch: tls::Mismatch,
+    rejected: tls::RejectedCertificate,
     connection: tokio::sync::Mutex<Option<Connection>>,
     patience: Mutex<Duration>,
 }
@@ -90,7 +90,7 @@ impl Remote {
             .enable_all()
             .build()
             .map_err(|e| Error::Unreachable(format!("cannot start network threads: {e}")))?;
-        let (tls, mismatch) = tls::client_config(identity, fingerprint)?;
+        let (tls, rejected) = tls::client_config(identity, fingerprint)?;
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls)
             .map_err(|e| Error::Unreachable(format!("cannot set up TLS: {e}")))?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
@@ -109,7 +109,7 @@ impl Remote {
             address,
             fingerprint,
             config,
-            mismatch,
+            rejected,
             connection: tokio::sync::Mutex::new(None),
             patience: Mutex::new(PATIENCE),
         };
@@ -165,7 +165,7 @@ impl Link {
         let target = resolve(&self.address)?;
         let connecting = self
             .endpoint
-            .connect_with(self.config.clone(), target, tls::SERVER_NAME)
+            .connect_with(self.config.clone(), target, identity::SERVER_NAME)
             .map_err(|e| Error::Unreachable(format!("cannot connect to {}: {e}", self.address)))?;
         let connection = match tokio::time::timeout(CONNECT, connecting).await {
             Ok(Ok(connection)) => connection,
@@ -181,7 +181,7 @@ impl Link {
     }
 
     fn refused(&self, error: &quinn::ConnectionError) -> Error {
-        if let Some(found) = *self.mismatch.lock() {
+        if let Some(found) = *self.rejected.lock() {
             let (address, expected) = (&self.address, self.fingerprint);
             return Error::Invalid(format!(
                 "the server at {address} is not the one that this machine joined: the fingerprint of its certificate is \

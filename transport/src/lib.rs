@@ -7,15 +7,16 @@
 
 pub mod client;
 mod congestion;
+mod identity;
 mod message;
 mod permission;
 mod quic;
 pub mod server;
-pub mod tls;
+mod tls;
 mod token;
 mod url;
 
+pub use identity::Identity;
 pub use permission::Permissions;
-pub use tls::Identity;
 pub use token::Token;
 pub use url::{DEFAULT_REPOSITORY, Name, RepoUrl};

@@ -39,8 +39,9 @@ use tokio::runtime::Runtime;
 use self::registry::Registry;
 pub use self::scrub::Schedule;
 use crate::{
-    Permissions, Token, quic,
-    tls::{self, Identity},
+    Permissions, Token,
+    identity::{self, Identity},
+    quic, tls,
     token::TokenSecret,
     url::{self, Name},
 };
@@ -85,7 +86,7 @@ pub fn invite(
     if valid_secs == 0 {
         return Err(Error::Invalid("an invitation must be valid for a second at least".into()));
     }
-    let identity = identity(data)?;
+    let identity = stored_identity(data)?;
     let registry = Registry::new(data);
     registry.refresh()?;
     let address = registry.address()?;
@@ -97,7 +98,7 @@ pub fn invite(
 /// A repository of a server, for its operator: whether a server runs on the folder or not. What is done with it a running server
 /// takes in by itself.
 pub fn repository(data: &Path, account: &Name, name: &Name) -> Result<Repository> {
-    identity(data)?;
+    stored_identity(data)?;
     let registry = Registry::new(data);
     registry.refresh()?;
     let host = Host::new(data, registry, Options::default());
@@ -108,7 +109,7 @@ pub fn repository(data: &Path, account: &Name, name: &Name) -> Result<Repository
 }
 
 /// The server's identity, from whichever copy is whole.
-fn identity(data: &Path) -> Result<Identity> {
+fn stored_identity(data: &Path) -> Result<Identity> {
     let backend = LocalBackend::new(data);
     let mut failed = None;
     for name in [IDENTITY, IDENTITY_2] {
@@ -173,7 +174,7 @@ impl Default for Options {
 
 /// Starts a server. Returns once it listens.
 pub fn start(data: &Path, listen: SocketAddr, options: Options) -> Result<Running> {
-    let identity = identity(data)?;
+    let identity = stored_identity(data)?;
     if let Err(error) = keep_twice(data, &identity) {
         tracing::warn!(%error, "the server's identity cannot be kept twice");
     }
@@ -296,7 +297,7 @@ pub fn folder(data: &Path, account: &Name, name: &Name) -> PathBuf {
 /// Verifies what a server keeps of itself, its log and its identity, and mends either from its second copy. Returns
 /// whether something had to be mended.
 pub fn verify(data: &Path) -> Result<bool> {
-    let (identity, backend) = (identity(data)?, LocalBackend::new(data));
+    let (identity, backend) = (stored_identity(data)?, LocalBackend::new(data));
     let bytes = identity.encode();
     let is_whole = |name: &&str| matches!(backend.get(name), Ok(Some(copy)) if copy[..] == bytes[..]);
     let is_twice = [IDENTITY, IDENTITY_2].iter().all(is_whole);
@@ -376,5 +377,5 @@ impl Host {
 fn peer(connection: &quinn::Connection) -> Option<Hash> {
     let identity = connection.peer_identity()?;
     let chain = identity.downcast_ref::<Vec<rustls::pki_types::CertificateDer<'static>>>()?;
-    chain.first().map(tls::fingerprint)
+    chain.first().map(identity::fingerprint)
 }
