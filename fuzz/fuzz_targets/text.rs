@@ -22,7 +22,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         assert!(RepoUrl::is_url(text));
         let again: RepoUrl = url.to_string().parse().expect("what was printed");
         assert_eq!(again, url);
-        let of = RepoUrl::of(&url.server(), url.account.clone()).expect("an address that was printed");
+        let of = RepoUrl::new(&url.server(), url.account.clone()).expect("an address that was printed");
         assert_eq!((of.host, of.port), (url.host, url.port));
     }
     if let Ok(name) = text.parse::<Name>() {

@@ -12,9 +12,11 @@ mod message;
 mod permission;
 mod quic;
 pub mod server;
+mod stream;
 mod tls;
 mod token;
 mod url;
+mod wire_error;
 
 pub use identity::Identity;
 pub use permission::Permissions;

@@ -101,8 +101,8 @@ impl RepoUrl {
         self.name.clone().unwrap_or_else(Name::default_repository)
     }
 
-    /// From `HOST[:PORT]` and an account.
-    pub fn of(address: &str, account: Name) -> Result<Self> {
+    /// The URL of an account at `HOST[:PORT]`.
+    pub fn new(address: &str, account: Name) -> Result<Self> {
         let (host, port) = parse_address(address)?;
         Ok(Self { host, port, account, name: None })
     }

@@ -227,7 +227,7 @@ fn a_server_that_comes_back_is_found_again() {
     });
     assert_eq!(remote.has(&[id]).unwrap(), [true]);
     again.stop();
-    remote.set_patience(Duration::from_millis(100));
+    remote.set_retry_timeout(Duration::from_millis(100));
     let error = remote.has(&[id]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
 }

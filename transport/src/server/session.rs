@@ -18,8 +18,10 @@ use quinn::{Connection, RecvStream, SendStream};
 use super::{Host, Hosted, peer};
 use crate::{
     Permissions,
-    message::{self, Ask, Broken, FrameHead, LogBytes, REQUEST_MAX, Reply, Request, STRANGER_MAX, WireError},
+    message::{self, Call, FrameHead, LogBytes, REQUEST_MAX, Reply, Request, STRANGER_REQUEST_MAX},
+    stream::{self, StreamError},
     url::Name,
+    wire_error::WireError,
 };
 
 /// A wait for the log ends after so long, and the client asks anew.
@@ -37,7 +39,7 @@ pub async fn serve(connection: Connection, host: Arc<Host>) {
     while let Ok((send, receive)) = connection.accept_bi().await {
         let (host, session) = (host.clone(), Session { client });
         tokio::spawn(async move {
-            if let Err(Broken(error)) = session.answer(&host, send, receive).await {
+            if let Err(StreamError(error)) = session.answer(&host, send, receive).await {
                 tracing::debug!(%client, error, "a request broke off");
             }
         });
@@ -57,31 +59,31 @@ enum Answer {
 }
 
 impl Session {
-    async fn answer(self, host: &Arc<Host>, mut send: SendStream, mut receive: RecvStream) -> Result<(), Broken> {
+    async fn answer(self, host: &Arc<Host>, mut send: SendStream, mut receive: RecvStream) -> Result<(), StreamError> {
         let known = host.registry.is_known(self.client);
-        let max = if known { REQUEST_MAX } else { STRANGER_MAX };
-        let Request { account, repository, ask } = message::receive(&mut receive, max).await?;
+        let max = if known { REQUEST_MAX } else { STRANGER_REQUEST_MAX };
+        let Request { account, repository, call } = stream::receive(&mut receive, max).await?;
         let place = format!("account {account}, repository {repository}");
-        let answered = match ask {
-            Ask::Join(secret) => {
+        let answered = match call {
+            Call::Join(secret) => {
                 let (host, client) = (host.clone(), self.client);
                 blocking(move || host.registry.join(&secret, client).map(|()| Answer::Message(Reply::Done))).await
             }
-            Ask::PutPack(pack, len, lease) => {
+            Call::PutPack(pack, len, lease) => {
                 match self.put_pack(host, &account, &repository, lease, pack, len, &mut send, &mut receive).await? {
                     Ok(()) => Ok(Answer::Message(Reply::Done)),
                     Err(error) => Err(error),
                 }
             }
-            ask => {
+            call => {
                 let host = host.clone();
-                blocking(move || self.call(&host, &account, &repository, ask)).await
+                blocking(move || self.call(&host, &account, &repository, call)).await
             }
         };
         match answered {
-            Ok(Answer::Message(reply)) => message::send(&mut send, &reply).await?,
+            Ok(Answer::Message(reply)) => stream::send(&mut send, &reply).await?,
             Ok(Answer::Bulk(reply, mut chunks)) => {
-                message::send(&mut send, &reply).await?;
+                stream::send(&mut send, &reply).await?;
                 if chunks.iter().map(Bytes::len).sum::<usize>() > BULK_BYTES {
                     send.set_priority(BULK_PRIORITY)?;
                 }
@@ -89,15 +91,15 @@ impl Session {
             }
             Err(error) => {
                 tracing::info!(client = %self.client, place, %error, "a request failed");
-                message::send(&mut send, &Reply::Failed(WireError::of(&error, &place))).await?;
+                stream::send(&mut send, &Reply::Failed(WireError::new(&error, &place))).await?;
             }
         }
         Ok(send.finish()?)
     }
 
     /// Checks that the client may do this, and finds the repository.
-    fn admit(self, host: &Host, account: &Name, name: &Name, ask: &Ask) -> Result<Arc<Hosted>> {
-        let needs = needs(ask);
+    fn admit(self, host: &Host, account: &Name, name: &Name, call: &Call) -> Result<Arc<Hosted>> {
+        let needs = needs(call);
         let may = host.registry.permissions(self.client, account).or_else(|| {
             // It may have joined through another process's word.
             host.registry.refresh().ok()?;
@@ -111,18 +113,18 @@ impl Session {
                 }
             }
         }
-        if !matches!(ask, Ask::Init(_)) && !host.exists(account, name)? {
+        if !matches!(call, Call::Init(_)) && !host.exists(account, name)? {
             return Err(Error::NoRepository { place: String::new() });
         }
         host.repository(account, name)
     }
 
-    fn call(self, host: &Host, account: &Name, name: &Name, ask: Ask) -> Result<Answer> {
-        let hosted = self.admit(host, account, name, &ask)?;
+    fn call(self, host: &Host, account: &Name, name: &Name, call: Call) -> Result<Answer> {
+        let hosted = self.admit(host, account, name, &call)?;
         let repository = &hosted.repository;
-        Ok(Answer::Message(match ask {
-            Ask::Init(request) => repository.init(&request).map(|()| Reply::Done)?,
-            Ask::Open(request) => {
+        Ok(Answer::Message(match call {
+            Call::Init(request) => repository.init(&request).map(|()| Reply::Done)?,
+            Call::Open(request) => {
                 let mut opened = repository.open(&request)?;
                 let may = host.registry.permissions(self.client, account).unwrap_or_default();
                 if !may.intersects(Permissions::READ) {
@@ -132,9 +134,9 @@ impl Session {
                 }
                 Reply::Opened(Box::new(opened))
             }
-            Ask::Has(ids) => Reply::Has(message::to_bits(&repository.has(&ids)?)),
-            Ask::Places(ids) => Reply::Places(repository.places(&ids)?),
-            Ask::Read(request) => {
+            Call::Has(ids) => Reply::Has(message::to_bits(&repository.has(&ids)?)),
+            Call::Places(ids) => Reply::Places(repository.places(&ids)?),
+            Call::Read(request) => {
                 let reply = repository.read(&request)?;
                 let head = |f: &bkfs_store::access::SealedFrame| FrameHead {
                     pack: f.pack,
@@ -145,30 +147,30 @@ impl Session {
                 let frames = reply.frames.into_iter().map(|frame| frame.bytes).collect();
                 return Ok(Answer::Bulk(Reply::Frames(heads, reply.done as u32, reply.missing), frames));
             }
-            Ask::ReadPack(id) => {
+            Call::ReadPack(id) => {
                 let bytes = repository.read_pack(id)?;
                 return Ok(Answer::Bulk(Reply::Pack(bytes.len() as u64), vec![bytes]));
             }
-            Ask::Wraps(keys) => Reply::Wraps(repository.wraps(&keys)?),
-            Ask::Commit(lease, snapshot) => {
+            Call::Wraps(keys) => Reply::Wraps(repository.wraps(&keys)?),
+            Call::Commit(lease, snapshot) => {
                 Reply::Committed(repository.commit_as(lease, &snapshot, Some(self.client))?)
             }
-            Ask::Prune(request) => Reply::Pruned(repository.prune(&request)?),
-            Ask::Snapshots(from, limit) => Reply::Snapshots(repository.snapshots(from, limit)?),
-            Ask::Forget(request) => Reply::Forgotten(repository.forget(&request)?),
-            Ask::Unforget(snapshots) => repository.unforget(&snapshots).map(|()| Reply::Done)?,
-            Ask::Log(from, limit) => Reply::Log(repository.log(from, limit)?.into_iter().map(LogBytes).collect()),
-            Ask::WaitLog(len, ms) => {
+            Call::Prune(request) => Reply::Pruned(repository.prune(&request)?),
+            Call::Snapshots(from, limit) => Reply::Snapshots(repository.snapshots(from, limit)?),
+            Call::Forget(request) => Reply::Forgotten(repository.forget(&request)?),
+            Call::Unforget(snapshots) => repository.unforget(&snapshots).map(|()| Reply::Done)?,
+            Call::Log(from, limit) => Reply::Log(repository.log(from, limit)?.into_iter().map(LogBytes).collect()),
+            Call::WaitLog(len, ms) => {
                 let timeout = std::time::Duration::from_millis(ms.min(WAIT_MS_MAX).into());
                 Reply::LogLen(repository.wait_log(len, timeout)?)
             }
-            Ask::PutRoster(signed) => repository.put_roster(&signed).map(|()| Reply::Done)?,
-            Ask::PutSlot(slot) => repository.put_slot(&slot).map(|()| Reply::Done)?,
-            Ask::RemoveSlot(id) => repository.remove_slot(id).map(|()| Reply::Done)?,
-            Ask::Mend(id) => Reply::Mended(repository.mend(id)?),
-            Ask::Repair(request) => Reply::Repaired(repository.repair(&request)?),
-            Ask::Packs(after, limit) => Reply::Packs(repository.packs(after, limit)?),
-            Ask::Join(_) | Ask::PutPack(..) => return Err(Error::Invalid("this is answered elsewhere".into())),
+            Call::PutRoster(signed) => repository.put_roster(&signed).map(|()| Reply::Done)?,
+            Call::PutSlot(slot) => repository.put_slot(&slot).map(|()| Reply::Done)?,
+            Call::RemoveSlot(id) => repository.remove_slot(id).map(|()| Reply::Done)?,
+            Call::Mend(id) => Reply::Mended(repository.mend(id)?),
+            Call::Repair(request) => Reply::Repaired(repository.repair(&request)?),
+            Call::Packs(after, limit) => Reply::Packs(repository.packs(after, limit)?),
+            Call::Join(_) | Call::PutPack(..) => return Err(Error::Invalid("this is answered elsewhere".into())),
         }))
     }
 
@@ -185,14 +187,14 @@ impl Session {
         len: u64,
         send: &mut SendStream,
         receive: &mut RecvStream,
-    ) -> Result<Result<()>, Broken> {
+    ) -> Result<Result<()>, StreamError> {
         if len > PACK_MAX as u64 {
             return Ok(Err(Error::TooLarge { what: "a pack", size: len, limit: PACK_MAX as u64 }));
         }
         let admitted = {
             let (host, account, name) = (host.clone(), account.clone(), name.clone());
             blocking(move || {
-                let hosted = self.admit(&host, &account, &name, &Ask::PutPack(pack, len, lease))?;
+                let hosted = self.admit(&host, &account, &name, &Call::PutPack(pack, len, lease))?;
                 if hosted.repository.keep_pack(lease, pack, len)? {
                     return Ok(None);
                 }
@@ -214,8 +216,8 @@ impl Session {
         let _room = host.uploads.room(len as usize).await;
         let mut bytes = host.uploads.take(self.client, pack);
         bytes.truncate(len as usize);
-        message::send(send, &Reply::SendFrom(bytes.len() as u64)).await?;
-        if let Err(broken) = message::receive_rest(receive, &mut bytes, len as usize).await {
+        stream::send(send, &Reply::SendFrom(bytes.len() as u64)).await?;
+        if let Err(broken) = stream::receive_rest(receive, &mut bytes, len as usize).await {
             host.uploads.keep(self.client, pack, bytes);
             return Err(broken);
         }
@@ -225,27 +227,27 @@ impl Session {
 }
 
 /// What a call needs: of each of these sets any permission. Beside each what it allows, for people.
-fn needs(ask: &Ask) -> Vec<(Permissions, &'static str)> {
+fn needs(call: &Call) -> Vec<(Permissions, &'static str)> {
     let either = Permissions::PUSH.union(Permissions::READ);
-    vec![match ask {
-        Ask::Join(_) => (Permissions::NONE, "join"),
-        Ask::Init(_) => (Permissions::ADMIN, "make a repository"),
-        Ask::Open(_) | Ask::WaitLog(..) => (Permissions::ALL, "open a repository"),
-        Ask::Has(_) | Ask::PutPack(..) | Ask::Commit(..) => (Permissions::PUSH, "push"),
+    vec![match call {
+        Call::Join(_) => (Permissions::NONE, "join"),
+        Call::Init(_) => (Permissions::ADMIN, "make a repository"),
+        Call::Open(_) | Call::WaitLog(..) => (Permissions::ALL, "open a repository"),
+        Call::Has(_) | Call::PutPack(..) | Call::Commit(..) => (Permissions::PUSH, "push"),
         // The admin key's signature is the authority; the permission only keeps strangers away.
-        Ask::PutRoster(_) => (either.union(Permissions::ADMIN), "change the roster"),
-        Ask::Places(_) | Ask::Read(_) | Ask::Wraps(_) | Ask::Snapshots(..) | Ask::Log(..) => {
+        Call::PutRoster(_) => (either.union(Permissions::ADMIN), "change the roster"),
+        Call::Places(_) | Call::Read(_) | Call::Wraps(_) | Call::Snapshots(..) | Call::Log(..) => {
             (Permissions::READ, "read")
         }
-        Ask::Packs(..) | Ask::ReadPack(_) | Ask::Mend(_) => (Permissions::READ, "read"),
-        Ask::Repair(RepairRequest::Drop { .. }) => {
+        Call::Packs(..) | Call::ReadPack(_) | Call::Mend(_) => (Permissions::READ, "read"),
+        Call::Repair(RepairRequest::Drop { .. }) => {
             (Permissions::PRUNE, "drop damaged packs (that is the permission prune)")
         }
-        Ask::Repair(_) => (Permissions::READ, "read"),
-        Ask::Prune(_) => (Permissions::PRUNE, "prune"),
-        Ask::PutSlot(_) | Ask::RemoveSlot(_) => (Permissions::ADMIN, "change key slots"),
-        Ask::Unforget(_) => (Permissions::FORGET, "bring snapshots back from the trash"),
-        Ask::Forget(request) => {
+        Call::Repair(_) => (Permissions::READ, "read"),
+        Call::Prune(_) => (Permissions::PRUNE, "prune"),
+        Call::PutSlot(_) | Call::RemoveSlot(_) => (Permissions::ADMIN, "change key slots"),
+        Call::Unforget(_) => (Permissions::FORGET, "bring snapshots back from the trash"),
+        Call::Forget(request) => {
             let mut needs = Vec::new();
             if !request.tombstones.is_empty() {
                 needs.push((Permissions::FORGET, "forget snapshots"));
