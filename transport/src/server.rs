@@ -7,12 +7,12 @@
 //! ```
 //!
 //! The log is truth and small; what it says is held in memory. `invite` appends to it whether a server runs or not: a
-//! running one reads what was added before it turns anybody away. This module opens and closes; [`session`] speaks.
+//! running one reads what was added before it turns anybody away. This module opens and closes; [`connection`] speaks.
 
 mod background;
+mod connection;
 mod registry;
 mod scrub;
-mod session;
 mod uploads;
 
 use std::{
@@ -255,7 +255,7 @@ async fn accept(endpoint: Endpoint, host: Arc<Host>) {
             };
             drop(permit);
             match connected {
-                Ok(connection) => session::serve(connection, host).await,
+                Ok(connection) => connection::serve(connection, host).await,
                 Err(error) => tracing::debug!(%error, "a handshake failed"),
             }
         });
