@@ -14,7 +14,7 @@ use bkfs_store::{
 use bkfs_transport::{
     Identity, Name,
     client::{self, Remote},
-    server::{self, Running},
+    server::{self, RunningServer},
 };
 use divan::{Bencher, counter::BytesCount};
 
@@ -26,7 +26,7 @@ const VALID: Duration = Duration::from_secs(60);
 struct Site {
     remote: Remote,
     owner: Owner,
-    running: Running,
+    running: RunningServer,
     _folder: tempfile::TempDir,
 }
 

@@ -141,7 +141,7 @@ pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
         ServerCommand::Revive(args) => revive::run(context, &args)?,
         ServerCommand::Scrub(args) => return scrub::run(context, args),
         ServerCommand::Run(args) => {
-            let schedule = |every| server::Schedule { every, bytes_per_second: args.scrub_rate };
+            let schedule = |every| server::ScrubSchedule { every, bytes_per_second: args.scrub_rate };
             let scrub = args.scrub_every.0.map(schedule);
             let options = server::Options { parity: args.parity.0, scrub, tidy_every: args.tidy_every };
             let (stop, stopped) = mpsc::channel();

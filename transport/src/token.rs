@@ -79,7 +79,7 @@ impl Token {
             return Err(bad("it was cut or mistyped"));
         }
         let mut token: Self = codec::decode("the token", record).map_err(|e| bad(&e.to_string()))?;
-        token.address = url::normal_address(&token.address)?;
+        token.address = url::normalize_address(&token.address)?;
         Ok(token)
     }
 

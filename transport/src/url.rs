@@ -166,7 +166,7 @@ pub(crate) fn parse_address(address: &str) -> Result<(String, u16)> {
 }
 
 /// The canonical form of a server's address.
-pub(crate) fn normal_address(address: &str) -> Result<String> {
+pub(crate) fn normalize_address(address: &str) -> Result<String> {
     parse_address(address).map(|(host, port)| format_address(&host, port))
 }
 

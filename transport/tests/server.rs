@@ -28,7 +28,7 @@ use bkfs_store::{
 use bkfs_transport::{
     Identity, Name, Permissions, RepoUrl,
     client::{self, Remote},
-    server::{self, Running},
+    server::{self, RunningServer},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -39,12 +39,12 @@ struct Site {
 
 impl Site {
     /// A server's folder whose invitations carry a free port's address, and the server that runs on it.
-    fn new() -> (Self, Running) {
+    fn new() -> (Self, RunningServer) {
         Self::protecting(0)
     }
 
     /// The same with a floor.
-    fn protecting(secs: u64) -> (Self, Running) {
+    fn protecting(secs: u64) -> (Self, RunningServer) {
         let folder = tempfile::tempdir().unwrap();
         let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         server::init(folder.path(), &format!("127.0.0.1:{port}"), secs).unwrap();
@@ -53,7 +53,7 @@ impl Site {
         (site, running)
     }
 
-    fn start(&self, port: u16) -> Running {
+    fn start(&self, port: u16) -> RunningServer {
         server::start(self.folder.path(), SocketAddr::from(([127, 0, 0, 1], port)), server::Options::default()).unwrap()
     }
 
