@@ -1,8 +1,9 @@
 //! The client: a remote repository behind the same interface as an embedded one.
 //!
-//! Calls block and may come from many threads, which share one connection. If the connection is lost, the client connects
-//! again and repeats the call, for a bounded time. Every call except `init` and joining can be repeated without harm; a
-//! pack continues from the byte up to which the server has it. Streams of packs have a lower priority than requests.
+//! Calls block and may come from many threads, which share one connection. If the connection is lost, the client
+//! connects again and repeats the call, for a bounded time. Every call except `init` and joining can be repeated
+//! without harm; a pack continues from the byte up to which the server has it. Streams of packs have a lower priority
+//! than requests.
 //!
 //! `link` keeps the connection and retries, `exchange` runs one request on a stream, and each of the other files
 //! implements one or two traits of the seam.
@@ -103,8 +104,8 @@ impl Remote {
         })
     }
 
-    /// Makes a call whose reply is followed by bulk bytes, and repeats it as [`Remote::call`] does. `parse` returns what
-    /// the reply holds and the number of bytes that follow; it refuses a number that is too large.
+    /// Makes a call whose reply is followed by bulk bytes, and repeats it as [`Remote::call`] does. `parse` returns
+    /// what the reply holds and the number of bytes that follow; it refuses a number that is too large.
     fn call_with_bulk<T>(&self, call: Call, parse: impl Fn(Reply) -> Result<(T, usize)>) -> Result<(T, Bytes)> {
         let request = self.request(call);
         self.runtime.block_on(self.link.with_retries(async |connection| {

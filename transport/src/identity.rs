@@ -80,8 +80,9 @@ impl Identity {
         Error::damaged(HEADER.what, error)
     }
 
+    /// An identity that is not one: neither the certificate nor the key decodes.
     #[cfg(test)]
-    pub(crate) fn hollow() -> Self {
+    pub(crate) fn rubbish() -> Self {
         Self { certificate: vec![1, 2, 3].into(), key: Zeroizing::new(vec![4]) }
     }
 }

@@ -1,7 +1,7 @@
 //! The messages of the protocol: a request names a repository and a call, a reply answers it.
 //!
-//! `stream` sends them; a failed call is answered with a `wire_error`. Numbers in here are on the wire: they never change
-//! their meaning. `docs/PROTOCOL.md` describes each call.
+//! `stream` sends them; a failed call is answered with a `wire_error`. Numbers in here are on the wire: they never
+//! change their meaning. `docs/PROTOCOL.md` describes each call.
 
 use bkfs_store::{
     Error,
@@ -215,5 +215,12 @@ mod tests {
             bytes[at] = value;
             let _ = codec::decode::<Request>("a request", &bytes);
         }
+    }
+
+    #[test]
+    fn an_unexpected_reply_is_an_error_that_helps() {
+        let failed = Reply::Failed(WireError::NoPermission("push".into()));
+        assert!(matches!(failed.into_error(), Error::NoPermission { operation } if operation == "push"));
+        assert!(Reply::Done.into_error().to_string().contains("different versions"));
     }
 }

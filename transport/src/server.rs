@@ -6,8 +6,8 @@
 //! accounts/<account>/<name>/     one repository each, with its index in `index/`
 //! ```
 //!
-//! The log is the truth. It is small, and what follows from it is held in memory. `invite` appends to the log whether or
-//! not a server runs: a running server reads what was added before it turns a client away.
+//! The log is the truth. It is small, and what follows from it is held in memory. `invite` appends to the log whether
+//! or not a server runs: a running server reads what was added before it turns a client away.
 //!
 //! This module starts and stops a server. `operator` is what can be done to the folder without one; `connection` and
 //! `dispatch` answer clients; `registry` keeps the log; `background` is what a server does by itself.
@@ -60,7 +60,7 @@ pub struct RunningServer {
 pub fn start(data: &Path, listen: SocketAddr, options: Options) -> Result<RunningServer> {
     let identity = identity_files::read(data)?;
     if let Err(error) = identity_files::repair(data, &identity) {
-        tracing::warn!(%error, "cannot write the second copy of the server's identity");
+        tracing::warn!(%error, "cannot rewrite a damaged copy of the server's identity");
     }
     let registry = Registry::new(data);
     registry.settle()?;
@@ -96,8 +96,8 @@ impl RunningServer {
         self.address
     }
 
-    /// Stops the server. It accepts no new connections, and gives running requests a moment to end. What was acknowledged
-    /// is durable in any case.
+    /// Stops the server. It accepts no new connections, and gives running requests a moment to end. What was
+    /// acknowledged is durable in any case.
     pub fn stop(mut self) {
         self.shut_down();
     }

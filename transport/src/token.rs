@@ -1,7 +1,7 @@
-//! The single-use invitation: one word that carries all that a new client needs to find and trust a server.
+//! The token: a single-use invitation, in one word that carries all that a new client needs to find and trust a server.
 //!
-//! `bkfs1` and the base32 of a CBOR record followed by the first four bytes of its BLAKE3, which catches a token that was
-//! cut or mistyped. The server keeps only a hash of the secret.
+//! The word is `bkfs1` and the base32 form of a CBOR record, followed by the first four bytes of the record's BLAKE3
+//! hash. The hash shows that a token was cut or mistyped. The server keeps only a hash of the secret.
 
 use bkfs_store::{
     Error, Result,
@@ -21,20 +21,20 @@ const PREFIX: &str = "bkfs1";
 const CHECK_LEN: usize = 4;
 const TEXT_MAX: usize = 1024;
 
-/// An invitation, as its text carries it.
+/// An invitation to a server.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Token {
-    /// Where the server is, `HOST:PORT`.
+    /// The server's address, `HOST:PORT`.
     #[n(0)]
     pub address: String,
     /// The fingerprint of the server's certificate.
     #[n(1)]
     pub fingerprint: Hash,
-    /// The account that it opens.
+    /// The account that the client will join.
     #[n(2)]
     pub account: Name,
-    /// Proves the invitation.
+    /// Proves to the server that the client was invited.
     #[n(3)]
     pub secret: TokenSecret,
 }
@@ -53,18 +53,20 @@ impl std::fmt::Debug for TokenSecret {
 impl TokenSecret {
     pub(crate) fn random() -> Result<Self> {
         let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map_err(|e| Error::Invalid(format!("the system gives no random bytes: {e}")))?;
+        getrandom::fill(&mut bytes)
+            .map_err(|e| Error::Invalid(format!("the operating system returned no random bytes: {e}")))?;
         Ok(Self(bytes))
     }
 
-    /// What the server keeps of it.
+    /// The hash that the server keeps of it.
     pub(crate) fn hash(&self) -> Hash {
         Hash(blake3::derive_key("bkfs v1 invitation secret", &self.0))
     }
 }
 
 impl Token {
-    /// Reads a token's text. White space around it is ignored, and after the prefix upper case is the same as lower case.
+    /// Reads a token's text. White space around it is ignored, and after the prefix upper case is the same as lower
+    /// case.
     pub fn parse(text: &str) -> Result<Self> {
         let bad = |why: &str| Error::Invalid(format!("this is not a valid invitation token: {why}"));
         let text = text.trim();

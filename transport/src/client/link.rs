@@ -94,8 +94,8 @@ impl Link {
         Ok(connection)
     }
 
-    /// Makes a call until it gets a reply. If the connection is lost, connects again and repeats the call, until the retry
-    /// timeout has passed since the first failure.
+    /// Makes a call until it gets a reply. If the connection is lost, connects again and repeats the call, until the
+    /// retry timeout has passed since the first failure.
     pub async fn with_retries<T>(
         &self,
         call: impl AsyncFn(&Connection) -> Result<Result<T>, StreamError>,

@@ -55,8 +55,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Decides whether a client may use the invitation whose secret has this hash. Returns the event that records it, or
-    /// `None` if the same client has used it already: the reply may have been lost, and the client repeats itself.
+    /// Decides whether a client may use the invitation whose secret has this hash. Returns the event that records it,
+    /// or `None` if the same client has used it already: the reply may have been lost, and the client repeats itself.
     pub fn join(&self, secret: Hash, client: Hash, now_secs: i64) -> Result<Option<Event>> {
         let refused = |why: &str| {
             Err(Error::NoPermission {

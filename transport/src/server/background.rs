@@ -14,12 +14,13 @@ use bkfs_store::{Result, repository::scrub::ScrubProgress};
 use super::{layout, scrub, state::ServerState, tidy};
 use crate::url::Name;
 
-/// The longest and the shortest pause between two looks at what is due. In between, the pause is as long as the interval
-/// of the work.
+/// The longest and the shortest pause between two looks at what is due. In between, the pause is as long as the
+/// interval of the work.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// The longest time from the server's start to the first tidying: a server that was just started has other things to do.
-const FIRST_TIDY_MAX: Duration = Duration::from_secs(600);
+/// The longest time from the server's start to the first tidying: a server that was just started has other things to
+/// do.
+const FIRST_TIDY_WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// The threads that do the work. Stops them when it is dropped.
 pub(super) struct BackgroundWork {
@@ -31,7 +32,7 @@ impl BackgroundWork {
     pub fn start(state: &Arc<ServerState>) -> std::io::Result<Self> {
         let mut work = Self { progress: Arc::default(), threads: Vec::new() };
         let every = state.options.tidy_every;
-        let (mut last, mut wait) = (Instant::now(), every.min(FIRST_TIDY_MAX));
+        let (mut last, mut wait) = (Instant::now(), every.min(FIRST_TIDY_WAIT_MAX));
         work.spawn("bkfs-tidy", every, state, move |state, progress| {
             if last.elapsed() >= wait {
                 (last, wait) = (Instant::now(), every);
@@ -74,13 +75,14 @@ impl Drop for BackgroundWork {
         self.progress.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             thread.thread().unpark();
-            // A panic is in the log already.
+            // The thread has no result. Its errors are in the log.
             let _ = thread.join();
         }
     }
 }
 
-/// Does one kind of work in each repository, until the server stops. An error is logged, and the next repository follows.
+/// Does one kind of work in each repository, until the server stops. An error is logged, and the next repository
+/// follows.
 fn for_each_repository(
     work_name: &str,
     state: &ServerState,

@@ -1,6 +1,6 @@
 //! A client's connection: each request comes on a stream of its own and is answered there.
 //!
-//! Calls of the store block, so they run on threads for blocking work. `dispatch` answers them.
+//! `dispatch` finds the reply. Calls into the store block, so they run on tokio's threads for blocking work.
 
 use std::sync::Arc;
 
@@ -85,8 +85,8 @@ async fn answer(
     Ok(send.finish()?)
 }
 
-/// Receives a pack and stores it: tells the client how much of the pack the server has, receives the rest, and returns when
-/// the pack is durable. Returns before that if the repository has the whole pack already.
+/// Receives a pack and stores it: tells the client how much of the pack the server has, receives the rest, and returns
+/// when the pack is durable. Returns before that if the repository has the whole pack already.
 async fn receive_pack(
     caller: &Caller,
     lease: Lease,
@@ -119,7 +119,7 @@ async fn receive_pack(
     Ok(blocking(move || repository.put_pack(lease, &PackUpload { id: pack, bytes: bytes.into() })).await)
 }
 
-/// Runs a call of the store on a thread for blocking work.
+/// Runs a call into the store on a thread for blocking work.
 async fn blocking<T: Send + 'static>(run: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(run).await {
         Ok(result) => result,

@@ -1,7 +1,7 @@
 //! From a call to its reply: checks what the client may do, finds the repository and calls it.
 //!
-//! A client that never joined an account may only join. Any other call of it gets the same error, whether or not the
-//! account exists. Everything here blocks.
+//! A client that never joined an account may only join. Any other call gets the same error, whether or not the account
+//! exists. Everything here blocks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -46,7 +46,7 @@ impl From<Reply> for FullReply {
 }
 
 impl Caller {
-    /// Answers any call but `PutPack`, whose bytes come after it on the stream.
+    /// Answers a call. `connection` answers `PutPack` instead, because the bytes of the pack follow it on the stream.
     pub fn answer(&self, call: Call) -> Result<FullReply> {
         if let Call::Join(secret) = &call {
             self.state.registry.join(secret, self.client)?;
@@ -101,8 +101,8 @@ impl Caller {
         Ok(reply.into())
     }
 
-    /// Decides about a pack before its bytes come. Returns the repository that will store it; or `None` if the repository
-    /// has the pack already and now keeps it for the session: then the pack counts once for the quota.
+    /// Decides about a pack before its bytes come. Returns the repository that will store it; or `None` if the
+    /// repository has the pack already and now keeps it for the session: then the pack counts once for the quota.
     pub fn admit_pack(&self, pack: PackId, len: u64, lease: Lease) -> Result<Option<Arc<Repository>>> {
         let repository = self.admit(&Call::PutPack(pack, len, lease))?;
         if repository.keep_pack(lease, pack, len)? {

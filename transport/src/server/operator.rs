@@ -12,8 +12,8 @@ use crate::{
     url::{self, Name},
 };
 
-/// Makes a server's folder. Invitations will carry `address`. No network credential can make a snapshot unrecoverable that
-/// is younger than `protect_secs`.
+/// Makes a server's folder. Invitations will carry `address`. No network credential can make a snapshot that is younger
+/// than `protect_secs` unrecoverable.
 pub fn init(data: &Path, address: &str, protect_secs: u64) -> Result<()> {
     let address = url::normalize_address(address)?;
     let registry = Registry::new(data);
@@ -31,8 +31,8 @@ pub fn init(data: &Path, address: &str, protect_secs: u64) -> Result<()> {
     registry.create(&address, protect_secs)
 }
 
-/// Makes an invitation to an account. The first invitation to an account creates it. An invitation can be used for as long
-/// as `valid`, by this machine's clock, in whole seconds.
+/// Makes an invitation to an account. The first invitation creates the account. An invitation can be used for the time
+/// `valid`, by this machine's clock, in whole seconds.
 pub fn invite(
     data: &Path,
     account: &Name,
@@ -42,7 +42,7 @@ pub fn invite(
 ) -> Result<Token> {
     let valid_secs = i64::try_from(valid.as_secs()).unwrap_or(i64::MAX);
     if valid_secs == 0 {
-        return Err(Error::Invalid("an invitation must be valid for a second at least".into()));
+        return Err(Error::Invalid("an invitation must be valid for at least one second".into()));
     }
     let fingerprint = identity_files::read(data)?.fingerprint();
     let registry = Registry::new(data);
@@ -65,8 +65,8 @@ pub fn repository(data: &Path, account: &Name, name: &Name) -> Result<Repository
     state.open(account, name)
 }
 
-/// Verifies a server's own files, its log and its identity, and repairs either from its second copy. Returns whether a file
-/// was repaired.
+/// Verifies a server's own files, its log and its identity, and repairs either from its second copy. Returns whether a
+/// file was repaired.
 pub fn verify(data: &Path) -> Result<bool> {
     let is_identity_repaired = identity_files::repair(data, &identity_files::read(data)?)?;
     Ok(Registry::new(data).verify()? || is_identity_repaired)

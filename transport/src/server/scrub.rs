@@ -1,7 +1,7 @@
 //! Scrubbing in the background: each repository when its turn has come, at a bounded rate.
 //!
-//! When that is follows from the results that are kept with the repository. So a server that is often restarted scrubs all
-//! the same, and continues where it stopped. A repository that was never scrubbed is due when it is old enough.
+//! When that is follows from the results that are kept with the repository. So a server that is often restarted scrubs
+//! all the same, and continues where it stopped. A repository that was never scrubbed is due when it is old enough.
 
 use std::{
     path::Path,

@@ -28,7 +28,8 @@ impl ServerState {
         Self { data: data.to_owned(), registry, options, uploads, repositories }
     }
 
-    /// Returns a repository for a client. It is opened once and stays open. Names were checked when they were parsed.
+    /// Returns a repository for a client. It is opened once and stays open. The names are safe as names of folders:
+    /// they were checked when they were parsed.
     pub fn repository(&self, account: &Name, name: &Name) -> Result<Arc<Repository>> {
         let mut repositories = self.repositories.lock();
         let key = (account.clone(), name.clone());

@@ -1,8 +1,8 @@
 //! Packs that are being uploaded.
 //!
 //! When a connection breaks, the bytes of a pack that have arrived are kept for a while, and the client continues after
-//! them. They are kept in memory, within bounds: a server that is restarted asks for the whole pack again, which is at most
-//! 16 MiB in practice. Nothing that was acknowledged depends on them.
+//! them. They are kept in memory, within bounds: a server that is restarted asks for the whole pack again, which is at
+//! most 16 MiB in practice. Nothing that was acknowledged depends on them.
 
 use std::{
     collections::HashMap,
@@ -14,8 +14,8 @@ use bkfs_store::base::id::{Hash, PackId};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The most bytes of packs that are uploaded at the same time, in KiB (a semaphore counts in u32). Partial packs that are
-/// kept come on top.
+/// The most bytes of packs that are uploaded at the same time, in KiB (a semaphore counts in u32). Partial packs that
+/// are kept come on top.
 const BUDGET_KIB: u32 = 144 * 1024;
 /// The most bytes of partial packs that are kept.
 const PARTIAL_BYTES_MAX: usize = 48 * 1024 * 1024;
