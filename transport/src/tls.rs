@@ -68,7 +68,7 @@ fn provider() -> Arc<CryptoProvider> {
 
 /// Verifies the peer's certificate. `P` is the policy: which certificates are accepted.
 ///
-/// rustls has a trait for each side. Both ask the same questions about signatures; [`signature_checks`] answers them.
+/// rustls has a trait for each side. Both ask the same questions about signatures; `signature_checks!` answers them.
 #[derive(Debug)]
 struct Verifier<P> {
     algorithms: WebPkiSupportedAlgorithms,
