@@ -14,7 +14,7 @@ use bkfs_store::{
 use bkfs_transport::{
     Identity, Name,
     client::{self, Remote},
-    server::{self, Running},
+    server::{self, RunningServer},
 };
 use divan::{Bencher, counter::BytesCount};
 
@@ -26,7 +26,7 @@ const VALID: Duration = Duration::from_secs(60);
 struct Site {
     remote: Remote,
     owner: Owner,
-    running: Running,
+    running: RunningServer,
     _folder: tempfile::TempDir,
 }
 
@@ -40,7 +40,7 @@ fn site() -> Site {
     let token = server::invite(folder.path(), &account, "all".parse().unwrap(), None, VALID).unwrap();
     let identity = Identity::generate().unwrap();
     let url = client::join(&token, &identity).unwrap();
-    let remote = Remote::connect(&url, &identity, token.pin).unwrap();
+    let remote = Remote::connect(&url, &identity, token.fingerprint).unwrap();
     let owner = owner(&remote);
     Site { remote, owner, running, _folder: folder }
 }

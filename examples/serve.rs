@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let full = FullKey::random(RepoId(random()));
     let (laptop, entry) = full.new_client("laptop", None, true, now);
     let roster = Roster { repo: full.repo, number: 1, clients: vec![entry] };
-    let remote = Remote::connect(&url, &identity, token.pin)?;
+    let remote = Remote::connect(&url, &identity, token.fingerprint)?;
     remote.init(&InitRequest {
         config: full.config(now, ChunkerParams::default()),
         roster: full.sign_roster(&roster),

@@ -4,8 +4,10 @@
 #![no_main]
 #![allow(dead_code, missing_docs)]
 
-#[path = "../../transport/src/base32.rs"]
-mod base32;
+#[path = "../../transport/src/server/accounts.rs"]
+mod accounts;
+#[path = "../../transport/src/server/event.rs"]
+mod event;
 #[path = "../../transport/src/permission.rs"]
 mod permission;
 #[path = "../../transport/src/server/registry.rs"]
@@ -22,7 +24,6 @@ use bkfs_store::{
     base::id::Hash,
     format::log::file::{self as log_file, Position},
 };
-pub use permission::Permissions;
 use registry::Registry;
 
 static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a temporary folder"));

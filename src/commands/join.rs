@@ -48,7 +48,7 @@ pub fn run(context: &Context, args: JoinArgs) -> Result<Exit> {
     };
     let identity = session::identity(context)?;
     let url = client::join(&token, &identity)?;
-    context.folders.places().set_fingerprint(&url.server(), token.pin)?;
+    context.folders.places().set_fingerprint(&url.server(), token.fingerprint)?;
     if let Some(key) = key {
         // Only the push key is kept, even if the file has a full key.
         let push = key.push().clone();
@@ -57,7 +57,7 @@ pub fn run(context: &Context, args: JoinArgs) -> Result<Exit> {
         context.folders.places().set_repository(&url.to_string(), repo)?;
     }
     match context.json {
-        true => output::json(&JoinJson { url: url.to_string(), server: token.pin.to_string() })?,
+        true => output::json(&JoinJson { url: url.to_string(), server: token.fingerprint.to_string() })?,
         false => output::line(url.to_string())?,
     }
     Ok(Exit::Success)

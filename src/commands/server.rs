@@ -133,7 +133,7 @@ pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
             let data = args.data.folder()?;
             let token = server::invite(&data, &args.account, args.can, args.quota, args.valid)?.text();
             match context.json {
-                true => output::json(&serde_json::json!({ "token": token }))?,
+                true => output::json(&serde_json::json!({ "token": *token }))?,
                 false => output::line(&token)?,
             }
         }
@@ -142,7 +142,7 @@ pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
         ServerCommand::Revive(args) => revive::run(context, &args)?,
         ServerCommand::Scrub(args) => return scrub::run(context, args),
         ServerCommand::Run(args) => {
-            let schedule = |every| server::Schedule { every, bytes_per_second: args.scrub_rate };
+            let schedule = |every| server::ScrubSchedule { every, bytes_per_second: args.scrub_rate };
             let scrub = args.scrub_every.0.map(schedule);
             let options = server::Options { parity: args.parity.0, scrub, tidy_every: args.tidy_every };
             let (stop, stopped) = mpsc::channel();

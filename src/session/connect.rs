@@ -22,7 +22,7 @@ pub fn connect(context: &Context, place: &Place, patience: Option<Duration>) -> 
         Place::Url(url) => {
             let remote = remote(context, url)?;
             if let Some(patience) = patience {
-                remote.set_patience(patience);
+                remote.set_retry_timeout(patience);
             }
             Ok(Arc::new(remote))
         }

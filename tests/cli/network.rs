@@ -134,7 +134,7 @@ fn a_token_expires() {
     expect(&elsewhere(&person, "a", &["join", text(&long.stdout).trim()]), 0, &[]);
     expect(&elsewhere(&person, "a", &["cat", "latest:hello"]), 0, &[]);
     for bad in ["0s", "1", "soon"] {
-        expect(&invite(bad), 1, &[if bad == "0s" { "a second at least" } else { "valid" }]);
+        expect(&invite(bad), 1, &[if bad == "0s" { "at least one second" } else { "valid" }]);
     }
 }
 

@@ -1,12 +1,12 @@
-//! Congestion control: how much may be under way.
+//! Congestion control: how many bytes may be in flight.
 //!
-//! Over a distance, a link that loses a packet now and then is not a full one. CUBIC, which takes each loss for
-//! congestion, then hardly moves; BBR, which measures rate and delay, fills the link. In a local network it is the other way
-//! round: losses are rare and true, while delays are mostly those of busy processors, which BBR takes for a queue. So
-//! both watch the connection from its beginning, and the shortest round trip that was ever seen says whose window
-//! counts (measurements: docs/design/0009).
+//! A long link that loses a packet now and then is not full. CUBIC takes each loss for congestion, and then hardly
+//! sends; BBR measures rate and delay, and fills the link. In a local network it is the other way round: a loss is rare
+//! and does mean congestion, but most delays come from busy processors, and BBR takes them for a queue. So both
+//! algorithms watch the connection from its beginning, and the shortest round trip so far decides which one's window is
+//! used (measurements: docs/design/0009).
 //!
-//! Nothing else is decided here; both algorithms are quinn's.
+//! This module decides nothing else: both algorithms are quinn's.
 
 use std::{
     any::Any,
@@ -17,8 +17,9 @@ use std::{
 use quinn::congestion::{Bbr, BbrConfig, Controller, ControllerFactory, Cubic, CubicConfig};
 use quinn_proto::RttEstimator;
 
-/// A path whose shortest round trip is below this is near: a local network's takes 0.1 to 1 ms, the way to a next town 5.
-const NEAR: Duration = Duration::from_millis(2);
+/// A path is near if its shortest round trip is below this. A round trip takes 0.1 to 1 ms in a local network, and 5 ms
+/// to the next town.
+const NEAR_RTT_MAX: Duration = Duration::from_millis(2);
 
 /// Makes [`ByDistance`] controllers.
 #[derive(Debug, Default)]
@@ -42,7 +43,7 @@ impl ControllerFactory for ByDistanceConfig {
 struct ByDistance {
     near: Cubic,
     far: Bbr,
-    /// Until the first acknowledgement every path counts as far; both begin with about the same window.
+    /// Before the first acknowledgement every path counts as far. Both algorithms begin with about the same window.
     is_near: bool,
 }
 
@@ -53,7 +54,7 @@ impl Controller for ByDistance {
     }
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
-        self.is_near = rtt.min() < NEAR;
+        self.is_near = rtt.min() < NEAR_RTT_MAX;
         self.near.on_ack(now, sent, bytes, app_limited, rtt);
         self.far.on_ack(now, sent, bytes, app_limited, rtt);
     }

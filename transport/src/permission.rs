@@ -7,13 +7,13 @@ use minicbor::{Decode, Encode};
 
 const NAMES: [(&str, u32); 5] = [("push", 1), ("read", 2), ("forget", 4), ("prune", 8), ("admin", 16)];
 
-/// A set of permissions. Bits that this version does not know are kept but grant nothing.
+/// A set of permissions. Bits that this version does not know are kept, and grant nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(transparent)]
 pub struct Permissions(#[n(0)] u32);
 
 impl Permissions {
-    /// None at all.
+    /// The empty set.
     pub const NONE: Self = Self(0);
     /// Store packs and commit snapshots.
     pub const PUSH: Self = Self(1);
@@ -28,17 +28,17 @@ impl Permissions {
     /// All of them.
     pub const ALL: Self = Self(31);
 
-    /// Whether all of `other` is in here.
+    /// Whether this set has every permission of `other`.
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether any of `other` is in here.
+    /// Whether this set has a permission of `other`.
     pub fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// What is in either.
+    /// The permissions of both sets.
     pub fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
@@ -53,7 +53,7 @@ impl FromStr for Permissions {
             word => match NAMES.iter().find(|(name, _)| *name == word) {
                 Some((_, bit)) => Ok(sum.union(Self(*bit))),
                 None => Err(Error::Invalid(format!(
-                    "{word:?} is no permission: a list of push, read, forget, prune, admin, or all"
+                    "{word:?} is not a permission; give a list of push, read, forget, prune and admin, or all"
                 ))),
             },
         })

@@ -1,32 +1,40 @@
-//! The single-use invitation: one word that carries all that a new client needs to find and trust a server.
+//! The token: a single-use invitation, in one word that carries all that a new client needs to find and trust a server.
 //!
-//! `bkfs1` and the base32 of a CBOR record followed by the first four bytes of its BLAKE3, which catches a token that was
-//! cut or mistyped. The server keeps only a hash of the secret.
+//! The word is `bkfs1` and the base32 form of a CBOR record, followed by the first four bytes of the record's BLAKE3
+//! hash. The hash shows that a token was cut or mistyped. The server keeps only a hash of the secret.
 
-use bkfs_store::{Error, Result, base::id::Hash};
+use bkfs_store::{
+    Error, Result,
+    base::{codec, id::Hash},
+};
+use data_encoding::{BASE32_NOPAD_NOCASE, Encoding};
 use minicbor::{Decode, Encode};
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::{base32, url::Name};
+use crate::url::{self, Name};
+
+/// RFC 4648 base32 without padding, written in lower case: one word to a double click, safe in shells, mail and URLs.
+/// Left-over bits must be zero.
+const BASE32: Encoding = BASE32_NOPAD_NOCASE;
 
 const PREFIX: &str = "bkfs1";
 const CHECK_LEN: usize = 4;
 const TEXT_MAX: usize = 1024;
 
-/// An invitation, as its text carries it.
+/// An invitation to a server.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Token {
-    /// Where the server is, `HOST:PORT`.
+    /// The server's address, `HOST:PORT`.
     #[n(0)]
     pub address: String,
-    /// Fingerprint of the server's certificate.
+    /// The fingerprint of the server's certificate.
     #[n(1)]
-    pub pin: Hash,
-    /// The account that it opens.
+    pub fingerprint: Hash,
+    /// The account that the client will join.
     #[n(2)]
     pub account: Name,
-    /// Proves the invitation.
+    /// Proves to the server that the client was invited.
     #[n(3)]
     pub secret: TokenSecret,
 }
@@ -45,45 +53,56 @@ impl std::fmt::Debug for TokenSecret {
 impl TokenSecret {
     pub(crate) fn random() -> Result<Self> {
         let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map_err(|e| Error::Invalid(format!("the system gives no random bytes: {e}")))?;
+        getrandom::fill(&mut bytes)
+            .map_err(|e| Error::Invalid(format!("the operating system returned no random bytes: {e}")))?;
         Ok(Self(bytes))
     }
 
-    /// What the server keeps of it.
+    /// The hash that the server keeps of it.
     pub(crate) fn hash(&self) -> Hash {
         Hash(blake3::derive_key("bkfs v1 invitation secret", &self.0))
     }
 }
 
 impl Token {
-    /// Reads a token's text; white space around it is ignored.
+    /// Reads a token's text. White space around it is ignored, and after the prefix upper case is the same as lower
+    /// case.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = |why: &str| Error::Invalid(format!("this is no valid invitation token: {why}"));
+        let bad = |why: &str| Error::Invalid(format!("this is not a valid invitation token: {why}"));
         let text = text.trim();
         if text.len() > TEXT_MAX {
             return Err(bad("it is too long"));
         }
-        let words = text.strip_prefix(PREFIX).ok_or_else(|| bad("it does not begin with bkfs1"))?;
-        let bytes = base32::decode(words).ok_or_else(|| bad("it was cut or mistyped"))?;
+        let encoded = text.strip_prefix(PREFIX).ok_or_else(|| bad("it does not begin with bkfs1"))?;
+        let bytes = decode_base32(encoded).ok_or_else(|| bad("it was cut or mistyped"))?;
         let (record, check) =
             bytes.len().checked_sub(CHECK_LEN).map(|at| bytes.split_at(at)).ok_or_else(|| bad("it was cut"))?;
         if Hash::of(&[record]).0[..CHECK_LEN] != *check {
             return Err(bad("it was cut or mistyped"));
         }
-        let mut token: Self = bkfs_store::base::codec::decode("the token", record).map_err(|e| bad(&e.to_string()))?;
-        token.address = crate::url::normal_address(&token.address)?;
+        let mut token: Self = codec::decode("the token", record).map_err(|e| bad(&e.to_string()))?;
+        token.address = url::normalize_address(&token.address)?;
         Ok(token)
     }
 
     /// The token's text: one word.
-    pub fn text(&self) -> String {
-        let mut bytes = bkfs_store::base::codec::encode(self);
-        let check = Hash::of(&[&bytes]);
-        bytes.extend_from_slice(&check.0[..CHECK_LEN]);
-        let text = format!("{PREFIX}{}", base32::encode(&bytes));
-        bytes.zeroize();
+    pub fn text(&self) -> Zeroizing<String> {
+        let record = Zeroizing::new(codec::encode(self));
+        let check = Hash::of(&[&record]);
+        let bytes = Zeroizing::new([&record[..], &check.0[..CHECK_LEN]].concat());
+        let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + BASE32.encode_len(bytes.len())));
+        text.push_str(PREFIX);
+        BASE32.encode_append(&bytes, &mut text);
+        text.make_ascii_lowercase();
         text
     }
+}
+
+fn decode_base32(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(vec![0; BASE32.decode_len(text.len()).ok()?]);
+    let len = BASE32.decode_mut(text.as_bytes(), &mut bytes).ok()?;
+    bytes.truncate(len);
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -93,24 +112,47 @@ mod tests {
     fn token() -> Token {
         Token {
             address: "nas.example:7443".into(),
-            pin: Hash([7; 32]),
+            fingerprint: Hash([7; 32]),
             account: "alice".parse().unwrap(),
             secret: TokenSecret([9; 16]),
         }
+    }
+
+    const TEXT: &str = "bkfs1uqaha3tbomxgk6dbnvygyzj2g42dimyblaqaobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqo\
+        bycmvqwy2ldmubvacijbeeqscijbeeqscijbeeqscjceqrkq";
+
+    #[test]
+    fn the_text_does_not_change() {
+        assert_eq!(*token().text(), TEXT);
+        assert_eq!(Token::parse(TEXT).unwrap(), token());
+        let upper = format!("{PREFIX}{}", TEXT[PREFIX.len()..].to_ascii_uppercase());
+        assert_eq!(Token::parse(&upper).unwrap(), token());
+    }
+
+    #[test]
+    fn base32_is_strict() {
+        for (plain, text) in [("", ""), ("f", "my"), ("fo", "mzxq"), ("foo", "mzxw6"), ("foobar", "mzxw6ytboi")] {
+            assert_eq!(decode_base32(text).unwrap().as_slice(), plain.as_bytes());
+            assert_eq!(decode_base32(&text.to_ascii_uppercase()).unwrap().as_slice(), plain.as_bytes());
+        }
+        for text in ["m1", "m", "my======", "my\n", " my", "m\u{e4}"] {
+            assert_eq!(decode_base32(text), None, "{text:?}");
+        }
+        assert_eq!(decode_base32("mz"), None, "left-over bits that are not zero");
     }
 
     #[test]
     fn round_trips_in_one_word() {
         let text = token().text();
         assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
-        assert_eq!(Token::parse(&format!(" {text}\n")).unwrap(), token());
+        assert_eq!(Token::parse(&format!(" {}\n", *text)).unwrap(), token());
     }
 
     #[test]
     fn a_changed_token_is_refused() {
         let text = token().text();
         for at in 0..text.len() {
-            let mut bytes = text.clone().into_bytes();
+            let mut bytes = text.as_bytes().to_vec();
             bytes[at] = if bytes[at] == b'a' { b'b' } else { b'a' };
             assert!(Token::parse(&String::from_utf8(bytes).unwrap()).is_err(), "at {at}");
         }

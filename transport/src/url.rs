@@ -5,20 +5,21 @@ use std::{fmt, str::FromStr};
 use bkfs_store::{Error, Result};
 use minicbor::{Decode, Encode};
 
-/// The repository of an account that is meant when a URL names none.
+/// The name of a repository if a URL does not give one.
 pub const DEFAULT_REPOSITORY: &str = "main";
-/// The UDP port of servers that are not told another.
+/// The UDP port of a server if its address does not give one.
 pub const DEFAULT_PORT: u16 = 7443;
 const SCHEME: &str = "bkfs://";
 
-/// The name of an account or a repository: 1 to 64 of `A-Z a-z 0-9 . _ -`, beginning with a letter or digit.
+/// The name of an account or a repository: 1 to 64 of `A-Z a-z 0-9 . _ -`. It begins with a letter or digit, and does
+/// not end with a dot.
 ///
-/// Names become folder names at the server; nothing that passes here is a path, hidden, or an option.
+/// Names become folder names at the server. No name is a path, a hidden file or an option.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(String);
 
 impl Name {
-    /// Longest name in bytes.
+    /// The longest name in bytes.
     pub const LEN_MAX: usize = 64;
 
     /// The name.
@@ -26,7 +27,7 @@ impl Name {
         &self.0
     }
 
-    /// The name of the repository that is meant when none is named.
+    /// [`DEFAULT_REPOSITORY`] as a name.
     pub fn default_repository() -> Self {
         Self(DEFAULT_REPOSITORY.to_owned())
     }
@@ -43,7 +44,8 @@ impl FromStr for Name {
         match ok {
             true => Ok(Self(s.to_owned())),
             false => Err(Error::Invalid(format!(
-                "{s:?} is no name for an account or repository: 1 to {} letters, digits, '.', '_' or '-', beginning with a letter or digit",
+                "{s:?} is not a name for an account or repository: use 1 to {} letters, digits, '.', '_' or '-'; begin \
+                 with a letter or digit, and do not end with '.'",
                 Self::LEN_MAX
             ))),
         }
@@ -72,7 +74,7 @@ impl<'b, C> Decode<'b, C> for Name {
     }
 }
 
-/// Where a repository lies: a server, an account on it, and the repository's name there.
+/// The address of a repository: a server, an account on it, and the repository's name there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RepoUrl {
     /// Host name or IP address (IPv6 without brackets).
@@ -81,12 +83,12 @@ pub struct RepoUrl {
     pub port: u16,
     /// The account.
     pub account: Name,
-    /// The repository; none means [`DEFAULT_REPOSITORY`].
+    /// The repository's name, if the URL gives one.
     pub name: Option<Name>,
 }
 
 impl RepoUrl {
-    /// Whether the text is meant to be such a URL, right or wrong, and not a path.
+    /// Whether the text is meant as a URL, valid or not, rather than as a path.
     pub fn is_url(text: &str) -> bool {
         text.starts_with(SCHEME)
     }
@@ -96,13 +98,13 @@ impl RepoUrl {
         format_address(&self.host, self.port)
     }
 
-    /// The repository's name, the default one if none is given.
+    /// The repository's name, or [`DEFAULT_REPOSITORY`] if the URL gives none.
     pub fn repository(&self) -> Name {
         self.name.clone().unwrap_or_else(Name::default_repository)
     }
 
-    /// From `HOST[:PORT]` and an account.
-    pub fn of(address: &str, account: Name) -> Result<Self> {
+    /// The URL of an account at `HOST[:PORT]`.
+    pub fn new(address: &str, account: Name) -> Result<Self> {
         let (host, port) = parse_address(address)?;
         Ok(Self { host, port, account, name: None })
     }
@@ -112,8 +114,9 @@ impl FromStr for RepoUrl {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Self> {
-        let bad =
-            |why: &str| Error::Invalid(format!("{s:?} is no repository URL ({why}): bkfs://HOST:PORT/ACCOUNT[/NAME]"));
+        let bad = |why: &str| {
+            Error::Invalid(format!("{s:?} is not a repository URL: {why}; write bkfs://HOST:PORT/ACCOUNT[/NAME]"))
+        };
         let rest = s.strip_prefix(SCHEME).ok_or_else(|| bad("it does not begin with bkfs://"))?;
         let (address, path) = rest.split_once('/').ok_or_else(|| bad("it names no account"))?;
         let (host, port) = parse_address(address)?;
@@ -140,9 +143,9 @@ fn format_address(host: &str, port: u16) -> String {
     }
 }
 
-/// Splits `HOST`, `HOST:PORT` or `[IPV6]:PORT`; the port defaults to [`DEFAULT_PORT`].
+/// Splits `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`. The port defaults to [`DEFAULT_PORT`].
 pub(crate) fn parse_address(address: &str) -> Result<(String, u16)> {
-    let bad = || Error::Invalid(format!("{address:?} is no server address: HOST:PORT"));
+    let bad = || Error::Invalid(format!("{address:?} is not a server address; write HOST:PORT"));
     let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']').ok_or_else(bad)?;
@@ -165,8 +168,8 @@ pub(crate) fn parse_address(address: &str) -> Result<(String, u16)> {
     Ok((host.to_owned(), port))
 }
 
-/// The canonical form of a server's address.
-pub(crate) fn normal_address(address: &str) -> Result<String> {
+/// Returns the canonical form of a server's address.
+pub(crate) fn normalize_address(address: &str) -> Result<String> {
     parse_address(address).map(|(host, port)| format_address(&host, port))
 }
 
@@ -184,16 +187,16 @@ mod tests {
     }
 
     #[test]
-    fn path_tricks_are_no_names() {
+    fn path_tricks_are_not_names() {
         for name in ["", ".", "..", ".hidden", "-x", "a/b", "a\\b", "a\0", "a b", "ä", "a.", "~", "%2e%2e", "a\n"] {
             assert!(name.parse::<Name>().is_err(), "{name:?}");
         }
         assert!("a".repeat(65).parse::<Name>().is_err());
-        assert!("a..b".parse::<Name>().is_ok(), "no escape without a slash");
+        assert!("a..b".parse::<Name>().is_ok(), "without a slash it escapes nothing");
     }
 
     #[test]
-    fn path_tricks_are_no_urls() {
+    fn path_tricks_are_not_urls() {
         for url in [
             "bkfs://h:1/../etc",
             "bkfs://h:1/a/../b",

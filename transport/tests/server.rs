@@ -28,60 +28,59 @@ use bkfs_store::{
 use bkfs_transport::{
     Identity, Name, Permissions, RepoUrl,
     client::{self, Remote},
-    server::{self, Running},
+    server::{self, RunningServer},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-struct Site {
-    folder: tempfile::TempDir,
-}
+/// The folder of a server.
+struct ServerFolder(tempfile::TempDir);
 
-impl Site {
-    /// A server's folder whose invitations carry a free port's address, and the server that runs on it.
-    fn new() -> (Self, Running) {
-        Self::protecting(0)
+impl ServerFolder {
+    /// Makes a server without a floor, and starts it on a free port.
+    fn start_new() -> (Self, RunningServer) {
+        Self::start_with_floor(0)
     }
 
     /// The same with a floor.
-    fn protecting(secs: u64) -> (Self, Running) {
+    fn start_with_floor(protect_secs: u64) -> (Self, RunningServer) {
         let folder = tempfile::tempdir().unwrap();
         let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        server::init(folder.path(), &format!("127.0.0.1:{port}"), secs).unwrap();
-        let site = Self { folder };
-        let running = site.start(port);
-        (site, running)
+        server::init(folder.path(), &format!("127.0.0.1:{port}"), protect_secs).unwrap();
+        let folder = Self(folder);
+        let running = folder.start(port);
+        (folder, running)
     }
 
-    fn start(&self, port: u16) -> Running {
-        server::start(self.folder.path(), SocketAddr::from(([127, 0, 0, 1], port)), server::Options::default()).unwrap()
+    fn start(&self, port: u16) -> RunningServer {
+        server::start(self.0.path(), SocketAddr::from(([127, 0, 0, 1], port)), server::Options::default()).unwrap()
     }
 
     fn data(&self) -> &Path {
-        self.folder.path()
+        self.0.path()
     }
 
-    /// A client that joined an account.
-    fn client(&self, account: &str, can: &str) -> (Identity, RepoUrl, bkfs_store::base::id::Hash) {
+    /// Joins an account as a new client. Returns its identity, the URL, and the fingerprint of the server.
+    fn join(&self, account: &str, can: &str) -> (Identity, RepoUrl, bkfs_store::base::id::Hash) {
         let name: Name = account.parse().unwrap();
         let token = server::invite(self.data(), &name, can.parse().unwrap(), None, HOUR).unwrap();
         let identity = Identity::generate().unwrap();
         let url = client::join(&token, &identity).unwrap();
-        (identity, url, token.pin)
+        (identity, url, token.fingerprint)
     }
 
     fn remote(&self, account: &str, can: &str) -> Remote {
-        let (identity, url, pin) = self.client(account, can);
-        Remote::connect(&url, &identity, pin).unwrap()
+        let (identity, url, fingerprint) = self.join(account, can);
+        Remote::connect(&url, &identity, fingerprint).unwrap()
     }
 }
 
 fn repository() -> (InitRequest, PushKey) {
-    let (request, push, _) = repository_of();
+    let (request, push, _) = repository_with_full_key();
     (request, push)
 }
 
-fn repository_of() -> (InitRequest, PushKey, FullKey) {
+fn repository_with_full_key() -> (InitRequest, PushKey, FullKey) {
     let full = FullKey::random(RepoId(random()));
     let now = Time { secs: 1_000_000_000, nanos: 0 };
     let (push, client) = full.new_client("host", None, true, now);
@@ -141,9 +140,9 @@ fn pack(push: &PushKey, bytes: usize) -> (PackUpload, ChunkId) {
 }
 
 #[test]
-fn a_pack_goes_there_and_comes_back() {
-    let (site, running) = Site::new();
-    let remote = site.remote("alice", "all");
+fn a_pack_is_stored_and_read_back() {
+    let (folder, running) = ServerFolder::start_new();
+    let remote = folder.remote("alice", "all");
     assert_eq!(remote.open(&OpenRequest::default()).unwrap_err().kind(), ErrorKind::NoRepository);
     let (request, push) = repository();
     remote.init(&request).unwrap();
@@ -166,10 +165,10 @@ fn a_pack_goes_there_and_comes_back() {
 
 #[test]
 fn permissions_are_enforced() {
-    let (site, _running) = Site::new();
+    let (folder, _running) = ServerFolder::start_new();
     let (request, push) = repository();
-    site.remote("alice", "all").init(&request).unwrap();
-    let writer = site.remote("alice", "push");
+    folder.remote("alice", "all").init(&request).unwrap();
+    let writer = folder.remote("alice", "push");
     let (upload, id) = pack(&push, 1000);
     writer.put_pack(Lease::default(), &upload).unwrap();
     let opened = writer.open(&OpenRequest::default()).unwrap();
@@ -181,39 +180,39 @@ fn permissions_are_enforced() {
         writer.snapshots(0, 10).unwrap_err(),
         writer.read_pack(upload.id).unwrap_err(),
         writer.remove_slot(Default::default()).unwrap_err(),
-        site.remote("alice", "read").put_pack(Lease::default(), &upload).unwrap_err(),
-        site.remote("bob", "push,read").init(&request).unwrap_err(),
+        folder.remote("alice", "read").put_pack(Lease::default(), &upload).unwrap_err(),
+        folder.remote("bob", "push,read").init(&request).unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::NoPermission, "{error}");
     }
-    // Another account's client sees nothing of this one.
-    let (identity, url, pin) = site.client("bob", "all");
+    // A client of another account sees nothing of this one.
+    let (identity, url, fingerprint) = folder.join("bob", "all");
     let other = RepoUrl { account: "alice".parse().unwrap(), ..url };
-    let error = Remote::connect(&other, &identity, pin).unwrap().open(&OpenRequest::default()).unwrap_err();
+    let error = Remote::connect(&other, &identity, fingerprint).unwrap().open(&OpenRequest::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoPermission, "{error}");
 }
 
 #[test]
-fn strangers_and_false_servers_get_nothing() {
-    let (site, _running) = Site::new();
-    let (_, url, pin) = site.client("alice", "all");
+fn strangers_and_wrong_servers_are_refused() {
+    let (folder, _running) = ServerFolder::start_new();
+    let (_, url, fingerprint) = folder.join("alice", "all");
     let stranger = Identity::generate().unwrap();
-    let error = Remote::connect(&url, &stranger, pin).unwrap().open(&OpenRequest::default()).unwrap_err();
+    let error = Remote::connect(&url, &stranger, fingerprint).unwrap().open(&OpenRequest::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoPermission);
     let error = Remote::connect(&url, &stranger, bkfs_store::base::id::Hash([1; 32])).unwrap_err();
-    assert!(error.to_string().contains("pinned"), "{error}");
+    assert!(error.to_string().contains("fingerprint"), "{error}");
 
-    let token = server::invite(site.data(), &"carol".parse().unwrap(), Permissions::PUSH, None, HOUR).unwrap();
+    let token = server::invite(folder.data(), &"carol".parse().unwrap(), Permissions::PUSH, None, HOUR).unwrap();
     client::join(&token, &stranger).unwrap();
     let error = client::join(&token, &Identity::generate().unwrap()).unwrap_err();
     assert!(error.to_string().contains("has been used"), "{error}");
 }
 
 #[test]
-fn a_server_that_comes_back_is_found_again() {
-    let (site, running) = Site::new();
+fn a_client_reconnects_to_a_restarted_server() {
+    let (folder, running) = ServerFolder::start_new();
     let port = running.local_addr().port();
-    let remote = site.remote("alice", "all");
+    let remote = folder.remote("alice", "all");
     let (request, push) = repository();
     remote.init(&request).unwrap();
     let (upload, id) = pack(&push, 3_000_000);
@@ -221,28 +220,28 @@ fn a_server_that_comes_back_is_found_again() {
     let again = std::thread::scope(|scope| {
         let put = scope.spawn(|| remote.put_pack(Lease::default(), &upload));
         std::thread::sleep(Duration::from_millis(300));
-        let again = site.start(port);
+        let again = folder.start(port);
         put.join().unwrap().unwrap();
         again
     });
     assert_eq!(remote.has(&[id]).unwrap(), [true]);
     again.stop();
-    remote.set_patience(Duration::from_millis(100));
+    remote.set_retry_timeout(Duration::from_millis(100));
     let error = remote.has(&[id]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
 }
 
 #[test]
-fn many_clients_and_accounts_at_once() {
-    let (site, _running) = Site::new();
+fn many_clients_and_accounts_work_at_once() {
+    let (folder, _running) = ServerFolder::start_new();
     std::thread::scope(|scope| {
         for account in ["alice", "bob"] {
             let (request, push) = repository();
-            site.remote(account, "all").init(&request).unwrap();
+            folder.remote(account, "all").init(&request).unwrap();
             for _ in 0..3 {
-                let (site, push) = (&site, push.clone());
+                let (folder, push) = (&folder, push.clone());
                 scope.spawn(move || {
-                    let remote = site.remote(account, "push,read");
+                    let remote = folder.remote(account, "push,read");
                     for _ in 0..3 {
                         let (upload, id) = pack(&push, 500_000);
                         remote.put_pack(Lease::default(), &upload).unwrap();
@@ -255,17 +254,17 @@ fn many_clients_and_accounts_at_once() {
 }
 
 #[test]
-fn a_quota_holds() {
-    let (site, _running) = Site::new();
+fn a_quota_is_enforced() {
+    let (folder, _running) = ServerFolder::start_new();
     let (request, push) = repository();
     let name: Name = "alice".parse().unwrap();
-    let token = server::invite(site.data(), &name, Permissions::ALL, Some(250_000), HOUR).unwrap();
+    let token = server::invite(folder.data(), &name, Permissions::ALL, Some(250_000), HOUR).unwrap();
     let identity = Identity::generate().unwrap();
     let url = client::join(&token, &identity).unwrap();
-    let remote = Remote::connect(&url, &identity, token.pin).unwrap();
+    let remote = Remote::connect(&url, &identity, token.fingerprint).unwrap();
     remote.init(&request).unwrap();
     let first = pack(&push, 100_000).0;
-    // A client that lost the acknowledgement sends its pack again: it takes no more room than before.
+    // A client that lost the acknowledgement sends its pack again. It counts once for the quota.
     for _ in 0..3 {
         remote.put_pack(Lease::default(), &first).unwrap();
     }
@@ -276,22 +275,22 @@ fn a_quota_holds() {
 }
 
 #[test]
-fn forgetting_and_expiring_are_permissions_of_their_own() {
-    let (site, _running) = Site::protecting(0);
-    let (request, push, full) = repository_of();
-    let admin = site.remote("alice", "all");
+fn forgetting_and_expiring_need_permissions_of_their_own() {
+    let (folder, _running) = ServerFolder::start_with_floor(0);
+    let (request, push, full) = repository_with_full_key();
+    let admin = folder.remote("alice", "all");
     admin.init(&request).unwrap();
     let ids: Vec<_> = (0..4).map(|_| commit(&admin, &push)).collect();
     let forget = |remote: &Remote, now| remote.forget(&forget_request(&admin, &full, &ids[..1], now));
     let empty = ForgetRequest { empty_trash: true, ..ForgetRequest::default() };
     for can in ["push", "read", "push,read", "admin", "prune"] {
-        let remote = site.remote("alice", can);
+        let remote = folder.remote("alice", can);
         for error in [forget(&remote, false).unwrap_err(), remote.unforget(&ids[..1]).unwrap_err()] {
             assert_eq!(error.kind(), ErrorKind::NoPermission, "{can}: {error}");
         }
         assert_eq!(remote.forget(&empty).is_ok(), can == "prune", "{can}");
     }
-    let forgetter = site.remote("alice", "forget");
+    let forgetter = folder.remote("alice", "forget");
     for error in [forget(&forgetter, true).unwrap_err(), forgetter.forget(&empty).unwrap_err()] {
         assert_eq!(error.kind(), ErrorKind::NoPermission, "{error}");
         assert!(error.to_string().contains("prune"), "{error}");
@@ -300,30 +299,30 @@ fn forgetting_and_expiring_are_permissions_of_their_own() {
     assert_eq!(admin.open(&OpenRequest::default()).unwrap().snapshots.len(), 3);
     forgetter.unforget(&ids[..1]).unwrap();
     assert_eq!(admin.open(&OpenRequest::default()).unwrap().snapshots.len(), 4);
-    assert_eq!(forget(&site.remote("alice", "forget,prune"), true).unwrap().expired, ids[..1]);
+    assert_eq!(forget(&folder.remote("alice", "forget,prune"), true).unwrap().expired, ids[..1]);
     assert_eq!(admin.snapshots(0, 10).unwrap().len(), 3);
     let error = admin.unforget(&ids[..1]).unwrap_err();
     assert!(error.kind() == ErrorKind::NotFound && error.to_string().contains("gone for good"), "{error}");
 }
 
 #[test]
-fn no_credential_passes_the_floor_of_the_server() {
-    let (site, running) = Site::protecting(3600);
+fn no_credential_passes_the_floor() {
+    let (folder, running) = ServerFolder::start_with_floor(3600);
     let port = running.local_addr().port();
-    let (request, push, full) = repository_of();
-    let admin = site.remote("alice", "all");
+    let (request, push, full) = repository_with_full_key();
+    let admin = folder.remote("alice", "all");
     admin.init(&request).unwrap();
     let id = commit(&admin, &push);
     let now = |remote: &Remote| remote.forget(&forget_request(remote, &full, &[id], true)).unwrap_err();
     let error = now(&admin);
     assert!(matches!(error, Error::Protected { snapshot, .. } if snapshot == id), "{error}");
     admin.forget(&forget_request(&admin, &full, &[id], false)).unwrap();
-    assert!(matches!(now(&admin), Error::Protected { .. }), "nor by way of the trash");
+    assert!(matches!(now(&admin), Error::Protected { .. }), "not even through the trash");
     let empty = ForgetRequest { empty_trash: true, ..ForgetRequest::default() };
     assert_eq!(admin.forget(&empty).unwrap().expired, []);
-    // The floor was written down when the server was made, and holds when it starts again.
+    // The floor is in the server's log, so it also holds after a restart.
     running.stop();
-    let _again = site.start(port);
+    let _again = folder.start(port);
     assert!(matches!(now(&admin), Error::Protected { .. }));
     assert_eq!(admin.open(&OpenRequest::default()).unwrap().protect_secs, 3600);
 }

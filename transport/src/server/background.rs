@@ -1,7 +1,7 @@
-//! What a server does by itself, in a thread for each: once a day it lets go what is due in trashes and graves, and it scrubs each
-//! repository whose turn has come, one after the other.
+//! What a server does by itself, in a thread for each kind of work: once a day it removes what is due from trashes and
+//! graves, and it scrubs each repository whose turn has come, one at a time.
 //!
-//! Trees cannot be read here, so nothing is pruned: that takes somebody with a key.
+//! A server cannot read trees, so it does not prune: that takes a key.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -9,114 +9,96 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bkfs_store::{
-    Result,
-    repository::{Tidied, scrub::ScrubProgress},
-};
+use bkfs_store::{Result, repository::scrub::ScrubProgress};
 
-use super::{
-    Host, repositories,
-    scrub::{self, Schedule},
-};
+use super::{layout, scrub, state::ServerState, tidy};
 use crate::url::Name;
 
-/// How often it is looked what is to be done; more often if something comes more often.
-const LOOK: Duration = Duration::from_secs(60);
-const LOOK_OFTEN: Duration = Duration::from_secs(1);
-/// A server that was just started has other things to do first.
-const FIRST: Duration = Duration::from_secs(600);
+/// The longest and the shortest pause between two looks at what is due. In between, the pause is as long as the
+/// interval of the work.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The longest time from the server's start to the first tidying: a server that was just started has other things to
+/// do.
+const FIRST_TIDY_WAIT_MAX: Duration = Duration::from_secs(600);
 
-/// Works until it is dropped.
-pub(super) struct Background {
+/// The threads that do the work. Stops them when it is dropped.
+pub(super) struct BackgroundWork {
     progress: Arc<ScrubProgress>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl Background {
-    pub fn start(host: Arc<Host>) -> std::io::Result<Self> {
-        let mut background = Self { progress: Arc::default(), threads: Vec::new() };
-        background.spawn("bkfs-tidy", host.clone(), tidy_now_and_then)?;
-        if let Some(schedule) = host.options.scrub {
-            background.spawn("bkfs-scrub", host, move |host, progress| scrub_now_and_then(host, schedule, progress))?;
+impl BackgroundWork {
+    pub fn start(state: &Arc<ServerState>) -> std::io::Result<Self> {
+        let mut work = Self { progress: Arc::default(), threads: Vec::new() };
+        let every = state.options.tidy_every;
+        let (mut last, mut wait) = (Instant::now(), every.min(FIRST_TIDY_WAIT_MAX));
+        work.spawn("bkfs-tidy", every, state, move |state, progress| {
+            if last.elapsed() >= wait {
+                (last, wait) = (Instant::now(), every);
+                for_each_repository("tidying", state, progress, |account, name| tidy::tidy(state, account, name));
+            }
+        })?;
+        if let Some(schedule) = state.options.scrub {
+            work.spawn("bkfs-scrub", schedule.every, state, move |state, progress| {
+                for_each_repository("scrubbing", state, progress, |account, name| {
+                    scrub::scrub_if_due(state, schedule, progress, account, name)
+                });
+            })?;
         }
-        Ok(background)
+        Ok(work)
     }
 
+    /// Starts a thread that calls `look` again and again. `every` is the interval of the work.
     fn spawn(
         &mut self,
-        name: &str,
-        host: Arc<Host>,
-        work: impl FnOnce(&Host, &ScrubProgress) + Send + 'static,
+        thread_name: &str,
+        every: Duration,
+        state: &Arc<ServerState>,
+        mut look: impl FnMut(&ServerState, &ScrubProgress) + Send + 'static,
     ) -> std::io::Result<()> {
-        let progress = self.progress.clone();
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(&host, &progress))?;
+        let (state, progress) = (state.clone(), self.progress.clone());
+        let pause = every.clamp(PAUSE_MIN, PAUSE_MAX);
+        let thread = std::thread::Builder::new().name(thread_name.into()).spawn(move || {
+            while !progress.stop.load(Ordering::Relaxed) {
+                look(&state, &progress);
+                std::thread::park_timeout(pause);
+            }
+        })?;
         self.threads.push(thread);
         Ok(())
     }
 }
 
-impl Drop for Background {
+impl Drop for BackgroundWork {
     fn drop(&mut self) {
         self.progress.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             thread.thread().unpark();
-            // It has nothing to tell that is not in the log.
+            // The thread has no result. Its errors are in the log.
             let _ = thread.join();
         }
     }
 }
 
-/// How long to wait between two looks.
-fn look(every: Duration) -> Duration {
-    every.clamp(LOOK_OFTEN, LOOK)
-}
-
-fn tidy_now_and_then(host: &Host, progress: &ScrubProgress) {
-    let (every, begun) = (host.options.tidy_every, Instant::now());
-    let mut tidied: Option<Instant> = None;
-    while !progress.stop.load(Ordering::Relaxed) {
-        let is_due = tidied.map_or(begun.elapsed() >= FIRST.min(every), |last| last.elapsed() >= every);
-        if is_due {
-            tidied = Some(Instant::now());
-            if let Err(error) = tidy_all(host, progress) {
-                tracing::warn!(%error, "what is due could not be let go");
-            }
-        }
-        std::thread::park_timeout(look(every));
-    }
-}
-
-fn scrub_now_and_then(host: &Host, schedule: Schedule, progress: &ScrubProgress) {
-    while !progress.stop.load(Ordering::Relaxed) {
-        if let Err(error) = scrub::round(host, schedule, progress) {
-            tracing::warn!(%error, "scrubbing in the background failed");
-        }
-        std::thread::park_timeout(look(schedule.every));
-    }
-}
-
-fn tidy_all(host: &Host, progress: &ScrubProgress) -> Result<()> {
-    for (account, name) in repositories(&host.data)? {
+/// Does one kind of work in each repository, until the server stops. An error is logged, and the next repository
+/// follows.
+fn for_each_repository(
+    work_name: &str,
+    state: &ServerState,
+    progress: &ScrubProgress,
+    work: impl Fn(&Name, &Name) -> Result<()>,
+) {
+    let repositories = match layout::repositories(&state.data) {
+        Ok(repositories) => repositories,
+        Err(error) => return tracing::warn!(%error, "{work_name} failed: cannot list the repositories"),
+    };
+    for (account, name) in repositories {
         if progress.stop.load(Ordering::Relaxed) {
-            return Ok(());
+            return;
         }
-        match tidy(host, &account, &name) {
-            Ok(tidied) if tidied == Tidied::default() => {}
-            Ok(Tidied { expired, buried, bytes, sets }) => {
-                tracing::info!(%account, repository = %name, expired, buried, bytes, sets, "let go what was due");
-            }
-            Err(error) => {
-                tracing::warn!(%account, repository = %name, %error, "what is due could not be let go");
-            }
+        if let Err(error) = work(&account, &name) {
+            tracing::warn!(%account, repository = %name, %error, "{work_name} failed");
         }
-    }
-    Ok(())
-}
-
-fn tidy(host: &Host, account: &Name, name: &Name) -> Result<Tidied> {
-    // Repositories that nobody uses are not kept open.
-    match host.opened(account, name) {
-        Some(hosted) => hosted.repository.tidy(),
-        None => host.open(account, name)?.tidy(),
     }
 }

@@ -1,10 +1,10 @@
-//! The server's log, and what follows from it: accounts, invitations, clients and what they may do.
+//! The server's log and what follows from it, read from the server's folder and appended to it.
 //!
-//! Framed and chained as a repository's log is, and kept in two files like it. Only hashes of invitations' secrets are kept.
-//! A record that is torn was never acknowledged and is cut off; one that fits the chain in neither file stops the server
-//! from starting.
+//! The log is framed and chained as a repository's log is, and kept in two files like it. It holds only hashes of the
+//! secrets of invitations. A torn record was never acknowledged, and is cut off. If a record fits the chain in neither
+//! file, the server does not start.
 
-use std::{collections::HashMap, path::Path};
+use std::path::Path;
 
 use bkfs_store::{
     Error, Result,
@@ -15,102 +15,35 @@ use bkfs_store::{
         log::pair::LogPair,
     },
 };
-use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
 
-use crate::{Permissions, token::TokenSecret, url::Name};
-
-const FORMAT: u32 = 1;
-
-/// What can happen to a server. Numbers are never used again.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
-#[cbor(flat)]
-enum Event {
-    /// The server was made; always and only the first record.
-    #[n(0)]
-    Init {
-        #[n(0)]
-        format: u32,
-        #[n(1)]
-        address: String,
-        /// The floor: nothing younger can be made unrecoverable by a network credential.
-        #[n(2)]
-        protect_secs: u64,
-    },
-    /// An invitation was made.
-    #[n(1)]
-    Invite {
-        #[n(0)]
-        secret: Hash,
-        #[n(1)]
-        account: Name,
-        #[n(2)]
-        can: Permissions,
-        #[n(3)]
-        expires_secs: i64,
-    },
-    /// An invitation was used: a client joined.
-    #[n(2)]
-    Join {
-        #[n(0)]
-        secret: Hash,
-        #[n(1)]
-        client: Hash,
-        #[n(2)]
-        account: Name,
-        #[n(3)]
-        can: Permissions,
-    },
-    /// An account may store so many bytes.
-    #[n(3)]
-    Quota {
-        #[n(0)]
-        account: Name,
-        #[n(1)]
-        bytes: u64,
-    },
-}
-
-/// A record: when, and what.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
-struct Record {
-    #[n(0)]
-    secs: i64,
-    #[n(1)]
-    event: Event,
-}
-
-#[derive(Default)]
-struct State {
-    at: Position,
-    address: Option<String>,
-    protect_secs: u64,
-    invitations: HashMap<Hash, Invitation>,
-    clients: HashMap<(Hash, Name), Permissions>,
-    quotas: HashMap<Name, u64>,
-}
-
-struct Invitation {
-    account: Name,
-    can: Permissions,
-    expires_secs: i64,
-    used: bool,
-}
+use super::{
+    accounts::Accounts,
+    event::{Event, FORMAT, Record},
+};
+use crate::{permission::Permissions, token::TokenSecret, url::Name};
 
 /// Reads and appends the server's log.
 pub struct Registry {
     backend: LocalBackend,
     log: LogPair,
-    state: Mutex<State>,
+    replayed: Mutex<Replayed>,
+}
+
+/// What has been read of the log: up to where, and what follows from it.
+#[derive(Default)]
+struct Replayed {
+    position: Position,
+    accounts: Accounts,
 }
 
 impl Registry {
-    /// The registry of a server's folder; nothing is read yet.
+    /// The registry of a server's folder. Nothing is read yet.
     pub fn new(data: &Path) -> Self {
-        Self { backend: LocalBackend::new(data), log: LogPair::new("log", "log.2"), state: Mutex::default() }
+        Self { backend: LocalBackend::new(data), log: LogPair::new("log", "log.2"), replayed: Mutex::default() }
     }
 
-    /// Writes the first record. What a creation that was cut short left behind is removed.
+    /// Writes the first record. Removes what an interrupted creation left behind.
     pub fn create(&self, address: &str, protect_secs: u64) -> Result<()> {
         let event = Event::Init { format: FORMAT, address: address.to_owned(), protect_secs };
         let _lock = self.backend.lock()?;
@@ -123,54 +56,37 @@ impl Registry {
         Ok(!self.log.read(&self.backend, Position::default())?.is_empty())
     }
 
-    /// Makes both files of the log whole, where a crash or damage left them different.
+    /// Makes both files of the log whole and equal, if a crash or damage left them different.
     pub fn settle(&self) -> Result<()> {
         match self.log.is_settled(&self.backend)? {
             true => Ok(()),
-            false => self.writing().map(drop),
+            false => self.lock_to_append().map(drop),
         }
     }
 
-    /// Takes in what was appended since.
+    /// Reads what was appended since the last time.
     pub fn refresh(&self) -> Result<()> {
-        let mut state = self.state.lock();
-        if !self.log.fits(&self.backend, state.at)? {
-            return Err(Error::damaged("the server's log", "it is shorter than it was, or another one"));
+        let mut replayed = self.replayed.lock();
+        if !self.log.fits(&self.backend, replayed.position)? {
+            let reason = "it is shorter than it was, or it is another log";
+            return Err(Error::damaged("the server's log", reason));
         }
         loop {
-            let records = self.log.read(&self.backend, state.at)?;
+            let records = self.log.read(&self.backend, replayed.position)?;
             if records.is_empty() {
                 return Ok(());
             }
             for (raw, next) in records {
                 let record: Record = codec::decode("a record of the server's log", &raw)?;
-                state.apply(record.event)?;
-                state.at = next;
+                replayed.accounts.apply(record.event)?;
+                replayed.position = next;
             }
         }
     }
 
-    /// Looks at the whole log, and makes both its files whole. Returns whether that was needed.
+    /// Verifies the whole log, and makes both its files whole. Returns whether that was needed.
     pub fn verify(&self) -> Result<bool> {
         self.log.verify(&self.backend).map(|(_, is_mended)| is_mended)
-    }
-
-    /// The lock, for whoever will append: the log is whole and taken in.
-    fn writing(&self) -> Result<Box<dyn Lock>> {
-        let lock = self.backend.lock()?;
-        self.log.settle(&self.backend)?;
-        self.refresh()?;
-        Ok(lock)
-    }
-
-    /// The address that invitations carry.
-    pub fn address(&self) -> Result<String> {
-        self.state.lock().address.clone().ok_or_else(|| Error::damaged("the server's log", "it has no beginning"))
-    }
-
-    /// The floor in seconds, which the server's repositories keep to.
-    pub fn protect_secs(&self) -> u64 {
-        self.state.lock().protect_secs
     }
 
     /// Records an invitation.
@@ -185,93 +101,63 @@ impl Registry {
         let expires_secs = now_secs().saturating_add(valid_secs);
         let mut events = vec![Event::Invite { secret: secret.hash(), account: account.clone(), can, expires_secs }];
         events.extend(quota_bytes.map(|bytes| Event::Quota { account: account.clone(), bytes }));
-        let _lock = self.writing()?;
+        let _lock = self.lock_to_append()?;
         self.append(&events)
     }
 
-    /// Uses an invitation up. The same client may repeat itself, having lost the answer.
+    /// Uses an invitation for a client. The same client may use it again: see [`Accounts::join`].
     pub fn join(&self, secret: &TokenSecret, client: Hash) -> Result<()> {
-        let secret = secret.hash();
-        let _lock = self.writing()?;
-        let refused = |why: &str| {
-            Err(Error::NoPermission {
-                operation: format!("join with this token: {why}; ask the operator for a new one"),
-            })
-        };
-        let event = {
-            let state = self.state.lock();
-            match state.invitations.get(&secret) {
-                None => return refused("it is unknown here"),
-                Some(invitation) if invitation.used => {
-                    return match state.clients.contains_key(&(client, invitation.account.clone())) {
-                        true => Ok(()),
-                        false => refused("it has been used"),
-                    };
-                }
-                Some(invitation) if invitation.expires_secs < now_secs() => return refused("it has expired"),
-                Some(Invitation { account, can, .. }) => {
-                    Event::Join { secret, client, account: account.clone(), can: *can }
-                }
-            }
-        };
-        self.append(&[event])
+        let _lock = self.lock_to_append()?;
+        let event = self.replayed.lock().accounts.join(secret.hash(), client, now_secs())?;
+        event.map_or(Ok(()), |event| self.append(&[event]))
     }
 
-    /// What a client may do in an account; none if it never joined it.
+    /// The address that invitations carry.
+    pub fn address(&self) -> Result<String> {
+        let address = self.replayed.lock().accounts.address().map(str::to_owned);
+        address.ok_or_else(|| Error::damaged("the server's log", "its first record is missing"))
+    }
+
+    /// The floor in seconds, which the server's repositories enforce.
+    pub fn protect_secs(&self) -> u64 {
+        self.replayed.lock().accounts.protect_secs()
+    }
+
+    /// What a client may do in an account. Returns `None` if it never joined the account.
     pub fn permissions(&self, client: Hash, account: &Name) -> Option<Permissions> {
-        self.state.lock().clients.get(&(client, account.clone())).copied()
+        self.replayed.lock().accounts.permissions(client, account)
     }
 
     /// Whether a client has joined any account.
     pub fn is_known(&self, client: Hash) -> bool {
-        self.state.lock().clients.keys().any(|(known, _)| *known == client)
+        self.replayed.lock().accounts.is_known(client)
     }
 
     /// How many bytes an account may store, if there is a limit.
     pub fn quota(&self, account: &Name) -> Option<u64> {
-        self.state.lock().quotas.get(account).copied()
+        self.replayed.lock().accounts.quota(account)
     }
 
-    /// Appends events, durably, and takes them in. The caller has the lock from [`Registry::writing`].
+    /// Takes the lock that [`Registry::append`] needs. The log is then whole, and all of it has been read.
+    fn lock_to_append(&self) -> Result<Box<dyn Lock>> {
+        let lock = self.backend.lock()?;
+        self.log.settle(&self.backend)?;
+        self.refresh()?;
+        Ok(lock)
+    }
+
+    /// Appends events durably, and applies them. The caller holds the lock.
     fn append(&self, events: &[Event]) -> Result<()> {
-        let start = self.state.lock().at;
-        let (mut at, mut bytes) = (start, Vec::new());
+        let start = self.replayed.lock().position;
+        let (mut position, mut bytes) = (start, Vec::new());
         for event in events {
             let record = codec::encode(&Record { secs: now_secs(), event: event.clone() });
-            let (framed, next) = log_file::frame_bytes(at, &record);
+            let (framed, next) = log_file::frame_bytes(position, &record);
             bytes.extend(framed);
-            at = next;
+            position = next;
         }
         self.log.append(&self.backend, start, &bytes)?;
         self.refresh()
-    }
-}
-
-impl State {
-    fn apply(&mut self, event: Event) -> Result<()> {
-        match event {
-            Event::Init { format, .. } if format > FORMAT => {
-                return Err(Error::NewerVersion { what: "the server's folder", found: format, known: FORMAT });
-            }
-            Event::Init { address, protect_secs, .. } => {
-                self.address = Some(address);
-                self.protect_secs = protect_secs;
-            }
-            Event::Invite { secret, account, can, expires_secs } => {
-                self.invitations.insert(secret, Invitation { account, can, expires_secs, used: false });
-            }
-            Event::Join { secret, client, account, can } => {
-                if let Some(invitation) = self.invitations.get_mut(&secret) {
-                    invitation.used = true;
-                }
-                // Joining again replaces what was allowed before.
-                self.clients.insert((client, account), can);
-            }
-            Event::Quota { account, bytes } => {
-                self.quotas.insert(account, bytes);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -290,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invitation_serves_once() {
+    fn an_invitation_works_once() {
         let folder = tempfile::tempdir().unwrap();
         let running = registry(folder.path());
         let operator = Registry::new(folder.path());

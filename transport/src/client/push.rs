@@ -1,0 +1,52 @@
+//! Pushing to a remote repository.
+
+use bkfs_store::{
+    Result,
+    access::{Lease, Push, Receipt},
+    base::id::ChunkId,
+    format::pack::PackUpload,
+};
+
+use super::{
+    Remote,
+    exchange::{Exchange, exchange, expect_reply},
+};
+use crate::{
+    message::{self, Call, REPLY_MAX, Reply},
+    stream,
+};
+
+/// Packs give way to everything else.
+const PACK_PRIORITY: i32 = -1;
+
+impl Push for Remote {
+    fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        let bits = expect_reply!(self.call(Call::Has(ids.to_vec()))?, Reply::Has(bits) => bits)?;
+        message::from_bits(&bits, ids.len()).ok_or_else(message::mismatched_reply)
+    }
+
+    fn put_pack(&self, lease: Lease, pack: &PackUpload) -> Result<()> {
+        let request = self.request(Call::PutPack(pack.id, pack.bytes.len() as u64, lease));
+        self.runtime.block_on(self.link.with_retries(async |connection| {
+            let Exchange { reply, mut send, mut receive } = exchange(connection, &request, PACK_PRIORITY).await?;
+            match reply {
+                Reply::Done => return Ok(Ok(())),
+                Reply::SendFrom(offset) if offset <= pack.bytes.len() as u64 => {
+                    let mut rest = [pack.bytes.slice(offset as usize..)];
+                    // A server that refuses the pack midway stops reading, and its reply gives the reason. So an error
+                    // here is ignored, and the reply decides.
+                    let sent = send.write_all_chunks(&mut rest).await;
+                    if sent.is_ok() {
+                        send.finish()?;
+                    }
+                }
+                reply => return Ok(Err(reply.into_error())),
+            }
+            Ok(expect_reply!(stream::receive(&mut receive, REPLY_MAX).await?, Reply::Done => ()))
+        }))
+    }
+
+    fn commit(&self, lease: Lease, snapshot: &[u8]) -> Result<Receipt> {
+        expect_reply!(self.call(Call::Commit(lease, snapshot.to_vec()))?, Reply::Committed(receipt) => receipt)
+    }
+}

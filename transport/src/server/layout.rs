@@ -1,0 +1,50 @@
+//! Where a server keeps its repositories: `accounts/<account>/<name>/` in its data folder.
+
+use std::path::{Path, PathBuf};
+
+use bkfs_store::{Error, Result, repository::Repository};
+
+use crate::url::Name;
+
+/// All repositories in a server's folder, in the order of their names.
+pub fn repositories(data: &Path) -> Result<Vec<(Name, Name)>> {
+    let mut found = Vec::new();
+    for account in names(&accounts_folder(data))? {
+        for name in names(&account_folder(data, &account))? {
+            if Repository::exists(&folder(data, &account, &name))? {
+                found.push((account.clone(), name));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The folder of a repository.
+pub fn folder(data: &Path, account: &Name, name: &Name) -> PathBuf {
+    account_folder(data, account).join(name.as_str())
+}
+
+/// The folder of an account.
+pub(super) fn account_folder(data: &Path, account: &Name) -> PathBuf {
+    accounts_folder(data).join(account.as_str())
+}
+
+/// The folder of all accounts.
+pub(super) fn accounts_folder(data: &Path) -> PathBuf {
+    data.join("accounts")
+}
+
+/// The entries of a folder that can be accounts or repositories, in order. Returns none if there is no such folder.
+pub(super) fn names(folder: &Path) -> Result<Vec<Name>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|e| Error::io(folder, e))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| Error::io(folder, e))?;
+        names.extend(entry.file_name().to_str().and_then(|name| name.parse::<Name>().ok()));
+    }
+    names.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+    Ok(names)
+}
