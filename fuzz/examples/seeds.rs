@@ -32,6 +32,7 @@ use bkfs_store::{
     repository::prune::condemned::{Condemned, CondemnedPack},
 };
 use bkfs_transport::Identity;
+use data_encoding::{BASE64, HEXLOWER};
 use minicbor::{Decoder, Encode};
 
 type Done = Result<(), Box<dyn std::error::Error>>;
@@ -47,8 +48,8 @@ fn golden(name: &str) -> io::Result<Vec<u8>> {
     if !name.ends_with(".hex") {
         return Ok(bytes);
     }
-    let digits: Vec<u8> = bytes.into_iter().filter_map(|c| char::from(c).to_digit(16)).map(|d| d as u8).collect();
-    Ok(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+    let digits: Vec<u8> = bytes.into_iter().filter(|c| !c.is_ascii_whitespace()).collect();
+    HEXLOWER.decode(&digits).map_err(io::Error::other)
 }
 
 /// Parts as [`bkfs_fuzz::Input::part`] takes them.
@@ -203,30 +204,13 @@ fn records() -> Done {
     put("log", "parts", &parts(each))
 }
 
-fn from_base64(text: &str) -> Vec<u8> {
-    let digit = |c: u8| match c {
-        b'A'..=b'Z' => Some(c - b'A'),
-        b'a'..=b'z' => Some(c - b'a' + 26),
-        b'0'..=b'9' => Some(c - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    let digits: Vec<u8> = text.bytes().filter_map(digit).collect();
-    let bytes = |group: &[u8]| {
-        let bits = group.iter().fold(0u32, |bits, digit| bits << 6 | u32::from(*digit)) << (6 * (4 - group.len()));
-        bits.to_be_bytes()[1..group.len()].to_vec()
-    };
-    digits.chunks(4).flat_map(bytes).collect()
-}
-
 fn credentials() -> Done {
     for name in ["push-key-file-1", "full-key-file-1"] {
         let text = String::from_utf8(golden(&format!("{name}.hex"))?)?;
         KeyFile::decode(text.as_bytes())?;
         put("key_file", name, text.as_bytes())?;
         let body: String = text.lines().filter(|line| !line.starts_with(['-', '#'])).collect();
-        put("key_file", &format!("{name}-record"), &from_base64(&body))?;
+        put("key_file", &format!("{name}-record"), &BASE64.decode(body.as_bytes())?)?;
     }
     put("full_key", "record", &golden("full-key-1.hex")?)?;
     put("full_key", "recovery", &golden("recovery-1.hex")?)?;

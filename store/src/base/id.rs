@@ -5,6 +5,8 @@
 
 use std::{fmt, str::FromStr};
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $len:expr) => {
         $(#[$doc])*
@@ -33,7 +35,7 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+                HEXLOWER.encode_display(&self.0).fmt(f)
             }
         }
 
@@ -47,15 +49,11 @@ macro_rules! id {
             type Err = NotAnId;
 
             fn from_str(s: &str) -> Result<Self, NotAnId> {
-                let s = s.as_bytes();
-                if s.len() != $len * 2 {
-                    return Err(NotAnId);
-                }
                 let mut bytes = [0; $len];
-                for (byte, pair) in bytes.iter_mut().zip(s.chunks_exact(2)) {
-                    *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
+                match s.len() == 2 * $len && HEXLOWER_PERMISSIVE.decode_mut(s.as_bytes(), &mut bytes).is_ok() {
+                    true => Ok(Self(bytes)),
+                    false => Err(NotAnId),
                 }
-                Ok(Self(bytes))
             }
         }
 
@@ -150,10 +148,6 @@ impl Hash {
 #[error("not an id: expected hexadecimal digits of the full length")]
 pub struct NotAnId;
 
-fn hex_digit(c: u8) -> Result<u8, NotAnId> {
-    (c as char).to_digit(16).map(|d| d as u8).ok_or(NotAnId)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,7 +155,9 @@ mod tests {
     #[test]
     fn prints_and_parses() {
         let id = SlotId([0xab; 16]);
+        assert_eq!(id.to_string(), "ab".repeat(16));
         assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!("AB".repeat(16).parse(), Ok(id));
         assert_eq!("ab".parse::<SlotId>(), Err(NotAnId));
         assert_eq!("zz".repeat(16).parse::<SlotId>(), Err(NotAnId));
     }

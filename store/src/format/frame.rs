@@ -223,6 +223,7 @@ fn padded(len: usize) -> usize {
 mod tests {
     use super::*;
     use crate::crypto::Secret;
+    use data_encoding::HEXLOWER;
     use proptest::prelude::*;
 
     const REPO: RepoId = RepoId([5; 16]);
@@ -260,8 +261,7 @@ mod tests {
     #[test]
     fn a_frame_of_the_first_version_still_opens() {
         let frame = GOLDEN.split_whitespace().collect::<String>();
-        let bytes: Vec<u8> =
-            (0..frame.len() / 2).map(|i| u8::from_str_radix(&frame[2 * i..2 * i + 2], 16).unwrap()).collect();
+        let bytes = HEXLOWER.decode(frame.as_bytes()).unwrap();
         let chunks = open(&bytes, REPO, ChunkKind::Data, &key()).unwrap();
         assert_eq!(chunks, [&b"hello"[..], b"", &[b'x'; 300]]);
     }

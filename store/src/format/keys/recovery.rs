@@ -25,6 +25,9 @@ const LINES: usize = 6;
 const LINE_BYTES: usize = 20;
 const LINE_DIGITS: usize = 32;
 const CHECK_DIGITS: usize = 4;
+const CHECK_BYTES: usize = 5;
+/// Digits of a line and of its whole check, the part that is not printed included.
+const TYPED_LEN: usize = (LINE_BYTES + CHECK_BYTES) / 5 * 8;
 const SUM_BYTES: usize = 7;
 const WHAT: &str = "the recovery text";
 
@@ -98,31 +101,34 @@ fn read_line(at: usize, line: &str) -> Result<Zeroizing<Vec<u8>>> {
         },
         None => line,
     };
-    let mut digits = Zeroizing::new(Vec::with_capacity(LINE_DIGITS + CHECK_DIGITS));
+    let mut text = Zeroizing::new(Vec::with_capacity(TYPED_LEN));
     for c in line.chars().filter(|c| !c.is_whitespace() && *c != '-') {
-        let digit = armour::base32_digit(c).ok_or_else(|| bad(format!("it holds {c:?}, which is never used")))?;
-        if digits.len() == LINE_DIGITS + CHECK_DIGITS {
+        let digit = u8::try_from(c).ok().filter(|_| armour::is_base32(c));
+        let digit = digit.ok_or_else(|| bad(format!("it contains {c:?}, which is never used")))?;
+        if text.len() == LINE_DIGITS + CHECK_DIGITS {
             return Err(bad("it is too long".into()));
         }
-        digits.push(digit);
+        text.push(digit);
     }
-    if digits.len() < LINE_DIGITS + CHECK_DIGITS {
+    if text.len() < LINE_DIGITS + CHECK_DIGITS {
         return Err(bad("it is too short".into()));
     }
-    let bytes = armour::from_base32_digits(&digits[..LINE_DIGITS]);
-    let check = armour::base32(&line_check(at, &bytes));
-    let same = check.chars().zip(&digits[LINE_DIGITS..]).all(|(c, digit)| armour::base32_digit(c) == Some(*digit));
-    if same { Ok(bytes) } else { Err(bad("a character is wrong".into())) }
+    // The digits of the check that are never printed.
+    text.resize(TYPED_LEN, b'0');
+    let mut bytes = Zeroizing::new(vec![0; LINE_BYTES + CHECK_BYTES]);
+    armour::from_base32(&text, &mut bytes).expect("40 digits are 25 bytes");
+    let is_right = line_check(at, &bytes[..LINE_BYTES]) == bytes[LINE_BYTES..];
+    bytes.truncate(LINE_BYTES);
+    if is_right { Ok(bytes) } else { Err(bad("a character is wrong".into())) }
 }
 
-/// Five bytes, of which the first 20 bits are printed.
-fn line_check(at: usize, line: &[u8]) -> [u8; 5] {
+/// Returns the check of a line: 20 bits, and 20 zero bits that are not printed.
+fn line_check(at: usize, line: &[u8]) -> [u8; CHECK_BYTES] {
     let mut hasher = blake3::Hasher::new_derive_key("bkfs v1 recovery line");
     hasher.update(&[at as u8]);
     hasher.update(line);
-    let mut check = [0; 5];
-    check.copy_from_slice(&hasher.finalize().as_bytes()[..5]);
-    check
+    let hash = hasher.finalize();
+    [hash.as_bytes()[0], hash.as_bytes()[1], hash.as_bytes()[2] & 0xf0, 0, 0]
 }
 
 #[cfg(test)]
