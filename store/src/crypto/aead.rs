@@ -4,7 +4,7 @@
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use chacha20::{R20, hchacha};
 
-use super::{Secret, random};
+use super::secret::{Secret, random};
 
 /// Length of a nonce in bytes; nonces are random, which their length allows.
 pub const NONCE_LEN: usize = 24;

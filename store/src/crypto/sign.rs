@@ -2,7 +2,7 @@
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
-use super::Secret;
+use super::secret::Secret;
 use crate::base::id::ClientId;
 
 /// Length of a signature in bytes.

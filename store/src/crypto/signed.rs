@@ -4,12 +4,10 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::{
-    base::{
-        codec,
-        error::{Error, Result},
-    },
-    crypto::{SigningKey, VerifyingKey},
+use super::sign::{SigningKey, VerifyingKey};
+use crate::base::{
+    codec,
+    error::{Error, Result},
 };
 
 /// A payload and its signature.

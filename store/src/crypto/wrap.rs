@@ -8,7 +8,7 @@ use hpke::{
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
-use super::{DataKey, Secret};
+use super::{data_key::DataKey, secret::Secret};
 use crate::base::{
     error::{Error, Result},
     id::{KeyId, RepoId},

@@ -3,7 +3,7 @@
 use blake3::hazmat::{self, ChainingValue, HasherExt, Mode};
 use reed_solomon_simd::ReedSolomonEncoder;
 
-use super::{MAGIC, PARITY_MIN, SHARD_LEN, SHARDS_MAX, TRAILER_LEN, TRAILER_MAGIC, VERSION, pack_damaged};
+use super::layout::{MAGIC, PARITY_MIN, SHARD_LEN, SHARDS_MAX, TRAILER_LEN, TRAILER_MAGIC, VERSION, pack_damaged};
 use crate::{
     base::{
         error::{Error, Result},

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Head, pack_damaged};
+use super::{head::Head, layout::pack_damaged};
 use crate::{
     base::{error::Result, id::PackId},
     format::pack::FOOTER_LEN,

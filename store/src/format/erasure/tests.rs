@@ -5,11 +5,17 @@ use std::{collections::BTreeSet, fmt, sync::LazyLock};
 use bytes::Bytes;
 use proptest::{prelude::*, sample::Index};
 
-use super::*;
+use super::{
+    layout::{MAGIC, TRAILER_LEN, shard_len},
+    *,
+};
 use crate::{
-    base::id::{ChunkId, KeyId, RepoId},
+    base::id::{ChunkId, KeyId, PackId, RepoId},
     crypto::{Secret, SigningKey, Wrap},
-    format::{frame::ChunkKind, pack::PackWriter},
+    format::{
+        frame::ChunkKind,
+        pack::{FOOTER_LEN, Footer, PackWriter},
+    },
 };
 
 struct Sample {

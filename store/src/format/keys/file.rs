@@ -15,7 +15,12 @@
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
-use super::{FullKey, LABEL_MAX, PushKey, URL_MAX, armour, secret_of};
+use super::{
+    armour,
+    fields::{LABEL_MAX, URL_MAX, secret_of},
+    full::FullKey,
+    push::PushKey,
+};
 use crate::{
     base::{
         codec::Header,

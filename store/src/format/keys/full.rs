@@ -5,7 +5,11 @@ use std::fmt;
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
-use super::{IdKeys, PushKey, bounded_label, push::check_config, secret_of};
+use super::{
+    fields::{bounded_label, secret_of},
+    ids::IdKeys,
+    push::{PushKey, check_config},
+};
 use crate::{
     base::{
         codec::{self, Header},

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::IdKeys;
+use super::ids::IdKeys;
 use crate::{
     base::{
         error::{Error, Result},

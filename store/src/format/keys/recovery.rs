@@ -11,7 +11,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{FullKey, armour, secret_of};
+use super::{armour, fields::secret_of, full::FullKey};
 use crate::{
     base::{
         error::{Error, Result},

@@ -9,7 +9,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
-use super::FullKey;
+use super::full::FullKey;
 use crate::{
     base::{
         codec::Header,

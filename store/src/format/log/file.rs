@@ -7,13 +7,11 @@
 //! This module frames and unframes. Where a log is kept, twice, and what becomes of torn ends and damage, is in
 //! [`crate::repository::log::pair`].
 
-use crate::{
-    base::{
-        codec,
-        error::{Error, Result},
-        id::Hash,
-    },
-    format::log::LogRecord,
+use super::record::LogRecord;
+use crate::base::{
+    codec,
+    error::{Error, Result},
+    id::Hash,
 };
 
 /// Largest record in bytes.

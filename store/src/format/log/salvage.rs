@@ -7,13 +7,11 @@
 //! Pure functions over bytes. What is written, and what stands in the place of a record that is lost, is decided in
 //! `repository/relog.rs`.
 
-use crate::{
-    base::{codec, id::Hash},
-    format::log::{
-        LogRecord,
-        file::{self, Position, RECORD_MAX},
-    },
+use super::{
+    file::{self, Position, RECORD_MAX},
+    record::LogRecord,
 };
+use crate::base::{codec, id::Hash};
 
 /// What a record's frame adds to it.
 const OVERHEAD: usize = 4 + Hash::LEN;

@@ -3,8 +3,11 @@
 use bytes::Bytes;
 
 use super::{
-    CHUNKS_MAX, FOOTER_LEN, FOOTER_MAGIC, FRAME_CHUNKS_MAX, FRAME_MAX, FRAME_MIN, FRAMES_MAX, FrameEntry, HEADER_LEN,
-    MAGIC, PACK_MAX, PackTable, Signature, TABLE_HEAD, TABLE_TAIL, VERSION, WRAP_MAX, WRAPS_MAX, checksum,
+    layout::{
+        CHUNKS_MAX, FOOTER_LEN, FOOTER_MAGIC, FRAME_CHUNKS_MAX, FRAME_MAX, FRAME_MIN, FRAMES_MAX, HEADER_LEN, MAGIC,
+        PACK_MAX, TABLE_HEAD, TABLE_TAIL, VERSION, WRAP_MAX, WRAPS_MAX,
+    },
+    table::{FrameEntry, PackTable, Signature, checksum},
 };
 use crate::{
     base::{

@@ -3,11 +3,21 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    layout::{CONTEXT, TABLE_TAIL},
+    *,
+};
 use crate::{
-    base::time::Time,
-    crypto::{Secret, SigningKey},
-    format::{pack::PackUpload, roster::RosterClient},
+    base::{
+        error::Error,
+        id::{ChunkId, KeyId, RepoId},
+        time::Time,
+    },
+    crypto::{Secret, SigningKey, Wrap},
+    format::{
+        frame::ChunkKind,
+        roster::{Roster, RosterClient},
+    },
 };
 
 const REPO: RepoId = RepoId([1; 16]);

@@ -3,8 +3,11 @@
 use bytes::Bytes;
 
 use super::{
-    CHUNKS_MAX, CONTEXT, FOOTER_LEN, FOOTER_MAGIC, FRAME_CHUNKS_MAX, FRAME_MAX, FRAME_MIN, FRAMES_MAX, HEADER_LEN,
-    MAGIC, PACK_MAX, PACK_TARGET, TABLE_HEAD, TABLE_TAIL, VERSION, WRAP_MAX, WRAPS_MAX, checksum,
+    layout::{
+        CHUNKS_MAX, CONTEXT, FOOTER_LEN, FOOTER_MAGIC, FRAME_CHUNKS_MAX, FRAME_MAX, FRAME_MIN, FRAMES_MAX, HEADER_LEN,
+        MAGIC, PACK_MAX, PACK_TARGET, TABLE_HEAD, TABLE_TAIL, VERSION, WRAP_MAX, WRAPS_MAX,
+    },
+    table::checksum,
 };
 use crate::{
     base::{
@@ -12,8 +15,17 @@ use crate::{
         id::{ChunkId, ClientId, KeyId, PackId, RepoId},
     },
     crypto::{SigningKey, Wrap},
-    format::{frame::ChunkKind, pack::PackUpload},
+    format::frame::ChunkKind,
 };
+
+/// A finished pack on its way to the store.
+#[derive(Debug, Clone)]
+pub struct PackUpload {
+    /// Its id.
+    pub id: PackId,
+    /// All its bytes, footer included.
+    pub bytes: Bytes,
+}
 
 /// A pack that grows. Its bytes up to the last frame are hashed as they come.
 pub struct PackWriter {

@@ -1,7 +1,10 @@
 //! Writing a directory's tree: nodes come in order, finished pages leave at once, so a directory of any size takes the
 //! memory of one page a level.
 
-use super::{DirChild, Node, PAGE_MAX, PageKind, PageWriter, Subtree, Totals};
+use super::{
+    node::{Node, Subtree, Totals},
+    page::{DirChild, PAGE_MAX, PageKind, PageWriter},
+};
 use crate::{
     base::{
         error::{Error, Result},

@@ -13,7 +13,7 @@
 
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
-use super::{Extent, Node};
+use super::node::{Extent, Node};
 use crate::base::{
     error::{Error, Result},
     id::ChunkId,
