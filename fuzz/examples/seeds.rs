@@ -22,7 +22,7 @@ use bkfs_store::{
             Event, LogRecord,
             file::{self as log_file, Position},
         },
-        loss::{FrameBits, Hurt, Lost, Quarantined},
+        loss::{FrameBits, DamagedFrames, Lost, Quarantined},
         pack::{Footer, PackWriter},
         roster::Roster,
         snapshot::{SnapshotObject, StoredSnapshot},
@@ -351,8 +351,8 @@ fn messages() -> Done {
         reply(&format!("verified-{at}"), 22, vec![cbor(RepairReply::Verified(mending))])?;
     }
     let hurt = vec![
-        Quarantined { pack, frames: Hurt::Frames(some.clone()) },
-        Quarantined { pack: PackId([2; 32]), frames: Hurt::All },
+        Quarantined { pack, frames: DamagedFrames::Frames(some.clone()) },
+        Quarantined { pack: PackId([2; 32]), frames: DamagedFrames::All },
     ];
     reply("quarantine", 22, vec![cbor(RepairReply::Quarantine(hurt.clone()))])?;
     let dropped = Dropped { is_gone: true, kept: 3, lost: 4 };

@@ -19,7 +19,7 @@ use bkfs_store::{
             slot::{self, SlotParams},
         },
         log::{Event, LogRecord},
-        loss::{FrameBits, Hurt, Lost, Quarantined},
+        loss::{DamagedFrames, FrameBits, Lost, Quarantined},
         roster::verify_roster,
         snapshot,
         tombstone::Tombstone,
@@ -137,11 +137,11 @@ fn later_events() -> Vec<LogRecord> {
     let frames = |number: u32| {
         let mut bits = FrameBits::none(12);
         bits.set(number);
-        Hurt::Frames(bits)
+        DamagedFrames::Frames(bits)
     };
     let packs = vec![
         Quarantined { pack: PackId([13; 32]), frames: frames(9) },
-        Quarantined { pack: PackId([14; 32]), frames: Hurt::All },
+        Quarantined { pack: PackId([14; 32]), frames: DamagedFrames::All },
     ];
     let events = vec![
         Event::Quarantine { generation: 3, packs, lost: Lost::Ids(vec![ChunkId([15; 32])]) },

@@ -88,13 +88,13 @@ pub struct Quarantined {
     pub pack: PackId,
     /// Which of its frames.
     #[n(1)]
-    pub frames: Hurt,
+    pub frames: DamagedFrames,
 }
 
 /// Some frames of a pack, or all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(flat)]
-pub enum Hurt {
+pub enum DamagedFrames {
     /// All, or nobody can tell which: there is no parity by which damage could be placed.
     #[n(0)]
     All,
@@ -103,25 +103,25 @@ pub enum Hurt {
     Frames(#[n(0)] FrameBits),
 }
 
-impl Hurt {
+impl DamagedFrames {
     /// Whether a frame is among them.
     pub fn has(&self, frame: u32) -> bool {
         match self {
-            Hurt::All => true,
-            Hurt::Frames(frames) => frames.has(frame),
+            DamagedFrames::All => true,
+            DamagedFrames::Frames(frames) => frames.has(frame),
         }
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        matches!(self, Hurt::Frames(frames) if frames.is_empty())
+        matches!(self, DamagedFrames::Frames(frames) if frames.is_empty())
     }
 
     /// These and others.
     pub fn with(self, others: &Self) -> Self {
         match (self, others) {
-            (Hurt::Frames(one), Hurt::Frames(other)) => Hurt::Frames(one.with(other)),
-            _ => Hurt::All,
+            (DamagedFrames::Frames(one), DamagedFrames::Frames(other)) => DamagedFrames::Frames(one.with(other)),
+            _ => DamagedFrames::All,
         }
     }
 
@@ -135,21 +135,21 @@ impl Hurt {
 mod tests {
     use super::*;
 
-    fn some(frames: &[u32]) -> Hurt {
+    fn some(frames: &[u32]) -> DamagedFrames {
         let mut bits = FrameBits::none(12);
         frames.iter().for_each(|frame| bits.set(*frame));
-        Hurt::Frames(bits)
+        DamagedFrames::Frames(bits)
     }
 
     #[test]
     fn frames_are_joined_and_counted() {
         let both = some(&[1, 9]).with(&some(&[2]));
         assert_eq!((both.count(12), both.has(9), both.has(3), both.is_empty()), (3, true, false, false));
-        assert_eq!(both.with(&Hurt::All), Hurt::All);
-        assert_eq!(Hurt::All.with(&some(&[])), Hurt::All);
-        assert!(some(&[]).is_empty() && !Hurt::All.is_empty() && Hurt::All.has(70_000));
+        assert_eq!(both.with(&DamagedFrames::All), DamagedFrames::All);
+        assert_eq!(DamagedFrames::All.with(&some(&[])), DamagedFrames::All);
+        assert!(some(&[]).is_empty() && !DamagedFrames::All.is_empty() && DamagedFrames::All.has(70_000));
         // Of different lengths, as where a frame's number is beyond what was known before.
-        let short = Hurt::Frames(FrameBits::none(1));
+        let short = DamagedFrames::Frames(FrameBits::none(1));
         assert_eq!(short.with(&some(&[11])).count(12), 1);
     }
 
