@@ -9,7 +9,7 @@ use bkfs_fuzz::{Input, keys};
 use bkfs_store::{
     base::id::{ChunkId, PackId},
     format::{
-        erasure::{Mended, Parity, encode, mend, verify},
+        erasure::{MendOutcome, Parity, encode, mend, verify},
         frame::ChunkKind,
         pack::PackWriter,
     },
@@ -94,13 +94,13 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     assert!(is_forged || damage.is_pack_whole() == (pack == sample.pack));
     assert!(is_forged || damage.is_parity_whole() == (parity == sample.parity));
     match mend(&pack, &parity, sample.id) {
-        Ok(Mended::Whole) => assert!(pack == sample.pack),
-        Ok(Mended::Mended { bytes, .. }) => assert!(bytes == sample.pack),
+        Ok(MendOutcome::Whole) => assert!(pack == sample.pack),
+        Ok(MendOutcome::Mended { bytes, .. }) => assert!(bytes == sample.pack),
         // A forged head can name another length; but what it vouches for is the pack or nothing.
-        Ok(Mended::Lost { .. }) if is_forged => {}
-        Ok(Mended::Lost { bytes, ranges }) => {
+        Ok(MendOutcome::Lost { .. }) if is_forged => {}
+        Ok(MendOutcome::Lost { bytes, ranges }) => {
             assert_eq!(bytes.len(), sample.pack.len());
-            assert!(damage.data.len() + damage.parity.len() > damage.parity_total, "that could be mended");
+            assert!(damage.data_shards.len() + damage.parity_shards.len() > damage.parity_total, "that could be mended");
             let mut at = 0;
             for range in ranges {
                 assert!(

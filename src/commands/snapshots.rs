@@ -1,11 +1,7 @@
 //! `bkfs snapshots`: lists them, or those in the trash.
 
 use anyhow::Result;
-use bkfs_store::{
-    base::time::Time,
-    format::{fate::later, snapshot::PathBytes},
-    owner::reader::SnapshotInfo,
-};
+use bkfs_store::{base::time::Time, format::snapshot::PathBytes, owner::reader::SnapshotInfo};
 use clap::Args;
 use serde::Serialize;
 
@@ -132,7 +128,7 @@ pub fn run(context: &Context, args: SnapshotsArgs) -> Result<Exit> {
 
 /// Until when the trash is not emptied of it; none if there is no floor.
 fn kept_until(since: Time, protect_secs: u64) -> Option<Time> {
-    (protect_secs > 0).then(|| later(since, protect_secs))
+    (protect_secs > 0).then(|| since.plus_secs(protect_secs))
 }
 
 fn totals(info: &SnapshotInfo) -> bkfs_store::format::tree::Totals {

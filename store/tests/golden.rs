@@ -216,9 +216,9 @@ fn full_keys() {
     same("full-key-1", &full.encode());
     let read = FullKey::decode(&golden("full-key-1", Vec::new)).unwrap();
     assert_eq!(read.encode(), full.encode());
-    same("recovery-1", full.recovery_words().as_bytes());
+    same("recovery-1", full.recovery_text().as_bytes());
     let words = String::from_utf8(golden("recovery-1", Vec::new)).unwrap();
-    assert_eq!(FullKey::from_recovery(&words).unwrap().encode(), full.encode());
+    assert_eq!(FullKey::from_recovery_text(&words).unwrap().encode(), full.encode());
 }
 
 #[test]

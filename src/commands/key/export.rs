@@ -77,7 +77,7 @@ pub fn recovery(context: &Context, repo: &RepoArgs) -> Result<()> {
     let session = Session::open(context, repo)?;
     session.warn_of_rollback();
     let full = session.full_key(context, "printing the recovery sheet")?;
-    let words = full.recovery_words();
+    let words = full.recovery_text();
     let now = session.opened.now;
     // Comment lines and empty ones are skipped when the sheet is read back, so it can be typed in as it is.
     output::line(format!(

@@ -47,7 +47,7 @@ pub fn run(context: &Context, repo: &RepoArgs) -> Result<()> {
     let client_row = |client: &RosterClient| ClientRow {
         id: client.id.to_string(),
         label: full.open_label(client).unwrap_or_else(|_| "?".to_owned()),
-        full: client.trusted,
+        full: client.is_trusted,
         since: output::time_json(client.since),
         until: client.until.map(output::time_json),
         this_machine: session.client() == Some(client.id),

@@ -12,3 +12,10 @@ pub struct Time {
     #[n(1)]
     pub nanos: u32,
 }
+
+impl Time {
+    /// Returns the point in time that many seconds later, or the last one that can be expressed.
+    pub fn plus_secs(self, secs: u64) -> Self {
+        Self { secs: self.secs.saturating_add(i64::try_from(secs).unwrap_or(i64::MAX)), nanos: self.nanos }
+    }
+}

@@ -32,4 +32,4 @@ mod tests;
 
 pub use encode::{Encoder, Parity, encode};
 pub use layout::SHARD_LEN;
-pub use mend::{Damage, Mended, mend, verify};
+pub use mend::{MendOutcome, PackDamage, mend, verify};

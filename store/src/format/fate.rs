@@ -35,13 +35,13 @@ pub enum Fate {
     Expired {
         /// Whether a key of the repository had it forgotten, before or after; else the store's operator removed it.
         #[n(0)]
-        signed: bool,
+        is_signed: bool,
     },
 }
 
 /// A step of a snapshot's way, as the log has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum FateStep {
     /// It was forgotten. After it is gone this is an acknowledgement of an operator's purge.
     Forget,
     /// It came back from the trash.
@@ -52,13 +52,13 @@ pub enum Step {
 
 impl Fate {
     /// What a step at a moment makes of a fate; none counts. Steps that make no sense change nothing.
-    pub fn after(before: Option<Fate>, step: Step, at: Time) -> Option<Fate> {
+    pub fn after(before: Option<Fate>, step: FateStep, at: Time) -> Option<Fate> {
         match (before, step) {
-            (None, Step::Forget) => Some(Fate::Trash { since: at }),
-            (Some(Fate::Trash { .. }), Step::Unforget) => None,
-            (None, Step::Expire) => Some(Fate::Expired { signed: false }),
-            (Some(Fate::Trash { .. }), Step::Expire) => Some(Fate::Expired { signed: true }),
-            (Some(Fate::Expired { .. }), Step::Forget) => Some(Fate::Expired { signed: true }),
+            (None, FateStep::Forget) => Some(Fate::Trash { since: at }),
+            (Some(Fate::Trash { .. }), FateStep::Unforget) => None,
+            (None, FateStep::Expire) => Some(Fate::Expired { is_signed: false }),
+            (Some(Fate::Trash { .. }), FateStep::Expire) => Some(Fate::Expired { is_signed: true }),
+            (Some(Fate::Expired { .. }), FateStep::Forget) => Some(Fate::Expired { is_signed: true }),
             (before, _) => before,
         }
     }
@@ -71,19 +71,14 @@ impl Fate {
 
 /// Until when the floor keeps a snapshot that was received then; none if it may be expired now.
 pub fn protected_until(received: Time, now: Time, protect_secs: u64) -> Option<Time> {
-    let until = later(received, protect_secs);
+    let until = received.plus_secs(protect_secs);
     (protect_secs > 0 && now < until).then_some(until)
 }
 
 /// Whether the store may expire, unasked, what went to the trash at `since`. `newest` is the time of the log's newest record: a
 /// clock that jumps ahead empties no trash until a record was written after the jump, which gives a person one look more.
 pub fn is_due(since: Time, newest: Time, now: Time, protect_secs: u64) -> bool {
-    later(since, protect_secs) <= newest.min(now)
-}
-
-/// So many seconds later.
-pub fn later(time: Time, secs: u64) -> Time {
-    Time { secs: time.secs.saturating_add(i64::try_from(secs).unwrap_or(i64::MAX)), nanos: time.nanos }
+    since.plus_secs(protect_secs) <= newest.min(now)
 }
 
 #[cfg(test)]
@@ -97,20 +92,20 @@ mod tests {
     #[test]
     fn each_step_leads_where_it_should() {
         let trash = Some(Fate::Trash { since: at(1) });
-        let (signed, purged) = (Some(Fate::Expired { signed: true }), Some(Fate::Expired { signed: false }));
+        let (signed, purged) = (Some(Fate::Expired { is_signed: true }), Some(Fate::Expired { is_signed: false }));
         for (before, step, after) in [
-            (None, Step::Forget, Some(Fate::Trash { since: at(7) })),
-            (None, Step::Unforget, None),
-            (None, Step::Expire, purged),
-            (trash, Step::Forget, trash),
-            (trash, Step::Unforget, None),
-            (trash, Step::Expire, signed),
-            (signed, Step::Forget, signed),
-            (signed, Step::Unforget, signed),
-            (signed, Step::Expire, signed),
-            (purged, Step::Forget, signed),
-            (purged, Step::Unforget, purged),
-            (purged, Step::Expire, purged),
+            (None, FateStep::Forget, Some(Fate::Trash { since: at(7) })),
+            (None, FateStep::Unforget, None),
+            (None, FateStep::Expire, purged),
+            (trash, FateStep::Forget, trash),
+            (trash, FateStep::Unforget, None),
+            (trash, FateStep::Expire, signed),
+            (signed, FateStep::Forget, signed),
+            (signed, FateStep::Unforget, signed),
+            (signed, FateStep::Expire, signed),
+            (purged, FateStep::Forget, signed),
+            (purged, FateStep::Unforget, purged),
+            (purged, FateStep::Expire, purged),
         ] {
             assert_eq!(Fate::after(before, step, at(7)), after, "{before:?} {step:?}");
         }

@@ -39,7 +39,7 @@ pub struct RosterClient {
     pub until: Option<Time>,
     /// Whether it holds the full key, and so belongs to the trusted domain.
     #[n(4)]
-    pub trusted: bool,
+    pub is_trusted: bool,
     /// Its label (host name), sealed for full-key holders.
     #[cbor(n(5), with = "minicbor::bytes")]
     pub label: Vec<u8>,
@@ -80,7 +80,12 @@ impl Roster {
 impl Roster {
     /// The client, if what it wrote counts when it was received then; [`Error::NotOnRoster`] names `what` otherwise.
     /// Only the store's clock is asked, so `since`, which the admin's machine wrote, does not enter.
-    pub fn counts(&self, client: ClientId, received: Time, what: impl FnOnce() -> String) -> Result<&RosterClient> {
+    pub fn active_client(
+        &self,
+        client: ClientId,
+        received: Time,
+        what: impl FnOnce() -> String,
+    ) -> Result<&RosterClient> {
         self.client(client)
             .filter(|c| c.until.is_none_or(|until| received < until))
             .ok_or_else(|| Error::NotOnRoster { what: what(), client })

@@ -58,7 +58,7 @@ impl Tombstone {
     }
 
     /// Whether it serves for a snapshot that was committed, or brought back last, at this place in the log.
-    pub fn serves(&self, snapshot: SnapshotId, changed_seq: u64) -> bool {
+    pub fn applies_to(&self, snapshot: SnapshotId, changed_seq: u64) -> bool {
         self.snapshot == snapshot && self.log_len > changed_seq
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         id::{KeyId, PackId},
     },
     format::{
-        erasure::{self, Mended},
+        erasure::{self, MendOutcome},
         log::Event,
         loss::{DamagedFrames, FrameBits, Lost, Quarantined},
         pack::{PackTable, PackWriter},
@@ -57,15 +57,15 @@ impl Repository {
             return Ok((Mending::NoParity, found.pack));
         };
         match erasure::mend(&found.pack, parity, id)? {
-            Mended::Whole => Ok((Mending::Whole, found.pack)),
-            Mended::Mended { bytes, shards } => {
+            MendOutcome::Whole => Ok((Mending::Whole, found.pack)),
+            MendOutcome::Mended { bytes, shards } => {
                 let bytes = Bytes::from(bytes);
                 match is_pack(&bytes, id) {
                     true => Ok((Mending::Mended(shards as u32), bytes)),
                     false => Ok((Mending::NoParity, found.pack)),
                 }
             }
-            Mended::Lost { bytes, ranges } => {
+            MendOutcome::Lost { bytes, ranges } => {
                 let spans = ranges.iter().map(|r| Span { start: r.start as u32, end: r.end as u32 }).collect();
                 Ok((Mending::Lost(spans), bytes.into()))
             }

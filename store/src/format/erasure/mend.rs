@@ -10,36 +10,36 @@ use crate::{
 
 /// What is damaged.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Damage {
+pub struct PackDamage {
     /// Length of a shard in bytes.
     pub shard_len: usize,
     /// Damaged data shards of the pack, by number.
-    pub data: Vec<usize>,
+    pub data_shards: Vec<usize>,
     /// Whether the pack's footer, or its length, is not what it should be.
-    pub footer: bool,
+    pub is_footer_damaged: bool,
     /// Damaged parity shards, by number.
-    pub parity: Vec<usize>,
+    pub parity_shards: Vec<usize>,
     /// Whether something else of the parity file is damaged: a head, the copy of the table, its length.
-    pub beside: bool,
+    pub has_other_parity_damage: bool,
     /// How many shards in all can be mended.
     pub parity_total: usize,
 }
 
-impl Damage {
+impl PackDamage {
     /// Whether the pack is as it was written.
     pub fn is_pack_whole(&self) -> bool {
-        self.data.is_empty() && !self.footer
+        self.data_shards.is_empty() && !self.is_footer_damaged
     }
 
     /// Whether the parity file is as it was written.
     pub fn is_parity_whole(&self) -> bool {
-        self.parity.is_empty() && !self.beside
+        self.parity_shards.is_empty() && !self.has_other_parity_damage
     }
 }
 
 /// What came of mending a pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mended {
+pub enum MendOutcome {
     /// There was nothing to mend.
     Whole,
     /// The whole pack, and how many shards of it were made again.
@@ -59,34 +59,34 @@ pub enum Mended {
 }
 
 /// Finds the damage of a pack and its parity file. Fails if neither head of the parity file is whole.
-pub fn verify(pack: &[u8], parity: &[u8], id: PackId) -> Result<Damage> {
+pub fn verify(pack: &[u8], parity: &[u8], id: PackId) -> Result<PackDamage> {
     let (head, one_head) = Head::find(parity, id)?;
     Ok(damage(&head, one_head, pack, parity))
 }
 
-fn damage(head: &Head, one_head: bool, pack: &[u8], parity: &[u8]) -> Damage {
+fn damage(head: &Head, one_head: bool, pack: &[u8], parity: &[u8]) -> PackDamage {
     let is_pack_len = pack.len() == head.content_len() + FOOTER_LEN;
-    Damage {
+    PackDamage {
         shard_len: head.shard_len,
-        data: (0..head.data()).filter(|&i| !head.is_data(i, shard(head, pack, i))).collect(),
-        footer: !is_pack_len || !pack.ends_with(&head.footer_bytes),
-        parity: (0..head.parity).filter(|&i| head.parity_shard(parity, i).is_none()).collect(),
-        beside: one_head || head.table(parity).is_none() || parity.len() != head.file_len(),
+        data_shards: (0..head.data()).filter(|&i| !head.is_data(i, shard(head, pack, i))).collect(),
+        is_footer_damaged: !is_pack_len || !pack.ends_with(&head.footer_bytes),
+        parity_shards: (0..head.parity).filter(|&i| head.parity_shard(parity, i).is_none()).collect(),
+        has_other_parity_damage: one_head || head.table(parity).is_none() || parity.len() != head.file_len(),
         parity_total: head.parity,
     }
 }
 
 /// Makes a pack whole again from what is left of it (nothing, if its file is gone) and its parity file. Fails if neither
 /// head of the parity file is whole.
-pub fn mend(pack: &[u8], parity: &[u8], id: PackId) -> Result<Mended> {
+pub fn mend(pack: &[u8], parity: &[u8], id: PackId) -> Result<MendOutcome> {
     let (head, one_head) = Head::find(parity, id)?;
     let damage = damage(&head, one_head, pack, parity);
     if damage.is_pack_whole() {
-        return Ok(Mended::Whole);
+        return Ok(MendOutcome::Whole);
     }
     let mut bytes = pack.to_vec();
     bytes.resize(head.content_len(), 0);
-    let mut bad = damage.data.clone();
+    let mut bad = damage.data_shards.clone();
     if let Some(table) = head.table(parity) {
         // Shards are tried with the copy of the table in them; only those that are whole with it are kept.
         bad.retain(|&i| {
@@ -104,13 +104,13 @@ pub fn mend(pack: &[u8], parity: &[u8], id: PackId) -> Result<Mended> {
             !is_whole
         });
     }
-    let whole_parity = head.parity - damage.parity.len();
+    let whole_parity = head.parity - damage.parity_shards.len();
     if !bad.is_empty() && bad.len() <= whole_parity {
         restore(&head, &mut bytes, &mut bad, parity)?;
     }
     bytes.extend_from_slice(&head.footer_bytes);
     match bad.is_empty() {
-        true => Ok(Mended::Mended { bytes, shards: damage.data.len() }),
+        true => Ok(MendOutcome::Mended { bytes, shards: damage.data_shards.len() }),
         false => {
             let mut ranges: Vec<Range<usize>> = Vec::new();
             for span in bad.into_iter().map(|i| span(&head, i)) {
@@ -119,7 +119,7 @@ pub fn mend(pack: &[u8], parity: &[u8], id: PackId) -> Result<Mended> {
                     None => ranges.push(span),
                 }
             }
-            Ok(Mended::Lost { bytes, ranges })
+            Ok(MendOutcome::Lost { bytes, ranges })
         }
     }
 }

@@ -80,9 +80,9 @@ impl Sample {
 
     fn assert_mended(&self, pack: &[u8], parity: &[u8]) {
         match mend(pack, parity, self.id).unwrap() {
-            Mended::Mended { bytes, .. } => assert!(bytes == self.pack, "mended to other bytes"),
-            Mended::Whole => assert!(pack == self.pack, "called whole"),
-            Mended::Lost { ranges, .. } => panic!("lost {ranges:?}"),
+            MendOutcome::Mended { bytes, .. } => assert!(bytes == self.pack, "mended to other bytes"),
+            MendOutcome::Whole => assert!(pack == self.pack, "called whole"),
+            MendOutcome::Lost { ranges, .. } => panic!("lost {ranges:?}"),
         }
     }
 }
@@ -175,9 +175,9 @@ fn a_head_that_is_whole_but_lies_is_refused() {
         let first_only = &file[..file.len() - TRAILER_LEN];
         match mend(&sample.pack[..1000], first_only, sample.id) {
             // The hash of the table's copy, say, is nobody's but the head's own.
-            Ok(Mended::Mended { bytes, .. }) => assert!(bytes == sample.pack),
-            Ok(Mended::Lost { .. }) | Err(_) => {}
-            Ok(Mended::Whole) => panic!("called whole"),
+            Ok(MendOutcome::Mended { bytes, .. }) => assert!(bytes == sample.pack),
+            Ok(MendOutcome::Lost { .. }) | Err(_) => {}
+            Ok(MendOutcome::Whole) => panic!("called whole"),
         }
     }
 }
@@ -217,7 +217,7 @@ proptest! {
             }
         }
         let damage = verify(&pack, &parity, sample.id).unwrap();
-        let found: BTreeSet<usize> = damage.data.iter().copied().chain(damage.parity.iter().map(|p| p + data)).collect();
+        let found: BTreeSet<usize> = damage.data_shards.iter().copied().chain(damage.parity_shards.iter().map(|p| p + data)).collect();
         prop_assert_eq!(found, bad);
         sample.assert_mended(&pack, &parity);
     }
@@ -235,7 +235,7 @@ proptest! {
         let damaged_end = pack.len() - 10;
         pack[damaged_end..].fill(0);
         match mend(&pack, &sample.parity, sample.id).unwrap() {
-            Mended::Lost { bytes, ranges } => {
+            MendOutcome::Lost { bytes, ranges } => {
                 let whole = first * sample.shard_len..(first + sample.shards + 1) * sample.shard_len;
                 prop_assert_eq!(&ranges, std::slice::from_ref(&whole));
                 prop_assert!(bytes[..whole.start] == sample.pack[..whole.start]);
@@ -280,9 +280,9 @@ proptest! {
             prop_assert!(damage.as_ref().map_or(true, |damage| !damage.is_parity_whole()), "not noticed: {:?}", damage);
         }
         match mend(&pack, &parity, sample.id) {
-            Ok(Mended::Whole) => prop_assert!(pack == sample.pack),
-            Ok(Mended::Mended { bytes, .. }) => prop_assert!(pack_at.is_some() && bytes == sample.pack),
-            Ok(Mended::Lost { bytes, ranges }) => {
+            Ok(MendOutcome::Whole) => prop_assert!(pack == sample.pack),
+            Ok(MendOutcome::Mended { bytes, .. }) => prop_assert!(pack_at.is_some() && bytes == sample.pack),
+            Ok(MendOutcome::Lost { bytes, ranges }) => {
                 prop_assert!(pack_at.is_some() && bytes.len() == sample.pack.len());
                 let is_lost = |at: usize| ranges.iter().any(|range| range.contains(&at));
                 prop_assert!((0..bytes.len()).all(|at| bytes[at] == sample.pack[at] || is_lost(at)));

@@ -118,14 +118,14 @@ impl FullKey {
 
     /// Makes a client: its push key, and its entry for the next roster. `trusted` is for clients that hold the full key.
     /// A label over [`super::LABEL_MAX`] bytes is shortened.
-    pub fn new_client(&self, label: &str, url: Option<String>, trusted: bool, now: Time) -> (PushKey, RosterClient) {
+    pub fn new_client(&self, label: &str, url: Option<String>, is_trusted: bool, now: Time) -> (PushKey, RosterClient) {
         let push = self.push_key(SigningKey::random(), label, url);
         let entry = RosterClient {
             id: push.client_id(),
             public: push.signing.verifying_key().0.to_vec(),
             since: now,
             until: None,
-            trusted,
+            is_trusted,
             label: self.seal_label(push.client_id(), label),
         };
         (push, entry)

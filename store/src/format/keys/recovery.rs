@@ -33,7 +33,7 @@ const WHAT: &str = "the recovery text";
 
 impl FullKey {
     /// The key as lines for paper. Whoever reads them has the key.
-    pub fn recovery_words(&self) -> Zeroizing<String> {
+    pub fn recovery_text(&self) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(LINES * LINE_BYTES));
         bytes.push(VERSION);
         bytes.extend_from_slice(&self.repo.0);
@@ -60,9 +60,9 @@ impl FullKey {
         text
     }
 
-    /// Reads what [`FullKey::recovery_words`] wrote, as a person types it: with or without line numbers, spaces and
+    /// Reads what [`FullKey::recovery_text`] wrote, as a person types it: with or without line numbers, spaces and
     /// dashes anywhere, in capitals or not. Empty lines and those that begin with `#` are skipped.
-    pub fn from_recovery(text: &str) -> Result<Self> {
+    pub fn from_recovery_text(text: &str) -> Result<Self> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(LINES * LINE_BYTES));
         let mut lines = 0;
         for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
@@ -143,9 +143,9 @@ mod tests {
     #[test]
     fn typed_back() {
         let key = key();
-        let text = key.recovery_words();
+        let text = key.recovery_text();
         assert_eq!(text.lines().count(), LINES);
-        assert_eq!(FullKey::from_recovery(&text).unwrap().encode(), key.encode());
+        assert_eq!(FullKey::from_recovery_text(&text).unwrap().encode(), key.encode());
         // As typed in a hurry: small letters, no numbers, dashes, letters for digits, a note.
         let sloppy: String = text
             .lines()
@@ -154,14 +154,14 @@ mod tests {
             })
             .collect();
         let sloppy = format!("# from the safe\n{sloppy}").replace('1', "l");
-        assert_eq!(FullKey::from_recovery(&sloppy).unwrap().encode(), key.encode());
+        assert_eq!(FullKey::from_recovery_text(&sloppy).unwrap().encode(), key.encode());
     }
 
     #[test]
     fn errors_name_the_line() {
-        let text = key().recovery_words();
+        let text = key().recovery_text();
         let mut lines: Vec<String> = text.lines().map(|l| l.split_once(':').unwrap().1.to_owned()).collect();
-        let says = |lines: &[String]| FullKey::from_recovery(&lines.join("\n")).unwrap_err().to_string();
+        let says = |lines: &[String]| FullKey::from_recovery_text(&lines.join("\n")).unwrap_err().to_string();
         lines.swap(2, 3);
         assert!(says(&lines).contains("line 3: ") || says(&lines).contains("line 3 is"), "{}", says(&lines));
         lines.swap(2, 3);
@@ -183,20 +183,20 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_survived(text: String) {
-            prop_assert!(FullKey::from_recovery(&text).is_err());
+            prop_assert!(FullKey::from_recovery_text(&text).is_err());
         }
 
         #[test]
         fn one_wrong_character_is_found(at: prop::sample::Index, to in 0usize..32) {
             let key = key();
-            let text = key.recovery_words();
+            let text = key.recovery_text();
             let places: Vec<usize> = text.char_indices().filter(|(_, c)| c.is_ascii_alphanumeric()).map(|(i, _)| i).collect();
             let at = places[at.index(places.len())];
             let to = &"0123456789ABCDEFGHJKMNPQRSTVWXYZ"[to..=to];
             prop_assume!(&text[at..=at] != to);
             let mut typed = text.to_string();
             typed.replace_range(at..=at, to);
-            prop_assert!(FullKey::from_recovery(&typed).is_err());
+            prop_assert!(FullKey::from_recovery_text(&typed).is_err());
         }
     }
 }

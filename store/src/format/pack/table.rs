@@ -68,7 +68,7 @@ impl PackTable {
             .filter(|key| key.client_id() == self.client)
             .ok_or_else(|| Error::damaged("the roster", format!("client {} has no usable key", self.client)))?;
         match self.is_copied || public.verify(CONTEXT, &self.signed.message, &self.signed.signature) {
-            true => Ok(client.trusted),
+            true => Ok(client.is_trusted),
             false => Err(self.damaged("its signature does not fit")),
         }
     }

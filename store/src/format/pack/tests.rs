@@ -48,8 +48,14 @@ fn sample() -> PackUpload {
 fn roster(key: &SigningKey) -> Roster {
     let public = key.verifying_key();
     let (since, until) = (Time::default(), None);
-    let client =
-        RosterClient { id: public.client_id(), public: public.0.to_vec(), since, until, trusted: true, label: vec![] };
+    let client = RosterClient {
+        id: public.client_id(),
+        public: public.0.to_vec(),
+        since,
+        until,
+        is_trusted: true,
+        label: vec![],
+    };
     Roster { repo: REPO, number: 1, clients: vec![client] }
 }
 

@@ -59,7 +59,7 @@ pub fn verify_stored(bytes: &[u8], roster: &Roster, received: Time) -> Result<St
     if stored.repo != roster.repo {
         return Err(damaged("it is of another repository"));
     }
-    let client = roster.counts(stored.client, received, || format!("snapshot {id}"))?;
+    let client = roster.active_client(stored.client, received, || format!("snapshot {id}"))?;
     if signed.verify(header.what, &header.magic, &client.key()?).is_err() {
         return Err(damaged("its client's signature does not fit"));
     }

@@ -20,7 +20,7 @@ use crate::{
         time::Time,
     },
     format::{
-        fate::{Fate, Step},
+        fate::{Fate, FateStep},
         log::{Event, LogRecord},
         roster::{Roster, RosterView},
         snapshot::{self, Chains, Snapshot, SnapshotObject},
@@ -225,19 +225,19 @@ impl Reader {
                 state.waiting.insert(seq, Commit { id, client, sequence, received: time });
                 return;
             }
-            Event::Forget { snapshot, signed } => (snapshot, Step::Forget, signed),
-            Event::Unforget { snapshot } => (snapshot, Step::Unforget, Vec::new()),
-            Event::Expire { snapshot } => (snapshot, Step::Expire, Vec::new()),
+            Event::Forget { snapshot, signed } => (snapshot, FateStep::Forget, signed),
+            Event::Unforget { snapshot } => (snapshot, FateStep::Unforget, Vec::new()),
+            Event::Expire { snapshot } => (snapshot, FateStep::Expire, Vec::new()),
             _ => return,
         };
         let mut problem = |reason: String| state.list.problems.push(Error::damaged(entry(seq), reason));
         let Some(known) = state.known.get_mut(&id) else {
             return problem(format!("it is about snapshot {id}, which was never committed"));
         };
-        if step == Step::Forget {
+        if step == FateStep::Forget {
             let admin = self.keys.full().admin.verifying_key();
             let serves = match Tombstone::verify(&signed, &admin, self.config.repo) {
-                Ok(tombstone) => tombstone.serves(id, known.changed_seq),
+                Ok(tombstone) => tombstone.applies_to(id, known.changed_seq),
                 Err(_) => false,
             };
             if !serves {
@@ -249,7 +249,7 @@ impl Reader {
         if before.is_some() && known.fate.is_none() {
             known.changed_seq = seq;
         }
-        if step == Step::Expire && !Fate::is_expired(before) {
+        if step == FateStep::Expire && !Fate::is_expired(before) {
             known.expired_seq = seq;
         }
         state.changed |= known.fate != before;
@@ -456,7 +456,7 @@ fn arrange(state: &mut State) {
         broken.trashed = matches!(fate, Some(Fate::Trash { .. }));
         !Fate::is_expired(fate)
     });
-    let purged = state.known.iter().filter(|(_, known)| known.fate == Some(Fate::Expired { signed: false }));
+    let purged = state.known.iter().filter(|(_, known)| known.fate == Some(Fate::Expired { is_signed: false }));
     list.purged = purged.map(|(id, known)| Purged { id: *id, log_seq: known.expired_seq }).collect();
     list.purged.sort_by_key(|purged| purged.log_seq);
 }
