@@ -1,5 +1,6 @@
-//! Writes what the fuzz targets begin with, `corpus/TARGET/seed-NAME`: the store's golden bytes, taken apart where a target
-//! wants only what is behind a seal, and a message of every kind. Random parts (nonces, keys) differ from run to run.
+//! Writes the seeds of the fuzz targets, `corpus/TARGET/seed-NAME`: the store's golden bytes, taken apart for targets
+//! that want only what is behind a seal, and a message of every kind. Random parts (nonces, keys) differ from run to
+//! run.
 
 use std::{fs, io, path::PathBuf};
 
@@ -22,7 +23,7 @@ use bkfs_store::{
             Event, LogRecord,
             file::{self as log_file, Position},
         },
-        loss::{FrameBits, DamagedFrames, Lost, Quarantined},
+        loss::{DamagedFrames, FrameBits, Lost, Quarantined},
         pack::{Footer, PackWriter},
         roster::Roster,
         snapshot::{SnapshotObject, StoredSnapshot},
@@ -52,12 +53,12 @@ fn golden(name: &str) -> io::Result<Vec<u8>> {
     HEXLOWER.decode(&digits).map_err(io::Error::other)
 }
 
-/// Parts as [`bkfs_fuzz::Input::part`] takes them.
+/// Encodes parts for [`bkfs_fuzz::Input::part`].
 fn parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     parts.into_iter().flat_map(|part| [&(part.len() as u16).to_le_bytes(), part].concat()).collect()
 }
 
-/// An array of values that are encoded already.
+/// Encodes an array of encoded values.
 fn array(values: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = vec![0x80 | values.len() as u8];
     values.iter().for_each(|value| bytes.extend_from_slice(value));
@@ -72,7 +73,7 @@ fn cbor_bytes(bytes: &[u8]) -> Vec<u8> {
     cbor(<&minicbor::bytes::ByteSlice>::from(bytes))
 }
 
-/// A map from 0, 1, 2, ... to values that are encoded already.
+/// Encodes a map from 0, 1, 2, ... to encoded values.
 fn map(values: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = vec![0xa0 | values.len() as u8];
     for (at, value) in values.iter().enumerate() {
@@ -221,8 +222,8 @@ fn credentials() -> Done {
     put("wrap", "changed", &[1, 9, 0, 7, 7, 7])
 }
 
-/// Everything that an [`Access`] is asked and answers; the types are private to their crate, so their frames are made by
-/// hand.
+/// All requests and replies of an [`Access`]. Their types are private to their crate, so their outer parts are encoded
+/// by hand.
 fn messages() -> Done {
     let (id, number) = (cbor(ChunkId([9; 32])), cbor(77u64));
     let ids = array(&[id.clone(), id.clone()]);
@@ -394,7 +395,7 @@ fn messages() -> Done {
     let settings = map(&[cbor(5u8)]);
     let kept = |parts_of: [&[u8]; 2], results: &[u8]| [parts(parts_of), results.to_vec()].concat();
     put("kept", "both", &[&[7][..], &kept([&settings, &settings], &map(&results))].concat())?;
-    // One that was stopped, and goes on.
+    // A scrub that was stopped and is resumed.
     results[1] = cbor(None::<u8>);
     put("kept", "stopped", &[&[15][..], &kept([&settings, &map(&[cbor(0u8)])], &map(&results))].concat())?;
     (3..13).for_each(|at| results[at] = cbor(u64::MAX));

@@ -1,4 +1,4 @@
-//! The full key: its record, its recovery text, and recovery texts with a wrong character.
+//! The full key: its record, its recovery text, and recovery texts with wrong characters.
 
 #![no_main]
 
@@ -16,7 +16,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     if let Ok(text) = str::from_utf8(data)
         && let Ok(full) = FullKey::from_recovery_text(text)
     {
-        assert_eq!(FullKey::from_recovery_text(&full.recovery_text()).expect("what was written").encode(), full.encode());
+        let again = FullKey::from_recovery_text(&full.recovery_text()).expect("what was written");
+        assert_eq!(again.encode(), full.encode());
     }
 
     let mut input = Input(data);
@@ -32,7 +33,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         let (at, to) = (usize::from(input.u16()) % typed.len(), char::from(input.u8()));
         typed[at] = to;
     }
-    // What is still read is what was meant.
+    // A text that is still accepted gives the original key.
     if let Ok(read) = FullKey::from_recovery_text(&typed.iter().collect::<String>()) {
         assert_eq!(read.encode(), full.encode());
     }

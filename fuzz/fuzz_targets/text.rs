@@ -1,4 +1,4 @@
-//! What people and other machines write: addresses, names, permissions, base32, ids.
+//! Texts of people and other machines: addresses, names, permissions, base32, ids.
 
 #![no_main]
 #![allow(dead_code, missing_docs)]

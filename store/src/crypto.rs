@@ -1,6 +1,7 @@
 //! The cryptographic building blocks: XChaCha20-Poly1305, Ed25519, HPKE with X-Wing, and keyed BLAKE3.
 //!
-//! This module knows no formats and no files; [`crate::format::keys`] says which key does what. Secrets are wiped when dropped.
+//! This module knows no formats and no files; `format::keys` defines the purpose of each key. Secrets are wiped when
+//! dropped.
 
 mod aead;
 mod data_key;

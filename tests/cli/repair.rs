@@ -105,7 +105,7 @@ fn shares_of_the_data_go_round_until_all_was_read() {
         (report["packs"].as_u64().unwrap(), text(&output.stdout))
     };
     // What was found before is named by the files that it hurts.
-    let named = |said: &str| said.matches("do not have the hash that is its id").count();
+    let named = |said: &str| said.matches("the hash of its bytes is not its id").count();
     // By weekday: each pack in one part.
     let parts: Vec<_> = (1..=7).map(|n| read(&format!("{n}/7"))).collect();
     assert_eq!(parts.iter().map(|(packs, _)| packs).sum::<u64>(), 10);

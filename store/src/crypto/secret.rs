@@ -1,4 +1,4 @@
-//! Secret bytes, and where random ones come from.
+//! Secret bytes, and the source of random ones.
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -7,12 +7,12 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 pub struct Secret(pub [u8; 32]);
 
 impl Secret {
-    /// A new random secret.
+    /// Returns a new random secret.
     pub fn random() -> Self {
         Self(random())
     }
 
-    /// Derives another secret for the purpose that `context` names (BLAKE3 in its key derivation mode).
+    /// Derives another secret for the purpose named by `context` (BLAKE3 in key derivation mode).
     pub fn derive(&self, context: &str) -> Secret {
         Secret(blake3::derive_key(context, &self.0))
     }
@@ -24,10 +24,10 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Random bytes from the operating system.
+/// Returns random bytes from the operating system.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    // The kernel's generator does not fail once it has started; without it nothing here may go on.
+    // The kernel's generator does not fail once it has started. Without it, no key can be made.
     getrandom::fill(&mut bytes).expect("the operating system's random generator");
     bytes
 }

@@ -1,10 +1,10 @@
-//! Error correction beside a pack: a parity file from which damaged spans of the pack are made again.
+//! Error correction: a parity file, from which damaged spans of a pack are restored.
 //!
-//! The pack's bytes before its footer are cut into shards of one length; Reed-Solomon shards are computed over them. The
-//! pack's id is the BLAKE3 of the same bytes, and shards are whole subtrees of that hash: their chaining values stand in
-//! the parity file, prove themselves by merging to the pack's id, and so tell which shards are bad. The footer and a
-//! second copy of the pack's table stand there too. What the parity file says of itself (its *head*) stands at both its
-//! ends. All numbers are little-endian:
+//! The pack's bytes before its footer are cut into shards of equal length, and Reed-Solomon shards are computed over
+//! them. The pack's id is the BLAKE3 of the same bytes, and each shard is a whole subtree of that hash. The parity file
+//! contains the chaining values of the shards: they merge to the pack's id, which proves them, and they tell which
+//! shards are damaged. It also contains the footer and a second copy of the pack's table. The description of the parity
+//! file, its *head*, is stored at both ends of it. All numbers are little-endian:
 //!
 //! ```text
 //! head      magic "bkfspari" | version u16 = 1 | parity shards u16 | shard length u32 | the pack's footer (64)
@@ -18,9 +18,9 @@
 //! trailer   length of the head u32 | zeros (4) | "bkfspare"                                  16 bytes
 //! ```
 //!
-//! The promise: with m parity shards of S bytes, any m damaged shards, parity shards counted too, and so any burst of
-//! (m - 1) x S + 1 bytes, are mended. S is 64 KiB in packs of 1 MiB and more. No mended byte is handed out that the
-//! pack's id does not vouch for. All inputs may be hostile. This reads and writes no files.
+//! The promise: with m parity shards of S bytes, any m damaged shards are mended, damaged parity shards included, and
+//! therefore any burst of (m - 1) x S + 1 bytes. S is 64 KiB in packs of 1 MiB or more. No mended byte is returned that
+//! the pack's id does not vouch for. All inputs may be hostile. This module does no I/O.
 
 mod encode;
 mod head;

@@ -1,7 +1,8 @@
 //! Packs: files of sealed frames with a table of contents; the unit of upload and of storage.
 //!
-//! A pack's id is BLAKE3 of all its bytes before the footer, so anyone can verify a pack without keys. The uploader's
-//! signature covers the table, and the table holds a hash of everything before it. All numbers are little-endian:
+//! A pack's id is the BLAKE3 of all its bytes before the footer, so anyone can verify a pack without keys. The
+//! uploader's signature covers the table, and the table contains a hash of everything before it. All numbers are
+//! little-endian:
 //!
 //! ```text
 //! header, 16 bytes   magic "bkfspack" | version u16 = 1 | kind u8 | 5 zero bytes
@@ -14,14 +15,14 @@
 //! footer, 64 bytes   table's offset u64 | table's length u32 | version u16 | 10 zero bytes | pack id 32 | "bkfspend"
 //! ```
 //!
-//! The *origin* is 0 for a pack that the client made, 1 for one into which the store has copied a client's frames. The store has no client's
-//! key: in the signature's place stand the BLAKE3 of the table so far and 32 zero bytes, so that damage to a table that is read by itself does not
-//! pass for what was written; or 64 zero bytes, as the first of them were made, and then only the whole pack can be verified. Such a pack is only
-//! ever taken from the store's own disk.
+//! The *origin* is 0 for a pack that a client made, and 1 for a pack into which the store has copied a client's frames.
+//! The store has no client's key. In place of the signature, it writes the BLAKE3 of the table so far and 32 zero
+//! bytes: they reveal damage to a table that is read without its pack. The first such packs have 64 zero bytes instead,
+//! and can only be verified whole. A pack of origin 1 is accepted only from the store's own disk.
 //!
-//! A reader takes the footer first, then the table, then frames. The parser trusts nothing, verifies structure and
-//! bounds, and leaves one thing to its caller: whether the client is on the roster ([`PackTable::verify`]). What the
-//! frames hold is sealed; that they hold what their ids say is known only after opening them.
+//! A reader reads the footer first, then the table, then frames. The parser trusts nothing and verifies structure and
+//! bounds. It leaves one check to its caller: whether the client is on the roster ([`PackTable::verify`]). The frames
+//! are sealed; whether they hold the listed chunks is known only after opening them.
 
 mod layout;
 mod parse;

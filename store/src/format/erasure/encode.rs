@@ -11,20 +11,20 @@ use crate::{
     format::pack::{FOOTER_LEN, Footer},
 };
 
-/// How much parity a pack gets.
+/// The amount of parity of a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parity {
-    /// Parity shards, in percent of the data shards; at least two shards are made.
+    /// The number of parity shards, in percent of the data shards. There are at least two.
     percent: u8,
 }
 
 impl Parity {
-    /// From 1 to 100 percent.
+    /// Returns a parity of 1 to 100 percent, or `None` for any other number.
     pub fn percent(percent: u8) -> Option<Self> {
         (1..=100).contains(&percent).then_some(Self { percent })
     }
 
-    /// The percentage.
+    /// Returns the percentage.
     pub fn get(self) -> u8 {
         self.percent
     }
@@ -35,19 +35,19 @@ impl Parity {
 }
 
 impl Default for Parity {
-    /// 13 shards for a full pack of 16 MiB: a burst of 768 KiB, for a twentieth of the space.
+    /// 13 shards for a full pack of 16 MiB: they mend a burst of 768 KiB, for 5 % of the space.
     fn default() -> Self {
         Self { percent: 5 }
     }
 }
 
-/// Makes the parity file of a whole pack; fails if it is not whole.
+/// Returns the parity file of a pack. Fails if the pack is damaged.
 pub fn encode(pack: &[u8], parity: Parity) -> Result<Vec<u8>> {
     Encoder::default().encode(pack, parity)
 }
 
-/// Makes parity files one after another. It keeps the code's working memory, about the size of a pack: fresh from the system
-/// each time, that costs as much as the computing.
+/// Makes parity files one after another. It keeps the working memory of the code, about the size of a pack: to get it
+/// from the system each time would cost as much as the computation.
 #[derive(Default)]
 pub struct Encoder(Option<ReedSolomonEncoder>);
 

@@ -1,4 +1,4 @@
-//! Finding what is damaged in a pack and in its parity file, and making it again.
+//! Finds the damage of a pack and its parity file, and restores the pack.
 
 use std::ops::Range;
 
@@ -8,57 +8,57 @@ use crate::{
     format::pack::FOOTER_LEN,
 };
 
-/// What is damaged.
+/// The damage of a pack and its parity file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PackDamage {
-    /// Length of a shard in bytes.
+    /// The length of a shard in bytes.
     pub shard_len: usize,
     /// Damaged data shards of the pack, by number.
     pub data_shards: Vec<usize>,
-    /// Whether the pack's footer, or its length, is not what it should be.
+    /// Whether the pack's footer, or its length, is wrong.
     pub is_footer_damaged: bool,
     /// Damaged parity shards, by number.
     pub parity_shards: Vec<usize>,
-    /// Whether something else of the parity file is damaged: a head, the copy of the table, its length.
+    /// Whether another part of the parity file is damaged: a head, the copy of the table, its length.
     pub has_other_parity_damage: bool,
-    /// How many shards in all can be mended.
+    /// The total number of parity shards: how many damaged shards can be mended.
     pub parity_total: usize,
 }
 
 impl PackDamage {
-    /// Whether the pack is as it was written.
+    /// Whether the pack is undamaged.
     pub fn is_pack_whole(&self) -> bool {
         self.data_shards.is_empty() && !self.is_footer_damaged
     }
 
-    /// Whether the parity file is as it was written.
+    /// Whether the parity file is undamaged.
     pub fn is_parity_whole(&self) -> bool {
         self.parity_shards.is_empty() && !self.has_other_parity_damage
     }
 }
 
-/// What came of mending a pack.
+/// The outcome of mending a pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MendOutcome {
-    /// There was nothing to mend.
+    /// The pack is undamaged.
     Whole,
-    /// The whole pack, and how many shards of it were made again.
+    /// The pack was mended.
     Mended {
-        /// All its bytes.
+        /// All bytes of the pack.
         bytes: Vec<u8>,
-        /// How many shards.
+        /// How many of its shards were restored.
         shards: usize,
     },
     /// Too much is damaged.
     Lost {
-        /// The pack with what could be mended (its length, its footer, its table), and with its damaged shards.
+        /// The pack with everything that could be mended (its length, footer and table), and with its damaged shards.
         bytes: Vec<u8>,
-        /// The spans of the pack that hold damage, ascending, in bytes; all else is whole.
+        /// The damaged spans of the pack in ascending order, in bytes. Everything else is undamaged.
         ranges: Vec<Range<usize>>,
     },
 }
 
-/// Finds the damage of a pack and its parity file. Fails if neither head of the parity file is whole.
+/// Finds the damage of a pack and its parity file. Fails if both heads of the parity file are damaged.
 pub fn verify(pack: &[u8], parity: &[u8], id: PackId) -> Result<PackDamage> {
     let (head, one_head) = Head::find(parity, id)?;
     Ok(damage(&head, one_head, pack, parity))
@@ -76,8 +76,8 @@ fn damage(head: &Head, one_head: bool, pack: &[u8], parity: &[u8]) -> PackDamage
     }
 }
 
-/// Makes a pack whole again from what is left of it (nothing, if its file is gone) and its parity file. Fails if neither
-/// head of the parity file is whole.
+/// Restores a pack from its parity file and what is left of it, which is nothing if its file is missing. Fails if both
+/// heads of the parity file are damaged.
 pub fn mend(pack: &[u8], parity: &[u8], id: PackId) -> Result<MendOutcome> {
     let (head, one_head) = Head::find(parity, id)?;
     let damage = damage(&head, one_head, pack, parity);
@@ -88,7 +88,7 @@ pub fn mend(pack: &[u8], parity: &[u8], id: PackId) -> Result<MendOutcome> {
     bytes.resize(head.content_len(), 0);
     let mut bad = damage.data_shards.clone();
     if let Some(table) = head.table(parity) {
-        // Shards are tried with the copy of the table in them; only those that are whole with it are kept.
+        // Shards that overlap the table are patched from its copy. A patched shard is used only if it is right then.
         bad.retain(|&i| {
             let span = span(&head, i);
             let mut patched = bytes[span.clone()].to_vec();
@@ -124,7 +124,7 @@ pub fn mend(pack: &[u8], parity: &[u8], id: PackId) -> Result<MendOutcome> {
     }
 }
 
-/// Computes the bad shards; those that then have their hash are taken out of `bad`.
+/// Computes the damaged shards, and removes those from `bad` that then have the right hash.
 fn restore(head: &Head, bytes: &mut [u8], bad: &mut Vec<usize>, parity: &[u8]) -> Result<()> {
     let fail = |e: reed_solomon_simd::Error| pack_damaged(head.footer.id, format!("it cannot be mended: {e}"));
     let mut decoder =
@@ -147,13 +147,13 @@ fn restore(head: &Head, bytes: &mut [u8], bad: &mut Vec<usize>, parity: &[u8]) -
     Ok(())
 }
 
-/// Where a data shard lies in the pack.
+/// Returns the span of a data shard in the pack.
 fn span(head: &Head, number: usize) -> Range<usize> {
     let start = number * head.shard_len;
     start..(start + head.shard_len).min(head.content_len())
 }
 
-/// What the pack has of a data shard.
+/// Returns what is left of a data shard in the pack.
 fn shard<'a>(head: &Head, pack: &'a [u8], number: usize) -> &'a [u8] {
     let span = span(head, number);
     let end = span.end.min(pack.len());

@@ -1,7 +1,8 @@
-//! Keys as text: base64 (RFC 4648, padded, strict) for key files and base32 (Crockford's alphabet, forgiving) for paper.
+//! Keys as text: base64 (RFC 4648, padded, strict) for key files and base32 (Crockford's alphabet, forgiving) for
+//! paper.
 //!
-//! `data-encoding` does the conversions. This module adds what the two texts require: lines, exactly one base64 text per
-//! key, and look-alike letters. Decoded secrets go into buffers that are wiped when dropped.
+//! `data-encoding` does the conversions. This module adds what the two texts require: lines, exactly one base64 text
+//! per key, and look-alike letters. Decoded secrets go into buffers that are wiped when dropped.
 //!
 //! Neither conversion runs in constant time; both see keys only on the machine that already holds them.
 

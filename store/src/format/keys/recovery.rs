@@ -1,13 +1,13 @@
-//! The full key on paper: six lines of base32 groups, each with a checksum of its own, that a person can type back.
+//! The full key on paper: six lines of base32, each with its own checksum, that a person can type back.
 //!
 //! ```text
 //! 1: XXXX XXXX XXXX XXXX XXXX XXXX XXXX XXXX  CCCC
 //! ```
 //!
 //! The lines hold 120 bytes, 20 each: a version (1), the repository's id (16), the id key, the seal key's seed and the
-//! admin key's seed (32 each), and the first 7 bytes of the BLAKE3 of all before. A line's checksum `CCCC` is 20 bits of
-//! the BLAKE3 of its number and bytes, so a typing error is named with its line and lines cannot change places. Capitals
-//! do not matter, nor do spaces and dashes; O is read as 0, and I and L as 1.
+//! admin key's seed (32 each), and the first 7 bytes of the BLAKE3 of everything before them. A line's checksum `CCCC`
+//! is 20 bits of the BLAKE3 of its number and its bytes: it finds the line with a typing error, and lines in the wrong
+//! order. Case, spaces and dashes do not matter; O is read as 0, and I and L as 1.
 
 use zeroize::Zeroizing;
 
@@ -32,7 +32,7 @@ const SUM_BYTES: usize = 7;
 const WHAT: &str = "the recovery text";
 
 impl FullKey {
-    /// The key as lines for paper. Whoever reads them has the key.
+    /// Returns the key as lines for paper. Anyone who reads them has the key.
     pub fn recovery_text(&self) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(LINES * LINE_BYTES));
         bytes.push(VERSION);
@@ -60,8 +60,8 @@ impl FullKey {
         text
     }
 
-    /// Reads what [`FullKey::recovery_text`] wrote, as a person types it: with or without line numbers, spaces and
-    /// dashes anywhere, in capitals or not. Empty lines and those that begin with `#` are skipped.
+    /// Reads the text of [`FullKey::recovery_text`] as a person types it: with or without line numbers, with spaces and
+    /// dashes anywhere, in upper or lower case. Empty lines and lines that begin with `#` are skipped.
     pub fn from_recovery_text(text: &str) -> Result<Self> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(LINES * LINE_BYTES));
         let mut lines = 0;
@@ -73,14 +73,14 @@ impl FullKey {
             lines += 1;
         }
         if lines < LINES {
-            return Err(Error::damaged(WHAT, format!("it has {lines} of {LINES} lines")));
+            return Err(Error::damaged(WHAT, format!("it has only {lines} of {LINES} lines")));
         }
         let (body, sum) = bytes.split_at(bytes.len() - SUM_BYTES);
         if body[0] != VERSION {
             return Err(Error::NewerVersion { what: WHAT, found: body[0].into(), known: VERSION.into() });
         }
         if blake3::hash(body).as_bytes()[..SUM_BYTES] != *sum {
-            return Err(Error::damaged(WHAT, "its checksum does not fit"));
+            return Err(Error::damaged(WHAT, "its checksum does not match"));
         }
         let part = |from: usize| secret_of(WHAT, &body[from..from + 32]);
         Ok(Self {
@@ -113,7 +113,7 @@ fn read_line(at: usize, line: &str) -> Result<Zeroizing<Vec<u8>>> {
     if text.len() < LINE_DIGITS + CHECK_DIGITS {
         return Err(bad("it is too short".into()));
     }
-    // The digits of the check that are never printed.
+    // The part of the check that is not printed.
     text.resize(TYPED_LEN, b'0');
     let mut bytes = Zeroizing::new(vec![0; LINE_BYTES + CHECK_BYTES]);
     armour::from_base32(&text, &mut bytes).expect("40 digits are 25 bytes");
@@ -122,7 +122,7 @@ fn read_line(at: usize, line: &str) -> Result<Zeroizing<Vec<u8>>> {
     if is_right { Ok(bytes) } else { Err(bad("a character is wrong".into())) }
 }
 
-/// Returns the check of a line: 20 bits, and 20 zero bits that are not printed.
+/// Returns the check of a line: 20 bits that are printed, then 20 zero bits that are not.
 fn line_check(at: usize, line: &[u8]) -> [u8; CHECK_BYTES] {
     let mut hasher = blake3::Hasher::new_derive_key("bkfs v1 recovery line");
     hasher.update(&[at as u8]);
@@ -141,12 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn typed_back() {
+    fn typed_text_is_read_back() {
         let key = key();
         let text = key.recovery_text();
         assert_eq!(text.lines().count(), LINES);
         assert_eq!(FullKey::from_recovery_text(&text).unwrap().encode(), key.encode());
-        // As typed in a hurry: small letters, no numbers, dashes, letters for digits, a note.
+        // Typed in a hurry: lower case, no line numbers, dashes, letters in place of digits, a note.
         let sloppy: String = text
             .lines()
             .map(|l| {
@@ -190,7 +190,8 @@ mod tests {
         fn one_wrong_character_is_found(at: prop::sample::Index, to in 0usize..32) {
             let key = key();
             let text = key.recovery_text();
-            let places: Vec<usize> = text.char_indices().filter(|(_, c)| c.is_ascii_alphanumeric()).map(|(i, _)| i).collect();
+            let characters = text.char_indices().filter(|(_, c)| c.is_ascii_alphanumeric());
+            let places: Vec<usize> = characters.map(|(at, _)| at).collect();
             let at = places[at.index(places.len())];
             let to = &"0123456789ABCDEFGHJKMNPQRSTVWXYZ"[to..=to];
             prop_assume!(&text[at..=at] != to);

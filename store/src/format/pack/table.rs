@@ -1,4 +1,4 @@
-//! A pack's table of contents, and what proves who made it.
+//! A pack's table of contents, and the proof of who made it.
 
 use super::layout::CONTEXT;
 use crate::{
@@ -10,14 +10,14 @@ use crate::{
     format::{frame::ChunkKind, roster::Roster},
 };
 
-/// Where a frame lies in its pack, and what it holds.
+/// The position of a frame in its pack, and the chunks that it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrameEntry {
-    /// Its first byte in the pack.
+    /// The offset of its first byte in the pack.
     pub offset: u32,
     /// Its length in bytes.
     pub len: u32,
-    /// Its chunks, in order; at least one.
+    /// The ids of its chunks, in order; at least one.
     pub ids: Vec<ChunkId>,
 }
 
@@ -26,19 +26,19 @@ pub struct FrameEntry {
 pub struct PackTable {
     /// The pack.
     pub id: PackId,
-    /// What the chunks are.
+    /// The kind of its chunks.
     pub kind: ChunkKind,
     /// The repository.
     pub repo: RepoId,
-    /// Who made the pack.
+    /// The client that made the pack, or whose frames the store copied.
     pub client: ClientId,
     /// The data keys that the frames use.
     pub wraps: Vec<Wrap>,
     /// The frames, in order.
     pub frames: Vec<FrameEntry>,
-    /// Whether the store made it, of frames that the client had made.
+    /// Whether the store made the pack, from frames that the client had made.
     pub is_copied: bool,
-    /// What was signed, and the signature.
+    /// The signed bytes, and the signature.
     pub(super) signed: Signature,
 }
 
@@ -50,13 +50,13 @@ pub(super) struct Signature {
 }
 
 impl PackTable {
-    /// How many chunks the pack holds.
+    /// Returns how many chunks the pack holds.
     pub fn chunks(&self) -> usize {
         self.frames.iter().map(|f| f.ids.len()).sum()
     }
 
-    /// Checks that a client of the roster made the pack, for this repository. Returns whether it is a trusted one. For a pack
-    /// that the store made of a client's frames there is only the store's word for it; the frames prove themselves.
+    /// Checks that a client on the roster made the pack for this repository. Returns whether the client is trusted. For
+    /// a pack that the store made from a client's frames, only the store attests this; the frames prove themselves.
     pub fn verify(&self, roster: &Roster) -> Result<bool> {
         if self.repo != roster.repo {
             return Err(self.damaged(format!("it belongs to repository {}", self.repo)));
@@ -69,11 +69,11 @@ impl PackTable {
             .ok_or_else(|| Error::damaged("the roster", format!("client {} has no usable key", self.client)))?;
         match self.is_copied || public.verify(CONTEXT, &self.signed.message, &self.signed.signature) {
             true => Ok(client.is_trusted),
-            false => Err(self.damaged("its signature does not fit")),
+            false => Err(self.damaged("its signature is not valid")),
         }
     }
 
-    /// Whether the table proves itself, by signature or checksum. If not, its pack must be read whole.
+    /// Whether the table proves itself, by a signature or a checksum. If not, the whole pack must be read to verify it.
     pub fn proves_itself(&self) -> bool {
         !self.is_copied || self.signed.signature != [0; SIGNATURE_LEN]
     }
@@ -83,7 +83,7 @@ impl PackTable {
     }
 }
 
-/// What stands in the place of a signature that nobody can make.
+/// Returns the checksum that replaces the signature in a pack that the store made.
 pub(super) fn checksum(table: &[u8]) -> [u8; SIGNATURE_LEN] {
     let mut sum = [0; SIGNATURE_LEN];
     sum[..32].copy_from_slice(blake3::hash(table).as_bytes());

@@ -1,4 +1,4 @@
-//! Tests of packs: what is written is read, and nothing else passes.
+//! Tests of packs: what is written is read back, and nothing else is accepted.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -60,7 +60,7 @@ fn roster(key: &SigningKey) -> Roster {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn a_written_pack_is_read_back() {
     let upload = sample();
     let pack = Pack::parse(&upload.bytes).unwrap();
     assert_eq!(pack.table.id, upload.id);
@@ -74,7 +74,7 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn the_table_alone_is_the_same() {
+fn the_table_alone_reads_the_same() {
     let upload = sample();
     let footer = Footer::parse_tail(&upload.bytes[upload.bytes.len() - 100..], upload.bytes.len() as u64).unwrap();
     let table = &upload.bytes[footer.table_offset..][..footer.table_len];
@@ -120,8 +120,8 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
     }
 }
 
-/// The sample with another byte in its header, its hashes and its signature made anew: what a client of the roster can
-/// send.
+/// The sample with one byte of its header replaced, and new hashes and a new signature: a pack that a client on the
+/// roster can send.
 fn with_header(at: usize, value: u8) -> Bytes {
     let bytes = sample().bytes;
     let footer = Footer::parse(&bytes).unwrap();
@@ -141,7 +141,7 @@ fn with_header(at: usize, value: u8) -> Bytes {
 }
 
 #[test]
-fn zeros_of_the_header_must_be_zeros() {
+fn reserved_bytes_of_the_header_must_be_zero() {
     assert!(Pack::parse(&with_header(11, 0)).unwrap().table.verify(&roster(&client())).unwrap());
     for at in 11..HEADER_LEN {
         assert!(matches!(Pack::parse(&with_header(at, 1)), Err(Error::PackDamaged { .. })), "byte {at}");
