@@ -50,7 +50,7 @@ impl SigningKey {
 
     /// Signs a context and a message.
     pub fn sign(&self, context: &[u8; 8], message: &[u8]) -> [u8; SIGNATURE_LEN] {
-        let signature = self.pair.sign(&bound(context, message));
+        let signature = self.pair.sign(&signed_bytes(context, message));
         signature.as_ref().try_into().expect("64 bytes")
     }
 }
@@ -73,12 +73,12 @@ impl VerifyingKey {
 
     /// Whether this key signed the context and the message.
     pub fn verify(&self, context: &[u8; 8], message: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ED25519, &self.0).verify(&bound(context, message), signature).is_ok()
+        UnparsedPublicKey::new(&ED25519, &self.0).verify(&signed_bytes(context, message), signature).is_ok()
     }
 }
 
 /// Returns the signed bytes: the context and the hash of the message. Hashing avoids a copy of large messages.
-fn bound(context: &[u8; 8], message: &[u8]) -> [u8; 40] {
+fn signed_bytes(context: &[u8; 8], message: &[u8]) -> [u8; 40] {
     let mut bytes = [0; 40];
     bytes[..8].copy_from_slice(context);
     bytes[8..].copy_from_slice(blake3::hash(message).as_bytes());

@@ -131,7 +131,7 @@ impl FrameBuilder {
         frame[start + 1..start + 5].copy_from_slice(&(body.len() as u32).to_le_bytes());
         frame[start + 5..start + 9].copy_from_slice(&(payload_len as u32).to_le_bytes());
         frame.resize(start + padded(OPENED_HEADER + payload_len), 0);
-        key.aead().seal_in_place(&mut frame, KeyId::LEN, &associated(repo, kind));
+        key.aead().seal_in_place(&mut frame, KeyId::LEN, &associated_data(repo, kind));
         frame
     }
 }
@@ -152,14 +152,14 @@ pub fn open(frame: &[u8], repo: RepoId, kind: ChunkKind, key: &DataKey) -> Resul
     // The opened bytes are read once and then dropped. A buffer that is kept saves the kernel from mapping new pages
     // each time.
     SCRATCH.with_borrow_mut(|scratch| {
-        if !key.aead().open_into(&frame[KeyId::LEN..], &associated(repo, kind), scratch) {
+        if !key.aead().open_into(&frame[KeyId::LEN..], &associated_data(repo, kind), scratch) {
             return Err("its authentication tag is not valid");
         }
-        let body = unpack(scratch);
+        let body = decompress_body(scratch);
         if scratch.capacity() > SCRATCH_MAX {
             *scratch = Vec::new();
         }
-        split(&body?)
+        split_chunks(&body?)
     })
 }
 
@@ -169,7 +169,7 @@ thread_local! {
 /// The largest buffer that a thread keeps, in bytes. Few frames are larger.
 const SCRATCH_MAX: usize = 1 << 20;
 
-fn unpack(opened: &[u8]) -> Result<Bytes, &'static str> {
+fn decompress_body(opened: &[u8]) -> Result<Bytes, &'static str> {
     let (header, rest) = opened.split_at_checked(OPENED_HEADER).ok_or("it is too short")?;
     let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]) as usize;
     let (codec, body_len, payload_len) = (header[0], number(1), number(5));
@@ -184,7 +184,7 @@ fn unpack(opened: &[u8]) -> Result<Bytes, &'static str> {
     }
 }
 
-fn split(body: &Bytes) -> Result<Vec<Bytes>, &'static str> {
+fn split_chunks(body: &Bytes) -> Result<Vec<Bytes>, &'static str> {
     let number = |at: usize| {
         let four = body.get(at..at + 4)?;
         Some(u32::from_le_bytes([four[0], four[1], four[2], four[3]]) as usize)
@@ -204,7 +204,7 @@ fn split(body: &Bytes) -> Result<Vec<Bytes>, &'static str> {
     if at == body.len() { Ok(chunks) } else { Err("bytes follow its last chunk") }
 }
 
-fn associated(repo: RepoId, kind: ChunkKind) -> [u8; 18] {
+fn associated_data(repo: RepoId, kind: ChunkKind) -> [u8; 18] {
     let mut bytes = [0; 18];
     bytes[..16].copy_from_slice(&repo.0);
     bytes[16] = kind.number();
@@ -292,8 +292,8 @@ mod tests {
         }
 
         #[test]
-        fn any_body_is_survived(body: Vec<u8>) {
-            let _ = split(&body.into());
+        fn no_body_panics(body: Vec<u8>) {
+            let _ = split_chunks(&body.into());
         }
     }
 }

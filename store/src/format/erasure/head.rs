@@ -56,7 +56,7 @@ impl Head {
     /// Returns the first undamaged head of a parity file of this pack, and whether either head is damaged.
     pub fn find(file: &[u8], pack: PackId) -> Result<(Self, bool)> {
         let at_front = Self::parse(file, pack);
-        let at_back = Self::back(file).ok_or_else(|| damaged(pack, "its end is cut off or damaged"));
+        let at_back = Self::second_head(file).ok_or_else(|| damaged(pack, "its end is cut off or damaged"));
         match (at_front, at_back.and_then(|back| Self::parse(back, pack))) {
             (Ok(front), back) => Ok((front, back.is_err())),
             (Err(_), Ok(back)) => Ok((back, true)),
@@ -65,7 +65,7 @@ impl Head {
     }
 
     /// Returns the file from the second head on.
-    fn back(file: &[u8]) -> Option<&[u8]> {
+    fn second_head(file: &[u8]) -> Option<&[u8]> {
         let trailer = file.last_chunk::<TRAILER_LEN>().filter(|t| t[4..8] == [0; 4] && t[8..] == TRAILER_MAGIC)?;
         let len = u32::from_le_bytes([trailer[0], trailer[1], trailer[2], trailer[3]]) as usize;
         file.get(file.len().checked_sub(TRAILER_LEN)?.checked_sub(len)?..)
@@ -205,7 +205,7 @@ impl Head {
             [] => [0; HASH],
             [only] => *only,
             values => {
-                let (left, right) = values.split_at(left(values.len()));
+                let (left, right) = values.split_at(left_len(values.len()));
                 hazmat::merge_subtrees_root(&merge(left), &merge(right), Mode::Hash).into()
             }
         }
@@ -226,7 +226,7 @@ fn value(shard: &[u8], number: usize, of: usize, shard_len: usize) -> ChainingVa
 }
 
 /// Returns how many of a subtree's shards are in its left half: the largest power of two below their number.
-fn left(count: usize) -> usize {
+fn left_len(count: usize) -> usize {
     count.next_power_of_two() / 2
 }
 
@@ -235,7 +235,7 @@ fn merge(values: &[ChainingValue]) -> ChainingValue {
         [] => [0; HASH],
         [only] => *only,
         values => {
-            let (left, right) = values.split_at(left(values.len()));
+            let (left, right) = values.split_at(left_len(values.len()));
             hazmat::merge_subtrees_non_root(&merge(left), &merge(right), Mode::Hash)
         }
     }

@@ -298,7 +298,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_survived(pack: Vec<u8>, parity: Vec<u8>, id: [u8; 32]) {
+    fn no_bytes_panic(pack: Vec<u8>, parity: Vec<u8>, id: [u8; 32]) {
         let _ = mend(&pack, &parity, PackId(id));
         let _ = mend(&pack, &[&MAGIC[..], &parity].concat(), PackId(id));
         let _ = encode(&pack, Parity::default());

@@ -11,7 +11,7 @@ pub const LABEL_MAX: usize = 255;
 pub const URL_MAX: usize = 2048;
 
 /// Copies a 32-byte secret out of a decoded record. Errors call the record `what`.
-pub(super) fn secret_of(what: &str, bytes: &[u8]) -> Result<Secret> {
+pub(super) fn read_secret(what: &str, bytes: &[u8]) -> Result<Secret> {
     let bytes = bytes.try_into().map_err(|_| Error::damaged(what, "one of its keys has the wrong length"))?;
     Ok(Secret(bytes))
 }

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{
     armour,
-    fields::{LABEL_MAX, URL_MAX, secret_of},
+    fields::{LABEL_MAX, URL_MAX, read_secret},
     full::FullKey,
     push::PushKey,
 };
@@ -203,11 +203,11 @@ fn decode_push(bytes: &[u8]) -> Result<PushKey> {
     SealPublic::from_bytes(record.seal_public)?;
     Ok(PushKey {
         repo: record.repo,
-        id_key: secret_of(what, record.id_key)?,
+        id_key: read_secret(what, record.id_key)?,
         seal_public: record.seal_public.to_vec(),
         admin_public: VerifyingKey::from_slice(record.admin_public)
             .ok_or_else(|| Error::damaged(what, "the admin's public key has the wrong length"))?,
-        signing: SigningKey::from_seed(secret_of(what, record.signing)?),
+        signing: SigningKey::from_seed(read_secret(what, record.signing)?),
         label: record.label.to_owned(),
         url: record.url.map(str::to_owned),
     })
@@ -218,7 +218,7 @@ fn decode_full(bytes: &[u8]) -> Result<(FullKey, PushKey)> {
     let record: FullRecord<'_> = KeyFile::FULL.decode(bytes)?;
     check_texts(what, record.label, record.url)?;
     let full = FullKey::decode(record.full)?;
-    let signing = SigningKey::from_seed(secret_of(what, record.signing)?);
+    let signing = SigningKey::from_seed(read_secret(what, record.signing)?);
     let push = full.push_key(signing, record.label, record.url.map(str::to_owned));
     Ok((full, push))
 }

@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
 use super::{
-    fields::{bounded_label, secret_of},
+    fields::{bounded_label, read_secret},
     ids::IdKeys,
     push::{PushKey, check_config},
 };
@@ -84,9 +84,9 @@ impl FullKey {
         let record: Record<'_> = Self::HEADER.decode(bytes)?;
         Ok(Self {
             repo: record.repo,
-            id_key: secret_of(what, record.id_key)?,
-            seal: SealSecret::from_seed(secret_of(what, record.seal)?),
-            admin: SigningKey::from_seed(secret_of(what, record.admin)?),
+            id_key: read_secret(what, record.id_key)?,
+            seal: SealSecret::from_seed(read_secret(what, record.seal)?),
+            admin: SigningKey::from_seed(read_secret(what, record.admin)?),
         })
     }
 

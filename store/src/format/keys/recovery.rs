@@ -11,7 +11,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{armour, fields::secret_of, full::FullKey};
+use super::{armour, fields::read_secret, full::FullKey};
 use crate::{
     base::{
         error::{Error, Result},
@@ -82,7 +82,7 @@ impl FullKey {
         if blake3::hash(body).as_bytes()[..SUM_BYTES] != *sum {
             return Err(Error::damaged(WHAT, "its checksum does not match"));
         }
-        let part = |from: usize| secret_of(WHAT, &body[from..from + 32]);
+        let part = |from: usize| read_secret(WHAT, &body[from..from + 32]);
         Ok(Self {
             repo: RepoId::from_slice(&body[1..17]).expect("16 bytes"),
             id_key: part(17)?,
@@ -182,7 +182,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_survived(text: String) {
+        fn random_text_is_rejected(text: String) {
             prop_assert!(FullKey::from_recovery_text(&text).is_err());
         }
 

@@ -112,7 +112,7 @@ impl Record {
 pub fn seal_slot(full: &FullKey, passphrase: &[u8], params: SlotParams) -> Result<Slot> {
     params.check()?;
     let (id, salt) = (SlotId(random()), random::<SALT_LEN>());
-    let key = stretch(passphrase, &salt, params)?;
+    let key = derive_key(passphrase, &salt, params)?;
     let sealed = key.seal(&full.encode(), &aad(id, params, &salt));
     let SlotParams { memory_kib, passes, lanes } = params;
     let record = Record { memory_kib, passes, lanes, salt: salt.to_vec(), sealed };
@@ -127,7 +127,7 @@ pub fn slot_params(slot: &Slot) -> Result<SlotParams> {
 /// Opens a slot. Returns `None` if the passphrase is wrong, or a bit of the slot was changed.
 pub fn open_slot(slot: &Slot, passphrase: &[u8]) -> Result<Option<FullKey>> {
     let record = read(slot)?;
-    let key = stretch(passphrase, &record.salt, record.params())?;
+    let key = derive_key(passphrase, &record.salt, record.params())?;
     match key.open(&record.sealed, &aad(slot.id, record.params(), &record.salt)) {
         Some(bytes) => FullKey::decode(&Zeroizing::new(bytes)).map(Some),
         None => Ok(None),
@@ -165,7 +165,7 @@ fn read(slot: &Slot) -> Result<Record> {
     }
 }
 
-fn stretch(passphrase: &[u8], salt: &[u8], params: SlotParams) -> Result<AeadKey> {
+fn derive_key(passphrase: &[u8], salt: &[u8], params: SlotParams) -> Result<AeadKey> {
     let failed = |e: argon2::Error| Error::damaged(HEADER.what, format!("Argon2id: {e}"));
     let params = Params::new(params.memory_kib, params.passes, params.lanes, Some(32)).map_err(failed)?;
     let mut secret = Secret([0; 32]);

@@ -44,12 +44,12 @@ pub fn salvage(first: &[u8], second: &[u8]) -> Salvaged {
     let files = [first, second];
     let (mut at, mut found) = (Position::default(), Salvaged::default());
     loop {
-        if let Some((raw, next)) = whole(at, files).or_else(|| mixed(at, files)) {
+        if let Some((raw, next)) = whole_record(at, files).or_else(|| mixed_record(at, files)) {
             found.records.push(Some(raw));
             at = next;
             continue;
         }
-        let Some(again) = find(at, files) else { break };
+        let Some(again) = find_next(at, files) else { break };
         found.records.extend((at.len..again.len).map(|_| None));
         at = again;
     }
@@ -63,7 +63,7 @@ pub fn salvage(first: &[u8], second: &[u8]) -> Salvaged {
 }
 
 /// Returns the record at this position, if it is whole in one of the files.
-fn whole(at: Position, files: [&[u8]; 2]) -> Option<(Vec<u8>, Position)> {
+fn whole_record(at: Position, files: [&[u8]; 2]) -> Option<(Vec<u8>, Position)> {
     files.iter().find_map(|file| {
         let (raw, next) = file::split(at, file.get(at.offset as usize..)?).ok()??;
         Some((raw.to_vec(), next))
@@ -71,13 +71,13 @@ fn whole(at: Position, files: [&[u8]; 2]) -> Option<(Vec<u8>, Position)> {
 }
 
 /// Returns the record at this position, if a mixture of the bytes of both files is right.
-fn mixed(at: Position, files: [&[u8]; 2]) -> Option<(Vec<u8>, Position)> {
+fn mixed_record(at: Position, files: [&[u8]; 2]) -> Option<(Vec<u8>, Position)> {
     let [one, two] = [files[0].get(at.offset as usize..)?, files[1].get(at.offset as usize..)?];
     for (head, gap) in [one, two].into_iter().flat_map(|head| RUN_GAPS.map(|gap| (head, gap))) {
         let len = u32::from_le_bytes(*head.first_chunk()?) as usize;
         let end = len.checked_add(OVERHEAD).filter(|_| len <= RECORD_MAX)?;
         let (Some(one), Some(two)) = (one.get(..end), two.get(..end)) else { continue };
-        let runs = differing(one, two, gap);
+        let runs = differing_runs(one, two, gap);
         if runs.len() >= 24 || end << runs.len() > MIX_BYTES_MAX {
             continue;
         }
@@ -97,7 +97,7 @@ fn mixed(at: Position, files: [&[u8]; 2]) -> Option<(Vec<u8>, Position)> {
 }
 
 /// Returns the runs of bytes in which two copies differ.
-fn differing(one: &[u8], two: &[u8], gap: usize) -> Vec<std::ops::Range<usize>> {
+fn differing_runs(one: &[u8], two: &[u8], gap: usize) -> Vec<std::ops::Range<usize>> {
     let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
     for at in (0..one.len()).filter(|at| one[*at] != two[*at]) {
         match runs.last_mut().filter(|last| at < last.end + gap) {
@@ -109,7 +109,7 @@ fn differing(one: &[u8], two: &[u8], gap: usize) -> Vec<std::ops::Range<usize>> 
 }
 
 /// Returns the next position behind damage where a record begins.
-fn find(at: Position, files: [&[u8]; 2]) -> Option<Position> {
+fn find_next(at: Position, files: [&[u8]; 2]) -> Option<Position> {
     let begin = at.offset as usize + OVERHEAD + 1;
     let end = files.iter().map(|file| file.len()).max()?;
     (begin..end).find_map(|offset| files.iter().find_map(|file| record_at(at, file, offset)))
@@ -209,7 +209,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_damage_is_survived_and_what_is_found_is_right(
+        fn whatever_the_damage_found_records_are_right(
             spans in proptest::collection::vec((0usize..2, 0usize..2000, 0usize..400, any::<u8>()), 0..8),
             cuts in (0usize..2500, 0usize..2500),
         ) {
@@ -228,7 +228,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_survived(one: Vec<u8>, two: Vec<u8>) {
+        fn no_bytes_panic(one: Vec<u8>, two: Vec<u8>) {
             let _ = salvage(&one, &two);
         }
     }

@@ -220,7 +220,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_survived(
+        fn no_bytes_panic(
             kind in prop::sample::select(vec![b'D', b'F', b'X']), level in 0u8..3, rest: Vec<u8>,
         ) {
             let mut bytes = vec![kind, VERSION, level];
