@@ -143,7 +143,7 @@ impl KeyFile {
             }
         };
         if lines.next() != Some(&format!("-----END BKFS {kind} KEY-----")) || lines.next().is_some() {
-            return Err(damaged("the line after its checksum is not the matching -----END line, or text follows it"));
+            return Err(damaged("it does not end with the matching line -----END BKFS ... KEY-----"));
         }
         let record = armour::from_base64(&body).ok_or_else(|| damaged("its text is not base64"))?;
         if checksum(&record) != sum {
