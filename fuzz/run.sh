@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs all fuzz targets, or those named, one after another: fuzz/run.sh SECONDS [TARGET]...
-# Ends at the first finding. With 0 seconds the corpora are played, and nothing is searched for. See README.md.
+# Runs the named fuzz targets, or all of them, one after another: fuzz/run.sh SECONDS [TARGET]...
+# Stops at the first finding. With 0 seconds, it only replays the corpora. See README.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export RUSTC_BOOTSTRAP=1

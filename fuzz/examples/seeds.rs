@@ -1,5 +1,6 @@
-//! Writes what the fuzz targets begin with, `corpus/TARGET/seed-NAME`: the store's golden bytes, taken apart where a target
-//! wants only what is behind a seal, and a message of every kind. Random parts (nonces, keys) differ from run to run.
+//! Writes the seeds of the fuzz targets, `corpus/TARGET/seed-NAME`: the store's golden bytes, taken apart for targets
+//! that want only what is behind a seal, and a message of every kind. Random parts (nonces, keys) differ from run to
+//! run.
 
 use std::{fs, io, path::PathBuf};
 
@@ -22,7 +23,7 @@ use bkfs_store::{
             Event, LogRecord,
             file::{self as log_file, Position},
         },
-        loss::{FrameBits, Hurt, Lost, Quarantined},
+        loss::{DamagedFrames, FrameBits, Lost, Quarantined},
         pack::{Footer, PackWriter},
         roster::Roster,
         snapshot::{SnapshotObject, StoredSnapshot},
@@ -32,6 +33,7 @@ use bkfs_store::{
     repository::prune::condemned::{Condemned, CondemnedPack},
 };
 use bkfs_transport::Identity;
+use data_encoding::{BASE64, HEXLOWER};
 use minicbor::{Decoder, Encode};
 
 type Done = Result<(), Box<dyn std::error::Error>>;
@@ -47,16 +49,16 @@ fn golden(name: &str) -> io::Result<Vec<u8>> {
     if !name.ends_with(".hex") {
         return Ok(bytes);
     }
-    let digits: Vec<u8> = bytes.into_iter().filter_map(|c| char::from(c).to_digit(16)).map(|d| d as u8).collect();
-    Ok(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+    let digits: Vec<u8> = bytes.into_iter().filter(|c| !c.is_ascii_whitespace()).collect();
+    HEXLOWER.decode(&digits).map_err(io::Error::other)
 }
 
-/// Parts as [`bkfs_fuzz::Input::part`] takes them.
+/// Encodes parts for [`bkfs_fuzz::Input::part`].
 fn parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     parts.into_iter().flat_map(|part| [&(part.len() as u16).to_le_bytes(), part].concat()).collect()
 }
 
-/// An array of values that are encoded already.
+/// Encodes an array of encoded values.
 fn array(values: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = vec![0x80 | values.len() as u8];
     values.iter().for_each(|value| bytes.extend_from_slice(value));
@@ -71,7 +73,7 @@ fn cbor_bytes(bytes: &[u8]) -> Vec<u8> {
     cbor(<&minicbor::bytes::ByteSlice>::from(bytes))
 }
 
-/// A map from 0, 1, 2, ... to values that are encoded already.
+/// Encodes a map from 0, 1, 2, ... to encoded values.
 fn map(values: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = vec![0xa0 | values.len() as u8];
     for (at, value) in values.iter().enumerate() {
@@ -203,30 +205,13 @@ fn records() -> Done {
     put("log", "parts", &parts(each))
 }
 
-fn from_base64(text: &str) -> Vec<u8> {
-    let digit = |c: u8| match c {
-        b'A'..=b'Z' => Some(c - b'A'),
-        b'a'..=b'z' => Some(c - b'a' + 26),
-        b'0'..=b'9' => Some(c - b'0' + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    let digits: Vec<u8> = text.bytes().filter_map(digit).collect();
-    let bytes = |group: &[u8]| {
-        let bits = group.iter().fold(0u32, |bits, digit| bits << 6 | u32::from(*digit)) << (6 * (4 - group.len()));
-        bits.to_be_bytes()[1..group.len()].to_vec()
-    };
-    digits.chunks(4).flat_map(bytes).collect()
-}
-
 fn credentials() -> Done {
     for name in ["push-key-file-1", "full-key-file-1"] {
         let text = String::from_utf8(golden(&format!("{name}.hex"))?)?;
         KeyFile::decode(text.as_bytes())?;
         put("key_file", name, text.as_bytes())?;
         let body: String = text.lines().filter(|line| !line.starts_with(['-', '#'])).collect();
-        put("key_file", &format!("{name}-record"), &from_base64(&body))?;
+        put("key_file", &format!("{name}-record"), &BASE64.decode(body.as_bytes())?)?;
     }
     put("full_key", "record", &golden("full-key-1.hex")?)?;
     put("full_key", "recovery", &golden("recovery-1.hex")?)?;
@@ -237,8 +222,8 @@ fn credentials() -> Done {
     put("wrap", "changed", &[1, 9, 0, 7, 7, 7])
 }
 
-/// Everything that an [`Access`] is asked and answers; the types are private to their crate, so their frames are made by
-/// hand.
+/// All requests and replies of an [`Access`]. Their types are private to their crate, so their outer parts are encoded
+/// by hand.
 fn messages() -> Done {
     let (id, number) = (cbor(ChunkId([9; 32])), cbor(77u64));
     let ids = array(&[id.clone(), id.clone()]);
@@ -367,8 +352,8 @@ fn messages() -> Done {
         reply(&format!("verified-{at}"), 22, vec![cbor(RepairReply::Verified(mending))])?;
     }
     let hurt = vec![
-        Quarantined { pack, frames: Hurt::Frames(some.clone()) },
-        Quarantined { pack: PackId([2; 32]), frames: Hurt::All },
+        Quarantined { pack, frames: DamagedFrames::Frames(some.clone()) },
+        Quarantined { pack: PackId([2; 32]), frames: DamagedFrames::All },
     ];
     reply("quarantine", 22, vec![cbor(RepairReply::Quarantine(hurt.clone()))])?;
     let dropped = Dropped { is_gone: true, kept: 3, lost: 4 };
@@ -410,7 +395,7 @@ fn messages() -> Done {
     let settings = map(&[cbor(5u8)]);
     let kept = |parts_of: [&[u8]; 2], results: &[u8]| [parts(parts_of), results.to_vec()].concat();
     put("kept", "both", &[&[7][..], &kept([&settings, &settings], &map(&results))].concat())?;
-    // One that was stopped, and goes on.
+    // A scrub that was stopped and is resumed.
     results[1] = cbor(None::<u8>);
     put("kept", "stopped", &[&[15][..], &kept([&settings, &map(&[cbor(0u8)])], &map(&results))].concat())?;
     (3..13).for_each(|at| results[at] = cbor(u64::MAX));

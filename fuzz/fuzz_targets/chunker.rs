@@ -1,5 +1,5 @@
-//! The chunker: any bytes under any parameters. Those out of bounds are refused, under the others all cuts are within
-//! them and do not depend on how the file was read.
+//! The chunker: any bytes with any parameters. Parameters that are out of bounds are rejected. With all others, the
+//! cuts are within bounds and do not depend on how the file was read.
 
 #![no_main]
 
@@ -9,7 +9,7 @@ use bkfs_store::{
     format::{chunker::Chunker, config::ChunkerParams},
 };
 
-/// What is cut at most: enough for many chunks of the least sizes, and quick.
+/// Limits the bytes that are cut: enough for many chunks of the smallest sizes, and fast.
 const SOURCE_MAX: usize = 1 << 19;
 
 fn params(input: &mut Input<'_>) -> ChunkerParams {
@@ -25,7 +25,7 @@ fn params(input: &mut Input<'_>) -> ChunkerParams {
     }
 }
 
-/// The input's bytes over and over, with noise now and then as the input says.
+/// Repeats the bytes of the input, with noise in between.
 fn source(input: &mut Input<'_>) -> Vec<u8> {
     let (len, every) = (input.u32() as usize % SOURCE_MAX, usize::from(input.u16()) + 1);
     let seed: &[u8] = if input.0.is_empty() { b"\0" } else { input.0 };
@@ -49,10 +49,10 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let source = source(&mut input);
     let mut rest = &source[..];
     while !rest.is_empty() {
-        let len = chunker.cut(rest, true).expect("the last part is always cut");
+        let len = chunker.cut(rest, true).expect("the last source always has a chunk");
         assert!((1..=max).contains(&len) && (len >= min || len == rest.len()));
         match chunker.cut(rest, false) {
-            // What follows the longest chunk does not matter.
+            // The bytes after the longest chunk do not matter.
             Some(early) => assert_eq!((early, chunker.cut(&rest[..max], false)), (len, Some(len))),
             None => assert!(rest.len() < max),
         }

@@ -1,4 +1,4 @@
-//! Compression: any bytes as compressed ones, of any length that a frame may claim, and there and back.
+//! Compression: decompresses any bytes to any length that a frame may claim; compresses and decompresses the input.
 
 #![no_main]
 

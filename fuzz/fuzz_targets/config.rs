@@ -1,4 +1,4 @@
-//! The configuration: as it comes, and signed by the admin key that golden configurations name.
+//! The configuration: the input as it is, and signed by the admin key that golden configurations name.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Records of the file cache: segments of any bytes with the right checksum, read from a cache and removed from it.
+//! Records of the file cache: segments of any bytes with valid checksums are put into a cache, read and removed.
 
 #![no_main]
 
@@ -22,7 +22,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     while let Some(body) = input.part() {
         let sum = blake3::Hasher::new().update(&KEY).update(&number.to_le_bytes()).update(body).finalize();
         let segment = [body, &sum.as_bytes()[..8]].concat();
-        // A bit of the first byte says that the checksum is wrong; all others stand.
+        // The highest bit of the first byte selects a segment without a checksum. The other bits are used as they are.
         let segment = if body.first().is_some_and(|first| first & 0x80 != 0) { body } else { &segment[..] };
         spool.put(&KEY, number, segment);
         number += 1;

@@ -1,4 +1,4 @@
-//! Frames: from the outside, and behind the seal, where the input is what was sealed.
+//! Frames: the input as it is, and behind the seal.
 
 #![no_main]
 
@@ -34,6 +34,6 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     keys.data.aead().seal_in_place(&mut sealed, start, &associated);
     match frame::open(&sealed, keys.full.repo, ChunkKind::Data, &keys.data) {
         Ok(chunks) => check(&chunks),
-        Err(reason) => assert!(!reason.contains("authentication"), "the seal is not what is tested here"),
+        Err(reason) => assert!(!reason.contains("authentication"), "the seal is always valid here"),
     }
 });

@@ -1,4 +1,4 @@
-//! The full key: its record, its recovery text, and recovery texts with a wrong character.
+//! The full key: its record, its recovery text, and recovery texts with wrong characters.
 
 #![no_main]
 
@@ -14,9 +14,10 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         assert_eq!(FullKey::decode(&full.encode()).expect("what was encoded").encode(), full.encode());
     }
     if let Ok(text) = str::from_utf8(data)
-        && let Ok(full) = FullKey::from_recovery(text)
+        && let Ok(full) = FullKey::from_recovery_text(text)
     {
-        assert_eq!(FullKey::from_recovery(&full.recovery_words()).expect("what was written").encode(), full.encode());
+        let again = FullKey::from_recovery_text(&full.recovery_text()).expect("what was written");
+        assert_eq!(again.encode(), full.encode());
     }
 
     let mut input = Input(data);
@@ -26,14 +27,14 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         seal: SealSecret::from_seed(Secret(input.array())),
         admin: SigningKey::from_seed(Secret(input.array())),
     };
-    let mut typed: Vec<char> = full.recovery_words().chars().collect();
-    assert_eq!(FullKey::from_recovery(&full.recovery_words()).expect("what was written").encode(), full.encode());
+    let mut typed: Vec<char> = full.recovery_text().chars().collect();
+    assert_eq!(FullKey::from_recovery_text(&full.recovery_text()).expect("what was written").encode(), full.encode());
     while !input.0.is_empty() {
         let (at, to) = (usize::from(input.u16()) % typed.len(), char::from(input.u8()));
         typed[at] = to;
     }
-    // What is still read is what was meant.
-    if let Ok(read) = FullKey::from_recovery(&typed.iter().collect::<String>()) {
+    // A text that is still accepted gives the original key.
+    if let Ok(read) = FullKey::from_recovery_text(&typed.iter().collect::<String>()) {
         assert_eq!(read.encode(), full.encode());
     }
 });

@@ -1,4 +1,4 @@
-//! Network identities as they are kept.
+//! Network identities, as they are stored.
 
 #![no_main]
 

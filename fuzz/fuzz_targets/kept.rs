@@ -1,5 +1,6 @@
-//! What a store keeps for itself beside a repository: its settings, and what the last scrub found. As they come, or behind the right
-//! magic and version. Whatever they are, the repository opens, unless they are of a newer program; the scrub goes on, or begins anew.
+//! The objects that a store keeps for itself, next to a repository: its settings, and the results of the last scrub.
+//! The input as it is, or behind the right magic and version. With any input, the repository opens, unless a newer
+//! program wrote the object; and a scrub continues, or starts again.
 
 #![no_main]
 
@@ -17,7 +18,7 @@ use bkfs_store::{
 };
 use bytes::Bytes;
 
-/// One store in memory, opened again for each input.
+/// A store in memory. It is opened again for each input.
 struct Shared(Arc<MemoryBackend>);
 
 impl Backend for Shared {
@@ -59,28 +60,28 @@ impl Backend for Shared {
     }
 }
 
-struct Place {
+struct TestStore {
     backend: Arc<MemoryBackend>,
     index: tempfile::TempDir,
 }
 
-impl Place {
+impl TestStore {
     fn open(&self) -> Result<Repository> {
         Repository::with_backend(Box::new(Shared(self.backend.clone())), self.index.path())
     }
 }
 
-static PLACE: LazyLock<Place> = LazyLock::new(|| {
+static STORE: LazyLock<TestStore> = LazyLock::new(|| {
     let index = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
-    let place = Place { backend: Arc::default(), index };
+    let store = TestStore { backend: Arc::default(), index };
     let roster = keys().full.sign_roster(&support::roster());
     let request = InitRequest { config: support::config(), roster, slots: vec![] };
-    place.open().and_then(|repo| repo.init(&request)).expect("a repository");
-    place
+    store.open().and_then(|repo| repo.init(&request)).expect("a repository");
+    store
 });
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let (mut input, place) = (Input(data), &*PLACE);
+    let (mut input, store) = (Input(data), &*STORE);
     let kind = input.u8();
     let behind = |is_behind: bool, magic: &[u8; 8], bytes: &[u8]| match is_behind {
         true => [&magic[..], &[1, 0], bytes].concat(),
@@ -89,23 +90,23 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let settings = [kind & 1 != 0, kind & 2 != 0].map(|is| behind(is, b"bkfsstst", input.part().unwrap_or_default()));
     let results = behind(kind & 4 != 0, b"bkfsscrb", input.0);
     for (name, bytes) in [("settings", &settings[0]), ("settings.2", &settings[1]), ("scrub", &results)] {
-        place.backend.put(name, bytes).expect("memory");
+        store.backend.put(name, bytes).expect("memory");
     }
-    let repo = match place.open() {
+    let repo = match store.open() {
         Err(Error::NewerVersion { .. }) => return,
-        repo => repo.expect("settings are no reason not to open"),
+        repo => repo.expect("bad settings do not prevent opening"),
     };
     let parity = repo.parity().expect("settings that were read");
     assert!(parity.is_none_or(|parity| (1..=100).contains(&parity.get())));
-    let last = repo.last_scrub().expect("what cannot be read counts as none");
+    let last = repo.last_scrub().expect("unreadable results count as none");
     if let Some(report) = &last {
         encodes_back(report);
     }
     let options = ScrubOptions { resume: kind & 8 != 0, ..ScrubOptions::default() };
-    let report = repo.scrub(&options, &ScrubProgress::default()).expect("it goes on");
+    let report = repo.scrub(&options, &ScrubProgress::default()).expect("a scrub");
     assert!(report.ended.is_some() && report.log_records > 0);
     assert!(report.lost.len() <= last.map_or(0, |last| last.lost.len()).max(ScrubReport::KEPT_MAX));
-    // One that began later, as its clock had it, is not replaced by this one's results.
+    // Results of a scrub that began later, by its clock, are not replaced by the results of this one.
     let kept = repo.last_scrub().expect("memory").expect("one was kept");
     assert!(kept == report || kept.started > report.started);
 });

@@ -1,23 +1,12 @@
-//! Key files: any text, and any record in a text whose armour and checksum are right.
+//! Key files: any text, and any record in a text with valid armour and checksum.
 
 #![no_main]
 
 use bkfs_store::format::keys::KeyFile;
-
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-fn base64(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        text.extend((0..=group.len()).map(|i| char::from(BASE64[(bits >> (18 - 6 * i)) as usize & 63])));
-        text.extend(std::iter::repeat_n('=', 3 - group.len()));
-    }
-    text
-}
+use data_encoding::BASE64;
 
 fn armoured(kind: &str, record: &[u8]) -> String {
-    let (body, sum) = (base64(record), &blake3::hash(record).to_hex()[..16]);
+    let (body, sum) = (BASE64.encode(record), &blake3::hash(record).to_hex()[..16]);
     format!("-----BEGIN BKFS {kind} KEY-----\n{body}\n-----CHECKSUM {sum}-----\n-----END BKFS {kind} KEY-----\n")
 }
 

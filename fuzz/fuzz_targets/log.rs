@@ -1,4 +1,4 @@
-//! The log: a file of any bytes, and records of any bytes that fit the chain.
+//! The log: a file of any bytes, and a file with records of any bytes and valid hashes.
 
 #![no_main]
 
@@ -11,7 +11,7 @@ use bkfs_store::{
     },
 };
 
-/// Reads a log to its end or to its damage; returns how many records it has and where they end.
+/// Reads a log up to its end or its damage. Returns how many records it has, and where they end.
 fn read(file: &[u8]) -> (u64, u64) {
     let mut at = Position::default();
     while let Ok(Some((body, next))) = log_file::split(at, &file[at.offset as usize..]) {
@@ -41,7 +41,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         at = next;
     }
     assert_eq!(read(&file), (at.len, file.len() as u64));
-    // A file that is cut off has its records up to there.
+    // A file that is cut off keeps the records before the cut.
     let cut = file.len() - data.len().min(file.len()) / 3;
     let (len, end) = read(&file[..cut]);
     assert!(len <= at.len && end <= cut as u64);

@@ -1,5 +1,5 @@
-//! A log in two files, each damaged in its way: what is read is what was written, from the first record on, and mending
-//! takes nothing away that was read. While one file is whole and the other no longer, nothing is lost.
+//! A log in two files, each with its own damage. What is read was written, from the first record on, and mending
+//! removes no record that could be read. If one file is whole and the other is not longer, nothing is lost.
 
 #![no_main]
 
@@ -14,7 +14,7 @@ use bkfs_store::{
 
 const NAMES: [&str; 2] = ["one", "two"];
 
-/// All that is read, up to the end or to damage; whether it was the end.
+/// Reads all records up to the end or to damage. Returns them, and whether the end was reached.
 fn read(log: &LogPair, backend: &MemoryBackend) -> (Vec<Vec<u8>>, bool) {
     let (mut at, mut all) = (Position::default(), Vec::new());
     loop {
@@ -32,7 +32,7 @@ fn read(log: &LogPair, backend: &MemoryBackend) -> (Vec<Vec<u8>>, bool) {
     }
 }
 
-/// Damages a file as the input says; none if it is to be lost.
+/// Returns the file with the damage that the input describes, or `None` if the file is lost.
 fn damaged(input: &mut Input<'_>, whole: &[u8]) -> Option<Vec<u8>> {
     let mut file = whole.to_vec();
     for _ in 0..input.u8() % 4 {
@@ -67,15 +67,16 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         }
     }
     let (seen, _) = read(&log, &backend);
-    assert!(wanted.starts_with(&seen), "what was never written is shown");
-    // What lies behind the end of the other file could be a record that both have lost: that is said, and nothing is cut.
+    assert!(wanted.starts_with(&seen), "a record that was never written was read");
+    // Bytes beyond the end of the other file could be a record that both have lost. That is an error, and nothing is
+    // cut.
     let keeps = files.iter().any(|file| file.as_ref() == Some(&whole))
         && files.iter().flatten().all(|file| file.len() <= whole.len());
     match log.settle(&backend) {
         Err(error) => assert!(!keeps, "{error}"),
         Ok(()) => {
             let (settled, is_end) = read(&log, &backend);
-            // Two files with the same damage are not told apart; who reads them meets it.
+            // If both files have the same damage, neither can be chosen. Reading stops at the damage.
             assert!(is_end || (files[0] == files[1] && files[0].as_ref() != Some(&whole)));
             assert!(settled.starts_with(&seen) && wanted.starts_with(&settled));
             let [one, two] = NAMES.map(|name| backend.get(name).expect("memory").unwrap_or_default());

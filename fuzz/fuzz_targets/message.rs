@@ -1,5 +1,5 @@
-//! Messages on the wire. The module is private to its crate and is compiled in here by its path, so that the crate need
-//! not show it.
+//! Messages on the wire. The module is private to its crate. It is compiled in by its path, so that the crate does not
+//! have to export it.
 
 #![no_main]
 #![allow(dead_code, missing_docs)]

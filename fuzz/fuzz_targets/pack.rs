@@ -1,4 +1,4 @@
-//! Packs as they come from a disk or a client: whole, and by way of footer and table alone.
+//! Packs, as they come from a disk or a client: whole, and only footer and table.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Packs whose hashes and signature are right, whatever header, frames and table say: the input is `length u16 | header
-//! and frames | table up to the hash`; the rest is made here.
+//! Packs with valid hashes and a valid signature around any header, frames and table. The input is `length u16 | header
+//! and frames | table up to the hash`; the target adds the rest.
 
 #![no_main]
 
@@ -7,7 +7,7 @@ use bkfs_fuzz::{Input, keys};
 use bkfs_store::format::pack::{Pack, PackTable, PackWriter};
 use bytes::Bytes;
 
-/// The pack around header, frames and table.
+/// Returns the pack around header, frames and table.
 fn seal(front: &[u8], table: &[u8]) -> Bytes {
     let mut bytes = [front, table, blake3::hash(front).as_bytes()].concat();
     let signature = keys().push.signing.sign(b"bkfspack", &bytes[front.len()..]);
@@ -22,7 +22,7 @@ fn seal(front: &[u8], table: &[u8]) -> Bytes {
     bytes.into()
 }
 
-/// The same frames in a pack that the writer makes. It takes the wrap of a data key once.
+/// Writes the same frames with the pack writer. It adds the wrap of a data key only once.
 fn write(pack: &Pack) -> PackTable {
     let table = &pack.table;
     let mut writer = PackWriter::new(table.kind, table.repo, &keys().push.signing);
@@ -41,7 +41,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let keys = keys();
     bkfs_fuzz::check_table(&pack.table, front.len());
     assert_eq!(&front[..10], b"bkfspack\x01\0");
-    assert_eq!(&front[11..16], [0; 5], "zeros must be zeros");
+    assert_eq!(&front[11..16], [0; 5], "reserved bytes are zero");
     let frames: Vec<Bytes> = (0..pack.table.frames.len()).map(|n| pack.frame(n).expect("a frame")).collect();
     assert_eq!(frames.concat(), &front[16..]);
     assert!(frames.iter().all(|frame| pack.table.wraps.iter().any(|wrap| frame.starts_with(&wrap.key.0))));

@@ -1,4 +1,4 @@
-//! Pages of directories and content trees, and single nodes as the file cache keeps them.
+//! Pages of directory trees and content trees, and single nodes, as the file cache stores them.
 
 #![no_main]
 
@@ -16,7 +16,7 @@ fn encode<T: Encode<()>>(kind: u8, level: u8, entries: &[T]) -> Vec<u8> {
     bytes
 }
 
-/// Lengths or counts of entries: none is zero, and their sum is a number.
+/// Asserts that no length or count of entries is zero, and that their sum does not overflow.
 fn counted(lens: impl Iterator<Item = u64>) {
     let sum = lens.map(|len| (len > 0).then_some(len)).try_fold(0u64, |sum, len| sum.checked_add(len?));
     assert!(sum.is_some(), "lengths out of bounds");
@@ -54,6 +54,6 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         }
     };
     assert!(count <= 65_536);
-    assert!(count > 0 || matches!(page, Page::Nodes(_)), "only the root of an empty directory has no entry");
+    assert!(count > 0 || matches!(page, Page::Nodes(_)), "only the root of an empty directory has no entries");
     assert_eq!(Page::decode(ChunkId([0; 32]), &again).expect("what was encoded"), page);
 });

@@ -1,5 +1,5 @@
-//! Parity files: any bytes for a pack's parity; and a pack and its parity file, damaged where the input says, also behind
-//! the head's own checksum. What is mended is the pack, and what is said to be whole is.
+//! Parity files: any bytes as the parity of a pack; and a pack and its parity file with the damage that the input
+//! describes, also behind the head's own checksum. A pack that is reported as mended or whole is the original.
 
 #![no_main]
 
@@ -9,7 +9,7 @@ use bkfs_fuzz::{Input, keys};
 use bkfs_store::{
     base::id::{ChunkId, PackId},
     format::{
-        erasure::{Mended, Parity, encode, mend, verify},
+        erasure::{MendOutcome, Parity, encode, mend, verify},
         frame::ChunkKind,
         pack::PackWriter,
     },
@@ -23,7 +23,7 @@ struct Sample {
     parity: Vec<u8>,
 }
 
-/// Packs of one shard, of many, and of a last one that is short.
+/// Packs of one shard, of many shards, and with a short last shard.
 static SAMPLES: LazyLock<Vec<Sample>> = LazyLock::new(|| {
     let sample = |(frames, len, percent): (u8, usize, u8)| {
         let keys = keys();
@@ -58,7 +58,7 @@ fn damage(input: &mut Input<'_>, file: &mut Vec<u8>) {
     }
 }
 
-/// Changes a number in both heads and makes their checksums anew.
+/// Changes a number in both heads, and makes their checksums match.
 fn forge(input: &mut Input<'_>, parity: &mut [u8]) {
     let end = parity.len();
     let len = u32::from_le_bytes(std::array::from_fn(|i| parity[end - 16 + i])) as usize;
@@ -94,13 +94,16 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     assert!(is_forged || damage.is_pack_whole() == (pack == sample.pack));
     assert!(is_forged || damage.is_parity_whole() == (parity == sample.parity));
     match mend(&pack, &parity, sample.id) {
-        Ok(Mended::Whole) => assert!(pack == sample.pack),
-        Ok(Mended::Mended { bytes, .. }) => assert!(bytes == sample.pack),
-        // A forged head can name another length; but what it vouches for is the pack or nothing.
-        Ok(Mended::Lost { .. }) if is_forged => {}
-        Ok(Mended::Lost { bytes, ranges }) => {
+        Ok(MendOutcome::Whole) => assert!(pack == sample.pack),
+        Ok(MendOutcome::Mended { bytes, .. }) => assert!(bytes == sample.pack),
+        // A forged head can name another length. But it vouches for no other bytes than those of the pack.
+        Ok(MendOutcome::Lost { .. }) if is_forged => {}
+        Ok(MendOutcome::Lost { bytes, ranges }) => {
             assert_eq!(bytes.len(), sample.pack.len());
-            assert!(damage.data.len() + damage.parity.len() > damage.parity_total, "that could be mended");
+            assert!(
+                damage.data_shards.len() + damage.parity_shards.len() > damage.parity_total,
+                "this damage can be mended"
+            );
             let mut at = 0;
             for range in ranges {
                 assert!(

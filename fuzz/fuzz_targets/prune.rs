@@ -1,4 +1,4 @@
-//! What a prune sends and keeps: filters of live ids, sets of condemned frames.
+//! The records of a prune: filters of live ids and sets of condemned frames.
 
 #![no_main]
 
@@ -20,7 +20,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let filter = LiveFilter::decode(&encode_filter(&mut keys)).expect("what was encoded");
     assert!(keys.iter().all(|key| filter.holds(*key)), "a live chunk would be lost");
 
-    assert!(Condemned::decode(data, Hash([0; 32])).is_err(), "it is not what the log names");
+    assert!(Condemned::decode(data, Hash([0; 32])).is_err(), "its hash is not the one in the log");
     let Ok(set) = Condemned::decode(data, Hash::of(&[data])) else { return };
     encodes_back(&set);
     let bytes = set.encode();

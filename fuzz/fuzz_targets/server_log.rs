@@ -1,5 +1,5 @@
-//! The server's log of accounts, invitations and clients: records of any bytes that fit the chain, read from a file. The
-//! module is private to its crate and is compiled in here by its path.
+//! The server's log of accounts, invitations and clients: a file with records of any bytes and valid hashes. The module
+//! is private to its crate and is compiled in by its path.
 
 #![no_main]
 #![allow(dead_code, missing_docs)]
@@ -28,7 +28,7 @@ use registry::Registry;
 
 static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a temporary folder"));
 
-/// Reads a log as a server that starts does, and again as one that runs.
+/// Reads a log as a starting server does, and again as a running one. Returns whether it can be read.
 fn read(file: &[u8]) -> bool {
     fs::write(FOLDER.path().join("log"), file).expect("a file in a temporary folder");
     let registry = Registry::new(FOLDER.path());
@@ -49,7 +49,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         at = next;
     }
     if read(&file) && !file.is_empty() {
-        // Torn in its last record, it is read up to there.
+        // A log that is torn in its last record is read up to that record.
         assert!(read(&file[..file.len() - 1]));
     }
 });

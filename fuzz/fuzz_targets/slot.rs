@@ -1,5 +1,5 @@
-//! Passphrase slots: their record and its bounds. Only slots of the least work are opened, others would take their time;
-//! what is sealed inside is the full key's record, which has a target of its own.
+//! Passphrase slots: their record and its bounds. Only slots with the lowest cost are opened; others would take too
+//! long. The full key's record, which is sealed in a slot, has its own target.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Stored snapshots: as they come, behind the client's signature, and behind the seal.
+//! Stored snapshots: the input as it is, behind the client's signature, and behind the seal.
 
 #![no_main]
 
@@ -10,7 +10,7 @@ use bkfs_store::{
     format::snapshot::{self, Snapshot, StoredSnapshot},
 };
 
-/// Signs a stored snapshot's record and opens all of it.
+/// Signs the record of a stored snapshot, and verifies and opens the result.
 fn open(payload: Vec<u8>) -> Option<Result<Snapshot>> {
     let keys = keys();
     let bytes = Signed::new(&StoredSnapshot::HEADER.magic, payload, &keys.push.signing).encode();
@@ -22,7 +22,7 @@ fn open(payload: Vec<u8>) -> Option<Result<Snapshot>> {
     Some(keys.ring.open_snapshot(&stored, snapshot::snapshot_id(&bytes)))
 }
 
-/// Seals the bytes as a snapshot's record, with what must stand outside to fit them.
+/// Seals the bytes as the record of a snapshot. The fields outside the seal are made to match the record.
 fn seal(record: &[u8]) -> Vec<u8> {
     let keys = keys();
     let header = Snapshot::HEADER;

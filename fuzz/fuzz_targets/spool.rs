@@ -1,4 +1,4 @@
-//! The file cache's spool: whatever is put in comes out in its order, from memory and from its file.
+//! The spool of the file cache: it returns all changes in order, from memory and from its file.
 
 #![no_main]
 
@@ -9,7 +9,7 @@ use bkfs_fuzz::Input;
 
 static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a temporary folder"));
 
-/// Bytes of one input at most: more than are held in memory.
+/// Limits the bytes of one input. The spool holds fewer in memory.
 const TOTAL_MAX: usize = 6 << 20;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

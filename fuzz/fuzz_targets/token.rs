@@ -1,4 +1,4 @@
-//! Invitations: any text, and any record in a text whose checksum is right.
+//! Invitations: any text, and any record in a text with a valid checksum.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Tombstones: as they come, and behind the admin key's signature.
+//! Tombstones: the input as it is, and behind the admin key's signature.
 
 #![no_main]
 
@@ -14,9 +14,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     assert!(signed.len() <= Tombstone::SIZE_MAX && tombstone.repo == full.repo);
     encodes_back(&tombstone);
     assert_eq!(Tombstone::verify(&tombstone.sign(full), &admin, full.repo).expect("what was signed"), tombstone);
-    let _ = tombstone.serves(tombstone.snapshot, tombstone.log_len);
-    // For another snapshot it serves never.
+    let _ = tombstone.applies_to(tombstone.snapshot, tombstone.log_len);
+    // A tombstone never applies to another snapshot.
     let mut other = tombstone.snapshot;
     other.0[0] ^= 1;
-    assert!(!tombstone.serves(other, 0));
+    assert!(!tombstone.applies_to(other, 0));
 });

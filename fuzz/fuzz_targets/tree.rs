@@ -1,4 +1,4 @@
-//! Trees of directories and of contents: built of whatever nodes and extents the input holds, they are read back whole.
+//! Directory trees and content trees: trees of any nodes and extents are built and read back completely.
 
 #![no_main]
 
@@ -19,7 +19,7 @@ fn page(pages: &Pages, id: ChunkId) -> Page {
     Page::decode(id, pages.get(&id).expect("a page that was built")).expect("a page that decodes")
 }
 
-/// Reads a directory; returns its nodes.
+/// Reads a directory and returns its nodes.
 fn nodes(pages: &Pages, id: ChunkId, level: Option<u8>) -> Vec<Node> {
     let page = page(pages, id);
     assert!(level.is_none_or(|level| level == page.level()));
@@ -37,7 +37,7 @@ fn nodes(pages: &Pages, id: ChunkId, level: Option<u8>) -> Vec<Node> {
     }
 }
 
-/// Reads a content tree; returns its extents.
+/// Reads a content tree and returns its extents.
 fn extents(pages: &Pages, id: ChunkId, level: Option<u8>) -> Vec<Extent> {
     let page = page(pages, id);
     assert!(level.is_none_or(|level| level == page.level()));
@@ -55,7 +55,7 @@ fn extents(pages: &Pages, id: ChunkId, level: Option<u8>) -> Vec<Extent> {
     }
 }
 
-/// Each node under so many names, in order.
+/// Returns the valid nodes, and up to `times` copies of them under other names, in order.
 fn directory(found: Vec<Node>, times: u16) -> Vec<Node> {
     let mut nodes: Vec<Node> = found.into_iter().filter(|node| node.validate(false).is_ok()).collect();
     let room = 100_000usize / (1 + codec::encode(&nodes).len());
@@ -71,7 +71,7 @@ fn directory(found: Vec<Node>, times: u16) -> Vec<Node> {
     nodes
 }
 
-/// Extents of five bytes each; the ids repeat, so that pages do.
+/// Reads extents, five bytes of input each. Their ids repeat, so that pages do.
 fn file(input: &mut Input<'_>) -> Vec<Extent> {
     let mut extents = Vec::new();
     while !input.0.is_empty() {

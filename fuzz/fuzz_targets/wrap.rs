@@ -1,5 +1,5 @@
-//! Sealed data keys: any bytes for the parts of a wrap, and public keys to seal to. Nothing but the wrap of a data key
-//! opens, and only as that key.
+//! Sealed data keys: wraps with any bytes in their parts, and public keys to seal to. Only the wrap of a data key
+//! opens, and only to that key.
 
 #![no_main]
 

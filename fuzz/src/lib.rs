@@ -1,5 +1,5 @@
-//! What several fuzz targets share: the keys that the store's golden bytes were made with, cutting a fuzzer's input into
-//! parts, and the property that most records have.
+//! Shared by the fuzz targets: the keys of the store's golden bytes, a parser that cuts the input into parts, and the
+//! property that most records must have.
 
 #[allow(missing_docs, clippy::all, reason = "it is part of the tests")]
 #[path = "../../store/tests/support/mod.rs"]
@@ -21,25 +21,25 @@ use bkfs_store::{
 };
 use minicbor::{Decode, Encode};
 
-/// Fixed keys, and what is made of them once.
+/// Fixed keys, and objects that are made with them once.
 pub struct Keys {
-    /// The owner's.
+    /// The owner's key.
     pub full: FullKey,
-    /// A client's.
+    /// A client's key.
     pub push: PushKey,
-    /// The ids' keys.
+    /// The keys for ids.
     pub ids: IdKeys,
     /// A data key.
     pub data: DataKey,
-    /// Its wrap, different in each run.
+    /// The wrap of `data`. It differs from run to run.
     pub wrap: Wrap,
-    /// The roster with the client of `push`.
+    /// A roster with the client of `push`.
     pub roster: Roster,
-    /// Opens what is sealed.
+    /// Opens what is sealed under the keys.
     pub ring: KeyRing,
 }
 
-/// The fixed keys.
+/// Returns the fixed keys.
 pub fn keys() -> &'static Keys {
     static KEYS: LazyLock<Keys> = LazyLock::new(|| {
         let (full, push, data) = (support::full_key(), support::push_key(), support::data_key());
@@ -50,40 +50,40 @@ pub fn keys() -> &'static Keys {
     &KEYS
 }
 
-/// A fuzzer's input, taken from the front; what is not there reads as zeros or as nothing.
+/// A fuzzer's input. It is read from the front; beyond its end are zeros, or nothing.
 pub struct Input<'a>(pub &'a [u8]);
 
 impl<'a> Input<'a> {
-    /// Up to `len` bytes.
+    /// Removes up to `len` bytes.
     pub fn bytes(&mut self, len: usize) -> &'a [u8] {
         let (head, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;
         head
     }
 
-    /// Exactly `N` bytes.
+    /// Removes exactly `N` bytes.
     pub fn array<const N: usize>(&mut self) -> [u8; N] {
         let (mut array, bytes) = ([0; N], self.bytes(N));
         array[..bytes.len()].copy_from_slice(bytes);
         array
     }
 
-    /// A byte.
+    /// Removes a byte.
     pub fn u8(&mut self) -> u8 {
         self.array::<1>()[0]
     }
 
-    /// Two bytes.
+    /// Removes two bytes.
     pub fn u16(&mut self) -> u16 {
         u16::from_le_bytes(self.array())
     }
 
-    /// Four bytes.
+    /// Removes four bytes.
     pub fn u32(&mut self) -> u32 {
         u32::from_le_bytes(self.array())
     }
 
-    /// Bytes behind a length of two bytes; none at the end.
+    /// Removes a length of two bytes, and that many bytes. Returns `None` at the end of the input.
     pub fn part(&mut self) -> Option<&'a [u8]> {
         if self.0.is_empty() {
             return None;
@@ -93,7 +93,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// What was decoded encodes to bytes that decode to the same, and there is one encoding.
+/// Asserts that a decoded value encodes to bytes that decode to the same value, and that it has only one encoding.
 pub fn encodes_back<T>(value: &T)
 where
     T: Encode<()> + for<'b> Decode<'b, ()> + PartialEq + Debug,
@@ -104,7 +104,7 @@ where
     assert_eq!(codec::encode(&again), bytes);
 }
 
-/// A pack's table is within the format's bounds, and its frames lie one after another up to `end`.
+/// Asserts that a pack's table is within the format's bounds, and that its frames are contiguous up to `end`.
 pub fn check_table(table: &bkfs_store::format::pack::PackTable, end: usize) {
     assert!(table.wraps.len() <= 64 && (1..=65_536).contains(&table.frames.len()) && table.chunks() <= 262_144);
     let mut at = 16;

@@ -1,11 +1,7 @@
 //! `bkfs snapshots`: lists the snapshots, or the ones in the trash.
 
 use anyhow::Result;
-use bkfs_store::{
-    base::time::Time,
-    format::{fate::later, snapshot::PathBytes},
-    owner::reader::SnapshotInfo,
-};
+use bkfs_store::{base::time::Time, format::snapshot::PathBytes, owner::reader::SnapshotInfo};
 use clap::Args;
 use serde::Serialize;
 
@@ -133,7 +129,7 @@ pub fn run(context: &Context, args: SnapshotsArgs) -> Result<Exit> {
 
 /// Returns until when a snapshot must stay in the trash, or `None` if the store has no floor.
 fn kept_until(since: Time, protect_secs: u64) -> Option<Time> {
-    (protect_secs > 0).then(|| later(since, protect_secs))
+    (protect_secs > 0).then(|| since.plus_secs(protect_secs))
 }
 
 fn totals(info: &SnapshotInfo) -> bkfs_store::format::tree::Totals {

@@ -40,7 +40,7 @@ impl GivenKey {
             Ok(KeyFile::Push(push)) => Self { full: None, push: Some(push) },
             Ok(KeyFile::Full { full, push }) => Self { full: Some(full), push: Some(push) },
             Err(error @ Error::NewerVersion { .. }) => return Err(error.into()),
-            Err(error) => match std::str::from_utf8(&bytes).ok().map(FullKey::from_recovery) {
+            Err(error) => match std::str::from_utf8(&bytes).ok().map(FullKey::from_recovery_text) {
                 Some(Ok(full)) => Self { full: Some(full), push: None },
                 _ => return Err(error).with_context(|| path.display().to_string()),
             },

@@ -1,4 +1,4 @@
-//! The words that everything speaks: ids, errors, points in time, and the encoding of records.
+//! What every other module uses: ids, errors, points in time, and the encoding of records.
 
 pub mod codec;
 pub mod error;

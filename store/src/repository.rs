@@ -374,7 +374,7 @@ impl Push for Repository {
         }
         self.state()?;
         let roster = self.roster()?;
-        roster.counts(table.client, (self.clock)(), || format!("pack {}", table.id))?;
+        roster.active_client(table.client, (self.clock)(), || format!("pack {}", table.id))?;
         table.verify(&roster)?;
         let len = upload.bytes.len() as u64;
         loop {

@@ -19,7 +19,7 @@ use bkfs_store::{
             slot::{self, SlotParams},
         },
         log::{Event, LogRecord},
-        loss::{FrameBits, Hurt, Lost, Quarantined},
+        loss::{DamagedFrames, FrameBits, Lost, Quarantined},
         roster::verify_roster,
         snapshot,
         tombstone::Tombstone,
@@ -137,11 +137,11 @@ fn later_events() -> Vec<LogRecord> {
     let frames = |number: u32| {
         let mut bits = FrameBits::none(12);
         bits.set(number);
-        Hurt::Frames(bits)
+        DamagedFrames::Frames(bits)
     };
     let packs = vec![
         Quarantined { pack: PackId([13; 32]), frames: frames(9) },
-        Quarantined { pack: PackId([14; 32]), frames: Hurt::All },
+        Quarantined { pack: PackId([14; 32]), frames: DamagedFrames::All },
     ];
     let events = vec![
         Event::Quarantine { generation: 3, packs, lost: Lost::Ids(vec![ChunkId([15; 32])]) },
@@ -216,9 +216,9 @@ fn full_keys() {
     same("full-key-1", &full.encode());
     let read = FullKey::decode(&golden("full-key-1", Vec::new)).unwrap();
     assert_eq!(read.encode(), full.encode());
-    same("recovery-1", full.recovery_words().as_bytes());
+    same("recovery-1", full.recovery_text().as_bytes());
     let words = String::from_utf8(golden("recovery-1", Vec::new)).unwrap();
-    assert_eq!(FullKey::from_recovery(&words).unwrap().encode(), full.encode());
+    assert_eq!(FullKey::from_recovery_text(&words).unwrap().encode(), full.encode());
 }
 
 #[test]

@@ -172,9 +172,9 @@ fn rosters_are_checked_and_chained() {
 
     let newest = view.newest();
     let what = || "a pack".to_owned();
-    assert!(newest.counts(beta.id, time(99), what).is_ok());
-    assert!(matches!(newest.counts(beta.id, time(100), what), Err(Error::NotOnRoster { .. })));
-    assert!(matches!(newest.counts(ClientId([0; 16]), time(1), what), Err(Error::NotOnRoster { .. })));
+    assert!(newest.active_client(beta.id, time(99), what).is_ok());
+    assert!(matches!(newest.active_client(beta.id, time(100), what), Err(Error::NotOnRoster { .. })));
+    assert!(matches!(newest.active_client(ClientId([0; 16]), time(1), what), Err(Error::NotOnRoster { .. })));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use bkfs_store::{
     base::id::{ChunkId, PackId},
     format::{
         erasure::{Parity, SHARD_LEN},
-        loss::{Hurt, Lost},
+        loss::{DamagedFrames, Lost},
         pack::{Pack, PackUpload},
     },
     owner::reader::Reader,
@@ -235,7 +235,7 @@ fn without_parity_the_whole_pack_counts_as_lost_and_serves_what_it_can() {
     let hit = scene.touched(1_000_000, 1_000_001);
     assert_eq!(scene.readable(&scene.world.reader(repo.clone())), scene.without(&hit));
     assert_eq!(scene.lacking(&repo).len(), 20);
-    assert_eq!(repo.quarantine(None, 10).unwrap()[0].frames, Hurt::All);
+    assert_eq!(repo.quarantine(None, 10).unwrap()[0].frames, DamagedFrames::All);
     let opened = repo.open(&OpenRequest { client: None, seen: Some(before) }).unwrap();
     assert_eq!(told(opened.lost), scene.ids().into_iter().collect());
     assert_eq!(scene.readable(&scene.world.reader(repo.clone())), scene.without(&hit), "it is still read from");

@@ -105,7 +105,7 @@ fn checks_of_shares_read_all_data_in_turn() {
         (report["packs"].as_u64().unwrap(), text(&output.stdout))
     };
     // Damage that was found before is reported by the files that it affects.
-    let count = |printed: &str| printed.matches("do not have the hash that is its id").count();
+    let count = |printed: &str| printed.matches("the hash of its bytes is not its id").count();
     // By part: each pack is in exactly one part.
     let parts: Vec<_> = (1..=7).map(|n| read(&format!("{n}/7"))).collect();
     assert_eq!(parts.iter().map(|(packs, _)| packs).sum::<u64>(), 10);

@@ -97,7 +97,7 @@ pub fn recovery(context: &Context, args: &RecoveryArgs) -> Result<()> {
     let session = Session::open(context, &args.repo)?;
     session.warn_of_rollback();
     let full = session.full_key(context, "printing the recovery sheet")?;
-    let words = full.recovery_words();
+    let words = full.recovery_text();
     let now = session.opened.now;
     // Reading a sheet skips comments and empty lines, so the whole sheet can be typed in as it is.
     output::line(format!(

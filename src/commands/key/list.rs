@@ -55,7 +55,7 @@ pub fn run(context: &Context, args: &ListArgs) -> Result<()> {
     let client_row = |client: &RosterClient| ClientJson {
         id: client.id.to_string(),
         label: full.open_label(client).unwrap_or_else(|_| "?".to_owned()),
-        full: client.trusted,
+        full: client.is_trusted,
         since: output::time_json(client.since),
         until: client.until.map(output::time_json),
         this_machine: session.client() == Some(client.id),

@@ -73,8 +73,8 @@ fn list(context: &Context, commits: &[CommitRow]) -> Result<()> {
     let state = |commit: &CommitRow| match commit.fate {
         None => "counted",
         Some(Fate::Trash { .. }) => "in the trash",
-        Some(Fate::Expired { signed: true }) => "gone",
-        Some(Fate::Expired { signed: false }) => "purged",
+        Some(Fate::Expired { is_signed: true }) => "gone",
+        Some(Fate::Expired { is_signed: false }) => "purged",
     };
     if context.json {
         let row = |commit: &CommitRow| CommitJson {

@@ -1,88 +1,89 @@
-//! What can go wrong with stored things. Each error names the object that it is about.
+//! The errors of the store. Each one names the object that it is about.
 //!
-//! `Error::kind` sorts them into the few cases that callers act on: the command line maps kinds to exit codes, the
-//! server to wire codes, the mount to errno values.
+//! [`Error::kind`] sorts them into the few cases that callers act on: the command line maps kinds to exit codes, the
+//! server maps them to wire codes, the mount to errno values.
 
 use std::{fmt, io, path::PathBuf};
 
 use crate::base::id::{ChunkId, ClientId, KeyId, PackId, SnapshotId};
 
-/// The result of the store's operations.
+/// The result of an operation of the store.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, to what.
+/// What happened, and to which object.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// There is no repository at the place.
-    #[error("there is no repository at {place}; `bkfs init` makes one")]
+    /// There is no repository at this location.
+    #[error("there is no repository at {place}; `bkfs init` creates one")]
     NoRepository {
         /// A path or an address.
         place: String,
     },
-    /// `init` found a repository already there.
+    /// `init` found an existing repository.
     #[error("there is already a repository at {place}")]
     RepositoryExists {
         /// A path or an address.
         place: String,
     },
     /// The repository was written by a newer version of the program.
-    #[error("{what} has format version {found}, this program knows versions up to {known}: use a newer bkfs")]
+    #[error("{what} has format version {found}, but this program reads versions up to {known}: use a newer bkfs")]
     NewerVersion {
         /// What was being read.
         what: &'static str,
-        /// The version that it has.
+        /// The version of the object.
         found: u32,
-        /// The newest version that can be read.
+        /// The newest version that this program reads.
         known: u32,
     },
-    /// No passphrase slot opens with this passphrase.
-    #[error("wrong passphrase: it opens none of the repository's key slots ({slots} tried)")]
+    /// The passphrase opens no slot.
+    #[error("wrong passphrase: it does not open any of the repository's key slots ({slots} tried)")]
     WrongPassphrase {
         /// How many slots were tried.
         slots: usize,
     },
-    /// The key at hand belongs to another repository.
-    #[error("this key belongs to repository {key}, but the repository here is {found}")]
+    /// The given key belongs to another repository.
+    #[error("this key belongs to repository {key}, but this is repository {found}")]
     WrongKey {
-        /// The repository of the key.
+        /// The repository that the key belongs to.
         key: String,
         /// The repository that was opened.
         found: String,
     },
-    /// Reading was tried with a push key.
+    /// An operation that reads was tried with a push key.
     #[error(
         "a push key cannot read: {operation} needs the passphrase or a full key file (BKFS_PASSWORD, BKFS_KEY_FILE)"
     )]
     PushKeyCannotRead {
-        /// What was to be done.
+        /// The operation.
         operation: &'static str,
     },
-    /// The server does not let this client do that.
+    /// The server does not allow this client to do that.
     #[error(
-        "this client has no permission to {operation}; the server's operator grants it with `bkfs server invite --can`"
+        "this client has no permission to {operation}; \
+         the server's operator can grant it with `bkfs server invite --can`"
     )]
     NoPermission {
-        /// What was to be done.
+        /// The operation.
         operation: String,
     },
-    /// A chunk that something needs is not stored.
+    /// A chunk that is needed is not stored.
     #[error("chunk {id} is missing from the repository")]
     ChunkMissing {
         /// The chunk.
         id: ChunkId,
     },
-    /// A frame does not hold what its pack's table says.
+    /// A frame does not hold what its pack's table lists.
     #[error("pack {pack}, frame {frame} is damaged: {reason}")]
     FrameDamaged {
         /// The pack.
         pack: PackId,
-        /// Number of the frame in the pack, from 0.
+        /// The number of the frame in the pack, from 0.
         frame: u32,
         /// What is wrong.
         reason: String,
     },
-    /// A pack is not what it should be.
+    /// A pack is damaged.
     #[error("pack {pack} is damaged: {reason}")]
     PackDamaged {
         /// The pack.
@@ -98,84 +99,86 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// No snapshot, or more than one, fits what was asked for.
+    /// No snapshot matches the request, or more than one does.
     #[error("{0}")]
     SnapshotNotFound(String),
     /// Something other than a frame, pack or snapshot is damaged.
     #[error("{what} is damaged: {reason}")]
     Damaged {
-        /// The thing.
+        /// The object.
         what: String,
         /// What is wrong.
         reason: String,
     },
-    /// The sealed wrap of a data key is nowhere to be found.
-    #[error("the data key {key} is missing: no pack or snapshot carries its wrap")]
+    /// The wrap of a data key cannot be found.
+    #[error("data key {key} is missing: no pack and no snapshot contains its wrap")]
     KeyMissing {
         /// The data key.
         key: KeyId,
     },
-    /// A snapshot or pack is signed by a client that is not on the roster.
+    /// A client that is not on the roster signed a snapshot or a pack.
     #[error("{what} was written by client {client}, which is not on the repository's roster")]
     NotOnRoster {
-        /// What was signed.
+        /// The signed object.
         what: String,
         /// The unknown client.
         client: ClientId,
     },
-    /// The server holds less than this client has seen it acknowledge.
+    /// The server holds less than it has acknowledged to this client.
     #[error(
-        "the repository was rolled back: this client has seen entry {seen} of its log, but the server {found}. Snapshots may be missing; ask the server's operator whether an older copy was put back"
+        "the repository was rolled back: this client has seen entry {seen} of its log, but the server {found}. \
+         Snapshots may be missing: ask the server's operator whether an older copy was restored"
     )]
     RolledBack {
-        /// Sequence in the log that was seen before.
+        /// The entry of the log that this client has seen.
         seen: u64,
-        /// What the server has instead.
+        /// What the server has instead, as a predicate: "has 3 entries".
         found: String,
     },
-    /// The store's floor keeps a snapshot from being made unrecoverable.
+    /// The store's floor still protects a snapshot from being made unrecoverable.
     #[error(
-        "snapshot {snapshot} cannot be made unrecoverable before {}: the server protects what is younger. Nothing was changed; without --now it goes to the trash",
-        Moment(*.until_secs)
+        "snapshot {snapshot} cannot be made unrecoverable before {}: the server protects younger snapshots. \
+         Nothing was changed; without --now the snapshot is moved to the trash",
+        UtcSecond(*.until_secs)
     )]
     Protected {
         /// The snapshot.
         snapshot: SnapshotId,
-        /// Until when, in seconds since 1970.
+        /// The end of its protection, in seconds since 1970.
         until_secs: i64,
     },
-    /// The session's lease is unknown or too old to commit.
+    /// The session's lease is unknown, or too old to commit.
     #[error("the repository refused the session: {reason}; run the command again")]
     LeaseRefused {
         /// Why.
         reason: String,
     },
-    /// A lock is held by another process.
-    #[error("{what} is locked by another process")]
+    /// Another process holds a lock.
+    #[error("{what} is locked by another process; try again when that one has ended")]
     Locked {
         /// What is locked.
         what: String,
     },
-    /// The store has no room left.
-    #[error("no space left at {place}: nothing was lost; free some room and run the command again")]
+    /// The store has no space left.
+    #[error("no space left at {place}: nothing was lost; free some space and run the command again")]
     Full {
         /// Where.
         place: String,
     },
-    /// A limit of the format or of the server was exceeded by what was given.
+    /// An input exceeds a limit of the format or of the server.
     #[error("{what} is too large: {size}, the limit is {limit}")]
     TooLarge {
-        /// What.
+        /// The input.
         what: &'static str,
         /// Its size in bytes or items.
         size: u64,
         /// The limit, in the same unit.
         limit: u64,
     },
-    /// The server cannot be reached, or went away.
+    /// The server cannot be reached, or the connection was lost.
     #[error("{0}")]
     Unreachable(String),
-    /// The request makes no sense to the other side.
+    /// The request is not valid.
     #[error("{0}")]
     Invalid(String),
     /// A file operation failed.
@@ -186,49 +189,49 @@ pub enum Error {
         /// The operating system's error.
         source: io::Error,
     },
-    /// The index could not be used.
+    /// The index cannot be used.
     #[error("index {path}: {reason}")]
     Index {
         /// The LMDB folder.
         path: PathBuf,
-        /// What LMDB said.
+        /// LMDB's message.
         reason: String,
     },
-    /// The operation was stopped by the user.
+    /// The user stopped the operation.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// What a caller does about an error.
+/// The cases that callers tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// There is no repository there.
+    /// There is no repository at this location.
     NoRepository,
-    /// Locked, or a lease refused.
+    /// Something is locked, or a lease was refused.
     Locked,
-    /// A wrong or insufficient key.
+    /// The key is wrong, or does not allow the operation.
     WrongKey,
-    /// The server forbids it.
+    /// The server does not allow the operation.
     NoPermission,
-    /// Stored bytes are wrong or gone.
+    /// Stored bytes are wrong or missing.
     Damaged,
-    /// The server holds an older state than was seen.
+    /// The server holds an older state than this client has seen.
     RolledBack,
-    /// No room left.
+    /// No space is left.
     Full,
-    /// The network or the server is away.
+    /// The network or the server cannot be reached.
     Unreachable,
-    /// The thing asked for does not exist.
+    /// The requested object does not exist.
     NotFound,
-    /// Stopped by the user.
+    /// The user stopped the operation.
     Interrupted,
     /// Anything else.
     Other,
 }
 
 impl Error {
-    /// Sorts the error.
+    /// Returns the case that the error belongs to.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::NoRepository { .. } => ErrorKind::NoRepository,
@@ -253,7 +256,7 @@ impl Error {
         }
     }
 
-    /// Wraps an error of the operating system; a full disk becomes [`Error::Full`].
+    /// Wraps an error of the operating system. A full disk or an exhausted quota becomes [`Error::Full`].
     pub fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();
         match source.kind() {
@@ -264,8 +267,8 @@ impl Error {
         }
     }
 
-    /// Whether it is the medium that cannot give back what lies there, as with a bad sector: then another copy serves, and
-    /// one file's loss is no reason not to read the others.
+    /// Whether the medium could not return stored bytes, as with a bad sector. Callers then use another copy if there
+    /// is one, and still read the other files: the loss of one file is no reason to stop.
     pub fn is_unreadable(&self) -> bool {
         let errno = match self {
             Error::Io { source, .. } => source.raw_os_error().map(rustix::io::Errno::from_raw_os_error),
@@ -274,16 +277,16 @@ impl Error {
         matches!(errno, Some(rustix::io::Errno::IO | rustix::io::Errno::BADMSG | rustix::io::Errno::NODATA))
     }
 
-    /// Something is damaged, and why.
+    /// Returns [`Error::Damaged`] for an object and a reason.
     pub fn damaged(what: impl Into<String>, reason: impl ToString) -> Self {
         Error::Damaged { what: what.into(), reason: reason.to_string() }
     }
 }
 
-/// A moment as people write it, to the second and in UTC.
-struct Moment(i64);
+/// Prints a second since 1970 as a date and time in UTC.
+struct UtcSecond(i64);
 
-impl fmt::Display for Moment {
+impl fmt::Display for UtcSecond {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_second(self.0) {
             Ok(time) => write!(f, "{time}"),

@@ -1,9 +1,11 @@
-//! Identifiers: newtypes over fixed byte arrays, so that no two kinds can be mixed up.
+//! Identifiers: newtypes over byte arrays of a fixed length, so that the compiler keeps the kinds apart.
 //!
-//! All print as lower-case hexadecimal and encode as CBOR byte strings of their exact length. What each is a hash of
-//! (or that it is random) is stated at its definition; the hashing itself lives with the things that are named.
+//! All of them print as lower-case hexadecimal and encode as CBOR byte strings of their exact length. The doc of each
+//! type states what it is a hash of, or that it is random. The hashing code is next to the objects that are named.
 
 use std::{fmt, str::FromStr};
+
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $len:expr) => {
@@ -15,17 +17,17 @@ macro_rules! id {
             /// Length in bytes.
             pub const LEN: usize = $len;
 
-            /// Reads an id from exactly `LEN` bytes.
+            /// Reads an id from exactly `LEN` bytes; returns `None` for another length.
             pub fn from_slice(bytes: &[u8]) -> Option<Self> {
                 bytes.try_into().ok().map(Self)
             }
 
-            /// The bytes of the id.
+            /// Returns the bytes of the id.
             pub fn as_bytes(&self) -> &[u8] {
                 &self.0
             }
 
-            /// The first eight hexadecimal digits, for people.
+            /// Returns the first eight hexadecimal digits, for people.
             pub fn short(&self) -> String {
                 self.to_string()[..8].to_owned()
             }
@@ -33,7 +35,7 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+                HEXLOWER.encode_display(&self.0).fmt(f)
             }
         }
 
@@ -47,15 +49,11 @@ macro_rules! id {
             type Err = NotAnId;
 
             fn from_str(s: &str) -> Result<Self, NotAnId> {
-                let s = s.as_bytes();
-                if s.len() != $len * 2 {
-                    return Err(NotAnId);
-                }
                 let mut bytes = [0; $len];
-                for (byte, pair) in bytes.iter_mut().zip(s.chunks_exact(2)) {
-                    *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
+                match s.len() == 2 * $len && HEXLOWER_PERMISSIVE.decode_mut(s.as_bytes(), &mut bytes).is_ok() {
+                    true => Ok(Self(bytes)),
+                    false => Err(NotAnId),
                 }
-                Ok(Self(bytes))
             }
         }
 
@@ -94,12 +92,12 @@ id!(
     32
 );
 id!(
-    /// Names a data key and commits to it: a BLAKE3 derivation of the key.
+    /// Names a data key and commits to it: derived from the key with BLAKE3.
     KeyId,
     32
 );
 id!(
-    /// An unkeyed BLAKE3 hash: a link of a log's chain, or a certificate's fingerprint.
+    /// An unkeyed BLAKE3 hash: a link of a log's chain, a certificate's fingerprint.
     Hash,
     32
 );
@@ -119,7 +117,7 @@ id!(
     16
 );
 id!(
-    /// A keyed hash of a target's name, all that the server learns of it.
+    /// A keyed hash of a target's name. The server learns no more about the name.
     TargetTag,
     16
 );
@@ -129,13 +127,13 @@ id!(
     16
 );
 id!(
-    /// The files of one push that are names of one inode: a keyed hash of mount root, inode and birth time.
+    /// Identifies the names of one inode within one push: a keyed hash of mount root, inode and birth time.
     HardLinkGroup,
     16
 );
 
 impl Hash {
-    /// BLAKE3 of the parts, one after another.
+    /// Returns the BLAKE3 of the concatenated parts.
     pub fn of(parts: &[&[u8]]) -> Self {
         let mut hasher = blake3::Hasher::new();
         for part in parts {
@@ -145,14 +143,10 @@ impl Hash {
     }
 }
 
-/// The text is not the hexadecimal form of an id of this kind.
+/// The text is not the hexadecimal form of an id of the expected kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an id: expected hexadecimal digits of the full length")]
+#[error("not an id: an id is hexadecimal digits of its full length")]
 pub struct NotAnId;
-
-fn hex_digit(c: u8) -> Result<u8, NotAnId> {
-    (c as char).to_digit(16).map(|d| d as u8).ok_or(NotAnId)
-}
 
 #[cfg(test)]
 mod tests {
@@ -161,7 +155,9 @@ mod tests {
     #[test]
     fn prints_and_parses() {
         let id = SlotId([0xab; 16]);
+        assert_eq!(id.to_string(), "ab".repeat(16));
         assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!("AB".repeat(16).parse(), Ok(id));
         assert_eq!("ab".parse::<SlotId>(), Err(NotAnId));
         assert_eq!("zz".repeat(16).parse::<SlotId>(), Err(NotAnId));
     }

@@ -1,12 +1,12 @@
-//! XChaCha20-Poly1305: HChaCha20 makes a subkey of key and nonce, aws-lc's ChaCha20-Poly1305 does the rest. The bytes
-//! are those of the RustCrypto crate (tested), at twice its speed.
+//! XChaCha20-Poly1305: HChaCha20 derives a subkey from key and nonce, aws-lc's ChaCha20-Poly1305 does the rest. The
+//! output is the same as that of the RustCrypto crate (a test compares them), at twice the speed.
 
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use chacha20::{R20, hchacha};
 
-use super::{Secret, random};
+use super::secret::{Secret, random};
 
-/// Length of a nonce in bytes; nonces are random, which their length allows.
+/// Length of a nonce in bytes: long enough for random nonces.
 pub const NONCE_LEN: usize = 24;
 /// Length of the authentication tag in bytes.
 pub const TAG_LEN: usize = 16;
@@ -22,13 +22,13 @@ impl std::fmt::Debug for AeadKey {
 }
 
 impl AeadKey {
-    /// Uses the secret as a key.
+    /// Uses the secret as the key.
     pub fn new(secret: &Secret) -> Self {
         Self(secret.clone())
     }
 
-    /// Seals what stands in `buffer` from `start` on, in place: `buffer[start..]` becomes nonce, ciphertext, tag.
-    /// The caller leaves `NONCE_LEN` bytes of room at `start`, before the plaintext.
+    /// Seals the plaintext in `buffer` in place: `buffer[start..]` becomes nonce, ciphertext and tag. The plaintext
+    /// begins at `start + NONCE_LEN`; the caller reserves the bytes before it for the nonce.
     pub fn seal_in_place(&self, buffer: &mut Vec<u8>, start: usize, aad: &[u8]) {
         self.seal_with_nonce(buffer, start, aad, random());
     }
@@ -38,12 +38,12 @@ impl AeadKey {
         let (key, nonce) = self.subkey(&nonce);
         let tag = key
             .seal_in_place_separate_tag(nonce, Aad::from(aad), &mut buffer[start + NONCE_LEN..])
-            // It fails only beyond 256 GiB; frames and records are bounded far below.
+            // Sealing fails only beyond 256 GiB. Frames and records are much smaller.
             .expect("sealing a bounded buffer");
         buffer.extend_from_slice(tag.as_ref());
     }
 
-    /// Seals a record: nonce, ciphertext, tag.
+    /// Seals a record: returns nonce, ciphertext and tag.
     pub fn seal(&self, plaintext: &[u8], aad: &[u8]) -> Vec<u8> {
         let mut buffer = Vec::with_capacity(NONCE_LEN + plaintext.len() + TAG_LEN);
         buffer.resize(NONCE_LEN, 0);
@@ -52,13 +52,13 @@ impl AeadKey {
         buffer
     }
 
-    /// Opens what a seal made; none if a bit of it, the key or the associated data differ.
+    /// Opens a sealed record. Returns `None` if a bit of it, the key or the associated data differ.
     pub fn open(&self, sealed: &[u8], aad: &[u8]) -> Option<Vec<u8>> {
         let mut buffer = Vec::new();
         self.open_into(sealed, aad, &mut buffer).then_some(buffer)
     }
 
-    /// Opens what a seal made into a buffer, whose contents before are lost; says whether it opened.
+    /// Opens a sealed record into a buffer, whose previous contents are lost. Returns whether it opened.
     pub fn open_into(&self, sealed: &[u8], aad: &[u8], buffer: &mut Vec<u8>) -> bool {
         buffer.clear();
         let Some((nonce, ciphertext)) = sealed.split_first_chunk::<NONCE_LEN>() else { return false };

@@ -1,14 +1,14 @@
-//! Ed25519 signatures, each bound to a context so that it never fits a record of another kind.
+//! Ed25519 signatures. Each one is bound to a context, so that it is never valid for a record of another kind.
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
-use super::Secret;
+use super::secret::Secret;
 use crate::base::id::ClientId;
 
 /// Length of a signature in bytes.
 pub const SIGNATURE_LEN: usize = 64;
 
-/// A key that signs, made from a seed of 32 bytes.
+/// A signing key, made from a seed of 32 bytes.
 pub struct SigningKey {
     seed: Secret,
     pair: Ed25519KeyPair,
@@ -27,58 +27,58 @@ impl Clone for SigningKey {
 }
 
 impl SigningKey {
-    /// A new random key.
+    /// Returns a new random key.
     pub fn random() -> Self {
         Self::from_seed(Secret::random())
     }
 
-    /// The key of a seed.
+    /// Returns the key of a seed.
     pub fn from_seed(seed: Secret) -> Self {
         let pair = Ed25519KeyPair::from_seed_unchecked(&seed.0).expect("any 32 bytes are a seed");
         Self { seed, pair }
     }
 
-    /// The seed, to be stored under a key.
+    /// Returns the seed, to be stored encrypted.
     pub fn seed(&self) -> &Secret {
         &self.seed
     }
 
-    /// The public part.
+    /// Returns the public part.
     pub fn verifying_key(&self) -> VerifyingKey {
         VerifyingKey(self.pair.public_key().as_ref().try_into().expect("32 bytes"))
     }
 
-    /// Signs context and message.
+    /// Signs a context and a message.
     pub fn sign(&self, context: &[u8; 8], message: &[u8]) -> [u8; SIGNATURE_LEN] {
-        let signature = self.pair.sign(&bound(context, message));
+        let signature = self.pair.sign(&signed_bytes(context, message));
         signature.as_ref().try_into().expect("64 bytes")
     }
 }
 
-/// A key that checks signatures.
+/// A key that verifies signatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifyingKey(pub [u8; 32]);
 
 impl VerifyingKey {
-    /// Takes 32 bytes; none if there are more or fewer.
+    /// Reads a key of 32 bytes; returns `None` for another length.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// The id of the client that signs with this key.
+    /// Returns the id of the client that signs with this key.
     pub fn client_id(&self) -> ClientId {
         let hash = blake3::derive_key("bkfs v1 client id", &self.0);
         ClientId::from_slice(&hash[..16]).expect("16 bytes")
     }
 
-    /// Whether the signature is of this key over context and message.
+    /// Whether this key signed the context and the message.
     pub fn verify(&self, context: &[u8; 8], message: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ED25519, &self.0).verify(&bound(context, message), signature).is_ok()
+        UnparsedPublicKey::new(&ED25519, &self.0).verify(&signed_bytes(context, message), signature).is_ok()
     }
 }
 
-/// What is signed: the hash of the message keyed by its context, so that large messages are not copied.
-fn bound(context: &[u8; 8], message: &[u8]) -> [u8; 40] {
+/// Returns the signed bytes: the context and the hash of the message. Hashing avoids a copy of large messages.
+fn signed_bytes(context: &[u8; 8], message: &[u8]) -> [u8; 40] {
     let mut bytes = [0; 40];
     bytes[..8].copy_from_slice(context);
     bytes[8..].copy_from_slice(blake3::hash(message).as_bytes());
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signature_fits_only_its_message_context_and_key() {
+    fn signature_is_valid_only_for_its_message_context_and_key() {
         let key = SigningKey::from_seed(Secret([9; 32]));
         let signature = key.sign(b"contextA", b"hello");
         let public = key.verifying_key();

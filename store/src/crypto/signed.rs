@@ -1,15 +1,14 @@
-//! An envelope for signed records: the payload's exact bytes and an Ed25519 signature over them.
+//! The envelope of signed records: the payload's exact bytes and an Ed25519 signature over them.
 //!
-//! The signature covers a context string and the payload, so a signature made for one kind of record never fits another.
+//! The signature covers a context string and the payload. A signature for one kind of record is never valid for
+//! another.
 
 use minicbor::{Decode, Encode};
 
-use crate::{
-    base::{
-        codec,
-        error::{Error, Result},
-    },
-    crypto::{SigningKey, VerifyingKey},
+use super::sign::{SigningKey, VerifyingKey};
+use crate::base::{
+    codec,
+    error::{Error, Result},
 };
 
 /// A payload and its signature.
@@ -30,21 +29,21 @@ impl Signed {
         Self { payload, signature }
     }
 
-    /// The envelope's bytes.
+    /// Encodes the envelope.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(self)
     }
 
-    /// Reads an envelope; says nothing yet about the signature.
+    /// Decodes an envelope. The signature is not checked.
     pub fn decode(what: &str, bytes: &[u8]) -> Result<Self> {
         codec::decode(what, bytes)
     }
 
-    /// Checks the signature and returns the payload.
+    /// Verifies the signature and returns the payload.
     pub fn verify(&self, what: &str, context: &[u8; 8], key: &VerifyingKey) -> Result<&[u8]> {
         match key.verify(context, &self.payload, &self.signature) {
             true => Ok(&self.payload),
-            false => Err(Error::damaged(what, "its signature does not fit")),
+            false => Err(Error::damaged(what, "its signature is not valid")),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Sealing data keys to the repository's public key: HPKE (RFC 9180) in base mode with the X-Wing hybrid of X25519 and
-//! ML-KEM-768, HKDF-SHA256 and ChaCha20-Poly1305.
+//! Wraps: data keys, sealed to the repository's public key with HPKE (RFC 9180) in base mode: the X-Wing hybrid of
+//! X25519 and ML-KEM-768, HKDF-SHA256 and ChaCha20-Poly1305.
 
 use hpke::{
     Deserializable, Kem, OpModeR, OpModeS, Serializable, aead::ChaCha20Poly1305, kdf::HkdfSha256, kem::XWing,
@@ -8,7 +8,7 @@ use hpke::{
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
-use super::{DataKey, Secret};
+use super::{data_key::DataKey, secret::Secret};
 use crate::base::{
     error::{Error, Result},
     id::{KeyId, RepoId},
@@ -16,13 +16,13 @@ use crate::base::{
 
 const INFO: &[u8] = b"bkfs v1 data key wrap";
 
-/// A data key, sealed to a repository. About 1.2 kB.
+/// A data key, sealed to a repository: about 1.2 kB.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Wrap {
-    /// The data key that is inside.
+    /// The data key inside.
     #[n(0)]
     pub key: KeyId,
-    /// Encapsulated key of the KEM.
+    /// The encapsulated key of the KEM.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub encapsulated: Vec<u8>,
     /// The sealed 32 bytes.
@@ -30,7 +30,7 @@ pub struct Wrap {
     pub sealed: Vec<u8>,
 }
 
-/// The public seal key: whoever has it can write what only the holder of [`SealSecret`] can read.
+/// The public seal key. Its holders can write what only the holder of [`SealSecret`] can read.
 #[derive(Clone)]
 pub struct SealPublic(<XWing as Kem>::PublicKey);
 
@@ -40,7 +40,7 @@ impl SealPublic {
         <XWing as Kem>::PublicKey::from_bytes(bytes).map(Self).map_err(|e| Error::damaged("the public seal key", e))
     }
 
-    /// The key's bytes.
+    /// Returns the key's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         self.0.to_bytes().to_vec()
     }
@@ -60,32 +60,32 @@ impl SealPublic {
     }
 }
 
-/// The private seal key, kept as the seed that both its halves come from.
+/// The private seal key, kept as the seed that both keys of the pair are derived from.
 #[derive(Clone, Debug)]
 pub struct SealSecret(Secret);
 
 impl SealSecret {
-    /// A new random key.
+    /// Returns a new random key.
     pub fn random() -> Self {
         Self(Secret::random())
     }
 
-    /// The key of a seed.
+    /// Returns the key of a seed.
     pub fn from_seed(seed: Secret) -> Self {
         Self(seed)
     }
 
-    /// The seed, to be stored under a key.
+    /// Returns the seed, to be stored encrypted.
     pub fn seed(&self) -> &Secret {
         &self.0
     }
 
-    /// The public part.
+    /// Returns the public part.
     pub fn public(&self) -> SealPublic {
         SealPublic(XWing::derive_keypair(&self.0.0).1)
     }
 
-    /// Opens a wrap and checks that the key inside is the one that it names.
+    /// Opens a wrap and checks that it holds the data key that it names.
     pub fn unwrap(&self, repo: RepoId, wrap: &Wrap) -> Result<DataKey> {
         let damaged =
             |reason: &dyn ToString| Error::damaged(format!("the wrap of data key {}", wrap.key), reason.to_string());
@@ -101,9 +101,9 @@ impl SealSecret {
         )
         .map_err(|e| damaged(&e))?;
         let opened = Zeroizing::new(opened);
-        let bytes: [u8; 32] = opened.as_slice().try_into().map_err(|_| damaged(&"it holds no key"))?;
+        let bytes: [u8; 32] = opened.as_slice().try_into().map_err(|_| damaged(&"it does not hold a key"))?;
         let key = DataKey::new(Secret(bytes));
-        if key.id() == wrap.key { Ok(key) } else { Err(damaged(&"another key is inside")) }
+        if key.id() == wrap.key { Ok(key) } else { Err(damaged(&"it holds another key")) }
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wraps_open_with_the_secret_only() {
+    fn wraps_open_only_with_the_secret() {
         let secret = SealSecret::random();
         let public = SealPublic::from_bytes(&secret.public().to_bytes()).unwrap();
         let (repo, key) = (RepoId([1; 16]), DataKey::random());

@@ -1,9 +1,9 @@
-//! The chunker: where files are cut, by their content, in two steps.
+//! The chunker: cuts files by their content, in two steps.
 //!
-//! FastCDC (2020, normalised) with a gear table derived from the repository's secret finds loose candidates; a keyed
-//! BLAKE3 of the 64 bytes before a candidate accepts one in so many. A secret gear table alone does not hide how a
-//! file was cut (eprint 2025/532, 2025/558 recover it from observed lengths); the keyed second step does, and runs only
-//! at candidates. Cutting knows no files: the caller reads, and skips holes.
+//! FastCDC (2020, normalised), with a gear table derived from the repository's secret, finds candidates. A keyed BLAKE3
+//! of the 64 bytes before a candidate then accepts one in `accept` of them. A secret gear table alone does not hide the
+//! cuts (eprint 2025/532 and 2025/558 recover the table from observed lengths). The keyed second step does, and it runs
+//! only at candidates. The chunker knows no files: the caller reads, and skips holes.
 
 use fastcdc::v2020::{Normalization, cut_gear, select_masks};
 
@@ -13,10 +13,10 @@ use crate::{
     format::config::ChunkerParams,
 };
 
-/// What the second step looks at: so many bytes before a candidate.
+/// The number of bytes before a candidate that the second step hashes.
 const WINDOW: usize = 64;
 
-/// Cuts by the parameters and the secret of one repository.
+/// Cuts with the parameters and the secret of one repository.
 pub struct Chunker {
     params: ChunkerParams,
     gear: Box<[u64; 256]>,
@@ -32,7 +32,7 @@ impl std::fmt::Debug for Chunker {
 }
 
 impl Chunker {
-    /// Makes a chunker; parameters that the algorithm cannot work with are refused.
+    /// Returns a chunker, or an error if the algorithm cannot work with the parameters.
     pub fn new(params: &ChunkerParams, secret: &Secret) -> Result<Self> {
         let ChunkerParams { min, candidates, accept, max } = *params;
         let sane = candidates.is_power_of_two()
@@ -58,16 +58,17 @@ impl Chunker {
         Ok(Self { params: *params, gear, gear_ls, masks: [strict, loose, strict << 1, loose << 1], accept_key })
     }
 
-    /// The parameters.
+    /// Returns the parameters.
     pub fn params(&self) -> &ChunkerParams {
         &self.params
     }
 
-    /// Length of the first chunk of `source`, which begins where a chunk begins. `last` says that nothing follows
-    /// `source`; otherwise it must hold at least `max` bytes, or the answer is none: read more.
-    pub fn cut(&self, source: &[u8], last: bool) -> Option<usize> {
+    /// Returns the length of the first chunk of `source`, which must begin at the start of a chunk. If `is_last`, the
+    /// file ends with `source`. Otherwise `source` needs at least `max` bytes; with fewer, returns `None`, and the
+    /// caller reads more.
+    pub fn cut(&self, source: &[u8], is_last: bool) -> Option<usize> {
         let (min, max) = (self.params.min as usize, self.params.max as usize);
-        if source.len() < max && !last {
+        if source.len() < max && !is_last {
             return None;
         }
         let source = &source[..source.len().min(max)];
@@ -76,7 +77,8 @@ impl Chunker {
         }
         let average = self.params.candidates as usize;
         let [strict, loose, strict_ls, loose_ls] = self.masks;
-        // The search starts one window before the least length, so that the first candidate already has a full hash.
+        // The search starts one window before the shortest length, so that the first candidate already has a full
+        // window.
         let mut at = min - WINDOW;
         loop {
             let rest = &source[at..];
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_keep_to_their_bounds_and_mean() {
+    fn lengths_are_within_bounds_and_near_the_mean() {
         let lens = cuts(&chunker(1), &noise(16 << 20, 1));
         let params = ChunkerParams::default();
         let (_, inner) = lens.split_last().unwrap();
@@ -164,14 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn another_secret_cuts_elsewhere() {
+    fn another_secret_cuts_at_other_places() {
         let data = noise(4 << 20, 3);
         assert_ne!(cuts(&chunker(1), &data), cuts(&chunker(2), &data));
     }
 
     #[test]
-    fn the_cut_is_fixed_for_all_time() {
-        // Golden: a change here ends deduplication with every repository there is.
+    fn cuts_never_change() {
+        // Golden: a change here ends deduplication with every existing repository.
         assert_eq!(cuts(&chunker(7), &noise(600_000, 4)), GOLDEN);
     }
     const GOLDEN: &[usize] = &[65897, 37327, 27957, 136294, 24420, 34982, 56773, 50965, 89138, 30168, 28768, 17311];

@@ -1,14 +1,14 @@
-//! Compression of frames: zstd, or nothing where it does not pay.
+//! Compression of frames: zstd, or none if it does not pay.
 //!
-//! Contexts are kept per thread, because making one costs as much as compressing a small frame. What does not shrink
-//! by at least one part in thirty-two is stored as it is; zstd itself passes over incompressible data at several GB/s,
-//! so no estimate is made beforehand.
+//! Each thread keeps its contexts, because creating one costs as much as compressing a small frame. Data that does not
+//! shrink by at least 1/32 is stored uncompressed. zstd skips incompressible data at several GB/s, so there is no
+//! estimate beforehand.
 
 use std::cell::RefCell;
 
 use zstd::bulk::{Compressor, Decompressor};
 
-/// The level by default: compression is by far the dearest stage of a push (design, section 14).
+/// The default level. It is low because compression is by far the most expensive stage of a push (design, section 14).
 pub const LEVEL_DEFAULT: i32 = 3;
 
 thread_local! {
@@ -16,7 +16,8 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// Compresses `plain` onto the end of `out` if that saves room; says whether it did. If not, `out` is as before.
+/// Compresses `plain` and appends the result to `out` if that saves space. Returns whether it did; if not, `out` is
+/// unchanged.
 pub fn compress(plain: &[u8], level: i32, out: &mut Vec<u8>) -> bool {
     let worthwhile = plain.len() - plain.len() / 32;
     if plain.len() < 32 {
@@ -28,7 +29,7 @@ pub fn compress(plain: &[u8], level: i32, out: &mut Vec<u8>) -> bool {
         }
         let Some((_, compressor)) = slot else { return false };
         let start = out.len();
-        // A destination that is too small for what would not pay makes zstd give up early.
+        // zstd gives up as soon as the destination is full, which is when compression no longer pays.
         out.resize(start + worthwhile, 0);
         match compressor.compress_to_buffer(plain, &mut out[start..]) {
             Ok(len) => {
@@ -43,7 +44,8 @@ pub fn compress(plain: &[u8], level: i32, out: &mut Vec<u8>) -> bool {
     })
 }
 
-/// Decompresses to exactly `len` bytes; none if the data is damaged or of another length. The caller bounds `len`.
+/// Decompresses to exactly `len` bytes. Returns `None` if the data is damaged or has another length. The caller bounds
+/// `len`.
 pub fn decompress(data: &[u8], len: usize) -> Option<Vec<u8>> {
     DECOMPRESSOR.with_borrow_mut(|slot| {
         if slot.is_none() {
@@ -60,7 +62,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn noise_is_left_alone() {
+    fn noise_is_not_compressed() {
         let mut noise = vec![0; 100_000];
         blake3::Hasher::new().finalize_xof().fill(&mut noise);
         let mut out = b"before".to_vec();
@@ -70,7 +72,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn comes_back(plain in prop::collection::vec(0u8..4, 0..5000), level in 1i32..5) {
+        fn compressed_data_decompresses_to_the_same(plain in prop::collection::vec(0u8..4, 0..5000), level in 1i32..5) {
             let mut out = vec![1, 2, 3];
             if compress(&plain, level, &mut out) {
                 prop_assert!(out.len() - 3 <= plain.len());
@@ -80,7 +82,7 @@ mod tests {
         }
 
         #[test]
-        fn survives_any_input(data: Vec<u8>, len in 0usize..100_000) {
+        fn no_input_panics(data: Vec<u8>, len in 0usize..100_000) {
             let _ = decompress(&data, len);
         }
     }

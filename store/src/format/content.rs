@@ -1,7 +1,8 @@
-//! Content trees: the extents of a large file, cut by content into pages with cumulative lengths above.
+//! Content trees: the extents of a large file, cut by content into pages. The pages above hold the lengths of those
+//! below.
 //!
-//! Equal stretches of two versions, or of two files, have equal pages, so a changed byte re-writes one page a level; a
-//! read at any offset loads as many pages as the tree is high (four for a file of 200 GiB).
+//! Equal spans of two versions, or of two files, have equal pages, so a changed byte rewrites one page per level. A
+//! read at any offset loads as many pages as the tree has levels: four for a file of 200 GiB.
 
 use crate::{
     base::{error::Result, id::ChunkId},
@@ -11,17 +12,20 @@ use crate::{
     },
 };
 
+/// Minimum number of entries in a page, unless it is the last of its level.
 const ENTRIES_MIN: u32 = 32;
+/// Beyond the minimum, one entry in this many ends its page.
 const CUT_ONE_IN: u32 = 96;
+/// Maximum number of entries in a page.
 const ENTRIES_MAX: u32 = 512;
 
-/// Builds the contents of one file from its extents.
+/// Builds the contents of one file from its extents. Every function that takes `out` passes it the finished pages.
 pub struct ContentBuilder {
     ids: IdKeys,
-    /// The first extents: as long as there are few, no page is begun.
+    /// The first extents. No page is begun while there are few.
     few: Vec<Extent>,
     levels: Vec<Level>,
-    /// A hole that may yet grow.
+    /// The length of a hole that may still grow, in bytes.
     hole: u64,
 }
 
@@ -32,12 +36,12 @@ struct Level {
 }
 
 impl ContentBuilder {
-    /// A file without extents yet.
+    /// Returns a file without extents.
     pub fn new(ids: &IdKeys) -> Self {
         Self { ids: ids.clone(), few: Vec::new(), levels: Vec::new(), hole: 0 }
     }
 
-    /// Adds an extent; empty ones vanish, and holes that touch become one. Finished pages go to `out`.
+    /// Adds an extent. Empty extents are dropped, and adjacent holes are merged.
     pub fn add(&mut self, extent: Extent, out: &mut dyn FnMut(ChunkId, Vec<u8>)) -> Result<()> {
         match extent {
             Extent::Hole { len } => self.hole += len,
@@ -50,7 +54,7 @@ impl ContentBuilder {
         Ok(())
     }
 
-    /// Ends the file.
+    /// Ends the file and returns its contents.
     pub fn finish(mut self, out: &mut dyn FnMut(ChunkId, Vec<u8>)) -> Result<Content> {
         self.end_hole(out);
         if self.levels.is_empty() {
@@ -128,7 +132,7 @@ impl Level {
         Self { page: PageWriter::new(PageKind::File, level), len: 0, pages: 0 }
     }
 
-    /// Whether the page ends after the entry with this id. Ids are keyed hashes, so some of their bits decide.
+    /// Whether the page ends after the entry with this id. Ids are keyed hashes, so four of their bytes can decide.
     fn ends(&self, id: Option<&ChunkId>) -> bool {
         let count = self.page.count();
         let number = id.map(|id| u32::from_le_bytes([id.0[28], id.0[29], id.0[30], id.0[31]]));

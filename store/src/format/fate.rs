@@ -1,5 +1,5 @@
-//! What becomes of a snapshot after its commit: counted, in the trash, or gone for good; and when what is in the trash
-//! may go.
+//! The fate of a snapshot after its commit: it counts, is in the trash, or is gone for good. And when a snapshot may
+//! leave the trash for good.
 //!
 //! ```text
 //! commit ──► counts ──forget──► trash ──expire──► gone
@@ -7,23 +7,24 @@
 //!               └─────unforget─────┘      an operator's purge goes from either to gone
 //! ```
 //!
-//! Pure functions over records of the log and moments in time. The store decides with them what it allows, its index and
-//! every reader what they show, so that all of them mean the same. Signatures are looked at elsewhere
-//! ([`crate::format::tombstone`]): the store refuses what is not signed, and a reader passes over it.
+//! These are pure functions over log records and times. The store uses them to decide what it allows; its index and
+//! every reader use them to decide what they show. So all of them agree. Signatures are checked elsewhere
+//! (`format::tombstone`): the store rejects unsigned requests, and a reader ignores unsigned records.
 //!
-//! **The floor.** A store has an age below which no credential makes a snapshot unrecoverable. A snapshot may be expired at
-//! once if it was received longer ago than that ([`protected_until`]). By itself the store expires what has lain in the
-//! trash for that long ([`is_due`]), whatever the snapshot's age: so there is always that much time to notice.
+//! **The floor.** A store has a minimum age below which no credential makes a snapshot unrecoverable. A snapshot that
+//! was received longer ago may be expired at once ([`protected_until`]). On its own, the store expires a snapshot only
+//! after it has been in the trash for that long ([`is_due`]), whatever the snapshot's age. So there is always that much
+//! time to notice.
 
 use minicbor::{Decode, Encode};
 
 use crate::base::time::Time;
 
-/// What became of a snapshot that does not count any more.
+/// The fate of a snapshot that no longer counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(flat)]
 pub enum Fate {
-    /// It is in the trash. It keeps all that it reaches, and can come back.
+    /// It is in the trash. It still keeps all data that it reaches, and it can be brought back.
     #[n(0)]
     Trash {
         /// When it was forgotten, by the store's clock.
@@ -33,16 +34,16 @@ pub enum Fate {
     /// It is gone for good.
     #[n(1)]
     Expired {
-        /// Whether a key of the repository had it forgotten, before or after; else the store's operator removed it.
+        /// Whether a key holder forgot it, before or after it expired. Otherwise the store's operator purged it.
         #[n(0)]
-        signed: bool,
+        is_signed: bool,
     },
 }
 
-/// A step of a snapshot's way, as the log has it.
+/// A record of the log that changes a snapshot's fate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// It was forgotten. After it is gone this is an acknowledgement of an operator's purge.
+pub enum FateStep {
+    /// It was forgotten. If it is already gone, this acknowledges the operator's purge.
     Forget,
     /// It came back from the trash.
     Unforget,
@@ -51,14 +52,14 @@ pub enum Step {
 }
 
 impl Fate {
-    /// What a step at a moment makes of a fate; none counts. Steps that make no sense change nothing.
-    pub fn after(before: Option<Fate>, step: Step, at: Time) -> Option<Fate> {
+    /// Returns the fate after a step; `None` means that the snapshot counts. Steps that make no sense change nothing.
+    pub fn after(before: Option<Fate>, step: FateStep, at: Time) -> Option<Fate> {
         match (before, step) {
-            (None, Step::Forget) => Some(Fate::Trash { since: at }),
-            (Some(Fate::Trash { .. }), Step::Unforget) => None,
-            (None, Step::Expire) => Some(Fate::Expired { signed: false }),
-            (Some(Fate::Trash { .. }), Step::Expire) => Some(Fate::Expired { signed: true }),
-            (Some(Fate::Expired { .. }), Step::Forget) => Some(Fate::Expired { signed: true }),
+            (None, FateStep::Forget) => Some(Fate::Trash { since: at }),
+            (Some(Fate::Trash { .. }), FateStep::Unforget) => None,
+            (None, FateStep::Expire) => Some(Fate::Expired { is_signed: false }),
+            (Some(Fate::Trash { .. }), FateStep::Expire) => Some(Fate::Expired { is_signed: true }),
+            (Some(Fate::Expired { .. }), FateStep::Forget) => Some(Fate::Expired { is_signed: true }),
             (before, _) => before,
         }
     }
@@ -69,21 +70,17 @@ impl Fate {
     }
 }
 
-/// Until when the floor keeps a snapshot that was received then; none if it may be expired now.
+/// Returns the time until which the floor protects a snapshot, or `None` if it may be expired now.
 pub fn protected_until(received: Time, now: Time, protect_secs: u64) -> Option<Time> {
-    let until = later(received, protect_secs);
+    let until = received.plus_secs(protect_secs);
     (protect_secs > 0 && now < until).then_some(until)
 }
 
-/// Whether the store may expire, unasked, what went to the trash at `since`. `newest` is the time of the log's newest record: a
-/// clock that jumps ahead empties no trash until a record was written after the jump, which gives a person one look more.
+/// Whether the store may expire, on its own, a snapshot that went to the trash at `since`. `newest` is the time of the
+/// log's newest record: if the clock jumps ahead, nothing expires until a record was written after the jump. That gives
+/// a person one more chance to notice.
 pub fn is_due(since: Time, newest: Time, now: Time, protect_secs: u64) -> bool {
-    later(since, protect_secs) <= newest.min(now)
-}
-
-/// So many seconds later.
-pub fn later(time: Time, secs: u64) -> Time {
-    Time { secs: time.secs.saturating_add(i64::try_from(secs).unwrap_or(i64::MAX)), nanos: time.nanos }
+    since.plus_secs(protect_secs) <= newest.min(now)
 }
 
 #[cfg(test)]
@@ -95,39 +92,39 @@ mod tests {
     }
 
     #[test]
-    fn each_step_leads_where_it_should() {
+    fn each_step_leads_to_the_right_fate() {
         let trash = Some(Fate::Trash { since: at(1) });
-        let (signed, purged) = (Some(Fate::Expired { signed: true }), Some(Fate::Expired { signed: false }));
+        let (signed, purged) = (Some(Fate::Expired { is_signed: true }), Some(Fate::Expired { is_signed: false }));
         for (before, step, after) in [
-            (None, Step::Forget, Some(Fate::Trash { since: at(7) })),
-            (None, Step::Unforget, None),
-            (None, Step::Expire, purged),
-            (trash, Step::Forget, trash),
-            (trash, Step::Unforget, None),
-            (trash, Step::Expire, signed),
-            (signed, Step::Forget, signed),
-            (signed, Step::Unforget, signed),
-            (signed, Step::Expire, signed),
-            (purged, Step::Forget, signed),
-            (purged, Step::Unforget, purged),
-            (purged, Step::Expire, purged),
+            (None, FateStep::Forget, Some(Fate::Trash { since: at(7) })),
+            (None, FateStep::Unforget, None),
+            (None, FateStep::Expire, purged),
+            (trash, FateStep::Forget, trash),
+            (trash, FateStep::Unforget, None),
+            (trash, FateStep::Expire, signed),
+            (signed, FateStep::Forget, signed),
+            (signed, FateStep::Unforget, signed),
+            (signed, FateStep::Expire, signed),
+            (purged, FateStep::Forget, signed),
+            (purged, FateStep::Unforget, purged),
+            (purged, FateStep::Expire, purged),
         ] {
             assert_eq!(Fate::after(before, step, at(7)), after, "{before:?} {step:?}");
         }
     }
 
     #[test]
-    fn the_floor_protects_for_its_time_and_no_longer() {
+    fn the_floor_protects_for_its_time_only() {
         assert_eq!(protected_until(at(100), at(100), 0), None, "no floor");
         assert_eq!(protected_until(at(200), at(100), 0), None, "no floor, whatever the clock says");
         assert_eq!(protected_until(at(100), at(149), 50), Some(at(150)));
         assert_eq!(protected_until(at(100), at(150), 50), None);
         assert_eq!(protected_until(at(500), at(100), 50), Some(at(550)), "received in the future");
-        assert_eq!(protected_until(at(100), at(i64::MAX - 1), u64::MAX), Some(at(i64::MAX)), "for ever");
+        assert_eq!(protected_until(at(100), at(i64::MAX - 1), u64::MAX), Some(at(i64::MAX)), "forever");
     }
 
     #[test]
-    fn the_trash_is_emptied_when_its_time_is_over_by_clock_and_log() {
+    fn the_trash_is_emptied_when_both_clock_and_log_are_past_the_time() {
         assert!(is_due(at(100), at(100), at(100), 0), "no floor: at the next run");
         assert!(!is_due(at(100), at(149), at(149), 50));
         assert!(is_due(at(100), at(150), at(150), 50));

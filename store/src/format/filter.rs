@@ -1,11 +1,12 @@
-//! Filters of live ids: of all ids with one first byte, so many bits that a dead one passes for live once in 65,000.
+//! Filters of live ids. A filter covers the ids with one first byte, and keeps enough of their bits to mistake a dead
+//! id for a live one only once in 65,000.
 //!
-//! Ids are hashes, so their bits are as good as random. Of `n` ids, log2(n) + 16 bits after the first byte are kept; sorted, the
-//! differences are small and take two or three bytes each. That is larger than the best of filters and has nothing that
-//! could be wrong: whatever the bytes are, they are a set of numbers.
+//! Ids are hashes, so their bits are as good as random. For `n` ids, a filter keeps log2(n) + 16 bits after the first
+//! byte. Sorted, the differences are small and take two or three bytes each. This is larger than the best known
+//! filters, but the format is simple: any sequence of bytes is either a set of numbers or an error.
 //!
 //! ```text
-//! filter := bits u8 | varint (first number) | varint (difference to the one before)...
+//! filter := bits u8 | varint (first number) | varint (difference to the previous number)...
 //! ```
 
 use crate::base::{
@@ -13,17 +14,17 @@ use crate::base::{
     id::ChunkId,
 };
 
-/// How many ids one filter holds at most; more are sent as several filters.
+/// Maximum number of ids in a filter. More ids are sent as several filters.
 pub const FILTER_IDS: usize = 1 << 20;
-/// Bits beyond those that tell `n` ids apart.
+/// Bits that are kept beyond the log2(n) that tell `n` ids apart.
 const SPARE_BITS: u32 = 16;
 
-/// The bits of an id that filters keep the first of: the eight bytes after the first one.
+/// Returns the part of an id whose first bits a filter keeps: the eight bytes after the first one.
 pub fn filter_key(id: &ChunkId) -> u64 {
     id.0[1..9].iter().fold(0, |key, byte| key << 8 | u64::from(*byte))
 }
 
-/// Encodes the filter of some [keys](filter_key), at most [`FILTER_IDS`]; sorts them.
+/// Encodes the filter of at most [`FILTER_IDS`] [keys](filter_key), and sorts them.
 pub fn encode_filter(keys: &mut [u64]) -> Vec<u8> {
     debug_assert!(keys.len() <= FILTER_IDS, "the caller splits");
     keys.sort_unstable();
@@ -56,10 +57,10 @@ impl LiveFilter {
         let damaged = |reason: &str| Error::damaged("a filter of live chunks", reason);
         let (&bits, mut rest) = bytes.split_first().ok_or_else(|| damaged("it is empty"))?;
         if !(1..=64).contains(&bits) {
-            return Err(damaged("it keeps an impossible number of bits"));
+            return Err(damaged("its number of bits is out of bounds"));
         }
         let bits = u32::from(bits);
-        // Each id takes a byte at least, so the input bounds what is allocated.
+        // Each id takes at least one byte, so the length of the input bounds the allocation.
         let mut keys = Vec::with_capacity(rest.len().min(FILTER_IDS) / 2);
         let mut before: Option<u64> = None;
         while !rest.is_empty() {
@@ -80,13 +81,14 @@ impl LiveFilter {
         Ok(Self { bits, keys })
     }
 
-    /// Whether an id with this [key](filter_key) is in it, or passes for one that is.
+    /// Whether the filter contains an id with this [key](filter_key). Rarely, it is true for one that it does not
+    /// contain.
     pub fn holds(&self, key: u64) -> bool {
         self.keys.binary_search(&(key >> (u64::BITS - self.bits))).is_ok()
     }
 }
 
-/// Appends a number, seven bits a byte, the lowest first.
+/// Appends a number, seven bits per byte, the lowest bits first.
 pub(crate) fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         bytes.push(value as u8 | 0x80);
@@ -95,7 +97,7 @@ pub(crate) fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
     bytes.push(value as u8);
 }
 
-/// Takes a number off; none if it is cut off or too large.
+/// Removes a number from the front. Returns `None` if it is cut off or too large.
 pub(crate) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
@@ -118,7 +120,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_put_in_is_held(mut keys in proptest::collection::vec(any::<u64>(), 0..500)) {
+        fn a_filter_holds_all_its_ids(mut keys in proptest::collection::vec(any::<u64>(), 0..500)) {
             let filter = LiveFilter::decode(&encode_filter(&mut keys)).unwrap();
             for key in &keys {
                 prop_assert!(filter.holds(*key));
@@ -126,7 +128,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_a_set_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes_decode_to_a_set_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             if let Ok(filter) = LiveFilter::decode(&bytes) {
                 prop_assert!(filter.keys.is_sorted());
                 filter.holds(7);
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_id_rarely_passes_for_a_live_one() {
+    fn a_dead_id_is_rarely_taken_for_a_live_one() {
         let key = |n: u64| u64::from_be_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes().first_chunk().unwrap());
         let mut keys: Vec<u64> = (0..20_000).map(key).collect();
         let bytes = encode_filter(&mut keys);

@@ -1,4 +1,4 @@
-//! Frames: the unit of encryption and of reading. One chunk of a large file, or several small chunks together.
+//! Frames: the unit of encryption and of reading. A frame holds one chunk of a large file, or several small chunks.
 //!
 //! ```text
 //! frame   := data key id (32) | nonce (24) | ciphertext | tag (16)
@@ -6,10 +6,10 @@
 //! body    := chunk count u32 | length u32 of each chunk | the chunks          (payload is the body, or zstd of it)
 //! ```
 //!
-//! Integers are little-endian. Associated data is repository, kind and version. The padded length follows Padmé, which
-//! lets a length tell only O(log log n) bits at a cost of at most 12 %, and far less for large frames. Frames name
-//! their data key but not their place, so a server can copy one from pack to pack; what binds a frame to its meaning
-//! is the chunk id, which readers check.
+//! Integers are little-endian. The associated data is repository, kind and version. The padded length follows Padmé: a
+//! length reveals only O(log log n) bits, at a cost of at most 12 %, and far less for large frames. A frame names its
+//! data key but not its pack or position, so a server can copy it to another pack. The chunk ids, which readers check,
+//! bind it to its meaning.
 
 use std::cell::RefCell;
 
@@ -21,15 +21,15 @@ use crate::{
     format::compress,
 };
 
-/// Largest body of a frame in bytes: bounds what a reader allocates for one.
+/// The largest body of a frame in bytes. It bounds what a reader allocates for a frame.
 pub const BODY_MAX: usize = 8 * 1024 * 1024;
-/// Largest frame in bytes: a body that did not compress, its overheads and padding.
+/// The largest frame in bytes: an incompressible body with overhead and padding.
 pub const FRAME_MAX: usize = BODY_MAX + BODY_MAX / 8 + 1024;
-/// Most chunks in a frame.
+/// Maximum number of chunks in a frame.
 pub const CHUNKS_MAX: usize = 16_384;
-/// Small files' chunks are gathered up to so many plaintext bytes: they compress together and one fetch serves the
-/// neighbours that `cp -r` asks for next. Measured in docs/design/0011: with 256 KiB a repository of small files
-/// is 6 % larger, with 1 MiB 3 % smaller, and whoever wants one file has to open all of its frame.
+/// The chunks of small files are gathered into a frame up to this many plaintext bytes: they compress together, and one
+/// fetch also returns the neighbours that `cp -r` reads next. Measured in docs/design/0011: a repository of small files
+/// is 6 % larger with 256 KiB, and 3 % smaller with 1 MiB; but to read one file, a reader must open its whole frame.
 pub const GATHER_BYTES: usize = 640 * 1024;
 
 const OPENED_HEADER: usize = 9;
@@ -37,7 +37,7 @@ const CODEC_RAW: u8 = 0;
 const CODEC_ZSTD: u8 = 1;
 const VERSION: u8 = 1;
 
-/// What chunks are: bytes of files, or pages of trees. Each kind has its own packs and its own id key.
+/// The kind of a chunk: bytes of a file, or a page of a tree. Each kind has its own packs and its own id key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, minicbor::Encode, minicbor::Decode)]
 #[cbor(index_only)]
 pub enum ChunkKind {
@@ -50,7 +50,7 @@ pub enum ChunkKind {
 }
 
 impl ChunkKind {
-    /// The number that stands for it in frames and packs.
+    /// Returns its number in frames and packs.
     pub(crate) fn number(self) -> u8 {
         match self {
             ChunkKind::Data => 0,
@@ -71,19 +71,22 @@ pub struct FrameBuilder {
 }
 
 impl FrameBuilder {
-    /// A frame without chunks yet.
+    /// Returns a frame without chunks.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a chunk. Chunks and their sum stay within [`BODY_MAX`] because callers gather far less.
+    /// Adds a chunk. The sum of the chunks stays within [`BODY_MAX`], because callers gather far less.
+    ///
+    /// # Panics
+    /// If the body or the number of chunks would exceed the format's bounds.
     pub fn push(&mut self, chunk: &[u8]) {
         assert!(self.body_len() + chunk.len() + 4 <= BODY_MAX && self.lens.len() < CHUNKS_MAX, "a frame overflows");
         self.lens.push(chunk.len() as u32);
         self.bytes.extend_from_slice(chunk);
     }
 
-    /// Plaintext bytes gathered.
+    /// Returns the number of plaintext bytes added so far.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -93,7 +96,7 @@ impl FrameBuilder {
         self.lens.is_empty()
     }
 
-    /// How many chunks were added.
+    /// Returns how many chunks were added.
     pub fn count(&self) -> usize {
         self.lens.len()
     }
@@ -102,7 +105,7 @@ impl FrameBuilder {
         4 + 4 * self.lens.len() + self.bytes.len()
     }
 
-    /// Compresses, pads and seals: the frame's bytes.
+    /// Compresses, pads and seals the chunks; returns the frame's bytes.
     pub fn seal(self, repo: RepoId, kind: ChunkKind, key: &DataKey, level: i32) -> Vec<u8> {
         let mut body = Vec::with_capacity(self.body_len());
         body.extend_from_slice(&(self.lens.len() as u32).to_le_bytes());
@@ -128,44 +131,45 @@ impl FrameBuilder {
         frame[start + 1..start + 5].copy_from_slice(&(body.len() as u32).to_le_bytes());
         frame[start + 5..start + 9].copy_from_slice(&(payload_len as u32).to_le_bytes());
         frame.resize(start + padded(OPENED_HEADER + payload_len), 0);
-        key.aead().seal_in_place(&mut frame, KeyId::LEN, &associated(repo, kind));
+        key.aead().seal_in_place(&mut frame, KeyId::LEN, &associated_data(repo, kind));
         frame
     }
 }
 
-/// The data key that a frame is sealed under; none if the bytes are too few for a frame.
+/// Returns the id of the data key that a frame is sealed under, or `None` if the bytes are too short for a frame.
 pub fn key_id(frame: &[u8]) -> Option<KeyId> {
     (frame.len() >= KeyId::LEN + NONCE_LEN + TAG_LEN).then(|| KeyId::from_slice(&frame[..KeyId::LEN]))?
 }
 
-/// Opens a frame: its chunks, as slices of one buffer. The caller checks their ids.
+/// Opens a frame and returns its chunks, as slices of one buffer. The caller checks their ids.
 pub fn open(frame: &[u8], repo: RepoId, kind: ChunkKind, key: &DataKey) -> Result<Vec<Bytes>, &'static str> {
     if frame.len() > FRAME_MAX {
         return Err("it is larger than a frame can be");
     }
     if key_id(frame) != Some(key.id()) {
-        return Err("it is not sealed under the key that it names");
+        return Err("it names another data key");
     }
-    // What is opened is read once and then dropped: a buffer that stays saves the kernel from finding new pages for it.
+    // The opened bytes are read once and then dropped. A buffer that is kept saves the kernel from mapping new pages
+    // each time.
     SCRATCH.with_borrow_mut(|scratch| {
-        if !key.aead().open_into(&frame[KeyId::LEN..], &associated(repo, kind), scratch) {
-            return Err("its authentication tag does not fit");
+        if !key.aead().open_into(&frame[KeyId::LEN..], &associated_data(repo, kind), scratch) {
+            return Err("its authentication tag is not valid");
         }
-        let body = unpack(scratch);
+        let body = decompress_body(scratch);
         if scratch.capacity() > SCRATCH_MAX {
             *scratch = Vec::new();
         }
-        split(&body?)
+        split_chunks(&body?)
     })
 }
 
 thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
-/// A thread keeps no larger buffer than this: few frames are larger.
+/// The largest buffer that a thread keeps, in bytes. Few frames are larger.
 const SCRATCH_MAX: usize = 1 << 20;
 
-fn unpack(opened: &[u8]) -> Result<Bytes, &'static str> {
+fn decompress_body(opened: &[u8]) -> Result<Bytes, &'static str> {
     let (header, rest) = opened.split_at_checked(OPENED_HEADER).ok_or("it is too short")?;
     let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]) as usize;
     let (codec, body_len, payload_len) = (header[0], number(1), number(5));
@@ -180,7 +184,7 @@ fn unpack(opened: &[u8]) -> Result<Bytes, &'static str> {
     }
 }
 
-fn split(body: &Bytes) -> Result<Vec<Bytes>, &'static str> {
+fn split_chunks(body: &Bytes) -> Result<Vec<Bytes>, &'static str> {
     let number = |at: usize| {
         let four = body.get(at..at + 4)?;
         Some(u32::from_le_bytes([four[0], four[1], four[2], four[3]]) as usize)
@@ -200,7 +204,7 @@ fn split(body: &Bytes) -> Result<Vec<Bytes>, &'static str> {
     if at == body.len() { Ok(chunks) } else { Err("bytes follow its last chunk") }
 }
 
-fn associated(repo: RepoId, kind: ChunkKind) -> [u8; 18] {
+fn associated_data(repo: RepoId, kind: ChunkKind) -> [u8; 18] {
     let mut bytes = [0; 18];
     bytes[..16].copy_from_slice(&repo.0);
     bytes[16] = kind.number();
@@ -208,7 +212,7 @@ fn associated(repo: RepoId, kind: ChunkKind) -> [u8; 18] {
     bytes
 }
 
-/// The Padmé length: the significant bits of a length are cut to as many as its exponent has bits, rounding up.
+/// Returns the Padmé length: keeps as many significant bits of a length as its exponent has bits, and rounds up.
 fn padded(len: usize) -> usize {
     if len < 2 {
         return len;
@@ -223,6 +227,7 @@ fn padded(len: usize) -> usize {
 mod tests {
     use super::*;
     use crate::crypto::Secret;
+    use data_encoding::HEXLOWER;
     use proptest::prelude::*;
 
     const REPO: RepoId = RepoId([5; 16]);
@@ -249,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn another_kind_repository_or_key_does_not_open() {
+    fn a_frame_does_not_open_with_another_kind_repository_or_key() {
         let frame = sealed(&[vec![1; 100]], ChunkKind::Data);
         assert!(open(&frame, REPO, ChunkKind::Data, &key()).is_ok());
         assert!(open(&frame, REPO, ChunkKind::Tree, &key()).is_err());
@@ -260,8 +265,7 @@ mod tests {
     #[test]
     fn a_frame_of_the_first_version_still_opens() {
         let frame = GOLDEN.split_whitespace().collect::<String>();
-        let bytes: Vec<u8> =
-            (0..frame.len() / 2).map(|i| u8::from_str_radix(&frame[2 * i..2 * i + 2], 16).unwrap()).collect();
+        let bytes = HEXLOWER.decode(frame.as_bytes()).unwrap();
         let chunks = open(&bytes, REPO, ChunkKind::Data, &key()).unwrap();
         assert_eq!(chunks, [&b"hello"[..], b"", &[b'x'; 300]]);
     }
@@ -288,8 +292,8 @@ mod tests {
         }
 
         #[test]
-        fn any_body_is_survived(body: Vec<u8>) {
-            let _ = split(&body.into());
+        fn no_body_panics(body: Vec<u8>) {
+            let _ = split_chunks(&body.into());
         }
     }
 }

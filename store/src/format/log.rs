@@ -1,4 +1,4 @@
-//! The log of a repository: its records, how a file frames them, and what can be salvaged of a damaged log.
+//! The log of a repository: its records, their encoding in a file, and the recovery of a damaged log.
 
 pub mod file;
 mod record;

@@ -1,59 +1,59 @@
-//! The words in which log, index, prunes and repairs say what is lost.
+//! The types in which log, index, prunes and repairs record what is lost.
 //!
-//! **Quarantine** is where frames are that are damaged beyond mending. They are not live: nobody is told that they are stored, clients hear
-//! that they are lost, and whoever has the same chunks stores them anew. Their bytes stay where they are, as the last hope of
-//! those who read, until somebody has them dropped (`bkfs repair packs`). Only what the store has found by itself goes into quarantine: spans
-//! of a pack that do not have the hashes which the pack's id vouches for. Whoever reads can ask it to look
-//! (`Access::mend`), and cannot tell it what to find.
+//! **Quarantine** holds the frames that are damaged beyond mending. They are not live: the store no longer reports them
+//! as stored, it tells clients that they are lost, and the next client that has the same chunks stores them again.
+//! Their bytes stay in place, as a last resort for readers, until `bkfs repair packs` drops them. Only damage that the
+//! store has found itself leads to quarantine: spans of a pack that do not have the hashes that the pack's id vouches
+//! for. A client can ask the store to verify a pack, but it cannot tell the store what is damaged.
 
 use minicbor::{Decode, Encode};
 
 use crate::base::id::{ChunkId, PackId};
 
-/// Some frames of a pack, a bit each, the first in the lowest bit of the first byte.
+/// A set of frames of a pack: one bit each. The first frame is the lowest bit of the first byte.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(transparent)]
 pub struct FrameBits(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>);
 
 impl FrameBits {
-    /// No frame, of so many.
+    /// Returns an empty set for a pack of `frames` frames.
     pub fn none(frames: usize) -> Self {
         Self(vec![0; frames.div_ceil(8)])
     }
 
-    /// From stored bytes.
+    /// Returns the set with these stored bytes.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         Self(bytes.to_vec())
     }
 
-    /// The bytes to be stored.
+    /// Returns the bytes to store.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether a frame is in it.
+    /// Whether the set contains a frame.
     pub fn has(&self, frame: u32) -> bool {
         self.0.get(frame as usize / 8).is_some_and(|byte| byte >> (frame % 8) & 1 == 1)
     }
 
-    /// Puts a frame in, if there is room for it.
+    /// Adds a frame, if its number is within the set's length.
     pub fn set(&mut self, frame: u32) {
         if let Some(byte) = self.0.get_mut(frame as usize / 8) {
             *byte |= 1 << (frame % 8);
         }
     }
 
-    /// How many frames are in it.
+    /// Returns how many frames the set contains.
     pub fn count(&self) -> usize {
         self.0.iter().map(|byte| byte.count_ones() as usize).sum()
     }
 
-    /// The frames in it, ascending.
+    /// Returns the frames of the set in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         (0..self.0.len() as u32 * 8).filter(|frame| self.has(*frame))
     }
 
-    /// The frames of both.
+    /// Returns the union of both sets.
     pub fn with(mut self, other: &Self) -> Self {
         if self.0.len() < other.0.len() {
             self.0.resize(other.0.len(), 0);
@@ -62,7 +62,7 @@ impl FrameBits {
         self
     }
 
-    /// Whether no frame is in it.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|byte| *byte == 0)
     }
@@ -72,10 +72,10 @@ impl FrameBits {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(flat)]
 pub enum Lost {
-    /// Just these; none if empty.
+    /// Exactly these; possibly none.
     #[n(0)]
     Ids(#[n(0)] Vec<ChunkId>),
-    /// Nobody can tell: whatever a client believes to be stored must be asked again.
+    /// It is not known which. Clients must ask again about every chunk that they believe to be stored.
     #[n(1)]
     Everything,
 }
@@ -86,46 +86,46 @@ pub struct Quarantined {
     /// The pack.
     #[n(0)]
     pub pack: PackId,
-    /// Which of its frames.
+    /// The frames.
     #[n(1)]
-    pub frames: Hurt,
+    pub frames: DamagedFrames,
 }
 
-/// Some frames of a pack, or all of them.
+/// The damaged frames of a pack.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(flat)]
-pub enum Hurt {
-    /// All, or nobody can tell which: there is no parity by which damage could be placed.
+pub enum DamagedFrames {
+    /// All frames, or an unknown part of them: without parity, damage cannot be located.
     #[n(0)]
     All,
-    /// Just these.
+    /// Exactly these.
     #[n(1)]
     Frames(#[n(0)] FrameBits),
 }
 
-impl Hurt {
-    /// Whether a frame is among them.
+impl DamagedFrames {
+    /// Whether a frame is damaged.
     pub fn has(&self, frame: u32) -> bool {
         match self {
-            Hurt::All => true,
-            Hurt::Frames(frames) => frames.has(frame),
+            DamagedFrames::All => true,
+            DamagedFrames::Frames(frames) => frames.has(frame),
         }
     }
 
-    /// Whether none is.
+    /// Whether no frame is damaged.
     pub fn is_empty(&self) -> bool {
-        matches!(self, Hurt::Frames(frames) if frames.is_empty())
+        matches!(self, DamagedFrames::Frames(frames) if frames.is_empty())
     }
 
-    /// These and others.
+    /// Returns the union of both.
     pub fn with(self, others: &Self) -> Self {
         match (self, others) {
-            (Hurt::Frames(one), Hurt::Frames(other)) => Hurt::Frames(one.with(other)),
-            _ => Hurt::All,
+            (DamagedFrames::Frames(one), DamagedFrames::Frames(other)) => DamagedFrames::Frames(one.with(other)),
+            _ => DamagedFrames::All,
         }
     }
 
-    /// How many frames of so many.
+    /// Returns how many frames are damaged, of a pack of `frames` frames.
     pub fn count(&self, frames: u32) -> u32 {
         (0..frames).filter(|frame| self.has(*frame)).count() as u32
     }
@@ -135,26 +135,26 @@ impl Hurt {
 mod tests {
     use super::*;
 
-    fn some(frames: &[u32]) -> Hurt {
+    fn some(frames: &[u32]) -> DamagedFrames {
         let mut bits = FrameBits::none(12);
         frames.iter().for_each(|frame| bits.set(*frame));
-        Hurt::Frames(bits)
+        DamagedFrames::Frames(bits)
     }
 
     #[test]
     fn frames_are_joined_and_counted() {
         let both = some(&[1, 9]).with(&some(&[2]));
         assert_eq!((both.count(12), both.has(9), both.has(3), both.is_empty()), (3, true, false, false));
-        assert_eq!(both.with(&Hurt::All), Hurt::All);
-        assert_eq!(Hurt::All.with(&some(&[])), Hurt::All);
-        assert!(some(&[]).is_empty() && !Hurt::All.is_empty() && Hurt::All.has(70_000));
-        // Of different lengths, as where a frame's number is beyond what was known before.
-        let short = Hurt::Frames(FrameBits::none(1));
+        assert_eq!(both.with(&DamagedFrames::All), DamagedFrames::All);
+        assert_eq!(DamagedFrames::All.with(&some(&[])), DamagedFrames::All);
+        assert!(some(&[]).is_empty() && !DamagedFrames::All.is_empty() && DamagedFrames::All.has(70_000));
+        // The lengths differ if a frame's number is beyond the length that was known before.
+        let short = DamagedFrames::Frames(FrameBits::none(1));
         assert_eq!(short.with(&some(&[11])).count(12), 1);
     }
 
     #[test]
-    fn bits_beyond_the_end_are_not_there() {
+    fn bits_beyond_the_end_are_not_set() {
         let mut bits = FrameBits::none(9);
         bits.set(8);
         bits.set(400);

@@ -1,9 +1,9 @@
 //! The roster: the list of the clients whose snapshots and packs count, signed by the admin key.
 //!
-//! Every change makes a whole new roster with the next number; the log keeps them all. Labels are sealed, because host
-//! names are nothing that the server needs to know.
+//! Every change creates a complete new roster with the next number; the log keeps all of them. Labels are sealed,
+//! because the server does not need to know host names.
 //!
-//! [`verify_roster`] checks one roster, [`RosterView`] the chain of them.
+//! [`verify_roster`] checks one roster, [`RosterView`] checks a chain of rosters.
 
 mod view;
 
@@ -28,19 +28,19 @@ pub struct RosterClient {
     /// Its id, derived from `public`.
     #[n(0)]
     pub id: ClientId,
-    /// Its signing public key (Ed25519, 32 bytes).
+    /// The public part of its signing key (Ed25519, 32 bytes).
     #[cbor(n(1), with = "minicbor::bytes")]
     pub public: Vec<u8>,
     /// When it was added.
     #[n(2)]
     pub since: Time,
-    /// From when on nothing of it counts any more, by the receive time of the server.
+    /// When it was removed. What the server receives from it at that time or later does not count.
     #[n(3)]
     pub until: Option<Time>,
-    /// Whether it holds the full key, and so belongs to the trusted domain.
+    /// Whether it holds the full key, and therefore belongs to the trusted domain.
     #[n(4)]
-    pub trusted: bool,
-    /// Its label (host name), sealed for full-key holders.
+    pub is_trusted: bool,
+    /// Its label (the host name), sealed for holders of the full key.
     #[cbor(n(5), with = "minicbor::bytes")]
     pub label: Vec<u8>,
 }
@@ -52,10 +52,10 @@ pub struct Roster {
     /// The repository.
     #[n(0)]
     pub repo: RepoId,
-    /// 1 for the first roster, one more for each that follows.
+    /// The roster's number: 1 for the first, and one more for each that follows.
     #[n(1)]
     pub number: u64,
-    /// The clients, in the order in which they came.
+    /// The clients, in the order in which they were added.
     #[n(2)]
     pub clients: Vec<RosterClient>,
 }
@@ -64,23 +64,27 @@ impl Roster {
     /// Magic and version.
     pub const HEADER: Header = Header { what: "the roster", magic: *b"bkfsrost", version: 1 };
 
-    /// Most clients.
+    /// Maximum number of clients on a roster.
     pub const CLIENTS_MAX: usize = 10_000;
-    /// Largest signed roster in bytes.
+    /// The largest signed roster in bytes.
     pub const SIZE_MAX: usize = 8 * 1024 * 1024;
-    /// Longest sealed label in bytes.
+    /// The longest sealed label in bytes.
     pub const LABEL_MAX: usize = 512;
 
-    /// Finds a client.
+    /// Returns the client with this id.
     pub fn client(&self, id: ClientId) -> Option<&RosterClient> {
         self.clients.iter().find(|c| c.id == id)
     }
-}
 
-impl Roster {
-    /// The client, if what it wrote counts when it was received then; [`Error::NotOnRoster`] names `what` otherwise.
-    /// Only the store's clock is asked, so `since`, which the admin's machine wrote, does not enter.
-    pub fn counts(&self, client: ClientId, received: Time, what: impl FnOnce() -> String) -> Result<&RosterClient> {
+    /// Returns the client if objects that the store received from it at `received` count. Otherwise returns
+    /// [`Error::NotOnRoster`] for the object that `what` names. `received` is a time of the store's clock; `since`,
+    /// which the admin's machine wrote, is ignored.
+    pub fn active_client(
+        &self,
+        client: ClientId,
+        received: Time,
+        what: impl FnOnce() -> String,
+    ) -> Result<&RosterClient> {
         self.client(client)
             .filter(|c| c.until.is_none_or(|until| received < until))
             .ok_or_else(|| Error::NotOnRoster { what: what(), client })
@@ -88,13 +92,15 @@ impl Roster {
 }
 
 impl RosterClient {
-    /// The key that the client signs with. Present in every roster that [`verify_roster`] let pass.
+    /// Returns the key that verifies the client's signatures. It never fails for a roster that [`verify_roster`]
+    /// returned.
     pub fn key(&self) -> Result<VerifyingKey> {
-        VerifyingKey::from_slice(&self.public).ok_or_else(|| damaged("a public key has a wrong length"))
+        VerifyingKey::from_slice(&self.public).ok_or_else(|| damaged("a public key has the wrong length"))
     }
 }
 
-/// Reads a roster of the repository: size, signature, and that every client's id is that of its key, once.
+/// Decodes a roster of the repository. Checks its size, its signature, and that each client's id belongs to its key and
+/// is unique.
 pub fn verify_roster(bytes: &[u8], admin: &VerifyingKey, repo: RepoId) -> Result<Roster> {
     let what = Roster::HEADER.what;
     if bytes.len() > Roster::SIZE_MAX {
@@ -103,15 +109,15 @@ pub fn verify_roster(bytes: &[u8], admin: &VerifyingKey, repo: RepoId) -> Result
     let signed = Signed::decode(what, bytes)?;
     let roster: Roster = Roster::HEADER.decode(signed.verify(what, &Roster::HEADER.magic, admin)?)?;
     if roster.repo != repo {
-        return Err(damaged("it is of another repository"));
+        return Err(damaged("it belongs to another repository"));
     }
     if roster.number == 0 || roster.clients.len() > Roster::CLIENTS_MAX {
-        return Err(damaged("its number or its length is out of bounds"));
+        return Err(damaged("its number or its number of clients is out of bounds"));
     }
     let mut ids = std::collections::HashSet::with_capacity(roster.clients.len());
     for client in &roster.clients {
         if client.key()?.client_id() != client.id || !ids.insert(client.id) {
-            return Err(damaged("a client's id does not fit its key, or comes twice"));
+            return Err(damaged("a client's id does not belong to its key, or is not unique"));
         }
         if client.label.len() > Roster::LABEL_MAX {
             return Err(damaged("a label is too long"));

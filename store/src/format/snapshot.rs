@@ -1,10 +1,10 @@
 //! A snapshot: the immutable record of one push.
 //!
-//! Stored as [`StoredSnapshot`], signed by the client: outside the seal stands only what the server must enforce; the
-//! [`Snapshot`] itself is sealed under the push's data key, whose wrap travels along. A client's snapshots are chained:
-//! each names the one before it and the head of the repository's log that the client last saw.
+//! It is stored as a [`StoredSnapshot`], signed by the client. Outside the seal is only what the server must enforce;
+//! the [`Snapshot`] itself is sealed under the push's data key, whose wrap is stored with it. A client's snapshots form
+//! a chain: each names the previous one, and the head of the repository's log that the client last saw.
 //!
-//! [`seal`] and [`open`] belong to those with keys, [`verify_stored`] to anyone; [`Chains`] checks the chains.
+//! [`seal`] and [`open`] need keys, [`verify_stored`] needs none; [`Chains`] checks the chains.
 
 mod chain;
 mod sealed;
@@ -24,14 +24,14 @@ use crate::{
     format::tree::Node,
 };
 
-/// A snapshot as the store hands it out.
+/// A snapshot as the store returns it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct SnapshotObject {
     /// Its id: the hash of `bytes`.
     #[n(0)]
     pub id: SnapshotId,
-    /// Place of its commit in the log.
+    /// The position of its commit in the log.
     #[n(1)]
     pub log_seq: u64,
     /// When the store received it, by the store's clock.
@@ -42,23 +42,23 @@ pub struct SnapshotObject {
     pub bytes: Vec<u8>,
 }
 
-/// What a push did.
+/// Statistics of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct PushStats {
-    /// Files that the source did not have in the snapshot before.
+    /// Files that were not in the previous snapshot.
     #[n(0)]
     pub files_new: u64,
-    /// Files that were there and differ.
+    /// Files that differ from the previous snapshot.
     #[n(1)]
     pub files_changed: u64,
-    /// Files that were taken over without being read.
+    /// Files that were taken from the previous snapshot without being read.
     #[n(2)]
     pub files_unchanged: u64,
     /// Bytes of file contents that were read.
     #[n(3)]
     pub bytes_read: u64,
-    /// Chunks that the repository did not have, data and trees.
+    /// Chunks, of data and trees, that the repository did not have.
     #[n(4)]
     pub chunks_new: u64,
     /// Their plaintext bytes.
@@ -67,31 +67,31 @@ pub struct PushStats {
     /// Bytes of the packs that were stored.
     #[n(6)]
     pub bytes_stored: u64,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds.
     #[n(7)]
     pub duration_ms: u64,
-    /// Entries of the source that could not be read and are not in the snapshot, or not whole.
+    /// Entries of the source that could not be read: they are missing from the snapshot, or incomplete.
     #[n(8)]
     pub errors: u64,
 }
 
-/// The record of one push, as its readers see it.
+/// The record of one push as its readers see it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Snapshot {
     /// When the push began, by the client's clock.
     #[n(0)]
     pub time: Time,
-    /// Name of the machine.
+    /// The name of the machine.
     #[n(1)]
     pub host: String,
-    /// Name of the user that ran it.
+    /// The name of the user who ran it.
     #[n(2)]
     pub user: String,
-    /// The series that it belongs to.
+    /// The target: the series of snapshots that it belongs to.
     #[n(3)]
     pub target: String,
-    /// What was pushed: absolute paths, or paths relative to the folder that was given.
+    /// What was pushed: absolute paths, or paths relative to a given folder.
     #[n(4)]
     pub paths: Vec<PathBytes>,
     /// Tags.
@@ -100,22 +100,22 @@ pub struct Snapshot {
     /// The root directory's node, with an empty name.
     #[n(6)]
     pub root: Node,
-    /// What the push did.
+    /// Statistics of the push.
     #[n(7)]
     pub stats: PushStats,
     /// The program and its version.
     #[n(8)]
     pub program: String,
-    /// 1 for the client's first snapshot, one more for each that follows; the same as outside the seal.
+    /// The client's own count of its snapshots, from 1. The same number is outside the seal.
     #[n(9)]
     pub sequence: u64,
-    /// The client's snapshot before this one.
+    /// The client's previous snapshot.
     #[n(10)]
     pub previous: Option<SnapshotId>,
-    /// Length of the repository's log that the client last saw, in records.
+    /// The length of the repository's log that the client last saw, in records.
     #[n(11)]
     pub log_len: u64,
-    /// Head of the log at that length.
+    /// The head of the log at that length.
     #[n(12)]
     pub log_head: Hash,
 }
@@ -130,17 +130,18 @@ impl Snapshot {
 #[cbor(transparent)]
 pub struct PathBytes(#[cbor(n(0), with = "minicbor::bytes")] pub Vec<u8>);
 
-/// A snapshot as the server sees it: the payload of a [`crate::crypto::signed::Signed`] behind [`StoredSnapshot::HEADER`].
+/// A snapshot as the server sees it: the payload of a [`crate::crypto::signed::Signed`] behind
+/// [`StoredSnapshot::HEADER`].
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct StoredSnapshot {
     /// The repository.
     #[n(0)]
     pub repo: RepoId,
-    /// Who pushed.
+    /// The client that pushed.
     #[n(1)]
     pub client: ClientId,
-    /// Keyed tag of the target.
+    /// The keyed tag of the target.
     #[n(2)]
     pub target: TargetTag,
     /// The client's own count of its snapshots, from 1.
@@ -157,6 +158,6 @@ pub struct StoredSnapshot {
 impl StoredSnapshot {
     /// Magic and version.
     pub const HEADER: Header = Header { what: "a stored snapshot", magic: *b"bkfsstor", version: 1 };
-    /// Largest stored snapshot in bytes (tags and paths have room; the tree is elsewhere).
+    /// The largest stored snapshot in bytes. It leaves room for tags and paths; the tree is stored elsewhere.
     pub const SIZE_MAX: usize = 4 * 1024 * 1024;
 }

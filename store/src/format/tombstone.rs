@@ -1,9 +1,9 @@
-//! Tombstones: the signed word of the repository's admin key that a snapshot was forgotten.
+//! Tombstones: records, signed by the repository's admin key, that a snapshot was forgotten.
 //!
-//! The store keeps each in the log. A store of its own accord, or somebody who has a client's network credential and no full
-//! key, cannot make one, so a snapshot that is missing without a tombstone is evidence. A tombstone names the length of the
-//! log that its maker saw; it serves for snapshots that were committed, or brought back, before that. So one that was taken
-//! back by `unforget` cannot be brought forward again.
+//! The store keeps each tombstone in the log. Without the full key, neither the store itself nor the holder of a
+//! client's network credential can make one: a snapshot that is missing without a tombstone is evidence. A tombstone
+//! names the length of the log that its signer saw. It applies only to a snapshot that was committed, or brought back,
+//! before that point, so a tombstone that `unforget` has undone cannot be replayed.
 
 use minicbor::{Decode, Encode};
 
@@ -17,17 +17,17 @@ use crate::{
     format::keys::FullKey,
 };
 
-/// What is signed.
+/// The record that is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Tombstone {
     /// The repository.
     #[n(0)]
     pub repo: RepoId,
-    /// The snapshot that is forgotten.
+    /// The forgotten snapshot.
     #[n(1)]
     pub snapshot: SnapshotId,
-    /// Length of the log that the signer saw, in records.
+    /// The length of the log that the signer saw, in records.
     #[n(2)]
     pub log_len: u64,
 }
@@ -35,15 +35,15 @@ pub struct Tombstone {
 impl Tombstone {
     /// Magic and version.
     pub const HEADER: Header = Header { what: "a tombstone", magic: *b"bkfstomb", version: 1 };
-    /// Largest tombstone in bytes, signed: some 200 are used.
+    /// The largest signed tombstone in bytes. About 200 are used.
     pub const SIZE_MAX: usize = 1024;
 
-    /// Signs it.
+    /// Signs the tombstone.
     pub fn sign(&self, full: &FullKey) -> Vec<u8> {
         Signed::new(&Self::HEADER.magic, Self::HEADER.encode(self), &full.admin).encode()
     }
 
-    /// Reads a tombstone, which the repository's admin key must have signed.
+    /// Decodes a tombstone and checks that the repository's admin key signed it.
     pub fn verify(bytes: &[u8], admin: &VerifyingKey, repo: RepoId) -> Result<Self> {
         let what = Self::HEADER.what;
         if bytes.len() > Self::SIZE_MAX {
@@ -53,12 +53,13 @@ impl Tombstone {
         let tombstone: Self = Self::HEADER.decode(signed.verify(what, &Self::HEADER.magic, admin)?)?;
         match tombstone.repo == repo {
             true => Ok(tombstone),
-            false => Err(Error::damaged(what, "it is of another repository")),
+            false => Err(Error::damaged(what, "it belongs to another repository")),
         }
     }
 
-    /// Whether it serves for a snapshot that was committed, or brought back last, at this place in the log.
-    pub fn serves(&self, snapshot: SnapshotId, changed_seq: u64) -> bool {
+    /// Whether it applies to a snapshot whose commit, or last return from the trash, is record `changed_seq` of the
+    /// log.
+    pub fn applies_to(&self, snapshot: SnapshotId, changed_seq: u64) -> bool {
         self.snapshot == snapshot && self.log_len > changed_seq
     }
 }

@@ -25,7 +25,7 @@ use crate::{
         id::{PackId, SnapshotId},
     },
     format::{
-        loss::{FrameBits, Hurt},
+        loss::{DamagedFrames, FrameBits},
         pack::PackTable,
     },
     owner::{
@@ -101,7 +101,7 @@ pub fn repair_packs(
 }
 
 /// What is wrong with a pack: what the store knows, and which frames a key opens, if that was tried.
-type Wrong = (Hurt, Option<FrameBits>);
+type Wrong = (DamagedFrames, Option<FrameBits>);
 
 fn verify(
     reader: &Reader,
@@ -174,22 +174,24 @@ fn look_at(reader: &Reader, access: &dyn Access, info: &PackInfo, options: &Repa
     let known = match &mending {
         // Which frames they are the store says later; if nothing is to be changed, the table tells.
         Mending::Lost(spans) => Some(match access.read_pack(info.id).ok().and_then(|b| PackTable::salvage(&b)) {
-            Some(table) if options.dry_run => Hurt::Frames(touched(&table, spans)),
-            Some(table) => Hurt::Frames(FrameBits::none(table.frames.len())),
-            None => Hurt::All,
+            Some(table) if options.dry_run => DamagedFrames::Frames(touched(&table, spans)),
+            Some(table) => DamagedFrames::Frames(FrameBits::none(table.frames.len())),
+            None => DamagedFrames::All,
         }),
-        Mending::NoParity => Some(Hurt::All),
+        Mending::NoParity => Some(DamagedFrames::All),
         Mending::Whole | Mending::Mended(_) => None,
     };
     // Without parity only a key can tell.
-    let is_to_be_opened = options.read_data || known == Some(Hurt::All);
+    let is_to_be_opened = options.read_data || known == Some(DamagedFrames::All);
     let opened = match is_to_be_opened && !(is_mended && options.dry_run) {
         true => Some(opened_frames(reader, access, info)?),
         false => None,
     };
     let is_whole = known.is_none();
     let wrong = match (known, opened) {
-        (None, Some((table, bits))) if bits.count() < table => Some((Hurt::Frames(FrameBits::none(0)), Some(bits))),
+        (None, Some((table, bits))) if bits.count() < table => {
+            Some((DamagedFrames::Frames(FrameBits::none(0)), Some(bits)))
+        }
         (None, _) => None,
         (Some(known), opened) => Some((known, opened.map(|(_, bits)| bits))),
     };
@@ -213,7 +215,7 @@ fn opened_frames(reader: &Reader, access: &dyn Access, info: &PackInfo) -> Resul
     Ok((table.frames.len(), bits))
 }
 
-fn quarantined(access: &dyn Access, each: &mut dyn FnMut(PackId, Hurt)) -> Result<()> {
+fn quarantined(access: &dyn Access, each: &mut dyn FnMut(PackId, DamagedFrames)) -> Result<()> {
     let mut after: Option<PackId> = None;
     loop {
         let RepairReply::Quarantine(packs) = access.repair(&RepairRequest::Quarantine { after })? else {
@@ -236,7 +238,7 @@ fn quarantined(access: &dyn Access, each: &mut dyn FnMut(PackId, Hurt)) -> Resul
 fn take_away(
     access: &dyn Access,
     pack: PackId,
-    frames: &Hurt,
+    frames: &DamagedFrames,
     opened: Option<FrameBits>,
     dry_run: bool,
 ) -> Result<Dropped> {
@@ -244,7 +246,7 @@ fn take_away(
         let total = access.read_pack(pack).ok().and_then(|bytes| PackTable::salvage(&bytes));
         let total = total.map_or(0, |table| table.frames.len() as u32);
         let is_kept = |frame: &u32| match &opened {
-            Some(opened) => opened.has(*frame) && (*frames == Hurt::All || !frames.has(*frame)),
+            Some(opened) => opened.has(*frame) && (*frames == DamagedFrames::All || !frames.has(*frame)),
             None => !frames.has(*frame),
         };
         let kept = (0..total).filter(is_kept).count() as u32;

@@ -37,12 +37,12 @@ impl Repository {
         for (tombstone, signed) in tombstones {
             let row = self.committed(tombstone.snapshot)?;
             let snapshot = row.snapshot;
-            if !tombstone.serves(snapshot, row.changed) {
+            if !tombstone.applies_to(snapshot, row.changed) {
                 let text =
                     format!("the request to forget snapshot {snapshot} is older than the snapshot's last change");
                 return Err(Error::LeaseRefused { reason: text });
             }
-            let unsigned = matches!(row.fate, Some(Fate::Expired { signed: false }));
+            let unsigned = matches!(row.fate, Some(Fate::Expired { is_signed: false }));
             if row.fate.is_none() || unsigned {
                 events.push(Event::Forget { snapshot, signed: signed.clone() });
             }

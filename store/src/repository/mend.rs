@@ -12,7 +12,7 @@ use crate::{
     access::{Mending, Span},
     base::{error::Result, id::PackId},
     format::{
-        erasure::{self, Damage, Mended},
+        erasure::{self, MendOutcome, PackDamage},
         pack::{PACK_MAX, Pack, PackTable},
     },
 };
@@ -55,7 +55,7 @@ pub(super) struct Found {
     /// Whether all of the pack could be read; zeros stand for what could not.
     is_readable: bool,
     /// None if there is no parity, or none that tells of the pack.
-    pub damage: Option<Damage>,
+    pub damage: Option<PackDamage>,
     pub is_whole: bool,
 }
 
@@ -66,7 +66,7 @@ pub(super) fn is_pack(bytes: &Bytes, id: PackId) -> bool {
 
 impl Found {
     fn is_parity_whole(&self) -> bool {
-        self.damage.as_ref().is_some_and(Damage::is_parity_whole)
+        self.damage.as_ref().is_some_and(PackDamage::is_parity_whole)
     }
 
     fn read(&self) -> u64 {
@@ -109,8 +109,8 @@ impl Repository {
             // It was read with holes, and the holes turned out to be zeros: it is written anew, elsewhere on the disk.
             _ if found.is_whole => (found.pack.clone(), Mending::Mended(0)),
             (Some(_), Some(parity)) => match erasure::mend(&found.pack, parity, id)? {
-                Mended::Whole => (found.pack.clone(), Mending::Whole),
-                Mended::Mended { bytes, shards } => {
+                MendOutcome::Whole => (found.pack.clone(), Mending::Whole),
+                MendOutcome::Mended { bytes, shards } => {
                     let bytes = Bytes::from(bytes);
                     if !is_pack(&bytes, id) {
                         tracing::error!(pack = %id, "a pack is damaged, and its parity leads to no pack");
@@ -118,7 +118,7 @@ impl Repository {
                     }
                     (bytes, Mending::Mended(shards as u32))
                 }
-                Mended::Lost { bytes, ranges } => {
+                MendOutcome::Lost { bytes, ranges } => {
                     self.mend_ends(id, &found, &bytes)?;
                     let spans: Vec<Span> =
                         ranges.iter().map(|r| Span { start: r.start as u32, end: r.end as u32 }).collect();
@@ -196,9 +196,9 @@ impl Repository {
                 .ok(),
         };
         if let Some(damage) = &mut damage {
-            damage.beside |= !is_parity_readable;
+            damage.has_other_parity_damage |= !is_parity_readable;
         }
-        let is_whole = damage.as_ref().is_some_and(Damage::is_pack_whole) || is_pack(&pack, id);
+        let is_whole = damage.as_ref().is_some_and(PackDamage::is_pack_whole) || is_pack(&pack, id);
         // No word of the parity file stands against a pack that is whole by its own hash.
         let damage = damage.filter(|damage| !is_whole || damage.is_pack_whole());
         Ok(Found { pack, parity, is_readable, damage, is_whole })

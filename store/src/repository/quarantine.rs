@@ -16,7 +16,7 @@ use crate::{
     },
     format::{
         log::Event,
-        loss::{FrameBits, Hurt, Lost, Quarantined},
+        loss::{DamagedFrames, FrameBits, Lost, Quarantined},
         pack::PackTable,
     },
     repository::{backend::Lock, prune::condemned::LOST_MAX},
@@ -62,15 +62,15 @@ impl Repository {
         }
         let table = self.salvaged_table(id, bytes)?;
         let frames = match (&table, spans) {
-            (Some(table), Some(spans)) => Hurt::Frames(touched(table, spans)),
-            _ => Hurt::All,
+            (Some(table), Some(spans)) => DamagedFrames::Frames(touched(table, spans)),
+            _ => DamagedFrames::All,
         };
         let before = self.index.quarantined(&id)?;
         let is_known = |frame: u32| before.as_ref().is_some_and(|before| before.has(frame));
         let is_news = match (&frames, &before) {
-            (_, Some(Hurt::All)) => false,
-            (Hurt::All, _) => true,
-            (Hurt::Frames(bits), _) => bits.iter().any(|frame| !is_known(frame)),
+            (_, Some(DamagedFrames::All)) => false,
+            (DamagedFrames::All, _) => true,
+            (DamagedFrames::Frames(bits), _) => bits.iter().any(|frame| !is_known(frame)),
         };
         if !is_news {
             return Ok(());

@@ -19,9 +19,9 @@ use crate::{
         id::{KeyId, PackId},
     },
     format::{
-        erasure::{self, Mended},
+        erasure::{self, MendOutcome},
         log::Event,
-        loss::{FrameBits, Hurt, Lost, Quarantined},
+        loss::{DamagedFrames, FrameBits, Lost, Quarantined},
         pack::{PackTable, PackWriter},
     },
 };
@@ -33,7 +33,7 @@ struct Left {
     /// With what can be mended.
     bytes: Bytes,
     /// Frames that are damaged.
-    damaged: Hurt,
+    damaged: DamagedFrames,
     is_whole: bool,
 }
 
@@ -57,15 +57,15 @@ impl Repository {
             return Ok((Mending::NoParity, found.pack));
         };
         match erasure::mend(&found.pack, parity, id)? {
-            Mended::Whole => Ok((Mending::Whole, found.pack)),
-            Mended::Mended { bytes, shards } => {
+            MendOutcome::Whole => Ok((Mending::Whole, found.pack)),
+            MendOutcome::Mended { bytes, shards } => {
                 let bytes = Bytes::from(bytes);
                 match is_pack(&bytes, id) {
                     true => Ok((Mending::Mended(shards as u32), bytes)),
                     false => Ok((Mending::NoParity, found.pack)),
                 }
             }
-            Mended::Lost { bytes, ranges } => {
+            MendOutcome::Lost { bytes, ranges } => {
                 let spans = ranges.iter().map(|r| Span { start: r.start as u32, end: r.end as u32 }).collect();
                 Ok((Mending::Lost(spans), bytes.into()))
             }
@@ -76,9 +76,11 @@ impl Repository {
         let (mending, bytes) = self.verdict(id)?;
         let table = self.salvaged_table(id, &bytes)?;
         let damaged = match (&mending, &table) {
-            (Mending::Lost(spans), Some(table)) => Hurt::Frames(touched(table, spans)),
-            (Mending::Whole | Mending::Mended(_), Some(table)) => Hurt::Frames(FrameBits::none(table.frames.len())),
-            _ => Hurt::All,
+            (Mending::Lost(spans), Some(table)) => DamagedFrames::Frames(touched(table, spans)),
+            (Mending::Whole | Mending::Mended(_), Some(table)) => {
+                DamagedFrames::Frames(FrameBits::none(table.frames.len()))
+            }
+            _ => DamagedFrames::All,
         };
         Ok(Left { table, bytes, damaged, is_whole: matches!(mending, Mending::Whole | Mending::Mended(_)) })
     }
@@ -100,7 +102,7 @@ impl Repository {
         let frames = left.table.as_ref().map_or(0, |table| table.frames.len() as u32);
         let is_kept = |frame: u32| match (keep, &left.damaged) {
             // Nothing vouches for any frame but the key holder's word.
-            (Keep::Opened(opened), Hurt::All) => opened.has(frame),
+            (Keep::Opened(opened), DamagedFrames::All) => opened.has(frame),
             (Keep::Opened(opened), damaged) => opened.has(frame) && !damaged.has(frame),
             (Keep::Whole, damaged) => !damaged.has(frame),
         };
@@ -131,13 +133,13 @@ impl Repository {
         let before = self.index.quarantined(&id)?;
         let is_news = |frame: u32| !is_kept(frame) && before.as_ref().is_none_or(|before| !before.has(frame));
         let (frames, lost) = match table {
-            _ if before == Some(Hurt::All) => return Ok(()),
+            _ if before == Some(DamagedFrames::All) => return Ok(()),
             Some(table) => {
                 let mut bits = FrameBits::none(table.frames.len());
                 (0..table.frames.len() as u32).filter(|frame| is_news(*frame)).for_each(|frame| bits.set(frame));
-                (Hurt::Frames(bits), self.lost_with(table, &is_news)?)
+                (DamagedFrames::Frames(bits), self.lost_with(table, &is_news)?)
             }
-            None => (Hurt::All, Lost::Everything),
+            None => (DamagedFrames::All, Lost::Everything),
         };
         if frames.is_empty() {
             return Ok(());

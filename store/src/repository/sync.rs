@@ -16,7 +16,7 @@ use crate::{
         time::Time,
     },
     format::{
-        fate::Step,
+        fate::FateStep,
         log::{
             Event, LogRecord,
             file::{self as log_file, Position},
@@ -169,9 +169,9 @@ impl Repository {
                     Err(error) => tracing::warn!(%snapshot, %error, "a committed snapshot is damaged"),
                 }
             }
-            Event::Forget { snapshot, .. } => change(snapshot, Step::Forget),
-            Event::Unforget { snapshot } => change(snapshot, Step::Unforget),
-            Event::Expire { snapshot } => change(snapshot, Step::Expire),
+            Event::Forget { snapshot, .. } => change(snapshot, FateStep::Forget),
+            Event::Unforget { snapshot } => change(snapshot, FateStep::Unforget),
+            Event::Expire { snapshot } => change(snapshot, FateStep::Expire),
             Event::Condemn { generation, set } => {
                 let row = CondemnRow { seq, set, secs: time.secs };
                 let set = self.condemned_set(set).inspect_err(|error| {

@@ -40,7 +40,7 @@ pub fn roster_entry(number: u64) -> RosterClient {
     let push = key(number);
     let public = push.signing.verifying_key().0.to_vec();
     let since = support::time(1_700_000_000);
-    RosterClient { id: push.client_id(), public, since, until: None, trusted: true, label: vec![0x66; 72] }
+    RosterClient { id: push.client_id(), public, since, until: None, is_trusted: true, label: vec![0x66; 72] }
 }
 
 /// Contents that follow from a number, and do not compress.

@@ -149,7 +149,7 @@ fn enrol(repo: &Repository) {
         public: push.signing.verifying_key().0.to_vec(),
         since: time(1_700_000_000),
         until: None,
-        trusted: true,
+        is_trusted: true,
         label: vec![0x66; 72],
     };
     let before = roster();

@@ -45,7 +45,7 @@ pub fn roster() -> Roster {
         public: push.signing.verifying_key().0.to_vec(),
         since: time(1_700_000_000),
         until: None,
-        trusted: true,
+        is_trusted: true,
         label: vec![0x66; 72],
     };
     Roster { repo: push.repo, number: 1, clients: vec![client] }

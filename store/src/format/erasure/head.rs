@@ -1,9 +1,9 @@
-//! The head of a parity file: what the shards are, and the hashes that tell whether they are whole.
+//! The head of a parity file: a description of the shards, and the hashes that verify them.
 
 use blake3::hazmat::{self, ChainingValue, HasherExt, Mode};
 use reed_solomon_simd::ReedSolomonEncoder;
 
-use super::{MAGIC, PARITY_MIN, SHARD_LEN, SHARDS_MAX, TRAILER_LEN, TRAILER_MAGIC, VERSION, pack_damaged};
+use super::layout::{MAGIC, PARITY_MIN, SHARD_LEN, SHARDS_MAX, TRAILER_LEN, TRAILER_MAGIC, VERSION, pack_damaged};
 use crate::{
     base::{
         error::{Error, Result},
@@ -13,9 +13,9 @@ use crate::{
 };
 
 const HASH: usize = 32;
-/// Magic to footer.
+/// The length from the magic to the end of the footer.
 const FIXED: usize = 16 + FOOTER_LEN;
-/// A chunk of BLAKE3: no subtree is shorter.
+/// The length of a chunk of BLAKE3: the shortest subtree.
 const CHUNK: usize = blake3::CHUNK_LEN;
 
 /// A head whose chaining values merge to the pack's id.
@@ -25,15 +25,15 @@ pub(super) struct Head {
     pub footer: Footer,
     pub footer_bytes: [u8; FOOTER_LEN],
     table_hash: [u8; HASH],
-    /// One a data shard.
+    /// One per data shard.
     values: Vec<ChainingValue>,
-    /// One a parity shard; not yet known while a parity file is made.
+    /// One per parity shard. Empty while a parity file is being made.
     hashes: Vec<[u8; HASH]>,
     pub parity: usize,
 }
 
 impl Head {
-    /// The head for a whole pack, but for the hashes of the parity shards.
+    /// Returns the head for a whole pack, without the hashes of the parity shards.
     pub fn of(pack: &[u8], footer: &Footer, shard_len: usize, parity: usize) -> Result<Self> {
         let (content, tail) = pack.split_at(pack.len() - FOOTER_LEN);
         let data = content.len().div_ceil(shard_len);
@@ -49,14 +49,14 @@ impl Head {
         };
         match head.root() == footer.id.0 && ReedSolomonEncoder::supports(data, parity) {
             true => Ok(head),
-            false => Err(pack_damaged(footer.id, "its bytes do not have the hash that is its id")),
+            false => Err(pack_damaged(footer.id, "the hash of its bytes is not its id")),
         }
     }
 
-    /// The first whole head of a parity file, for this pack, and whether either is damaged.
+    /// Returns the first undamaged head of a parity file of this pack, and whether either head is damaged.
     pub fn find(file: &[u8], pack: PackId) -> Result<(Self, bool)> {
         let at_front = Self::parse(file, pack);
-        let at_back = Self::back(file).ok_or_else(|| damaged(pack, "its end is cut off or damaged"));
+        let at_back = Self::second_head(file).ok_or_else(|| damaged(pack, "its end is cut off or damaged"));
         match (at_front, at_back.and_then(|back| Self::parse(back, pack))) {
             (Ok(front), back) => Ok((front, back.is_err())),
             (Err(_), Ok(back)) => Ok((back, true)),
@@ -64,8 +64,8 @@ impl Head {
         }
     }
 
-    /// From the second head on.
-    fn back(file: &[u8]) -> Option<&[u8]> {
+    /// Returns the file from the second head on.
+    fn second_head(file: &[u8]) -> Option<&[u8]> {
         let trailer = file.last_chunk::<TRAILER_LEN>().filter(|t| t[4..8] == [0; 4] && t[8..] == TRAILER_MAGIC)?;
         let len = u32::from_le_bytes([trailer[0], trailer[1], trailer[2], trailer[3]]) as usize;
         file.get(file.len().checked_sub(TRAILER_LEN)?.checked_sub(len)?..)
@@ -84,20 +84,21 @@ impl Head {
         let parity = usize::from(u16::from_le_bytes([fixed[10], fixed[11]]));
         let shard_len = u32::from_le_bytes([fixed[12], fixed[13], fixed[14], fixed[15]]) as usize;
         let (_, footer_bytes) = fixed.split_last_chunk::<FOOTER_LEN>().ok_or_else(|| bad("it is cut off"))?;
-        // The pack's length is what its footer makes it: no other passes.
+        // The pack's length follows from its footer; `parse_tail` accepts no other length.
         let field = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| footer_bytes[at + i]));
         let pack_len = field(0).saturating_add(field(8) & 0xffff_ffff).saturating_add(FOOTER_LEN as u64);
         let footer = Footer::parse_tail(footer_bytes, pack_len).map_err(|e| damaged(pack, e))?;
         let content = footer.table_offset + footer.table_len;
         if version == 0 || footer.id != pack || shard_len == 0 || !shard_len.is_multiple_of(2) || shard_len > SHARD_LEN
         {
-            return Err(bad("it is not of this pack, or of no known form"));
+            return Err(bad("it belongs to another pack, or its version or shard length is not valid"));
         }
         let data = content.div_ceil(shard_len);
         let is_subtree = data == 1 || (shard_len.is_power_of_two() && shard_len >= CHUNK);
-        // As much parity as data at most, which is all that can be asked for: no head makes a decoder larger than two packs.
+        // At most as much parity as data, which is the most that `Parity` allows. So a decoder is never larger than two
+        // packs.
         if !is_subtree || data > SHARDS_MAX || !(1..=data.max(PARITY_MIN)).contains(&parity) {
-            return Err(bad("it is out of bounds"));
+            return Err(bad("its number of shards is out of bounds"));
         }
         let len = FIXED + HASH * (1 + data + parity);
         let (head, sum) = bytes.split_at_checked(len).ok_or_else(|| bad("it is cut off"))?;
@@ -109,10 +110,14 @@ impl Head {
         let (footer_bytes, table_hash) = (*footer_bytes, *table);
         let found = Self { shard_len, footer, footer_bytes, table_hash, values, hashes, parity };
         let is_known = reed_solomon_simd::ReedSolomonDecoder::supports(data, parity);
-        if is_known && found.root() == pack.0 { Ok(found) } else { Err(bad("its hashes are not those of the pack")) }
+        if is_known && found.root() == pack.0 {
+            Ok(found)
+        } else {
+            Err(bad("its hashes do not merge to the pack's id"))
+        }
     }
 
-    /// Its bytes, with the hashes of these parity shards.
+    /// Encodes the head with the hashes of these parity shards.
     pub fn encode(&self, shards: &[Vec<u8>]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.len());
         bytes.extend_from_slice(&MAGIC);
@@ -128,12 +133,12 @@ impl Head {
         bytes
     }
 
-    /// The parity shards of the pack's content.
+    /// Returns the parity shards of the pack's content. `kept` keeps the encoder for the next pack.
     pub fn encode_shards(&self, content: &[u8], kept: &mut Option<ReedSolomonEncoder>) -> Result<Vec<Vec<u8>>> {
         let fail =
-            |e: reed_solomon_simd::Error| pack_damaged(self.footer.id, format!("no parity can be made of it: {e}"));
+            |e: reed_solomon_simd::Error| pack_damaged(self.footer.id, format!("its parity cannot be computed: {e}"));
         let (data, parity, len) = (self.data(), self.parity, self.shard_len);
-        // One that failed is not kept.
+        // An encoder that failed is not kept.
         let mut encoder = match kept.take() {
             Some(mut encoder) => encoder.reset(data, parity, len).map(|()| encoder),
             None => ReedSolomonEncoder::new(data, parity, len),
@@ -149,7 +154,7 @@ impl Head {
         Ok(shards)
     }
 
-    /// The last shard is filled up with zeros.
+    /// Pads the last shard with zeros.
     pub fn padded<'a>(&self, shard: &'a [u8]) -> std::borrow::Cow<'a, [u8]> {
         if shard.len() == self.shard_len {
             return shard.into();
@@ -163,34 +168,34 @@ impl Head {
         FIXED + HASH * (2 + self.data() + self.parity)
     }
 
-    /// Length of the pack before its footer.
+    /// Returns the length of the pack before its footer.
     pub fn content_len(&self) -> usize {
         self.footer.table_offset + self.footer.table_len
     }
 
-    /// How many data shards there are.
+    /// Returns the number of data shards.
     pub fn data(&self) -> usize {
         self.values.len()
     }
 
-    /// Whether these are the bytes of a data shard (without filling).
+    /// Whether these are the bytes of a data shard, without padding.
     pub fn is_data(&self, number: usize, shard: &[u8]) -> bool {
         self.values.get(number).is_some_and(|v| value(shard, number, self.data(), self.shard_len) == *v)
     }
 
-    /// A parity shard of the file; none if it is not whole.
+    /// Returns a parity shard of the file, or `None` if it is damaged.
     pub fn parity_shard<'a>(&self, file: &'a [u8], number: usize) -> Option<&'a [u8]> {
         let shard = file.get(self.len() + number * self.shard_len..)?.get(..self.shard_len)?;
         (self.hashes.get(number) == Some(blake3::hash(shard).as_bytes())).then_some(shard)
     }
 
-    /// The pack's table as the file has it; none if it is not whole.
+    /// Returns the file's copy of the pack's table, or `None` if it is damaged.
     pub fn table<'a>(&self, file: &'a [u8]) -> Option<&'a [u8]> {
         let table = file.get(self.len() + self.parity * self.shard_len..)?.get(..self.footer.table_len)?;
         (blake3::hash(table) == self.table_hash).then_some(table)
     }
 
-    /// The length of an undamaged parity file.
+    /// Returns the length of an undamaged parity file.
     pub fn file_len(&self) -> usize {
         2 * self.len() + self.parity * self.shard_len + self.footer.table_len + TRAILER_LEN
     }
@@ -200,14 +205,14 @@ impl Head {
             [] => [0; HASH],
             [only] => *only,
             values => {
-                let (left, right) = values.split_at(left(values.len()));
+                let (left, right) = values.split_at(left_len(values.len()));
                 hazmat::merge_subtrees_root(&merge(left), &merge(right), Mode::Hash).into()
             }
         }
     }
 }
 
-/// What a data shard must hash to: its chaining value as a subtree, or the hash itself if it is all there is.
+/// Returns what a data shard must hash to: its chaining value as a subtree, or the hash itself if it is the only shard.
 fn value(shard: &[u8], number: usize, of: usize, shard_len: usize) -> ChainingValue {
     match of {
         1 => blake3::hash(shard).into(),
@@ -220,8 +225,8 @@ fn value(shard: &[u8], number: usize, of: usize, shard_len: usize) -> ChainingVa
     }
 }
 
-/// How many of a subtree's shards lie to its left: the largest power of two below their number.
-fn left(count: usize) -> usize {
+/// Returns how many of a subtree's shards are in its left half: the largest power of two below their number.
+fn left_len(count: usize) -> usize {
     count.next_power_of_two() / 2
 }
 
@@ -230,7 +235,7 @@ fn merge(values: &[ChainingValue]) -> ChainingValue {
         [] => [0; HASH],
         [only] => *only,
         values => {
-            let (left, right) = values.split_at(left(values.len()));
+            let (left, right) = values.split_at(left_len(values.len()));
             hazmat::merge_subtrees_non_root(&merge(left), &merge(right), Mode::Hash)
         }
     }

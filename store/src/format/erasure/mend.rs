@@ -1,94 +1,94 @@
-//! Finding what is damaged in a pack and in its parity file, and making it again.
+//! Finds the damage of a pack and its parity file, and restores the pack.
 
 use std::ops::Range;
 
-use super::{Head, pack_damaged};
+use super::{head::Head, layout::pack_damaged};
 use crate::{
     base::{error::Result, id::PackId},
     format::pack::FOOTER_LEN,
 };
 
-/// What is damaged.
+/// The damage of a pack and its parity file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Damage {
-    /// Length of a shard in bytes.
+pub struct PackDamage {
+    /// The length of a shard in bytes.
     pub shard_len: usize,
     /// Damaged data shards of the pack, by number.
-    pub data: Vec<usize>,
-    /// Whether the pack's footer, or its length, is not what it should be.
-    pub footer: bool,
+    pub data_shards: Vec<usize>,
+    /// Whether the pack's footer, or its length, is wrong.
+    pub is_footer_damaged: bool,
     /// Damaged parity shards, by number.
-    pub parity: Vec<usize>,
-    /// Whether something else of the parity file is damaged: a head, the copy of the table, its length.
-    pub beside: bool,
-    /// How many shards in all can be mended.
+    pub parity_shards: Vec<usize>,
+    /// Whether another part of the parity file is damaged: a head, the copy of the table, its length.
+    pub has_other_parity_damage: bool,
+    /// The total number of parity shards: how many damaged shards can be mended.
     pub parity_total: usize,
 }
 
-impl Damage {
-    /// Whether the pack is as it was written.
+impl PackDamage {
+    /// Whether the pack is undamaged.
     pub fn is_pack_whole(&self) -> bool {
-        self.data.is_empty() && !self.footer
+        self.data_shards.is_empty() && !self.is_footer_damaged
     }
 
-    /// Whether the parity file is as it was written.
+    /// Whether the parity file is undamaged.
     pub fn is_parity_whole(&self) -> bool {
-        self.parity.is_empty() && !self.beside
+        self.parity_shards.is_empty() && !self.has_other_parity_damage
     }
 }
 
-/// What came of mending a pack.
+/// The outcome of mending a pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mended {
-    /// There was nothing to mend.
+pub enum MendOutcome {
+    /// The pack is undamaged.
     Whole,
-    /// The whole pack, and how many shards of it were made again.
+    /// The pack was mended.
     Mended {
-        /// All its bytes.
+        /// All bytes of the pack.
         bytes: Vec<u8>,
-        /// How many shards.
+        /// How many of its shards were restored.
         shards: usize,
     },
     /// Too much is damaged.
     Lost {
-        /// The pack with what could be mended (its length, its footer, its table), and with its damaged shards.
+        /// The pack with everything that could be mended (its length, footer and table), and with its damaged shards.
         bytes: Vec<u8>,
-        /// The spans of the pack that hold damage, ascending, in bytes; all else is whole.
+        /// The damaged spans of the pack in ascending order, in bytes. Everything else is undamaged.
         ranges: Vec<Range<usize>>,
     },
 }
 
-/// Finds the damage of a pack and its parity file. Fails if neither head of the parity file is whole.
-pub fn verify(pack: &[u8], parity: &[u8], id: PackId) -> Result<Damage> {
+/// Finds the damage of a pack and its parity file. Fails if both heads of the parity file are damaged.
+pub fn verify(pack: &[u8], parity: &[u8], id: PackId) -> Result<PackDamage> {
     let (head, one_head) = Head::find(parity, id)?;
     Ok(damage(&head, one_head, pack, parity))
 }
 
-fn damage(head: &Head, one_head: bool, pack: &[u8], parity: &[u8]) -> Damage {
+fn damage(head: &Head, one_head: bool, pack: &[u8], parity: &[u8]) -> PackDamage {
     let is_pack_len = pack.len() == head.content_len() + FOOTER_LEN;
-    Damage {
+    PackDamage {
         shard_len: head.shard_len,
-        data: (0..head.data()).filter(|&i| !head.is_data(i, shard(head, pack, i))).collect(),
-        footer: !is_pack_len || !pack.ends_with(&head.footer_bytes),
-        parity: (0..head.parity).filter(|&i| head.parity_shard(parity, i).is_none()).collect(),
-        beside: one_head || head.table(parity).is_none() || parity.len() != head.file_len(),
+        data_shards: (0..head.data()).filter(|&i| !head.is_data(i, shard(head, pack, i))).collect(),
+        is_footer_damaged: !is_pack_len || !pack.ends_with(&head.footer_bytes),
+        parity_shards: (0..head.parity).filter(|&i| head.parity_shard(parity, i).is_none()).collect(),
+        has_other_parity_damage: one_head || head.table(parity).is_none() || parity.len() != head.file_len(),
         parity_total: head.parity,
     }
 }
 
-/// Makes a pack whole again from what is left of it (nothing, if its file is gone) and its parity file. Fails if neither
-/// head of the parity file is whole.
-pub fn mend(pack: &[u8], parity: &[u8], id: PackId) -> Result<Mended> {
+/// Restores a pack from its parity file and what is left of it, which is nothing if its file is missing. Fails if both
+/// heads of the parity file are damaged.
+pub fn mend(pack: &[u8], parity: &[u8], id: PackId) -> Result<MendOutcome> {
     let (head, one_head) = Head::find(parity, id)?;
     let damage = damage(&head, one_head, pack, parity);
     if damage.is_pack_whole() {
-        return Ok(Mended::Whole);
+        return Ok(MendOutcome::Whole);
     }
     let mut bytes = pack.to_vec();
     bytes.resize(head.content_len(), 0);
-    let mut bad = damage.data.clone();
+    let mut bad = damage.data_shards.clone();
     if let Some(table) = head.table(parity) {
-        // Shards are tried with the copy of the table in them; only those that are whole with it are kept.
+        // Shards that overlap the table are patched from its copy. A patched shard is used only if it is right then.
         bad.retain(|&i| {
             let span = span(&head, i);
             let mut patched = bytes[span.clone()].to_vec();
@@ -104,13 +104,13 @@ pub fn mend(pack: &[u8], parity: &[u8], id: PackId) -> Result<Mended> {
             !is_whole
         });
     }
-    let whole_parity = head.parity - damage.parity.len();
+    let whole_parity = head.parity - damage.parity_shards.len();
     if !bad.is_empty() && bad.len() <= whole_parity {
         restore(&head, &mut bytes, &mut bad, parity)?;
     }
     bytes.extend_from_slice(&head.footer_bytes);
     match bad.is_empty() {
-        true => Ok(Mended::Mended { bytes, shards: damage.data.len() }),
+        true => Ok(MendOutcome::Mended { bytes, shards: damage.data_shards.len() }),
         false => {
             let mut ranges: Vec<Range<usize>> = Vec::new();
             for span in bad.into_iter().map(|i| span(&head, i)) {
@@ -119,12 +119,12 @@ pub fn mend(pack: &[u8], parity: &[u8], id: PackId) -> Result<Mended> {
                     None => ranges.push(span),
                 }
             }
-            Ok(Mended::Lost { bytes, ranges })
+            Ok(MendOutcome::Lost { bytes, ranges })
         }
     }
 }
 
-/// Computes the bad shards; those that then have their hash are taken out of `bad`.
+/// Computes the damaged shards, and removes those from `bad` that then have the right hash.
 fn restore(head: &Head, bytes: &mut [u8], bad: &mut Vec<usize>, parity: &[u8]) -> Result<()> {
     let fail = |e: reed_solomon_simd::Error| pack_damaged(head.footer.id, format!("it cannot be mended: {e}"));
     let mut decoder =
@@ -147,13 +147,13 @@ fn restore(head: &Head, bytes: &mut [u8], bad: &mut Vec<usize>, parity: &[u8]) -
     Ok(())
 }
 
-/// Where a data shard lies in the pack.
+/// Returns the span of a data shard in the pack.
 fn span(head: &Head, number: usize) -> Range<usize> {
     let start = number * head.shard_len;
     start..(start + head.shard_len).min(head.content_len())
 }
 
-/// What the pack has of a data shard.
+/// Returns what is left of a data shard in the pack.
 fn shard<'a>(head: &Head, pack: &'a [u8], number: usize) -> &'a [u8] {
     let span = span(head, number);
     let end = span.end.min(pack.len());

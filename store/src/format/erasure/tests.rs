@@ -1,15 +1,21 @@
-//! Tests of parity: what is promised is mended, what is more is reported exactly, and nothing makes it worse.
+//! Tests of parity: promised damage is mended, greater damage is reported exactly, and nothing makes it worse.
 
 use std::{collections::BTreeSet, fmt, sync::LazyLock};
 
 use bytes::Bytes;
 use proptest::{prelude::*, sample::Index};
 
-use super::*;
+use super::{
+    layout::{MAGIC, TRAILER_LEN, shard_len},
+    *,
+};
 use crate::{
-    base::id::{ChunkId, KeyId, RepoId},
+    base::id::{ChunkId, KeyId, PackId, RepoId},
     crypto::{Secret, SigningKey, Wrap},
-    format::{frame::ChunkKind, pack::PackWriter},
+    format::{
+        frame::ChunkKind,
+        pack::{FOOTER_LEN, Footer, PackWriter},
+    },
 };
 
 struct Sample {
@@ -28,7 +34,7 @@ impl fmt::Debug for Sample {
     }
 }
 
-/// A pack with frames of about so many bytes in all, the same whenever it is made.
+/// Returns a pack with about `len` bytes of frames. It is the same every time.
 fn sample(len: usize, percent: u8) -> Sample {
     let mut pack = PackWriter::new(ChunkKind::Data, RepoId([1; 16]), &SigningKey::from_seed(Secret([2; 32])));
     pack.add_wrap(&Wrap { key: KeyId([3; 32]), encapsulated: vec![4; 1120], sealed: vec![5; 48] });
@@ -48,7 +54,7 @@ fn sample(len: usize, percent: u8) -> Sample {
     Sample { id, pack, parity, shard_len, shards, table: footer.table_offset }
 }
 
-/// Of all forms: one shard, short shards, full ones; two parity shards and more.
+/// Packs of all forms: one shard, short shards, full shards; two parity shards and more.
 static SAMPLES: LazyLock<Vec<Sample>> = LazyLock::new(|| {
     let forms = [(1, 5), (1000, 100), (3000, 5), (40_000, 5), (300_000, 20), (1_300_000, 5), (1_500_000, 30)];
     forms.map(|(len, percent)| sample(len, percent)).into()
@@ -74,9 +80,9 @@ impl Sample {
 
     fn assert_mended(&self, pack: &[u8], parity: &[u8]) {
         match mend(pack, parity, self.id).unwrap() {
-            Mended::Mended { bytes, .. } => assert!(bytes == self.pack, "mended to other bytes"),
-            Mended::Whole => assert!(pack == self.pack, "called whole"),
-            Mended::Lost { ranges, .. } => panic!("lost {ranges:?}"),
+            MendOutcome::Mended { bytes, .. } => assert!(bytes == self.pack, "mended to other bytes"),
+            MendOutcome::Whole => assert!(pack == self.pack, "called whole"),
+            MendOutcome::Lost { ranges, .. } => panic!("lost {ranges:?}"),
         }
     }
 }
@@ -99,7 +105,7 @@ fn the_size_is_as_promised() {
 }
 
 #[test]
-fn what_is_no_pack_gets_no_parity() {
+fn damaged_packs_get_no_parity() {
     let sample = &SAMPLES[3];
     let mut bytes = sample.pack.to_vec();
     bytes[5000] ^= 1;
@@ -115,7 +121,6 @@ fn the_parity_of_another_pack_is_refused() {
     assert!(mend(&one.pack, &one.parity, other.id).is_err());
 }
 
-/// Golden bytes: this file is never edited.
 #[test]
 fn every_flipped_bit_of_a_parity_file_is_noticed() {
     let sample = &SAMPLES[0];
@@ -127,6 +132,7 @@ fn every_flipped_bit_of_a_parity_file_is_noticed() {
     }
 }
 
+/// The golden files are never edited.
 #[test]
 fn golden_bytes() {
     let pack = include_bytes!("../../../tests/golden/pack-v1.bin");
@@ -138,7 +144,7 @@ fn golden_bytes() {
 }
 
 #[test]
-fn an_encoder_that_is_kept_makes_the_same() {
+fn a_reused_encoder_makes_the_same_parity() {
     let mut encoder = Encoder::default();
     assert!(encoder.encode(&SAMPLES[3].pack[1..], Parity::default()).is_err());
     for sample in SAMPLES.iter().rev().chain(SAMPLES.iter()) {
@@ -151,15 +157,15 @@ fn an_encoder_that_is_kept_makes_the_same() {
 }
 
 #[test]
-fn a_lost_pack_of_one_shard_comes_back() {
+fn a_lost_pack_of_one_shard_is_restored() {
     SAMPLES[0].assert_mended(b"", &SAMPLES[0].parity);
 }
 
 #[test]
-fn a_head_that_is_whole_but_lies_is_refused() {
+fn a_forged_head_is_refused() {
     let sample = &SAMPLES[5];
     let end = sample.parity_at() - 32;
-    // Nothing but a value of the head is changed, and its checksum fits.
+    // One value of the head is changed, and the checksum is made to match.
     for at in [9, 10, 11, 12, 13, 14, 16, 24, 30, 45, 112, end - 32 * sample.shards - 1] {
         let mut head = sample.parity[..end].to_vec();
         head[at] ^= 2;
@@ -168,10 +174,10 @@ fn a_head_that_is_whole_but_lies_is_refused() {
         file.extend_from_slice(&sample.parity[sample.parity_at()..]);
         let first_only = &file[..file.len() - TRAILER_LEN];
         match mend(&sample.pack[..1000], first_only, sample.id) {
-            // The hash of the table's copy, say, is nobody's but the head's own.
-            Ok(Mended::Mended { bytes, .. }) => assert!(bytes == sample.pack),
-            Ok(Mended::Lost { .. }) | Err(_) => {}
-            Ok(Mended::Whole) => panic!("called whole"),
+            // Some values, as the hash of the table's copy, are not covered by the pack's id.
+            Ok(MendOutcome::Mended { bytes, .. }) => assert!(bytes == sample.pack),
+            Ok(MendOutcome::Lost { .. }) | Err(_) => {}
+            Ok(MendOutcome::Whole) => panic!("called whole"),
         }
     }
 }
@@ -187,7 +193,7 @@ proptest! {
         let end = (at + len).min(pack.len());
         pack[at..end].iter_mut().for_each(|b| *b = if zero { 0 } else { !*b });
         sample.assert_mended(&pack, &sample.parity);
-        // A disk may lose the end altogether.
+        // A disk may lose the whole end.
         if pack.len() - at <= longest {
             sample.assert_mended(&sample.pack[..at], &sample.parity);
         }
@@ -211,15 +217,16 @@ proptest! {
             }
         }
         let damage = verify(&pack, &parity, sample.id).unwrap();
-        let found: BTreeSet<usize> = damage.data.iter().copied().chain(damage.parity.iter().map(|p| p + data)).collect();
+        let in_parity = damage.parity_shards.iter().map(|p| p + data);
+        let found: BTreeSet<usize> = damage.data_shards.iter().copied().chain(in_parity).collect();
         prop_assert_eq!(found, bad);
         sample.assert_mended(&pack, &parity);
     }
 
     #[test]
-    fn one_more_is_reported_exactly(which in 3usize..7, first: Index) {
+    fn one_more_damaged_shard_is_reported_exactly(which in 3usize..7, first: Index) {
         let sample = &SAMPLES[which];
-        // Shards without a part of the table, of which there is a copy.
+        // Shards that do not overlap the table, which has a copy.
         let shards = sample.table / sample.shard_len;
         prop_assume!(shards > sample.shards);
         let first = first.index(shards - sample.shards);
@@ -229,7 +236,7 @@ proptest! {
         let damaged_end = pack.len() - 10;
         pack[damaged_end..].fill(0);
         match mend(&pack, &sample.parity, sample.id).unwrap() {
-            Mended::Lost { bytes, ranges } => {
+            MendOutcome::Lost { bytes, ranges } => {
                 let whole = first * sample.shard_len..(first + sample.shards + 1) * sample.shard_len;
                 prop_assert_eq!(&ranges, std::slice::from_ref(&whole));
                 prop_assert!(bytes[..whole.start] == sample.pack[..whole.start]);
@@ -245,12 +252,13 @@ proptest! {
         pack[sample.table..].fill(0);
         let end = sample.parity.len() - sample.parity_at() - TRAILER_LEN;
         let mut parity = sample.parity.clone();
-        // All parity shards are gone as well, and with them one of the heads.
+        // All parity shards are lost as well, and with them one of the heads.
         parity[..end - (sample.content() - sample.table)].fill(0);
         sample.assert_mended(&pack, &parity);
     }
 
-    /// Whatever becomes of the parity file: a whole pack stays whole, and what is called mended is the pack.
+    /// With any damage to the parity file, a whole pack stays whole, and a pack that is reported as mended is the
+    /// original.
     #[test]
     fn damage_to_the_parity_file_makes_nothing_worse(
         sample in any_sample(), cut: Index, at: Index, len in 1usize..200_000, kind in 0u8..4, pack_at: Option<Index>,
@@ -274,23 +282,23 @@ proptest! {
             prop_assert!(damage.as_ref().map_or(true, |damage| !damage.is_parity_whole()), "not noticed: {:?}", damage);
         }
         match mend(&pack, &parity, sample.id) {
-            Ok(Mended::Whole) => prop_assert!(pack == sample.pack),
-            Ok(Mended::Mended { bytes, .. }) => prop_assert!(pack_at.is_some() && bytes == sample.pack),
-            Ok(Mended::Lost { bytes, ranges }) => {
+            Ok(MendOutcome::Whole) => prop_assert!(pack == sample.pack),
+            Ok(MendOutcome::Mended { bytes, .. }) => prop_assert!(pack_at.is_some() && bytes == sample.pack),
+            Ok(MendOutcome::Lost { bytes, ranges }) => {
                 prop_assert!(pack_at.is_some() && bytes.len() == sample.pack.len());
                 let is_lost = |at: usize| ranges.iter().any(|range| range.contains(&at));
                 prop_assert!((0..bytes.len()).all(|at| bytes[at] == sample.pack[at] || is_lost(at)));
             }
             Err(_) => {}
         }
-        // A flipped bit leaves one of the heads, and so all of it but a shard.
+        // A flipped bit leaves one of the heads, and so all but one of the shards.
         if kind == 0 && pack_at.is_some() {
             sample.assert_mended(&pack, &parity);
         }
     }
 
     #[test]
-    fn any_bytes_are_survived(pack: Vec<u8>, parity: Vec<u8>, id: [u8; 32]) {
+    fn no_bytes_panic(pack: Vec<u8>, parity: Vec<u8>, id: [u8; 32]) {
         let _ = mend(&pack, &parity, PackId(id));
         let _ = mend(&pack, &[&MAGIC[..], &parity].concat(), PackId(id));
         let _ = encode(&pack, Parity::default());

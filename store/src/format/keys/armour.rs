@@ -1,85 +1,67 @@
-//! Bytes as text: base64 (RFC 4648, padded, strict) for key files and base32 (Crockford's alphabet, forgiving) for paper.
+//! Keys as text: base64 (RFC 4648, padded, strict) for key files and base32 (Crockford's alphabet, forgiving) for
+//! paper.
 //!
-//! Neither runs in constant time; both see keys only on the machine that already holds them.
+//! `data-encoding` does the conversions. This module adds what the two texts require: lines, exactly one base64 text
+//! per key, and look-alike letters. Decoded secrets go into buffers that are wiped when dropped.
+//!
+//! Neither conversion runs in constant time; both see keys only on the machine that already holds them.
 
+use std::sync::LazyLock;
+
+use data_encoding::{BASE64, Encoding, Specification};
 use zeroize::Zeroizing;
 
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-const BASE32: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+/// Bytes in one line of base64: 64 characters.
+const LINE_BYTES: usize = 48;
 
-/// Appends the base64 form of `bytes`, in lines of 64 characters.
+/// Crockford's base32. Lower-case letters are read as upper-case, `O` as `0`, and `I` and `L` as `1`.
+static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
+    let mut specification = Specification::new();
+    specification.symbols.push_str("0123456789ABCDEFGHJKMNPQRSTVWXYZ");
+    specification.translate.from.push_str("abcdefghjkmnpqrstvwxyzOoIiLl");
+    specification.translate.to.push_str("ABCDEFGHJKMNPQRSTVWXYZ001111");
+    specification.encoding().expect("a valid alphabet")
+});
+
+/// Appends the base64 form of `bytes`, in lines of 64 characters. If `text` has room for it, no copy of a secret stays
+/// behind in memory.
 pub fn base64(bytes: &[u8], text: &mut String) {
-    for line in bytes.chunks(48) {
-        for group in line.chunks(3) {
-            let bits = group.iter().fold(0u32, |bits, b| bits << 8 | u32::from(*b)) << (8 * (3 - group.len()));
-            for i in 0..4 {
-                match i <= group.len() {
-                    true => text.push(char::from(BASE64[(bits >> (18 - 6 * i)) as usize & 63])),
-                    false => text.push('='),
-                }
-            }
-        }
+    for line in bytes.chunks(LINE_BYTES) {
+        BASE64.encode_append(line, text);
         text.push('\n');
     }
 }
 
-/// Reads base64 text without white space; none if it is not exactly what [`base64`] writes.
+/// Reads base64 text without white space. Returns `None` unless it is exactly what [`base64`] writes: one key has one
+/// text.
 pub fn from_base64(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    if !text.len().is_multiple_of(4) {
+    // `data-encoding` also accepts several padded texts, one after another.
+    if text[..text.len().saturating_sub(2)].contains(&b'=') {
         return None;
     }
-    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() / 4 * 3));
-    let last = text.len().saturating_sub(4);
-    for (at, group) in text.chunks_exact(4).enumerate() {
-        let padding = group.iter().rev().take_while(|c| **c == b'=').count();
-        if padding > 2 || (padding > 0 && at * 4 != last) {
-            return None;
-        }
-        let mut bits = 0u32;
-        for c in &group[..4 - padding] {
-            bits = bits << 6 | BASE64.iter().position(|b| b == c)? as u32;
-        }
-        bits <<= 6 * padding;
-        let triple = bits.to_be_bytes();
-        // The bits that padding leaves over must be zero: one key has one text.
-        if triple[4 - padding..].iter().any(|b| *b != 0) {
-            return None;
-        }
-        bytes.extend_from_slice(&triple[1..4 - padding]);
-    }
+    let mut bytes = Zeroizing::new(vec![0; BASE64.decode_len(text.len()).ok()?]);
+    let len = BASE64.decode_mut(text, &mut bytes).ok()?;
+    bytes.truncate(len);
     Some(bytes)
 }
 
-/// The base32 form of `bytes`, whose number is a multiple of five.
+/// Returns the base32 form of `bytes`, whose number is a multiple of five.
 pub fn base32(bytes: &[u8]) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::with_capacity(bytes.len() / 5 * 8));
-    for group in bytes.chunks(5) {
-        let bits = group.iter().fold(0u64, |bits, b| bits << 8 | u64::from(*b));
-        for i in (0..8).rev() {
-            text.push(char::from(BASE32[(bits >> (5 * i)) as usize & 31]));
-        }
-    }
+    let mut text = Zeroizing::new(String::with_capacity(BASE32.encode_len(bytes.len())));
+    BASE32.encode_append(bytes, &mut text);
     text
 }
 
-/// The number of a base32 character; small letters and those that look alike are read as what was meant.
-pub fn base32_digit(c: char) -> Option<u8> {
-    let c = match c.to_ascii_uppercase() {
-        'O' => '0',
-        'I' | 'L' => '1',
-        c => c,
-    };
-    BASE32.iter().position(|b| char::from(*b) == c).map(|at| at as u8)
+/// Whether base32 text may contain this character.
+pub fn is_base32(c: char) -> bool {
+    u8::try_from(c).is_ok_and(|byte| BASE32.interpret_byte(byte).is_symbol().is_some())
 }
 
-/// The bytes of base32 digits, whose number is a multiple of eight.
-pub fn from_base32_digits(digits: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(digits.len() / 8 * 5));
-    for group in digits.chunks_exact(8) {
-        let bits = group.iter().fold(0u64, |bits, d| bits << 5 | u64::from(*d));
-        bytes.extend_from_slice(&bits.to_be_bytes()[3..]);
-    }
-    bytes
+/// Reads base32 text of `bytes.len()` bytes, whose number is a multiple of five. Returns `None` if the text has another
+/// length or holds a character that [`is_base32`] does not accept.
+pub fn from_base32(text: &[u8], bytes: &mut [u8]) -> Option<()> {
+    let is_fitting = BASE32.decode_len(text.len()) == Ok(bytes.len());
+    (is_fitting && BASE32.decode_mut(text, bytes).is_ok()).then_some(())
 }
 
 #[cfg(test)]
@@ -94,14 +76,31 @@ mod tests {
             base64(plain.as_bytes(), &mut text);
             assert_eq!(text.trim_end(), coded);
         }
-        for bad in ["Zg=", "Zh==", "Zg==Zg==", "Z===", "====", "Zm9?", "Zm9v "] {
+        for bad in ["Zg=", "Zh==", "Zg==Zg==", "Z===", "====", "Zm9?", "Zm9v ", "Zm9v\n", "Zg=g", "=", "=="] {
             assert!(from_base64(bad.as_bytes()).is_none(), "{bad}");
         }
     }
 
+    #[test]
+    fn known_base32() {
+        assert_eq!(*base32(&[0x00, 0x44, 0x32, 0x14, 0xc7]), "0123456789"[..8]);
+        assert_eq!(*base32(&[0xff, 0xff, 0xff, 0xff, 0xdf]), "ZZZZZZYZ");
+        let read = |text: &str| {
+            let mut bytes = [0; 5];
+            from_base32(text.as_bytes(), &mut bytes).map(|()| bytes)
+        };
+        assert_eq!(read("oOiIlLzZ"), read("001111ZZ"));
+        for bad in ["", "0000000", "000000000", "0000000U", "0000000u", "0000000 ", "0000000="] {
+            assert!(read(bad).is_none(), "{bad}");
+        }
+        let digits: String =
+            (0..=255).map(char::from).chain(['ſ', '\u{212a}', '０']).filter(|c| is_base32(*c)).collect();
+        assert_eq!(digits, "0123456789ABCDEFGHIJKLMNOPQRSTVWXYZabcdefghijklmnopqrstvwxyz");
+    }
+
     proptest! {
         #[test]
-        fn base64_returns(bytes: Vec<u8>) {
+        fn base64_is_read_back(bytes: Vec<u8>) {
             let mut text = String::new();
             base64(&bytes, &mut text);
             let joined: String = text.split_whitespace().collect();
@@ -109,15 +108,17 @@ mod tests {
         }
 
         #[test]
-        fn base32_returns(groups: Vec<[u8; 5]>) {
+        fn base32_is_read_back(groups: Vec<[u8; 5]>) {
             let bytes = groups.concat();
-            let digits: Vec<u8> = base32(&bytes).to_lowercase().chars().map(|c| base32_digit(c).unwrap()).collect();
-            prop_assert_eq!(&**from_base32_digits(&digits), &bytes[..]);
+            let mut read = vec![0; bytes.len()];
+            from_base32(base32(&bytes).to_lowercase().as_bytes(), &mut read).unwrap();
+            prop_assert_eq!(read, bytes);
         }
 
         #[test]
-        fn any_text_is_survived(text: Vec<u8>) {
+        fn no_text_panics(text: Vec<u8>) {
             let _ = from_base64(&text);
+            let _ = from_base32(&text, &mut [0; 20]);
         }
     }
 }

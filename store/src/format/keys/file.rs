@@ -1,4 +1,4 @@
-//! Key files: a push key or a full key as text, for folders that only their owner may read.
+//! Key files: a push key or a full key as text, for folders that only their owner can read.
 //!
 //! ```text
 //! -----BEGIN BKFS PUSH KEY-----
@@ -9,13 +9,18 @@
 //! ```
 //!
 //! The record is CBOR behind a magic and a version. Lines that begin with `#` are for people. The checksum is the first
-//! 8 bytes of the record's BLAKE3; it finds copying errors and is no protection. Files carry no passphrase: who has one
-//! has the key.
+//! 8 bytes of the record's BLAKE3; it finds copying errors and protects against nothing else. Key files have no
+//! passphrase: anyone who has the file has the key.
 
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
-use super::{FullKey, LABEL_MAX, PushKey, URL_MAX, armour, secret_of};
+use super::{
+    armour,
+    fields::{LABEL_MAX, URL_MAX, read_secret},
+    full::FullKey,
+    push::PushKey,
+};
 use crate::{
     base::{
         codec::Header,
@@ -25,20 +30,20 @@ use crate::{
     crypto::{SealPublic, SigningKey, VerifyingKey},
 };
 
-/// Longest key file in bytes.
+/// The longest key file in bytes.
 const FILE_MAX: usize = 64 * 1024;
 
-/// What a key file holds.
+/// The contents of a key file.
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant)] // A program holds one or two of them.
 pub enum KeyFile {
-    /// A client's key, which can only push.
+    /// The key of a client that can only push.
     Push(PushKey),
-    /// The owner's key, and the client that the machine with the file is.
+    /// The owner's key, and the key of the client that uses this file.
     Full {
         /// The owner's key.
         full: FullKey,
-        /// The machine's own client.
+        /// The client's own push key.
         push: PushKey,
     },
 }
@@ -62,7 +67,7 @@ struct PushRecord<'a> {
     url: Option<&'a str>,
 }
 
-/// The client's half of a full key file; the rest of its push key follows from the full key.
+/// The record of a full key file. The full key determines the rest of the client's push key.
 #[derive(Encode, Decode)]
 #[cbor(map)]
 struct FullRecord<'a> {
@@ -82,14 +87,14 @@ impl KeyFile {
     /// Magic and version of a full key file's record.
     pub const FULL: Header = Header { what: "the full key file", magic: *b"bkfsfkey", version: 1 };
 
-    /// The client's key, which both kinds have.
+    /// Returns the client's push key, which both kinds contain.
     pub fn push(&self) -> &PushKey {
         match self {
             KeyFile::Push(push) | KeyFile::Full { push, .. } => push,
         }
     }
 
-    /// The owner's key, if it is here.
+    /// Returns the owner's key, if the file contains it.
     pub fn full(&self) -> Option<&FullKey> {
         match self {
             KeyFile::Push(_) => None,
@@ -97,7 +102,7 @@ impl KeyFile {
         }
     }
 
-    /// The file's text.
+    /// Encodes the file's text.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let (kind, record) = match self {
             KeyFile::Push(push) => ("PUSH", encode_push(push)),
@@ -106,7 +111,7 @@ impl KeyFile {
         let push = self.push();
         let mut text = Zeroizing::new(String::with_capacity(1024 + record.len() * 2));
         text.push_str(&format!("-----BEGIN BKFS {kind} KEY-----\n"));
-        // A label may hold anything; only what stays on the line is shown.
+        // A label may contain any character. Control characters could end the comment line.
         let label: String = push.label.chars().filter(|c| !c.is_control()).collect();
         text.push_str(&format!("# repository {}, client {}, label {label}\n", push.repo, push.client_id()));
         armour::base64(&record, &mut text);
@@ -115,14 +120,14 @@ impl KeyFile {
         Zeroizing::new(text.as_bytes().to_vec())
     }
 
-    /// Reads a file's text.
+    /// Decodes a file's text.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let what = "the key file";
         if bytes.len() > FILE_MAX {
             return Err(Error::TooLarge { what, size: bytes.len() as u64, limit: FILE_MAX as u64 });
         }
         let damaged = |reason: &str| Error::damaged(what, reason);
-        let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is no text"))?;
+        let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is not text"))?;
         let mut lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
         let kind = match lines.next() {
             Some("-----BEGIN BKFS PUSH KEY-----") => "PUSH",
@@ -138,11 +143,11 @@ impl KeyFile {
             }
         };
         if lines.next() != Some(&format!("-----END BKFS {kind} KEY-----")) || lines.next().is_some() {
-            return Err(damaged("it does not end as it should"));
+            return Err(damaged("it does not end with the matching line -----END BKFS ... KEY-----"));
         }
-        let record = armour::from_base64(&body).ok_or_else(|| damaged("its text is no base64"))?;
+        let record = armour::from_base64(&body).ok_or_else(|| damaged("its text is not base64"))?;
         if checksum(&record) != sum {
-            return Err(damaged("its checksum does not fit: it was not copied whole"));
+            return Err(damaged("its checksum does not match: it was not copied completely"));
         }
         match kind {
             "PUSH" => decode_push(&record).map(KeyFile::Push),
@@ -156,7 +161,7 @@ fn checksum(record: &[u8]) -> String {
 }
 
 fn encode_record<T: Encode<()>>(header: &Header, record: &T) -> Zeroizing<Vec<u8>> {
-    // Reserved in one piece, so that growth leaves no copies of secrets behind.
+    // Reserved in advance: a vector that grows leaves copies of secrets in freed memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(8 * 1024));
     bytes.extend_from_slice(&header.magic);
     bytes.extend_from_slice(&header.version.to_le_bytes());
@@ -198,11 +203,11 @@ fn decode_push(bytes: &[u8]) -> Result<PushKey> {
     SealPublic::from_bytes(record.seal_public)?;
     Ok(PushKey {
         repo: record.repo,
-        id_key: secret_of(what, record.id_key)?,
+        id_key: read_secret(what, record.id_key)?,
         seal_public: record.seal_public.to_vec(),
         admin_public: VerifyingKey::from_slice(record.admin_public)
-            .ok_or_else(|| Error::damaged(what, "the admin's public key has a wrong length"))?,
-        signing: SigningKey::from_seed(secret_of(what, record.signing)?),
+            .ok_or_else(|| Error::damaged(what, "the admin's public key has the wrong length"))?,
+        signing: SigningKey::from_seed(read_secret(what, record.signing)?),
         label: record.label.to_owned(),
         url: record.url.map(str::to_owned),
     })
@@ -213,7 +218,7 @@ fn decode_full(bytes: &[u8]) -> Result<(FullKey, PushKey)> {
     let record: FullRecord<'_> = KeyFile::FULL.decode(bytes)?;
     check_texts(what, record.label, record.url)?;
     let full = FullKey::decode(record.full)?;
-    let signing = SigningKey::from_seed(secret_of(what, record.signing)?);
+    let signing = SigningKey::from_seed(read_secret(what, record.signing)?);
     let push = full.push_key(signing, record.label, record.url.map(str::to_owned));
     Ok((full, push))
 }

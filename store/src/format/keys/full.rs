@@ -1,11 +1,15 @@
-//! The full key: everything that a repository's owner has.
+//! The full key: all secrets of a repository's owner.
 
 use std::fmt;
 
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
-use super::{IdKeys, PushKey, bounded_label, push::check_config, secret_of};
+use super::{
+    fields::{bounded_label, read_secret},
+    ids::IdKeys,
+    push::{PushKey, check_config},
+};
 use crate::{
     base::{
         codec::{self, Header},
@@ -20,7 +24,7 @@ use crate::{
     },
 };
 
-/// The owner's credential: reads, enrols, signs.
+/// The owner's credential: it reads, enrols clients and signs rosters.
 #[derive(Clone)]
 pub struct FullKey {
     /// The repository.
@@ -39,7 +43,7 @@ impl fmt::Debug for FullKey {
     }
 }
 
-/// A full key's record. It borrows, so that no copy of a secret is left behind.
+/// The record of a full key. It borrows its fields, so that it leaves no copy of a secret in memory.
 #[derive(Encode, Decode)]
 #[cbor(map)]
 struct Record<'a> {
@@ -54,17 +58,18 @@ struct Record<'a> {
 }
 
 impl FullKey {
-    /// Magic and version of the record that [`FullKey::encode`] makes.
+    /// Magic and version of the record that [`FullKey::encode`] returns.
     pub const HEADER: Header = Header { what: "the full key", magic: *b"bkfsfull", version: 1 };
 
-    /// New random keys for a repository.
+    /// Returns new random keys for a repository.
     pub fn random(repo: RepoId) -> Self {
         Self { repo, id_key: Secret::random(), seal: SealSecret::random(), admin: SigningKey::random() }
     }
 
-    /// The key's record, for slots, key files and the kernel's keyring.
+    /// Encodes the key's record, for slots, key files and the kernel's keyring.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
-        // One allocation (the header's `encode` reserves 256 bytes), so that growth leaves no secrets behind.
+        // The header's `encode` reserves 256 bytes, enough for the record: a vector that grows leaves copies of
+        // secrets.
         Zeroizing::new(Self::HEADER.encode(&Record {
             repo: self.repo,
             id_key: &self.id_key.0,
@@ -73,29 +78,29 @@ impl FullKey {
         }))
     }
 
-    /// Reads what [`FullKey::encode`] made.
+    /// Decodes the record that [`FullKey::encode`] returns.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let what = Self::HEADER.what;
         let record: Record<'_> = Self::HEADER.decode(bytes)?;
         Ok(Self {
             repo: record.repo,
-            id_key: secret_of(what, record.id_key)?,
-            seal: SealSecret::from_seed(secret_of(what, record.seal)?),
-            admin: SigningKey::from_seed(secret_of(what, record.admin)?),
+            id_key: read_secret(what, record.id_key)?,
+            seal: SealSecret::from_seed(read_secret(what, record.seal)?),
+            admin: SigningKey::from_seed(read_secret(what, record.admin)?),
         })
     }
 
-    /// The keys derived from the id key.
+    /// Returns the keys derived from the id key.
     pub fn ids(&self) -> IdKeys {
         IdKeys::new(self.id_key.clone())
     }
 
-    /// Checks that a (verified) configuration is that of this key's repository.
+    /// Checks that a verified configuration belongs to this key's repository.
     pub fn check_config(&self, config: &Config) -> Result<()> {
         check_config(config, self.repo, &self.seal.public().to_bytes(), &self.admin.verifying_key())
     }
 
-    /// The repository's configuration, signed.
+    /// Returns the repository's configuration, signed.
     pub fn config(&self, created: Time, chunker: ChunkerParams) -> Vec<u8> {
         let config = Config {
             repo: self.repo,
@@ -107,27 +112,27 @@ impl FullKey {
         Signed::new(&Config::HEADER.magic, Config::HEADER.encode(&config), &self.admin).encode()
     }
 
-    /// A roster, signed.
+    /// Signs a roster.
     pub fn sign_roster(&self, roster: &Roster) -> Vec<u8> {
         Signed::new(&Roster::HEADER.magic, Roster::HEADER.encode(roster), &self.admin).encode()
     }
 
-    /// Makes a client: its push key, and its entry for the next roster. `trusted` is for clients that hold the full key.
-    /// A label over [`super::LABEL_MAX`] bytes is shortened.
-    pub fn new_client(&self, label: &str, url: Option<String>, trusted: bool, now: Time) -> (PushKey, RosterClient) {
+    /// Creates a client: returns its push key, and its entry for the next roster. `is_trusted` is true for clients that
+    /// hold the full key. Labels longer than [`super::LABEL_MAX`] bytes are shortened.
+    pub fn new_client(&self, label: &str, url: Option<String>, is_trusted: bool, now: Time) -> (PushKey, RosterClient) {
         let push = self.push_key(SigningKey::random(), label, url);
         let entry = RosterClient {
             id: push.client_id(),
             public: push.signing.verifying_key().0.to_vec(),
             since: now,
             until: None,
-            trusted,
+            is_trusted,
             label: self.seal_label(push.client_id(), label),
         };
         (push, entry)
     }
 
-    /// The push key of a client that signs with `signing`.
+    /// Returns the push key of a client that signs with `signing`.
     pub fn push_key(&self, signing: SigningKey, label: &str, url: Option<String>) -> PushKey {
         PushKey {
             repo: self.repo,
@@ -140,7 +145,7 @@ impl FullKey {
         }
     }
 
-    /// Seals a client's label for the roster. Its length is hidden up to the next multiple of 32 bytes.
+    /// Seals a client's label for the roster. Padding to a multiple of 32 bytes hides its length.
     pub fn seal_label(&self, client: ClientId, label: &str) -> Vec<u8> {
         let label = bounded_label(label);
         let mut plain = codec::encode(&label);
@@ -154,9 +159,9 @@ impl FullKey {
         let plain = self
             .label_key()
             .open(&client.label, &self.label_aad(client.id))
-            .ok_or_else(|| damaged("it does not open with this repository's key"))?;
+            .ok_or_else(|| damaged("this repository's key does not open it"))?;
         let mut decoder = minicbor::Decoder::new(&plain);
-        let label = decoder.str().map_err(|_| damaged("it is no text"))?;
+        let label = decoder.str().map_err(|_| damaged("it is not text"))?;
         match plain[decoder.position()..].iter().all(|b| *b == 0) {
             true => Ok(label.to_owned()),
             false => Err(damaged("bytes follow its end")),
@@ -177,13 +182,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_record_has_room_in_one_allocation() {
+    fn the_record_fits_in_one_allocation() {
         let bytes = FullKey::random(RepoId([1; 16])).encode();
         assert!(bytes.len() <= 256 && bytes.capacity() == 256);
     }
 
     #[test]
-    fn labels_open_for_their_client_only() {
+    fn labels_open_only_for_their_client() {
         let full = FullKey::random(RepoId([1; 16]));
         for label in ["", "alpha", &"ü".repeat(127), &"x".repeat(255)] {
             let (push, mut entry) = full.new_client(label, None, false, Time::default());

@@ -1,7 +1,7 @@
-//! What the id key gives: names of chunks, tags of targets, and where things are cut.
+//! The keys that are derived from the id key: for chunk ids, target tags, hard-link groups and cut points.
 //!
-//! Each purpose has a key of its own, derived from the id key under a context that names the purpose, so nothing
-//! learned about one says anything about another.
+//! Each purpose has its own key, derived from the id key under a context that names the purpose. Knowledge about one
+//! key reveals nothing about another.
 
 use crate::{
     base::{
@@ -11,7 +11,7 @@ use crate::{
     crypto::Secret,
 };
 
-/// The keys derived from a repository's id key. Two clients of one repository derive the same.
+/// The keys derived from a repository's id key. All clients of a repository derive the same keys.
 #[derive(Clone, Debug)]
 pub struct IdKeys {
     data: Secret,
@@ -35,23 +35,23 @@ impl IdKeys {
         }
     }
 
-    /// The id of a chunk of file contents.
+    /// Returns the id of a chunk of file contents.
     pub fn data_id(&self, plaintext: &[u8]) -> ChunkId {
         ChunkId(*blake3::keyed_hash(&self.data.0, plaintext).as_bytes())
     }
 
-    /// The id of a page of a directory's or a content tree.
+    /// Returns the id of a page of a directory's tree or a content tree.
     pub fn tree_id(&self, plaintext: &[u8]) -> ChunkId {
         ChunkId(*blake3::keyed_hash(&self.tree.0, plaintext).as_bytes())
     }
 
-    /// The tag under which the server knows a target.
+    /// Returns the tag by which the server knows a target.
     pub fn target_tag(&self, target: &str) -> TargetTag {
         TargetTag(half(blake3::keyed_hash(&self.target.0, target.as_bytes())))
     }
 
-    /// The group of an inode's names: equal for the same mount root, inode and birth time, and for nothing else.
-    /// Device numbers change at reboot and do not enter.
+    /// Returns the group of an inode's names. Two groups are equal only if mount root, inode and birth time are. Device
+    /// numbers change at reboot, so they are not included.
     pub fn hard_link(&self, mount_root: &[u8], inode: u64, btime: Option<Time>) -> HardLinkGroup {
         let mut hasher = blake3::Hasher::new_keyed(&self.hard_link.0);
         hasher.update(&inode.to_le_bytes());
@@ -59,17 +59,17 @@ impl IdKeys {
         hasher.update(&[u8::from(btime.is_some())]);
         hasher.update(&time.secs.to_le_bytes());
         hasher.update(&time.nanos.to_le_bytes());
-        // The only part without a fixed length comes last.
+        // The only part of variable length comes last.
         hasher.update(mount_root);
         HardLinkGroup(half(hasher.finalize()))
     }
 
-    /// The secret of the chunker's gear table and of the keyed function that accepts its candidates.
+    /// Returns the secret of the chunker's gear table and of the keyed function that accepts its candidates.
     pub fn chunker(&self) -> &Secret {
         &self.chunker
     }
 
-    /// Key of the hash that decides where trees and content trees are cut.
+    /// Returns the key of the hash that decides where directory trees are cut.
     pub fn cut_key(&self) -> &Secret {
         &self.cut
     }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_purpose_has_its_own_names() {
+    fn each_purpose_has_its_own_key() {
         let ids = IdKeys::new(Secret([1; 32]));
         let other = IdKeys::new(Secret([2; 32]));
         assert_ne!(ids.data_id(b"x"), ids.tree_id(b"x"));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn hard_link_groups_depend_on_all_that_names_an_inode() {
+    fn hard_link_groups_depend_on_mount_root_inode_and_birth_time() {
         let ids = IdKeys::new(Secret([1; 32]));
         let born = Some(Time { secs: 5, nanos: 6 });
         let group = ids.hard_link(b"/home", 7, born);
@@ -108,7 +108,7 @@ mod tests {
         assert_ne!(ids.hard_link(b"/home", 7, None), ids.hard_link(b"/home", 7, Some(Time::default())));
     }
 
-    /// Ids of a fixed key: a change here ends deduplication with every repository there is.
+    /// The ids of a fixed key. A change here ends deduplication with every existing repository.
     #[test]
     fn golden_ids() {
         let ids = IdKeys::new(Secret([7; 32]));

@@ -1,8 +1,8 @@
-//! The push key: what a client needs to write, and nothing with which to read.
+//! The push key: what a client needs to write, and nothing that reads.
 
 use std::fmt;
 
-use super::IdKeys;
+use super::ids::IdKeys;
 use crate::{
     base::{
         error::{Error, Result},
@@ -12,23 +12,23 @@ use crate::{
     format::config::Config,
 };
 
-/// One client's credential. Whoever steals it can push in that client's name and learn which contents the repository
-/// holds by guessing them; it opens nothing.
+/// A client's credential. A thief can push in the client's name, and can test whether the repository holds contents
+/// that the thief guesses. The key opens nothing.
 #[derive(Clone)]
 pub struct PushKey {
     /// The repository.
     pub repo: RepoId,
     /// The id key.
     pub id_key: Secret,
-    /// Public seal key, as it must stand in the configuration.
+    /// The public seal key. The configuration must contain the same one.
     pub seal_public: Vec<u8>,
-    /// The admin's public key, as it must stand in the configuration.
+    /// The admin's public key. The configuration must contain the same one.
     pub admin_public: VerifyingKey,
     /// The client's own signing key.
     pub signing: SigningKey,
     /// The client's label (host name).
     pub label: String,
-    /// Where the repository is, for commands that are not told.
+    /// The repository's address, for commands that are run without one.
     pub url: Option<String>,
 }
 
@@ -39,23 +39,23 @@ impl fmt::Debug for PushKey {
 }
 
 impl PushKey {
-    /// The client that this key is.
+    /// Returns the id of the client that has this key.
     pub fn client_id(&self) -> ClientId {
         self.signing.verifying_key().client_id()
     }
 
-    /// The keys derived from the id key.
+    /// Returns the keys derived from the id key.
     pub fn ids(&self) -> IdKeys {
         IdKeys::new(self.id_key.clone())
     }
 
-    /// The public seal key, ready for use.
+    /// Returns the public seal key, ready for use.
     pub fn seal(&self) -> Result<SealPublic> {
         SealPublic::from_bytes(&self.seal_public)
     }
 
-    /// Checks that a (verified) configuration shows this repository and these keys: whoever keeps the store could
-    /// otherwise show a seal key of their own, and read all that is pushed from then on.
+    /// Checks that a verified configuration names this repository and these keys. Without this check, the operator of
+    /// the store could replace the seal key with their own, and read everything that is pushed from then on.
     pub fn check_config(&self, config: &Config) -> Result<()> {
         check_config(config, self.repo, &self.seal_public, &self.admin_public)
     }
@@ -68,7 +68,7 @@ pub(super) fn check_config(config: &Config, repo: RepoId, seal_public: &[u8], ad
     if config.seal_public != seal_public || config.admin_public != admin.0 {
         return Err(Error::damaged(
             Config::HEADER.what,
-            "it shows other public keys than this machine's key knows: it was replaced",
+            "its public keys are not those in this machine's key: it was replaced",
         ));
     }
     Ok(())

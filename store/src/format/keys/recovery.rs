@@ -1,17 +1,17 @@
-//! The full key on paper: six lines of base32 groups, each with a checksum of its own, that a person can type back.
+//! The full key on paper: six lines of base32, each with its own checksum, that a person can type back.
 //!
 //! ```text
 //! 1: XXXX XXXX XXXX XXXX XXXX XXXX XXXX XXXX  CCCC
 //! ```
 //!
 //! The lines hold 120 bytes, 20 each: a version (1), the repository's id (16), the id key, the seal key's seed and the
-//! admin key's seed (32 each), and the first 7 bytes of the BLAKE3 of all before. A line's checksum `CCCC` is 20 bits of
-//! the BLAKE3 of its number and bytes, so a typing error is named with its line and lines cannot change places. Capitals
-//! do not matter, nor do spaces and dashes; O is read as 0, and I and L as 1.
+//! admin key's seed (32 each), and the first 7 bytes of the BLAKE3 of everything before them. A line's checksum `CCCC`
+//! is 20 bits of the BLAKE3 of its number and its bytes: it finds the line with a typing error, and lines in the wrong
+//! order. Case, spaces and dashes do not matter; O is read as 0, and I and L as 1.
 
 use zeroize::Zeroizing;
 
-use super::{FullKey, armour, secret_of};
+use super::{armour, fields::read_secret, full::FullKey};
 use crate::{
     base::{
         error::{Error, Result},
@@ -25,12 +25,15 @@ const LINES: usize = 6;
 const LINE_BYTES: usize = 20;
 const LINE_DIGITS: usize = 32;
 const CHECK_DIGITS: usize = 4;
+const CHECK_BYTES: usize = 5;
+/// Digits of a line and of its whole check, the part that is not printed included.
+const TYPED_LEN: usize = (LINE_BYTES + CHECK_BYTES) / 5 * 8;
 const SUM_BYTES: usize = 7;
 const WHAT: &str = "the recovery text";
 
 impl FullKey {
-    /// The key as lines for paper. Whoever reads them has the key.
-    pub fn recovery_words(&self) -> Zeroizing<String> {
+    /// Returns the key as lines for paper. Anyone who reads them has the key.
+    pub fn recovery_text(&self) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(LINES * LINE_BYTES));
         bytes.push(VERSION);
         bytes.extend_from_slice(&self.repo.0);
@@ -57,9 +60,9 @@ impl FullKey {
         text
     }
 
-    /// Reads what [`FullKey::recovery_words`] wrote, as a person types it: with or without line numbers, spaces and
-    /// dashes anywhere, in capitals or not. Empty lines and those that begin with `#` are skipped.
-    pub fn from_recovery(text: &str) -> Result<Self> {
+    /// Reads the text of [`FullKey::recovery_text`] as a person types it: with or without line numbers, with spaces and
+    /// dashes anywhere, in upper or lower case. Empty lines and lines that begin with `#` are skipped.
+    pub fn from_recovery_text(text: &str) -> Result<Self> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(LINES * LINE_BYTES));
         let mut lines = 0;
         for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
@@ -70,16 +73,16 @@ impl FullKey {
             lines += 1;
         }
         if lines < LINES {
-            return Err(Error::damaged(WHAT, format!("it has {lines} of {LINES} lines")));
+            return Err(Error::damaged(WHAT, format!("it has only {lines} of {LINES} lines")));
         }
         let (body, sum) = bytes.split_at(bytes.len() - SUM_BYTES);
         if body[0] != VERSION {
             return Err(Error::NewerVersion { what: WHAT, found: body[0].into(), known: VERSION.into() });
         }
         if blake3::hash(body).as_bytes()[..SUM_BYTES] != *sum {
-            return Err(Error::damaged(WHAT, "its checksum does not fit"));
+            return Err(Error::damaged(WHAT, "its checksum does not match"));
         }
-        let part = |from: usize| secret_of(WHAT, &body[from..from + 32]);
+        let part = |from: usize| read_secret(WHAT, &body[from..from + 32]);
         Ok(Self {
             repo: RepoId::from_slice(&body[1..17]).expect("16 bytes"),
             id_key: part(17)?,
@@ -98,31 +101,34 @@ fn read_line(at: usize, line: &str) -> Result<Zeroizing<Vec<u8>>> {
         },
         None => line,
     };
-    let mut digits = Zeroizing::new(Vec::with_capacity(LINE_DIGITS + CHECK_DIGITS));
+    let mut text = Zeroizing::new(Vec::with_capacity(TYPED_LEN));
     for c in line.chars().filter(|c| !c.is_whitespace() && *c != '-') {
-        let digit = armour::base32_digit(c).ok_or_else(|| bad(format!("it holds {c:?}, which is never used")))?;
-        if digits.len() == LINE_DIGITS + CHECK_DIGITS {
+        let digit = u8::try_from(c).ok().filter(|_| armour::is_base32(c));
+        let digit = digit.ok_or_else(|| bad(format!("it contains {c:?}, which is never used")))?;
+        if text.len() == LINE_DIGITS + CHECK_DIGITS {
             return Err(bad("it is too long".into()));
         }
-        digits.push(digit);
+        text.push(digit);
     }
-    if digits.len() < LINE_DIGITS + CHECK_DIGITS {
+    if text.len() < LINE_DIGITS + CHECK_DIGITS {
         return Err(bad("it is too short".into()));
     }
-    let bytes = armour::from_base32_digits(&digits[..LINE_DIGITS]);
-    let check = armour::base32(&line_check(at, &bytes));
-    let same = check.chars().zip(&digits[LINE_DIGITS..]).all(|(c, digit)| armour::base32_digit(c) == Some(*digit));
-    if same { Ok(bytes) } else { Err(bad("a character is wrong".into())) }
+    // The part of the check that is not printed.
+    text.resize(TYPED_LEN, b'0');
+    let mut bytes = Zeroizing::new(vec![0; LINE_BYTES + CHECK_BYTES]);
+    armour::from_base32(&text, &mut bytes).expect("40 digits are 25 bytes");
+    let is_right = line_check(at, &bytes[..LINE_BYTES]) == bytes[LINE_BYTES..];
+    bytes.truncate(LINE_BYTES);
+    if is_right { Ok(bytes) } else { Err(bad("a character is wrong".into())) }
 }
 
-/// Five bytes, of which the first 20 bits are printed.
-fn line_check(at: usize, line: &[u8]) -> [u8; 5] {
+/// Returns the check of a line: 20 bits that are printed, then 20 zero bits that are not.
+fn line_check(at: usize, line: &[u8]) -> [u8; CHECK_BYTES] {
     let mut hasher = blake3::Hasher::new_derive_key("bkfs v1 recovery line");
     hasher.update(&[at as u8]);
     hasher.update(line);
-    let mut check = [0; 5];
-    check.copy_from_slice(&hasher.finalize().as_bytes()[..5]);
-    check
+    let hash = hasher.finalize();
+    [hash.as_bytes()[0], hash.as_bytes()[1], hash.as_bytes()[2] & 0xf0, 0, 0]
 }
 
 #[cfg(test)]
@@ -135,12 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn typed_back() {
+    fn typed_text_is_read_back() {
         let key = key();
-        let text = key.recovery_words();
+        let text = key.recovery_text();
         assert_eq!(text.lines().count(), LINES);
-        assert_eq!(FullKey::from_recovery(&text).unwrap().encode(), key.encode());
-        // As typed in a hurry: small letters, no numbers, dashes, letters for digits, a note.
+        assert_eq!(FullKey::from_recovery_text(&text).unwrap().encode(), key.encode());
+        // Typed in a hurry: lower case, no line numbers, dashes, letters in place of digits, a note.
         let sloppy: String = text
             .lines()
             .map(|l| {
@@ -148,14 +154,14 @@ mod tests {
             })
             .collect();
         let sloppy = format!("# from the safe\n{sloppy}").replace('1', "l");
-        assert_eq!(FullKey::from_recovery(&sloppy).unwrap().encode(), key.encode());
+        assert_eq!(FullKey::from_recovery_text(&sloppy).unwrap().encode(), key.encode());
     }
 
     #[test]
     fn errors_name_the_line() {
-        let text = key().recovery_words();
+        let text = key().recovery_text();
         let mut lines: Vec<String> = text.lines().map(|l| l.split_once(':').unwrap().1.to_owned()).collect();
-        let says = |lines: &[String]| FullKey::from_recovery(&lines.join("\n")).unwrap_err().to_string();
+        let says = |lines: &[String]| FullKey::from_recovery_text(&lines.join("\n")).unwrap_err().to_string();
         lines.swap(2, 3);
         assert!(says(&lines).contains("line 3: ") || says(&lines).contains("line 3 is"), "{}", says(&lines));
         lines.swap(2, 3);
@@ -176,21 +182,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_survived(text: String) {
-            prop_assert!(FullKey::from_recovery(&text).is_err());
+        fn random_text_is_rejected(text: String) {
+            prop_assert!(FullKey::from_recovery_text(&text).is_err());
         }
 
         #[test]
         fn one_wrong_character_is_found(at: prop::sample::Index, to in 0usize..32) {
             let key = key();
-            let text = key.recovery_words();
-            let places: Vec<usize> = text.char_indices().filter(|(_, c)| c.is_ascii_alphanumeric()).map(|(i, _)| i).collect();
+            let text = key.recovery_text();
+            let characters = text.char_indices().filter(|(_, c)| c.is_ascii_alphanumeric());
+            let places: Vec<usize> = characters.map(|(at, _)| at).collect();
             let at = places[at.index(places.len())];
             let to = &"0123456789ABCDEFGHJKMNPQRSTVWXYZ"[to..=to];
             prop_assume!(&text[at..=at] != to);
             let mut typed = text.to_string();
             typed.replace_range(at..=at, to);
-            prop_assert!(FullKey::from_recovery(&typed).is_err());
+            prop_assert!(FullKey::from_recovery_text(&typed).is_err());
         }
     }
 }

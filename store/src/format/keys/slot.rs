@@ -1,15 +1,15 @@
-//! Passphrase slots: the full key, sealed under a key that Argon2id makes from a passphrase.
+//! Passphrase slots: the full key, sealed under a key that Argon2id derives from a passphrase.
 //!
-//! A repository has several slots, each with its own salt and parameters; any one opens the full key. The parameters
-//! stand in the slot and come from whoever keeps it, so they are bounded both ways when read: a slot can neither be made
-//! so dear that opening it takes the machine down, nor be passed off as one of ours with next to no work in it. A slot
-//! that does not open says nothing about why: a wrong passphrase and a changed bit look the same.
+//! A repository has one or more slots, each with its own salt and parameters. Any one of them opens the full key. The
+//! parameters are stored in the slot, and the slot comes from the store, so readers bound them both ways: a hostile
+//! slot can neither exhaust the machine's memory and time, nor pass with almost no work as one of ours. A slot that
+//! does not open gives no reason: a wrong passphrase and a changed bit look the same.
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
-use super::FullKey;
+use super::full::FullKey;
 use crate::{
     base::{
         codec::Header,
@@ -22,16 +22,16 @@ use crate::{
 /// Magic and version of a slot.
 pub const HEADER: Header = Header { what: "a passphrase slot", magic: *b"bkfsslot", version: 1 };
 
-/// Most slots of one repository.
+/// Maximum number of slots of a repository.
 pub const SLOTS_MAX: usize = 32;
-/// Largest slot in bytes.
+/// The largest slot in bytes.
 pub const SLOT_MAX: usize = 4096;
 const SALT_LEN: usize = 16;
 
-/// A passphrase slot as stored: its name and its bytes.
+/// A passphrase slot as it is stored: its id and its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Slot {
-    /// The slot's name.
+    /// The slot's id.
     #[n(0)]
     pub id: SlotId,
     /// The slot's record.
@@ -39,34 +39,34 @@ pub struct Slot {
     pub bytes: Vec<u8>,
 }
 
-/// The work that Argon2id does.
+/// The cost of Argon2id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotParams {
     /// Memory in KiB (m).
     pub memory_kib: u32,
-    /// Passes over it (t).
+    /// Passes over the memory (t).
     pub passes: u32,
     /// Lanes (p).
     pub lanes: u32,
 }
 
 impl Default for SlotParams {
-    /// The second recommendation of RFC 9106 (section 4): 64 MiB, 3 passes, 4 lanes; about 0.1 s.
+    /// The second recommended option of RFC 9106, section 4: 64 MiB, 3 passes, 4 lanes. It takes about 0.1 s.
     fn default() -> Self {
         Self { memory_kib: 64 * 1024, passes: 3, lanes: 4 }
     }
 }
 
 impl SlotParams {
-    /// The least that is accepted; for tests.
+    /// The lowest cost that is accepted; for tests.
     pub const LEAST: Self = Self { memory_kib: 8 * 1024, passes: 1, lanes: 1 };
 
-    /// Memory at most 1 GiB, and memory times passes at most 16 GiB: some 15 s of one core.
+    /// At most 1 GiB of memory, and memory times passes at most 16 GiB: about 15 s on one core.
     const MEMORY_KIB_MAX: u32 = 1024 * 1024;
     const WORK_KIB_MAX: u64 = 16 * 1024 * 1024;
     const LANES_MAX: u32 = 64;
 
-    /// Checks the bounds, both ways.
+    /// Checks the lower and the upper bounds.
     pub fn check(&self) -> Result<()> {
         let work = u64::from(self.memory_kib) * u64::from(self.passes);
         let fits = (Self::LEAST.memory_kib..=Self::MEMORY_KIB_MAX).contains(&self.memory_kib)
@@ -108,38 +108,38 @@ impl Record {
     }
 }
 
-/// Makes a slot under a new random name. Fails only where the parameters are out of bounds.
+/// Creates a slot with a new random id. Fails only if the parameters are out of bounds.
 pub fn seal_slot(full: &FullKey, passphrase: &[u8], params: SlotParams) -> Result<Slot> {
     params.check()?;
     let (id, salt) = (SlotId(random()), random::<SALT_LEN>());
-    let key = stretch(passphrase, &salt, params)?;
+    let key = derive_key(passphrase, &salt, params)?;
     let sealed = key.seal(&full.encode(), &aad(id, params, &salt));
     let SlotParams { memory_kib, passes, lanes } = params;
     let record = Record { memory_kib, passes, lanes, salt: salt.to_vec(), sealed };
     Ok(Slot { id, bytes: HEADER.encode(&record) })
 }
 
-/// Reads a slot's parameters, for `key list`.
+/// Returns a slot's parameters, for `key list`.
 pub fn slot_params(slot: &Slot) -> Result<SlotParams> {
     read(slot).map(|record| record.params())
 }
 
-/// Opens a slot; none if the passphrase is not the one (or a bit of the slot was changed).
+/// Opens a slot. Returns `None` if the passphrase is wrong, or a bit of the slot was changed.
 pub fn open_slot(slot: &Slot, passphrase: &[u8]) -> Result<Option<FullKey>> {
     let record = read(slot)?;
-    let key = stretch(passphrase, &record.salt, record.params())?;
+    let key = derive_key(passphrase, &record.salt, record.params())?;
     match key.open(&record.sealed, &aad(slot.id, record.params(), &record.salt)) {
         Some(bytes) => FullKey::decode(&Zeroizing::new(bytes)).map(Some),
         None => Ok(None),
     }
 }
 
-/// Opens the first slot that the passphrase fits. A damaged slot does not keep the others from being tried; it is
-/// reported where all are damaged.
+/// Opens the first slot that the passphrase opens. A damaged slot does not prevent the others from being tried; its
+/// error is returned only if no slot is sound.
 pub fn open_any(slots: &[Slot], passphrase: &[u8]) -> Result<FullKey> {
     let mut damage = None;
     let mut sound = 0;
-    // A slot comes twice if its copies differ.
+    // Both copies of a slot are listed if they differ.
     for slot in slots.iter().take(2 * SLOTS_MAX) {
         match open_slot(slot, passphrase) {
             Ok(Some(full)) => return Ok(full),
@@ -161,11 +161,11 @@ fn read(slot: &Slot) -> Result<Record> {
     record.params().check()?;
     match record.salt.len() == SALT_LEN {
         true => Ok(record),
-        false => Err(Error::damaged(HEADER.what, "its salt has a wrong length")),
+        false => Err(Error::damaged(HEADER.what, "its salt has the wrong length")),
     }
 }
 
-fn stretch(passphrase: &[u8], salt: &[u8], params: SlotParams) -> Result<AeadKey> {
+fn derive_key(passphrase: &[u8], salt: &[u8], params: SlotParams) -> Result<AeadKey> {
     let failed = |e: argon2::Error| Error::damaged(HEADER.what, format!("Argon2id: {e}"));
     let params = Params::new(params.memory_kib, params.passes, params.lanes, Some(32)).map_err(failed)?;
     let mut secret = Secret([0; 32]);
@@ -175,7 +175,7 @@ fn stretch(passphrase: &[u8], salt: &[u8], params: SlotParams) -> Result<AeadKey
     Ok(AeadKey::new(&secret))
 }
 
-/// Magic, version, the slot's name, parameters and salt: nothing of a slot can be changed or moved to another name.
+/// Returns magic, version, the slot's id, parameters and salt: no part of a slot can be changed or moved to another id.
 fn aad(id: SlotId, params: SlotParams, salt: &[u8]) -> Vec<u8> {
     [
         &HEADER.magic[..],

@@ -1,45 +1,44 @@
-//! The log as a file: records framed one after another, each with the hash that the chain has behind it.
+//! The log as a file: one record after another, each followed by the chained hash up to and including it.
 //!
 //! ```text
 //! record := length u32, little-endian | that many bytes of CBOR | chained hash (32)
 //! ```
 //!
-//! This module frames and unframes. Where a log is kept, twice, and what becomes of torn ends and damage, is in
-//! [`crate::repository::log::pair`].
+//! This module only encodes and decodes. `repository::log::pair` stores the file twice and handles torn ends and
+//! damage.
 
-use crate::{
-    base::{
-        codec,
-        error::{Error, Result},
-        id::Hash,
-    },
-    format::log::LogRecord,
+use super::record::LogRecord;
+use crate::base::{
+    codec,
+    error::{Error, Result},
+    id::Hash,
 };
 
-/// Largest record in bytes.
+/// The largest record in bytes.
 pub const RECORD_MAX: usize = 16 * 1024 * 1024;
-const OVERHEAD: usize = 4 + Hash::LEN;
+/// Bytes that the file adds to a record.
+pub(super) const OVERHEAD: usize = 4 + Hash::LEN;
 
-/// A place in the log between two records.
+/// A position in the log, between two records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, minicbor::Encode, minicbor::Decode)]
 pub struct Position {
-    /// How many records lie before.
+    /// The number of records before it.
     #[n(0)]
     pub len: u64,
-    /// The chain's hash there.
+    /// The chained hash of the records before it.
     #[n(1)]
     pub head: Hash,
-    /// How many bytes of the file lie before.
+    /// The number of bytes of the file before it.
     #[n(2)]
     pub offset: u64,
 }
 
-/// Frames a record that follows `at`; returns its bytes and the place behind it.
+/// Encodes a record that follows `at` for the file. Returns its bytes and the position after it.
 pub fn frame(at: Position, record: &LogRecord) -> (Vec<u8>, Position) {
     frame_bytes(at, &record.encode())
 }
 
-/// Frames the bytes of any record that follows `at`.
+/// Encodes a record for the file, like [`frame`], from the bytes of the record.
 pub fn frame_bytes(at: Position, body: &[u8]) -> (Vec<u8>, Position) {
     let head = LogRecord::link(at.head, body);
     let mut bytes = Vec::with_capacity(body.len() + OVERHEAD);
@@ -50,16 +49,17 @@ pub fn frame_bytes(at: Position, body: &[u8]) -> (Vec<u8>, Position) {
     (bytes, next)
 }
 
-/// Decodes a record that [`split`] found at `at`.
+/// Decodes the bytes of a record that [`split`] found at `at`.
 pub fn decode(at: Position, raw: &[u8]) -> Result<LogRecord> {
     let record: LogRecord = codec::decode("a record of the log", raw)?;
     match record.seq == at.len {
         true => Ok(record),
-        false => Err(damaged(at, "it has another number")),
+        false => Err(damaged(at, "it has the number of another record")),
     }
 }
 
-/// Finds the record at `at`, which is where `bytes` begin, and leaves it encoded. None if the bytes end before it does.
+/// Finds the record at `at`, where `bytes` begins. Returns it encoded, and the position after it, or `None` if `bytes`
+/// ends before the record does.
 pub fn split(at: Position, bytes: &[u8]) -> Result<Option<(&[u8], Position)>> {
     let Some(len) = bytes.first_chunk::<4>() else { return Ok(None) };
     let len = u32::from_le_bytes(*len) as usize;
@@ -70,7 +70,7 @@ pub fn split(at: Position, bytes: &[u8]) -> Result<Option<(&[u8], Position)>> {
     let (body, hash) = rest.split_at(len);
     let head = LogRecord::link(at.head, body);
     if head.as_bytes() != hash {
-        return Err(damaged(at, "it does not fit the chain"));
+        return Err(damaged(at, "its hash does not continue the chain"));
     }
     Ok(Some((body, Position { len: at.len + 1, head, offset: at.offset + (len + OVERHEAD) as u64 })))
 }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn records_chain_and_torn_ones_are_none() {
+    fn records_chain_and_a_torn_record_is_none() {
         let start = Position::default();
         let (one, next) = frame(start, &record(0));
         let (two, end) = frame(next, &record(1));
@@ -110,7 +110,7 @@ mod tests {
             let (mut bytes, _) = frame(Position::default(), &record(0));
             let at = at.index(bytes.len());
             bytes[at] ^= 1u8 << bit;
-            // A larger length makes it look torn; everything else is an error.
+            // A larger length makes the record look torn; every other change is an error.
             prop_assert!(!matches!(split(Position::default(), &bytes), Ok(Some(_))));
         }
     }

@@ -1,8 +1,8 @@
-//! The log of a repository: the append-only, hash-chained record of what happened to it. It is truth; what LMDB holds
-//! is derived from it and from the packs.
+//! The records of the log: an append-only, hash-chained history of a repository. The log is the truth; the index is
+//! derived from it and from the packs.
 //!
-//! A record's *hash* is BLAKE3 of the hash before it and the record's bytes; the hash of the last record is the log's
-//! *head*. Before the first record the head is all zeros. Two parties that agree on (length, head) agree on the past.
+//! A record's *hash* is BLAKE3 of the previous hash and the record's bytes. The hash of the last record is the log's
+//! *head*; the head of an empty log is all zeros. Two parties that agree on (length, head) agree on the whole history.
 
 use minicbor::{Decode, Encode};
 
@@ -18,7 +18,7 @@ use crate::{
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct LogRecord {
-    /// Its place in the log, from 0.
+    /// Its position in the log, from 0.
     #[n(0)]
     pub seq: u64,
     /// When the store wrote it, by its own clock.
@@ -29,11 +29,11 @@ pub struct LogRecord {
     pub event: Event,
 }
 
-/// What can happen to a repository. Numbers are never used again.
+/// What can happen to a repository. A number that was used once is never given to another event.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(flat)]
 pub enum Event {
-    /// The repository was made; always and only the first record.
+    /// The repository was created. This is always the first record, and only the first.
     #[n(0)]
     Init {
         /// Hash of the configuration object.
@@ -43,14 +43,14 @@ pub enum Event {
     /// A new life of the store began.
     #[n(1)]
     Incarnation {
-        /// Its name.
+        /// Its id.
         #[n(0)]
         incarnation: Incarnation,
-        /// Why: "init", "rebuild", "restore", "repair", "takeover".
+        /// The reason: "init", "rebuild", "restore", "repair" or "takeover".
         #[n(1)]
         reason: String,
     },
-    /// A new roster.
+    /// The repository has a new roster.
     #[n(2)]
     Roster {
         /// The signed roster.
@@ -72,7 +72,7 @@ pub enum Event {
         /// The client's own count.
         #[n(3)]
         sequence: u64,
-        /// Fingerprint of the network identity that sent it; none at a path.
+        /// The fingerprint of the network identity that sent it; `None` for a repository at a path.
         #[n(4)]
         sender: Option<Hash>,
     },
@@ -86,13 +86,13 @@ pub enum Event {
         #[cbor(n(1), with = "minicbor::bytes")]
         signed: Vec<u8>,
     },
-    /// A snapshot went to the trash; or, where it is gone already, its owner took note of that.
+    /// A snapshot was moved to the trash. If it is already gone, its owner acknowledged that.
     #[n(5)]
     Forget {
         /// The snapshot.
         #[n(0)]
         snapshot: SnapshotId,
-        /// The signed tombstone ([`crate::format::tombstone::Tombstone`]).
+        /// The signed tombstone (`format::tombstone`).
         #[cbor(n(1), with = "minicbor::bytes")]
         signed: Vec<u8>,
     },
@@ -103,7 +103,8 @@ pub enum Event {
         #[n(0)]
         snapshot: SnapshotId,
     },
-    /// A snapshot is gone for good; it no longer keeps anything. Without a tombstone before it, the store's operator did it.
+    /// A snapshot is gone for good and no longer keeps any data. Without an earlier tombstone, the store's operator
+    /// purged it.
     #[n(7)]
     Expire {
         /// The snapshot.
@@ -113,14 +114,14 @@ pub enum Event {
     /// Frames were condemned: the first step of a prune.
     #[n(8)]
     Condemn {
-        /// The generation that begins with this.
+        /// The generation that begins with this record.
         #[n(0)]
         generation: u64,
-        /// Hash of the fixed set ([`crate::repository::prune::condemned::Condemned`]).
+        /// Hash of the condemned set (`repository::prune::condemned`).
         #[n(1)]
         set: Hash,
     },
-    /// Packs were swept: what was live in them lies in others now.
+    /// Packs were swept: their live frames are now in other packs.
     #[n(9)]
     Sweep {
         /// The packs that are gone.
@@ -134,41 +135,42 @@ pub enum Event {
         #[n(0)]
         packs: Vec<PackId>,
     },
-    /// A prune was given up: what is condemned and not yet swept is live again.
+    /// A prune was aborted: frames that are condemned and not yet swept are live again.
     #[n(11)]
     Abort,
-    /// Frames turned out to be damaged beyond mending, or packs to be gone: nothing relies on them any more.
+    /// Frames were found damaged beyond mending, or packs missing. Nothing relies on them any more.
     #[n(12)]
     Quarantine {
-        /// The generation that begins with this: who relied on a frame must hear of it before committing.
+        /// The generation that begins with this record: clients that relied on a frame must learn of the loss before
+        /// they commit.
         #[n(0)]
         generation: u64,
-        /// The frames, besides those that were in quarantine already. None for packs that are gone.
+        /// The frames that were not yet in quarantine. Missing packs have no entry.
         #[n(1)]
         packs: Vec<Quarantined>,
-        /// What lost its last live copy.
+        /// The chunks that lost their last live copy.
         #[n(2)]
         lost: Lost,
     },
-    /// Packs are out of quarantine: they are whole again, or gone.
+    /// Packs left quarantine: they are whole again, or gone.
     #[n(13)]
     Release {
         /// The packs.
         #[n(0)]
         packs: Vec<PackId>,
     },
-    /// The record that stood here was lost, and the log was repaired without it.
+    /// The record at this position was lost, and the log was repaired without it.
     #[n(14)]
     Gap,
 }
 
 impl LogRecord {
-    /// The hash that follows `previous` when this record's `bytes` are appended.
+    /// Returns the hash that follows `previous` when a record with these `bytes` is appended.
     pub fn link(previous: Hash, bytes: &[u8]) -> Hash {
         Hash::of(&[&previous.0, bytes])
     }
 
-    /// The record's bytes.
+    /// Encodes the record.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(self)
     }

@@ -1,86 +1,83 @@
-//! Getting back what can be had of a log that is damaged in both its files at one place.
+//! Recovers what is left of a log whose two files are both damaged at the same place.
 //!
-//! A record proves itself: the hash behind it is that of the hash before it and its own bytes. So a record is found again
-//! behind damage, wherever it begins, by the 32 bytes before it; its number says how many are missing in between. And where the
-//! files are hurt at different bytes of one record, the right mixture of both proves itself, too.
+//! A record proves itself: the hash after it is the hash of the 32 bytes before it and its own bytes. So a record
+//! behind damage can be found wherever it begins, and its number tells how many records are missing in between. If the
+//! two files are damaged at different bytes of one record, the right mixture of both proves itself, too.
 //!
-//! Pure functions over bytes. What is written, and what stands in the place of a record that is lost, is decided in
-//! `repository/relog.rs`.
+//! These are pure functions over bytes. `repository/relog.rs` decides what is written, and what replaces a lost record.
 
-use crate::{
-    base::{codec, id::Hash},
-    format::log::{
-        LogRecord,
-        file::{self, Position, RECORD_MAX},
-    },
+use super::{
+    file::{self, OVERHEAD, Position, RECORD_MAX},
+    record::LogRecord,
 };
+use crate::base::{codec, id::Hash};
 
-/// What a record's frame adds to it.
-const OVERHEAD: usize = 4 + Hash::LEN;
-/// The head of an array of three, with which each record begins.
+/// The CBOR head of an array of three: the first byte of every record.
 const ARRAY_OF_3: u8 = 0x83;
-/// Differing bytes that lie closer together than this are taken from the same file: what a disk does it does to whole sectors, of which a
-/// few bytes may be right by chance. If no mixture is right, each byte is by itself.
+/// Differing bytes that are closer together than this are taken from the same file. Disks damage whole sectors, and a
+/// few bytes of a damaged sector may be right by chance. If no such mixture is right, every differing byte is chosen by
+/// itself.
 const RUN_GAPS: [usize; 2] = [16, 1];
-/// So many bytes are hashed at most to find the right mixture of two damaged copies of a record.
+/// Maximum number of bytes to hash in the search for the right mixture of two damaged copies of a record.
 const MIX_BYTES_MAX: usize = 256 << 20;
 
 /// What is left of a log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Salvaged {
-    /// The records, encoded, in their places; none where one is lost.
+    /// The encoded records in their positions; `None` for a lost record.
     pub records: Vec<Option<Vec<u8>>>,
-    /// Bytes behind the last record in which none is to be found: an append that a crash tore, or damage.
+    /// The number of bytes after the last record that was found: an append that a crash tore, or damage.
     pub cut: usize,
-    /// Whether the cut bytes look like damage, and not like the torn end of an append.
+    /// Whether the cut bytes look like damage rather than a torn append.
     pub is_cut_damaged: bool,
 }
 
 impl Salvaged {
-    /// Whether nothing is lost.
+    /// Whether no record is lost.
     pub fn is_whole(&self) -> bool {
         !self.is_cut_damaged && self.records.iter().all(Option::is_some)
     }
 }
 
-/// Finds all records that are whole in one of the files, or in both together.
+/// Finds all records that are whole in one of the files, or in a mixture of both.
 pub fn salvage(first: &[u8], second: &[u8]) -> Salvaged {
     let files = [first, second];
     let (mut at, mut found) = (Position::default(), Salvaged::default());
     loop {
-        if let Some((raw, next)) = whole(at, files).or_else(|| mixed(at, files)) {
+        if let Some((raw, next)) = whole_record(at, files).or_else(|| mixed_record(at, files)) {
             found.records.push(Some(raw));
             at = next;
             continue;
         }
-        let Some(again) = find(at, files) else { break };
+        let Some(again) = find_next(at, files) else { break };
         found.records.extend((at.len..again.len).map(|_| None));
         at = again;
     }
     let rest = |file: &[u8]| file.len().saturating_sub(at.offset as usize);
     found.cut = rest(first).max(rest(second));
-    // A crash tears an append to the first file; the second is appended to when the first has all of it.
+    // A crash tears the append to the first file: a record is appended to the second only after the first has all of
+    // it.
     let is_torn = matches!(file::split(at, first.get(at.offset as usize..).unwrap_or_default()), Ok(None));
     found.is_cut_damaged = if second.is_empty() { !is_torn } else { rest(second) > 0 };
     found
 }
 
-/// The record that begins here, if it is whole in one of the files.
-fn whole(at: Position, files: [&[u8]; 2]) -> Option<(Vec<u8>, Position)> {
+/// Returns the record at this position, if it is whole in one of the files.
+fn whole_record(at: Position, files: [&[u8]; 2]) -> Option<(Vec<u8>, Position)> {
     files.iter().find_map(|file| {
         let (raw, next) = file::split(at, file.get(at.offset as usize..)?).ok()??;
         Some((raw.to_vec(), next))
     })
 }
 
-/// The record that begins here, if some bytes of one file and some of the other make it.
-fn mixed(at: Position, files: [&[u8]; 2]) -> Option<(Vec<u8>, Position)> {
+/// Returns the record at this position, if a mixture of the bytes of both files is right.
+fn mixed_record(at: Position, files: [&[u8]; 2]) -> Option<(Vec<u8>, Position)> {
     let [one, two] = [files[0].get(at.offset as usize..)?, files[1].get(at.offset as usize..)?];
     for (head, gap) in [one, two].into_iter().flat_map(|head| RUN_GAPS.map(|gap| (head, gap))) {
         let len = u32::from_le_bytes(*head.first_chunk()?) as usize;
         let end = len.checked_add(OVERHEAD).filter(|_| len <= RECORD_MAX)?;
         let (Some(one), Some(two)) = (one.get(..end), two.get(..end)) else { continue };
-        let runs = differing(one, two, gap);
+        let runs = differing_runs(one, two, gap);
         if runs.len() >= 24 || end << runs.len() > MIX_BYTES_MAX {
             continue;
         }
@@ -99,8 +96,8 @@ fn mixed(at: Position, files: [&[u8]; 2]) -> Option<(Vec<u8>, Position)> {
     None
 }
 
-/// The stretches in which two copies differ.
-fn differing(one: &[u8], two: &[u8], gap: usize) -> Vec<std::ops::Range<usize>> {
+/// Returns the runs of bytes in which two copies differ.
+fn differing_runs(one: &[u8], two: &[u8], gap: usize) -> Vec<std::ops::Range<usize>> {
     let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
     for at in (0..one.len()).filter(|at| one[*at] != two[*at]) {
         match runs.last_mut().filter(|last| at < last.end + gap) {
@@ -111,15 +108,15 @@ fn differing(one: &[u8], two: &[u8], gap: usize) -> Vec<std::ops::Range<usize>> 
     runs
 }
 
-/// The next place behind damage where a record begins.
-fn find(at: Position, files: [&[u8]; 2]) -> Option<Position> {
+/// Returns the next position behind damage where a record begins.
+fn find_next(at: Position, files: [&[u8]; 2]) -> Option<Position> {
     let begin = at.offset as usize + OVERHEAD + 1;
     let end = files.iter().map(|file| file.len()).max()?;
     (begin..end).find_map(|offset| files.iter().find_map(|file| record_at(at, file, offset)))
 }
 
 fn record_at(at: Position, file: &[u8], offset: usize) -> Option<Position> {
-    // The cheap look first: most places are none.
+    // The cheap test first: most offsets fail it.
     if *file.get(offset + 4)? != ARRAY_OF_3 {
         return None;
     }
@@ -127,7 +124,7 @@ fn record_at(at: Position, file: &[u8], offset: usize) -> Option<Position> {
     let here = Position { len: 0, head, offset: offset as u64 };
     let (raw, _) = file::split(here, &file[offset..]).ok()??;
     let record: LogRecord = codec::decode("a record of the log", raw).ok()?;
-    // Each of those in between took a frame's room at least.
+    // Each of the records in between took at least this many bytes.
     let most = (offset - at.offset as usize) / (OVERHEAD + 1);
     let count = record.seq.checked_sub(at.len).filter(|count| (1..=most as u64).contains(count))?;
     Some(Position { len: at.len + count, ..here })
@@ -140,7 +137,7 @@ mod tests {
     use super::*;
     use crate::{base::time::Time, format::log::Event};
 
-    /// A log of some records, and where each begins.
+    /// Returns a log of `count` records, where each one begins, and the encoded records.
     fn log(count: u64) -> (Vec<u8>, Vec<usize>, Vec<Vec<u8>>) {
         let (mut at, mut bytes, mut starts, mut raws) = (Position::default(), Vec::new(), Vec::new(), Vec::new());
         for seq in 0..count {
@@ -169,15 +166,15 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_hurt_in_both_costs_only_itself() {
+    fn a_record_that_is_damaged_in_both_files_costs_only_itself() {
         let (bytes, starts, raws) = log(9);
         for (number, start) in starts.iter().enumerate() {
             let end = starts.get(number + 1).copied().unwrap_or(bytes.len());
             for at in *start..end {
-                let mut hurt = bytes.clone();
-                hurt[at] ^= 0x41;
-                let found = salvage(&hurt, &hurt);
-                // The hash at the end of a record is also what the next one proves itself by.
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 0x41;
+                let found = salvage(&damaged, &damaged);
+                // The next record proves itself by the hash at the end of this one.
                 let is_hash = at >= end - Hash::LEN && number + 1 < raws.len();
                 for (place, raw) in raws.iter().enumerate() {
                     let is_lost = place == number || (is_hash && place == number + 1);
@@ -195,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn two_copies_that_are_hurt_in_different_places_make_a_whole_one() {
+    fn two_copies_that_are_damaged_at_different_bytes_make_a_whole_one() {
         let (bytes, starts, _) = log(9);
         let (mut one, mut two) = (bytes.clone(), bytes.clone());
         for (number, start) in starts.iter().enumerate() {
@@ -212,7 +209,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_damage_is_survived_and_what_is_found_is_right(
+        fn whatever_the_damage_found_records_are_right(
             spans in proptest::collection::vec((0usize..2, 0usize..2000, 0usize..400, any::<u8>()), 0..8),
             cuts in (0usize..2500, 0usize..2500),
         ) {
@@ -231,7 +228,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_survived(one: Vec<u8>, two: Vec<u8>) {
+        fn no_bytes_panic(one: Vec<u8>, two: Vec<u8>) {
             let _ = salvage(&one, &two);
         }
     }

@@ -1,10 +1,13 @@
-//! Reading packs: whole ones with all that can be verified of them, or the table alone by way of the footer.
+//! Reading packs: a whole pack with all verification, or only the table, which the footer locates.
 
 use bytes::Bytes;
 
 use super::{
-    CHUNKS_MAX, FOOTER_LEN, FOOTER_MAGIC, FRAME_CHUNKS_MAX, FRAME_MAX, FRAME_MIN, FRAMES_MAX, FrameEntry, HEADER_LEN,
-    MAGIC, PACK_MAX, PackTable, Signature, TABLE_HEAD, TABLE_TAIL, VERSION, WRAP_MAX, WRAPS_MAX, checksum,
+    layout::{
+        CHUNKS_MAX, FOOTER_LEN, FOOTER_MAGIC, FRAME_CHUNKS_MAX, FRAME_MAX, FRAME_MIN, FRAMES_MAX, HEADER_LEN, MAGIC,
+        PACK_MAX, TABLE_HEAD, TABLE_TAIL, VERSION, WRAP_MAX, WRAPS_MAX,
+    },
+    table::{FrameEntry, PackTable, Signature, checksum},
 };
 use crate::{
     base::{
@@ -16,10 +19,10 @@ use crate::{
     format::frame::ChunkKind,
 };
 
-/// How much of a pack's end a reader of tables asks for first: most tables are shorter.
+/// The number of bytes at a pack's end that a reader of tables requests first. Most tables are shorter.
 pub const FOOTER_READ: usize = 32 * 1024;
 
-/// A whole pack in memory, verified but for the signature.
+/// A whole pack in memory. Everything but the signature is verified.
 #[derive(Debug, Clone)]
 pub struct Pack {
     /// Its table.
@@ -28,7 +31,7 @@ pub struct Pack {
 }
 
 impl Pack {
-    /// Verifies id, structure and bounds, and that the table carries the wrap of every data key that the frames name.
+    /// Verifies id, structure and bounds, and that the table contains the wrap of every data key that the frames name.
     pub fn parse(bytes: &Bytes) -> Result<Self> {
         let footer = Footer::parse(bytes)?;
         let damaged = |reason: String| Error::PackDamaged { pack: footer.id, reason };
@@ -37,14 +40,14 @@ impl Pack {
         hasher.update(&bytes[..footer.table_offset]);
         let frames_hash = hasher.finalize();
         if hasher.update(table).finalize() != footer.id.0 {
-            return Err(damaged("its bytes do not have the hash that is its id".into()));
+            return Err(damaged("the hash of its bytes is not its id".into()));
         }
         let table = footer.table(table)?;
         if header[..8] != MAGIC || header[8..10] != VERSION.to_le_bytes() || header[10] != table.kind.number() {
-            return Err(damaged("its header does not fit its table".into()));
+            return Err(damaged("its header contradicts its table".into()));
         }
         if header[11..].iter().any(|byte| *byte != 0) {
-            return Err(damaged("its header is not of a known form".into()));
+            return Err(damaged("its header has nonzero reserved bytes".into()));
         }
         if frames_hash != *table.frames_hash() {
             return Err(damaged("its frames are not those that were signed".into()));
@@ -54,7 +57,7 @@ impl Pack {
         Ok(pack)
     }
 
-    /// The bytes of a sealed frame.
+    /// Returns the bytes of a sealed frame.
     pub fn frame(&self, number: usize) -> Option<Bytes> {
         let entry = self.table.frames.get(number)?;
         Some(self.bytes.slice(entry.offset as usize..(entry.offset + entry.len) as usize))
@@ -64,21 +67,23 @@ impl Pack {
         for (number, entry) in self.table.frames.iter().enumerate() {
             let key = &self.bytes[entry.offset as usize..][..KeyId::LEN];
             if !self.table.wraps.iter().any(|wrap| wrap.key.0 == key) {
-                return Err(self.table.damaged(format!("it lacks the wrap of the data key of frame {number}")));
+                return Err(self
+                    .table
+                    .damaged(format!("it does not contain the wrap of the data key of frame {number}")));
             }
         }
         Ok(())
     }
 }
 
-/// What a pack's last bytes say.
+/// The contents of a pack's footer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footer {
-    /// The pack that this claims to be.
+    /// The id that the pack claims to have.
     pub id: PackId,
-    /// Where the table begins.
+    /// The offset of the table in the pack.
     pub table_offset: usize,
-    /// How long it is.
+    /// The length of the table in bytes.
     pub table_len: usize,
 }
 
@@ -88,7 +93,7 @@ impl Footer {
         Self::parse_tail(pack, pack.len() as u64)
     }
 
-    /// Reads the footer from a pack's last bytes; `pack_len` is the length of all of it.
+    /// Reads the footer from a pack's last bytes. `pack_len` is the length of the whole pack.
     pub fn parse_tail(tail: &[u8], pack_len: u64) -> Result<Self> {
         let damaged = |reason: &str| Error::damaged("a pack", reason);
         if pack_len > PACK_MAX as u64 {
@@ -96,7 +101,7 @@ impl Footer {
         }
         let footer = tail.last_chunk::<FOOTER_LEN>().ok_or_else(|| damaged("it is shorter than a footer"))?;
         if footer[56..] != FOOTER_MAGIC {
-            return Err(damaged("it does not end with a footer: it is cut off or no pack"));
+            return Err(damaged("it does not end with a footer: it is cut off, or is not a pack"));
         }
         let version = u16::from_le_bytes([footer[12], footer[13]]);
         if version > VERSION {
@@ -105,18 +110,18 @@ impl Footer {
         let id = PackId(footer[24..56].try_into().expect("32 bytes"));
         let damaged = |reason: &str| Error::PackDamaged { pack: id, reason: reason.into() };
         if version == 0 || footer[14..24] != [0; 10] {
-            return Err(damaged("its footer is not of a known form"));
+            return Err(damaged("its footer has version 0 or nonzero reserved bytes"));
         }
         let table_offset = u64::from_le_bytes(footer[..8].try_into().expect("8 bytes"));
         let table_len = u32::from_le_bytes(footer[8..12].try_into().expect("4 bytes"));
         let end = table_offset.checked_add(u64::from(table_len)).and_then(|end| end.checked_add(FOOTER_LEN as u64));
         if table_offset < HEADER_LEN as u64 || (table_len as usize) < TABLE_HEAD + TABLE_TAIL || end != Some(pack_len) {
-            return Err(damaged("its footer does not fit its length"));
+            return Err(damaged("its footer contradicts its length"));
         }
         Ok(Self { id, table_offset: table_offset as usize, table_len: table_len as usize })
     }
 
-    /// Reads the table. A client's signature is not checked here, and neither are the frames.
+    /// Decodes the table. Neither the client's signature nor the frames are verified.
     pub fn table(&self, table: &[u8]) -> Result<PackTable> {
         let damaged = |reason: &str| Error::PackDamaged { pack: self.id, reason: format!("its table {reason}") };
         if table.len() != self.table_len {
@@ -151,7 +156,7 @@ impl Footer {
         }
         let is_copied = origin == 1;
         if is_copied && *signature != [0; SIGNATURE_LEN] && *signature != checksum(message) {
-            return Err(damaged("does not have the checksum that it says"));
+            return Err(damaged("does not match its checksum"));
         }
         let signed = Signature { message: message.to_vec(), signature: *signature };
         Ok(PackTable { id: self.id, kind, repo, client, wraps, frames, is_copied, signed })
@@ -179,19 +184,20 @@ impl Footer {
 }
 
 impl PackTable {
-    /// The table of a pack of which all else may be damaged; none if it is not to be had.
+    /// Returns the table of a pack in which everything else may be damaged, or `None` if the table or the footer is,
+    /// too.
     pub fn salvage(bytes: &[u8]) -> Option<Self> {
         let footer = Footer::parse(bytes).ok()?;
         footer.table(bytes.get(footer.table_offset..)?.get(..footer.table_len)?).ok()
     }
 
-    /// BLAKE3 of header and frames, as signed.
+    /// Returns the signed BLAKE3 of header and frames.
     fn frames_hash(&self) -> &[u8; 32] {
         self.signed.message.last_chunk().expect("a parsed table holds the hash")
     }
 }
 
-/// Takes fields from the front of bytes.
+/// Removes fields from the front of a slice.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {

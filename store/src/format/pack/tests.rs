@@ -1,13 +1,23 @@
-//! Tests of packs: what is written is read, and nothing else passes.
+//! Tests of packs: what is written is read back, and nothing else is accepted.
 
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    layout::{CONTEXT, TABLE_TAIL},
+    *,
+};
 use crate::{
-    base::time::Time,
-    crypto::{Secret, SigningKey},
-    format::{pack::PackUpload, roster::RosterClient},
+    base::{
+        error::Error,
+        id::{ChunkId, KeyId, RepoId},
+        time::Time,
+    },
+    crypto::{Secret, SigningKey, Wrap},
+    format::{
+        frame::ChunkKind,
+        roster::{Roster, RosterClient},
+    },
 };
 
 const REPO: RepoId = RepoId([1; 16]);
@@ -38,13 +48,19 @@ fn sample() -> PackUpload {
 fn roster(key: &SigningKey) -> Roster {
     let public = key.verifying_key();
     let (since, until) = (Time::default(), None);
-    let client =
-        RosterClient { id: public.client_id(), public: public.0.to_vec(), since, until, trusted: true, label: vec![] };
+    let client = RosterClient {
+        id: public.client_id(),
+        public: public.0.to_vec(),
+        since,
+        until,
+        is_trusted: true,
+        label: vec![],
+    };
     Roster { repo: REPO, number: 1, clients: vec![client] }
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn a_written_pack_is_read_back() {
     let upload = sample();
     let pack = Pack::parse(&upload.bytes).unwrap();
     assert_eq!(pack.table.id, upload.id);
@@ -58,7 +74,7 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn the_table_alone_is_the_same() {
+fn the_table_alone_reads_the_same() {
     let upload = sample();
     let footer = Footer::parse_tail(&upload.bytes[upload.bytes.len() - 100..], upload.bytes.len() as u64).unwrap();
     let table = &upload.bytes[footer.table_offset..][..footer.table_len];
@@ -104,8 +120,8 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
     }
 }
 
-/// The sample with another byte in its header, its hashes and its signature made anew: what a client of the roster can
-/// send.
+/// The sample with one byte of its header replaced, and new hashes and a new signature: a pack that a client on the
+/// roster can send.
 fn with_header(at: usize, value: u8) -> Bytes {
     let bytes = sample().bytes;
     let footer = Footer::parse(&bytes).unwrap();
@@ -125,7 +141,7 @@ fn with_header(at: usize, value: u8) -> Bytes {
 }
 
 #[test]
-fn zeros_of_the_header_must_be_zeros() {
+fn reserved_bytes_of_the_header_must_be_zero() {
     assert!(Pack::parse(&with_header(11, 0)).unwrap().table.verify(&roster(&client())).unwrap());
     for at in 11..HEADER_LEN {
         assert!(matches!(Pack::parse(&with_header(at, 1)), Err(Error::PackDamaged { .. })), "byte {at}");
@@ -143,7 +159,7 @@ fn golden_bytes() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_survived(bytes: Vec<u8>, offset in 0u64..300, len in 0u32..300) {
+    fn no_bytes_panic(bytes: Vec<u8>, offset in 0u64..300, len in 0u32..300) {
         let _ = Pack::parse(&Bytes::from(bytes.clone()));
         // With a footer that fits, the table's parser is reached.
         let offset = offset.min(bytes.len() as u64);
@@ -162,7 +178,7 @@ proptest! {
     }
 
     #[test]
-    fn a_table_with_flipped_bytes_is_survived(at: prop::sample::Index, value: u8) {
+    fn a_table_with_flipped_bytes_does_not_panic(at: prop::sample::Index, value: u8) {
         let upload = sample();
         let footer = Footer::parse(&upload.bytes).unwrap();
         let mut table = upload.bytes[footer.table_offset..][..footer.table_len].to_vec();

@@ -3,8 +3,11 @@
 use bytes::Bytes;
 
 use super::{
-    CHUNKS_MAX, CONTEXT, FOOTER_LEN, FOOTER_MAGIC, FRAME_CHUNKS_MAX, FRAME_MAX, FRAME_MIN, FRAMES_MAX, HEADER_LEN,
-    MAGIC, PACK_MAX, PACK_TARGET, TABLE_HEAD, TABLE_TAIL, VERSION, WRAP_MAX, WRAPS_MAX, checksum,
+    layout::{
+        CHUNKS_MAX, CONTEXT, FOOTER_LEN, FOOTER_MAGIC, FRAME_CHUNKS_MAX, FRAME_MAX, FRAME_MIN, FRAMES_MAX, HEADER_LEN,
+        MAGIC, PACK_MAX, PACK_TARGET, TABLE_HEAD, TABLE_TAIL, VERSION, WRAP_MAX, WRAPS_MAX,
+    },
+    table::checksum,
 };
 use crate::{
     base::{
@@ -12,10 +15,19 @@ use crate::{
         id::{ChunkId, ClientId, KeyId, PackId, RepoId},
     },
     crypto::{SigningKey, Wrap},
-    format::{frame::ChunkKind, pack::PackUpload},
+    format::frame::ChunkKind,
 };
 
-/// A pack that grows. Its bytes up to the last frame are hashed as they come.
+/// A finished pack on its way to the store.
+#[derive(Debug, Clone)]
+pub struct PackUpload {
+    /// Its id.
+    pub id: PackId,
+    /// All its bytes, footer included.
+    pub bytes: Bytes,
+}
+
+/// A pack under construction. Header and frames are hashed as they are added.
 pub struct PackWriter {
     kind: ChunkKind,
     repo: RepoId,
@@ -27,26 +39,26 @@ pub struct PackWriter {
     ids: Vec<u8>,
 }
 
-/// Who makes a pack.
+/// The maker of a pack.
 enum Maker {
-    /// A client, which signs it.
+    /// A client, which signs the pack.
     Client(SigningKey),
-    /// The store, of frames that this client made.
+    /// The store, from frames that this client made.
     Store(ClientId),
 }
 
 impl PackWriter {
-    /// An empty pack of one client.
+    /// Returns an empty pack of a client.
     pub fn new(kind: ChunkKind, repo: RepoId, client: &SigningKey) -> Self {
-        Self::by(kind, repo, Maker::Client(client.clone()))
+        Self::made_by(kind, repo, Maker::Client(client.clone()))
     }
 
-    /// An empty pack for copies of frames that a client has made.
+    /// Returns an empty pack for the store's copies of frames that a client made.
     pub fn copying(kind: ChunkKind, repo: RepoId, client: ClientId) -> Self {
-        Self::by(kind, repo, Maker::Store(client))
+        Self::made_by(kind, repo, Maker::Store(client))
     }
 
-    fn by(kind: ChunkKind, repo: RepoId, maker: Maker) -> Self {
+    fn made_by(kind: ChunkKind, repo: RepoId, maker: Maker) -> Self {
         let mut bytes = Vec::with_capacity(64 * 1024);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
@@ -57,21 +69,21 @@ impl PackWriter {
         Self { kind, repo, maker, bytes, hasher, wraps: vec![], frames: vec![], ids: vec![] }
     }
 
-    /// Adds the wrap of a data key; one that is there already is not added again. The wraps of all data keys that the
-    /// frames use must be added before [`PackWriter::finish`].
+    /// Adds the wrap of a data key, unless it was added before. The wraps of all data keys that the frames use must be
+    /// added before [`PackWriter::finish`].
     ///
     /// # Panics
-    /// If there are more than [`WRAPS_MAX`] of them, or one is longer than [`WRAP_MAX`].
+    /// If there are more than [`WRAPS_MAX`] wraps, or one is longer than [`WRAP_MAX`].
     pub fn add_wrap(&mut self, wrap: &Wrap) {
         if self.wraps.iter().any(|(key, _)| *key == wrap.key) {
             return;
         }
         let encoded = codec::encode(wrap);
-        assert!(encoded.len() <= WRAP_MAX && self.wraps.len() < WRAPS_MAX, "wraps beyond the format's bounds");
+        assert!(encoded.len() <= WRAP_MAX && self.wraps.len() < WRAPS_MAX, "the wraps exceed the format's bounds");
         self.wraps.push((wrap.key, encoded));
     }
 
-    /// Whether a frame of this length with so many chunks still fits into the format's bounds.
+    /// Whether another frame, of this length and with this many chunks, stays within the format's bounds.
     pub fn fits(&self, frame_len: usize, chunks: usize) -> bool {
         let table = 2 * TABLE_HEAD + TABLE_TAIL + (self.frames.len() + 1) * 8 + self.ids.len() + chunks * ChunkId::LEN;
         let wraps = self.wraps.iter().map(|(_, wrap)| wrap.len() + 2).sum::<usize>();
@@ -80,7 +92,7 @@ impl PackWriter {
             && self.bytes.len() + frame_len + table + wraps + WRAP_MAX + FOOTER_LEN <= PACK_MAX
     }
 
-    /// Whether there is room for the wrap of another data key.
+    /// Whether the wrap of another data key can be added.
     pub fn has_wrap_room(&self) -> bool {
         self.wraps.len() < WRAPS_MAX
     }
@@ -88,38 +100,39 @@ impl PackWriter {
     /// Adds a sealed frame and the ids of its chunks.
     ///
     /// # Panics
-    /// If the frame or the number of its chunks is out of the format's bounds, or it does not [fit](PackWriter::fits).
+    /// If the frame or the number of its chunks exceeds the format's bounds, or the frame does not
+    /// [fit](PackWriter::fits).
     pub fn add(&mut self, frame: &[u8], ids: &[ChunkId]) {
         assert!((FRAME_MIN..=FRAME_MAX).contains(&frame.len()), "a frame of {} bytes", frame.len());
         assert!((1..=FRAME_CHUNKS_MAX).contains(&ids.len()), "a frame of {} chunks", ids.len());
-        assert!(self.fits(frame.len(), ids.len()), "the pack is beyond the format's bounds");
+        assert!(self.fits(frame.len(), ids.len()), "the pack exceeds the format's bounds");
         self.bytes.extend_from_slice(frame);
         self.hasher.update(frame);
         self.frames.push((frame.len() as u32, ids.len() as u16));
         ids.iter().for_each(|id| self.ids.extend_from_slice(&id.0));
     }
 
-    /// Length of header and frames so far, in bytes.
+    /// Returns the length of header and frames so far, in bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether there is no frame yet.
+    /// Whether it has no frame yet.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// Whether the pack has reached the size at which packs are ended.
+    /// Whether the pack has reached the length at which writers end packs.
     pub fn is_full(&self) -> bool {
         self.len() >= PACK_TARGET || !self.fits(FRAME_MAX, FRAME_CHUNKS_MAX)
     }
 
-    /// How many chunks were added.
+    /// Returns how many chunks were added.
     pub fn chunks(&self) -> usize {
         self.ids.len() / ChunkId::LEN
     }
 
-    /// Writes table and footer.
+    /// Appends table and footer, and returns the finished pack.
     pub fn finish(mut self) -> PackUpload {
         let table_offset = self.bytes.len();
         let table = self.table();
@@ -143,7 +156,7 @@ impl PackWriter {
         PackUpload { id, bytes: Bytes::from(self.bytes) }
     }
 
-    /// The table up to the signature.
+    /// Returns the table up to the signature.
     fn table(&self) -> Vec<u8> {
         let mut table = Vec::with_capacity(TABLE_HEAD + TABLE_TAIL + self.frames.len() * 8 + self.ids.len() + 2048);
         let (origin, client) = match &self.maker {

@@ -1,4 +1,4 @@
-//! The chain of a repository's rosters, as the log holds them: numbers grow by one and clients stay.
+//! The chain of a repository's rosters, as the log holds it: numbers grow by one, and clients are never dropped.
 
 use super::{Roster, RosterClient, damaged, verify_roster};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     crypto::VerifyingKey,
 };
 
-/// The rosters seen so far, of which only the newest counts.
+/// Follows a chain of rosters. Only the newest roster counts.
 #[derive(Debug, Clone)]
 pub struct RosterView {
     repo: RepoId,
@@ -19,37 +19,41 @@ pub struct RosterView {
 }
 
 impl RosterView {
-    /// Begins with a signed roster: the first one, or the newest where the ones before it are not at hand.
+    /// Begins with a signed roster: the first one, or the newest if the earlier ones are not available.
     pub fn new(signed: &[u8], admin: VerifyingKey, repo: RepoId) -> Result<Self> {
         Ok(Self { repo, admin, newest: verify_roster(signed, &admin, repo)? })
     }
 
-    /// The newest roster.
+    /// Returns the newest roster.
     pub fn newest(&self) -> &Roster {
         &self.newest
     }
 
-    /// Takes the next signed roster. It must have the number that follows and keep every client at its place with its
-    /// key, so that whatever a client wrote while it was on the roster stays attributed; a client leaves by `until`.
+    /// Accepts the next signed roster. It must have the next number, and keep every client in its position with its
+    /// key, so that everything a client wrote while it was on the roster stays attributed to it. `until` removes a
+    /// client.
     pub fn advance(&mut self, signed: &[u8]) -> Result<&Roster> {
         let next = verify_roster(signed, &self.admin, self.repo)?;
         if Some(next.number) != self.newest.number.checked_add(1) {
-            return Err(damaged(&format!("number {} follows number {}", next.number, self.newest.number)));
+            return Err(damaged(&format!("roster {} follows roster {}", next.number, self.newest.number)));
         }
-        self.take(next)
+        self.replace(next)
     }
 
-    /// Takes what a store shows as its newest roster, for readers that did not see those between. An older one than was
-    /// seen before is refused: it would bring back clients that have ended.
+    /// Accepts the roster that a store presents as its newest, for readers that have not seen those in between. Rejects
+    /// a roster that is older than one seen before: it would bring back removed clients.
     pub fn renew(&mut self, signed: &[u8]) -> Result<&Roster> {
         let next = verify_roster(signed, &self.admin, self.repo)?;
         if next.number < self.newest.number || (next.number == self.newest.number && next != self.newest) {
-            return Err(damaged(&format!("number {} is shown after number {}", next.number, self.newest.number)));
+            return Err(damaged(&format!(
+                "the store presents roster {} after roster {}",
+                next.number, self.newest.number
+            )));
         }
-        self.take(next)
+        self.replace(next)
     }
 
-    fn take(&mut self, next: Roster) -> Result<&Roster> {
+    fn replace(&mut self, next: Roster) -> Result<&Roster> {
         let kept = self.newest.clients.len() <= next.clients.len()
             && self
                 .newest
@@ -58,20 +62,21 @@ impl RosterView {
                 .zip(&next.clients)
                 .all(|(old, new)| old.id == new.id && old.since == new.since);
         if !kept {
-            return Err(damaged("a client of the roster before is missing or changed"));
+            return Err(damaged("a client of the previous roster is missing or changed"));
         }
         self.newest = next;
         Ok(&self.newest)
     }
 
-    /// The roster that the admin signs next to add clients.
+    /// Returns the next roster, with one more client, for the admin to sign.
     pub fn with_client(&self, client: RosterClient) -> Roster {
         let mut next = self.next();
         next.clients.push(client);
         next
     }
 
-    /// The roster that the admin signs next to end a client; none if it is not on the roster.
+    /// Returns the next roster, with a client removed, for the admin to sign. Returns `None` if the client is not on
+    /// it.
     pub fn without_client(&self, id: ClientId, until: Time) -> Option<Roster> {
         let mut next = self.next();
         next.clients.iter_mut().find(|c| c.id == id)?.until = Some(until);

@@ -1,4 +1,4 @@
-//! The chains of snapshots: each client counts its own from 1, and each names the one before it.
+//! Chains of snapshots: each client numbers its own snapshots from 1, and each snapshot names the previous one.
 
 use std::collections::HashMap;
 
@@ -8,21 +8,21 @@ use crate::base::{
     id::{ClientId, SnapshotId},
 };
 
-/// The newest snapshot seen of each client. Feed it all snapshots of a repository in the order of the log; a gap, a
-/// swap or a second snapshot in one place is evidence of a store that drops, reorders or rolls back.
+/// The newest snapshot of each client so far. Pass it all snapshots of a repository in the order of the log. A gap, a
+/// swap, or a second snapshot with one number is evidence that the store drops, reorders or rolls back.
 #[derive(Debug, Clone, Default)]
 pub struct Chains {
     heads: HashMap<ClientId, (u64, SnapshotId)>,
 }
 
 impl Chains {
-    /// Passes over a snapshot that was committed and is gone: the log says whose it was and which. The next one must name it.
+    /// Skips a committed snapshot that is gone. The log names it and its client. The client's next snapshot must name
+    /// it.
     pub fn skip(&mut self, client: ClientId, sequence: u64, id: SnapshotId) {
         self.heads.insert(client, (sequence, id));
     }
 
-    /// Takes the client's next snapshot. On error the snapshot becomes the head all the same, so that one gap is
-    /// reported once.
+    /// Accepts a client's next snapshot. The snapshot becomes the head even on error, so that a gap is reported once.
     pub fn admit(&mut self, id: SnapshotId, stored: &StoredSnapshot, snapshot: &Snapshot) -> Result<()> {
         let before = self.heads.insert(stored.client, (stored.sequence, id));
         let (sequence, previous) = match before {
@@ -33,9 +33,9 @@ impl Chains {
             return Ok(());
         }
         let reason = match stored.sequence == sequence {
-            true => "it does not name the snapshot that lies before it".to_owned(),
+            true => "it does not name the snapshot before it".to_owned(),
             false => format!(
-                "it is number {} of its client, where number {sequence} is due: snapshots are missing or out of order",
+                "it is number {} of its client, but {sequence} is expected: snapshots are missing or out of order",
                 stored.sequence
             ),
         };

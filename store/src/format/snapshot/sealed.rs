@@ -1,4 +1,4 @@
-//! Stored snapshots: sealing, verifying without keys, opening with them.
+//! Stored snapshots: sealing them, verifying them without keys, and opening them.
 
 use super::{Snapshot, StoredSnapshot};
 use crate::{
@@ -14,11 +14,11 @@ use crate::{
     },
 };
 
-/// Seals and signs a snapshot: the object to commit. `wrap` is the wrap of `key`. A store refuses what is longer than
-/// [`StoredSnapshot::SIZE_MAX`].
+/// Seals and signs a snapshot; returns the object to commit. `wrap` is the wrap of `key`. A store rejects an object
+/// that is longer than [`StoredSnapshot::SIZE_MAX`].
 pub fn seal(snapshot: &Snapshot, push: &PushKey, ids: &IdKeys, key: &DataKey, wrap: &Wrap) -> Vec<u8> {
     assert_eq!(key.id(), wrap.key, "the wrap is that of the data key");
-    assert!(snapshot.sequence > 0, "sequences begin with 1");
+    assert!(snapshot.sequence > 0, "sequences begin at 1");
     let mut stored = StoredSnapshot {
         repo: push.repo,
         client: push.client_id(),
@@ -32,20 +32,20 @@ pub fn seal(snapshot: &Snapshot, push: &PushKey, ids: &IdKeys, key: &DataKey, wr
     Signed::new(&header.magic, header.encode(&stored), &push.signing).encode()
 }
 
-/// The id of a stored snapshot.
+/// Returns the id of a stored snapshot.
 pub fn snapshot_id(bytes: &[u8]) -> SnapshotId {
     SnapshotId(*blake3::hash(bytes).as_bytes())
 }
 
-/// The wrap that travels with a stored snapshot. Nothing is verified but the form.
+/// Returns the wrap in a stored snapshot. Nothing but the encoding is verified.
 pub fn wrap_of(bytes: &[u8]) -> Result<Wrap> {
     let signed = Signed::decode(StoredSnapshot::HEADER.what, bytes)?;
     let stored: StoredSnapshot = StoredSnapshot::HEADER.decode(&signed.payload)?;
     Ok(stored.wrap)
 }
 
-/// Checks all that can be checked without keys: size, form, repository, that the client is on the roster and was when
-/// the store received the snapshot, and the client's signature.
+/// Checks everything that can be checked without keys: size, encoding, repository, that the client is on the roster and
+/// was not removed when the store received the snapshot, and the client's signature.
 pub fn verify_stored(bytes: &[u8], roster: &Roster, received: Time) -> Result<StoredSnapshot> {
     let header = StoredSnapshot::HEADER;
     if bytes.len() > StoredSnapshot::SIZE_MAX {
@@ -57,11 +57,11 @@ pub fn verify_stored(bytes: &[u8], roster: &Roster, received: Time) -> Result<St
     let signed = Signed::decode(header.what, bytes)?;
     let stored: StoredSnapshot = header.decode(&signed.payload)?;
     if stored.repo != roster.repo {
-        return Err(damaged("it is of another repository"));
+        return Err(damaged("it belongs to another repository"));
     }
-    let client = roster.counts(stored.client, received, || format!("snapshot {id}"))?;
+    let client = roster.active_client(stored.client, received, || format!("snapshot {id}"))?;
     if signed.verify(header.what, &header.magic, &client.key()?).is_err() {
-        return Err(damaged("its client's signature does not fit"));
+        return Err(damaged("its client's signature is not valid"));
     }
     if stored.sequence == 0 {
         return Err(damaged("its sequence is 0"));
@@ -69,11 +69,12 @@ pub fn verify_stored(bytes: &[u8], roster: &Roster, received: Time) -> Result<St
     Ok(stored)
 }
 
-/// Opens a verified snapshot with the data key that its wrap holds. Checks that the record inside the seal agrees with the
+/// Opens a verified snapshot with the data key in its wrap. Checks that the record inside the seal agrees with the
 /// fields outside it, and that the root is a directory.
 pub fn open(stored: &StoredSnapshot, id: SnapshotId, ids: &IdKeys, key: &DataKey) -> Result<Snapshot> {
     let damaged = |reason: &dyn ToString| Error::SnapshotDamaged { snapshot: id, reason: reason.to_string() };
-    let plain = key.aead().open(&stored.sealed, &aad(stored)).ok_or_else(|| damaged(&"it does not open"))?;
+    let plain =
+        key.aead().open(&stored.sealed, &aad(stored)).ok_or_else(|| damaged(&"its data key does not open it"))?;
     let snapshot: Snapshot = match Snapshot::HEADER.decode(&plain) {
         Err(error @ Error::NewerVersion { .. }) => return Err(error),
         decoded => decoded.map_err(|e| damaged(&e))?,
@@ -85,7 +86,7 @@ pub fn open(stored: &StoredSnapshot, id: SnapshotId, ids: &IdKeys, key: &DataKey
         return Err(damaged(&"its target differs inside and outside the seal"));
     }
     if snapshot.previous.is_some() != (snapshot.sequence > 1) {
-        return Err(damaged(&"only a first snapshot has none before it"));
+        return Err(damaged(&"its sequence and its previous snapshot contradict each other"));
     }
     if snapshot.time.nanos >= 1_000_000_000 {
         return Err(damaged(&"its time has too many nanoseconds"));
@@ -93,11 +94,11 @@ pub fn open(stored: &StoredSnapshot, id: SnapshotId, ids: &IdKeys, key: &DataKey
     snapshot.root.validate(true).map_err(|reason| damaged(&format!("its root: {reason}")))?;
     match snapshot.root.is_dir() {
         true => Ok(snapshot),
-        false => Err(damaged(&"its root is no directory")),
+        false => Err(damaged(&"its root is not a directory")),
     }
 }
 
-/// Binds the sealed record to everything that stands outside the seal.
+/// Returns the associated data, which binds the sealed record to the fields outside the seal.
 fn aad(stored: &StoredSnapshot) -> Vec<u8> {
     [&Snapshot::HEADER.magic[..], &stored.repo.0, &stored.client.0, &stored.target.0, &stored.sequence.to_le_bytes()]
         .concat()

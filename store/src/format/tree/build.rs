@@ -1,7 +1,10 @@
-//! Writing a directory's tree: nodes come in order, finished pages leave at once, so a directory of any size takes the
-//! memory of one page a level.
+//! Building the tree of a directory. Nodes are added in order and finished pages are passed on at once, so a directory
+//! of any size takes the memory of one page per level.
 
-use super::{DirChild, Node, PAGE_MAX, PageKind, PageWriter, Subtree, Totals};
+use super::{
+    node::{Node, Subtree, Totals},
+    page::{DirChild, PAGE_MAX, PageKind, PageWriter},
+};
 use crate::{
     base::{
         error::{Error, Result},
@@ -10,17 +13,17 @@ use crate::{
     format::keys::IdKeys,
 };
 
-/// A page has at least so many entries, unless it is the last of its level or its entries are large.
+/// Minimum number of entries in a page, unless it is the last of its level or its entries are large.
 const ENTRIES_MIN: u32 = 16;
-/// After the least number, one entry in so many ends its page: a page of nodes takes about 10 KiB, so one new file
-/// re-writes that much a level.
+/// Beyond the minimum, one entry in this many ends its page. A page of nodes takes about 10 KiB, so one new file
+/// rewrites that much per level.
 const CUT_ONE_IN: u32 = 80;
-/// A page has at most so many entries.
+/// Maximum number of entries in a page.
 const ENTRIES_MAX: u32 = 512;
-/// A page that reaches so many bytes ends.
+/// A page that reaches this many bytes ends.
 const BYTES_MAX: usize = 64 * 1024;
 
-/// Builds the tree of one directory.
+/// Builds the tree of one directory. Every function that takes `out` passes it the finished pages.
 pub struct TreeBuilder {
     ids: IdKeys,
     levels: Vec<Level>,
@@ -33,21 +36,21 @@ struct Level {
     page: PageWriter,
     first: Vec<u8>,
     entries: u64,
-    /// How many pages of this level have left.
+    /// How many pages of this level are finished.
     pages: u64,
 }
 
 impl TreeBuilder {
-    /// A directory without nodes yet.
+    /// Returns a directory without nodes.
     pub fn new(ids: &IdKeys) -> Self {
         Self { ids: ids.clone(), levels: vec![Level::new(0)], last: None, entries: 0, totals: Totals::default() }
     }
 
-    /// Adds a node, whose name must follow the last one's. Finished pages go to `out`.
+    /// Adds a node. Its name must be greater than that of the previous node.
     pub fn add(&mut self, node: &Node, out: &mut dyn FnMut(ChunkId, Vec<u8>)) -> Result<()> {
         node.validate(false).map_err(|reason| Error::Invalid(format!("{}: {reason}", node.name.escape_ascii())))?;
         if self.last.as_ref().is_some_and(|last| *last >= node.name) {
-            return Err(Error::Invalid(format!("{}: nodes are not in order", node.name.escape_ascii())));
+            return Err(Error::Invalid(format!("{}: the node is out of order", node.name.escape_ascii())));
         }
         self.last = Some(node.name.clone());
         self.entries += 1;
@@ -63,13 +66,13 @@ impl TreeBuilder {
         Ok(())
     }
 
-    /// Ends the directory.
+    /// Ends the directory and returns its tree.
     pub fn finish(mut self, out: &mut dyn FnMut(ChunkId, Vec<u8>)) -> Result<Subtree> {
         let mut depth = 0;
         loop {
             let topmost = depth + 1 == self.levels.len();
             let level = &mut self.levels[depth];
-            // The root is the one page of the topmost level; an empty directory is one empty page.
+            // The root is the only page of the topmost level. An empty directory is one empty page.
             if level.pages == 0 && topmost {
                 let bytes = level.page.take();
                 let id = self.ids.tree_id(&bytes);
@@ -83,7 +86,7 @@ impl TreeBuilder {
         }
     }
 
-    /// Ends the page of a level, and those above that end with it.
+    /// Ends the page of a level, and the pages above that end with it.
     fn flush(&mut self, mut depth: usize, out: &mut dyn FnMut(ChunkId, Vec<u8>)) {
         loop {
             let level = &mut self.levels[depth];
@@ -121,8 +124,8 @@ impl Level {
         self.page.add(entry);
     }
 
-    /// Whether the page ends after the entry with this name: so says a keyed hash of level and name, nothing else of
-    /// the entry, that a changed file may not move a boundary.
+    /// Whether the page ends after the entry with this name. A keyed hash of level and name decides; nothing else of
+    /// the entry is hashed, so that a changed file does not move a boundary.
     fn ends(&self, level: u8, name: &[u8], ids: &IdKeys) -> bool {
         let count = self.page.count();
         if count >= ENTRIES_MAX || self.page.len() >= BYTES_MAX {

@@ -1,4 +1,4 @@
-//! A node: one entry of a directory, with everything that is restored of it.
+//! Nodes: the entries of directories, with everything that a restore needs.
 
 use minicbor::{Decode, Encode};
 
@@ -7,7 +7,7 @@ use crate::base::{
     time::Time,
 };
 
-/// What kind of entry a node is.
+/// The kind of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(index_only)]
 pub enum NodeKind {
@@ -37,15 +37,15 @@ pub enum NodeKind {
 /// An extended attribute. POSIX ACLs are attributes too (`system.posix_acl_access`), in the kernel's own encoding.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Xattr {
-    /// Full name with its namespace.
+    /// The full name with its namespace.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub name: Vec<u8>,
-    /// Value, any bytes.
+    /// The value: any bytes.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub value: Vec<u8>,
 }
 
-/// Numbers of a device node.
+/// The numbers of a device node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Device {
     /// Major number.
@@ -56,29 +56,29 @@ pub struct Device {
     pub minor: u32,
 }
 
-/// Where the bytes of a regular file are.
+/// The location of the bytes of a regular file.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(flat)]
 pub enum Content {
-    /// In the node itself (short files).
+    /// In the node itself, for short files.
     #[n(0)]
     Inline(#[cbor(n(0), with = "minicbor::bytes")] Vec<u8>),
     /// In at most [`Content::EXTENTS_MAX`] extents.
     #[n(1)]
     Extents(#[n(0)] Vec<Extent>),
-    /// In extents that a content tree lists; the id is that of its root page, a chunk of kind tree.
+    /// In the extents that a content tree lists. The id is that of its root page, a chunk of kind tree.
     #[n(2)]
     Tree(#[n(0)] ChunkId),
 }
 
 impl Content {
-    /// How many extents a node holds; more go to a content tree.
+    /// Maximum number of extents in a node. More extents go to a content tree.
     pub const EXTENTS_MAX: usize = 4;
-    /// Files up to this many bytes are held in their node.
+    /// Files up to this many bytes are stored in their node.
     pub const INLINE_MAX: usize = 256;
 }
 
-/// A stretch of a file.
+/// A span of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(flat)]
 pub enum Extent {
@@ -92,7 +92,7 @@ pub enum Extent {
         #[n(1)]
         len: u32,
     },
-    /// A hole: zeros that take no room.
+    /// A hole: zeros that take no space.
     #[n(1)]
     Hole {
         /// Its length in bytes, at least 1.
@@ -102,7 +102,7 @@ pub enum Extent {
 }
 
 impl Extent {
-    /// Length in bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> u64 {
         match self {
             Extent::Data { len, .. } => u64::from(*len),
@@ -110,13 +110,13 @@ impl Extent {
         }
     }
 
-    /// Whether it spans nothing (never so in a valid tree).
+    /// Whether it spans no bytes. No extent of a valid tree does.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// What lies below a directory, itself not counted.
+/// Totals of everything below a directory. The directory itself is not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Totals {
     /// Regular files.
@@ -128,13 +128,13 @@ pub struct Totals {
     /// Entries of other kinds.
     #[n(2)]
     pub others: u64,
-    /// Sum of the sizes of regular files, in bytes.
+    /// The sum of the sizes of regular files, in bytes.
     #[n(3)]
     pub bytes: u64,
 }
 
 impl Totals {
-    /// Adds what a node brings to the directory that holds it.
+    /// Adds a node of the directory and everything below the node.
     pub fn add(&mut self, node: &Node) {
         match node.kind {
             NodeKind::File => {
@@ -158,13 +158,13 @@ impl Totals {
 /// The contents of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Subtree {
-    /// Root page of the directory's tree, a chunk of kind tree.
+    /// The root page of the directory's tree, a chunk of kind tree.
     #[n(0)]
     pub id: ChunkId,
-    /// How many entries the directory itself has.
+    /// The number of entries of the directory itself.
     #[n(1)]
     pub entries: u64,
-    /// What lies below it.
+    /// Totals of everything below it.
     #[n(2)]
     pub totals: Totals,
 }
@@ -173,67 +173,68 @@ pub struct Subtree {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Node {
-    /// Name, any bytes but `/` and NUL, neither `.` nor `..`, 1 to 255 bytes. Empty only for a snapshot's root.
+    /// Name: 1 to 255 bytes, any but `/` and NUL, and neither `.` nor `..`. Only the name of a snapshot's root is
+    /// empty.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub name: Vec<u8>,
     /// Kind.
     #[n(1)]
     pub kind: NodeKind,
-    /// Permission bits with setuid, setgid and sticky (07777).
+    /// Permission bits, including setuid, setgid and sticky (07777).
     #[n(2)]
     pub mode: u32,
-    /// Owner's number.
+    /// The owner's number.
     #[n(3)]
     pub uid: u32,
-    /// Group's number.
+    /// The group's number.
     #[n(4)]
     pub gid: u32,
-    /// Owner's name where the source machine knew one.
+    /// The owner's name, if the source machine knew one.
     #[n(5)]
     pub user: Option<String>,
-    /// Group's name where the source machine knew one.
+    /// The group's name, if the source machine knew one.
     #[n(6)]
     pub group: Option<String>,
-    /// Last change of the contents.
+    /// The last change of the contents.
     #[n(7)]
     pub mtime: Time,
-    /// Last change of the inode on the source machine; shown, never restored.
+    /// The last change of the inode on the source machine. Shown, never restored.
     #[n(8)]
     pub ctime: Option<Time>,
-    /// Birth of the inode on the source machine; shown, never restored.
+    /// The birth of the inode on the source machine. Shown, never restored.
     #[n(9)]
     pub btime: Option<Time>,
-    /// Length in bytes of a regular file; 0 for other kinds.
+    /// The length of a regular file in bytes; 0 for other kinds.
     #[n(10)]
     pub size: u64,
-    /// Extended attributes, sorted by name; none if absent.
+    /// Extended attributes, sorted by name. `None` if there are none.
     #[n(11)]
     pub xattrs: Option<Vec<Xattr>>,
-    /// Target of a symbolic link.
+    /// The target of a symbolic link.
     #[cbor(n(12), with = "minicbor::bytes")]
     pub target: Option<Vec<u8>>,
-    /// Numbers of a device.
+    /// The numbers of a device.
     #[n(13)]
     pub device: Option<Device>,
-    /// Set where the inode has several names: equal for all of them in one snapshot.
+    /// Set if the inode has several names: equal for all of them in one snapshot.
     #[n(14)]
     pub hard_link: Option<HardLinkGroup>,
-    /// How many names the inode had on the source machine, where more than one.
+    /// The number of names of the inode on the source machine, if more than one.
     #[n(15)]
     pub links: Option<u32>,
-    /// Bytes of a regular file.
+    /// The contents of a regular file.
     #[n(16)]
     pub content: Option<Content>,
-    /// Contents of a directory.
+    /// The contents of a directory.
     #[n(17)]
     pub subtree: Option<Subtree>,
 }
 
 impl Node {
-    /// Longest name in bytes.
+    /// The longest name in bytes.
     pub const NAME_MAX: usize = 255;
 
-    /// A node of which nothing more is known: what else there is to say is put in its fields.
+    /// Returns a node with a name and a kind. The caller sets the other fields.
     pub fn new(name: impl Into<Vec<u8>>, kind: NodeKind) -> Self {
         Self {
             name: name.into(),
@@ -257,22 +258,22 @@ impl Node {
         }
     }
 
-    /// The extended attributes, none or more.
+    /// Returns the extended attributes; possibly none.
     pub fn xattrs(&self) -> &[Xattr] {
         self.xattrs.as_deref().unwrap_or_default()
     }
 
-    /// Whether this is a directory.
+    /// Whether the node is a directory.
     pub fn is_dir(&self) -> bool {
         self.kind == NodeKind::Directory
     }
 
-    /// Checks what a reader relies on: a name that is one path component, fields that fit the kind, sane times.
-    /// `root` allows the empty name.
-    pub fn validate(&self, root: bool) -> Result<(), &'static str> {
+    /// Checks what readers rely on: the name is one path component, the fields match the kind, the times are valid. The
+    /// name of a snapshot's root must be empty, which `is_root` tells.
+    pub fn validate(&self, is_root: bool) -> Result<(), &'static str> {
         let name = self.name.as_slice();
-        if name.is_empty() != root {
-            return Err("a name is empty");
+        if name.is_empty() != is_root {
+            return Err(if is_root { "it has a name" } else { "a name is empty" });
         }
         if name.len() > Self::NAME_MAX || name.contains(&b'/') || name.contains(&0) || name == b"." || name == b".." {
             return Err("a name is not a path component");
@@ -292,19 +293,21 @@ impl Node {
             NodeKind::Fifo | NodeKind::Socket => true,
         };
         if !fits {
-            return Err("a node lacks what its kind needs");
+            return Err("the fields of a node do not match its kind");
         }
         match &self.content {
-            Some(Content::Inline(bytes)) if bytes.len() as u64 != self.size => Err("a size differs from the contents"),
+            Some(Content::Inline(bytes)) if bytes.len() as u64 != self.size => {
+                Err("a size differs from the length of the contents")
+            }
             Some(Content::Extents(extents)) => {
                 let mut sum = 0u64;
                 for extent in extents {
                     sum = sum
                         .checked_add(extent.len())
                         .filter(|_| !extent.is_empty())
-                        .ok_or("an extent's length is wrong")?;
+                        .ok_or("the length of an extent is out of bounds")?;
                 }
-                if sum == self.size { Ok(()) } else { Err("a size differs from the contents") }
+                if sum == self.size { Ok(()) } else { Err("a size differs from the length of the contents") }
             }
             _ => Ok(()),
         }

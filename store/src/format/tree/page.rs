@@ -1,4 +1,4 @@
-//! Pages: what trees and content trees are made of.
+//! Pages: the parts of directory trees and content trees.
 //!
 //! ```text
 //! page := kind u8 | version u8 | level u8 | entry count u32, little-endian | the entries, CBOR, one after another
@@ -9,56 +9,56 @@
 //! | `D`, a directory | nodes, in ascending order of their names | [`DirChild`], in ascending order of first names |
 //! | `F`, a file's contents | extents, in their order | [`SpanChild`], in their order |
 //!
-//! Decoding checks all that a reader relies on; a page that breaks a rule is an error, not a panic.
+//! Decoding checks everything that readers rely on. A page that breaks a rule is an error, not a panic.
 
 use minicbor::{Decode, Decoder, Encode, Encoder};
 
-use super::{Extent, Node};
+use super::node::{Extent, Node};
 use crate::base::{
     error::{Error, Result},
     id::ChunkId,
 };
 
-/// Largest page in bytes. Builders cut far below; a single node with large attributes may need a page this big.
+/// The largest page in bytes. Builders cut far below it, but a single node with large attributes may need this much.
 pub const PAGE_MAX: usize = 4 * 1024 * 1024;
-/// Highest level of a page. With at least 16 entries a page this spans 16^12 entries.
+/// The highest level of a page. With at least 16 entries per page, it spans 16^12 entries.
 pub const LEVEL_MAX: u8 = 12;
-/// Most entries of a page.
+/// Maximum number of entries in a page.
 pub const ENTRIES_MAX: u32 = 1 << 16;
 
 const HEADER: usize = 7;
 const VERSION: u8 = 1;
 
-/// What a page is part of.
+/// The kind of tree that a page is part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageKind {
-    /// A directory.
+    /// A directory tree.
     Directory,
-    /// A file's contents.
+    /// A content tree.
     File,
 }
 
-/// A page below an index page of a directory.
+/// A child of an index page of a directory tree.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct DirChild {
-    /// Name of the first node below.
+    /// The name of the first node below it.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub first: Vec<u8>,
     /// The page.
     #[n(1)]
     pub id: ChunkId,
-    /// How many nodes of the directory lie below.
+    /// The number of nodes below it.
     #[n(2)]
     pub entries: u64,
 }
 
-/// A page below an inner page of a content tree.
+/// A child of an index page of a content tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct SpanChild {
     /// The page.
     #[n(0)]
     pub id: ChunkId,
-    /// How many bytes of the file lie below.
+    /// The number of bytes of the file below it.
     #[n(1)]
     pub len: u64,
 }
@@ -68,11 +68,11 @@ pub struct SpanChild {
 pub enum Page {
     /// Nodes of a directory.
     Nodes(Vec<Node>),
-    /// Pages of a directory; the level is 1 or more.
+    /// Children of an index page of a directory tree. The level is at least 1.
     Dirs(u8, Vec<DirChild>),
     /// Extents of a file.
     Extents(Vec<Extent>),
-    /// Pages of a content tree; the level is 1 or more.
+    /// Children of an index page of a content tree. The level is at least 1.
     Spans(u8, Vec<SpanChild>),
 }
 
@@ -82,7 +82,7 @@ impl Page {
         Self::parse(bytes).map_err(|reason| Error::damaged(format!("tree page {id}"), reason))
     }
 
-    /// The page's level: 0 for leaves.
+    /// Returns the page's level: 0 for leaves.
     pub fn level(&self) -> u8 {
         match self {
             Page::Nodes(_) | Page::Extents(_) => 0,
@@ -96,7 +96,7 @@ impl Page {
             return Err("it is too large".into());
         }
         if header[1] != VERSION {
-            return Err(format!("its version is {}, this program knows {VERSION}", header[1]));
+            return Err(format!("its version is {}, but this program reads version {VERSION}", header[1]));
         }
         let (level, count) = (header[2], u32::from_le_bytes([header[3], header[4], header[5], header[6]]));
         let may_be_empty = (header[0], level) == (b'D', 0);
@@ -133,7 +133,7 @@ impl Page {
 
 fn entries<'b, T: Decode<'b, ()>>(body: &'b [u8], count: u32) -> Result<Vec<T>, String> {
     let mut decoder = Decoder::new(body);
-    // Each entry takes a byte at least; the capacity is a hint and stays small for lying counts.
+    // The capacity is only a hint, and stays small if the count is wrong.
     let mut entries = Vec::with_capacity((count as usize).min(body.len() / 16 + 1));
     for _ in 0..count {
         entries.push(decoder.decode().map_err(|e| e.to_string())?);
@@ -142,12 +142,12 @@ fn entries<'b, T: Decode<'b, ()>>(body: &'b [u8], count: u32) -> Result<Vec<T>, 
 }
 
 fn ascending<'a>(names: impl Iterator<Item = &'a Vec<u8>>) -> Result<(), String> {
-    if names.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err("its names are not in order".into()) }
+    if names.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err("its names are out of order".into()) }
 }
 
 fn sum(mut lens: impl Iterator<Item = u64>) -> Result<u64, String> {
     lens.try_fold(0u64, |sum, len| sum.checked_add(len).filter(|_| len > 0))
-        .ok_or_else(|| "its lengths are wrong".to_owned())
+        .ok_or_else(|| "its lengths are out of bounds".to_owned())
 }
 
 /// Writes one page, entry by entry.
@@ -158,7 +158,7 @@ pub(crate) struct PageWriter {
 }
 
 impl PageWriter {
-    /// An empty page.
+    /// Returns a page without entries.
     pub fn new(kind: PageKind, level: u8) -> Self {
         let kind = match kind {
             PageKind::Directory => b'D',
@@ -173,17 +173,17 @@ impl PageWriter {
         self.count += 1;
     }
 
-    /// How many entries it has.
+    /// Returns the number of entries.
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// How many bytes it has.
+    /// Returns the number of bytes.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The page's bytes; the writer begins anew.
+    /// Returns the page's bytes, and begins another page of the same kind and level.
     pub fn take(&mut self) -> Vec<u8> {
         let mut bytes = std::mem::replace(&mut self.bytes, Vec::with_capacity(HEADER));
         self.bytes.extend_from_slice(&bytes[..HEADER]);
@@ -199,7 +199,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_page_with_a_lying_count_is_refused() {
+    fn a_page_with_a_wrong_count_is_refused() {
         let mut page = PageWriter::new(PageKind::File, 0);
         page.add(&Extent::Hole { len: 5 });
         let mut bytes = page.take();
@@ -220,7 +220,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_survived(kind in prop::sample::select(vec![b'D', b'F', b'X']), level in 0u8..3, rest: Vec<u8>) {
+        fn no_bytes_panic(
+            kind in prop::sample::select(vec![b'D', b'F', b'X']), level in 0u8..3, rest: Vec<u8>,
+        ) {
             let mut bytes = vec![kind, VERSION, level];
             bytes.extend(rest);
             let _ = Page::parse(&bytes);

@@ -26,7 +26,7 @@ use crate::{
         time::Time,
     },
     format::{
-        fate::{Fate, Step},
+        fate::{Fate, FateStep},
         log::{Event, LogRecord},
         snapshot::{Chains, SnapshotObject},
         tombstone::Tombstone,
@@ -126,7 +126,7 @@ impl Tracked {
             broken.is_trashed = matches!(fate, Some(Fate::Trash { .. }));
             !Fate::is_expired(fate)
         });
-        let purged = self.known.iter().filter(|(_, known)| known.fate == Some(Fate::Expired { signed: false }));
+        let purged = self.known.iter().filter(|(_, known)| known.fate == Some(Fate::Expired { is_signed: false }));
         list.purged = purged.map(|(id, known)| PurgedSnapshot { id: *id, log_seq: known.expired_seq }).collect();
         list.purged.sort_by_key(|purged| purged.log_seq);
     }
@@ -191,19 +191,19 @@ impl SnapshotTracker {
                 tracked.waiting.insert(seq, Commit { id, client, sequence, received: time });
                 return;
             }
-            Event::Forget { snapshot, signed } => (snapshot, Step::Forget, signed),
-            Event::Unforget { snapshot } => (snapshot, Step::Unforget, Vec::new()),
-            Event::Expire { snapshot } => (snapshot, Step::Expire, Vec::new()),
+            Event::Forget { snapshot, signed } => (snapshot, FateStep::Forget, signed),
+            Event::Unforget { snapshot } => (snapshot, FateStep::Unforget, Vec::new()),
+            Event::Expire { snapshot } => (snapshot, FateStep::Expire, Vec::new()),
             _ => return,
         };
         let mut problem = |reason: String| tracked.list.problems.push(Error::damaged(log_entry(seq), reason));
         let Some(known) = tracked.known.get_mut(&id) else {
             return problem(format!("it is about snapshot {id}, which was never committed"));
         };
-        if step == Step::Forget {
+        if step == FateStep::Forget {
             let admin = self.keys.full().admin.verifying_key();
             let is_covered = match Tombstone::verify(&signed, &admin, self.keys.repo()) {
-                Ok(tombstone) => tombstone.serves(id, known.changed_seq),
+                Ok(tombstone) => tombstone.applies_to(id, known.changed_seq),
                 Err(_) => false,
             };
             if !is_covered {
@@ -217,7 +217,7 @@ impl SnapshotTracker {
         if before.is_some() && known.fate.is_none() {
             known.changed_seq = seq;
         }
-        if step == Step::Expire && !Fate::is_expired(before) {
+        if step == FateStep::Expire && !Fate::is_expired(before) {
             known.expired_seq = seq;
         }
         tracked.is_unsorted |= known.fate != before;

@@ -8,13 +8,13 @@ use heed::{RoTxn, RwTxn, WithoutTls};
 use super::Index;
 use crate::{
     base::{codec, error::Result, id::PackId},
-    format::loss::{FrameBits, Hurt, Lost, Quarantined},
+    format::loss::{DamagedFrames, FrameBits, Lost, Quarantined},
 };
 
-fn decode(row: &[u8]) -> Hurt {
+fn decode(row: &[u8]) -> DamagedFrames {
     match row {
-        [] => Hurt::All,
-        bits => Hurt::Frames(FrameBits::from_bytes(bits)),
+        [] => DamagedFrames::All,
+        bits => DamagedFrames::Frames(FrameBits::from_bytes(bits)),
     }
 }
 
@@ -39,16 +39,16 @@ impl Index {
                 None => frames.clone(),
             };
             match &now {
-                Hurt::All => self.tables.hurt.put(txn, &pack.0, &[])?,
-                Hurt::Frames(bits) if bits.is_empty() => {}
-                Hurt::Frames(bits) => self.tables.hurt.put(txn, &pack.0, bits.as_bytes())?,
+                DamagedFrames::All => self.tables.hurt.put(txn, &pack.0, &[])?,
+                DamagedFrames::Frames(bits) if bits.is_empty() => {}
+                DamagedFrames::Frames(bits) => self.tables.hurt.put(txn, &pack.0, bits.as_bytes())?,
             }
         }
         self.tables.losses.put(txn, &seq, &codec::encode(lost))
     }
 
     /// What of a pack is in quarantine; none if nothing is.
-    pub fn quarantined(&self, pack: &PackId) -> Result<Option<Hurt>> {
+    pub fn quarantined(&self, pack: &PackId) -> Result<Option<DamagedFrames>> {
         self.read(|txn| Ok(self.tables.hurt.get(txn, &pack.0)?.map(decode)))
     }
 

@@ -9,7 +9,7 @@ use crate::{
         time::Time,
     },
     format::{
-        fate::{Fate, Step},
+        fate::{Fate, FateStep},
         frame::ChunkKind,
         pack::PackTable,
     },
@@ -110,7 +110,7 @@ pub struct Change {
     /// The snapshot.
     pub snapshot: SnapshotId,
     /// The step.
-    pub step: Step,
+    pub step: FateStep,
 }
 
 impl CommitRow {

@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn small_packs_are_merged_when_there_are_many() {
         let few: Vec<_> = (0..7).map(|n| pack(n, MIB, 0)).collect();
-        assert_eq!(choose(&few, &PruneLimits::default(), 0).repack, []);
+        assert_eq!(choose(&few, &PruneLimits::default(), 0).repack, Vec::<u32>::new());
         let many: Vec<_> = (0..8).map(|n| pack(n, MIB, 0)).collect();
         assert_eq!(choose(&many, &PruneLimits::default(), 0).repack, [0, 1, 2, 3, 4, 5, 6, 7]);
         let limits = PruneLimits { repack_bytes: Some(3 * MIB), ..PruneLimits::default() };
