@@ -5,7 +5,7 @@ mod subset;
 use std::sync::{Arc, atomic::Ordering};
 
 use anyhow::Result;
-use bkfs_store::owner::check::{CheckOptions, CheckReport, Progress, ReadData, check};
+use bkfs_store::owner::check::{CheckOptions, CheckProgress, CheckReport, ReadData, check};
 use clap::Args;
 use serde::Serialize;
 
@@ -71,7 +71,7 @@ struct Report {
 pub fn run(context: &Context, args: CheckArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
     let reader = browse::reader(context, &session, "checking")?;
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(CheckProgress::default());
     let stop = progress.clone();
     signals::on_stop(move || stop.stop.store(true, Ordering::Relaxed))?;
     let read_data = match (args.read_data, args.read_data_subset) {
@@ -100,7 +100,7 @@ pub fn run(context: &Context, args: CheckArgs) -> Result<Exit> {
     Ok(if report.problems_total == 0 { Exit::Success } else { Exit::Error })
 }
 
-fn view(progress: &Progress) -> View {
+fn view(progress: &CheckProgress) -> View {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (packs, packs_total) = (load(&progress.packs), load(&progress.packs_total));
     if packs < packs_total {

@@ -4,8 +4,8 @@ use std::sync::{Arc, atomic::Ordering};
 
 use anyhow::Result;
 use bkfs_store::owner::{
-    check::{CheckOptions, Progress},
-    repair::{PacksReport, RepairOptions, repair_packs},
+    check::{CheckOptions, CheckProgress},
+    repair::{RepairOptions, RepairReport, repair_packs},
 };
 use clap::Args;
 use serde::Serialize;
@@ -73,7 +73,7 @@ pub fn run(context: &Context, args: &PacksArgs) -> Result<Exit> {
         return Err(failure.into());
     }
     let reader = browse::reader(context, &session, "repairing")?;
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(CheckProgress::default());
     let stop = progress.clone();
     signals::on_stop(move || stop.stop.store(true, Ordering::Relaxed))?;
     let threads = CheckOptions::default().threads;
@@ -91,7 +91,7 @@ pub fn run(context: &Context, args: &PacksArgs) -> Result<Exit> {
     Ok(if is_well { Exit::Success } else { Exit::Error })
 }
 
-fn view(progress: &Progress) -> View {
+fn view(progress: &CheckProgress) -> View {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (packs, packs_total) = (load(&progress.packs), load(&progress.packs_total));
     if packs < packs_total {
@@ -104,7 +104,7 @@ fn view(progress: &Progress) -> View {
 }
 
 impl Report {
-    fn of(report: &PacksReport) -> Self {
+    fn of(report: &RepairReport) -> Self {
         let damaged = report.damaged.iter().map(|(pack, dropped)| Damaged {
             pack: pack.to_string(),
             dropped: dropped.is_gone,
@@ -124,7 +124,7 @@ impl Report {
     }
 }
 
-fn print(context: &Context, args: &PacksArgs, report: &PacksReport) -> Result<()> {
+fn print(context: &Context, args: &PacksArgs, report: &RepairReport) -> Result<()> {
     for error in &report.failed {
         eprintln!("bkfs: {error}");
     }

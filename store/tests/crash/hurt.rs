@@ -16,9 +16,9 @@ use bkfs_store::{
         pack::{Pack, PackTable},
     },
     owner::{
-        check::Progress,
+        check::CheckProgress,
         reader::Reader,
-        repair::{PacksReport, RepairOptions, repair_packs},
+        repair::{RepairOptions, RepairReport, repair_packs},
     },
     repository::{Repository, backend::Files as _},
 };
@@ -214,9 +214,15 @@ fn repair(story: &mut Story) -> Result<()> {
     }
 }
 
-fn repair_with(repo: &Repository, reader: &Reader) -> Result<PacksReport> {
+fn repair_with(repo: &Repository, reader: &Reader) -> Result<RepairReport> {
     let opened = repo.open(&OpenRequest::default())?;
-    repair_packs(reader, repo, &opened, &RepairOptions { threads: 1, ..RepairOptions::default() }, &Progress::default())
+    repair_packs(
+        reader,
+        repo,
+        &opened,
+        &RepairOptions { threads: 1, ..RepairOptions::default() },
+        &CheckProgress::default(),
+    )
 }
 
 /// A push of the same files. What it sends again that is not lost lies there twice, until the pack is repaired and for ever.
