@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 use bkfs_store::{
     access::{PruneLimits, Unused},
-    owner::prune::{Progress, PruneOptions, PruneReport, Pruner},
+    owner::prune::{PruneOptions, PruneProgress, PruneReport, Pruner},
 };
 use clap::Args;
 use serde::Serialize;
@@ -114,7 +114,7 @@ pub fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
     if let Some(failure) = session.rollback_failure() {
         return Err(failure.into());
     }
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(PruneProgress::default());
     let stop = progress.clone();
     signals::on_stop(move || stop.stop.store(true, Ordering::Relaxed))?;
     let limits = PruneLimits { unused: args.max_unused.0, repack_bytes: args.max_repack_size };
@@ -165,7 +165,7 @@ fn confirm(context: &Context, report: &PruneReport) -> Result<()> {
     }
 }
 
-fn view(progress: &Progress) -> View {
+fn view(progress: &PruneProgress) -> View {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (packs, packs_total) = (load(&progress.packs), load(&progress.packs_total));
     if packs_total > 0 && packs < packs_total {
