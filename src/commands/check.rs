@@ -5,7 +5,7 @@ mod subset;
 use std::sync::atomic::Ordering;
 
 use anyhow::Result;
-use bkfs_store::owner::check::{CheckOptions, CheckReport, Progress, ReadData, check};
+use bkfs_store::owner::check::{CheckOptions, CheckProgress, CheckReport, ReadData, check};
 use clap::Args;
 use serde::Serialize;
 
@@ -67,7 +67,7 @@ struct CheckJson {
 pub fn run(context: &Context, args: CheckArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
     let reader = catalog::open_reader(context, &session, "checking")?;
-    let work = Work::new(context, |progress: &Progress| progress.stop.store(true, Ordering::Relaxed))?;
+    let work = Work::new(context, |progress: &CheckProgress| progress.stop.store(true, Ordering::Relaxed))?;
     let read_data = match (args.read_data, args.read_data_subset) {
         (true, _) => ReadData::All,
         (false, Some(subset)) => subset.read_data(session.folder.last_checked()?),
@@ -90,7 +90,7 @@ pub fn run(context: &Context, args: CheckArgs) -> Result<Exit> {
     Ok(if report.problems_total == 0 { Exit::Success } else { Exit::Error })
 }
 
-fn view(progress: &Progress) -> ProgressView {
+fn view(progress: &CheckProgress) -> ProgressView {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (packs, packs_total) = (load(&progress.packs), load(&progress.packs_total));
     if packs < packs_total {

@@ -5,7 +5,7 @@ use std::{io::IsTerminal, str::FromStr, sync::atomic::Ordering};
 use anyhow::Result;
 use bkfs_store::{
     access::{PruneLimits, Unused},
-    owner::prune::{Progress, PruneOptions, PruneReport, Pruner},
+    owner::prune::{PruneOptions, PruneProgress, PruneReport, Pruner},
 };
 use clap::Args;
 use serde::Serialize;
@@ -112,7 +112,7 @@ pub fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
     if let Some(failure) = session.rollback_failure() {
         return Err(failure.into());
     }
-    let work = Work::new(context, |progress: &Progress| progress.stop.store(true, Ordering::Relaxed))?;
+    let work = Work::new(context, |progress: &PruneProgress| progress.stop.store(true, Ordering::Relaxed))?;
     let limits = PruneLimits { unused: args.max_unused.0, repack_bytes: args.max_repack_size };
     let mut options = PruneOptions {
         limits,
@@ -157,7 +157,7 @@ fn confirm(context: &Context, report: &PruneReport) -> Result<()> {
     }
 }
 
-fn view(progress: &Progress) -> ProgressView {
+fn view(progress: &PruneProgress) -> ProgressView {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (packs, packs_total) = (load(&progress.packs), load(&progress.packs_total));
     if packs_total > 0 && packs < packs_total {

@@ -1,9 +1,18 @@
-//! Above the seam: what only the holder of a full key can do. Everything here reaches the store through
-//! [`crate::access::Access`], and trusts nothing that comes back until it has verified it.
+//! Above the seam: what the holder of a full key does with a repository.
+//!
+//! - [`keyring`] opens data keys, [`reader`] reads chunks, files and snapshots;
+//! - [`retention`] decides which snapshots to keep: pure functions over plain rows;
+//! - [`check`] verifies a repository, [`repair`] repairs its packs, [`prune`] reclaims space.
+//!
+//! All of them reach the store through the traits of [`crate::access`], and trust nothing that comes back before they have
+//! verified it.
 
 pub mod check;
 pub mod keyring;
+mod packs;
 pub mod prune;
 pub mod reader;
+mod references;
 pub mod repair;
 pub mod retention;
+mod workers;

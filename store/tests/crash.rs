@@ -47,7 +47,7 @@ use bkfs_store::{
 
 use checked::Checked;
 use disk::{Disk, Image, Keep, Random};
-use hurt::Hurt;
+use hurt::DamagedFrames;
 use recorder::{Event, Fault, Recorder};
 use story::{FLOOR, Promise, Story};
 use support::world::Files;
@@ -70,7 +70,7 @@ struct Promised {
     is_reframed: bool,
     clock: i64,
     /// What is damaged beyond mending.
-    hurt: Option<Hurt>,
+    hurt: Option<DamagedFrames>,
 }
 
 impl Promised {
@@ -106,7 +106,7 @@ impl Promised {
                 self.hurt = Some(hurt.clone());
             }
             Promise::Noticed => self.hurt.iter_mut().for_each(|hurt| hurt.is_unnoticed = false),
-            Promise::Healing => self.hurt.iter_mut().for_each(Hurt::healing),
+            Promise::Healing => self.hurt.iter_mut().for_each(DamagedFrames::healing),
             Promise::Repaired => self.chunks.extend(self.hurt.iter().flat_map(|hurt| &hurt.denied)),
             Promise::Healed => {
                 self.chunks.extend(self.hurt.iter().flat_map(|hurt| hurt.denied.iter().chain(&hurt.lost)));

@@ -23,7 +23,7 @@ use bkfs_store::{
         keys::slot::{self, SlotParams},
         tombstone::Tombstone,
     },
-    owner::prune::{Progress, PruneOptions, Pruner},
+    owner::prune::{PruneOptions, PruneProgress, Pruner},
     repository::{Repository, backend::LocalBackend},
 };
 
@@ -145,7 +145,7 @@ fn prune(place: &Place, repo: &Arc<Repository>) -> Result<()> {
     let options = PruneOptions { is_confirmed: true, ..PruneOptions::default() };
     let reader = place.world.reader(repo.clone());
     Pruner { reader: &reader, access: &**repo, push_key: None, cache: place.folder.path() }
-        .run(&options, &Progress::default())
+        .run(&options, &PruneProgress::default())
         .map(drop)
 }
 

@@ -22,7 +22,7 @@ use bkfs_store::{
         tombstone::Tombstone,
     },
     owner::{
-        check::{CheckOptions, Progress},
+        check::{CheckOptions, CheckProgress},
         reader::Reader,
     },
     repository::{
@@ -147,7 +147,7 @@ fn checked(repo: &Arc<Repository>) -> Vec<String> {
     let opened = repo.open(&OpenRequest::default()).unwrap();
     let options = CheckOptions::default();
     let report =
-        bkfs_store::owner::check::check(&reader(repo), &**repo, &opened, &options, &Progress::default()).unwrap();
+        bkfs_store::owner::check::check(&reader(repo), &**repo, &opened, &options, &CheckProgress::default()).unwrap();
     let problems = report.problems.iter().map(|problem| problem.error.to_string());
     problems.filter(|text| !text.contains("is missing from the repository")).collect()
 }

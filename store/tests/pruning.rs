@@ -46,7 +46,7 @@ use bkfs_store::{
         tree::*,
     },
     owner::{
-        prune::{Progress, PruneOptions, PruneReport, Pruner},
+        prune::{PruneOptions, PruneProgress, PruneReport, Pruner},
         reader::Reader,
     },
     repository::Repository,
@@ -124,7 +124,7 @@ fn prune_as(
     options: &PruneOptions,
 ) -> Result<PruneReport, Error> {
     let reader = Reader::new(access.clone(), full_key(), &config_record(), 1 << 20);
-    Pruner { reader: &reader, access: &*access, push_key, cache }.run(options, &Progress::default())
+    Pruner { reader: &reader, access: &*access, push_key, cache }.run(options, &PruneProgress::default())
 }
 
 /// The contents of file number `n`; some do not compress, so that packs have a size.

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use bkfs_store::owner::{
-    check::{CheckOptions, Progress},
-    repair::{PacksReport, RepairOptions, repair_packs},
+    check::{CheckOptions, CheckProgress},
+    repair::{RepairOptions, RepairReport, repair_packs},
 };
 use clap::Args;
 use serde::Serialize;
@@ -70,7 +70,7 @@ pub fn run(context: &Context, args: &PacksArgs) -> Result<Exit> {
         return Err(failure.into());
     }
     let reader = catalog::open_reader(context, &session, "repairing")?;
-    let work = Work::new(context, |progress: &Progress| progress.stop.store(true, Ordering::Relaxed))?;
+    let work = Work::new(context, |progress: &CheckProgress| progress.stop.store(true, Ordering::Relaxed))?;
     let threads = CheckOptions::default().threads;
     let options = RepairOptions { read_data: args.read_data, dry_run: args.dry_run, threads };
     let report =
@@ -83,7 +83,7 @@ pub fn run(context: &Context, args: &PacksArgs) -> Result<Exit> {
     Ok(if is_sound { Exit::Success } else { Exit::Error })
 }
 
-fn view(progress: &Progress) -> ProgressView {
+fn view(progress: &CheckProgress) -> ProgressView {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (packs, packs_total) = (load(&progress.packs), load(&progress.packs_total));
     if packs < packs_total {
@@ -96,7 +96,7 @@ fn view(progress: &Progress) -> ProgressView {
 }
 
 impl PacksJson {
-    fn of(report: &PacksReport) -> Self {
+    fn of(report: &RepairReport) -> Self {
         let damaged = report.damaged.iter().map(|(pack, dropped)| DamagedPackJson {
             pack: pack.to_string(),
             dropped: dropped.is_gone,
@@ -116,7 +116,7 @@ impl PacksJson {
     }
 }
 
-fn print(context: &Context, args: &PacksArgs, report: &PacksReport) -> Result<()> {
+fn print(context: &Context, args: &PacksArgs, report: &RepairReport) -> Result<()> {
     for error in &report.failed {
         eprintln!("bkfs: {error}");
     }

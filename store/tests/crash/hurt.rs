@@ -16,9 +16,9 @@ use bkfs_store::{
         pack::{Pack, PackTable},
     },
     owner::{
-        check::Progress,
+        check::CheckProgress,
         reader::Reader,
-        repair::{PacksReport, RepairOptions, repair_packs},
+        repair::{RepairOptions, RepairReport, repair_packs},
     },
     repository::{Repository, backend::Files as _},
 };
@@ -39,12 +39,12 @@ pub struct Noise {
     files: Files,
     packed: Packed,
     receipt: Receipt,
-    hurt: Option<Hurt>,
+    hurt: Option<DamagedFrames>,
 }
 
 /// What is damaged.
 #[derive(Debug, Clone)]
-pub struct Hurt {
+pub struct DamagedFrames {
     pub pack: PackId,
     pub snapshot: SnapshotId,
     files: Files,
@@ -102,7 +102,7 @@ impl Story {
         let files_lost = files.iter().filter(|(_, bytes)| is_lost(bytes)).map(|(name, _)| name.clone()).collect();
         let (snapshot, seen, files) = (receipt.snapshot, receipt.now, files.clone());
         let is_unnoticed = to == usize::MAX;
-        let hurt = Hurt { pack, snapshot, files, lost, files_lost, denied, seen, is_unnoticed, copies: 1 };
+        let hurt = DamagedFrames { pack, snapshot, files, lost, files_lost, denied, seen, is_unnoticed, copies: 1 };
         self.recorder.mark(Promise::Hurting(hurt.clone()));
         self.noise.as_mut().unwrap().hurt = Some(hurt);
         pack
@@ -214,9 +214,15 @@ fn repair(story: &mut Story) -> Result<()> {
     }
 }
 
-fn repair_with(repo: &Repository, reader: &Reader) -> Result<PacksReport> {
+fn repair_with(repo: &Repository, reader: &Reader) -> Result<RepairReport> {
     let opened = repo.open(&OpenRequest::default())?;
-    repair_packs(reader, repo, &opened, &RepairOptions { threads: 1, ..RepairOptions::default() }, &Progress::default())
+    repair_packs(
+        reader,
+        repo,
+        &opened,
+        &RepairOptions { threads: 1, ..RepairOptions::default() },
+        &CheckProgress::default(),
+    )
 }
 
 /// A push of the same files. What it sends again that is not lost lies there twice, until the pack is repaired and for ever.
@@ -241,7 +247,7 @@ fn put_again(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-impl Hurt {
+impl DamagedFrames {
     pub fn healing(&mut self) {
         self.copies += 1;
     }
@@ -253,7 +259,7 @@ impl Hurt {
 
 impl Checked<'_> {
     /// It is read, and the files pushed again; then it is repaired.
-    pub fn healed(&self, folder: &Path, promised: &Promised, hurt: &Hurt) -> Result<(), String> {
+    pub fn healed(&self, folder: &Path, promised: &Promised, hurt: &DamagedFrames) -> Result<(), String> {
         let (repo, _, reader) = self.opened(folder, promised)?;
         self.unreadable(&reader, promised, hurt)?;
         told(&repo, hurt)?;
@@ -268,7 +274,7 @@ impl Checked<'_> {
     }
 
     /// It is repaired, and the files pushed again.
-    pub fn repaired(&self, folder: &Path, promised: &Promised, hurt: &Hurt) -> Result<(), String> {
+    pub fn repaired(&self, folder: &Path, promised: &Promised, hurt: &DamagedFrames) -> Result<(), String> {
         let (repo, _, _) = self.opened(folder, promised)?;
         self.repair(&repo, hurt)?;
         drop(repo);
@@ -288,7 +294,13 @@ impl Checked<'_> {
     }
 
     /// Everything is whole, now and when the index is made anew.
-    fn ended(&self, folder: &Path, repo: Arc<Repository>, promised: &Promised, hurt: &Hurt) -> Result<(), String> {
+    fn ended(
+        &self,
+        folder: &Path,
+        repo: Arc<Repository>,
+        promised: &Promised,
+        hurt: &DamagedFrames,
+    ) -> Result<(), String> {
         let reader = self.world.reader(repo.clone());
         self.whole(&*repo, &reader, promised).map_err(|error| format!("in the end: {error}"))?;
         let report = repair_with(&repo, &reader).map_err(text("the second repair"))?;
@@ -307,7 +319,7 @@ impl Checked<'_> {
         self.all_readable(&repo, promised, hurt).map_err(|error| format!("with a new index: {error}"))
     }
 
-    fn repair(&self, repo: &Arc<Repository>, hurt: &Hurt) -> Result<(), String> {
+    fn repair(&self, repo: &Arc<Repository>, hurt: &DamagedFrames) -> Result<(), String> {
         let reader = self.world.reader(repo.clone());
         let mut report = repair_with(repo, &reader).map_err(text("repairing"))?;
         if let Some(error) = report.failed.pop() {
@@ -321,14 +333,14 @@ impl Checked<'_> {
         Ok(())
     }
 
-    fn push_again(&self, repo: &Arc<Repository>, promised: &mut Promised, hurt: &Hurt) -> Result<(), String> {
+    fn push_again(&self, repo: &Arc<Repository>, promised: &mut Promised, hurt: &DamagedFrames) -> Result<(), String> {
         let packed = self.world.packs_lacking(&**repo, &hurt.files, 1).map_err(text("has"))?;
         let receipt = self.world.push_packs(&**repo, &packed).map_err(text("the next push"))?;
         promised.snapshots.insert(receipt.snapshot, hurt.files.clone());
         Ok(())
     }
 
-    fn all_readable(&self, repo: &Arc<Repository>, promised: &Promised, hurt: &Hurt) -> Result<(), String> {
+    fn all_readable(&self, repo: &Arc<Repository>, promised: &Promised, hurt: &DamagedFrames) -> Result<(), String> {
         has(repo, &hurt.ids().copied().collect::<Vec<_>>(), "is gone")?;
         let reader = self.world.reader(repo.clone());
         let lost = self.unreadable(&reader, promised, hurt)?;
@@ -337,7 +349,12 @@ impl Checked<'_> {
     }
 
     /// The files of the damaged snapshot that cannot be read. All others must be as they were pushed.
-    fn unreadable(&self, reader: &Arc<Reader>, promised: &Promised, hurt: &Hurt) -> Result<BTreeSet<String>, String> {
+    fn unreadable(
+        &self,
+        reader: &Arc<Reader>,
+        promised: &Promised,
+        hurt: &DamagedFrames,
+    ) -> Result<BTreeSet<String>, String> {
         let infos = reader.snapshots().map_err(text("snapshots"))?;
         let mut lost = BTreeSet::new();
         for (id, files) in &promised.snapshots {
@@ -366,7 +383,7 @@ fn read_one(reader: &Arc<Reader>, root: &bkfs_store::format::tree::Node, name: &
 }
 
 /// What a repository lacks, it tells whoever was there before.
-fn told(repo: &Repository, hurt: &Hurt) -> Result<(), String> {
+fn told(repo: &Repository, hurt: &DamagedFrames) -> Result<(), String> {
     if hurt.is_unnoticed {
         return Ok(());
     }

@@ -33,7 +33,7 @@ use bkfs_store::{
 };
 
 use crate::{
-    hurt::{self, Hurt},
+    hurt::{self, DamagedFrames},
     recorder::{Fault, Recorder},
     support::{
         fuse::Fuse,
@@ -96,7 +96,7 @@ pub enum Promise {
     /// It is this time now.
     Clock(i64),
     /// Some of a pack is about to be damaged beyond mending.
-    Hurting(Hurt),
+    Hurting(DamagedFrames),
     /// That its file is gone is known.
     Noticed,
     /// What could be saved of it is stored.
@@ -307,7 +307,7 @@ pub fn reframe_some(story: &mut Story) -> Result<()> {
 pub fn reframe_with(repo: &Repository, reader: &Reader, world: &World, cache: &Path) -> Result<PruneReport> {
     let options = PruneOptions { is_confirmed: true, reframe_bytes: 1 << 30, ..PruneOptions::default() };
     let pruner = Pruner { reader, access: repo, push_key: Some(&world.push), cache };
-    pruner.run(&options, &prune::Progress::default())
+    pruner.run(&options, &prune::PruneProgress::default())
 }
 
 /// A push of what a prune has taken, or has condemned: the same packs.
@@ -342,7 +342,7 @@ pub fn prune(story: &mut Story) -> Result<()> {
     let reader = story.reader();
     let options = PruneOptions { is_confirmed: true, ..PruneOptions::default() };
     let pruner = Pruner { reader: &reader, access: story.repo(), push_key: None, cache: story.folder.path() };
-    let report = pruner.run(&options, &prune::Progress::default())?;
+    let report = pruner.run(&options, &prune::PruneProgress::default())?;
     story.pruned = Some(report.stats);
     Ok(())
 }
@@ -361,7 +361,7 @@ pub fn condemn(story: &mut Story) -> Result<()> {
     let reader = story.world.reader(fuse.clone());
     let options = PruneOptions { is_confirmed: true, ..PruneOptions::default() };
     let pruner = Pruner { reader: &reader, access: &*fuse, push_key: None, cache: story.folder.path() };
-    let ended = pruner.run(&options, &prune::Progress::default());
+    let ended = pruner.run(&options, &prune::PruneProgress::default());
     assert!(matches!(ended, Err(Error::Interrupted)), "{ended:?}");
     assert_eq!(repo.open(&OpenRequest::default())?.lease.generation, before + 1, "it has condemned");
     Ok(())

@@ -17,7 +17,7 @@ use bkfs_store::{
     base::{id::SnapshotId, time::Time},
     format::{roster::Roster, tombstone::Tombstone},
     owner::{
-        prune::{Progress, PruneOptions, PruneReport, Pruner},
+        prune::{PruneOptions, PruneProgress, PruneReport, Pruner},
         reader::{Reader, SnapshotInfo},
     },
     repository::{
@@ -208,7 +208,7 @@ impl Site {
             options.limits.unused = Unused::Bytes(0);
         }
         Pruner { reader: &reader, access: &*access, push_key: None, cache: self.folder.path() }
-            .run(&options, &Progress::default())
+            .run(&options, &PruneProgress::default())
     }
 
     /// The files of packs and parity that there are, and of the grave.

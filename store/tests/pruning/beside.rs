@@ -20,7 +20,7 @@ use bkfs_store::{
         roster::{Roster, RosterClient},
     },
     owner::{
-        check::{CheckOptions, CheckReport, Progress, ReadData, check},
+        check::{CheckOptions, CheckProgress, CheckReport, ReadData, check},
         reader::Reader,
     },
     repository::{
@@ -55,7 +55,7 @@ fn check_beside(
     let opened = store.open(&OpenRequest::default()).unwrap();
     let reader = Reader::new(store.clone(), full_key(), &config_record(), 1 << 20);
     let options = CheckOptions { read_data: ReadData::All, threads: 1 };
-    check(&reader, &*store, &opened, &options, &Progress::default()).unwrap()
+    check(&reader, &*store, &opened, &options, &CheckProgress::default()).unwrap()
 }
 
 fn file(place: &Place, id: PackId) -> PathBuf {

@@ -21,8 +21,8 @@ use bkfs_store::{
         pack::PackWriter,
     },
     owner::{
-        check::Progress,
-        repair::{PacksReport, RepairOptions, repair_packs},
+        check::CheckProgress,
+        repair::{RepairOptions, RepairReport, repair_packs},
     },
     repository::Repository,
 };
@@ -33,11 +33,11 @@ use super::{
     told, write_at,
 };
 
-fn repair(world: &World, repo: &Arc<Repository>, read_data: bool, dry_run: bool) -> PacksReport {
+fn repair(world: &World, repo: &Arc<Repository>, read_data: bool, dry_run: bool) -> RepairReport {
     let reader = world.reader(repo.clone());
     let opened = repo.open(&OpenRequest::default()).unwrap();
     let options = RepairOptions { read_data, dry_run, threads: 2 };
-    repair_packs(&reader, &**repo, &opened, &options, &Progress::default()).unwrap()
+    repair_packs(&reader, &**repo, &opened, &options, &CheckProgress::default()).unwrap()
 }
 
 fn packs(scene: &Scene) -> BTreeSet<PackId> {
@@ -140,7 +140,8 @@ fn what_is_damaged_after_the_store_has_looked_at_it_is_mended_and_nothing_droppe
     let options = RepairOptions { read_data: true, dry_run: false, threads: 1 };
     let opened = repo.open(&OpenRequest::default()).unwrap();
     let report =
-        repair_packs(&scene.world.reader(store.clone()), &*store, &opened, &options, &Progress::default()).unwrap();
+        repair_packs(&scene.world.reader(store.clone()), &*store, &opened, &options, &CheckProgress::default())
+            .unwrap();
     assert_eq!((report.damaged.len(), report.failed.len(), report.problems_total), (0, 0, 0), "{report:?}");
     assert!(fs::read(scene.file_of(id)).unwrap() == scene.pack().bytes);
     assert_eq!((scene.lacking(&repo), repo.quarantine(None, 1).unwrap()), (BTreeSet::new(), vec![]));

@@ -20,7 +20,7 @@ use bkfs_store::{
         tree::{Extent, Node, NodeKind, TreeBuilder},
     },
     owner::{
-        check::{self, CheckOptions, Progress, ReadData},
+        check::{self, CheckOptions, CheckProgress, ReadData},
         reader::Reader,
     },
 };
@@ -190,6 +190,6 @@ pub fn read_files(reader: &Reader, root: &Node) -> Result<Files> {
 pub fn problems(reader: &Reader, access: &dyn Access, read_data: bool) -> Result<Vec<String>> {
     let opened = access.open(&OpenRequest::default())?;
     let options = CheckOptions { read_data: if read_data { ReadData::All } else { ReadData::None }, threads: 1 };
-    let report = check::check(reader, access, &opened, &options, &Progress::default())?;
+    let report = check::check(reader, access, &opened, &options, &CheckProgress::default())?;
     Ok(report.problems.iter().map(ToString::to_string).collect())
 }

@@ -1,8 +1,8 @@
-//! The log, the rosters and the snapshots.
+//! The log, the rosters in it and the list of snapshots.
 
 use std::collections::{HashMap, HashSet};
 
-use super::{CheckReport, Findings, Progress};
+use super::{context::CheckContext, report::CheckReport};
 use crate::{
     access::Opened,
     base::{
@@ -17,20 +17,14 @@ use crate::{
     owner::reader::{Reader, SnapshotInfo},
 };
 
-/// Records of the log fetched at once.
-const BATCH: u32 = 1024;
+/// How many log records one request asks for.
+const RECORDS_PER_REQUEST: u32 = 1024;
 
-/// Checks them; returns the snapshots that count, oldest first.
-pub(super) fn check(
-    reader: &Reader,
-    opened: &Opened,
-    findings: &Findings,
-    progress: &Progress,
-    report: &mut CheckReport,
-) -> Result<Vec<SnapshotInfo>> {
-    let committed = check_log(reader, opened, findings, progress, report)?;
-    let (snapshots, problems) = reader.with_snapshots(|list| {
-        // What is in the trash can come back, so it must be whole.
+/// Checks the history. Returns the snapshots that count or are in the trash, oldest first.
+pub(super) fn check(check: &CheckContext<'_>, opened: &Opened, report: &mut CheckReport) -> Result<Vec<SnapshotInfo>> {
+    let committed = check_log(check, opened, report)?;
+    let (snapshots, problems) = check.reader.with_snapshots(|list| {
+        // Snapshots in the trash can come back, so they must be whole, too.
         let all = list.snapshots.iter().chain(list.trash.iter().map(|trashed| &trashed.info)).cloned();
         let mut all: Vec<SnapshotInfo> = all.collect();
         all.sort_by_key(|info| info.log_seq);
@@ -41,38 +35,34 @@ pub(super) fn check(
     let mut shown: HashSet<SnapshotId> = snapshots.iter().map(|info| info.id).collect();
     for (snapshot, text) in problems {
         shown.extend(snapshot);
-        findings.note(None, b"", Error::Invalid(text))?;
+        check.findings.note_general(Error::Invalid(text))?;
     }
-    let hidden = committed.iter().filter(|(id, seq)| **seq < opened.now.log_len && !shown.contains(id));
-    for (snapshot, seq) in hidden {
-        // The list is newer than what was read of the log.
-        if reader.is_gone(snapshot)? {
+    let withheld = committed.iter().filter(|(id, seq)| **seq < opened.now.log_len && !shown.contains(id));
+    for (snapshot, seq) in withheld {
+        // The list is newer than what was read of the log: the snapshot may have expired in between.
+        if check.reader.is_gone(snapshot)? {
             continue;
         }
-        let reason = format!("entry {seq} of the log committed it, but it is not handed out");
-        findings.note(None, b"", Error::SnapshotDamaged { snapshot: *snapshot, reason })?;
+        let reason = format!("entry {seq} of the log committed it, but the store withholds it");
+        check.findings.note_general(Error::SnapshotDamaged { snapshot: *snapshot, reason })?;
     }
     report.snapshots = snapshots.len() as u64;
     Ok(snapshots)
 }
 
-/// Follows the log from its beginning; returns the snapshots that it committed and that are not gone for good, with their places.
-fn check_log(
-    reader: &Reader,
-    opened: &Opened,
-    findings: &Findings,
-    progress: &Progress,
-    report: &mut CheckReport,
-) -> Result<HashMap<SnapshotId, u64>> {
+/// Reads the log from its beginning to its end at opening. Returns the snapshots that it committed and that have not
+/// expired, with the records that committed them.
+fn check_log(check: &CheckContext<'_>, opened: &Opened, report: &mut CheckReport) -> Result<HashMap<SnapshotId, u64>> {
     let damaged = |seq: u64, reason: &str| Error::damaged(format!("entry {seq} of the log"), reason);
+    let findings = check.findings;
     let mut committed = HashMap::new();
-    let mut rosters = Rosters { reader, view: None };
+    let mut rosters = Rosters { reader: check.reader, view: None };
     let (mut seq, mut head) = (0u64, Hash::default());
     while seq < opened.now.log_len {
-        progress.go_on()?;
-        let records = reader.access().log(seq, BATCH)?;
+        check.progress.fail_if_stopped()?;
+        let records = check.access.log(seq, RECORDS_PER_REQUEST)?;
         if records.is_empty() {
-            findings.note(None, b"", damaged(seq, "it is missing, and so is what follows"))?;
+            findings.note_general(damaged(seq, "it is missing, and so is what follows"))?;
             break;
         }
         for bytes in &records {
@@ -82,18 +72,18 @@ fn check_log(
                     Event::Expire { snapshot } => drop(committed.remove(&snapshot)),
                     Event::Roster { signed } => {
                         if let Err(error) = rosters.advance(&signed) {
-                            findings.note(None, b"", damaged(seq, &error.to_string()))?;
+                            findings.note_general(damaged(seq, &error.to_string()))?;
                         }
                     }
                     _ => {}
                 },
-                Ok(record) => findings.note(None, b"", damaged(seq, &format!("it says that it is {}", record.seq)))?,
-                Err(error) => findings.note(None, b"", damaged(seq, &error.to_string()))?,
+                Ok(record) => findings.note_general(damaged(seq, &format!("its own number is {}", record.seq)))?,
+                Err(error) => findings.note_general(damaged(seq, &error.to_string()))?,
             }
             head = LogRecord::link(head, bytes);
             seq += 1;
             if seq == opened.now.log_len && head != opened.now.log_head {
-                findings.note(None, b"", damaged(seq - 1, "the chain of hashes does not lead to the log's head"))?;
+                findings.note_general(damaged(seq - 1, "the chain of hashes does not lead to the log's head"))?;
             }
         }
     }
@@ -101,7 +91,7 @@ fn check_log(
     Ok(committed)
 }
 
-/// The rosters in the order of the log.
+/// The rosters, in the order of the log.
 struct Rosters<'a> {
     reader: &'a Reader,
     view: Option<RosterView>,

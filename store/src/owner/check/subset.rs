@@ -1,55 +1,53 @@
 //! Which packs a check reads.
 //!
-//! A part `n/m` is the same packs each time, as far as they are still there: a pack belongs to the part that its id says, so that `1/m` to `m/m`
-//! are all packs, whatever came in between. A share goes round: each check begins behind the pack where the one before ended, so that checks
-//! of 5 % read everything in twenty runs, where twenty random samples would leave out a third.
-
-use std::collections::VecDeque;
+//! A part `n/m` is the same set of packs each time: a pack's id decides to which part it belongs. The parts `1/m` to `m/m`
+//! together cover all packs, even if packs were added in between. A share is a round trip: each check begins after the
+//! last pack of the check before. So twenty checks of 5 % read everything. Twenty random samples would miss a third.
 
 use crate::{access::PackInfo, base::id::PackId};
 
-/// What of the stored data to read.
+/// Which packs a check reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ReadData {
-    /// Nothing.
+    /// None.
     #[default]
     None,
-    /// Everything.
+    /// All.
     All,
-    /// One part of several, counted from 1.
+    /// One part of several.
     Part {
-        /// Which.
+        /// Which part, counted from 1.
         number: u64,
-        /// Of how many.
+        /// How many parts there are.
         of: u64,
     },
-    /// Some packs, those that follow one in the order of ids, and after the last the first again.
+    /// The packs that follow `after` in the order of ids, and after the last pack the first ones again.
     Next {
-        /// The pack where the last check ended; none: begin with the first.
+        /// The last pack that the previous check read; none to begin with the first pack.
         after: Option<PackId>,
-        /// How much.
+        /// How much to read.
         share: Share,
     },
 }
 
-/// How much of the stored data.
+/// A share of the stored data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Share {
-    /// So many millionths of all bytes.
+    /// Millionths of all bytes.
     PerMillion(u32),
-    /// So many bytes.
+    /// A number of bytes.
     Bytes(u64),
 }
 
-/// Chooses among all packs, which are in the order of their ids. At least one is chosen, if there is one, and by a share no fewer bytes
-/// than it asks for.
-pub(super) fn choose(mut packs: Vec<PackInfo>, what: ReadData) -> VecDeque<PackInfo> {
-    match what {
-        ReadData::None => VecDeque::new(),
-        ReadData::All => packs.into(),
+/// Chooses from all packs, which are in the order of their ids. A share chooses at least one pack, if there is one, and at
+/// least the bytes that it asks for.
+pub(super) fn choose(mut packs: Vec<PackInfo>, read_data: ReadData) -> Vec<PackInfo> {
+    match read_data {
+        ReadData::None => Vec::new(),
+        ReadData::All => packs,
         ReadData::Part { number, of } => {
             packs.retain(|pack| part_of(pack.id, of) + 1 == number);
-            packs.into()
+            packs
         }
         ReadData::Next { after, share } => {
             let total: u64 = packs.iter().map(|pack| pack.len).sum();
@@ -68,12 +66,12 @@ pub(super) fn choose(mut packs: Vec<PackInfo>, what: ReadData) -> VecDeque<PackI
             });
             let count = count.count();
             packs.truncate(count);
-            packs.into()
+            packs
         }
     }
 }
 
-/// Which of so many parts a pack belongs to, counted from 0. Ids are hashes, so the parts are about equal.
+/// Returns the part that a pack belongs to, counted from 0. Ids are hashes, so the `of` parts are about equally large.
 fn part_of(pack: PackId, of: u64) -> u64 {
     let (first, _) = pack.0.split_first_chunk().unwrap_or((&[0; 8], &[]));
     u64::from_be_bytes(*first) % of.max(1)
@@ -93,30 +91,30 @@ mod tests {
         packs
     }
 
-    fn ids(packs: &VecDeque<PackInfo>) -> BTreeSet<PackId> {
+    fn ids(packs: &[PackInfo]) -> BTreeSet<PackId> {
         packs.iter().map(|pack| pack.id).collect()
     }
 
     #[test]
-    fn parts_are_all_packs_and_each_pack_once() {
+    fn parts_cover_all_packs_once() {
         let all = packs(500);
         let parts: Vec<_> = (1..=7).map(|number| choose(all.clone(), ReadData::Part { number, of: 7 })).collect();
-        assert_eq!(parts.iter().map(VecDeque::len).sum::<usize>(), 500);
-        assert_eq!(parts.iter().flat_map(ids).collect::<BTreeSet<_>>().len(), 500);
+        assert_eq!(parts.iter().map(Vec::len).sum::<usize>(), 500);
+        assert_eq!(parts.iter().flat_map(|part| ids(part)).collect::<BTreeSet<_>>().len(), 500);
         assert!(parts.iter().all(|part| (40..110).contains(&part.len())));
-        // What comes in between moves none from part to part.
+        // New packs do not move the others to another part.
         let more = choose(packs(600), ReadData::Part { number: 3, of: 7 });
         assert!(ids(&parts[2]).is_subset(&ids(&more)));
     }
 
     #[test]
-    fn shares_go_round() {
+    fn shares_continue_where_the_last_ended() {
         let all = packs(100);
         let (mut after, mut seen) = (Some(all[37].id), BTreeSet::new());
         for _ in 0..20 {
             let some = choose(all.clone(), ReadData::Next { after, share: Share::PerMillion(50_000) });
             assert_eq!(some.len(), 5);
-            after = some.back().map(|pack| pack.id);
+            after = some.last().map(|pack| pack.id);
             seen.extend(ids(&some));
         }
         assert_eq!((seen.len(), after), (100, Some(all[37].id)));

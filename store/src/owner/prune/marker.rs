@@ -1,220 +1,190 @@
-//! Finding all that snapshots reach: pages that no earlier prune has walked are fetched, the rest is remembered.
+//! Marking: finds all that snapshots reach. Pages that no earlier prune has walked are fetched; the rest is remembered.
 
 use std::{collections::HashSet, ops::Range, path::Path, sync::atomic::Ordering::Relaxed};
 
 use super::{
-    Progress,
-    graph::{Entry, Half, Reach, half, key_of},
-    live_keys::Live,
+    damage::is_cache_damage,
+    graph::{Entry, PageGraph, chunk_key},
+    live_keys::LiveKeys,
+    progress::PruneProgress,
     snapshots,
 };
 use crate::{
-    access::{Access, CommittedSnapshot},
+    access::{CommittedSnapshot, Maintain},
     base::{
         error::{Error, Result},
         id::{ChunkId, SnapshotId},
     },
-    format::tree::{Content, Extent, Node, Page},
-    owner::reader::Reader,
+    format::tree::Node,
+    owner::{
+        reader::Reader,
+        references::{IdPrefix, References, id_prefix},
+    },
 };
 
-/// How many snapshots are fetched at once.
-const RUN: usize = 256;
+/// How many snapshots are fetched together.
+const FETCHED_MAX: usize = 256;
 
-/// What was found since it was last sent, and what is remembered.
-pub(super) struct Marks<'a> {
+/// Walks snapshots, and collects the keys of what they reach.
+pub(super) struct Marker<'a> {
     reader: &'a Reader,
-    access: &'a dyn Access,
-    reach: Reach,
-    live: Live,
-    /// The numbers of the snapshots that are reached.
+    access: &'a dyn Maintain,
+    graph: PageGraph,
+    live: LiveKeys,
+    /// The entries of the snapshots that were walked.
     snapshots: HashSet<u64>,
-    /// How many entries are reached, snapshots among them.
-    told: u64,
+    /// Entries that were visited, including those of snapshots.
+    visited: u64,
     fetched: u64,
     chunks: u64,
 }
 
+/// What a walk found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Walked {
+    /// Snapshots in the trash that are due and were skipped.
+    pub due: u64,
+}
+
 /// A page, or the snapshot, on the way down.
-struct Step {
-    name: Half,
+struct Level {
+    name: IdPrefix,
+    /// What it names. The pages below are added as they are walked.
     entry: Entry,
-    /// The pages below that were not yet looked at.
+    /// Pages below it that were not walked yet.
     below: std::vec::IntoIter<ChunkId>,
 }
 
-impl<'a> Marks<'a> {
-    /// Nothing found yet; what is remembered lies in `folder`.
-    pub(super) fn new(reader: &'a Reader, access: &'a dyn Access, folder: &Path) -> Self {
-        let reach = Reach::open(folder, reader.keys().full());
-        Self {
-            reader,
-            access,
-            reach,
-            live: Live::new(folder),
-            snapshots: HashSet::new(),
-            told: 0,
-            fetched: 0,
-            chunks: 0,
-        }
+impl Level {
+    fn new(name: IdPrefix, references: &References) -> Self {
+        let keys = references.chunks.iter().map(chunk_key).collect();
+        Self { name, entry: Entry { keys, pages: Vec::new() }, below: references.pages.clone().into_iter() }
+    }
+}
+
+impl<'a> Marker<'a> {
+    /// Returns a marker that has walked nothing. `folder` holds what is remembered from earlier prunes.
+    pub fn new(reader: &'a Reader, access: &'a dyn Maintain, folder: &Path) -> Self {
+        let graph = PageGraph::open(folder, reader.keys().full());
+        let (live, snapshots) = (LiveKeys::new(folder), HashSet::new());
+        Self { reader, access, graph, live, snapshots, visited: 0, fetched: 0, chunks: 0 }
     }
 
-    /// Different pages that are reached.
-    pub(super) fn pages(&self) -> u64 {
-        self.told - self.snapshots.len() as u64
+    /// Distinct pages that are reached.
+    pub fn pages(&self) -> u64 {
+        self.visited - self.snapshots.len() as u64
     }
 
     /// Pages that were fetched.
-    pub(super) fn fetched(&self) -> u64 {
+    pub fn pages_fetched(&self) -> u64 {
         self.fetched
     }
 
-    /// Chunks that are reached, pages included; one that is reached twice may count twice.
-    pub(super) fn chunks(&self) -> u64 {
+    /// Chunks that are reached, including pages. A chunk that is reached twice may be counted twice.
+    pub fn chunks(&self) -> u64 {
         self.chunks
     }
 
-    /// Finds all that the snapshots reach that were committed at these places of the log.
+    /// Finds all that the snapshots reach that these log records committed.
     ///
-    /// Without `trash`, what emptying the trash would let go counts as gone: then it has to be let go before anything is condemned, and all be
-    /// walked once more with it, in case that somebody has brought it back meanwhile. Returns how many those are.
-    pub(super) fn walk(&mut self, places: Range<u64>, trash: bool, progress: &Progress) -> Result<u64> {
-        let walked = self.try_walk(places.clone(), trash, progress);
-        let walked = match walked {
-            Err(error) if Reach::is_own(&error) => {
-                tracing::warn!(%error, "all is walked anew");
-                self.reach.begin_anew();
+    /// With `skips_due`, snapshots that emptying the trash would expire count as gone. Then the trash must be emptied before
+    /// anything is condemned, and everything walked once more without skipping: somebody may have brought one of them back
+    /// in between.
+    pub fn walk(&mut self, records: Range<u64>, skips_due: bool, progress: &PruneProgress) -> Result<Walked> {
+        let walked = match self.try_walk(records.clone(), skips_due, progress) {
+            Err(error) if is_cache_damage(&error) => {
+                tracing::warn!(%error, "walking all trees again");
+                self.graph.clear();
                 self.snapshots.clear();
-                (self.told, self.chunks) = (0, 0);
-                self.try_walk(0..places.end, trash, progress)
+                (self.visited, self.chunks) = (0, 0);
+                self.try_walk(0..records.end, skips_due, progress)
             }
             walked => walked,
         };
-        // Also of a walk that was cut short: what it has fetched need not be fetched again.
-        self.reach.save(walked.is_ok());
+        // Saved even if the walk was cut short: what it has fetched need not be fetched again.
+        self.graph.save(walked.is_ok());
         walked
     }
 
-    fn try_walk(&mut self, places: Range<u64>, trash: bool, progress: &Progress) -> Result<u64> {
-        let mut snapshots = snapshots::committed(self.access, places)?;
+    fn try_walk(&mut self, records: Range<u64>, skips_due: bool, progress: &PruneProgress) -> Result<Walked> {
+        let mut snapshots = snapshots::committed(self.access, records)?;
         let all = snapshots.len() as u64;
-        snapshots.retain(|snapshot| trash || !snapshot.is_due);
+        snapshots.retain(|snapshot| !(skips_due && snapshot.is_due));
+        let due = all - snapshots.len() as u64;
         progress.snapshots_total.fetch_add(snapshots.len() as u64, Relaxed);
-        let roots = snapshots.len() as u64;
+        // Snapshots that follow one another are fetched together: known ones end a run.
         let mut unknown: Vec<CommittedSnapshot> = Vec::new();
-        for committed in snapshots.iter().map(Some).chain([None]) {
-            let known = committed.map_or(Ok(None), |committed| self.reach.find(half(&committed.id.0)))?;
-            match (committed, known) {
-                (Some(committed), None) if unknown.len() < RUN => {
-                    unknown.push(*committed);
-                    continue;
-                }
-                (Some(committed), None) => {
-                    self.fetch(&std::mem::replace(&mut unknown, vec![*committed]), progress)?;
-                }
-                _ => self.fetch(&std::mem::take(&mut unknown), progress)?,
+        for snapshot in snapshots {
+            if let Some(number) = self.graph.find(id_prefix(&snapshot.id.0))? {
+                self.fetch(&std::mem::take(&mut unknown), progress)?;
+                self.reach(number, progress);
+                continue;
             }
-            if let Some(number) = known {
-                self.root(number, progress);
+            if unknown.len() == FETCHED_MAX {
+                self.fetch(&std::mem::take(&mut unknown), progress)?;
             }
+            unknown.push(snapshot);
         }
+        self.fetch(&unknown, progress)?;
         let (live, chunks) = (&mut self.live, &mut self.chunks);
-        let told = self.reach.tell(&mut |key| {
+        self.visited += self.graph.visit_new(&mut |key| {
             *chunks += 1;
             live.add(key)
         })?;
-        // A snapshot that was told before is not told again.
-        self.told += told;
-        Ok(all - roots)
+        Ok(Walked { due })
     }
 
     /// Fetches snapshots that follow one another, and walks them.
-    fn fetch(&mut self, snapshots: &[CommittedSnapshot], progress: &Progress) -> Result<()> {
+    fn fetch(&mut self, snapshots: &[CommittedSnapshot], progress: &PruneProgress) -> Result<()> {
         if snapshots.is_empty() {
             return Ok(());
         }
         for (snapshot, root) in snapshots::roots(self.reader, self.access, snapshots)? {
-            let number = self.snapshot(snapshot, &root, progress)?;
-            self.root(number, progress);
+            let number = self.add_snapshot(snapshot, &root, progress)?;
+            self.reach(number, progress);
         }
         Ok(())
     }
 
-    fn root(&mut self, number: u64, progress: &Progress) {
+    fn reach(&mut self, number: u64, progress: &PruneProgress) {
         self.snapshots.insert(number);
-        self.reach.root(number);
+        self.graph.reach(number);
         progress.snapshots.fetch_add(1, Relaxed);
     }
 
-    /// Adds a snapshot, and all pages below that are not known.
-    fn snapshot(&mut self, snapshot: SnapshotId, root: &Node, progress: &Progress) -> Result<u64> {
-        let (entry, below) = named_by_node(root);
-        let mut step = Step { name: half(&snapshot.0), entry, below: below.into_iter() };
-        let mut above = Vec::new();
+    /// Adds a snapshot and all pages below it that are not in the graph. Returns the number of its entry.
+    fn add_snapshot(&mut self, snapshot: SnapshotId, root: &Node, progress: &PruneProgress) -> Result<u64> {
+        let mut level = Level::new(id_prefix(&snapshot.0), &References::of_node(root));
+        let mut parents = Vec::new();
         loop {
-            if let Some(id) = step.below.next() {
-                if let Some(number) = self.reach.find(half(&id.0))? {
-                    step.entry.pages.push(number);
+            if let Some(id) = level.below.next() {
+                if let Some(number) = self.graph.find(id_prefix(&id.0))? {
+                    level.entry.pages.push(number);
                     continue;
                 }
-                progress.go_on()?;
+                progress.fail_if_stopped()?;
                 progress.pages.fetch_add(1, Relaxed);
                 let page = self.reader.page(id).map_err(|error| Error::SnapshotDamaged {
                     snapshot,
-                    reason: format!("one of its trees cannot be read, so nobody knows what is needed: {error}"),
+                    reason: format!("one of its tree pages cannot be read, so what it needs is unknown: {error}"),
                 })?;
                 self.fetched += 1;
-                let (mut entry, below) = named_by(&page);
-                entry.keys.push(key_of(&id));
-                let down = Step { name: half(&id.0), entry, below: below.into_iter() };
-                above.push(std::mem::replace(&mut step, down));
+                let mut below = Level::new(id_prefix(&id.0), &References::of_page(&page));
+                below.entry.keys.sort_unstable();
+                below.entry.keys.dedup();
+                below.entry.keys.push(chunk_key(&id));
+                parents.push(std::mem::replace(&mut level, below));
                 continue;
             }
-            let number = self.reach.add(step.name, &step.entry)?;
-            let Some(back) = above.pop() else { return Ok(number) };
-            step = back;
-            step.entry.pages.push(number);
+            let number = self.graph.add(level.name, &level.entry)?;
+            let Some(parent) = parents.pop() else { return Ok(number) };
+            level = parent;
+            level.entry.pages.push(number);
         }
     }
 
-    /// Sends what was found since the last time as filters, and forgets it; the first time one of every first byte.
-    pub(super) fn send(&mut self, send: &mut dyn FnMut(u8, Vec<u8>) -> Result<()>) -> Result<()> {
-        self.live.send(send)
+    /// Passes what was found since the last call to `each` as filters: see [`LiveKeys::take_filters`].
+    pub fn take_filters(&mut self, each: &mut dyn FnMut(u8, Vec<u8>) -> Result<()>) -> Result<()> {
+        self.live.take_filters(each)
     }
-}
-
-/// What a page names: an entry that lacks its pages, and those.
-fn named_by(page: &Page) -> (Entry, Vec<ChunkId>) {
-    let (mut entry, mut below) = (Entry::default(), Vec::new());
-    match page {
-        Page::Nodes(nodes) => nodes.iter().for_each(|node| add_node(node, &mut entry, &mut below)),
-        Page::Dirs(_, children) => below.extend(children.iter().map(|child| child.id)),
-        Page::Spans(_, children) => below.extend(children.iter().map(|child| child.id)),
-        Page::Extents(extents) => add_extents(extents, &mut entry),
-    }
-    entry.keys.sort_unstable();
-    entry.keys.dedup();
-    (entry, below)
-}
-
-fn named_by_node(node: &Node) -> (Entry, Vec<ChunkId>) {
-    let (mut entry, mut below) = (Entry::default(), Vec::new());
-    add_node(node, &mut entry, &mut below);
-    (entry, below)
-}
-
-fn add_node(node: &Node, entry: &mut Entry, below: &mut Vec<ChunkId>) {
-    below.extend(node.subtree.map(|subtree| subtree.id));
-    match &node.content {
-        Some(Content::Extents(extents)) => add_extents(extents, entry),
-        Some(Content::Tree(id)) => below.push(*id),
-        Some(Content::Inline(_)) | None => {}
-    }
-}
-
-fn add_extents(extents: &[Extent], entry: &mut Entry) {
-    entry.keys.extend(extents.iter().filter_map(|extent| match extent {
-        Extent::Data { id, .. } => Some(key_of(id)),
-        _ => None,
-    }));
 }

@@ -1,189 +1,197 @@
-//! Writing frames again of which little is live. Chunks of small files share frames, which the store cannot open: as long as one of them is
-//! needed, the others stay. A key holder fetches such frames, within a budget, and writes what is live into new packs, as a push would.
+//! Rewriting mixed frames: those in which some chunks are live and many are dead. Chunks of small files share frames, and the
+//! store cannot open a frame: as long as one chunk is needed, all of them stay. A key holder fetches such frames, within a
+//! budget, and writes their live chunks into new packs, as a push would.
 //!
-//! Nothing is let go here. The new packs are durable before the store is told which chunks are elsewhere now, and the store looks for itself whether
-//! they are. Whatever ends this in between leaves some chunks twice; a frame that cannot be read is left as it is.
+//! This step deletes nothing. The new packs are durable before the store is told which chunks have moved, and the store checks
+//! that for itself. If the prune ends in between, some chunks are stored twice. A frame that cannot be read stays as it is.
+
+mod copy_writer;
 
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
-use super::{Progress, PruneReport, Pruner, sent_filters::Told, unexpected};
+use self::copy_writer::{CopyWriter, Sealer};
+use super::{progress::PruneProgress, report::PruneReport, sent_filters::SentFilters, session::Marked};
 use crate::{
-    access::{Access, Lease, MixedFrame, MovedFrame, PruneLimits, PruneReply, PruneRequest},
+    access::{Lease, MixedFrame, MovedFrame, Push},
     base::{
         error::{Error, ErrorKind, Result},
         id::{ChunkId, PackId},
     },
-    crypto::{DataKey, Wrap},
-    format::{
-        compress::LEVEL_DEFAULT,
-        frame::{ChunkKind, FrameBuilder, GATHER_BYTES},
-        keys::PushKey,
-        loss::FrameBits,
-        pack::PackWriter,
-    },
+    format::{frame::ChunkKind, keys::PushKey, loss::FrameBits, pack::PackUpload},
     owner::reader::Reader,
 };
 
-/// Bytes of frames that are fetched at once.
-const FETCH: u64 = 4 << 20;
-/// Plaintext bytes in a frame of pages, and chunks in any: as a push has them.
-const PAGES: usize = 256 * 1024;
-const CHUNKS: usize = 4096;
+/// Bytes of frames that are fetched together.
+const FETCHED_BYTES: u64 = 4 << 20;
 
-/// Writes frames again for one prune.
+/// Rewrites frames for one prune.
 pub(super) struct Reframer<'a> {
     reader: &'a Reader,
-    access: &'a dyn Access,
-    push: &'a PushKey,
-    prune: u64,
-    limits: PruneLimits,
+    access: &'a dyn Push,
+    sealer: Sealer<'a>,
     /// Bytes of frames that may still be fetched.
-    left: u64,
-    key: DataKey,
-    wrap: Wrap,
-    /// What lies in new packs.
+    budget: u64,
+    /// Chunks that are in new packs, or in those that are being written.
     written: HashSet<ChunkId>,
-    /// What could not be read.
-    failed: HashSet<(PackId, u32)>,
+    /// Frames that have not moved. The store would offer them again and again.
+    kept: HashSet<(PackId, u32)>,
 }
 
-/// A frame and a pack in the making, of one kind.
-struct Output {
-    kind: ChunkKind,
-    frame: FrameBuilder,
-    ids: Vec<ChunkId>,
-    pack: Option<PackWriter>,
+/// A mixed frame, and which of its chunks are live.
+struct LiveFrame<'a> {
+    frame: &'a MixedFrame,
+    live: Vec<bool>,
+}
+
+impl LiveFrame<'_> {
+    fn live_ids(&self) -> impl Iterator<Item = &ChunkId> {
+        self.frame.ids.iter().zip(&self.live).filter(|(_, live)| **live).map(|(id, _)| id)
+    }
+
+    fn place(&self) -> (PackId, u32) {
+        (self.frame.pack, self.frame.frame)
+    }
 }
 
 impl<'a> Reframer<'a> {
-    pub fn new(pruner: &Pruner<'a>, push: &'a PushKey, prune: u64, limits: PruneLimits, bytes: u64) -> Result<Self> {
-        let key = DataKey::random();
-        let wrap = push.seal()?.wrap(push.repo, &key);
-        let (written, failed) = (HashSet::new(), HashSet::new());
-        let Pruner { reader, access, .. } = *pruner;
-        Ok(Self { reader, access, push, prune, limits, left: bytes, key, wrap, written, failed })
+    /// Returns a reframer that fetches at most `budget` bytes of frames, as far as whole frames allow.
+    pub fn new(reader: &'a Reader, access: &'a dyn Push, push_key: &'a PushKey, budget: u64) -> Result<Self> {
+        let (written, kept) = (HashSet::new(), HashSet::new());
+        Ok(Self { reader, access, sealer: Sealer::new(push_key)?, budget, written, kept })
     }
 
-    /// The frames that are best written again next; none if enough is done.
-    pub fn next(&self) -> Result<Vec<MixedFrame>> {
-        let request = PruneRequest::Mixed { prune: self.prune, limits: self.limits, bytes: self.left };
-        let PruneReply::Mixed(mut frames) = self.access.prune(&request)? else { return Err(unexpected()) };
-        frames.retain(|frame| !self.failed.contains(&(frame.pack, frame.frame)));
+    /// Returns the frames that are best rewritten next; none if enough is done.
+    pub fn next_frames(&self, marked: &Marked<'_>) -> Result<Vec<MixedFrame>> {
+        let mut frames = marked.mixed_frames(self.budget)?;
+        frames.retain(|frame| !self.kept.contains(&(frame.pack, frame.frame)));
         Ok(frames)
     }
 
-    /// Writes frames again until enough is done.
+    /// Rewrites `frames` and those that follow, until enough is done.
     pub fn run(
         mut self,
+        marked: &Marked<'_>,
         mut frames: Vec<MixedFrame>,
-        told: &Told,
-        progress: &Progress,
+        filters: &SentFilters,
+        progress: &PruneProgress,
         report: &mut PruneReport,
     ) -> Result<()> {
         while !frames.is_empty() {
-            let moved = self.write(&frames, told, progress, report)?;
-            let len: u64 = frames.iter().map(|frame| u64::from(frame.len)).sum();
-            self.left = self.left.saturating_sub(len);
-            report.reframed_read_bytes += len;
+            let ids: Vec<ChunkId> = frames.iter().flat_map(|frame| &frame.ids).copied().collect();
+            let mut live = filters.hold(&ids)?.into_iter();
+            let live_of = |frame| LiveFrame { frame, live: live.by_ref().take(frame.ids.len()).collect() };
+            let live_frames: Vec<LiveFrame<'_>> = frames.iter().map(live_of).collect();
+            self.copy(&live_frames, marked.lease(), progress, report)?;
+            let moved = self.moved(&live_frames);
+            let bytes: u64 = frames.iter().map(|frame| u64::from(frame.len)).sum();
+            self.budget = self.budget.saturating_sub(bytes);
+            report.reframed_read_bytes += bytes;
             report.reframed += moved.len() as u64;
             if !moved.is_empty() {
-                match self.access.prune(&PruneRequest::Moved { prune: self.prune, frames: moved })? {
-                    PruneReply::Done => {}
-                    _ => return Err(unexpected()),
-                }
+                marked.report_moved(moved)?;
             }
-            frames = if self.left > 0 { self.next()? } else { Vec::new() };
+            frames = if self.budget > 0 { self.next_frames(marked)? } else { Vec::new() };
         }
         Ok(())
     }
 
-    /// Writes what is live in frames into packs, and stores those.
-    fn write(
+    /// Writes the live chunks of frames into new packs, and stores them.
+    fn copy(
         &mut self,
-        frames: &[MixedFrame],
-        told: &Told,
-        progress: &Progress,
+        frames: &[LiveFrame<'_>],
+        lease: Lease,
+        progress: &PruneProgress,
         report: &mut PruneReport,
-    ) -> Result<Vec<MovedFrame>> {
-        let ids: Vec<ChunkId> = frames.iter().flat_map(|frame| &frame.ids).copied().collect();
-        let mut live = told.live(&ids)?.into_iter();
-        let mut live_of = |frame: &MixedFrame| live.by_ref().take(frame.ids.len()).collect::<Vec<bool>>();
-        let frames: Vec<(&MixedFrame, Vec<bool>)> = frames.iter().map(|frame| (frame, live_of(frame))).collect();
-        let mut outputs = [Output::new(ChunkKind::Data), Output::new(ChunkKind::Tree)];
+    ) -> Result<()> {
+        let Self { reader, access, sealer, written, .. } = self;
+        let mut copying = Copying { reader, access: *access, lease, written, report };
+        let (mut data, mut trees) =
+            (CopyWriter::new(sealer, ChunkKind::Data), CopyWriter::new(sealer, ChunkKind::Tree));
         let mut begin = 0;
         while begin < frames.len() {
-            progress.go_on()?;
+            progress.fail_if_stopped()?;
+            let kind = frames[begin].frame.kind;
             let mut bytes = 0;
-            let same = frames[begin..].iter().take_while(|(frame, _)| {
+            let together = frames[begin..].iter().take_while(|LiveFrame { frame, .. }| {
                 bytes += u64::from(frame.len);
-                frame.kind == frames[begin].0.kind && (bytes <= FETCH || bytes == u64::from(frame.len))
+                frame.kind == kind && (bytes <= FETCHED_BYTES || bytes == u64::from(frame.len))
             });
-            let group = &frames[begin..begin + same.count()];
-            let output = match group[0].0.kind {
-                ChunkKind::Data => &mut outputs[0],
-                ChunkKind::Tree => &mut outputs[1],
+            let group = &frames[begin..begin + together.count()];
+            let writer = match kind {
+                ChunkKind::Data => &mut data,
+                ChunkKind::Tree => &mut trees,
             };
-            self.add(group, output, report)?;
+            copying.copy_group(group, writer)?;
             begin += group.len();
         }
-        for mut output in outputs {
-            output.end_frame(self);
-            self.store(&mut output, report)?;
-        }
-        let moved = frames.iter().filter_map(|(frame, live)| {
-            let mut chunks = FrameBits::none(frame.ids.len());
-            let mut all = true;
-            for (n, id) in (0u32..).zip(&frame.ids).filter(|(n, _)| live[*n as usize]) {
-                chunks.set(n);
-                all &= self.written.contains(id);
-            }
-            let moved = MovedFrame { pack: frame.pack, frame: frame.frame, chunks };
-            (all && !moved.chunks.is_empty()).then_some(moved)
-        });
-        let moved: Vec<MovedFrame> = moved.collect();
-        // What has not moved would be offered again and again.
-        let done: HashSet<(PackId, u32)> = moved.iter().map(|moved| (moved.pack, moved.frame)).collect();
-        let all = frames.iter().map(|(frame, _)| (frame.pack, frame.frame));
-        self.failed.extend(all.filter(|place| !done.contains(place)));
-        Ok(moved)
+        [data, trees].into_iter().filter_map(CopyWriter::finish).try_for_each(|pack| copying.store(&pack))
     }
 
-    /// Fetches some frames, and adds what is live and not yet written.
-    fn add(&mut self, group: &[(&MixedFrame, Vec<bool>)], output: &mut Output, report: &mut PruneReport) -> Result<()> {
+    /// Returns the frames whose live chunks are all in new packs. Remembers the others as kept.
+    fn moved(&mut self, frames: &[LiveFrame<'_>]) -> Vec<MovedFrame> {
+        let moved = frames.iter().filter_map(|LiveFrame { frame, live }| {
+            let mut chunks = FrameBits::none(frame.ids.len());
+            let mut is_copied = true;
+            for (n, id) in (0u32..).zip(&frame.ids).filter(|(n, _)| live[*n as usize]) {
+                chunks.set(n);
+                is_copied &= self.written.contains(id);
+            }
+            let moved = MovedFrame { pack: frame.pack, frame: frame.frame, chunks };
+            (is_copied && !moved.chunks.is_empty()).then_some(moved)
+        });
+        let moved: Vec<MovedFrame> = moved.collect();
+        let done: HashSet<(PackId, u32)> = moved.iter().map(|moved| (moved.pack, moved.frame)).collect();
+        self.kept.extend(frames.iter().map(LiveFrame::place).filter(|place| !done.contains(place)));
+        moved
+    }
+}
+
+/// Copies chunks from mixed frames into new packs.
+struct Copying<'a> {
+    reader: &'a Reader,
+    access: &'a dyn Push,
+    /// The prune's lease, so that it keeps these packs.
+    lease: Lease,
+    written: &'a mut HashSet<ChunkId>,
+    report: &'a mut PruneReport,
+}
+
+impl Copying<'_> {
+    /// Fetches frames together, and copies their live chunks that were not copied yet.
+    fn copy_group(&mut self, group: &[LiveFrame<'_>], writer: &mut CopyWriter<'_>) -> Result<()> {
         let mut chunks = match self.fetch(group) {
             Err(error) if group.len() > 1 && is_lost(&error) => {
-                // One by one, to get what can be had.
-                return group.iter().try_for_each(|one| self.add(std::slice::from_ref(one), output, report));
+                // One at a time, to save what can be read.
+                return group.iter().try_for_each(|one| self.copy_group(std::slice::from_ref(one), writer));
             }
             Err(error) if is_lost(&error) => {
-                tracing::warn!(pack = %group[0].0.pack, frame = group[0].0.frame, %error, "a frame is not written again");
-                report.frames_lost += 1;
+                let (pack, frame) = group[0].place();
+                tracing::warn!(%pack, frame, %error, "cannot read a mixed frame; it stays as it is");
+                self.report.frames_lost += 1;
                 return Ok(());
             }
             chunks => chunks?,
         };
-        for id in group.iter().flat_map(|(frame, live)| frame.ids.iter().zip(live)).filter(|(_, live)| **live) {
-            if let Some(chunk) = chunks.remove(id.0) {
-                output.add(self, *id.0, &chunk);
-                self.written.insert(*id.0);
-                if output.pack.as_ref().is_some_and(PackWriter::is_full) {
-                    self.store(output, report)?;
+        for id in group.iter().flat_map(LiveFrame::live_ids) {
+            if let Some(chunk) = chunks.remove(id) {
+                let full = writer.add(*id, &chunk);
+                self.written.insert(*id);
+                if let Some(pack) = full {
+                    self.store(&pack)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn fetch(&self, group: &[(&MixedFrame, Vec<bool>)]) -> Result<HashMap<ChunkId, Bytes>> {
-        let live = group.iter().flat_map(|(frame, live)| frame.ids.iter().zip(live));
-        let wanted = live.filter(|(id, live)| **live && !self.written.contains(id)).map(|(id, _)| *id);
-        let mut wanted: Vec<ChunkId> = wanted.collect();
+    fn fetch(&self, group: &[LiveFrame<'_>]) -> Result<HashMap<ChunkId, Bytes>> {
         let mut seen = HashSet::new();
-        wanted.retain(|id| seen.insert(*id));
+        let mut wanted: Vec<ChunkId> = group.iter().flat_map(LiveFrame::live_ids).copied().collect();
+        wanted.retain(|id| !self.written.contains(id) && seen.insert(*id));
         let mut chunks = HashMap::with_capacity(wanted.len());
-        self.reader.fetch(group[0].0.kind, &wanted, 0, &mut |id, chunk| {
+        self.reader.fetch(group[0].frame.kind, &wanted, 0, &mut |id, chunk| {
             if seen.contains(&id) {
                 chunks.insert(id, chunk);
             }
@@ -191,44 +199,13 @@ impl<'a> Reframer<'a> {
         Ok(chunks)
     }
 
-    /// Stores the pack in the making. It stays for this prune whatever the store is told.
-    fn store(&self, output: &mut Output, report: &mut PruneReport) -> Result<()> {
-        let Some(pack) = output.pack.take() else { return Ok(()) };
-        let upload = pack.finish();
-        report.reframed_written_bytes += upload.bytes.len() as u64;
-        self.access.put_pack(Lease { session: self.prune, generation: 0 }, &upload)
+    fn store(&mut self, pack: &PackUpload) -> Result<()> {
+        self.report.reframed_written_bytes += pack.bytes.len() as u64;
+        self.access.put_pack(self.lease, pack)
     }
 }
 
 /// Whether an error is about what is stored.
 fn is_lost(error: &Error) -> bool {
     matches!(error, Error::ChunkMissing { .. }) || error.kind() == ErrorKind::Damaged
-}
-
-impl Output {
-    fn new(kind: ChunkKind) -> Self {
-        Self { kind, frame: FrameBuilder::new(), ids: Vec::new(), pack: None }
-    }
-
-    fn add(&mut self, by: &Reframer<'_>, id: ChunkId, chunk: &[u8]) {
-        let limit = if self.kind == ChunkKind::Data { GATHER_BYTES } else { PAGES };
-        if self.frame.len() + chunk.len() > limit || self.ids.len() >= CHUNKS {
-            self.end_frame(by);
-        }
-        self.frame.push(chunk);
-        self.ids.push(id);
-    }
-
-    fn end_frame(&mut self, by: &Reframer<'_>) {
-        if self.ids.is_empty() {
-            return;
-        }
-        let (frame, ids) = (std::mem::take(&mut self.frame), std::mem::take(&mut self.ids));
-        let pack = self.pack.get_or_insert_with(|| {
-            let mut pack = PackWriter::new(self.kind, by.push.repo, &by.push.signing);
-            pack.add_wrap(&by.wrap);
-            pack
-        });
-        pack.add(&frame.seal(by.push.repo, self.kind, &by.key, LEVEL_DEFAULT), &ids);
-    }
 }

@@ -1,41 +1,42 @@
-//! The filters that were sent, to be asked by whoever writes frames again: what the store was told is live, neither more nor less.
+//! The filters that were sent to the store. Rewriting a mixed frame must treat as live exactly what the store was told is
+//! live, no more and no less.
 
 use std::path::Path;
 
-use super::blocks::Blocks;
+use super::blocks::BlockFile;
 use crate::{
     access::Filter,
     base::{error::Result, id::ChunkId},
     format::filter::{LiveFilter, filter_key},
 };
 
-/// The filters, on disk when they are large.
-pub(super) struct Told {
-    blocks: Blocks,
-    /// Which blocks are filters of each first byte.
-    of: Vec<Vec<usize>>,
+/// The filters, on disk if they are large.
+pub(super) struct SentFilters {
+    blocks: BlockFile,
+    /// The numbers of the blocks with the filters of each first byte.
+    blocks_of: Vec<Vec<usize>>,
 }
 
-impl Told {
-    /// None yet. `folder` is for what does not fit into memory.
+impl SentFilters {
+    /// No filters yet. What does not fit into memory goes to `folder`.
     pub fn new(folder: &Path) -> Self {
-        Self { blocks: Blocks::new(folder), of: vec![Vec::new(); 256] }
+        Self { blocks: BlockFile::new(folder), blocks_of: vec![Vec::new(); 256] }
     }
 
-    /// Remembers one.
+    /// Remembers a filter.
     pub fn add(&mut self, filter: &Filter) -> Result<()> {
-        self.of[usize::from(filter.first)].push(self.blocks.count());
+        self.blocks_of[usize::from(filter.first)].push(self.blocks.count());
         self.blocks.add(filter.bytes.clone())
     }
 
-    /// Which of the ids are live.
-    pub fn live(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+    /// Returns for each id whether a filter holds it.
+    pub fn hold(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
         let mut order: Vec<usize> = (0..ids.len()).collect();
         order.sort_unstable_by_key(|at| ids[*at].0[0]);
         let mut live = vec![false; ids.len()];
         for same in order.chunk_by(|a, b| ids[*a].0[0] == ids[*b].0[0]) {
             let Some(first) = same.first().map(|at| ids[*at].0[0]) else { continue };
-            for block in &self.of[usize::from(first)] {
+            for block in &self.blocks_of[usize::from(first)] {
                 let filter = LiveFilter::decode(&self.blocks.read(*block)?)?;
                 same.iter().for_each(|at| live[*at] |= filter.holds(filter_key(&ids[*at])));
             }

@@ -1,9 +1,10 @@
-//! The snapshots that a prune marks: which of them the store keeps, and their roots.
+//! The snapshots that a prune marks: which ones the store keeps, and their roots.
 
 use std::ops::Range;
 
+use super::session::committed_from;
 use crate::{
-    access::{COMMITTED_MAX, CommittedSnapshot, Maintain, PruneReply, PruneRequest},
+    access::{COMMITTED_MAX, CommittedSnapshot, Maintain},
     base::{
         error::{Error, Result},
         id::SnapshotId,
@@ -13,32 +14,30 @@ use crate::{
 };
 
 /// How many snapshots one request asks for.
-const BATCH: u32 = 256;
+const SNAPSHOTS_PER_REQUEST: u32 = 256;
 
-/// The snapshots that the store keeps and that were committed at these places of the log, the trash included.
-pub(super) fn committed(access: &dyn Maintain, places: Range<u64>) -> Result<Vec<CommittedSnapshot>> {
-    let (mut found, mut from) = (Vec::new(), places.start);
+/// Returns the snapshots that these log records committed and that have not expired, including those in the trash.
+pub(super) fn committed(access: &dyn Maintain, records: Range<u64>) -> Result<Vec<CommittedSnapshot>> {
+    let (mut found, mut from) = (Vec::new(), records.start);
     loop {
-        let PruneReply::Committed(rows) = access.prune(&PruneRequest::Committed { from })? else {
-            return Err(other_snapshots());
-        };
-        for row in &rows {
-            if row.log_seq < from {
+        let more = committed_from(access, from)?;
+        for snapshot in &more {
+            if snapshot.log_seq < from {
                 return Err(other_snapshots());
             }
-            from = row.log_seq + 1;
-            if places.contains(&row.log_seq) {
-                found.push(*row);
+            from = snapshot.log_seq + 1;
+            if records.contains(&snapshot.log_seq) {
+                found.push(*snapshot);
             }
         }
-        if rows.len() < COMMITTED_MAX || from >= places.end {
+        if more.len() < COMMITTED_MAX || from >= records.end {
             return Ok(found);
         }
     }
 }
 
-/// The roots of snapshots, in the order of the log. Those that are gone for good meanwhile are left out. Fails at the
-/// first that does not open: what cannot be seen cannot be said to be dead.
+/// Fetches the roots of snapshots, which are in the order of the log. Leaves out those that have expired since. Fails at the
+/// first snapshot that does not open: nothing may count as dead as long as it is unknown what that snapshot needs.
 pub(super) fn roots(
     reader: &Reader,
     access: &dyn Maintain,
@@ -46,9 +45,9 @@ pub(super) fn roots(
 ) -> Result<Vec<(SnapshotId, Node)>> {
     let [Some(first), Some(last)] = [wanted.first(), wanted.last()] else { return Ok(Vec::new()) };
     let (mut objects, mut next, mut roots) = (Vec::new(), first.log_seq, Vec::new());
-    // Between them others may lie that are not wanted.
+    // There may be others between them that are not wanted.
     while next <= last.log_seq {
-        let more = reader.access().snapshots(next, BATCH)?;
+        let more = reader.access().snapshots(next, SNAPSHOTS_PER_REQUEST)?;
         match more.last().map(|object| object.log_seq) {
             None => break,
             Some(newest) if newest < next => return Err(other_snapshots()),
@@ -61,7 +60,7 @@ pub(super) fn roots(
             Some(object) => roots.push((id, reader.open_snapshot(object)?.root)),
             None if committed(access, log_seq..log_seq + 1)?.is_empty() => {}
             None => {
-                let reason = format!("entry {log_seq} of the log committed it, but it is not handed out");
+                let reason = format!("entry {log_seq} of the log committed it, but the store withholds it");
                 return Err(Error::SnapshotDamaged { snapshot: id, reason });
             }
         }
@@ -70,5 +69,5 @@ pub(super) fn roots(
 }
 
 fn other_snapshots() -> Error {
-    Error::Invalid("the store answered with other snapshots than were asked for".into())
+    Error::Invalid("the store returned other snapshots than it was asked for".into())
 }

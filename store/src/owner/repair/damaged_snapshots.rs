@@ -1,7 +1,8 @@
-//! Which snapshots are hurt: those that reach a page or chunk that cannot be read.
+//! Finding the damaged snapshots: those that reach a page or chunk that cannot be read.
 //!
-//! A check names each hurt file once, by the newest snapshot that has it. Here every tree page is looked at once more, and of each is
-//! remembered whether anything below it is hurt; so snapshots that share it cost nothing. Only done where something is hurt.
+//! A check names each damaged file once, with the newest snapshot that has it. Here every tree page is read again, and it is
+//! remembered of each whether anything at or below it is damaged. So pages that snapshots share cost nothing. This is only
+//! done if a check has found problems.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -11,22 +12,24 @@ use crate::{
         error::{Error, ErrorKind, Result},
         id::{ChunkId, SnapshotId},
     },
-    format::tree::{Content, Extent, Node, Page},
+    format::tree::Node,
     owner::{
-        check::{Problem, Progress},
+        check::{CheckProgress, Problem},
         reader::Reader,
+        references::{IdPrefix, References, id_prefix},
     },
 };
 
-/// Chunks asked about at once.
-const ASK: usize = 16_384;
+/// How many chunks one request asks for.
+const ASKED_MAX: usize = 16_384;
 
-/// All snapshots, those in the trash too, that something is missing of; none if `problems` are none.
-pub(super) fn snapshots(
+/// Finds all snapshots that need something that cannot be read, including those in the trash. Finds none if there are no
+/// `problems`.
+pub(super) fn find(
     reader: &Reader,
     access: &dyn Access,
     problems: &[Problem],
-    progress: &Progress,
+    progress: &CheckProgress,
 ) -> Result<BTreeSet<SnapshotId>> {
     let mut found: BTreeSet<SnapshotId> = problems.iter().filter_map(|problem| problem.snapshot).collect();
     if problems.is_empty() {
@@ -38,7 +41,7 @@ pub(super) fn snapshots(
     })?;
     let mut walk = Walk { reader, access, progress, pages: HashMap::new(), chunks: HashMap::new() };
     for (id, root) in roots {
-        if walk.is_hurt(&root)? {
+        if walk.is_damaged(&root)? {
             found.insert(id);
         }
     }
@@ -48,67 +51,66 @@ pub(super) fn snapshots(
 struct Walk<'a> {
     reader: &'a Reader,
     access: &'a dyn Access,
-    progress: &'a Progress,
-    /// First halves of pages' ids, and whether something is hurt there or below.
-    pages: HashMap<[u8; 16], bool>,
-    /// Chunks that the store does not count as stored, and whether they cannot be read.
+    progress: &'a CheckProgress,
+    /// Whether something at or below a page is damaged.
+    pages: HashMap<IdPrefix, bool>,
+    /// Chunks that the store does not count as stored, and whether they are lost.
     chunks: HashMap<ChunkId, bool>,
 }
 
-/// A page that is being looked at.
-struct Open {
-    id: ChunkId,
+/// A page, or the root node, on the way down.
+struct Level {
+    page: IdPrefix,
+    /// Pages below it that were not walked yet.
     below: Vec<ChunkId>,
-    is_hurt: bool,
+    is_damaged: bool,
 }
 
 impl Walk<'_> {
-    fn is_hurt(&mut self, root: &Node) -> Result<bool> {
-        let (mut below, mut chunks) = (Vec::new(), Vec::new());
-        references(root, &mut below, &mut chunks);
-        let mut stack = vec![Open { id: ChunkId::default(), below, is_hurt: self.are_hurt(&chunks)? }];
+    fn is_damaged(&mut self, root: &Node) -> Result<bool> {
+        let References { pages, chunks } = References::of_node(root);
+        let is_damaged = self.is_any_lost(&chunks)?;
+        let mut stack = vec![Level { page: IdPrefix::default(), below: pages, is_damaged }];
         loop {
-            self.progress.go_on()?;
+            self.progress.fail_if_stopped()?;
             let Some(top) = stack.last_mut() else { return Ok(false) };
             if let Some(id) = top.below.pop() {
-                match self.pages.get(&half(id)) {
-                    Some(is_hurt) => top.is_hurt |= is_hurt,
+                let page = id_prefix(&id.0);
+                match self.pages.get(&page) {
+                    Some(is_damaged) => top.is_damaged |= is_damaged,
                     None => {
-                        // Whatever refers to itself is looked at once.
-                        self.pages.insert(half(id), false);
-                        let open = self.open(id)?;
-                        stack.push(open);
+                        // Inserted before the walk below it: a page that refers to itself is walked once.
+                        self.pages.insert(page, false);
+                        let level = self.open(id)?;
+                        stack.push(level);
                     }
                 }
                 continue;
             }
             let Some(done) = stack.pop() else { return Ok(false) };
-            let Some(above) = stack.last_mut() else { return Ok(done.is_hurt) };
-            above.is_hurt |= done.is_hurt;
-            self.pages.insert(half(done.id), done.is_hurt);
+            let Some(parent) = stack.last_mut() else { return Ok(done.is_damaged) };
+            parent.is_damaged |= done.is_damaged;
+            self.pages.insert(done.page, done.is_damaged);
         }
     }
 
-    fn open(&mut self, id: ChunkId) -> Result<Open> {
-        let page = match self.reader.page(id) {
-            Ok(page) => page,
-            Err(error) => return is_damage(error).map(|()| Open { id, below: Vec::new(), is_hurt: true }),
+    fn open(&mut self, id: ChunkId) -> Result<Level> {
+        let page = id_prefix(&id.0);
+        let References { pages: below, chunks } = match self.reader.page(id) {
+            Ok(page) => References::of_page(&page),
+            Err(error) => {
+                expect_damage(error)?;
+                return Ok(Level { page, below: Vec::new(), is_damaged: true });
+            }
         };
-        let (mut below, mut chunks) = (Vec::new(), Vec::new());
-        match &*page {
-            Page::Nodes(nodes) => nodes.iter().for_each(|node| references(node, &mut below, &mut chunks)),
-            Page::Dirs(_, children) => below.extend(children.iter().map(|child| child.id)),
-            Page::Spans(_, children) => below.extend(children.iter().map(|child| child.id)),
-            Page::Extents(extents) => data(extents, &mut chunks),
-        }
-        let is_hurt = self.are_hurt(&chunks)?;
-        Ok(Open { id, below, is_hurt })
+        let is_damaged = self.is_any_lost(&chunks)?;
+        Ok(Level { page, below, is_damaged })
     }
 
     /// Whether any of these chunks cannot be read.
-    fn are_hurt(&mut self, chunks: &[ChunkId]) -> Result<bool> {
-        let mut is_hurt = false;
-        for ids in chunks.chunks(ASK) {
+    fn is_any_lost(&mut self, chunks: &[ChunkId]) -> Result<bool> {
+        let mut is_any_lost = false;
+        for ids in chunks.chunks(ASKED_MAX) {
             let has = self.access.has(ids)?;
             let lacking: HashSet<ChunkId> = ids.iter().zip(has).filter(|(_, has)| !has).map(|(id, _)| *id).collect();
             for id in lacking {
@@ -116,44 +118,21 @@ impl Walk<'_> {
                     Some(is_lost) => *is_lost,
                     None => match self.reader.data(id) {
                         Ok(_) => false,
-                        Err(error) => is_damage(error).map(|()| true)?,
+                        Err(error) => expect_damage(error).map(|()| true)?,
                     },
                 };
                 self.chunks.insert(id, is_lost);
-                is_hurt |= is_lost;
+                is_any_lost |= is_lost;
             }
         }
-        Ok(is_hurt)
+        Ok(is_any_lost)
     }
 }
 
-/// Damage is what is looked for; everything else ends the search.
-fn is_damage(error: Error) -> Result<()> {
+/// Damage is what the walk looks for. Every other error ends it.
+fn expect_damage(error: Error) -> Result<()> {
     match error.kind() {
         ErrorKind::Damaged => Ok(()),
         _ => Err(error),
     }
-}
-
-/// The pages and chunks that a node names.
-fn references(node: &Node, pages: &mut Vec<ChunkId>, chunks: &mut Vec<ChunkId>) {
-    pages.extend(node.subtree.map(|subtree| subtree.id));
-    match &node.content {
-        Some(Content::Tree(id)) => pages.push(*id),
-        Some(Content::Extents(extents)) => data(extents, chunks),
-        Some(Content::Inline(_)) | None => {}
-    }
-}
-
-fn data(extents: &[Extent], chunks: &mut Vec<ChunkId>) {
-    chunks.extend(extents.iter().filter_map(|extent| match extent {
-        Extent::Data { id, .. } => Some(*id),
-        Extent::Hole { .. } => None,
-    }));
-}
-
-fn half(id: ChunkId) -> [u8; 16] {
-    let mut half = [0; 16];
-    half.copy_from_slice(&id.0[..16]);
-    half
 }

@@ -1,15 +1,15 @@
 //! Ages as people write them: `2y5m7d3h`.
 //!
-//! Years, months and days are those of the calendar, so `1m` before 31 March is the last of February; hours are 3,600
-//! seconds. Weeks are no unit, because in `1m` and `1w` a slip of the finger would be hard to see: seven days are `7d`.
+//! Years, months and days are those of the calendar, so `1m` before 31 March is the last of February. Hours are 3,600
+//! seconds. There is no unit for weeks, because it is hard to see if somebody typed `1m` instead of `1w`: write `7d`.
 
 use std::{fmt, str::FromStr};
 
 use jiff::{Span, Timestamp, tz::TimeZone};
 
-use super::RetentionError;
+use super::error::RetentionError;
 
-/// A length of time, never zero, each part at most what ten thousand years hold.
+/// A length of time. It is never zero, and none of its parts is longer than ten thousand years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Age {
     years: u32,
@@ -18,19 +18,20 @@ pub struct Age {
     hours: u32,
 }
 
-/// The units: letter, and the most of it.
+/// The letter of each unit, and the largest number of it.
 const UNITS: [(char, u32); 4] = [('y', 9_999), ('m', 119_988), ('d', 3_652_000), ('h', 87_648_000)];
 const WHAT: &str = "age";
 
 impl Age {
-    /// An age of so many years, months, days and hours; none if that is nothing or a part is out of bounds.
+    /// Returns an age of these parts; none if all are 0 or one is out of bounds.
     pub fn new(years: u32, months: u32, days: u32, hours: u32) -> Option<Self> {
         let parts = [years, months, days, hours];
         let bounded = parts.iter().zip(UNITS).all(|(part, (_, most))| *part <= most);
         (bounded && parts != [0; 4]).then_some(Age { years, months, days, hours })
     }
 
-    /// The moment that lies this long before `end` in the calendar of `zone`; the beginning of time if that is before it.
+    /// Returns the moment this long before `end`, in the calendar of `zone`. Returns [`Timestamp::MIN`] if it cannot be
+    /// represented.
     pub(super) fn before(self, end: Timestamp, zone: &TimeZone) -> Timestamp {
         let zoned = end.to_zoned(zone.clone());
         let days = || {
@@ -58,7 +59,7 @@ impl fmt::Display for Age {
 impl FromStr for Age {
     type Err = RetentionError;
 
-    /// Reads numbers with units, in any order, each unit once.
+    /// Reads numbers with units. The units may be in any order, each at most once.
     fn from_str(text: &str) -> Result<Self, RetentionError> {
         let fail = |reason: String| RetentionError::syntax(WHAT, text, reason);
         let mut parts: [Option<u32>; 4] = [None; 4];
@@ -71,7 +72,7 @@ impl FromStr for Age {
             };
             let Some(at) = UNITS.iter().position(|(letter, _)| *letter == unit) else {
                 return Err(fail(match unit {
-                    'w' => "weeks are no unit here, write 7d".to_owned(),
+                    'w' => "there is no unit for weeks; write 7d".to_owned(),
                     _ => format!("there is no unit {unit:?}; write y, m, d and h, as in 2y5m7d3h"),
                 }));
             };
@@ -82,12 +83,12 @@ impl FromStr for Age {
             let number = number.parse().ok().filter(|n| *n <= most);
             let number = number.ok_or_else(|| fail(format!("the most is {most}{unit}")))?;
             if parts[at].replace(number).is_some() {
-                return Err(fail(format!("{unit:?} stands there twice")));
+                return Err(fail(format!("{unit:?} is there twice")));
             }
             rest = &tail[unit.len_utf8()..];
         }
         let [years, months, days, hours] = parts.map(Option::unwrap_or_default);
-        Age::new(years, months, days, hours).ok_or_else(|| fail("it is no time at all".to_owned()))
+        Age::new(years, months, days, hours).ok_or_else(|| fail("it is zero".to_owned()))
     }
 }
 
@@ -104,10 +105,10 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_age() {
+    fn refuses_texts_that_are_not_ages() {
         for (text, why) in [
-            ("", "no time at all"),
-            ("0d0h", "no time at all"),
+            ("", "it is zero"),
+            ("0d0h", "it is zero"),
             ("7", "lacks its unit"),
             ("1y7", "lacks its unit"),
             ("1w", "write 7d"),

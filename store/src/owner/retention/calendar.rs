@@ -1,4 +1,4 @@
-//! Periods of the calendar, and which one a moment falls into.
+//! Periods of the calendar.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::base::time::Time;
 /// A kind of period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Period {
-    /// An hour of the clock. When clocks are set back, the two hours of one name are two.
+    /// An hour of the clock. When clocks are set back, the hour that is repeated counts as two periods.
     Hour,
     /// A day, from midnight to midnight.
     Day,
@@ -21,14 +21,14 @@ pub enum Period {
     Year,
 }
 
-/// One period: numbers that are the same for two moments just if one period holds both.
+/// Identifies one period. Two moments have the same key if and only if they are in the same period.
 pub(super) type PeriodKey = [i32; 5];
 
 impl Period {
     /// All of them, shortest first.
     pub const ALL: [Period; 5] = [Period::Hour, Period::Day, Period::Week, Period::Month, Period::Year];
 
-    /// The period of a moment.
+    /// Returns the period of a moment.
     pub(super) fn of(self, time: Timestamp, zone: &TimeZone) -> PeriodKey {
         let offset = zone.to_offset(time);
         let local = offset.to_datetime(time);
@@ -45,7 +45,7 @@ impl Period {
         }
     }
 
-    /// As in "daily".
+    /// Returns the adverb, like "daily".
     pub fn adverb(self) -> &'static str {
         match self {
             Period::Hour => "hourly",
@@ -69,7 +69,7 @@ impl fmt::Display for Period {
     }
 }
 
-/// A time as the calendar takes it: what lies outside the years -9999 to 9999 is moved to their ends.
+/// Converts a time. A time outside the years -9999 to 9999 becomes the first or last representable moment.
 pub(super) fn timestamp(time: Time) -> Timestamp {
     let nanos = i32::try_from(time.nanos.min(999_999_999)).unwrap_or_default();
     let end = if time.secs < 0 { Timestamp::MIN } else { Timestamp::MAX };
@@ -94,14 +94,14 @@ mod tests {
     }
 
     #[test]
-    fn days_are_those_of_the_zone() {
+    fn days_depend_on_the_zone() {
         let east = TimeZone::fixed(jiff::tz::offset(2));
         assert!(same(Period::Day, &east, "2026-11-20T22:30:00Z", "2026-11-21T21:30:00Z"));
         assert!(!same(Period::Day, &TimeZone::UTC, "2026-11-20T22:30:00Z", "2026-11-21T21:30:00Z"));
     }
 
     #[test]
-    fn an_hour_that_comes_twice_is_two() {
+    fn a_repeated_hour_counts_as_two() {
         let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
         let (first, second) = ("2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z");
         assert!(!same(Period::Hour, &zone, first, second), "both are 02:30 on the clock");
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_any_time() {
+    fn accepts_any_time() {
         assert_eq!(timestamp(Time { secs: i64::MIN, nanos: 0 }), Timestamp::MIN);
         assert_eq!(timestamp(Time { secs: i64::MAX, nanos: u32::MAX }), Timestamp::MAX);
         assert_eq!(timestamp(Time { secs: 1, nanos: u32::MAX }).as_second(), 1);

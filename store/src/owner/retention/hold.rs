@@ -1,68 +1,69 @@
-//! What looks wrong with a group, so that nothing of it should be forgotten without a person's word.
+//! Holds: what looks wrong with a group, so that nothing of it should be forgotten before a person confirms.
 //!
-//! **A target that shrinks.** The newest snapshot has less than half of the bytes, or of the files, of the median of the [`BASE`]
-//! snapshots before it: a disk that was not mounted, a wrong exclusion, an intruder who deletes. *Before it* means before the
-//! last run: however many small snapshots follow, they are compared with what was there when all was well, until a
-//! person confirms. Small targets change by half all the time, so a median under [`FILES_MIN`] files or [`BYTES_MIN`] bytes counts only
-//! if nothing at all is left.
+//! **A target that shrinks.** The newest snapshot has less than half of the bytes, or of the files, of the median of the
+//! [`BASE`] snapshots before it. A disk may not have been mounted, an exclusion may be wrong, an intruder may have deleted
+//! files. *Before it* means before the last run: however many small snapshots follow, they are compared with what was there
+//! when nothing looked wrong, until a person confirms. Small targets often change by half, so a median below [`FILES_MIN`]
+//! files or [`BYTES_MIN`] bytes only counts if nothing is left.
 //!
-//! **A clock that jumps.** Counting goes by the store's clock, so a clock that runs ahead makes old snapshots of new ones. Held is
-//! a group whose receive times do not follow the order of the log, that has snapshots from the future, or whose last run lies in
-//! the future. A jump ahead that is over leaves one trace: a gap between what the last run saw and what came since. A gap is held if it is
-//! longer than [`GAP_SECS`], and if of the snapshots that the last run kept more than half would go at once. A machine that was
-//! switched off for months looks the same, and is as worthy of a look before its past is thinned out.
+//! **A clock that jumps.** Retention counts by the store's clock: if that clock runs ahead, new snapshots look old. A group is
+//! held if its receive times do not follow the order of the log, if it has snapshots from the future, or if its last run was
+//! in the future. A jump ahead that is over leaves one trace: a gap between the snapshots that the last run saw and the
+//! ones since. A gap is held if it is longer than [`GAP_SECS`] and more than half of the snapshots that the last run kept
+//! would go together. A machine that was switched off for months looks the same, and is worth a look, too, before its history
+//! is thinned out.
 //!
-//! Clocks are stepped a little now and then: [`SKEW_SECS`] are forgiven.
+//! Clocks are adjusted a little now and then: differences up to [`SKEW_SECS`] are ignored.
 //!
-//! What a person has confirmed lies below [`LastRun::confirmed_len`] in the log, and is not held against the group again.
-//! Places in the log are used for that, because they cannot jump.
+//! What a person has confirmed is below [`LastRun::confirmed_len`] in the log, and does not hold the group again. That is a
+//! length of the log, because the log cannot jump.
 
 use std::fmt;
 
-use super::SnapshotRow;
+use super::row::SnapshotRow;
 use crate::base::{id::SnapshotId, time::Time};
 
-/// How many seconds a clock may be off without being remarked upon.
+/// How many seconds a clock may be wrong before a group is held.
 pub const SKEW_SECS: i64 = 600;
 /// A gap in a group's receive times that is worth a look, in seconds: a week, which is more than a long weekend.
 const GAP_SECS: i64 = 7 * 86_400;
-/// How many snapshots before the newest say what size is usual.
+/// From how many snapshots before the newest the usual size is computed.
 const BASE: usize = 5;
-/// Medians of fewer files say nothing.
+/// Smaller medians of files only count if nothing is left.
 const FILES_MIN: u64 = 10;
-/// Medians of fewer bytes say nothing.
+/// Smaller medians of bytes only count if nothing is left.
 const BYTES_MIN: u64 = 64 * 1024;
 
-/// What is remembered of the last run of automatic forgetting over a group.
+/// What is remembered of the last run of automatic forgetting on a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastRun {
     /// When it was.
     pub at: Time,
-    /// Snapshots below this place in the log were seen by it.
+    /// Length of the log that it saw, in records.
     pub log_len: u64,
-    /// Snapshots below this place in the log were looked at by a person when the group was held; 0 if never.
+    /// Length of the log that a person confirmed when the group was held; 0 if that never happened.
     pub confirmed_len: u64,
 }
 
-/// What is wrong with a group.
+/// One thing that looks wrong with a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hold {
-    /// The newest snapshot has much fewer bytes than is usual.
+    /// The newest snapshot has far fewer bytes than usual.
     FewerBytes {
         /// The newest snapshot.
         snapshot: SnapshotId,
         /// Its bytes.
         bytes: u64,
-        /// The median of those before.
+        /// The median of the snapshots before it.
         usual: u64,
     },
-    /// The newest snapshot has much fewer files than is usual.
+    /// The newest snapshot has far fewer files than usual.
     FewerFiles {
         /// The newest snapshot.
         snapshot: SnapshotId,
         /// Its files.
         files: u64,
-        /// The median of those before.
+        /// The median of the snapshots before it.
         usual: u64,
     },
     /// Snapshots were received in the future.
@@ -72,11 +73,11 @@ pub enum Hold {
         /// How many seconds ahead it is.
         ahead_secs: i64,
     },
-    /// A snapshot that the log has later was received earlier.
+    /// A snapshot that is later in the log was received earlier.
     OutOfOrder {
-        /// The one that the log has first.
+        /// The one that is first in the log.
         first: SnapshotId,
-        /// The one that the log has later.
+        /// The one that is later in the log.
         later: SnapshotId,
         /// By how many seconds it was received earlier.
         back_secs: i64,
@@ -86,13 +87,13 @@ pub enum Hold {
         /// How many seconds ahead.
         ahead_secs: i64,
     },
-    /// After a long time without snapshots, most of what the last run kept would go at once.
+    /// After a long time without snapshots, most of those that the last run kept would go together.
     Gap {
-        /// How long nothing was received, in seconds.
+        /// How long no snapshot was received, in seconds.
         gap_secs: i64,
-        /// How many snapshots of the last run would be forgotten.
+        /// How many of the snapshots that the last run kept would be forgotten.
         forgotten: usize,
-        /// How many it kept.
+        /// How many snapshots the last run kept.
         of: usize,
     },
 }
@@ -132,7 +133,7 @@ impl fmt::Display for Hold {
             }
             Hold::Gap { gap_secs, forgotten, of } => write!(
                 f,
-                "nothing was received for {}, and {forgotten} of the {of} snapshots from before would go at once: \
+                "nothing was received for {}, and {forgotten} of the {of} snapshots from before would go together: \
                  was the machine off, or did the server's clock jump?",
                 Secs(*gap_secs)
             ),
@@ -140,7 +141,7 @@ impl fmt::Display for Hold {
     }
 }
 
-/// Seconds, for people.
+/// Seconds, in units for people.
 struct Secs(i64);
 
 impl fmt::Display for Secs {
@@ -153,24 +154,24 @@ impl fmt::Display for Secs {
     }
 }
 
-/// Whether a time lies past now by more than clocks may be off.
+/// Whether a time is later than now by more than clocks may be wrong.
 pub(super) fn is_future(time: Time, now: Time) -> bool {
     ahead_secs(time, now) > SKEW_SECS
 }
 
-/// By how many seconds a time lies past another.
+/// By how many seconds a time is later than another.
 fn ahead_secs(time: Time, than: Time) -> i64 {
     let borrow = i64::from(time.nanos < than.nanos);
     time.secs.saturating_sub(than.secs).saturating_sub(borrow)
 }
 
-/// What is wrong with a group of snapshots, newest first, of which `kept` are to stay.
+/// Returns what looks wrong with a group. `rows` are its snapshots, newest first; `kept` says of each whether it is kept.
 pub(super) fn holds(rows: &[&SnapshotRow], kept: &[bool], now: Time, run: Option<&LastRun>) -> Vec<Hold> {
     let mut holds = Vec::new();
     let mut by_log: Vec<(&SnapshotRow, bool)> = rows.iter().copied().zip(kept.iter().copied()).collect();
     by_log.sort_unstable_by_key(|(row, _)| row.log_seq);
     let confirmed = run.map_or(0, |run| run.confirmed_len);
-    // Without a record of a run, all but the newest count as seen.
+    // If there was no run yet, all snapshots except the newest count as seen.
     let seen_len = run.map_or_else(|| by_log.last().map_or(0, |(row, _)| row.log_seq), |run| run.log_len);
     let (seen, new) = by_log.split_at(by_log.partition_point(|(row, _)| row.log_seq < seen_len));
 
@@ -191,10 +192,10 @@ pub(super) fn holds(rows: &[&SnapshotRow], kept: &[bool], now: Time, run: Option
     holds
 }
 
-/// Compares the newest snapshot, if it is new, with those that the last run saw.
+/// Compares the newest snapshot, if it is new, with the snapshots that the last run saw.
 fn shrinks(seen: &[(&SnapshotRow, bool)], new: &[(&SnapshotRow, bool)], confirmed: u64, holds: &mut Vec<Hold>) {
     let Some((newest, _)) = new.last() else { return };
-    // What a person confirmed begins with the newest of that time: that size is usual now.
+    // The confirmed size is that of the newest snapshot at the time: from there on it is the usual one.
     let since = confirmed.saturating_sub(1);
     let base = seen.iter().rev().take_while(|(row, _)| row.log_seq >= since).take(BASE);
     let (bytes, files): (Vec<u64>, Vec<u64>) = base.map(|(row, _)| (row.bytes, row.files)).unzip();
@@ -207,8 +208,8 @@ fn shrinks(seen: &[(&SnapshotRow, bool)], new: &[(&SnapshotRow, bool)], confirme
     }
 }
 
-/// Compares receive times with the order of the log and with now. The worst of each kind is told. (That a clock was set
-/// back behind what was confirmed shows at the time of the last run.)
+/// Compares receive times with the order of the log and with now, and adds the worst difference of each kind. (If a clock was
+/// set back to before what was confirmed, the time of the last run shows it.)
 fn jumps(unconfirmed: &[(&SnapshotRow, bool)], now: Time, holds: &mut Vec<Hold>) {
     let ahead = unconfirmed.iter().map(|(row, _)| (ahead_secs(row.received, now), row.id)).max();
     if let Some((ahead_secs, snapshot)) = ahead.filter(|(ahead, _)| *ahead > SKEW_SECS) {
@@ -231,7 +232,7 @@ fn jumps(unconfirmed: &[(&SnapshotRow, bool)], now: Time, holds: &mut Vec<Hold>)
     }
 }
 
-/// The middle value; of an even number the higher of the two, so that doubt holds.
+/// Returns the median. Of an even number of values it is the higher of the middle two, so that a doubtful group is held.
 fn median(mut values: Vec<u64>) -> Option<u64> {
     values.sort_unstable();
     values.get(values.len() / 2).copied()

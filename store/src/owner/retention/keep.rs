@@ -5,16 +5,18 @@ use std::collections::HashSet;
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
-    Count, Period, Policy, Reason, SnapshotRow,
-    calendar::{PeriodKey, timestamp},
+    calendar::{Period, PeriodKey, timestamp},
     hold::is_future,
+    policy::{Count, Policy},
+    reason::Reason,
+    row::SnapshotRow,
 };
 use crate::base::time::Time;
 
-/// Why each of a group's snapshots, newest first, is kept; no reason means that it is not.
+/// Returns for each of a group's snapshots, newest first, why it is kept. A snapshot without a reason is not kept.
 pub(super) fn reasons(rows: &[&SnapshotRow], policy: &Policy, zone: &TimeZone, now: Time) -> Vec<Vec<Reason>> {
     let mut reasons = vec![Vec::new(); rows.len()];
-    // Newest first, so those of the future lead.
+    // The rows are sorted newest first, so those from the future lead.
     let future = rows.iter().take_while(|row| is_future(row.received, now)).count();
     let (ahead, counted) = reasons.split_at_mut(future);
     ahead.iter_mut().for_each(|of| of.push(Reason::Future));
@@ -56,7 +58,7 @@ pub(super) fn reasons(rows: &[&SnapshotRow], policy: &Policy, zone: &TimeZone, n
     reasons
 }
 
-/// The newest of each of the last `count` periods, and the oldest of all while there are fewer.
+/// Keeps the newest snapshot of each of the last `count` periods, and the oldest of the group while there are fewer.
 fn every(period: Period, count: Count, times: &[Timestamp], zone: &TimeZone, reasons: &mut [Vec<Reason>]) {
     let mut seen: HashSet<PeriodKey> = HashSet::new();
     for (i, (time, of)) in times.iter().zip(reasons).enumerate() {

@@ -1,20 +1,20 @@
-//! Policies: how many of which snapshots to keep.
+//! Policies: which snapshots to keep.
 
 use std::{fmt, str::FromStr};
 
-use super::{Age, Period, RetentionError};
+use super::{age::Age, calendar::Period, error::RetentionError};
 
-/// How many.
+/// How many snapshots or periods a rule keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Count {
-    /// So many at most.
+    /// At most this many.
     Number(u32),
-    /// All there are.
+    /// All.
     Unlimited,
 }
 
 impl Count {
-    /// Whether there is room after `taken`.
+    /// Whether a rule may keep another one after `taken`.
     pub(super) fn exceeds(self, taken: usize) -> bool {
         match self {
             Count::Number(number) => taken < number as usize,
@@ -42,14 +42,14 @@ impl FromStr for Count {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let number = text.parse().ok().filter(|_| digits);
         let reason = match digits {
-            true => "it is too large; \"unlimited\" keeps all",
+            true => "it is too large; write \"unlimited\" to keep all",
             false => "write a whole number, or \"unlimited\"",
         };
         number.map(Count::Number).ok_or_else(|| RetentionError::syntax("count", text, reason))
     }
 }
 
-/// Tags that a snapshot must all have; none means that it must have none.
+/// Tags that a snapshot must all have. An empty list fits snapshots without tags.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TagList(pub Vec<String>);
 
@@ -72,63 +72,63 @@ impl fmt::Display for TagList {
 impl FromStr for TagList {
     type Err = RetentionError;
 
-    /// Reads `a,b`; an empty text is the empty list.
+    /// Reads a list like `a,b`. An empty text is the empty list.
     fn from_str(text: &str) -> Result<Self, RetentionError> {
         if text.is_empty() {
             return Ok(TagList(Vec::new()));
         }
         match text.split(',').any(str::is_empty) {
-            true => Err(RetentionError::syntax("list of tags", text, "there is an empty tag between its commas")),
+            true => Err(RetentionError::syntax("list of tags", text, "there is an empty tag between commas")),
             false => Ok(TagList(text.split(',').map(str::to_owned).collect())),
         }
     }
 }
 
-/// What to keep of each group. A count of 0 is as good as none.
+/// What to keep of each group: see [the rules](super). A count of 0 keeps nothing, like `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
-    /// The newest.
+    /// The newest snapshots.
     pub keep_last: Option<Count>,
-    /// The newest of each hour.
+    /// The newest of each of this many hours.
     pub keep_hourly: Option<Count>,
-    /// The newest of each day.
+    /// The newest of each of this many days.
     pub keep_daily: Option<Count>,
-    /// The newest of each week.
+    /// The newest of each of this many weeks.
     pub keep_weekly: Option<Count>,
-    /// The newest of each month.
+    /// The newest of each of this many months.
     pub keep_monthly: Option<Count>,
-    /// The newest of each year.
+    /// The newest of each of this many years.
     pub keep_yearly: Option<Count>,
-    /// All that are not older than this before the newest.
+    /// All that were received less than this before the newest snapshot.
     pub keep_within: Option<Age>,
-    /// Of those, the newest of each hour.
+    /// The newest of each hour, within this age.
     pub keep_within_hourly: Option<Age>,
-    /// Of those, the newest of each day.
+    /// The newest of each day, within this age.
     pub keep_within_daily: Option<Age>,
-    /// Of those, the newest of each week.
+    /// The newest of each week, within this age.
     pub keep_within_weekly: Option<Age>,
-    /// Of those, the newest of each month.
+    /// The newest of each month, within this age.
     pub keep_within_monthly: Option<Age>,
-    /// Of those, the newest of each year.
+    /// The newest of each year, within this age.
     pub keep_within_yearly: Option<Age>,
-    /// Those with all tags of one of the lists.
+    /// Those that fit one of these lists.
     pub keep_tag: Vec<TagList>,
 }
 
 impl Policy {
-    /// Whether no rule can keep anything.
+    /// Whether there is no rule that can keep anything.
     pub fn is_empty(&self) -> bool {
         let counts = Period::ALL.iter().filter_map(|p| self.every(*p)).chain(self.last());
         let ages = Period::ALL.iter().filter_map(|p| self.every_within(*p)).chain(self.keep_within);
         counts.count() == 0 && ages.count() == 0 && self.keep_tag.is_empty()
     }
 
-    /// How many of the newest.
+    /// How many of the newest snapshots to keep.
     pub(super) fn last(&self) -> Option<Count> {
         self.keep_last.filter(|count| *count != Count::Number(0))
     }
 
-    /// Of how many periods the newest.
+    /// Of how many periods to keep the newest snapshot.
     pub(super) fn every(&self, period: Period) -> Option<Count> {
         let count = match period {
             Period::Hour => self.keep_hourly,
@@ -140,7 +140,7 @@ impl Policy {
         count.filter(|count| *count != Count::Number(0))
     }
 
-    /// Within which age the newest of every period.
+    /// Within which age to keep the newest snapshot of every period.
     pub(super) fn every_within(&self, period: Period) -> Option<Age> {
         match period {
             Period::Hour => self.keep_within_hourly,
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_what_is_empty() {
+    fn a_policy_that_keeps_nothing_is_empty() {
         assert!(Policy::default().is_empty());
         assert!(Policy { keep_last: Some(Count::Number(0)), ..Policy::default() }.is_empty());
         assert!(!Policy { keep_yearly: Some(Count::Unlimited), ..Policy::default() }.is_empty());

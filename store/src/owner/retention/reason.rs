@@ -2,56 +2,60 @@
 
 use std::fmt;
 
-use super::{Age, Count, Period, TagList};
+use super::{
+    age::Age,
+    calendar::Period,
+    policy::{Count, TagList},
+};
 
-/// One rule that keeps one snapshot.
+/// A rule that keeps a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     /// It is one of the newest.
     Last {
-        /// Which, from 1.
+        /// Its position, from 1 for the newest.
         nth: usize,
-        /// How many are kept.
+        /// How many the rule keeps.
         of: Count,
     },
     /// It is the newest of its period.
     Every {
-        /// What kind of period.
+        /// The kind of period.
         period: Period,
-        /// Which of the periods that have a snapshot, from 1 for the latest.
+        /// The position of its period among those that have a snapshot, from 1 for the latest.
         nth: usize,
-        /// Of how many periods it is kept.
+        /// For how many periods the rule keeps a snapshot.
         of: Count,
     },
-    /// It is the oldest of all, and there are fewer periods than the rule wants.
+    /// It is the oldest of the group, and there are fewer periods than the rule wants.
     OldestEvery {
-        /// What kind of period.
+        /// The kind of period.
         period: Period,
-        /// How many it wants.
+        /// How many periods the rule wants.
         of: Count,
     },
-    /// It was received less than so long before the newest.
+    /// It was received less than this age before the newest.
     Within {
-        /// How long.
+        /// The age.
         age: Age,
     },
-    /// It is the newest of its period, and was received less than so long before the newest of all.
+    /// It is the newest of its period, and was received less than this age before the newest of the group.
     EveryWithin {
-        /// What kind of period.
+        /// The kind of period.
         period: Period,
-        /// How long.
+        /// The age.
         age: Age,
     },
-    /// It is the oldest of all, and was received less than so long before the newest.
+    /// It is the oldest of the group, and was received less than this age before the newest.
     OldestEveryWithin {
-        /// What kind of period.
+        /// The kind of period.
         period: Period,
-        /// How long.
+        /// The age.
         age: Age,
     },
     /// It has these tags.
     Tags(TagList),
-    /// It comes from the future: whatever is wrong with the clock, it is no reason to forget.
+    /// It was received in the future. Something is wrong with a clock, and that is not a reason to forget it.
     Future,
 }
 

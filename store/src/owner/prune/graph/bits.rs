@@ -1,14 +1,14 @@
-//! A bit for each number from 0 on; those that were never set take no room behind the last one that was.
+//! A bit for each number from 0. Bits after the last one that was set take no memory.
 
 /// The bits.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Bits(Vec<u64>);
 
-/// How many bits are set before each word: makes [`Bits::rank`] fast.
+/// How many bits are set before each word. Makes [`Bits::rank`] fast.
 pub(super) struct Ranks(Vec<u64>);
 
 impl Bits {
-    /// The first so many are set.
+    /// Returns bits of which the first `count` are set.
     pub fn first(count: u64) -> Self {
         let mut bits = Self(vec![u64::MAX; (count / 64) as usize]);
         (count / 64 * 64..count).for_each(|number| bits.set(number));
@@ -29,12 +29,12 @@ impl Bits {
         self.0.get((number / 64) as usize).is_some_and(|word| word >> (number % 64) & 1 == 1)
     }
 
-    /// How many are set.
+    /// Returns how many bits are set.
     pub fn count(&self) -> u64 {
         self.0.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
-    /// For [`Bits::rank`].
+    /// Returns what [`Bits::rank`] needs.
     pub fn ranks(&self) -> Ranks {
         let mut before = 0;
         let rank = |word: &u64| {
@@ -45,7 +45,7 @@ impl Bits {
         Ranks(self.0.iter().map(rank).collect())
     }
 
-    /// How many are set before a bit.
+    /// Returns how many bits are set before a bit. `ranks` must be of these bits as they are now.
     pub fn rank(&self, ranks: &Ranks, number: u64) -> u64 {
         let (word, bit) = ((number / 64) as usize, number % 64);
         match (ranks.0.get(word), self.0.get(word)) {
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranks_count_what_is_before() {
+    fn ranks_count_the_bits_before() {
         let mut bits = Bits::default();
         let set = [0, 3, 63, 64, 65, 200, 1000];
         set.iter().for_each(|number| bits.set(*number));

@@ -1,5 +1,5 @@
-//! The small file that says which blocks belong to the memory of earlier marks. It is sealed by a key that only a holder of the
-//! full key has: whoever could change what a page is said to name could make a prune take what is needed.
+//! The head: a small file that says which blocks belong to the graph. It is authenticated with a key that only a holder of
+//! the full key has. Otherwise, somebody who changes what a page seems to name could make a prune delete what is needed.
 
 use std::{
     fs,
@@ -10,7 +10,13 @@ use std::{
 
 use minicbor::{Decode, Encode};
 
-use super::{super::blocks::List, WHAT, damaged, names::TableList};
+use super::{
+    super::{
+        blocks::BlockList,
+        damage::{WHAT, damaged},
+    },
+    names::StoredTable,
+};
 use crate::{
     base::{
         codec::Header,
@@ -26,31 +32,31 @@ const TAG: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub(super) struct Head {
-    /// Number of the file of entries.
+    /// The number in the name of the file of entries.
     #[n(0)]
     pub entries_file: u64,
-    /// Number of the file of names.
+    /// The number in the name of the file of names.
     #[n(1)]
     pub names_file: u64,
-    /// How many entries there are.
+    /// The number of entries.
     #[n(2)]
     pub count: u64,
     /// The blocks of entries.
     #[n(3)]
-    pub entries: List,
+    pub entries: BlockList,
     /// The number of the first entry of each block, eight bytes each.
     #[cbor(n(4), with = "minicbor::bytes")]
     pub firsts: Vec<u8>,
     /// The blocks of names.
     #[n(5)]
-    pub names: TableList,
+    pub names: StoredTable,
 }
 
 impl Head {
-    /// Raised whenever a page can name more than this program knows of: then what is remembered is not enough.
+    /// The version goes up whenever pages can name something new: entries that were written before lack it.
     const HEADER: Header = Header { what: WHAT, magic: *b"bkfsmark", version: 1 };
 
-    /// The head in a folder; none if there is none.
+    /// Reads the head in a folder; none if there is none.
     pub fn read(folder: &Path, key: &Secret) -> Result<Option<Self>> {
         let path = folder.join(NAME);
         let bytes = match fs::read(&path) {
@@ -58,15 +64,15 @@ impl Head {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io(path, error)),
         };
-        let (sealed, tag) = bytes.split_last_chunk::<TAG>().ok_or_else(|| damaged(&path, "it is cut off"))?;
-        // The comparison of blake3's hashes takes the same time whatever they are.
-        if blake3::keyed_hash(&key.0, sealed) != blake3::Hash::from_bytes(*tag) {
+        let (authenticated, tag) = bytes.split_last_chunk::<TAG>().ok_or_else(|| damaged(&path, "it is cut off"))?;
+        // Comparing `blake3::Hash` values takes constant time.
+        if blake3::keyed_hash(&key.0, authenticated) != blake3::Hash::from_bytes(*tag) {
             return Err(damaged(&path, "it was not written with this key"));
         }
-        Self::HEADER.decode(sealed).map(Some)
+        Self::HEADER.decode(authenticated).map(Some)
     }
 
-    /// Puts the head into a folder, in place of another.
+    /// Writes the head to a folder, in place of the one before.
     pub fn write(&self, folder: &Path, key: &Secret) -> Result<()> {
         let mut bytes = Self::HEADER.encode(self);
         let tag = blake3::keyed_hash(&key.0, &bytes);
@@ -80,12 +86,12 @@ impl Head {
         write().map_err(|e| Error::io(&path, e))
     }
 
-    /// Where the file of entries of this number lies.
+    /// Returns the path of the file of entries with this number.
     pub fn entries_path(folder: &Path, number: u64) -> PathBuf {
         folder.join(format!("{number:016x}.entries"))
     }
 
-    /// Where the file of names of this number lies.
+    /// Returns the path of the file of names with this number.
     pub fn names_path(folder: &Path, number: u64) -> PathBuf {
         folder.join(format!("{number:016x}.names"))
     }

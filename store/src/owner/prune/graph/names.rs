@@ -1,7 +1,8 @@
-//! Which number a page or snapshot has: sorted tables in blocks, searched by one read, and what is new in memory.
+//! Finds the entry of a page or snapshot by its id: sorted tables in blocks, and new names in memory.
 //!
-//! An id is known by its first half. What is new goes into a table of its own when it is much; all are merged into one when
-//! they are kept. In memory are sixteen bytes of every block of 170 names, and half a million new names at most.
+//! A search in a table reads one block. When there are many new names, they become a table of their own; all tables are merged
+//! into one when the names are saved. In memory are sixteen bytes for every block of 170 names, and at most name a million
+//! new names.
 
 use std::{
     collections::HashMap,
@@ -11,61 +12,59 @@ use std::{
 
 use minicbor::{Decode, Encode};
 
-use super::{
-    super::blocks::{Blocks, List},
-    Half,
-};
-use crate::base::error::Result;
+use super::super::blocks::{BlockFile, BlockList};
+use crate::{base::error::Result, owner::references::IdPrefix};
 
-const ROW: usize = 24;
-/// Names in a block: about what the disk reads at once.
-const ROWS: usize = 170;
-/// New names in memory; more are sorted and put aside.
-const FRESH: usize = 1 << 19;
+/// Length of a row in bytes: a name and a number.
+const ROW_LEN: usize = 24;
+/// Rows in a block: 4 KiB, about what a disk reads at a time.
+const ROWS_PER_BLOCK: usize = 170;
+/// New names in memory at most. When there are that many, they become a table.
+const NEW_MAX: usize = 1 << 19;
 
 /// All names.
-pub(super) struct Names {
+pub(super) struct NameIndex {
     folder: PathBuf,
-    fresh: HashMap<Half, u64>,
-    tables: Vec<Table>,
+    new: HashMap<IdPrefix, u64>,
+    tables: Vec<NameTable>,
 }
 
 /// A sorted table of names.
-struct Table {
-    blocks: Blocks,
+struct NameTable {
+    blocks: BlockFile,
     /// The first name of each block.
-    firsts: Vec<Half>,
+    firsts: Vec<IdPrefix>,
 }
 
-/// A table as it is stored.
+/// What the head stores of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(map)]
-pub(super) struct TableList {
+pub(super) struct StoredTable {
     #[n(0)]
-    blocks: List,
+    blocks: BlockList,
     #[cbor(n(1), with = "minicbor::bytes")]
     firsts: Vec<u8>,
 }
 
-impl Names {
-    /// No names; `folder` is for what does not fit into memory.
+impl NameIndex {
+    /// No names yet. `folder` is for what does not fit into memory.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), fresh: HashMap::new(), tables: Vec::new() }
+        Self { folder: folder.to_owned(), new: HashMap::new(), tables: Vec::new() }
     }
 
-    /// The names in a file.
-    pub fn open(folder: &Path, file: &Path, list: &TableList) -> Result<Self> {
-        let table = Table::open(file, list)?;
+    /// Opens the names in a file.
+    pub fn open(folder: &Path, file: &Path, stored: &StoredTable) -> Result<Self> {
+        let table = NameTable::open(file, stored)?;
         Ok(Self { tables: vec![table], ..Self::new(folder) })
     }
 
-    /// The number of a name.
-    pub fn get(&self, half: &Half) -> Result<Option<u64>> {
-        if let Some(number) = self.fresh.get(half) {
+    /// Returns the number of a name.
+    pub fn get(&self, name: &IdPrefix) -> Result<Option<u64>> {
+        if let Some(number) = self.new.get(name) {
             return Ok(Some(*number));
         }
         for table in &self.tables {
-            if let Some(number) = table.get(half)? {
+            if let Some(number) = table.get(name)? {
                 return Ok(Some(number));
             }
         }
@@ -73,47 +72,47 @@ impl Names {
     }
 
     /// Adds a name.
-    pub fn add(&mut self, half: Half, number: u64) -> Result<()> {
-        self.fresh.insert(half, number);
-        if self.fresh.len() >= FRESH { self.put_aside() } else { Ok(()) }
+    pub fn add(&mut self, name: IdPrefix, number: u64) -> Result<()> {
+        self.new.insert(name, number);
+        if self.new.len() >= NEW_MAX { self.flush() } else { Ok(()) }
     }
 
-    /// Makes a table of what is new.
-    pub fn put_aside(&mut self) -> Result<()> {
-        let rows = sorted(std::mem::take(&mut self.fresh));
-        self.tables.push(Table::build(&self.folder, rows.into_iter().map(Ok))?);
+    /// Makes a table of the new names.
+    pub fn flush(&mut self) -> Result<()> {
+        let rows = sorted(std::mem::take(&mut self.new));
+        self.tables.push(NameTable::build(&self.folder, rows.into_iter().map(Ok))?);
         Ok(())
     }
 
-    /// Merges all into one table in a file. Of each number, `renumber` says what becomes of it; none drops the name.
-    pub fn merge_into(&mut self, file: &Path, renumber: impl Fn(u64) -> Option<u64>) -> Result<TableList> {
-        let fresh = sorted(std::mem::take(&mut self.fresh));
+    /// Merges all names into one table in a file. `renumber` returns the new number for each number; none drops the name.
+    pub fn merge_into(&mut self, file: &Path, renumber: impl Fn(u64) -> Option<u64>) -> Result<StoredTable> {
+        let new = sorted(std::mem::take(&mut self.new));
         let mut sources: Vec<Peekable<Box<dyn Iterator<Item = Result<Row>> + '_>>> = Vec::new();
         for table in &self.tables {
             sources.push((Box::new(table.rows()) as Box<dyn Iterator<Item = _>>).peekable());
         }
-        sources.push((Box::new(fresh.into_iter().map(Ok)) as Box<dyn Iterator<Item = _>>).peekable());
+        sources.push((Box::new(new.into_iter().map(Ok)) as Box<dyn Iterator<Item = _>>).peekable());
         let rows = Merge { sources }.filter_map(|row| match row {
-            Ok((half, number)) => renumber(number).map(|number| Ok((half, number))),
+            Ok((name, number)) => renumber(number).map(|number| Ok((name, number))),
             Err(error) => Some(Err(error)),
         });
-        let mut table = Table::build(file, rows)?;
+        let mut table = NameTable::build(file, rows)?;
         table.blocks.write()?;
-        let list = TableList { blocks: table.blocks.list(), firsts: table.firsts.concat() };
+        let stored = StoredTable { blocks: table.blocks.list(), firsts: table.firsts.concat() };
         self.tables = vec![table];
-        Ok(list)
+        Ok(stored)
     }
 }
 
-type Row = (Half, u64);
+type Row = (IdPrefix, u64);
 
-fn sorted(fresh: HashMap<Half, u64>) -> Vec<Row> {
-    let mut rows: Vec<Row> = fresh.into_iter().collect();
+fn sorted(new: HashMap<IdPrefix, u64>) -> Vec<Row> {
+    let mut rows: Vec<Row> = new.into_iter().collect();
     rows.sort_unstable();
     rows
 }
 
-/// Sorted sources as one; no name is in two of them.
+/// Merges sorted sources. No name is in two of them.
 struct Merge<'a> {
     sources: Vec<Peekable<Box<dyn Iterator<Item = Result<Row>> + 'a>>>,
 }
@@ -134,18 +133,19 @@ impl Iterator for Merge<'_> {
     }
 }
 
-impl Table {
+impl NameTable {
     fn build(path: &Path, rows: impl Iterator<Item = Result<Row>>) -> Result<Self> {
-        let (mut blocks, mut firsts, mut open) = (Blocks::new(path), Vec::new(), Vec::with_capacity(ROWS * ROW));
+        let (mut blocks, mut firsts, mut open) =
+            (BlockFile::new(path), Vec::new(), Vec::with_capacity(ROWS_PER_BLOCK * ROW_LEN));
         for row in rows {
-            let (half, number) = row?;
+            let (name, number) = row?;
             if open.is_empty() {
-                firsts.push(half);
+                firsts.push(name);
             }
-            open.extend_from_slice(&half);
+            open.extend_from_slice(&name);
             open.extend_from_slice(&number.to_le_bytes());
-            if open.len() == ROWS * ROW {
-                blocks.add(std::mem::replace(&mut open, Vec::with_capacity(ROWS * ROW)))?;
+            if open.len() == ROWS_PER_BLOCK * ROW_LEN {
+                blocks.add(std::mem::replace(&mut open, Vec::with_capacity(ROWS_PER_BLOCK * ROW_LEN)))?;
             }
         }
         if !open.is_empty() {
@@ -154,20 +154,20 @@ impl Table {
         Ok(Self { blocks, firsts })
     }
 
-    fn open(file: &Path, list: &TableList) -> Result<Self> {
-        let blocks = Blocks::open(file, &list.blocks)?;
-        let (firsts, rest) = list.firsts.as_chunks::<16>();
+    fn open(file: &Path, stored: &StoredTable) -> Result<Self> {
+        let blocks = BlockFile::open(file, &stored.blocks)?;
+        let (firsts, rest) = stored.firsts.as_chunks::<16>();
         if firsts.len() != blocks.count() || !rest.is_empty() {
-            return Err(super::damaged(file, "its first names do not fit its blocks"));
+            return Err(blocks.damaged("its first names do not fit its blocks"));
         }
         Ok(Self { blocks, firsts: firsts.to_vec() })
     }
 
-    fn get(&self, half: &Half) -> Result<Option<u64>> {
-        let Some(block) = self.firsts.partition_point(|first| first <= half).checked_sub(1) else { return Ok(None) };
+    fn get(&self, name: &IdPrefix) -> Result<Option<u64>> {
+        let Some(block) = self.firsts.partition_point(|first| first <= name).checked_sub(1) else { return Ok(None) };
         let bytes = self.blocks.read(block)?;
-        let rows = bytes.as_chunks::<ROW>().0;
-        let found = rows.binary_search_by(|row| row[..16].cmp(half));
+        let rows = bytes.as_chunks::<ROW_LEN>().0;
+        let found = rows.binary_search_by(|row| row[..16].cmp(name));
         Ok(found.ok().map(|at| row_of(&rows[at]).1))
     }
 
@@ -175,7 +175,7 @@ impl Table {
         (0..self.blocks.count()).flat_map(|block| {
             let read = self.blocks.read(block);
             let rows: Vec<Result<Row>> = match read {
-                Ok(bytes) => bytes.as_chunks::<ROW>().0.iter().map(|row| Ok(row_of(row))).collect(),
+                Ok(bytes) => bytes.as_chunks::<ROW_LEN>().0.iter().map(|row| Ok(row_of(row))).collect(),
                 Err(error) => vec![Err(error)],
             };
             rows
@@ -183,9 +183,9 @@ impl Table {
     }
 }
 
-fn row_of(row: &[u8; ROW]) -> Row {
-    let (mut half, mut number) = ([0; 16], [0; 8]);
-    half.copy_from_slice(&row[..16]);
+fn row_of(row: &[u8; ROW_LEN]) -> Row {
+    let (mut name, mut number) = ([0; 16], [0; 8]);
+    name.copy_from_slice(&row[..16]);
     number.copy_from_slice(&row[16..]);
-    (half, u64::from_le_bytes(number))
+    (name, u64::from_le_bytes(number))
 }

@@ -1,67 +1,67 @@
-//! What is remembered of trees is compared with a model that knows all of them.
+//! The graph is compared with a model that keeps everything in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::id::RepoId;
+use crate::{base::id::RepoId, owner::references::id_prefix};
 
 fn full() -> FullKey {
     FullKey { seal: crate::crypto::SealSecret::from_seed(Secret([1; 32])), ..FullKey::random(RepoId([2; 16])) }
 }
 
-fn name(n: usize) -> Half {
-    half(blake3::hash(&n.to_le_bytes()).as_bytes())
+fn name(n: usize) -> IdPrefix {
+    id_prefix(blake3::hash(&n.to_le_bytes()).as_bytes())
 }
 
-/// What page `n` names: chunks, and pages with lower numbers.
-type Graph = Vec<(Vec<u8>, Vec<usize>)>;
+/// For each page, what it names: chunks, and pages with lower numbers.
+type Model = Vec<(Vec<u8>, Vec<usize>)>;
 
-fn graph() -> impl Strategy<Value = Graph> {
+fn model() -> impl Strategy<Value = Model> {
     let page = (proptest::collection::vec(any::<u8>(), 0..6), proptest::collection::vec(any::<usize>(), 0..4));
-    proptest::collection::vec(page, 1..80).prop_map(|mut graph: Graph| {
-        for (n, (_, pages)) in graph.iter_mut().enumerate() {
+    proptest::collection::vec(page, 1..80).prop_map(|mut model: Model| {
+        for (n, (_, pages)) in model.iter_mut().enumerate() {
             pages.iter_mut().for_each(|page| *page %= n.max(1));
             pages.retain(|page| *page < n);
         }
-        graph
+        model
     })
 }
 
-fn key(page: usize, chunk: u8) -> Key {
+fn key(page: usize, chunk: u8) -> ChunkKey {
     (chunk, (page as u64) << 32 | u64::from(chunk))
 }
 
-fn add(reach: &mut Reach, graph: &Graph, n: usize) -> u64 {
-    if let Some(number) = reach.find(name(n)).unwrap() {
+fn add(graph: &mut PageGraph, model: &Model, n: usize) -> u64 {
+    if let Some(number) = graph.find(name(n)).unwrap() {
         return number;
     }
-    let pages = graph[n].1.iter().map(|page| add(reach, graph, *page)).collect();
-    let keys = graph[n].0.iter().map(|chunk| key(n, *chunk)).collect();
-    reach.add(name(n), &Entry { keys, pages }).unwrap()
+    let pages = model[n].1.iter().map(|page| add(graph, model, *page)).collect();
+    let keys = model[n].0.iter().map(|chunk| key(n, *chunk)).collect();
+    graph.add(name(n), &Entry { keys, pages }).unwrap()
 }
 
-fn below(graph: &Graph, n: usize, found: &mut BTreeSet<usize>) {
+fn below(model: &Model, n: usize, found: &mut BTreeSet<usize>) {
     if found.insert(n) {
-        graph[n].1.iter().for_each(|page| below(graph, *page, found));
+        model[n].1.iter().for_each(|page| below(model, *page, found));
     }
 }
 
-fn told(reach: &mut Reach) -> Vec<Key> {
-    let mut told = Vec::new();
-    reach
-        .tell(&mut |key| {
-            told.push(key);
+fn visited(graph: &mut PageGraph) -> Vec<ChunkKey> {
+    let mut visited = Vec::new();
+    graph
+        .visit_new(&mut |key| {
+            visited.push(key);
             Ok(())
         })
         .unwrap();
-    told.sort_unstable();
-    told
+    visited.sort_unstable();
+    visited
 }
 
-fn keys(graph: &Graph, pages: &BTreeSet<usize>) -> Vec<Key> {
-    let mut keys: Vec<Key> = pages.iter().flat_map(|n| graph[*n].0.iter().map(|chunk| key(*n, *chunk))).collect();
+fn keys(model: &Model, pages: &BTreeSet<usize>) -> Vec<ChunkKey> {
+    let mut keys: Vec<ChunkKey> = pages.iter().flat_map(|n| model[*n].0.iter().map(|chunk| key(*n, *chunk))).collect();
     keys.sort_unstable();
     keys
 }
@@ -69,35 +69,35 @@ fn keys(graph: &Graph, pages: &BTreeSet<usize>) -> Vec<Key> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
-    /// Some roots after others, with a save and an opening between.
+    /// Roots are reached in several rounds. The graph may be saved and opened again in between.
     #[test]
-    fn what_is_reached_is_told_once(graph in graph(), rounds in proptest::collection::vec((proptest::collection::vec(any::<usize>(), 0..5), any::<bool>(), any::<bool>()), 1..5)) {
+    fn reached_entries_are_visited_once(model in model(), rounds in proptest::collection::vec((proptest::collection::vec(any::<usize>(), 0..5), any::<bool>(), any::<bool>()), 1..5)) {
         let folder = tempfile::tempdir().unwrap();
         let full = full();
-        let mut reach = Reach::open(folder.path(), &full);
+        let mut graph = PageGraph::open(folder.path(), &full);
         let (mut reached, mut added, mut kept) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for (roots, is_saved, is_reopened) in rounds {
             let before: BTreeSet<usize> = reached.clone();
             for root in roots {
-                let root = root % graph.len();
-                let number = add(&mut reach, &graph, root);
-                reach.root(number);
-                below(&graph, root, &mut reached);
-                below(&graph, root, &mut added);
+                let root = root % model.len();
+                let number = add(&mut graph, &model, root);
+                graph.reach(number);
+                below(&model, root, &mut reached);
+                below(&model, root, &mut added);
             }
             let new: BTreeSet<usize> = reached.difference(&before).copied().collect();
-            prop_assert_eq!(told(&mut reach), keys(&graph, &new));
+            prop_assert_eq!(visited(&mut graph), keys(&model, &new));
             if is_saved {
-                reach.save(true);
+                graph.save(true);
                 kept = added.clone();
             }
             if is_reopened {
-                drop(reach);
-                reach = Reach::open(folder.path(), &full);
+                drop(graph);
+                graph = PageGraph::open(folder.path(), &full);
                 reached.clear();
                 added = kept.clone();
-                for n in 0..graph.len() {
-                    prop_assert_eq!(reach.find(name(n)).unwrap().is_some(), kept.contains(&n));
+                for n in 0..model.len() {
+                    prop_assert_eq!(graph.find(name(n)).unwrap().is_some(), kept.contains(&n));
                 }
             }
         }
@@ -107,84 +107,84 @@ proptest! {
 /// A chain long enough for several blocks of entries and of names.
 const LONG: usize = 5_000;
 
-fn chain(reach: &mut Reach, from: usize, to: usize) -> u64 {
+fn chain(graph: &mut PageGraph, from: usize, to: usize) -> u64 {
     let mut last = None;
     for n in from..to {
         let entry = Entry { keys: vec![key(n, n as u8), key(n, 1)], pages: last.into_iter().collect() };
-        last = Some(reach.add(name(n), &entry).unwrap());
+        last = Some(graph.add(name(n), &entry).unwrap());
     }
     last.unwrap()
 }
 
 #[test]
-fn what_is_not_reached_is_dropped_when_it_is_the_most() {
+fn unreached_entries_are_dropped_when_most_are_unreached() {
     let (folder, full) = (tempfile::tempdir().unwrap(), full());
-    let mut reach = Reach::open(folder.path(), &full);
-    let (old, new) = (chain(&mut reach, 0, LONG), chain(&mut reach, LONG, LONG + 3000));
-    reach.root(old);
-    reach.root(new);
-    assert_eq!(told(&mut reach).len(), 2 * (LONG + 3000));
-    reach.save(true);
+    let mut graph = PageGraph::open(folder.path(), &full);
+    let (old, new) = (chain(&mut graph, 0, LONG), chain(&mut graph, LONG, LONG + 3000));
+    graph.reach(old);
+    graph.reach(new);
+    assert_eq!(visited(&mut graph).len(), 2 * (LONG + 3000));
+    graph.save(true);
     let size = |folder: &Path| fs::read_dir(folder).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum::<u64>();
     let whole = size(folder.path());
-    drop(reach);
+    drop(graph);
     for _ in 0..2 {
-        let mut reach = Reach::open(folder.path(), &full);
-        let new = reach.find(name(LONG + 2999)).unwrap().unwrap();
-        reach.root(new);
-        let found = told(&mut reach);
+        let mut graph = PageGraph::open(folder.path(), &full);
+        let new = graph.find(name(LONG + 2999)).unwrap().unwrap();
+        graph.reach(new);
+        let found = visited(&mut graph);
         assert_eq!(found.len(), 6000);
         assert!(found.contains(&key(LONG, LONG as u8)));
-        reach.save(true);
+        graph.save(true);
         assert!(size(folder.path()) < whole / 2, "{} of {whole}", size(folder.path()));
-        assert!(reach.find(name(0)).unwrap().is_none() && reach.find(name(LONG)).unwrap() == Some(0));
-        // What is added afterwards refers to the new numbers.
-        let number = reach.find(name(LONG + 5)).unwrap().unwrap();
-        let more = reach.add(name(1_000_000), &Entry { keys: vec![], pages: vec![number] }).unwrap();
-        reach.root(more);
-        assert_eq!(told(&mut reach).len(), 0);
+        assert!(graph.find(name(0)).unwrap().is_none() && graph.find(name(LONG)).unwrap() == Some(0));
+        // Entries that are added afterwards refer to the new numbers.
+        let number = graph.find(name(LONG + 5)).unwrap().unwrap();
+        let more = graph.add(name(1_000_000), &Entry { keys: vec![], pages: vec![number] }).unwrap();
+        graph.reach(more);
+        assert_eq!(visited(&mut graph).len(), 0);
     }
 }
 
 #[test]
 fn a_walk_that_was_cut_short_drops_nothing() {
     let (folder, full) = (tempfile::tempdir().unwrap(), full());
-    let mut reach = Reach::open(folder.path(), &full);
-    chain(&mut reach, 0, LONG);
-    reach.save(false);
-    drop(reach);
-    assert!(Reach::open(folder.path(), &full).find(name(0)).unwrap().is_some());
+    let mut graph = PageGraph::open(folder.path(), &full);
+    chain(&mut graph, 0, LONG);
+    graph.save(false);
+    drop(graph);
+    assert!(PageGraph::open(folder.path(), &full).find(name(0)).unwrap().is_some());
 }
 
 #[test]
-fn names_put_aside_are_found_and_merged() {
+fn names_in_several_tables_are_found_and_merged() {
     let folder = tempfile::tempdir().unwrap();
-    let mut names = Names::new(folder.path());
-    let rows: BTreeMap<Half, u64> = (0..2000).map(|n| (name(n), n as u64)).collect();
-    for (half, number) in &rows {
-        names.add(*half, *number).unwrap();
+    let mut names = NameIndex::new(folder.path());
+    let rows: BTreeMap<IdPrefix, u64> = (0..2000).map(|n| (name(n), n as u64)).collect();
+    for (name, number) in &rows {
+        names.add(*name, *number).unwrap();
         if number % 700 == 0 {
-            names.put_aside().unwrap();
+            names.flush().unwrap();
         }
     }
     for _ in 0..2 {
-        assert!(rows.iter().all(|(half, number)| names.get(half).unwrap() == Some(*number)));
+        assert!(rows.iter().all(|(name, number)| names.get(name).unwrap() == Some(*number)));
         assert_eq!(names.get(&name(2000)).unwrap(), None);
         let file = folder.path().join(format!("{}.names", random_number()));
         let list = names.merge_into(&file, |number| (number % 2 == 0).then_some(number)).unwrap();
-        names = Names::open(folder.path(), &file, &list).unwrap();
+        names = NameIndex::open(folder.path(), &file, &list).unwrap();
         assert!((0..2000).all(|n| names.get(&name(n)).unwrap() == (n % 2 == 0).then_some(n as u64)));
-        for (half, number) in rows.iter().filter(|(_, number)| *number % 2 == 1) {
-            names.add(*half, *number).unwrap();
+        for (name, number) in rows.iter().filter(|(_, number)| *number % 2 == 1) {
+            names.add(*name, *number).unwrap();
         }
     }
 }
 
 proptest! {
     #[test]
-    fn any_bytes_are_entries_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..200), number in any::<u64>()) {
+    fn any_bytes_decode_to_an_entry_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..200), number in any::<u64>()) {
         let mut rest = &bytes[..];
-        if let Some(entry) = take_entry(&mut rest, number) {
+        if let Some(entry) = Entry::decode(&mut rest, number) {
             prop_assert!(entry.pages.iter().all(|page| *page < number));
         }
     }

@@ -1,0 +1,57 @@
+//! The problems that a check has found so far.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+
+use super::report::{CheckReport, Problem};
+use crate::base::{
+    error::{Error, Result},
+    id::SnapshotId,
+};
+
+/// Collects problems, from several threads.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    problems: Mutex<Vec<Problem>>,
+    total: AtomicU64,
+}
+
+impl Findings {
+    /// Notes an error as a problem. Returns the error instead if the check cannot continue after it.
+    pub fn note(&self, snapshot: Option<SnapshotId>, path: &[u8], error: Error) -> Result<()> {
+        if matches!(error, Error::Interrupted | Error::Unreachable(_) | Error::NoPermission { .. }) {
+            return Err(error);
+        }
+        self.add(vec![Problem { snapshot, path: path.to_owned(), error }], 1);
+        Ok(())
+    }
+
+    /// Notes an error that belongs to no snapshot.
+    pub fn note_general(&self, error: Error) -> Result<()> {
+        self.note(None, b"", error)
+    }
+
+    /// Whether there are no problems.
+    pub fn is_empty(&self) -> bool {
+        self.total.load(Relaxed) == 0
+    }
+
+    /// Adds the problems of `other`.
+    pub fn merge(&self, other: Findings) {
+        let (problems, total) = other.into_parts();
+        self.add(problems, total);
+    }
+
+    /// Returns the problems that were kept, and how many there were in all.
+    pub fn into_parts(self) -> (Vec<Problem>, u64) {
+        (self.problems.into_inner(), self.total.into_inner())
+    }
+
+    fn add(&self, more: Vec<Problem>, total: u64) {
+        self.total.fetch_add(total, Relaxed);
+        let mut problems = self.problems.lock();
+        let room = CheckReport::PROBLEMS_MAX - problems.len();
+        problems.extend(more.into_iter().take(room));
+    }
+}

@@ -1,0 +1,65 @@
+//! What a check reports.
+
+use std::fmt;
+
+use crate::base::{
+    error::Error,
+    id::{PackId, SnapshotId},
+};
+
+/// One thing that is wrong.
+#[derive(Debug)]
+pub struct Problem {
+    /// The snapshot in which it was found first; none if it belongs to no snapshot.
+    pub snapshot: Option<SnapshotId>,
+    /// The damaged file or folder, relative to the snapshot's root; empty if there is none.
+    pub path: Vec<u8>,
+    /// What is wrong.
+    pub error: Error,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(snapshot) = self.snapshot {
+            write!(f, "snapshot {}: ", snapshot.short())?;
+        }
+        if !self.path.is_empty() {
+            write!(f, "/{}: ", self.path.escape_ascii())?;
+        }
+        write!(f, "{}", self.error)
+    }
+}
+
+/// What a check looked at and what it found.
+#[derive(Debug, Default)]
+pub struct CheckReport {
+    /// Records of the log.
+    pub log_records: u64,
+    /// Snapshots that count or are in the trash.
+    pub snapshots: u64,
+    /// Distinct tree pages that they reach.
+    pub pages: u64,
+    /// References to chunks of data in those pages. A chunk that several files use counts for each of them.
+    pub chunks: u64,
+    /// Packs that were read.
+    pub packs: u64,
+    /// Bytes of those packs.
+    pub bytes: u64,
+    /// Packs in the repository; 0 if none were to be read.
+    pub packs_total: u64,
+    /// The last pack that was read, in the order of [`super::ReadData::Next`].
+    pub reached: Option<PackId>,
+    /// References to chunks that are in damaged packs only and can still be read. The store does not count them as stored.
+    pub chunks_at_risk: u64,
+    /// Packs that were damaged and were mended by the store.
+    pub packs_mended: u64,
+    /// What is wrong; at most [`CheckReport::PROBLEMS_MAX`] problems.
+    pub problems: Vec<Problem>,
+    /// How many problems there are in all.
+    pub problems_total: u64,
+}
+
+impl CheckReport {
+    /// How many problems a report holds at most. Further ones are only counted.
+    pub const PROBLEMS_MAX: usize = 10_000;
+}

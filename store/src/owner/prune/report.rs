@@ -1,0 +1,34 @@
+//! What a prune reports.
+
+use crate::access::{PruneStats, Swept};
+
+/// What a prune did. On a dry run, [`stats`](Self::stats), [`expired`](Self::expired) and
+/// [`reframed_read_bytes`](Self::reframed_read_bytes) are what it would have done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PruneReport {
+    /// What was condemned.
+    pub stats: PruneStats,
+    /// What was swept, including what an earlier prune had left.
+    pub swept: Swept,
+    /// Snapshots that were expired from the trash.
+    pub expired: u64,
+    /// Distinct tree pages that snapshots reach.
+    pub pages: u64,
+    /// How many of those pages were fetched, because no earlier prune had walked them.
+    pub pages_fetched: u64,
+    /// Chunks that snapshots reach, including pages. A chunk that is reached twice may be counted twice.
+    pub chunks: u64,
+    /// Bytes of filters sent to the store.
+    pub sent_bytes: u64,
+    /// Mixed frames whose live chunks were written into new packs.
+    pub reframed: u64,
+    /// Bytes of the mixed frames that were fetched.
+    pub reframed_read_bytes: u64,
+    /// Bytes of the packs that were written in their place.
+    pub reframed_written_bytes: u64,
+    /// Mixed frames that could not be read. They are left as they are.
+    pub frames_lost: u64,
+    /// Whether the prune did nothing because more than half of the repository would have gone, and that was not confirmed
+    /// ([`super::PruneOptions::is_confirmed`]).
+    pub is_unconfirmed: bool,
+}
