@@ -15,7 +15,7 @@
 //! ```
 //!
 //! **Order of writes.** A pack is durable before it enters the index and before it is acknowledged; its parity follows
-//! ([`parity`]), and a push into a local repository ends when that is durable too. A snapshot's object is durable before
+//! ([`packs::parity`]), and a push into a local repository ends when that is durable too. A snapshot's object is durable before
 //! the log names it; the log is durable before the index follows and the commit is acknowledged.
 //! Whatever the index lacks is read in from packs and log when the repository is opened, so a crash between any two
 //! writes loses nothing that was acknowledged.
@@ -23,31 +23,19 @@
 //! Several processes may use one repository: each appends under the lock, after reading what others appended.
 
 pub mod backend;
-mod commit;
-mod forget;
 pub mod index;
 mod layout;
 pub mod log;
-mod mark;
-mod mend;
-mod missing;
-mod parity;
+mod objects;
+mod packs;
 pub mod prune;
-mod quarantine;
-mod read;
-mod rebuild;
-mod reframe;
-mod relog;
 mod repair;
 pub mod scrub;
-mod sets;
-mod settings;
-mod sweep;
-mod sync;
+mod snapshots;
 
-pub use self::rebuild::IndexReport;
-pub use self::relog::LogReport;
-pub use self::sweep::{Revived, Tidied};
+pub use self::log::LogReport;
+pub use self::prune::{Revived, Tidied};
+pub use self::repair::IndexReport;
 
 use std::{
     path::Path,
@@ -91,7 +79,7 @@ use crate::{
 /// A repository's store.
 pub struct Repository {
     /// First, so that it ends before what it uses.
-    maker: parity::Maker,
+    maker: packs::parity::Maker,
     backend: Arc<dyn Backend>,
     log: LogPair,
     index: Arc<Index>,
@@ -101,12 +89,12 @@ pub struct Repository {
     parity_at_init: Option<Parity>,
     mending: Mutex<()>,
     grown: Condvar,
-    looked: sync::Looked,
+    looked: log::follow::Looked,
     clock: fn() -> Time,
     /// The floor: what is younger cannot be made unrecoverable.
     protect_secs: u64,
     /// What a prune has marked so far.
-    marking: Mutex<Option<mark::Marking>>,
+    marking: Mutex<Option<prune::marking::Marking>>,
     /// One sweep at a time copies.
     sweeping: Mutex<()>,
 }
@@ -163,7 +151,7 @@ impl Repository {
     fn on(backend: Box<dyn Backend>, index: Arc<Index>, scratch: Option<Scratch>) -> Result<Self> {
         let backend: Arc<dyn Backend> = backend.into();
         let repository = Self {
-            maker: parity::Maker::new(backend.clone(), index.clone()),
+            maker: packs::parity::Maker::new(backend.clone(), index.clone()),
             backend,
             log: layout::log(),
             index,
@@ -172,7 +160,7 @@ impl Repository {
             parity_at_init: Some(Parity::default()),
             mending: Mutex::default(),
             grown: Condvar::new(),
-            looked: sync::Looked::default(),
+            looked: log::follow::Looked::default(),
             clock: system_time,
             protect_secs: 0,
             marking: Mutex::default(),
@@ -320,12 +308,12 @@ impl Read for Repository {
     }
 
     fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>> {
-        read::bounded(keys.len())?;
+        packs::read::bounded(keys.len())?;
         self.index.wraps(keys)
     }
 
     fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
-        read::bounded(ids.len())?;
+        packs::read::bounded(ids.len())?;
         let place =
             |place: Option<(u32, u32)>| place.map_or(0, |(pack, frame)| u64::from(pack) << 32 | u64::from(frame));
         Ok(self.index.locate(ids)?.into_iter().map(place).collect())
@@ -355,7 +343,7 @@ impl Read for Repository {
 
 impl Push for Repository {
     fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
-        read::bounded(ids.len())?;
+        packs::read::bounded(ids.len())?;
         let looked = self.looked.times.load(SeqCst);
         let has = self.index.has(ids)?;
         // Another process may have stored it.
@@ -495,7 +483,8 @@ impl Maintain for Repository {
             PruneRequest::Begin => self.begin_marking(),
             PruneRequest::Live { prune, filters } => self.mark_live(*prune, filters),
             PruneRequest::Condemn { prune, log_len, limits, dry_run, is_confirmed } => {
-                let options = mark::CondemnOptions { limits: *limits, dry_run: *dry_run, is_confirmed: *is_confirmed };
+                let options =
+                    prune::marking::CondemnOptions { limits: *limits, dry_run: *dry_run, is_confirmed: *is_confirmed };
                 self.condemn(*prune, *log_len, &options)
             }
             PruneRequest::Sweep => self.sweep().map(PruneReply::Swept),

@@ -15,7 +15,7 @@ use crate::{
         keys::{Slot, slot::slot_params},
         snapshot::snapshot_id,
     },
-    repository::{layout, prune::condemned::Condemned, settings},
+    repository::{layout, objects::settings, prune::condemned::Condemned},
 };
 
 type Check<'a> = &'a dyn Fn(&[u8]) -> Result<()>;

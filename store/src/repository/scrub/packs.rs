@@ -12,7 +12,7 @@ use crate::{
         id::PackId,
     },
     format::pack::{FOOTER_LEN, Footer},
-    repository::{layout, mend::Beside},
+    repository::{layout, packs::mend::Beside},
 };
 
 /// Packs of the index listed at once.

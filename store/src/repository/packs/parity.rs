@@ -15,7 +15,6 @@ use std::{
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
-use super::{Repository, layout};
 use crate::{
     base::{
         error::{Error, Result},
@@ -26,8 +25,10 @@ use crate::{
         pack::{PACK_TARGET, PackTable},
     },
     repository::{
+        Repository,
         backend::Backend,
         index::{Index, Pin},
+        layout,
     },
 };
 
@@ -37,7 +38,7 @@ const HELD_MAX: usize = 2 * PACK_TARGET;
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Makes parity. Dropped, it ends what it has in hand and leaves the rest marked.
-pub(super) struct Maker {
+pub(in crate::repository) struct Maker {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -77,7 +78,7 @@ struct Job {
 
 impl Repository {
     /// Takes a pack in that is durable, and has its parity made.
-    pub(super) fn take_in(&self, table: &PackTable, bytes: &Bytes, pin: Option<Pin>) -> Result<()> {
+    pub(in crate::repository) fn take_in(&self, table: &PackTable, bytes: &Bytes, pin: Option<Pin>) -> Result<()> {
         let len = bytes.len() as u64;
         match self.state()?.parity {
             None => self.index.add_pack(table, len, pin),

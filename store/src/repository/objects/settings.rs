@@ -3,13 +3,13 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{Repository, layout};
 use crate::{
     base::{
         codec::Header,
         error::{Error, Result},
     },
     format::erasure::Parity,
+    repository::{Repository, layout},
 };
 
 const HEADER: Header = Header { what: "the store's settings", magic: *b"bkfsstst", version: 1 };
@@ -32,7 +32,7 @@ fn decode(bytes: &[u8]) -> Result<Option<Parity>> {
 }
 
 /// Whether these are settings.
-pub(super) fn check(bytes: &[u8]) -> Result<()> {
+pub(in crate::repository) fn check(bytes: &[u8]) -> Result<()> {
     decode(bytes).map(drop)
 }
 
@@ -48,14 +48,14 @@ impl Repository {
         Ok(self.state()?.parity)
     }
 
-    pub(super) fn put_settings(&self, parity: Option<Parity>) -> Result<()> {
+    pub(in crate::repository) fn put_settings(&self, parity: Option<Parity>) -> Result<()> {
         let settings = Settings { parity: parity.map_or(0, Parity::get) };
         self.put_object(layout::SETTINGS, &HEADER.encode(&settings))
     }
 
     /// The settings as stored. Repositories without them, and those that lost both copies, have the default: they keep
     /// nothing back from working, and too much parity hurts less than none.
-    pub(super) fn load_parity(&self) -> Result<Option<Parity>> {
+    pub(in crate::repository) fn load_parity(&self) -> Result<Option<Parity>> {
         match self.get_object(layout::SETTINGS, check) {
             Ok(Some(bytes)) => decode(&bytes),
             Ok(None) => Ok(Some(Parity::default())),

@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Repository, layout, record, sets};
 use crate::{
     access::{LOG_BYTES, Seen},
     base::{
@@ -26,8 +25,12 @@ use crate::{
         snapshot,
     },
     repository::{
+        Repository,
         backend::Lock,
         index::{Batch, Change, CommitRow, CondemnRow, PruneStep},
+        layout,
+        prune::sets,
+        record,
     },
 };
 
@@ -38,7 +41,7 @@ const POLL: Duration = Duration::from_millis(200);
 
 /// When packs were last looked for that other processes have stored.
 #[derive(Debug, Default)]
-pub(super) struct Looked {
+pub(in crate::repository) struct Looked {
     /// How long the log was then.
     at: AtomicU64,
     /// How often that was done.
@@ -47,7 +50,7 @@ pub(super) struct Looked {
 
 impl Repository {
     /// Brings the index up to date with log and packs.
-    pub(super) fn read_in(&self) -> Result<()> {
+    pub(in crate::repository) fn read_in(&self) -> Result<()> {
         let owner = Hash::of(&[&self.state()?.config_bytes]);
         if self.index.owner()?.is_some_and(|other| other != owner) {
             self.index.clear()?;
@@ -63,7 +66,7 @@ impl Repository {
 
     /// Takes in what other processes have stored, if the log has grown since packs were last looked for: what counts in a pack that is not
     /// known is told of there. Returns whether they were looked for since [`Looked`] was so.
-    pub(super) fn catch_up(&self, since: u64) -> Result<bool> {
+    pub(in crate::repository) fn catch_up(&self, since: u64) -> Result<bool> {
         self.follow()?;
         let len = self.index.position()?.len;
         if self.looked.at.load(SeqCst) != len {
@@ -113,7 +116,7 @@ impl Repository {
     }
 
     /// The lock, for whoever will append: the log is whole and taken in.
-    pub(super) fn writing(&self) -> Result<Box<dyn Lock>> {
+    pub(in crate::repository) fn writing(&self) -> Result<Box<dyn Lock>> {
         let lock = self.backend.lock()?;
         self.log.settle(&*self.backend)?;
         self.follow()?;
@@ -121,7 +124,7 @@ impl Repository {
     }
 
     /// Takes in what was appended to the log since.
-    pub(super) fn follow(&self) -> Result<()> {
+    pub(in crate::repository) fn follow(&self) -> Result<()> {
         let mut at = self.index.position()?;
         if !self.log.fits(&*self.backend, at)? {
             tracing::info!("the index does not fit the log and is built anew");
@@ -197,12 +200,12 @@ impl Repository {
     }
 
     /// When the log's newest record was written.
-    pub(super) fn newest_time(&self) -> Result<Time> {
+    pub(in crate::repository) fn newest_time(&self) -> Result<Time> {
         Ok(self.index.meta_get(NEWEST)?.and_then(|raw| codec::decode("a time", &raw).ok()).unwrap_or_default())
     }
 
     /// Appends events, durably, and takes them in. The caller has the lock from [`Repository::writing`].
-    pub(super) fn append(&self, events: &[Event]) -> Result<()> {
+    pub(in crate::repository) fn append(&self, events: &[Event]) -> Result<()> {
         let start = self.index.position()?;
         let (mut at, mut bytes) = (start, Vec::new());
         for event in events {
@@ -218,7 +221,7 @@ impl Repository {
 
     /// Makes durable that the packs are there which were found and not put. To be called before anything is acknowledged
     /// that may rely on them.
-    pub(super) fn settle_packs(&self) -> Result<()> {
+    pub(in crate::repository) fn settle_packs(&self) -> Result<()> {
         let unsettled = self.index.unsettled()?;
         if unsettled.is_empty() {
             return Ok(());
@@ -303,7 +306,7 @@ impl Repository {
     }
 
     /// A pack's table, read from its end. Frames are not read: each proves itself when it is opened.
-    pub(super) fn table_of(&self, id: PackId, len: u64) -> Result<PackTable> {
+    pub(in crate::repository) fn table_of(&self, id: PackId, len: u64) -> Result<PackTable> {
         let name = layout::pack(id);
         let damaged = |reason: &str| Error::PackDamaged { pack: id, reason: reason.to_owned() };
         let tail_at = len.checked_sub(FOOTER_LEN as u64).ok_or_else(|| damaged("it is too short"))?;
@@ -322,7 +325,7 @@ impl Repository {
     }
 
     /// Where the log stands.
-    pub(super) fn seen(&self) -> Result<Seen> {
+    pub(in crate::repository) fn seen(&self) -> Result<Seen> {
         let at = self.index.position()?;
         let incarnation = self.index.meta_get("incarnation")?.and_then(|raw| Incarnation::from_slice(&raw));
         let incarnation = incarnation.ok_or_else(|| Error::damaged("the log", "it names no incarnation"))?;
@@ -330,7 +333,7 @@ impl Repository {
     }
 
     /// The chain's hash at a length; none if the log is shorter.
-    pub(super) fn head_at(&self, len: u64) -> Result<Option<Hash>> {
+    pub(in crate::repository) fn head_at(&self, len: u64) -> Result<Option<Hash>> {
         let now = self.index.position()?;
         if len == 0 {
             return Ok(Some(Hash::default()));
@@ -344,7 +347,7 @@ impl Repository {
 
     /// Records from `from` on, encoded: `limit`, or [`LOG_BYTES`] and more, or all that there are. One reading of the log may
     /// end earlier, where one of its files is damaged.
-    pub(super) fn records(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>> {
+    pub(in crate::repository) fn records(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>> {
         let (Some(offset), Some(head)) = (self.index.offset(from)?, self.head_at(from)?) else { return Ok(Vec::new()) };
         let (mut at, mut records, mut bytes) = (Position { len: from, head, offset }, Vec::new(), 0);
         while records.len() < limit && bytes < LOG_BYTES {
@@ -360,18 +363,18 @@ impl Repository {
     }
 
     /// The newest roster's bytes.
-    pub(super) fn roster_bytes(&self) -> Result<Vec<u8>> {
+    pub(in crate::repository) fn roster_bytes(&self) -> Result<Vec<u8>> {
         self.index.meta_get("roster")?.ok_or_else(|| Error::damaged("the log", "it holds no roster"))
     }
 
     /// The newest roster, verified.
-    pub(super) fn roster(&self) -> Result<Roster> {
+    pub(in crate::repository) fn roster(&self) -> Result<Roster> {
         let state = self.state()?;
         verify_roster(&self.roster_bytes()?, &state.admin, state.config.repo)
     }
 
     /// Waits until the log is longer than `len`.
-    pub(super) fn wait(&self, len: u64, timeout: Duration) -> Result<u64> {
+    pub(in crate::repository) fn wait(&self, len: u64, timeout: Duration) -> Result<u64> {
         let end = Instant::now() + timeout;
         loop {
             self.follow()?;

@@ -7,7 +7,6 @@
 //! **Order.** Into quarantine: the record, nothing else; what is lost is lost already. Out of it: the whole pack is durable before
 //! the record says so. Whoever calls holds the backend's lock.
 
-use super::{Repository, layout};
 use crate::{
     access::Span,
     base::{
@@ -19,7 +18,7 @@ use crate::{
         loss::{FrameBits, Hurt, Lost, Quarantined},
         pack::PackTable,
     },
-    repository::{backend::Lock, prune::condemned::LOST_MAX},
+    repository::{Repository, backend::Lock, layout, prune::condemned::LOST_MAX},
 };
 
 /// How many ids are looked up at once.
@@ -32,7 +31,11 @@ impl Repository {
     }
 
     /// The same without those that a repair need not look at: they lie in the grave already, as damaged as they may come back.
-    pub(super) fn quarantine_to_repair(&self, mut after: Option<PackId>, limit: usize) -> Result<Vec<Quarantined>> {
+    pub(in crate::repository) fn quarantine_to_repair(
+        &self,
+        mut after: Option<PackId>,
+        limit: usize,
+    ) -> Result<Vec<Quarantined>> {
         let mut found = Vec::new();
         loop {
             let packs = self.index.quarantine(after, limit)?;
@@ -53,7 +56,12 @@ impl Repository {
 
     /// Puts into quarantine what was found lost of a pack: the frames in these spans, or all if nobody can tell. `bytes` is the
     /// pack as it is now.
-    pub(super) fn put_into_quarantine(&self, id: PackId, spans: Option<&[Span]>, bytes: &[u8]) -> Result<()> {
+    pub(in crate::repository) fn put_into_quarantine(
+        &self,
+        id: PackId,
+        spans: Option<&[Span]>,
+        bytes: &[u8],
+    ) -> Result<()> {
         self.log.settle(&*self.backend)?;
         self.follow()?;
         let is_there = self.index.has_pack(&id)? || self.backend.len(&layout::pack(id))?.is_some();
@@ -90,14 +98,14 @@ impl Repository {
     }
 
     /// The table of a pack of which all else may be damaged; none if it is not to be had, or not as it was written.
-    pub(super) fn salvaged_table(&self, id: PackId, bytes: &[u8]) -> Result<Option<PackTable>> {
+    pub(in crate::repository) fn salvaged_table(&self, id: PackId, bytes: &[u8]) -> Result<Option<PackTable>> {
         let roster = self.roster()?;
         let is_right = |table: &PackTable| table.id == id && table.proves_itself() && table.verify(&roster).is_ok();
         Ok(PackTable::salvage(bytes).filter(is_right))
     }
 
     /// The chunks that lose their last live copy with some frames of a pack.
-    pub(super) fn lost_with(&self, table: &PackTable, is_lost: &dyn Fn(u32) -> bool) -> Result<Lost> {
+    pub(in crate::repository) fn lost_with(&self, table: &PackTable, is_lost: &dyn Fn(u32) -> bool) -> Result<Lost> {
         // Copies that lie in packs which were found, and not put.
         self.settle_packs()?;
         let number = self.index.number_of(&table.id)?;
@@ -115,7 +123,7 @@ impl Repository {
     }
 
     /// Lets a pack out of quarantine that is whole, and durably so.
-    pub(super) fn release(&self, id: PackId) -> Result<()> {
+    pub(in crate::repository) fn release(&self, id: PackId) -> Result<()> {
         if self.index.quarantined(&id)?.is_none() {
             return Ok(());
         }
@@ -127,7 +135,7 @@ impl Repository {
     }
 
     /// The same of a pack that was just put, under the lock if there is one already.
-    pub(super) fn release_put(&self, id: PackId, lock: Option<Box<dyn Lock>>) -> Result<()> {
+    pub(in crate::repository) fn release_put(&self, id: PackId, lock: Option<Box<dyn Lock>>) -> Result<()> {
         if self.index.quarantined(&id)?.is_none() {
             return Ok(());
         }
@@ -141,7 +149,7 @@ impl Repository {
     /// Takes the file of a pack that is live in the log out of the grave; it is put back, unless there is another already. To be called before the
     /// pack is put again: its file lies in one place, or what comes back from the grave would replace what was put, with the damage that it was
     /// dropped for. The caller holds the lock.
-    pub(super) fn take_out_of_grave(&self, id: PackId) -> Result<()> {
+    pub(in crate::repository) fn take_out_of_grave(&self, id: PackId) -> Result<()> {
         let (grave, pack) = (layout::grave(id), layout::pack(id));
         match self.backend.len(&grave)?.is_some() && self.backend.len(&pack)?.is_none() {
             true => self.backend.rename(&grave, &pack),
@@ -151,7 +159,7 @@ impl Repository {
     }
 
     /// Tells that packs are gone, whose chunks nobody can name any more, and takes them out of the index.
-    pub(super) fn tell_gone(&self, gone: &[PackId]) -> Result<()> {
+    pub(in crate::repository) fn tell_gone(&self, gone: &[PackId]) -> Result<()> {
         let mut hurt = Vec::new();
         for id in gone {
             hurt.extend(self.index.quarantined(id)?.map(|_| *id));
@@ -167,7 +175,7 @@ impl Repository {
     }
 
     /// Removes a pack for good, with its parity, and from quarantine.
-    pub(super) fn remove_pack(&self, id: PackId, name: &str, released: &mut Vec<PackId>) -> Result<()> {
+    pub(in crate::repository) fn remove_pack(&self, id: PackId, name: &str, released: &mut Vec<PackId>) -> Result<()> {
         self.backend.delete(&layout::parity(id))?;
         self.backend.delete(name)?;
         released.extend(self.index.quarantined(&id)?.map(|_| id));
@@ -176,13 +184,13 @@ impl Repository {
 
     /// Forgets that packs were in quarantine which are gone for good. Until then they are not, because an operator may bring
     /// them back, as damaged as they were.
-    pub(super) fn release_gone(&self, packs: Vec<PackId>) -> Result<()> {
+    pub(in crate::repository) fn release_gone(&self, packs: Vec<PackId>) -> Result<()> {
         if packs.is_empty() { Ok(()) } else { self.append(&[Event::Release { packs }]) }
     }
 }
 
 /// The frames that touch one of the spans.
-pub(super) fn touched(table: &PackTable, spans: &[Span]) -> FrameBits {
+pub(in crate::repository) fn touched(table: &PackTable, spans: &[Span]) -> FrameBits {
     let mut bits = FrameBits::none(table.frames.len());
     for (frame, entry) in table.frames.iter().enumerate() {
         if spans.iter().any(|span| span.start < entry.offset + entry.len && span.end > entry.offset) {

@@ -19,7 +19,6 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Repository, layout, system_time};
 use crate::{
     base::{
         codec,
@@ -39,7 +38,11 @@ use crate::{
         roster::{Roster, verify_roster},
         snapshot::{StoredSnapshot, snapshot_id, verify_stored},
     },
-    repository::backend::{Backend, LocalBackend},
+    repository::{
+        Repository,
+        backend::{Backend, LocalBackend},
+        layout, system_time,
+    },
 };
 
 /// Pieces in which a file is read that does not read at once.

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use super::Repository;
 use crate::{
     access::{FORGET_MAX, ForgetReply, ForgetRequest},
     base::{
@@ -15,14 +14,14 @@ use crate::{
         log::Event,
         tombstone::Tombstone,
     },
-    repository::index::CommitRow,
+    repository::{Repository, index::CommitRow},
 };
 
 /// Digits of an id by which an operator can name a snapshot.
 const PREFIX_MIN: usize = 8;
 
 impl Repository {
-    pub(super) fn forget_snapshots(&self, request: &ForgetRequest) -> Result<ForgetReply> {
+    pub(in crate::repository) fn forget_snapshots(&self, request: &ForgetRequest) -> Result<ForgetReply> {
         bounded(request.tombstones.len())?;
         let state = self.state()?;
         let mut tombstones = Vec::with_capacity(request.tombstones.len());
@@ -76,11 +75,11 @@ impl Repository {
     }
 
     /// Whether emptying the trash lets a snapshot go. `newest` is the time of the log's newest record.
-    pub(super) fn is_due(&self, row: &CommitRow, newest: Time, now: Time) -> bool {
+    pub(in crate::repository) fn is_due(&self, row: &CommitRow, newest: Time, now: Time) -> bool {
         matches!(row.fate, Some(Fate::Trash { since }) if is_due(since, newest, now, self.protect_secs))
     }
 
-    pub(super) fn unforget_snapshots(&self, snapshots: &[SnapshotId]) -> Result<()> {
+    pub(in crate::repository) fn unforget_snapshots(&self, snapshots: &[SnapshotId]) -> Result<()> {
         bounded(snapshots.len())?;
         self.state()?;
         let _lock = self.writing()?;

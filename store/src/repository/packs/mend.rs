@@ -7,7 +7,6 @@
 
 use bytes::Bytes;
 
-use super::{Repository, layout};
 use crate::{
     access::{Mending, Span},
     base::{error::Result, id::PackId},
@@ -15,6 +14,7 @@ use crate::{
         erasure::{self, Damage, Mended},
         pack::{PACK_MAX, Pack, PackTable},
     },
+    repository::{Repository, layout},
 };
 
 /// Pieces in which an object is read that does not read at once; then, where these fail, the pages in them.
@@ -25,7 +25,7 @@ const FILE_MAX: usize = 2 * PACK_MAX;
 
 /// What was found of a pack, and done about it.
 #[derive(Debug)]
-pub(super) struct Tended {
+pub(in crate::repository) struct Tended {
     pub mending: Mending,
     pub parity: Beside,
     /// The pack's bytes, if it is whole now.
@@ -36,7 +36,7 @@ pub(super) struct Tended {
 
 /// What was found of a pack's parity, and done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Beside {
+pub(in crate::repository) enum Beside {
     /// There is none, nor should there be.
     Off,
     Whole,
@@ -49,7 +49,7 @@ pub(super) enum Beside {
 }
 
 /// A pack and its parity, as they are.
-pub(super) struct Found {
+pub(in crate::repository) struct Found {
     pub pack: Bytes,
     pub parity: Option<Bytes>,
     /// Whether all of the pack could be read; zeros stand for what could not.
@@ -60,7 +60,7 @@ pub(super) struct Found {
 }
 
 /// Whether these are the bytes of a pack.
-pub(super) fn is_pack(bytes: &Bytes, id: PackId) -> bool {
+pub(in crate::repository) fn is_pack(bytes: &Bytes, id: PackId) -> bool {
     Pack::parse(bytes).is_ok_and(|pack| pack.table.id == id)
 }
 
@@ -76,12 +76,12 @@ impl Found {
 
 impl Repository {
     /// Whether a pack should have parity, and has none.
-    pub(super) fn lacks_parity(&self, id: PackId) -> Result<bool> {
+    pub(in crate::repository) fn lacks_parity(&self, id: PackId) -> Result<bool> {
         Ok(self.state()?.parity.is_some() && self.backend.len(&layout::parity(id))?.is_none())
     }
 
     /// Verifies a pack and its parity, and mends what can be mended.
-    pub(super) fn tend(&self, id: PackId) -> Result<Tended> {
+    pub(in crate::repository) fn tend(&self, id: PackId) -> Result<Tended> {
         // One at a time: each takes some packs' memory, and whoever waits for the same pack finds it mended.
         let _one = self.mending.lock();
         let found = self.find(id)?;
@@ -185,7 +185,7 @@ impl Repository {
     }
 
     /// Looks at a pack and its parity.
-    pub(super) fn find(&self, id: PackId) -> Result<Found> {
+    pub(in crate::repository) fn find(&self, id: PackId) -> Result<Found> {
         let (pack, is_readable) = self.salvaged(&layout::pack(id))?;
         let (parity, is_parity_readable) = self.salvaged(&layout::parity(id))?;
         let pack = pack.unwrap_or_default();

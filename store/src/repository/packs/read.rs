@@ -4,18 +4,17 @@ use std::{collections::HashSet, sync::atomic::Ordering::SeqCst};
 
 use bytes::Bytes;
 
-use super::{Repository, layout};
 use crate::{
     access::{IDS_MAX, READ_BYTES_MAX, ReadReply, ReadRequest, SealedFrame},
     base::{
         error::{Error, Result},
         id::PackId,
     },
-    repository::index::PackRow,
+    repository::{Repository, index::PackRow, layout},
 };
 
 /// Refuses requests that name too many ids.
-pub(super) fn bounded(ids: usize) -> Result<()> {
+pub(in crate::repository) fn bounded(ids: usize) -> Result<()> {
     match ids <= IDS_MAX {
         true => Ok(()),
         false => Err(Error::TooLarge { what: "a request", size: ids as u64, limit: IDS_MAX as u64 }),
@@ -28,7 +27,7 @@ const TRIES: usize = 5;
 impl Repository {
     /// Reads frames. Packs come and go meanwhile: where one that the index named is gone, or a chunk is not known, what this process and others
     /// have done since is taken in, and it is looked for once more.
-    pub(super) fn read_frames(&self, request: &ReadRequest) -> Result<ReadReply> {
+    pub(in crate::repository) fn read_frames(&self, request: &ReadRequest) -> Result<ReadReply> {
         bounded(request.ids.len())?;
         for _ in 1..TRIES {
             let (looked, mut gone) = (self.looked.times.load(SeqCst), Vec::new());

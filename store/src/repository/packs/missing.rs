@@ -6,17 +6,19 @@
 
 use std::collections::HashSet;
 
-use super::{Repository, layout};
-use crate::base::{error::Result, id::PackId};
+use crate::{
+    base::{error::Result, id::PackId},
+    repository::{Repository, layout},
+};
 
 impl Repository {
     /// The packs of a folder that the index knows and that are not among those listed.
-    pub(super) fn missing(&self, first: u8, listed: &HashSet<PackId>) -> Result<Vec<PackId>> {
+    pub(in crate::repository) fn missing(&self, first: u8, listed: &HashSet<PackId>) -> Result<Vec<PackId>> {
         Ok(self.index.packs_of(first)?.into_iter().filter(|id| !listed.contains(id)).collect())
     }
 
     /// Gives packs up that were found missing.
-    pub(super) fn give_up(&self, missing: &[PackId]) -> Result<()> {
+    pub(in crate::repository) fn give_up(&self, missing: &[PackId]) -> Result<()> {
         if missing.is_empty() {
             return Ok(());
         }

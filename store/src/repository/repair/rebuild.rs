@@ -2,13 +2,12 @@
 
 use std::{fs, path::Path};
 
-use super::{Repository, layout};
 use crate::{
     base::{
         error::{Error, Result},
         id::PackId,
     },
-    repository::index::lmdb,
+    repository::{Repository, index::lmdb, layout},
 };
 
 /// What an index holds that was just made.

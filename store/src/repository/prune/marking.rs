@@ -10,10 +10,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{
-    Repository, layout,
-    reframe::{Counts, Moved},
-};
 use crate::{
     access::{Filter, PruneLimits, PruneReply, PruneStats},
     base::{
@@ -28,7 +24,10 @@ use crate::{
     },
     repository::prune::plan::choose,
     repository::{
+        Repository,
         index::PackRow,
+        layout,
+        prune::reframe::{Counts, Moved},
         prune::{
             condemned::{Condemned, CondemnedPack, LOST_MAX},
             plan::PackUse,
@@ -44,25 +43,25 @@ const BATCH: usize = 8192;
 const FIRST: u64 = 1;
 
 /// A prune that marks.
-pub(super) struct Marking {
+pub(in crate::repository) struct Marking {
     prune: u64,
     generation: u64,
     /// Packs with this number or a higher one came later, and stay.
-    pub(super) next_number: u32,
+    pub(in crate::repository) next_number: u32,
     /// The life of the index whose numbers these are.
     life: Option<Vec<u8>>,
     /// The live frames of each pack.
     live: HashMap<u32, FrameBits>,
     /// For which first bytes filters came.
     seen: Box<[bool; 256]>,
-    pub(super) counts: Counts,
+    pub(in crate::repository) counts: Counts,
     /// What a key holder has moved out of frames. A filter that comes later and finds something live there ends that.
-    pub(super) moved: Moved,
+    pub(in crate::repository) moved: Moved,
 }
 
 impl Marking {
     /// Refuses what needs to know of all chunks whether they are live.
-    pub(super) fn expect_marked(&self) -> Result<()> {
+    pub(in crate::repository) fn expect_marked(&self) -> Result<()> {
         match self.seen.contains(&false) {
             true => Err(Error::Invalid("a prune must say of all ids which are live".into())),
             false => Ok(()),
@@ -70,13 +69,13 @@ impl Marking {
     }
 
     /// Whether something in a frame is live that was not moved elsewhere.
-    pub(super) fn is_live(&self, pack: u32, frame: u32, moved: &HashMap<u32, FrameBits>) -> bool {
+    pub(in crate::repository) fn is_live(&self, pack: u32, frame: u32, moved: &HashMap<u32, FrameBits>) -> bool {
         let has = |of: &HashMap<u32, FrameBits>| of.get(&pack).is_some_and(|bits| bits.has(frame));
         has(&self.live) && !has(moved)
     }
 
     /// How much of a pack is live, by its frames.
-    pub(super) fn usage(&self, number: u32, row: &PackRow, moved: &HashMap<u32, FrameBits>) -> PackUse {
+    pub(in crate::repository) fn usage(&self, number: u32, row: &PackRow, moved: &HashMap<u32, FrameBits>) -> PackUse {
         let (client, kind) = (row.client, row.kind);
         let must = moved.get(&number).is_some_and(|bits| !bits.is_empty());
         let mut used = PackUse { number, client, kind, live: 0, dead: 0, mixed: 0, reframed: 0, must };
@@ -99,7 +98,7 @@ impl Marking {
 
 /// What a key holder wants condemned.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct CondemnOptions {
+pub(in crate::repository) struct CondemnOptions {
     pub limits: PruneLimits,
     pub dry_run: bool,
     pub is_confirmed: bool,
@@ -114,11 +113,11 @@ struct Plan {
 
 impl Repository {
     /// The prune counter.
-    pub(super) fn generation(&self) -> Result<u64> {
+    pub(in crate::repository) fn generation(&self) -> Result<u64> {
         Ok(self.index.generation()?.unwrap_or(FIRST))
     }
 
-    pub(super) fn begin_marking(&self) -> Result<PruneReply> {
+    pub(in crate::repository) fn begin_marking(&self) -> Result<PruneReply> {
         // In this order, as in `condemn`: or two prunes wait for each other, and everybody for them.
         let mut slot = self.marking.lock();
         let _lock = self.writing()?;
@@ -134,7 +133,7 @@ impl Repository {
         Ok(PruneReply::Begun { prune, log_len: self.index.position()?.len })
     }
 
-    pub(super) fn mark_live(&self, prune: u64, filters: &[Filter]) -> Result<PruneReply> {
+    pub(in crate::repository) fn mark_live(&self, prune: u64, filters: &[Filter]) -> Result<PruneReply> {
         let mut slot = self.marking.lock();
         let marking = known(&mut slot, prune)?;
         filters.iter().try_for_each(|filter| self.mark_one(marking, filter))?;
@@ -173,7 +172,12 @@ impl Repository {
         Ok(())
     }
 
-    pub(super) fn condemn(&self, prune: u64, log_len: u64, options: &CondemnOptions) -> Result<PruneReply> {
+    pub(in crate::repository) fn condemn(
+        &self,
+        prune: u64,
+        log_len: u64,
+        options: &CondemnOptions,
+    ) -> Result<PruneReply> {
         let mut slot = self.marking.lock();
         let marking = known(&mut slot, prune)?;
         marking.expect_marked()?;
@@ -273,12 +277,12 @@ impl Repository {
     }
 
     /// The numbers of the packs that are kept for sessions that have not committed.
-    pub(super) fn pinned_packs(&self) -> Result<HashSet<u32>> {
+    pub(in crate::repository) fn pinned_packs(&self) -> Result<HashSet<u32>> {
         Ok(self.index.pinned((self.clock)().secs - PIN_SECS)?.into_iter().collect())
     }
 
     /// What lost its last live copy by records of the log at `from` or later.
-    pub(super) fn lost_since(&self, from: u64) -> Result<Lost> {
+    pub(in crate::repository) fn lost_since(&self, from: u64) -> Result<Lost> {
         let mut lost: Vec<ChunkId> = Vec::new();
         for found in self.index.losses_from(from)? {
             match found {
@@ -298,7 +302,7 @@ impl Repository {
     }
 
     /// The set that the log names.
-    pub(super) fn condemned_set(&self, hash: Hash) -> Result<Condemned> {
+    pub(in crate::repository) fn condemned_set(&self, hash: Hash) -> Result<Condemned> {
         let whole = |bytes: &[u8]| Condemned::decode(bytes, hash).map(drop);
         let bytes = self.get_object(&layout::condemned(hash), whole)?;
         let bytes = bytes.ok_or_else(|| Error::damaged(Condemned::HEADER.what, "it is missing"))?;
@@ -317,7 +321,7 @@ impl Plan {
     }
 }
 
-pub(super) fn known(slot: &mut Option<Marking>, prune: u64) -> Result<&mut Marking> {
+pub(in crate::repository) fn known(slot: &mut Option<Marking>, prune: u64) -> Result<&mut Marking> {
     slot.as_mut().filter(|marking| marking.prune == prune).ok_or_else(|| Error::LeaseRefused {
         reason: "the repository does not know this prune: another one began, or it was restarted".into(),
     })

@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Repository, mark::Marking};
 use crate::{
     access::{IDS_MAX, MixedFrame, MovedFrame, PruneLimits, PruneReply},
     base::{
@@ -14,13 +13,13 @@ use crate::{
         id::ChunkId,
     },
     format::loss::FrameBits,
-    repository::index::PackRow,
     repository::prune::plan::choose,
+    repository::{Repository, index::PackRow, prune::marking::Marking},
 };
 
 /// How many chunks of frames are live and dead, of those packs in which that is more than a bit can say.
 #[derive(Default)]
-pub(super) struct Counts {
+pub(in crate::repository) struct Counts {
     /// Live ones beyond the first.
     more: HashMap<u32, Vec<u16>>,
     dead: HashMap<u32, Vec<u16>>,
@@ -75,13 +74,18 @@ fn add(counts: &mut HashMap<u32, Vec<u16>>, pack: u32, frame: u32) {
 }
 
 /// The frames of each pack of which a key holder says that what is live in them is elsewhere, with the chunks that are.
-pub(super) type Moved = HashMap<u32, HashMap<u32, FrameBits>>;
+pub(in crate::repository) type Moved = HashMap<u32, HashMap<u32, FrameBits>>;
 
 impl Repository {
     /// Frames of packs that are worth writing again if what is live in those frames is written into others.
-    pub(super) fn mixed_frames(&self, prune: u64, limits: &PruneLimits, bytes: u64) -> Result<Vec<MixedFrame>> {
+    pub(in crate::repository) fn mixed_frames(
+        &self,
+        prune: u64,
+        limits: &PruneLimits,
+        bytes: u64,
+    ) -> Result<Vec<MixedFrame>> {
         let mut slot = self.marking.lock();
-        let marking = super::mark::known(&mut slot, prune)?;
+        let marking = super::marking::known(&mut slot, prune)?;
         marking.expect_marked()?;
         let pinned = self.pinned_packs()?;
         let moved = self.moved_frames(marking)?;
@@ -115,10 +119,10 @@ impl Repository {
     }
 
     /// Takes note of what a key holder has written into other packs.
-    pub(super) fn note_moved(&self, prune: u64, frames: &[MovedFrame]) -> Result<PruneReply> {
-        super::read::bounded(frames.len())?;
+    pub(in crate::repository) fn note_moved(&self, prune: u64, frames: &[MovedFrame]) -> Result<PruneReply> {
+        crate::repository::packs::read::bounded(frames.len())?;
         let mut slot = self.marking.lock();
-        let marking = super::mark::known(&mut slot, prune)?;
+        let marking = super::marking::known(&mut slot, prune)?;
         marking.expect_marked()?;
         for frame in frames {
             let number = self.index.number_of(&frame.pack)?.filter(|number| *number < marking.next_number);
@@ -132,7 +136,7 @@ impl Repository {
 
     /// Of the frames that are said to have moved those of which each live chunk has another copy in a pack that came since the
     /// prune began, and so is not touched by it.
-    pub(super) fn moved_frames(&self, marking: &Marking) -> Result<HashMap<u32, FrameBits>> {
+    pub(in crate::repository) fn moved_frames(&self, marking: &Marking) -> Result<HashMap<u32, FrameBits>> {
         let mut found = HashMap::new();
         for (number, frames) in &marking.moved {
             let Some(row) = self.index.pack(*number)? else { continue };

@@ -3,15 +3,17 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::{Repository, layout};
-use crate::base::{error::Result, id::Hash};
+use crate::{
+    base::{error::Result, id::Hash},
+    repository::{Repository, layout},
+};
 
 /// How long a set is kept, in seconds. Who pushes less often than that asks again what is stored: a few requests.
 const KEPT_SECS: i64 = 90 * 24 * 3600;
 
 impl Repository {
     /// Removes the sets that are old, and those that a prune has left that died before the log named them. Returns how many.
-    pub(super) fn remove_old_sets(&self) -> Result<u64> {
+    pub(in crate::repository) fn remove_old_sets(&self) -> Result<u64> {
         let mut there = BTreeSet::new();
         for folder in [layout::PRUNES.to_owned(), layout::second_folder(layout::PRUNES)] {
             there.extend(self.backend.list(&folder)?.iter().filter_map(|listed| listed.name.parse::<Hash>().ok()));
@@ -35,6 +37,6 @@ impl Repository {
 }
 
 /// Whether a set that was condemned then may be gone.
-pub(super) fn is_old(secs: i64, now: i64) -> bool {
+pub(in crate::repository) fn is_old(secs: i64, now: i64) -> bool {
     secs.saturating_add(KEPT_SECS) <= now
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::{Repository, layout};
 use crate::{
     access::{COMMITTED_MAX, CommittedSnapshot, Lease, Receipt, SNAPSHOTS_BYTES},
     base::{
@@ -16,7 +15,7 @@ use crate::{
         log::Event,
         snapshot::{SnapshotObject, snapshot_id, verify_stored},
     },
-    repository::index::CommitRow,
+    repository::{Repository, index::CommitRow, layout},
 };
 
 impl Repository {
@@ -57,7 +56,7 @@ impl Repository {
     }
 
     /// The snapshots that are committed at this place of the log or later and not gone for good.
-    pub(super) fn committed_from(&self, from: u64) -> Result<Vec<CommittedSnapshot>> {
+    pub(in crate::repository) fn committed_from(&self, from: u64) -> Result<Vec<CommittedSnapshot>> {
         // With the packs that another process has brought for them: they are about to be read.
         self.read_in()?;
         let rows = self.index.commits_from(from, COMMITTED_MAX, |row| !Fate::is_expired(row.fate))?;
@@ -71,7 +70,7 @@ impl Repository {
     }
 
     /// All snapshots that should be stored.
-    pub(super) fn unexpired(&self) -> Result<BTreeSet<SnapshotId>> {
+    pub(in crate::repository) fn unexpired(&self) -> Result<BTreeSet<SnapshotId>> {
         let (mut from, mut found) = (0, BTreeSet::new());
         loop {
             let rows = self.index.commits_from(from, 4096, |row| !Fate::is_expired(row.fate))?;
@@ -82,7 +81,7 @@ impl Repository {
     }
 
     /// A stored snapshot, whichever copy is whole.
-    pub(super) fn stored_snapshot(&self, id: SnapshotId) -> Result<Option<Bytes>> {
+    pub(in crate::repository) fn stored_snapshot(&self, id: SnapshotId) -> Result<Option<Bytes>> {
         let whole = |bytes: &[u8]| match snapshot_id(bytes) == id {
             true => Ok(()),
             false => Err(Error::SnapshotDamaged { snapshot: id, reason: "its bytes do not have its id".into() }),
@@ -91,7 +90,7 @@ impl Repository {
     }
 
     /// The newest snapshots that count, oldest first.
-    pub(super) fn newest_objects(&self, limit: usize) -> Result<Vec<SnapshotObject>> {
+    pub(in crate::repository) fn newest_objects(&self, limit: usize) -> Result<Vec<SnapshotObject>> {
         let mut commits = self.index.newest_commits(limit, |row| row.fate.is_none())?;
         commits.reverse();
         let mut objects = self.objects(commits)?;
@@ -101,7 +100,7 @@ impl Repository {
 
     /// The objects of commits, the first of them if they are too long together. One that is lost or damaged comes without a right
     /// body, so that readers can name it.
-    pub(super) fn objects(&self, commits: Vec<CommitRow>) -> Result<Vec<SnapshotObject>> {
+    pub(in crate::repository) fn objects(&self, commits: Vec<CommitRow>) -> Result<Vec<SnapshotObject>> {
         let (mut objects, mut len) = (Vec::with_capacity(commits.len()), 0);
         for row in commits {
             if len >= SNAPSHOTS_BYTES {

@@ -12,7 +12,6 @@
 
 use std::collections::HashMap;
 
-use super::{Repository, layout};
 use crate::{
     access::{ForgetRequest, Mending, PruneReply, Swept},
     base::{
@@ -24,7 +23,7 @@ use crate::{
         loss::FrameBits,
         pack::{FrameEntry, Pack, PackTable, PackWriter},
     },
-    repository::backend::Lock,
+    repository::{Repository, backend::Lock, layout},
 };
 
 /// How many packs one call takes away at most.
@@ -59,7 +58,7 @@ pub struct Tidied {
 }
 
 impl Repository {
-    pub(super) fn abort_prune(&self) -> Result<PruneReply> {
+    pub(in crate::repository) fn abort_prune(&self) -> Result<PruneReply> {
         *self.marking.lock() = None;
         let _lock = self.writing()?;
         if self.index.condemned_count()? > 0 {
@@ -70,7 +69,7 @@ impl Repository {
 
     /// Makes a pack that is condemned or swept live again in the log. The lock is held until its file and rows are there, and
     /// until it is out of quarantine ([`Repository::release_put`]) if it is in it; none is needed for any other pack.
-    pub(super) fn revive_for(&self, pack: PackId) -> Result<Option<Box<dyn Lock>>> {
+    pub(in crate::repository) fn revive_for(&self, pack: PackId) -> Result<Option<Box<dyn Lock>>> {
         let is_gone =
             || Ok::<_, Error>(self.index.dead_frames(&pack)?.is_some() || self.index.swept_at(&pack)?.is_some());
         self.follow()?;
@@ -86,7 +85,7 @@ impl Repository {
     }
 
     /// Takes away some of what is condemned.
-    pub(super) fn sweep(&self) -> Result<Swept> {
+    pub(in crate::repository) fn sweep(&self) -> Result<Swept> {
         let _one = self.sweeping.lock();
         self.follow()?;
         self.bury()?;
@@ -199,7 +198,7 @@ impl Repository {
     }
 
     /// Stores a pack of copies, if there are any in it.
-    pub(super) fn store_copies(&self, writer: PackWriter, swept: &mut Swept) -> Result<()> {
+    pub(in crate::repository) fn store_copies(&self, writer: PackWriter, swept: &mut Swept) -> Result<()> {
         if writer.is_empty() {
             return Ok(());
         }
@@ -257,7 +256,7 @@ impl Repository {
     }
 
     /// Moves the files of swept packs out of the way. The caller holds the lock, so that none of them comes back meanwhile.
-    pub(super) fn move_swept(&self) -> Result<()> {
+    pub(in crate::repository) fn move_swept(&self) -> Result<()> {
         let (packs, mut released) = (self.index.unmoved()?, Vec::new());
         for id in &packs {
             match self.protect_secs {
@@ -317,7 +316,7 @@ impl Repository {
 
     /// Moves what a crash has left between the log's word and the move. Not while the repository is being made: then the floor
     /// is not known yet, and without one this is the end of a pack.
-    pub(super) fn clear_away(&self) -> Result<()> {
+    pub(in crate::repository) fn clear_away(&self) -> Result<()> {
         if self.index.unmoved()?.is_empty() {
             return Ok(());
         }
@@ -357,7 +356,7 @@ impl Repository {
     }
 
     /// The table of a pack that the index has and the log says is swept, from wherever its file is now.
-    pub(super) fn table_of_swept(&self, id: PackId) -> Option<PackTable> {
+    pub(in crate::repository) fn table_of_swept(&self, id: PackId) -> Option<PackTable> {
         if !self.index.has_pack(&id).unwrap_or(false) {
             return None;
         }

@@ -1,0 +1,3 @@
+//! Small objects, each kept twice.
+
+pub(in crate::repository) mod settings;

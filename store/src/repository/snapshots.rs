@@ -1,0 +1,4 @@
+//! Snapshots: committing and forgetting them.
+
+mod commit;
+mod forget;
