@@ -10,16 +10,16 @@
 //! (`NO_META_SYNC`): what is missing is read in again.
 
 mod bare;
-mod chunks;
-mod compare;
+mod chunk_tables;
 pub mod lmdb;
-mod prune;
+mod packs;
+mod prunes;
 mod quarantine;
-mod tables;
+mod rows;
 mod unsettled;
 
-pub use prune::{CondemnRow, Pin, PruneStep};
-pub use tables::{Batch, Change, CommitRow, PackRow};
+pub use prunes::{CondemnRow, Pin, PruneStep};
+pub use rows::{Batch, Change, CommitRow, PackRow};
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -35,7 +35,7 @@ use heed::{
 use heed::{DatabaseFlags, byteorder::BigEndian};
 use parking_lot::Mutex;
 
-use self::chunks::{Chunks, STEP};
+use self::chunk_tables::{Chunks, STEP};
 use crate::{
     base::{
         codec,

@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::prune::PruneStep;
+use super::prunes::PruneStep;
 use crate::{
     base::{
         id::{ClientId, Hash, PackId, SnapshotId, TargetTag},
