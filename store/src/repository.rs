@@ -83,8 +83,6 @@ pub struct Repository {
     backend: Arc<dyn Backend>,
     log: LogPair,
     index: Arc<Index>,
-    /// Removes a memory repository's index folder.
-    _scratch: Option<Scratch>,
     state: Mutex<Option<State>>,
     parity_at_init: Option<Parity>,
     mending: Mutex<()>,
@@ -108,15 +106,6 @@ struct State {
     parity: Option<Parity>,
 }
 
-struct Scratch(std::path::PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Best effort: it lies in the system's temporary folder.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 impl std::fmt::Debug for Repository {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Repository({})", self.backend.place())
@@ -127,7 +116,7 @@ impl Repository {
     /// The repository in a folder, with its index in another (in the user's cache, or beside it on a server). The
     /// repository need not be there yet: [`Access::init`] makes it.
     pub fn local(folder: &Path, index: &Path) -> Result<Self> {
-        let open = || Self::on(Box::new(LocalBackend::new(folder)), Index::open(index)?, None);
+        let open = || Self::on(Box::new(LocalBackend::new(folder)), Index::open(index)?);
         match open() {
             // Damage that showed only now has been marked: the second try begins with a new index.
             Err(Error::Index { .. }) => open(),
@@ -137,25 +126,21 @@ impl Repository {
 
     /// A repository in memory. Its index lies in the system's temporary folder as long as it lives.
     pub fn memory() -> Result<Self> {
-        let name = format!("bkfs-memory-{}-{}", std::process::id(), PackId(crate::crypto::random()).short());
-        let scratch = Scratch(std::env::temp_dir().join(name));
-        let index = Index::open(&scratch.0)?;
-        Self::on(Box::new(MemoryBackend::default()), index, Some(scratch))
+        Self::on(Box::new(MemoryBackend::default()), Index::temporary()?)
     }
 
     /// A repository on any backend, with its index in a folder.
     pub fn with_backend(backend: Box<dyn Backend>, index: &Path) -> Result<Self> {
-        Self::on(backend, Index::open(index)?, None)
+        Self::on(backend, Index::open(index)?)
     }
 
-    fn on(backend: Box<dyn Backend>, index: Arc<Index>, scratch: Option<Scratch>) -> Result<Self> {
+    fn on(backend: Box<dyn Backend>, index: Arc<Index>) -> Result<Self> {
         let backend: Arc<dyn Backend> = backend.into();
         let repository = Self {
             maker: packs::parity::Maker::new(backend.clone(), index.clone()),
             backend,
             log: layout::log(),
             index,
-            _scratch: scratch,
             state: Mutex::new(None),
             parity_at_init: Some(Parity::default()),
             mending: Mutex::default(),
@@ -194,15 +179,15 @@ impl Repository {
 
     /// Bytes of all packs that the index knows.
     pub fn bytes_stored(&self) -> Result<u64> {
-        self.index.bytes()
+        self.index.packs().bytes()
     }
 
     /// Whether a pack is there whole, as far as its length tells, and its chunks are found, none of them condemned or in
     /// quarantine. If so, it is durable on return.
     pub fn has_pack(&self, id: PackId, len: u64) -> Result<bool> {
-        let is_live = self.index.has_pack(&id)?
-            && self.index.dead_frames(&id)?.is_none()
-            && self.index.quarantined(&id)?.is_none();
+        let is_live = self.index.packs().has(&id)?
+            && self.index.prunes().condemned_frames(&id)?.is_none()
+            && self.index.quarantine().frames_of(&id)?.is_none();
         let is_there = is_live && self.backend.len(&layout::pack(id))? == Some(len);
         if is_there {
             self.settle_packs()?;
@@ -214,7 +199,7 @@ impl Repository {
     pub fn keep_pack(&self, lease: Lease, id: PackId, len: u64) -> Result<bool> {
         let is_there = self.has_pack(id, len)?;
         if is_there {
-            self.index.pin(&id, self.pin(lease))?;
+            self.index.packs().pin(&id, self.pin(lease))?;
         }
         Ok(is_there)
     }
@@ -279,7 +264,7 @@ impl Open for Repository {
             request.seen.filter(|seen| seen.incarnation == now.incarnation && head_at_seen == Some(seen.log_head));
         let lost = seen.map_or(Ok(Lost::Everything), |seen| self.lost_since(seen.log_len))?;
         let last = match &request.client {
-            Some(client) => self.index.last_of(client)?,
+            Some(client) => self.index.commits().newest_of(client)?,
             None => None,
         };
         Ok(Opened {
@@ -290,7 +275,7 @@ impl Open for Repository {
             head_at_seen,
             lease: Lease { session: u64::from_le_bytes(crypto::random()), generation },
             lost,
-            chunks: self.index.chunk_count()?,
+            chunks: self.index.chunks().count()?,
             last: last.map(|row| crate::access::LastSnapshot { id: row.snapshot, sequence: row.sequence }),
             snapshots: self.newest_objects(OPENED_SNAPSHOTS_MAX)?,
             protect_secs: self.protect_secs,
@@ -309,21 +294,21 @@ impl Read for Repository {
 
     fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>> {
         packs::read::bounded(keys.len())?;
-        self.index.wraps(keys)
+        self.index.chunks().wraps(keys)
     }
 
     fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
         packs::read::bounded(ids.len())?;
         let place =
             |place: Option<(u32, u32)>| place.map_or(0, |(pack, frame)| u64::from(pack) << 32 | u64::from(frame));
-        Ok(self.index.locate(ids)?.into_iter().map(place).collect())
+        Ok(self.index.chunks().locate(ids)?.into_iter().map(place).collect())
     }
 
     fn snapshots(&self, from: u64, limit: u32) -> Result<Vec<SnapshotObject>> {
         self.state()?;
         self.follow()?;
         let unexpired = |row: &CommitRow| !Fate::is_expired(row.fate);
-        self.objects(self.index.commits_from(from, limit.min(1024) as usize, unexpired)?)
+        self.objects(self.index.commits().from(from, limit.min(1024) as usize, unexpired)?)
     }
 
     fn log(&self, from: u64, limit: u32) -> Result<Vec<Vec<u8>>> {
@@ -334,7 +319,7 @@ impl Read for Repository {
 
     fn mend(&self, id: PackId) -> Result<Mending> {
         self.state()?;
-        match self.index.has_pack(&id)? {
+        match self.index.packs().has(&id)? {
             true => Ok(self.tend(id)?.mending),
             false => Err(Error::PackDamaged { pack: id, reason: "it is not in the repository".into() }),
         }
@@ -345,9 +330,9 @@ impl Push for Repository {
     fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
         packs::read::bounded(ids.len())?;
         let looked = self.looked.times.load(SeqCst);
-        let has = self.index.has(ids)?;
+        let has = self.index.chunks().has(ids)?;
         // Another process may have stored it.
-        if has.contains(&false) && self.catch_up(looked)? { self.index.has(ids) } else { Ok(has) }
+        if has.contains(&false) && self.catch_up(looked)? { self.index.chunks().has(ids) } else { Ok(has) }
     }
 
     fn put_pack(&self, lease: Lease, upload: &PackUpload) -> Result<()> {
@@ -375,7 +360,7 @@ impl Push for Repository {
             self.backend.put(&layout::pack(table.id), &upload.bytes)?;
             self.take_in(table, &upload.bytes, Some(self.pin(lease)))?;
             // Another process may have found it already and pruned it, and the index have heard of that first.
-            if lock.is_some() || self.index.has_pack(&table.id)? {
+            if lock.is_some() || self.index.packs().has(&table.id)? {
                 return self.release_put(table.id, lock);
             }
         }
@@ -468,7 +453,7 @@ impl Maintain for Repository {
         self.state()?;
         // Another process may have pruned.
         self.follow()?;
-        let packs = self.index.list_packs(after, limit.min(65_536) as usize)?;
+        let packs = self.index.packs().list(after, limit.min(65_536) as usize)?;
         Ok(packs.into_iter().map(|(id, len)| PackInfo { id, len }).collect())
     }
 

@@ -34,7 +34,7 @@ pub(super) fn parity(id: PackId) -> String {
     format!("parity/{:02x}/{id}", id.0[0])
 }
 
-pub(super) fn shard(first: u8) -> String {
+pub(super) fn pack_folder(first: u8) -> String {
     format!("packs/{first:02x}")
 }
 
@@ -48,7 +48,7 @@ pub(super) fn condemned(hash: Hash) -> String {
     format!("{PRUNES}/{hash}")
 }
 
-pub(super) fn parity_shard(first: u8) -> String {
+pub(super) fn parity_folder(first: u8) -> String {
     format!("parity/{first:02x}")
 }
 

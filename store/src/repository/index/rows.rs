@@ -1,32 +1,33 @@
-//! Rows of the index's tables.
+//! Rows of the index's tables, and the records of the log from which they follow.
 
 use minicbor::{Decode, Encode};
 
-use super::prunes::PruneStep;
 use crate::{
     base::{
-        id::{ClientId, Hash, PackId, SnapshotId, TargetTag},
+        id::{ClientId, Hash, Incarnation, KeyId, PackId, SnapshotId, TargetTag},
         time::Time,
     },
     format::{
         fate::{Fate, Step},
         frame::ChunkKind,
+        loss::{Lost, Quarantined},
         pack::PackTable,
     },
+    repository::prune::condemned::Condemned,
 };
 
-/// A pack: where its frames lie.
+/// A pack, and where its frames are in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackRow {
     /// The pack.
     pub id: PackId,
     /// Its length in bytes.
     pub len: u64,
-    /// What is in it.
+    /// The kind of its chunks.
     pub kind: ChunkKind,
-    /// Who made its frames.
+    /// The client that made its frames.
     pub client: ClientId,
-    /// Where each frame begins, and at last where the last one ends.
+    /// The offset of each frame, followed by the end of the last frame.
     pub bounds: Vec<u32>,
 }
 
@@ -89,33 +90,20 @@ pub struct CommitRow {
     /// The client's own count.
     #[n(5)]
     pub sequence: u64,
-    /// Who sent it.
+    /// The network identity that sent it.
     #[n(6)]
     pub sender: Option<Hash>,
     /// What became of the snapshot; none while it counts.
     #[n(7)]
     pub fate: Option<Fate>,
-    /// Place in the log of the commit, or of the record that last brought the snapshot back.
+    /// Place in the log of the commit, or of the record that last brought the snapshot back from the trash.
     #[n(8)]
     pub changed: u64,
 }
 
-/// A step of a snapshot's way that the log has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change {
-    /// Its place in the log.
-    pub seq: u64,
-    /// When the store wrote it.
-    pub time: Time,
-    /// The snapshot.
-    pub snapshot: SnapshotId,
-    /// The step.
-    pub step: Step,
-}
-
 impl CommitRow {
-    /// Takes the step.
-    pub(super) fn take(&mut self, change: &Change) {
+    /// Applies a change.
+    pub(super) fn apply(&mut self, change: &SnapshotChange) {
         let after = Fate::after(self.fate, change.step, change.time);
         if self.fate.is_some() && after.is_none() {
             self.changed = change.seq;
@@ -124,17 +112,159 @@ impl CommitRow {
     }
 }
 
-/// What of a stretch of the log goes into the index.
+/// A change to a snapshot's fate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotChange {
+    /// Place of the record in the log.
+    pub seq: u64,
+    /// When the store wrote it.
+    pub time: Time,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// What happened to it.
+    pub step: Step,
+}
+
+/// What a record of the log changes about which packs and frames are live.
+#[derive(Debug)]
+pub enum LivenessChange {
+    /// Frames were condemned.
+    Condemn {
+        /// The condemnation.
+        row: CondemnRow,
+        /// The generation that began with it.
+        generation: u64,
+        /// The set. None if it cannot be read: then nothing is condemned, which only keeps too much.
+        set: Option<Condemned>,
+    },
+    /// Packs were swept.
+    Sweep {
+        /// The packs, with their tables if those can be read.
+        packs: Vec<(PackId, Option<PackTable>)>,
+        /// When, in seconds.
+        secs: i64,
+    },
+    /// Packs are live again.
+    Revive {
+        /// The packs.
+        packs: Vec<PackId>,
+    },
+    /// All condemned frames are live again.
+    Abort,
+    /// Frames went into quarantine.
+    Quarantine {
+        /// Place of the record in the log.
+        seq: u64,
+        /// The generation that began with it.
+        generation: u64,
+        /// The frames.
+        packs: Vec<Quarantined>,
+        /// The chunks that lost their last live copy.
+        lost: Lost,
+    },
+    /// Packs are out of quarantine.
+    Release {
+        /// The packs.
+        packs: Vec<PackId>,
+    },
+}
+
+/// A condemnation in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CondemnRow {
+    /// Its place in the log.
+    pub seq: u64,
+    /// Hash of the set.
+    pub set: Hash,
+    /// When, in seconds.
+    pub secs: i64,
+}
+
+impl CondemnRow {
+    pub(super) fn encode(&self) -> [u8; 40] {
+        let mut row = [0; 40];
+        row[..32].copy_from_slice(&self.set.0);
+        row[32..].copy_from_slice(&self.secs.to_le_bytes());
+        row
+    }
+
+    pub(super) fn decode(seq: u64, row: &[u8]) -> Self {
+        let set = row.first_chunk().map(|hash| Hash(*hash)).unwrap_or_default();
+        Self { seq, set, secs: row.last_chunk().map_or(0, |secs| i64::from_le_bytes(*secs)) }
+    }
+}
+
+/// A swept pack.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SweptRow {
+    /// When it was swept, in seconds.
+    pub secs: i64,
+    /// Whether its file has been moved out of the way.
+    pub is_moved: bool,
+}
+
+impl SweptRow {
+    pub fn encode(self) -> [u8; 9] {
+        let mut row = [0; 9];
+        row[..8].copy_from_slice(&self.secs.to_le_bytes());
+        row[8] = u8::from(self.is_moved);
+        row
+    }
+
+    pub fn decode(row: &[u8]) -> Self {
+        let secs = row.first_chunk().map_or(0, |secs| i64::from_le_bytes(*secs));
+        Self { secs, is_moved: row.last() != Some(&0) }
+    }
+}
+
+/// A session's claim on a pack that it has stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Pin {
+    /// The session.
+    pub session: u64,
+    /// When, in seconds.
+    pub secs: i64,
+}
+
+impl Pin {
+    pub(super) fn encode(self) -> [u8; 16] {
+        let mut row = [0; 16];
+        row[..8].copy_from_slice(&self.session.to_le_bytes());
+        row[8..].copy_from_slice(&self.secs.to_le_bytes());
+        row
+    }
+
+    /// None if the row is damaged.
+    pub(super) fn decode(row: &[u8]) -> Option<Self> {
+        let (session, secs) = (row.first_chunk()?, row.last_chunk()?);
+        Some(Self { session: u64::from_le_bytes(*session), secs: i64::from_le_bytes(*secs) })
+    }
+}
+
+/// The key of a wrap. Here nobody can tell a good wrap from rubbish that is named after a good key, so a client's wrap never
+/// replaces another client's.
+pub(super) fn wrap_key(key: &KeyId, client: &ClientId) -> [u8; KeyId::LEN + ClientId::LEN] {
+    let mut row = [0; KeyId::LEN + ClientId::LEN];
+    row[..KeyId::LEN].copy_from_slice(&key.0);
+    row[KeyId::LEN..].copy_from_slice(&client.0);
+    row
+}
+
+/// What a stretch of the log changes in the index.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// Where each record begins.
+    /// Place in the log and offset in the file of each record.
     pub starts: Vec<(u64, u64)>,
     /// The commits.
     pub commits: Vec<CommitRow>,
-    /// The changes to these and older ones, in the order of the log.
-    pub changes: Vec<Change>,
-    /// The steps of prunes, in the order of the log.
-    pub prunes: Vec<PruneStep>,
-    /// What else is to be remembered.
-    pub meta: Vec<(&'static str, Vec<u8>)>,
+    /// The changes to these commits and to older ones, in the order of the log.
+    pub changes: Vec<SnapshotChange>,
+    /// The changes to which packs and frames are live, in the order of the log.
+    pub liveness: Vec<LivenessChange>,
+    /// The time of the newest record.
+    pub newest_time: Option<Time>,
+    /// The newest incarnation.
+    pub incarnation: Option<Incarnation>,
+    /// The newest roster, signed.
+    pub roster: Option<Vec<u8>>,
 }

@@ -9,9 +9,8 @@ use std::{
 use crate::{
     access::{LOG_BYTES, Seen},
     base::{
-        codec,
         error::{Error, Result},
-        id::{Hash, Incarnation, PackId},
+        id::{Hash, PackId},
         time::Time,
     },
     format::{
@@ -27,15 +26,13 @@ use crate::{
     repository::{
         Repository,
         backend::Lock,
-        index::{Batch, Change, CommitRow, CondemnRow, PruneStep},
+        index::{Batch, CommitRow, CondemnRow, LivenessChange, SnapshotChange},
         layout,
         prune::sets,
         record,
     },
 };
 
-/// Where the index remembers the time of the newest record.
-const NEWEST: &str = "newest";
 /// How often another process's appends are looked for while waiting.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -59,16 +56,16 @@ impl Repository {
         self.settle_config();
         self.follow()?;
         if self.index.owner()?.is_none() {
-            self.index.meta_put(&[("owner".into(), owner.0.to_vec())])?;
+            self.index.set_owner(owner)?;
         }
-        self.look_for_packs(self.index.position()?.len, true)
+        self.look_for_packs(self.index.log().position()?.len, true)
     }
 
     /// Takes in what other processes have stored, if the log has grown since packs were last looked for: what counts in a pack that is not
     /// known is told of there. Returns whether they were looked for since [`Looked`] was so.
     pub(in crate::repository) fn catch_up(&self, since: u64) -> Result<bool> {
         self.follow()?;
-        let len = self.index.position()?.len;
+        let len = self.index.log().position()?.len;
         if self.looked.at.load(SeqCst) != len {
             // Nothing is given up for lost by reading.
             self.look_for_packs(len, false)?;
@@ -125,7 +122,7 @@ impl Repository {
 
     /// Takes in what was appended to the log since.
     pub(in crate::repository) fn follow(&self) -> Result<()> {
-        let mut at = self.index.position()?;
+        let mut at = self.index.log().position()?;
         if !self.log.fits(&*self.backend, at)? {
             tracing::info!("the index does not fit the log and is built anew");
             self.index.clear()?;
@@ -142,21 +139,20 @@ impl Repository {
                 self.take(&mut batch, log_file::decode(at, &raw)?, at)?;
                 at = next;
             }
-            self.index.apply(start, &batch, at)?;
+            self.index.log().apply(start, &batch, at)?;
             // Another thread may have gone further meanwhile.
-            at = self.index.position()?;
+            at = self.index.log().position()?;
         }
     }
 
     fn take(&self, batch: &mut Batch, record: LogRecord, at: Position) -> Result<()> {
         batch.starts.push((record.seq, at.offset));
-        batch.meta.retain(|(key, _)| *key != NEWEST);
-        batch.meta.push((NEWEST, codec::encode(&record.time)));
+        batch.newest_time = Some(record.time);
         let (seq, time) = (record.seq, record.time);
-        let mut change = |snapshot, step| batch.changes.push(Change { seq, time, snapshot, step });
+        let mut change = |snapshot, step| batch.changes.push(SnapshotChange { seq, time, snapshot, step });
         match record.event {
-            Event::Incarnation { incarnation, .. } => batch.meta.push(("incarnation", incarnation.0.to_vec())),
-            Event::Roster { signed } => batch.meta.push(("roster", signed)),
+            Event::Incarnation { incarnation, .. } => batch.incarnation = Some(incarnation),
+            Event::Roster { signed } => batch.roster = Some(signed),
             Event::Commit { snapshot, client, target, sequence, sender } => {
                 let received = record.time;
                 let (fate, changed) = (None, seq);
@@ -165,7 +161,7 @@ impl Repository {
                 match self.stored_snapshot(snapshot) {
                     Ok(Some(bytes)) => {
                         if let Ok(wrap) = snapshot::wrap_of(&bytes) {
-                            self.index.add_wrap(&wrap, &client)?;
+                            self.index.chunks().add_wrap(&wrap, &client)?;
                         }
                     }
                     Ok(None) => tracing::warn!(%snapshot, "a committed snapshot is missing"),
@@ -182,18 +178,18 @@ impl Repository {
                         tracing::warn!(generation, %error, "what a prune condemned cannot be read; it stays");
                     }
                 });
-                batch.prunes.push(PruneStep::Condemn { row, generation, set: set.ok() });
+                batch.liveness.push(LivenessChange::Condemn { row, generation, set: set.ok() });
             }
             Event::Sweep { packs } => {
                 let packs = packs.into_iter().map(|id| (id, self.table_of_swept(id))).collect();
-                batch.prunes.push(PruneStep::Sweep { packs, secs: time.secs });
+                batch.liveness.push(LivenessChange::Sweep { packs, secs: time.secs });
             }
-            Event::Revive { packs } => batch.prunes.push(PruneStep::Revive { packs }),
-            Event::Abort => batch.prunes.push(PruneStep::Abort),
+            Event::Revive { packs } => batch.liveness.push(LivenessChange::Revive { packs }),
+            Event::Abort => batch.liveness.push(LivenessChange::Abort),
             Event::Quarantine { generation, packs, lost } => {
-                batch.prunes.push(PruneStep::Quarantine { seq, generation, packs, lost });
+                batch.liveness.push(LivenessChange::Quarantine { seq, generation, packs, lost });
             }
-            Event::Release { packs } => batch.prunes.push(PruneStep::Release { packs }),
+            Event::Release { packs } => batch.liveness.push(LivenessChange::Release { packs }),
             Event::Init { .. } | Event::Annotation { .. } | Event::Gap => {}
         }
         Ok(())
@@ -201,12 +197,12 @@ impl Repository {
 
     /// When the log's newest record was written.
     pub(in crate::repository) fn newest_time(&self) -> Result<Time> {
-        Ok(self.index.meta_get(NEWEST)?.and_then(|raw| codec::decode("a time", &raw).ok()).unwrap_or_default())
+        self.index.log().newest_time()
     }
 
     /// Appends events, durably, and takes them in. The caller has the lock from [`Repository::writing`].
     pub(in crate::repository) fn append(&self, events: &[Event]) -> Result<()> {
-        let start = self.index.position()?;
+        let start = self.index.log().position()?;
         let (mut at, mut bytes) = (start, Vec::new());
         for event in events {
             let (framed, next) = log_file::frame(at, &record(at.len, (self.clock)(), event.clone()));
@@ -222,12 +218,12 @@ impl Repository {
     /// Makes durable that the packs are there which were found and not put. To be called before anything is acknowledged
     /// that may rely on them.
     pub(in crate::repository) fn settle_packs(&self) -> Result<()> {
-        let unsettled = self.index.unsettled()?;
+        let unsettled = self.index.packs().unsettled()?;
         if unsettled.is_empty() {
             return Ok(());
         }
-        unsettled.iter().try_for_each(|(first, _)| self.backend.settle(&layout::shard(*first)))?;
-        self.index.remove_unsettled(&unsettled)
+        unsettled.iter().try_for_each(|(first, _)| self.backend.settle(&layout::pack_folder(*first)))?;
+        self.index.packs().remove_unsettled(&unsettled)
     }
 
     /// Reads in the packs that the index lacks, and gives up those that are missing, or leaves that to the next opening. Folders that have not changed since they were read are passed over.
@@ -236,29 +232,31 @@ impl Repository {
         self.roster()?;
         let (mut stamps, mut missing) = (Vec::new(), Vec::new());
         for first in 0..=u8::MAX {
-            let folder = layout::shard(first);
+            let folder = layout::pack_folder(first);
             let stamp = self.backend.stamp(&folder)?.map(|stamp| stamp.to_le_bytes().to_vec());
-            if stamp.is_some() && self.index.meta_get(&folder)? == stamp {
+            if stamp.is_some() && self.index.packs().folder_stamp(first)? == stamp {
                 continue;
             }
             let (mut is_first, mut is_read, mut there) = (true, true, HashSet::new());
             for listed in self.backend.list(&folder)? {
                 let Ok(id) = listed.name.parse::<PackId>() else { continue };
                 there.insert(id);
-                if self.index.has_pack(&id)? {
+                if self.index.packs().has(&id)? {
                     continue;
                 }
                 // A swept pack that is still here is on its way out.
-                if self.index.swept_at(&id)?.is_some() {
+                if self.index.prunes().swept_at(&id)?.is_some() {
                     continue;
                 }
                 if is_first {
-                    self.index.add_unsettled(first)?;
+                    self.index.packs().add_unsettled(first)?;
                     is_first = false;
                 }
                 match self.table_or_mended(id, listed.len) {
-                    Ok((table, len)) if self.lacks_parity(id)? => self.index.add_bare_pack(&table, len, None, &[])?,
-                    Ok((table, len)) => self.index.add_pack(&table, len, None)?,
+                    Ok((table, len)) if self.lacks_parity(id)? => {
+                        self.index.packs().add_without_parity(&table, len, None, &[])?
+                    }
+                    Ok((table, len)) => self.index.packs().add(&table, len, None)?,
                     Err(error @ Error::Io { .. }) if !error.is_unreadable() => return Err(error),
                     Err(error) => {
                         tracing::warn!(pack = %id, %error, "a pack cannot be read in; its chunks count as missing");
@@ -269,7 +267,7 @@ impl Repository {
             }
             missing.extend(self.missing(first, &there)?);
             if let Some(stamp) = stamp.filter(|_| is_read) {
-                stamps.push((folder, stamp));
+                stamps.push((first, stamp));
             }
         }
         if !gives_up && !missing.is_empty() {
@@ -280,12 +278,11 @@ impl Repository {
             tracing::warn!(%error, "that packs are missing cannot be noted");
             return Ok(());
         }
-        if stamps.is_empty() { Ok(()) } else { self.index.meta_put(&stamps) }
+        if stamps.is_empty() { Ok(()) } else { self.index.packs().set_folder_stamps(&stamps) }
     }
 
     fn forget_shards(&self) -> Result<()> {
-        let stamps: Vec<_> = (0..=u8::MAX).map(|first| (layout::shard(first), Vec::new())).collect();
-        self.index.meta_put(&stamps)
+        self.index.packs().forget_folder_stamps()
     }
 
     /// A pack's table; if it is damaged, after mending the pack. And the pack's length.
@@ -326,19 +323,19 @@ impl Repository {
 
     /// Where the log stands.
     pub(in crate::repository) fn seen(&self) -> Result<Seen> {
-        let at = self.index.position()?;
-        let incarnation = self.index.meta_get("incarnation")?.and_then(|raw| Incarnation::from_slice(&raw));
+        let at = self.index.log().position()?;
+        let incarnation = self.index.log().incarnation()?;
         let incarnation = incarnation.ok_or_else(|| Error::damaged("the log", "it names no incarnation"))?;
         Ok(Seen { incarnation, log_len: at.len, log_head: at.head })
     }
 
     /// The chain's hash at a length; none if the log is shorter.
     pub(in crate::repository) fn head_at(&self, len: u64) -> Result<Option<Hash>> {
-        let now = self.index.position()?;
+        let now = self.index.log().position()?;
         if len == 0 {
             return Ok(Some(Hash::default()));
         }
-        let end = if len == now.len { Some(now.offset) } else { self.index.offset(len)? };
+        let end = if len == now.len { Some(now.offset) } else { self.index.log().offset(len)? };
         match end {
             Some(end) => self.log.hash_before(&*self.backend, end),
             None => Ok(None),
@@ -348,7 +345,9 @@ impl Repository {
     /// Records from `from` on, encoded: `limit`, or [`LOG_BYTES`] and more, or all that there are. One reading of the log may
     /// end earlier, where one of its files is damaged.
     pub(in crate::repository) fn records(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>> {
-        let (Some(offset), Some(head)) = (self.index.offset(from)?, self.head_at(from)?) else { return Ok(Vec::new()) };
+        let (Some(offset), Some(head)) = (self.index.log().offset(from)?, self.head_at(from)?) else {
+            return Ok(Vec::new());
+        };
         let (mut at, mut records, mut bytes) = (Position { len: from, head, offset }, Vec::new(), 0);
         while records.len() < limit && bytes < LOG_BYTES {
             let more = self.log.read(&*self.backend, at)?;
@@ -364,7 +363,7 @@ impl Repository {
 
     /// The newest roster's bytes.
     pub(in crate::repository) fn roster_bytes(&self) -> Result<Vec<u8>> {
-        self.index.meta_get("roster")?.ok_or_else(|| Error::damaged("the log", "it holds no roster"))
+        self.index.log().roster()?.ok_or_else(|| Error::damaged("the log", "it holds no roster"))
     }
 
     /// The newest roster, verified.
@@ -378,7 +377,7 @@ impl Repository {
         let end = Instant::now() + timeout;
         loop {
             self.follow()?;
-            let now = self.index.position()?.len;
+            let now = self.index.log().position()?.len;
             let left = end.saturating_duration_since(Instant::now());
             if now > len || left.is_zero() {
                 return Ok(now);

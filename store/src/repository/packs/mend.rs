@@ -85,7 +85,7 @@ impl Repository {
         // One at a time: each takes some packs' memory, and whoever waits for the same pack finds it mended.
         let _one = self.mending.lock();
         let found = self.find(id)?;
-        if found.is_whole && found.is_readable && self.index.quarantined(&id)?.is_none() {
+        if found.is_whole && found.is_readable && self.index.quarantine().frames_of(&id)?.is_none() {
             let parity = self.tend_parity(id, &found)?;
             let read = found.read();
             return Ok(Tended { mending: Mending::Whole, parity, whole: Some(found.pack), read });
@@ -93,7 +93,7 @@ impl Repository {
         // Perhaps another process has mended it meanwhile, or it was read wrongly.
         let _lock = self.backend.lock()?;
         self.follow()?;
-        if self.index.swept_at(&id)?.is_some() {
+        if self.index.prunes().swept_at(&id)?.is_some() {
             // It was taken away meanwhile, and must not come back by this.
             return Ok(Tended { mending: Mending::Whole, parity: Beside::Off, whole: None, read: found.read() });
         }

@@ -14,7 +14,7 @@ use crate::{
 impl Repository {
     /// The packs of a folder that the index knows and that are not among those listed.
     pub(in crate::repository) fn missing(&self, first: u8, listed: &HashSet<PackId>) -> Result<Vec<PackId>> {
-        Ok(self.index.packs_of(first)?.into_iter().filter(|id| !listed.contains(id)).collect())
+        Ok(self.index.packs().of_folder(first)?.into_iter().filter(|id| !listed.contains(id)).collect())
     }
 
     /// Gives packs up that were found missing.
@@ -26,7 +26,7 @@ impl Repository {
         // Another process may have swept them, and the log tells of it before the files go.
         let mut gone = Vec::new();
         for id in missing {
-            if self.index.has_pack(id)? && self.backend.len(&layout::pack(*id))?.is_none() {
+            if self.index.packs().has(id)? && self.backend.len(&layout::pack(*id))?.is_none() {
                 tracing::warn!(pack = %id, "a pack is missing; its chunks are lost, and the next push stores them again");
                 gone.push(*id);
             }

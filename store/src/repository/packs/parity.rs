@@ -81,9 +81,9 @@ impl Repository {
     pub(in crate::repository) fn take_in(&self, table: &PackTable, bytes: &Bytes, pin: Option<Pin>) -> Result<()> {
         let len = bytes.len() as u64;
         match self.state()?.parity {
-            None => self.index.add_pack(table, len, pin),
+            None => self.index.packs().add(table, len, pin),
             Some(parity) => {
-                self.index.add_bare_pack(table, len, pin, &self.maker.take_made())?;
+                self.index.packs().add_without_parity(table, len, pin, &self.maker.take_made())?;
                 self.maker.add(table.id, bytes, parity)
             }
         }
@@ -129,7 +129,7 @@ impl Maker {
         if thread.is_some() {
             return Ok(());
         }
-        let left = self.shared.index.bare_packs()?;
+        let left = self.shared.index.packs().without_parity()?;
         let job = |pack| Job { pack, parity, bytes: None, is_old: true };
         self.shared.queue.lock().left = left.into_iter().map(job).collect();
         let shared = self.shared.clone();
@@ -214,7 +214,7 @@ impl Shared {
     fn strike(&self) {
         *self.encoder.lock() = Encoder::default();
         let made = std::mem::take(&mut self.queue.lock().made);
-        if let Err(error) = self.index.strike_bare(&made) {
+        if let Err(error) = self.index.packs().remove_parity_marks(&made) {
             // The next process finds marks of packs that have their parity, and looks.
             tracing::debug!(%error, "marks of packs could not be struck");
         }
@@ -224,7 +224,7 @@ impl Shared {
         let name = layout::parity(job.pack);
         if job.is_old && self.backend.len(&name)?.is_some() {
             // Whoever made it may have died before it was durable.
-            return self.backend.settle(&layout::parity_shard(job.pack.0[0]));
+            return self.backend.settle(&layout::parity_folder(job.pack.0[0]));
         }
         let bytes = match &job.bytes {
             Some(bytes) => bytes.clone(),

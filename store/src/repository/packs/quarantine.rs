@@ -27,7 +27,7 @@ const BATCH: usize = 8192;
 impl Repository {
     /// The packs of which frames are in quarantine, in the order of their ids.
     pub fn quarantine(&self, after: Option<PackId>, limit: usize) -> Result<Vec<Quarantined>> {
-        self.index.quarantine(after, limit)
+        self.index.quarantine().list(after, limit)
     }
 
     /// The same without those that a repair need not look at: they lie in the grave already, as damaged as they may come back.
@@ -38,7 +38,7 @@ impl Repository {
     ) -> Result<Vec<Quarantined>> {
         let mut found = Vec::new();
         loop {
-            let packs = self.index.quarantine(after, limit)?;
+            let packs = self.index.quarantine().list(after, limit)?;
             let is_last = packs.len() < limit;
             after = packs.last().map(|last| last.pack);
             for quarantined in packs {
@@ -64,8 +64,8 @@ impl Repository {
     ) -> Result<()> {
         self.log.settle(&*self.backend)?;
         self.follow()?;
-        let is_there = self.index.has_pack(&id)? || self.backend.len(&layout::pack(id))?.is_some();
-        if !is_there || self.index.swept_at(&id)?.is_some() {
+        let is_there = self.index.packs().has(&id)? || self.backend.len(&layout::pack(id))?.is_some();
+        if !is_there || self.index.prunes().swept_at(&id)?.is_some() {
             return Ok(());
         }
         let table = self.salvaged_table(id, bytes)?;
@@ -73,7 +73,7 @@ impl Repository {
             (Some(table), Some(spans)) => Hurt::Frames(touched(table, spans)),
             _ => Hurt::All,
         };
-        let before = self.index.quarantined(&id)?;
+        let before = self.index.quarantine().frames_of(&id)?;
         let is_known = |frame: u32| before.as_ref().is_some_and(|before| before.has(frame));
         let is_news = match (&frames, &before) {
             (_, Some(Hurt::All)) => false,
@@ -108,7 +108,7 @@ impl Repository {
     pub(in crate::repository) fn lost_with(&self, table: &PackTable, is_lost: &dyn Fn(u32) -> bool) -> Result<Lost> {
         // Copies that lie in packs which were found, and not put.
         self.settle_packs()?;
-        let number = self.index.number_of(&table.id)?;
+        let number = self.index.packs().number_of(&table.id)?;
         let is_taken = |pack: u32, frame: u32| Some(pack) == number && is_lost(frame);
         let mut ids: Vec<ChunkId> = Vec::new();
         for (_, entry) in table.frames.iter().enumerate().filter(|(frame, _)| is_lost(*frame as u32)) {
@@ -116,7 +116,7 @@ impl Repository {
         }
         let mut lost = Vec::new();
         for ids in ids.chunks(BATCH) {
-            let elsewhere = self.index.live_elsewhere(ids, &is_taken)?;
+            let elsewhere = self.index.chunks().live_elsewhere(ids, &is_taken)?;
             lost.extend(ids.iter().zip(elsewhere).filter(|(_, live)| !live).map(|(id, _)| *id));
         }
         Ok(if lost.len() > LOST_MAX { Lost::Everything } else { Lost::Ids(lost) })
@@ -124,7 +124,7 @@ impl Repository {
 
     /// Lets a pack out of quarantine that is whole, and durably so.
     pub(in crate::repository) fn release(&self, id: PackId) -> Result<()> {
-        if self.index.quarantined(&id)?.is_none() {
+        if self.index.quarantine().frames_of(&id)?.is_none() {
             return Ok(());
         }
         self.log.settle(&*self.backend)?;
@@ -136,7 +136,7 @@ impl Repository {
 
     /// The same of a pack that was just put, under the lock if there is one already.
     pub(in crate::repository) fn release_put(&self, id: PackId, lock: Option<Box<dyn Lock>>) -> Result<()> {
-        if self.index.quarantined(&id)?.is_none() {
+        if self.index.quarantine().frames_of(&id)?.is_none() {
             return Ok(());
         }
         let _lock = match lock {
@@ -162,7 +162,7 @@ impl Repository {
     pub(in crate::repository) fn tell_gone(&self, gone: &[PackId]) -> Result<()> {
         let mut hurt = Vec::new();
         for id in gone {
-            hurt.extend(self.index.quarantined(id)?.map(|_| *id));
+            hurt.extend(self.index.quarantine().frames_of(id)?.map(|_| *id));
         }
         let generation = self.generation()? + 1;
         let mut events = vec![Event::Quarantine { generation, packs: vec![], lost: Lost::Everything }];
@@ -171,14 +171,14 @@ impl Repository {
         }
         // In this order: a crash in between finds them missing once more.
         self.append(&events)?;
-        self.index.take_out_packs(gone)
+        self.index.packs().remove(gone)
     }
 
     /// Removes a pack for good, with its parity, and from quarantine.
     pub(in crate::repository) fn remove_pack(&self, id: PackId, name: &str, released: &mut Vec<PackId>) -> Result<()> {
         self.backend.delete(&layout::parity(id))?;
         self.backend.delete(name)?;
-        released.extend(self.index.quarantined(&id)?.map(|_| id));
+        released.extend(self.index.quarantine().frames_of(&id)?.map(|_| id));
         Ok(())
     }
 

@@ -36,7 +36,7 @@ impl Repository {
                 return Ok(reply);
             }
             let is_newer = self.catch_up(looked)?;
-            let mut moved = gone.iter().map(|id| Ok(!self.index.has_pack(id)?));
+            let mut moved = gone.iter().map(|id| Ok(!self.index.packs().has(id)?));
             if !is_newer && !moved.try_fold(false, |any, is_moved| is_moved.map(|is_moved: bool| any | is_moved))? {
                 return Ok(reply);
             }
@@ -46,7 +46,7 @@ impl Repository {
 
     /// Reads frames where the index says that they are. Packs that are not there any more are added to `gone`.
     fn read_once(&self, request: &ReadRequest, gone: &mut Vec<PackId>) -> Result<ReadReply> {
-        let (places, packs) = self.index.resolve(&request.ids)?;
+        let (places, packs) = self.index.chunks().resolve(&request.ids)?;
         let mut reply = ReadReply::default();
         let (mut plan, mut taken, mut bytes) = (Vec::new(), HashSet::new(), 0usize);
         for (id, place) in request.ids.iter().zip(places) {

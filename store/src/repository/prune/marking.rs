@@ -114,23 +114,24 @@ struct Plan {
 impl Repository {
     /// The prune counter.
     pub(in crate::repository) fn generation(&self) -> Result<u64> {
-        Ok(self.index.generation()?.unwrap_or(FIRST))
+        Ok(self.index.prunes().generation()?.unwrap_or(FIRST))
     }
 
     pub(in crate::repository) fn begin_marking(&self) -> Result<PruneReply> {
         // In this order, as in `condemn`: or two prunes wait for each other, and everybody for them.
         let mut slot = self.marking.lock();
         let _lock = self.writing()?;
-        if self.index.condemned_count()? > 0 {
+        if self.index.prunes().condemned_count()? > 0 {
             let reason = "another prune is not finished: it has to be swept or given up first".to_owned();
             return Err(Error::LeaseRefused { reason });
         }
         let prune = u64::from_le_bytes(crypto::random());
-        let (generation, next_number, life) = (self.generation()?, self.index.next_number()?, self.index.life()?);
+        let (generation, next_number, life) =
+            (self.generation()?, self.index.packs().next_number()?, self.index.life()?);
         let (live, seen) = (HashMap::new(), Box::new([false; 256]));
         let (counts, moved) = (Counts::default(), Moved::default());
         *slot = Some(Marking { prune, generation, next_number, life, live, seen, counts, moved });
-        Ok(PruneReply::Begun { prune, log_len: self.index.position()?.len })
+        Ok(PruneReply::Begun { prune, log_len: self.index.log().position()?.len })
     }
 
     pub(in crate::repository) fn mark_live(&self, prune: u64, filters: &[Filter]) -> Result<PruneReply> {
@@ -145,7 +146,7 @@ impl Repository {
         let is_first = !marking.seen[usize::from(first)];
         let Marking { live, counts, moved, next_number, .. } = marking;
         let mut found: Vec<(u32, u32)> = Vec::new();
-        self.index.scan(first, &mut |key, pack, frame| match pack < *next_number {
+        self.index.chunks().scan(first, &mut |key, pack, frame| match pack < *next_number {
             true if filter.holds(key) => found.push((pack, frame)),
             true if is_first => counts.dead(pack, frame),
             _ => {}
@@ -158,7 +159,7 @@ impl Repository {
                 moved.remove(&frame);
             }
             if let std::collections::hash_map::Entry::Vacant(entry) = live.entry(pack) {
-                let frames = self.index.pack(pack)?.map_or(0, |row| row.frames());
+                let frames = self.index.packs().row(pack)?.map_or(0, |row| row.frames());
                 entry.insert(FrameBits::none(frames as usize));
             }
             if let Some(bits) = live.get_mut(&pack) {
@@ -193,8 +194,8 @@ impl Repository {
             let reason = "the index was made anew since this prune began".to_owned();
             return Err(Error::LeaseRefused { reason });
         }
-        let log_now = self.index.position()?.len;
-        if !self.index.commits_from(log_len, 1, |_| true)?.is_empty() {
+        let log_now = self.index.log().position()?.len;
+        if !self.index.commits().from(log_len, 1, |_| true)?.is_empty() {
             return Ok(PruneReply::Grown { log_len: log_now });
         }
         let stats = plan.stats;
@@ -211,7 +212,7 @@ impl Repository {
             self.put_object(&layout::condemned(hash), &set)?;
             self.append(&[Event::Condemn { generation, set: hash }])?;
             // What was written again for this prune is needed by snapshots from now on, and by nobody else.
-            self.index.unpin(prune)?;
+            self.index.packs().unpin(prune)?;
         }
         *slot = None;
         Ok(PruneReply::Condemned(stats))
@@ -221,7 +222,7 @@ impl Repository {
     fn plan(&self, marking: &Marking, limits: &PruneLimits) -> Result<Plan> {
         let (pinned, moved) = (self.pinned_packs()?, self.moved_frames(marking)?);
         let (mut uses, mut stats) = (Vec::new(), PruneStats::default());
-        self.index.each_pack(&mut |number, row| {
+        self.index.packs().each(&mut |number, row| {
             stats.packs += 1;
             stats.bytes += row.len;
             if number >= marking.next_number {
@@ -236,7 +237,7 @@ impl Repository {
         })?;
         let chosen = choose(&uses, limits, 0);
         stats.unused_bytes = chosen.unused_after;
-        self.index.each_pack(&mut |number, row| {
+        self.index.packs().each(&mut |number, row| {
             if number < marking.next_number {
                 stats.mixed_bytes += marking.mixed_bytes(number, &row, &moved);
             }
@@ -246,7 +247,7 @@ impl Repository {
         let is_taken = |pack: u32, frame: u32| taken.contains(&pack) && !is_live(pack, frame);
         let mut plan = Plan { packs: Vec::new(), lost: Lost::Ids(Vec::new()), stats };
         for number in chosen.drop.iter().chain(&chosen.repack) {
-            let Some(row) = self.index.pack(*number)? else { continue };
+            let Some(row) = self.index.packs().row(*number)? else { continue };
             let Ok(table) = self.table_of(row.id, row.len) else {
                 tracing::warn!(pack = %row.id, "a damaged pack is not pruned");
                 continue;
@@ -259,7 +260,7 @@ impl Repository {
                 ids.extend(&entry.ids);
             }
             for ids in ids.chunks(BATCH) {
-                let elsewhere = self.index.live_elsewhere(ids, &is_taken)?;
+                let elsewhere = self.index.chunks().live_elsewhere(ids, &is_taken)?;
                 plan.lose(ids.iter().zip(elsewhere).filter(|(_, live)| !live).map(|(id, _)| *id));
             }
             let used = marking.usage(*number, &row, &moved);
@@ -278,19 +279,19 @@ impl Repository {
 
     /// The numbers of the packs that are kept for sessions that have not committed.
     pub(in crate::repository) fn pinned_packs(&self) -> Result<HashSet<u32>> {
-        Ok(self.index.pinned((self.clock)().secs - PIN_SECS)?.into_iter().collect())
+        Ok(self.index.packs().pinned((self.clock)().secs - PIN_SECS)?.into_iter().collect())
     }
 
     /// What lost its last live copy by records of the log at `from` or later.
     pub(in crate::repository) fn lost_since(&self, from: u64) -> Result<Lost> {
         let mut lost: Vec<ChunkId> = Vec::new();
-        for found in self.index.losses_from(from)? {
+        for found in self.index.quarantine().losses_from(from)? {
             match found {
                 Lost::Ids(ids) if lost.len() + ids.len() <= LOST_MAX => lost.extend(ids),
                 _ => return Ok(Lost::Everything),
             }
         }
-        for row in self.index.condemns_from(from)? {
+        for row in self.index.prunes().condemnations_from(from)? {
             match self.condemned_set(row.set) {
                 Ok(Condemned { lost: Lost::Ids(ids), .. }) if lost.len() + ids.len() <= LOST_MAX => lost.extend(ids),
                 Ok(_) => return Ok(Lost::Everything),

@@ -90,7 +90,7 @@ impl Repository {
         let pinned = self.pinned_packs()?;
         let moved = self.moved_frames(marking)?;
         let mut uses = Vec::new();
-        self.index.each_pack(&mut |number, row| {
+        self.index.packs().each(&mut |number, row| {
             if number < marking.next_number && !pinned.contains(&number) {
                 let mut used = marking.usage(number, &row, &moved);
                 for (frame, len) in mixed(marking, number, &row, &moved) {
@@ -103,7 +103,7 @@ impl Repository {
         let chosen: HashSet<u32> = choose(&uses, limits, bytes).repack.into_iter().collect();
         let (mut frames, mut chunks) = (Vec::new(), 0);
         for used in uses.iter().filter(|used| used.reframed > 0 && chosen.contains(&used.number)) {
-            let Some(row) = self.index.pack(used.number)? else { continue };
+            let Some(row) = self.index.packs().row(used.number)? else { continue };
             let Ok(table) = self.table_of(row.id, row.len) else { continue };
             for (frame, _) in mixed(marking, used.number, &row, &moved) {
                 let Some(entry) = table.frames.get(frame as usize) else { continue };
@@ -125,7 +125,7 @@ impl Repository {
         let marking = super::marking::known(&mut slot, prune)?;
         marking.expect_marked()?;
         for frame in frames {
-            let number = self.index.number_of(&frame.pack)?.filter(|number| *number < marking.next_number);
+            let number = self.index.packs().number_of(&frame.pack)?.filter(|number| *number < marking.next_number);
             let number = number.ok_or_else(|| {
                 Error::Invalid(format!("pack {} was not there when the prune began, or is gone", frame.pack))
             })?;
@@ -139,14 +139,14 @@ impl Repository {
     pub(in crate::repository) fn moved_frames(&self, marking: &Marking) -> Result<HashMap<u32, FrameBits>> {
         let mut found = HashMap::new();
         for (number, frames) in &marking.moved {
-            let Some(row) = self.index.pack(*number)? else { continue };
+            let Some(row) = self.index.packs().row(*number)? else { continue };
             let Ok(table) = self.table_of(row.id, row.len) else { continue };
             let mut bits = FrameBits::none(table.frames.len());
             for (frame, chunks) in frames {
                 let Some(entry) = table.frames.get(*frame as usize) else { continue };
                 let live: Vec<ChunkId> =
                     (0u32..).zip(&entry.ids).filter(|(n, _)| chunks.has(*n)).map(|(_, id)| *id).collect();
-                let copied = self.index.live_elsewhere(&live, &|pack, _| pack < marking.next_number)?;
+                let copied = self.index.chunks().live_elsewhere(&live, &|pack, _| pack < marking.next_number)?;
                 // Who says of a live frame that nothing in it is live has not looked at it.
                 if !live.is_empty() && !copied.contains(&false) {
                     bits.set(*frame);

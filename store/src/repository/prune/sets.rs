@@ -23,12 +23,12 @@ impl Repository {
         }
         let _lock = self.writing()?;
         // The newest one is still needed, however old it is, until all of it is swept.
-        if self.index.condemned_count()? > 0 {
+        if self.index.prunes().condemned_count()? > 0 {
             return Ok(0);
         }
         // A clock that jumps ahead makes nothing old before a record of the log has seen it.
         let now = (self.clock)().secs.min(self.newest_time()?.secs);
-        let rows = self.index.condemns_from(0)?;
+        let rows = self.index.prunes().condemnations_from(0)?;
         let kept: HashSet<Hash> = rows.iter().filter(|row| !is_old(row.secs, now)).map(|row| row.set).collect();
         let old: Vec<Hash> = there.into_iter().filter(|set| !kept.contains(set)).collect();
         old.iter().try_for_each(|set| self.delete_object(&layout::condemned(*set)))?;

@@ -61,7 +61,7 @@ impl Repository {
     pub(in crate::repository) fn abort_prune(&self) -> Result<PruneReply> {
         *self.marking.lock() = None;
         let _lock = self.writing()?;
-        if self.index.condemned_count()? > 0 {
+        if self.index.prunes().condemned_count()? > 0 {
             self.append(&[Event::Abort])?;
         }
         Ok(PruneReply::Done)
@@ -70,10 +70,14 @@ impl Repository {
     /// Makes a pack that is condemned or swept live again in the log. The lock is held until its file and rows are there, and
     /// until it is out of quarantine ([`Repository::release_put`]) if it is in it; none is needed for any other pack.
     pub(in crate::repository) fn revive_for(&self, pack: PackId) -> Result<Option<Box<dyn Lock>>> {
-        let is_gone =
-            || Ok::<_, Error>(self.index.dead_frames(&pack)?.is_some() || self.index.swept_at(&pack)?.is_some());
+        let is_gone = || {
+            Ok::<_, Error>(
+                self.index.prunes().condemned_frames(&pack)?.is_some()
+                    || self.index.prunes().swept_at(&pack)?.is_some(),
+            )
+        };
         self.follow()?;
-        if !is_gone()? && self.index.quarantined(&pack)?.is_none() {
+        if !is_gone()? && self.index.quarantine().frames_of(&pack)?.is_none() {
             return Ok(None);
         }
         let lock = self.writing()?;
@@ -90,8 +94,8 @@ impl Repository {
         self.follow()?;
         self.bury()?;
         // In this order: what is condemned later is left to the next call.
-        let condemn = self.index.newest_condemn()?;
-        let condemned = self.index.condemned(PACKS)?;
+        let condemn = self.index.prunes().newest_condemnation()?;
+        let condemned = self.index.prunes().condemned(PACKS)?;
         if condemned.is_empty() {
             self.remove_old_sets()?;
         }
@@ -125,7 +129,7 @@ impl Repository {
         self.take_away(condemn, &[], &damaged, &mut swept)?;
         done.chunks(AT_ONCE).try_for_each(|some| self.take_away(condemn, some, &[], &mut swept))?;
         swept.damaged = damaged.len() as u64;
-        swept.left = self.index.condemned_count()?;
+        swept.left = self.index.prunes().condemned_count()?;
         Ok(swept)
     }
 
@@ -174,7 +178,7 @@ impl Repository {
     fn is_copied(&self, pack: PackId, entry: &FrameEntry, frame: &[u8]) -> Result<bool> {
         let Some(id) = entry.ids.first() else { return Ok(false) };
         // Of two that are both to go, each would be let go for the other's sake.
-        for (other, number) in self.index.kept_copies(id)? {
+        for (other, number) in self.index.chunks().kept_copies(id)? {
             let Some((start, len)) = other.frame(number).filter(|(_, len)| *len as usize == frame.len()) else {
                 continue;
             };
@@ -210,7 +214,7 @@ impl Repository {
             let lock = self.revive_for(upload.id)?;
             self.backend.put(&layout::pack(upload.id), &upload.bytes)?;
             self.take_in(&table, &upload.bytes, None)?;
-            if lock.is_some() || self.index.has_pack(&upload.id)? {
+            if lock.is_some() || self.index.packs().has(&upload.id)? {
                 self.release_put(upload.id, lock)?;
                 break;
             }
@@ -231,10 +235,10 @@ impl Repository {
         let mut packs = Vec::new();
         {
             let _lock = self.writing()?;
-            let done = if self.index.newest_condemn()? == condemn { done } else { &[] };
+            let done = if self.index.prunes().newest_condemnation()? == condemn { done } else { &[] };
             for (id, dead) in done {
                 // What was put again meanwhile is not condemned any more.
-                if self.index.dead_frames(id)?.as_ref() == Some(dead) {
+                if self.index.prunes().condemned_frames(id)?.as_ref() == Some(dead) {
                     swept.packs += 1;
                     swept.bytes += self.backend.len(&layout::pack(*id))?.unwrap_or(0);
                     packs.push(*id);
@@ -257,7 +261,7 @@ impl Repository {
 
     /// Moves the files of swept packs out of the way. The caller holds the lock, so that none of them comes back meanwhile.
     pub(in crate::repository) fn move_swept(&self) -> Result<()> {
-        let (packs, mut released) = (self.index.unmoved()?, Vec::new());
+        let (packs, mut released) = (self.index.prunes().unmoved()?, Vec::new());
         for id in &packs {
             match self.protect_secs {
                 0 => self.remove_pack(*id, &layout::pack(*id), &mut released)?,
@@ -267,7 +271,7 @@ impl Repository {
         if packs.is_empty() {
             return Ok(());
         }
-        self.index.set_moved(&packs)?;
+        self.index.prunes().set_moved(&packs)?;
         self.release_gone(released)
     }
 
@@ -300,7 +304,7 @@ impl Repository {
         let now = (self.clock)().secs.min(self.newest_time()?.secs);
         for listed in buried {
             let Ok(id) = listed.name.parse::<PackId>() else { continue };
-            match self.index.swept_at(&id)? {
+            match self.index.prunes().swept_at(&id)? {
                 Some(at) if at.saturating_add(protect) <= now => {
                     self.remove_pack(id, &layout::grave(id), &mut released)?;
                     gone = (gone.0 + 1, gone.1 + listed.len);
@@ -317,7 +321,7 @@ impl Repository {
     /// Moves what a crash has left between the log's word and the move. Not while the repository is being made: then the floor
     /// is not known yet, and without one this is the end of a pack.
     pub(in crate::repository) fn clear_away(&self) -> Result<()> {
-        if self.index.unmoved()?.is_empty() {
+        if self.index.prunes().unmoved()?.is_empty() {
             return Ok(());
         }
         let _lock = self.writing()?;
@@ -331,7 +335,7 @@ impl Repository {
         let mut revived = Revived::default();
         {
             let _lock = self.writing()?;
-            revived.spared = self.index.condemned_count()?;
+            revived.spared = self.index.prunes().condemned_count()?;
             if revived.spared > 0 {
                 self.append(&[Event::Abort])?;
             }
@@ -357,7 +361,7 @@ impl Repository {
 
     /// The table of a pack that the index has and the log says is swept, from wherever its file is now.
     pub(in crate::repository) fn table_of_swept(&self, id: PackId) -> Option<PackTable> {
-        if !self.index.has_pack(&id).unwrap_or(false) {
+        if !self.index.packs().has(&id).unwrap_or(false) {
             return None;
         }
         let len = self.backend.len(&layout::pack(id)).ok().flatten()?;

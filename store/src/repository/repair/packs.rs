@@ -40,7 +40,7 @@ struct Left {
 impl Repository {
     /// What mending a pack would come to.
     pub(in crate::repository) fn look_at(&self, id: PackId) -> Result<Mending> {
-        if !self.index.has_pack(&id)? {
+        if !self.index.packs().has(&id)? {
             return Err(Error::PackDamaged { pack: id, reason: "it is not in the repository".into() });
         }
         let _one = self.mending.lock();
@@ -88,8 +88,8 @@ impl Repository {
         let _one = self.sweeping.lock();
         self.follow()?;
         // One whose table is lost is not in the index.
-        let is_known = self.index.has_pack(&id)? || self.index.quarantined(&id)?.is_some();
-        if !is_known || self.index.swept_at(&id)?.is_some() || self.backend.len(&layout::pack(id))?.is_none() {
+        let is_known = self.index.packs().has(&id)? || self.index.quarantine().frames_of(&id)?.is_some();
+        if !is_known || self.index.prunes().swept_at(&id)?.is_some() || self.backend.len(&layout::pack(id))?.is_none() {
             self.release_absent(id)?;
             return Ok(Dropped::default());
         }
@@ -115,7 +115,9 @@ impl Repository {
             self.copy_frames(table, &left.bytes, &is_kept)?;
         }
         let _lock = self.writing()?;
-        if (kept < frames && self.index.quarantined(&id)?.is_none()) || self.index.swept_at(&id)?.is_some() {
+        if (kept < frames && self.index.quarantine().frames_of(&id)?.is_none())
+            || self.index.prunes().swept_at(&id)?.is_some()
+        {
             // Somebody has put it again meanwhile, and relies on it; or it was taken away.
             return Ok(Dropped { kept, ..Dropped::default() });
         }
@@ -128,7 +130,7 @@ impl Repository {
     /// Tells of the frames that go with a pack and count as stored until now.
     fn tell_dropped(&self, id: PackId, table: Option<&PackTable>, is_kept: &dyn Fn(u32) -> bool) -> Result<()> {
         let _lock = self.writing()?;
-        let before = self.index.quarantined(&id)?;
+        let before = self.index.quarantine().frames_of(&id)?;
         let is_news = |frame: u32| !is_kept(frame) && before.as_ref().is_none_or(|before| !before.has(frame));
         let (frames, lost) = match table {
             _ if before == Some(Hurt::All) => return Ok(()),
@@ -172,9 +174,9 @@ impl Repository {
         let _lock = self.writing()?;
         let is_there =
             self.backend.len(&layout::pack(id))?.is_some() || self.backend.len(&layout::grave(id))?.is_some();
-        match self.index.quarantined(&id)?.is_some() && !is_there {
+        match self.index.quarantine().frames_of(&id)?.is_some() && !is_there {
             // Out of quarantine its frames would count as live, all of them.
-            true if self.index.has_pack(&id)? => self.tell_gone(&[id]),
+            true if self.index.packs().has(&id)? => self.tell_gone(&[id]),
             true => self.release_gone(vec![id]),
             false => Ok(()),
         }

@@ -55,26 +55,26 @@ impl Repository {
     fn index_report(&self) -> Result<IndexReport> {
         self.state()?;
         let mut report = IndexReport {
-            log_records: self.index.position()?.len,
+            log_records: self.index.log().position()?.len,
             snapshots: self.unexpired()?.len() as u64,
-            chunks: self.index.chunk_count()?,
+            chunks: self.index.chunks().count()?,
             ..IndexReport::default()
         };
-        self.index.each_pack(&mut |_, row| {
+        self.index.packs().each(&mut |_, row| {
             report.packs += 1;
             report.bytes += row.len;
         })?;
         let mut after: Option<PackId> = None;
         loop {
-            let some = self.index.quarantine(after, 1024)?;
+            let some = self.index.quarantine().list(after, 1024)?;
             let Some(last) = some.last() else { break };
             after = Some(last.pack);
             report.quarantined += some.len() as u64;
         }
         for first in 0..=u8::MAX {
-            for listed in self.backend.list(&layout::shard(first))? {
+            for listed in self.backend.list(&layout::pack_folder(first))? {
                 let Ok(id) = listed.name.parse::<PackId>() else { continue };
-                if !self.index.has_pack(&id)? && self.index.swept_at(&id)?.is_none() {
+                if !self.index.packs().has(&id)? && self.index.prunes().swept_at(&id)?.is_none() {
                     let reason = match self.table_of(id, listed.len) {
                         Ok(_) => "it came while the index was made".into(),
                         Err(Error::PackDamaged { reason, .. }) => reason,

@@ -47,7 +47,7 @@ impl Run<'_> {
     fn ids(&self, first: u8) -> Result<BTreeSet<PackId>> {
         let repository = self.repository;
         let mut ids = BTreeSet::new();
-        for folder in [layout::shard(first), layout::parity_shard(first)] {
+        for folder in [layout::pack_folder(first), layout::parity_folder(first)] {
             ids.extend(
                 repository.backend.list(&folder)?.iter().filter_map(|listed| listed.name.parse::<PackId>().ok()),
             );
@@ -58,7 +58,7 @@ impl Run<'_> {
             PackId(last)
         });
         loop {
-            let known = repository.index.list_packs(after, BATCH)?;
+            let known = repository.index.packs().list(after, BATCH)?;
             let (here, count) = (known.iter().take_while(|(id, _)| id.0[0] == first), known.len());
             let before = ids.len();
             ids.extend(here.clone().map(|(id, _)| *id));
@@ -71,13 +71,13 @@ impl Run<'_> {
 
     fn pack(&mut self, id: PackId) -> Result<()> {
         let repository = self.repository;
-        let was_known = repository.index.has_pack(&id)?;
-        if !was_known && repository.index.swept_at(&id)?.is_some() {
+        let was_known = repository.index.packs().has(&id)?;
+        if !was_known && repository.index.prunes().swept_at(&id)?.is_some() {
             return self.swept(id);
         }
         let tended = repository.tend(id)?;
         // What was removed meanwhile was not lost.
-        let is_known = repository.index.has_pack(&id)?;
+        let is_known = repository.index.packs().has(&id)?;
         if was_known && !is_known {
             return Ok(());
         }
@@ -118,14 +118,14 @@ impl Run<'_> {
         }
         let _lock = backend.lock()?;
         self.repository.follow()?;
-        match is_left()? && self.repository.index.swept_at(&id)?.is_some() {
+        match is_left()? && self.repository.index.prunes().swept_at(&id)?.is_some() {
             true => backend.delete(&layout::parity(id)),
             false => Ok(()),
         }
     }
 
     fn lost(&mut self, id: PackId, spans: Option<Vec<Span>>) -> Result<()> {
-        let row = self.repository.index.row_of(&id)?;
+        let row = self.repository.index.packs().row_of(&id)?;
         let bounds = row.map(|row| row.bounds).unwrap_or_default();
         let is_hit = |frame: &&[u32]| match &spans {
             Some(spans) => spans.iter().any(|span| span.start < frame[1] && span.end > frame[0]),
@@ -148,9 +148,9 @@ impl Run<'_> {
         table.verify(&repository.roster()?)?;
         if !is_known {
             // Found, and not put: whoever relies on it makes it durable first.
-            repository.index.add_unsettled(id.0[0])?;
+            repository.index.packs().add_unsettled(id.0[0])?;
         }
-        if repository.index.take_again(&table, bytes.len() as u64)? && is_known {
+        if repository.index.packs().correct(&table, bytes.len() as u64)? && is_known {
             tracing::warn!(pack = %id, "the index said something else than a pack's table, and was put right");
             self.report.index_mended += 1;
         }

@@ -25,7 +25,7 @@ impl Repository {
         let state = self.state()?;
         let id = snapshot_id(snapshot);
         let _lock = self.writing()?;
-        if let Some(row) = self.index.commit_of(&id)? {
+        if let Some(row) = self.index.commits().of(&id)? {
             return Ok(Receipt { snapshot: id, received: row.received, now: self.seen()? });
         }
         // Under the lock: whoever has not been told what the newest prune took must not commit what may rely on it.
@@ -38,7 +38,7 @@ impl Repository {
         if stored.repo != state.config.repo {
             return Err(Error::SnapshotDamaged { snapshot: id, reason: "it is of another repository".into() });
         }
-        let last = self.index.last_of(&stored.client)?.map_or(0, |row| row.sequence);
+        let last = self.index.commits().newest_of(&stored.client)?.map_or(0, |row| row.sequence);
         if stored.sequence != last + 1 {
             let (got, want) = (stored.sequence, last + 1);
             let reason = format!("snapshot {got} of this client came where {want} was expected (another push ran?)");
@@ -49,8 +49,8 @@ impl Repository {
         let (client, target, sequence) = (stored.client, stored.target, stored.sequence);
         self.append(&[Event::Commit { snapshot: id, client, target, sequence, sender }])?;
         // It may pin no longer than its session needs it; that it pins too long after a crash only delays a prune.
-        self.index.unpin(lease.session)?;
-        let row = self.index.commit_of(&id)?;
+        self.index.packs().unpin(lease.session)?;
+        let row = self.index.commits().of(&id)?;
         let received = row.ok_or_else(|| Error::damaged("the index", "a new commit is not in it"))?.received;
         Ok(Receipt { snapshot: id, received, now: self.seen()? })
     }
@@ -59,7 +59,7 @@ impl Repository {
     pub(in crate::repository) fn committed_from(&self, from: u64) -> Result<Vec<CommittedSnapshot>> {
         // With the packs that another process has brought for them: they are about to be read.
         self.read_in()?;
-        let rows = self.index.commits_from(from, COMMITTED_MAX, |row| !Fate::is_expired(row.fate))?;
+        let rows = self.index.commits().from(from, COMMITTED_MAX, |row| !Fate::is_expired(row.fate))?;
         let (newest, now) = (self.newest_time()?, (self.clock)());
         let committed = |row: &CommitRow| CommittedSnapshot {
             log_seq: row.seq,
@@ -73,7 +73,7 @@ impl Repository {
     pub(in crate::repository) fn unexpired(&self) -> Result<BTreeSet<SnapshotId>> {
         let (mut from, mut found) = (0, BTreeSet::new());
         loop {
-            let rows = self.index.commits_from(from, 4096, |row| !Fate::is_expired(row.fate))?;
+            let rows = self.index.commits().from(from, 4096, |row| !Fate::is_expired(row.fate))?;
             let Some(last) = rows.last() else { return Ok(found) };
             from = last.seq + 1;
             found.extend(rows.iter().map(|row| row.snapshot));
@@ -91,7 +91,7 @@ impl Repository {
 
     /// The newest snapshots that count, oldest first.
     pub(in crate::repository) fn newest_objects(&self, limit: usize) -> Result<Vec<SnapshotObject>> {
-        let mut commits = self.index.newest_commits(limit, |row| row.fate.is_none())?;
+        let mut commits = self.index.commits().newest(limit, |row| row.fate.is_none())?;
         commits.reverse();
         let mut objects = self.objects(commits)?;
         objects.reverse();

@@ -61,7 +61,7 @@ impl Repository {
             let newest = self.newest_time()?;
             let due = |row: &CommitRow| self.is_due(row, newest, now);
             let named: HashSet<SnapshotId> = reply.expired.iter().copied().collect();
-            for row in self.index.commits_from(0, usize::MAX, due)? {
+            for row in self.index.commits().from(0, usize::MAX, due)? {
                 if !named.contains(&row.snapshot) {
                     events.push(Event::Expire { snapshot: row.snapshot });
                     reply.expired.push(row.snapshot);
@@ -103,7 +103,7 @@ impl Repository {
     pub fn purge(&self, names: &[String]) -> Result<Vec<SnapshotId>> {
         self.state()?;
         let _lock = self.writing()?;
-        let rows = self.index.commits_from(0, usize::MAX, |row| !Fate::is_expired(row.fate))?;
+        let rows = self.index.commits().from(0, usize::MAX, |row| !Fate::is_expired(row.fate))?;
         let mut chosen = Vec::new();
         for name in names {
             let name = name.to_ascii_lowercase();
@@ -133,13 +133,13 @@ impl Repository {
     pub fn commits(&self) -> Result<Vec<CommitRow>> {
         self.state()?;
         self.follow()?;
-        self.index.commits_from(0, usize::MAX, |_| true)
+        self.index.commits().from(0, usize::MAX, |_| true)
     }
 
     fn committed(&self, snapshot: SnapshotId) -> Result<CommitRow> {
         let none =
             || Error::SnapshotNotFound(format!("snapshot {snapshot} was never committed here; nothing was changed"));
-        self.index.commit_of(&snapshot)?.ok_or_else(none)
+        self.index.commits().of(&snapshot)?.ok_or_else(none)
     }
 }
 
