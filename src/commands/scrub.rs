@@ -65,11 +65,11 @@ pub fn run(context: &Context, args: ScrubArgs) -> Result<Exit> {
             Failure::new(what, "whoever runs the server has `bkfs server scrub`; `bkfs check` works here").into()
         );
     };
-    if !Repository::exists(path)? {
+    if !bkfs_store::repository::exists(path)? {
         return Err(Error::NoRepository { place: place.to_string() }.into());
     }
     let found = match args.how.last {
-        true => Repository::last_scrub_in(path)?,
+        true => bkfs_store::repository::scrub::last_scrub_in(path)?,
         false => {
             let repository = Repository::local(path, &place.index_dir(context))?;
             Some(Scrubber::new(context, &args.how)?.scrub(&repository)?)

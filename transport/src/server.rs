@@ -280,7 +280,7 @@ pub fn repositories(data: &Path) -> Result<Vec<(Name, Name)>> {
     let mut found = Vec::new();
     for account in names(&accounts)? {
         for name in names(&accounts.join(account.as_str()))? {
-            if Repository::exists(&folder(data, &account, &name))? {
+            if bkfs_store::repository::exists(&folder(data, &account, &name))? {
                 found.push((account.clone(), name));
             }
         }
@@ -354,7 +354,7 @@ impl Host {
 
     /// Whether there is such a repository: asking for one must not make a folder.
     fn exists(&self, account: &Name, name: &Name) -> Result<bool> {
-        Repository::exists(&folder(&self.data, account, name))
+        bkfs_store::repository::exists(&folder(&self.data, account, name))
     }
 
     /// Bytes of packs in all of an account's repositories.

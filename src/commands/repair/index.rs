@@ -3,7 +3,7 @@
 use anyhow::Result;
 use bkfs_store::{
     Error,
-    repository::{IndexReport, Repository},
+    repository::{self, IndexReport},
 };
 use clap::Args;
 use serde::Serialize;
@@ -67,10 +67,10 @@ pub fn run(context: &Context, args: &IndexArgs) -> Result<Exit> {
         let what = format!("{place} is kept by a server, and so is its index");
         return Err(Failure::new(what, "whoever runs the server has `bkfs server repair index`").into());
     };
-    if !Repository::exists(path)? {
+    if !repository::exists(path)? {
         return Err(Error::NoRepository { place: place.to_string() }.into());
     }
-    let report = Repository::rebuild_index(path, &place.index_dir(context), args.dry_run)?;
+    let report = repository::repair::rebuild_index(path, &place.index_dir(context), args.dry_run)?;
     match context.json {
         true => output::json_pretty(&IndexLine::from(&report))?,
         false => print_index(context, &place.to_string(), &report, args.dry_run)?,

@@ -1,6 +1,9 @@
-//! Repairing a repository: rebuilding its index, and dropping packs that are damaged beyond mending.
+//! Repairing a repository: rebuilding its index, and dropping packs that are damaged beyond mending. (The log is
+//! repaired by [`super::log::repair_log`].)
 
-mod packs;
+pub(super) mod drop;
+pub(super) mod index_report;
 mod rebuild;
 
-pub use rebuild::IndexReport;
+pub use index_report::IndexReport;
+pub use rebuild::rebuild_index;

@@ -102,8 +102,8 @@ fn tidy_all(host: &Host, progress: &ScrubProgress) -> Result<()> {
         }
         match tidy(host, &account, &name) {
             Ok(tidied) if tidied == Tidied::default() => {}
-            Ok(Tidied { expired, buried, bytes, sets }) => {
-                tracing::info!(%account, repository = %name, expired, buried, bytes, sets, "let go what was due");
+            Ok(Tidied { expired, packs, bytes, sets }) => {
+                tracing::info!(%account, repository = %name, expired, packs, bytes, sets, "let go what was due");
             }
             Err(error) => {
                 tracing::warn!(%account, repository = %name, %error, "what is due could not be let go");

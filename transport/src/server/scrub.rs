@@ -13,10 +13,7 @@ use super::{Host, folder, repositories};
 use crate::url::Name;
 use bkfs_store::{
     Result,
-    repository::{
-        Repository,
-        scrub::{ScrubOptions, ScrubProgress},
-    },
+    repository::scrub::{ScrubOptions, ScrubProgress, last_scrub_in},
 };
 
 /// A scrub that was not through and of which nothing was heard for so long does not run any more.
@@ -56,7 +53,7 @@ pub(super) fn round(host: &Host, schedule: Schedule, progress: &ScrubProgress) -
 fn is_due(folder: &Path, every: Duration) -> Result<bool> {
     let now = SystemTime::now();
     let age = |time: SystemTime| now.duration_since(time).unwrap_or_default();
-    Ok(match Repository::last_scrub_in(folder)? {
+    Ok(match last_scrub_in(folder)? {
         Some(last) => {
             let ended = last.ended.map(|ended| SystemTime::UNIX_EPOCH + Duration::from_secs(ended.secs.max(0) as u64));
             let kept = SystemTime::UNIX_EPOCH + Duration::from_secs(last.kept.secs.max(0) as u64);

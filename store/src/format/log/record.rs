@@ -116,7 +116,7 @@ pub enum Event {
         /// The generation that begins with this.
         #[n(0)]
         generation: u64,
-        /// Hash of the fixed set ([`crate::repository::prune::condemned::Condemned`]).
+        /// Hash of the fixed set ([`crate::repository::prune::condemned::CondemnedSet`]).
         #[n(1)]
         set: Hash,
     },

@@ -1,9 +1,9 @@
 //! Where chunks are: a row for each copy, in two tables.
 //!
-//! Ids are random, so the rows of one pack go all over a table. A pack of many small chunks would change every page of a
-//! large table, and writing it down would cost more the larger the repository is. So new rows go to a small table first.
-//! When that is full, its rows move to the large table in the order of their keys, some at a time, and each page changes
-//! once for many packs. A row is in one of the two tables, and every look-up looks into both.
+//! Ids are random, so the rows of one pack go all over a table. A pack of many small chunks would change every page of
+//! a large table, and writing it down would cost more the larger the repository is. So new rows go to a small table
+//! first. When that is full, its rows move to the large table in the order of their keys, some at a time, and each page
+//! changes once for many packs. A row is in one of the two tables, and every look-up looks into both.
 
 use heed::{Database, RoTxn, RwTxn, WithoutTls, types::Bytes};
 

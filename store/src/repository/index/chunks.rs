@@ -51,8 +51,8 @@ impl ChunkIndex<'_> {
         self.0.read(|txn| ids.iter().map(|id| Ok(self.find(txn, id)?.map(|copy| copy.address))).collect())
     }
 
-    /// Where chunks are, as [`ChunkIndex::locate`] returns it, and the rows of their packs. All are of one moment: in the
-    /// next, a number may stand for another pack.
+    /// Where chunks are, as [`ChunkIndex::locate`] returns it, and the rows of their packs. All are of one moment: in
+    /// the next, a number may stand for another pack.
     pub fn resolve(self, ids: &[ChunkId]) -> Result<(Addresses, HashMap<u32, PackRow>)> {
         self.0.read(|txn| {
             let (mut addresses, mut packs) = (Vec::with_capacity(ids.len()), HashMap::new());
@@ -86,9 +86,9 @@ impl ChunkIndex<'_> {
         Ok(found)
     }
 
-    /// The copies of a chunk in packs that have no condemned frames, except copies in quarantine: the pack, and the number of
-    /// the frame in it. All are of one moment. (In two moments, a pack that is condemned in the first and swept in the second
-    /// would look as if it were neither.)
+    /// The copies of a chunk in packs that have no condemned frames, except copies in quarantine: the pack, and the
+    /// number of the frame in it. All are of one moment. (In two moments, a pack that is condemned in the first and
+    /// swept in the second would look as if it were neither.)
     pub fn kept_copies(self, id: &ChunkId) -> Result<Vec<(PackRow, u32)>> {
         let tables = &self.0.tables;
         self.0.read(|txn| {
@@ -104,7 +104,8 @@ impl ChunkIndex<'_> {
         })
     }
 
-    /// Which of the ids have a live copy in a frame that is not taken. `is_taken` gets the number of a pack and of a frame.
+    /// Which of the ids have a live copy in a frame that is not taken. `is_taken` gets the number of a pack and of a
+    /// frame.
     pub fn live_elsewhere(self, ids: &[ChunkId], is_taken: &dyn Fn(u32, u32) -> bool) -> Result<Vec<bool>> {
         let tables = &self.0.tables;
         self.0.read(|txn| {
@@ -122,8 +123,8 @@ impl ChunkIndex<'_> {
         })
     }
 
-    /// Calls `each` for all copies of the chunks whose ids begin with a byte: with the id's [key](filter_key), the number of
-    /// the pack and of the frame.
+    /// Calls `each` for all copies of the chunks whose ids begin with a byte: with the id's [key](filter_key), the
+    /// number of the pack and of the frame.
     pub fn scan(self, first: u8, each: &mut dyn FnMut(u64, u32, u32)) -> Result<()> {
         self.0.read(|txn| {
             self.0.tables.chunks().each(txn, Some(first), &mut |key, value| {

@@ -1,10 +1,10 @@
-//! What LMDB leaves to its caller when an environment is opened: a full disk, a file that is cut off and a damaged file must
-//! end in an error, not in a signal, and must be told apart.
+//! What LMDB leaves to its caller when an environment is opened: a full disk, a file that is cut off and a damaged file
+//! must end in an error, not in a signal, and must be told apart.
 //!
-//! LMDB maps its files. A page of the map that is beyond the end of the file, or that finds no room on the disk when it is
-//! first written, is a bus error for the whole process. So the lock file, which is written through the map, gets its room
-//! before it is mapped, and the data file is checked first. LMDB has no checksums. It may report wrong bytes in a page as
-//! damage, or not notice them.
+//! LMDB maps its files. A page of the map that is beyond the end of the file, or that finds no room on the disk when it
+//! is first written, is a bus error for the whole process. So the lock file, which is written through the map, gets its
+//! room before it is mapped, and the data file is checked first. LMDB has no checksums. It may report wrong bytes in a
+//! page as damage, or not notice them.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -27,12 +27,12 @@ const PAGE: u64 = 4096;
 /// A reader's slot in the lock file, and an upper bound of the lock file's head, in bytes.
 const READER: u64 = 64;
 const LOCK_HEAD: u64 = 4096;
-/// A disk with less room than this, in bytes, is full. LMDB reports a write that it could do only in part as an input or
-/// output error.
+/// A disk with less room than this, in bytes, is full. LMDB reports a write that it could do only in part as an input
+/// or output error.
 const FULL: u64 = 1 << 20;
 
-/// Call this before an environment is opened in a folder. It reserves room for a lock file with this many readers. It refuses
-/// a data file that is cut off or is not an LMDB file, because LMDB would map it without noticing.
+/// Call this before an environment is opened in a folder. It reserves room for a lock file with this many readers. It
+/// refuses a data file that is cut off or is not an LMDB file, because LMDB would map it without noticing.
 pub fn prepare(folder: &Path, readers: u32) -> Result<(), EnvError> {
     reserve(&folder.join(LOCK), LOCK_HEAD + READER * u64::from(readers))
         .map_err(|error| EnvError::Other(Error::io(folder, error)))?;
@@ -118,8 +118,8 @@ fn is_full(folder: &Path) -> bool {
     rustix::fs::statvfs(folder).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < FULL)
 }
 
-/// Checks that a data file has all its pages. Its first two pages are meta pages: each has the magic and the number of the
-/// last page in use. LMDB itself reads the newer one.
+/// Checks that a data file has all its pages. Its first two pages are meta pages: each has the magic and the number of
+/// the last page in use. LMDB itself reads the newer one.
 fn check_file(path: &Path) -> Result<(), String> {
     let Ok(file) = File::open(path) else { return Ok(()) };
     let len = file.metadata().map_err(|e| e.to_string())?.len();

@@ -52,8 +52,8 @@ impl LogIndex<'_> {
         self.0.meta(meta::ROSTER)
     }
 
-    /// Applies the records of the log from `start` to `end`. Does nothing if the index is not at `start` any more: another
-    /// thread or process was faster, and going back would make the next append overwrite what follows.
+    /// Applies the records of the log from `start` to `end`. Does nothing if the index is not at `start` any more:
+    /// another thread or process was faster, and going back would make the next append overwrite what follows.
     pub fn apply(self, start: Position, batch: &Batch, end: Position) -> Result<()> {
         let tables = &self.0.tables;
         self.0.write(|txn| {

@@ -108,8 +108,8 @@ impl PackIndex<'_> {
         self.settle_chunks()
     }
 
-    /// Makes the rows of a pack what its table says. Returns whether they differed. A pack that was swept after it was looked
-    /// at is not added.
+    /// Makes the rows of a pack what its table says. Returns whether they differed. A pack that was swept after it was
+    /// looked at is not added.
     pub fn correct(self, table: &PackTable, len: u64) -> Result<bool> {
         let tables = &self.0.tables;
         if self.0.read(|txn| agrees(tables, txn, table, len))? {

@@ -1,7 +1,7 @@
 //! Marks of packs whose parity has still to be made. They outlive a crash.
 //!
-//! A pack is added together with its mark, in one transaction. The mark is removed some time after the parity is durable.
-//! So a mark may be out of date (the parity exists already), but none is ever missing.
+//! A pack is added together with its mark, in one transaction. The mark is removed some time after the parity is
+//! durable. So a mark may be out of date (the parity exists already), but none is ever missing.
 
 use super::{
     packs::{self, PackIndex},

@@ -1,7 +1,7 @@
 //! What the index knows of frames in quarantine, and of what was lost with them.
 //!
-//! Each pack that has frames in quarantine has a row: one bit a frame as in [`FrameBits`], or no bytes if all frames are in
-//! quarantine. Each record of the log that announced a loss has a row as well, for clients that were away.
+//! Each pack that has frames in quarantine has a row: one bit a frame as in [`FrameBits`], or no bytes if all frames
+//! are in quarantine. Each record of the log that announced a loss has a row as well, for clients that were away.
 
 use std::ops::Bound::{Excluded, Unbounded};
 

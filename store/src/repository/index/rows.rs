@@ -13,7 +13,7 @@ use crate::{
         loss::{Lost, Quarantined},
         pack::PackTable,
     },
-    repository::prune::condemned::Condemned,
+    repository::prune::condemned::CondemnedSet,
 };
 
 /// A pack, and where its frames are in it.
@@ -135,7 +135,7 @@ pub enum LivenessChange {
         /// The generation that began with it.
         generation: u64,
         /// The set. None if it cannot be read: then nothing is condemned, which only keeps too much.
-        set: Option<Condemned>,
+        set: Option<CondemnedSet>,
     },
     /// Packs were swept.
     Sweep {
@@ -241,8 +241,8 @@ impl Pin {
     }
 }
 
-/// The key of a wrap. Here nobody can tell a good wrap from rubbish that is named after a good key, so a client's wrap never
-/// replaces another client's.
+/// The key of a wrap. Here nobody can tell a good wrap from rubbish that is named after a good key, so a client's wrap
+/// never replaces another client's.
 pub(super) fn wrap_key(key: &KeyId, client: &ClientId) -> [u8; KeyId::LEN + ClientId::LEN] {
     let mut row = [0; KeyId::LEN + ClientId::LEN];
     row[..KeyId::LEN].copy_from_slice(&key.0);

@@ -1,8 +1,8 @@
 //! The tables of the index. Each table is named once, in the list below.
 //!
-//! The list gives the field by which the code knows a table, its name on disk, its types, and so how the table is opened
-//! and emptied. A name on disk never changes, even if the field gets a better one: renaming a table would make every index
-//! that exists lose it.
+//! The list gives the field by which the code knows a table, its name on disk, its types, and so how the table is
+//! opened and emptied. A name on disk never changes, even if the field gets a better one: renaming a table would make
+//! every index that exists lose it.
 
 use heed::{
     CommitToken, Database, DatabaseFlags, DatabaseOpener, OnCommit, RwTxn, WithoutTls,

@@ -1,6 +1,6 @@
-//! Folders in which packs were found that this process did not put. Such packs may not be durable, because the process that
-//! put them may have died before it synced the folder. That does not matter to readers. But before anything is acknowledged
-//! that relies on these packs, their folders are settled.
+//! Folders in which packs were found that this process did not put. Such packs may not be durable, because the process
+//! that put them may have died before it synced the folder. That does not matter to readers. But before anything is
+//! acknowledged that relies on these packs, their folders are settled.
 //!
 //! Each folder carries a count, so that packs that are found while the folder is being settled wait for the next time.
 

@@ -1,15 +1,17 @@
-//! What whoever keeps the store has settled for a repository. It is no part of the signed configuration: how well disks
-//! are trusted and what space costs is the keeper's business, it may change, and it means nothing to clients.
+//! What the store's operator has settled for a repository. The settings are not part of the signed configuration: how
+//! far disks are trusted and what space costs is the operator's business, it may change, and it means nothing to
+//! clients.
 
 use minicbor::{Decode, Encode};
 
+use super::Objects;
 use crate::{
     base::{
         codec::Header,
         error::{Error, Result},
     },
     format::erasure::Parity,
-    repository::{Repository, layout},
+    repository::layout,
 };
 
 const HEADER: Header = Header { what: "the store's settings", magic: *b"bkfsstst", version: 1 };
@@ -17,9 +19,37 @@ const HEADER: Header = Header { what: "the store's settings", magic: *b"bkfsstst
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 struct Settings {
-    /// Parity in percent; 0: none.
+    /// Parity in percent; 0 stands for none.
     #[n(0)]
     parity: u8,
+}
+
+impl Objects {
+    /// Sets the parity that [`Objects::put_settings`] writes.
+    pub fn set_parity_at_init(&self, parity: Option<Parity>) {
+        *self.parity_at_init.lock() = parity;
+    }
+
+    /// Stores the settings of a new repository.
+    pub fn put_settings(&self) -> Result<()> {
+        let settings = Settings { parity: self.parity_at_init.lock().map_or(0, Parity::get) };
+        self.put(layout::SETTINGS, &HEADER.encode(&settings))
+    }
+
+    /// Reads the parity from the settings. A repository that has no settings or has lost both copies gets the default:
+    /// a missing setting must not stop work, and too much parity does less harm than none.
+    pub(super) fn read_parity(&self) -> Result<Option<Parity>> {
+        match self.get(layout::SETTINGS, check_settings) {
+            Ok(Some(bytes)) => decode(&bytes),
+            Ok(None) => Ok(Some(Parity::default())),
+            Err(error @ Error::NewerVersion { .. }) => Err(error),
+            Err(error @ Error::Io { .. }) if !error.is_unreadable() => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "both copies of the store's settings are damaged; the defaults are used");
+                Ok(Some(Parity::default()))
+            }
+        }
+    }
 }
 
 fn decode(bytes: &[u8]) -> Result<Option<Parity>> {
@@ -31,42 +61,9 @@ fn decode(bytes: &[u8]) -> Result<Option<Parity>> {
     }
 }
 
-/// Whether these are settings.
-pub(in crate::repository) fn check(bytes: &[u8]) -> Result<()> {
+/// Checks that these are settings.
+pub fn check_settings(bytes: &[u8]) -> Result<()> {
     decode(bytes).map(drop)
-}
-
-impl Repository {
-    /// Says how much parity a repository gets that [`crate::access::Access::init`] makes; without this, the default.
-    pub fn with_parity(mut self, parity: Option<Parity>) -> Self {
-        self.parity_at_init = parity;
-        self
-    }
-
-    /// How much parity packs get.
-    pub fn parity(&self) -> Result<Option<Parity>> {
-        Ok(self.state()?.parity)
-    }
-
-    pub(in crate::repository) fn put_settings(&self, parity: Option<Parity>) -> Result<()> {
-        let settings = Settings { parity: parity.map_or(0, Parity::get) };
-        self.put_object(layout::SETTINGS, &HEADER.encode(&settings))
-    }
-
-    /// The settings as stored. Repositories without them, and those that lost both copies, have the default: they keep
-    /// nothing back from working, and too much parity hurts less than none.
-    pub(in crate::repository) fn load_parity(&self) -> Result<Option<Parity>> {
-        match self.get_object(layout::SETTINGS, check) {
-            Ok(Some(bytes)) => decode(&bytes),
-            Ok(None) => Ok(Some(Parity::default())),
-            Err(error @ Error::NewerVersion { .. }) => Err(error),
-            Err(error @ Error::Io { .. }) if !error.is_unreadable() => Err(error),
-            Err(error) => {
-                tracing::warn!(%error, "both copies of the store's settings are damaged; the defaults serve");
-                Ok(Some(Parity::default()))
-            }
-        }
-    }
 }
 
 #[cfg(test)]

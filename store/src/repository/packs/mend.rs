@@ -1,235 +1,246 @@
-//! Packs are looked at whole, and mended in place with their parity; parity that is missing or damaged is made again.
+//! Verifying whole packs, and mending them in place with their parity. Parity that is missing or damaged is made again.
 //!
-//! A pack is replaced as it was written: beside its place, synced, renamed. So a reader sees the damaged pack or the mended
-//! one, whatever happens. Damage is found twice, the second time under the backend's lock, before anything is written, and
-//! only bytes that the pack's id vouches for replace others; where that cannot be had for all of them, the others stay as
-//! they are, and the frames that they belong to go into [quarantine](super::quarantine).
+//! A pack is replaced as it was written: into a temporary file, synced, renamed. So a reader sees either the damaged
+//! pack or the mended one, whatever happens. Damage must be found twice, the second time under the repository's lock,
+//! before anything is written. Only bytes that the pack's id vouches for replace others. If these cannot be had for all
+//! of a pack, the other bytes stay as they are, and their frames go into [quarantine](super::quarantine).
+
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
+use super::{
+    files::PackFiles,
+    quarantine::{Quarantine, frames_in},
+    scan::{PackScan, is_pack},
+};
 use crate::{
     access::{Mending, Span},
     base::{error::Result, id::PackId},
     format::{
-        erasure::{self, Damage, Mended},
-        pack::{PACK_MAX, Pack, PackTable},
+        erasure::{self, Mended},
+        loss::{FrameBits, Hurt},
+        pack::PackTable,
     },
-    repository::{Repository, layout},
+    repository::{index::Index, log::Log, objects::Objects},
 };
 
-/// Pieces in which an object is read that does not read at once; then, where these fail, the pages in them.
-const PIECES: [usize; 2] = [64 * 1024, 4 * 1024];
-
-/// No pack is longer, nor its parity, of which there is no more than of the pack itself.
-const FILE_MAX: usize = 2 * PACK_MAX;
+/// Mends packs.
+#[derive(Debug)]
+pub struct Mender {
+    index: Arc<Index>,
+    objects: Arc<Objects>,
+    log: Arc<Log>,
+    files: Arc<PackFiles>,
+    quarantine: Arc<Quarantine>,
+    /// One pack at a time: each takes the memory of several packs, and a second thread that waits for the same pack
+    /// finds it mended.
+    one_at_a_time: Mutex<()>,
+}
 
 /// What was found of a pack, and done about it.
 #[derive(Debug)]
-pub(in crate::repository) struct Tended {
+pub struct MendOutcome {
     pub mending: Mending,
-    pub parity: Beside,
+    pub parity: ParityState,
     /// The pack's bytes, if it is whole now.
     pub whole: Option<Bytes>,
-    /// How many bytes were read.
-    pub read: u64,
+    pub bytes_read: u64,
 }
 
 /// What was found of a pack's parity, and done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::repository) enum Beside {
-    /// There is none, nor should there be.
+pub enum ParityState {
+    /// There is none, and there should be none.
     Off,
     Whole,
     /// It was missing, and was made.
     Made,
     /// It was damaged, and was made again.
-    Mended,
+    MadeAgain,
     /// It is missing or damaged, and so is the pack.
     Lost,
 }
 
-/// A pack and its parity, as they are.
-pub(in crate::repository) struct Found {
-    pub pack: Bytes,
-    pub parity: Option<Bytes>,
-    /// Whether all of the pack could be read; zeros stand for what could not.
-    is_readable: bool,
-    /// None if there is no parity, or none that tells of the pack.
-    pub damage: Option<Damage>,
+/// What is left of a pack.
+pub struct Remains {
+    /// None if nobody can tell what was in the pack.
+    pub table: Option<PackTable>,
+    /// The pack, with the bytes that can be mended.
+    pub bytes: Bytes,
+    /// The frames that are still damaged in these bytes.
+    pub damaged: Hurt,
+    /// Whether the pack is whole, or would be once it is mended.
     pub is_whole: bool,
 }
 
-/// Whether these are the bytes of a pack.
-pub(in crate::repository) fn is_pack(bytes: &Bytes, id: PackId) -> bool {
-    Pack::parse(bytes).is_ok_and(|pack| pack.table.id == id)
-}
-
-impl Found {
-    fn is_parity_whole(&self) -> bool {
-        self.damage.as_ref().is_some_and(Damage::is_parity_whole)
+impl Mender {
+    pub fn new(
+        index: Arc<Index>,
+        objects: Arc<Objects>,
+        log: Arc<Log>,
+        files: Arc<PackFiles>,
+        quarantine: Arc<Quarantine>,
+    ) -> Self {
+        Self { index, objects, log, files, quarantine, one_at_a_time: Mutex::new(()) }
     }
 
-    fn read(&self) -> u64 {
-        (self.pack.len() + self.parity.as_ref().map_or(0, Bytes::len)) as u64
-    }
-}
-
-impl Repository {
     /// Whether a pack should have parity, and has none.
-    pub(in crate::repository) fn lacks_parity(&self, id: PackId) -> Result<bool> {
-        Ok(self.state()?.parity.is_some() && self.backend.len(&layout::parity(id))?.is_none())
+    pub fn lacks_parity(&self, id: PackId) -> Result<bool> {
+        Ok(self.objects.config()?.parity.is_some() && self.files.parity_len(id)?.is_none())
     }
 
     /// Verifies a pack and its parity, and mends what can be mended.
-    pub(in crate::repository) fn tend(&self, id: PackId) -> Result<Tended> {
-        // One at a time: each takes some packs' memory, and whoever waits for the same pack finds it mended.
-        let _one = self.mending.lock();
-        let found = self.find(id)?;
-        if found.is_whole && found.is_readable && self.index.quarantine().frames_of(&id)?.is_none() {
-            let parity = self.tend_parity(id, &found)?;
-            let read = found.read();
-            return Ok(Tended { mending: Mending::Whole, parity, whole: Some(found.pack), read });
+    pub fn mend(&self, id: PackId) -> Result<MendOutcome> {
+        let _one = self.one_at_a_time.lock();
+        let scan = PackScan::new(&self.files, id)?;
+        if scan.is_whole && scan.is_readable && !self.quarantine.has(id)? {
+            let parity = self.mend_parity(id, &scan)?;
+            let bytes_read = scan.bytes_read();
+            return Ok(MendOutcome { mending: Mending::Whole, parity, whole: Some(scan.pack), bytes_read });
         }
-        // Perhaps another process has mended it meanwhile, or it was read wrongly.
-        let _lock = self.backend.lock()?;
-        self.follow()?;
+        // Another process may have mended it in the meantime, or it was misread.
+        let _lock = self.log.lock()?;
+        self.log.follow()?;
         if self.index.prunes().swept_at(&id)?.is_some() {
-            // It was taken away meanwhile, and must not come back by this.
-            return Ok(Tended { mending: Mending::Whole, parity: Beside::Off, whole: None, read: found.read() });
+            // It was swept in the meantime, and must not come back by being mended.
+            let (mending, parity, bytes_read) = (Mending::Whole, ParityState::Off, scan.bytes_read());
+            return Ok(MendOutcome { mending, parity, whole: None, bytes_read });
         }
-        if self.backend.len(&layout::pack(id))?.is_none() {
-            // Before it counts as lost: whoever made it live again may have died before its file moved.
-            self.take_out_of_grave(id)?;
+        if !self.files.exists(id)? {
+            // Before it counts as lost: a process that revived it may have died before it moved the file.
+            self.files.take_out_of_grave(id)?;
         }
-        let found = self.find(id)?;
-        let read = found.read();
-        let lost = |mending| Tended { mending, parity: Beside::Lost, whole: None, read };
-        let (bytes, mending) = match (&found.damage, &found.parity) {
-            _ if found.is_whole && found.is_readable => (found.pack.clone(), Mending::Whole),
-            // It was read with holes, and the holes turned out to be zeros: it is written anew, elsewhere on the disk.
-            _ if found.is_whole => (found.pack.clone(), Mending::Mended(0)),
-            (Some(_), Some(parity)) => match erasure::mend(&found.pack, parity, id)? {
-                Mended::Whole => (found.pack.clone(), Mending::Whole),
+        self.mend_locked(id, PackScan::new(&self.files, id)?)
+    }
+
+    /// Mends a pack as it was found under the lock.
+    fn mend_locked(&self, id: PackId, scan: PackScan) -> Result<MendOutcome> {
+        let bytes_read = scan.bytes_read();
+        let lost = |mending| MendOutcome { mending, parity: ParityState::Lost, whole: None, bytes_read };
+        let (bytes, mending) = match (&scan.damage, &scan.parity) {
+            _ if scan.is_whole && scan.is_readable => (scan.pack.clone(), Mending::Whole),
+            // It was read with gaps, and the gaps turned out to be zeros: it is written again, elsewhere on the disk.
+            _ if scan.is_whole => (scan.pack.clone(), Mending::Mended(0)),
+            (Some(_), Some(parity)) => match erasure::mend(&scan.pack, parity, id)? {
+                Mended::Whole => (scan.pack.clone(), Mending::Whole),
                 Mended::Mended { bytes, shards } => {
                     let bytes = Bytes::from(bytes);
                     if !is_pack(&bytes, id) {
-                        tracing::error!(pack = %id, "a pack is damaged, and its parity leads to no pack");
-                        return Ok(self.lost(id, &found.pack, lost(Mending::NoParity)));
+                        tracing::error!(pack = %id, "a pack is damaged, and its parity does not restore a pack");
+                        return Ok(self.quarantine_lost(id, &scan.pack, lost(Mending::NoParity)));
                     }
                     (bytes, Mending::Mended(shards as u32))
                 }
                 Mended::Lost { bytes, ranges } => {
-                    self.mend_ends(id, &found, &bytes)?;
-                    let spans: Vec<Span> =
-                        ranges.iter().map(|r| Span { start: r.start as u32, end: r.end as u32 }).collect();
-                    tracing::error!(pack = %id, ?spans, "more of a pack is damaged than its parity mends");
-                    return Ok(self.lost(id, &bytes, lost(Mending::Lost(spans))));
+                    self.mend_ends(id, &scan, &bytes)?;
+                    let spans = spans(&ranges);
+                    tracing::error!(pack = %id, ?spans, "a pack has more damage than its parity can mend");
+                    return Ok(self.quarantine_lost(id, &bytes, lost(Mending::Lost(spans))));
                 }
             },
             _ => {
-                tracing::error!(pack = %id, "a pack is damaged, and there is no parity to mend it with");
-                return Ok(self.lost(id, &found.pack, lost(Mending::NoParity)));
+                tracing::error!(pack = %id, "a pack is damaged, and has no parity to mend it with");
+                return Ok(self.quarantine_lost(id, &scan.pack, lost(Mending::NoParity)));
             }
         };
         if let Mending::Mended(shards) = mending {
-            self.backend.put(&layout::pack(id), &bytes)?;
+            self.files.put(id, &bytes)?;
             tracing::warn!(pack = %id, shards, "a damaged pack was mended");
         }
-        let found = Found { pack: bytes, is_whole: true, is_readable: true, ..found };
-        let parity = self.tend_parity(id, &found)?;
-        self.release(id)?;
-        Ok(Tended { mending, parity, whole: Some(found.pack), read })
+        let scan = PackScan { pack: bytes, is_whole: true, is_readable: true, ..scan };
+        let parity = self.mend_parity(id, &scan)?;
+        self.quarantine.release(id)?;
+        Ok(MendOutcome { mending, parity, whole: Some(scan.pack), bytes_read })
     }
 
-    /// Puts what is lost of a pack into quarantine. Where that cannot be written down, as on a full disk, whoever meets the damage
-    /// again does it.
-    fn lost(&self, id: PackId, bytes: &[u8], tended: Tended) -> Tended {
-        let spans = match &tended.mending {
+    /// Puts the lost frames of a pack into quarantine. If that cannot be logged, as on a full disk, it is done when the
+    /// damage is met again.
+    fn quarantine_lost(&self, id: PackId, bytes: &[u8], outcome: MendOutcome) -> MendOutcome {
+        let spans = match &outcome.mending {
             Mending::Lost(spans) => Some(&spans[..]),
             _ => None,
         };
-        if let Err(error) = self.put_into_quarantine(id, spans, bytes) {
-            tracing::error!(pack = %id, %error, "what is lost of a pack cannot be put into quarantine");
+        if let Err(error) = self.quarantine.put(id, spans, bytes) {
+            tracing::error!(pack = %id, %error, "the lost frames of a pack cannot be put into quarantine");
         }
-        tended
+        outcome
     }
 
-    /// What is damaged beyond mending gets back its length, footer and table, without which none of it would be found.
-    fn mend_ends(&self, id: PackId, found: &Found, bytes: &[u8]) -> Result<()> {
-        // What cannot be read today may be read tomorrow: no zeros are put in its place.
-        if !found.is_readable || found.pack.is_empty() || *bytes == found.pack {
+    /// Gives a pack that cannot be mended its length, its footer and its table back: without them none of it would be
+    /// found.
+    fn mend_ends(&self, id: PackId, scan: &PackScan, bytes: &[u8]) -> Result<()> {
+        // What cannot be read today may be readable tomorrow, so zeros do not replace it.
+        if !scan.is_readable || scan.pack.is_empty() || *bytes == scan.pack {
             return Ok(());
         }
-        // Hashes vouch for the shards, and for no footer.
+        // The hashes vouch for the shards, not for a footer.
         if PackTable::salvage(bytes).is_none_or(|table| table.id != id) {
             return Ok(());
         }
-        self.backend.put(&layout::pack(id), bytes)?;
-        tracing::warn!(pack = %id, "a damaged pack has its table again");
+        self.files.put(id, bytes)?;
+        tracing::warn!(pack = %id, "a damaged pack got its table back");
         Ok(())
     }
 
-    /// Makes the parity of a whole pack where it is not as it should be.
-    fn tend_parity(&self, id: PackId, found: &Found) -> Result<Beside> {
-        let was_there = found.parity.is_some();
-        if found.is_parity_whole() {
-            return Ok(Beside::Whole);
+    /// Makes the parity of a whole pack if it is not as it should be.
+    fn mend_parity(&self, id: PackId, scan: &PackScan) -> Result<ParityState> {
+        let was_there = scan.parity.is_some();
+        if scan.is_parity_whole() {
+            return Ok(ParityState::Whole);
         }
-        let Some(parity) = self.state()?.parity else { return Ok(Beside::Off) };
-        self.backend.put(&layout::parity(id), &erasure::encode(&found.pack, parity)?)?;
+        let Some(parity) = self.objects.config()?.parity else { return Ok(ParityState::Off) };
+        self.files.put_parity(id, &erasure::encode(&scan.pack, parity)?)?;
         match was_there {
             true => tracing::warn!(pack = %id, "the damaged parity of a pack was made again"),
             false => tracing::info!(pack = %id, "the missing parity of a pack was made"),
         }
-        Ok(if was_there { Beside::Mended } else { Beside::Made })
+        Ok(if was_there { ParityState::MadeAgain } else { ParityState::Made })
     }
 
-    /// Looks at a pack and its parity.
-    pub(in crate::repository) fn find(&self, id: PackId) -> Result<Found> {
-        let (pack, is_readable) = self.salvaged(&layout::pack(id))?;
-        let (parity, is_parity_readable) = self.salvaged(&layout::parity(id))?;
-        let pack = pack.unwrap_or_default();
-        let mut damage = match &parity {
-            None => None,
-            Some(parity) => erasure::verify(&pack, parity, id)
-                .inspect_err(|error| tracing::warn!(pack = %id, %error, "the parity of a pack is of no use"))
-                .ok(),
+    /// What mending a pack would result in. Changes nothing.
+    pub fn preview(&self, id: PackId) -> Result<Mending> {
+        let _one = self.one_at_a_time.lock();
+        self.assess(id).map(|(mending, _)| mending)
+    }
+
+    /// What is left of a pack. Changes nothing.
+    pub fn remains(&self, id: PackId) -> Result<Remains> {
+        let _one = self.one_at_a_time.lock();
+        let (mending, bytes) = self.assess(id)?;
+        let table = self.quarantine.salvage_table(id, &bytes)?;
+        let damaged = match (&mending, &table) {
+            (Mending::Lost(spans), Some(table)) => Hurt::Frames(frames_in(table, spans)),
+            (Mending::Whole | Mending::Mended(_), Some(table)) => Hurt::Frames(FrameBits::none(table.frames.len())),
+            _ => Hurt::All,
         };
-        if let Some(damage) = &mut damage {
-            damage.beside |= !is_parity_readable;
-        }
-        let is_whole = damage.as_ref().is_some_and(Damage::is_pack_whole) || is_pack(&pack, id);
-        // No word of the parity file stands against a pack that is whole by its own hash.
-        let damage = damage.filter(|damage| !is_whole || damage.is_pack_whole());
-        Ok(Found { pack, parity, is_readable, damage, is_whole })
+        Ok(Remains { table, bytes, damaged, is_whole: matches!(mending, Mending::Whole | Mending::Mended(_)) })
     }
 
-    /// An object, with zeros where it cannot be read, and whether it could be read. Of one that is longer than any can be, the
-    /// beginning.
-    fn salvaged(&self, name: &str) -> Result<(Option<Bytes>, bool)> {
-        let Some(len) = self.backend.len(name)? else { return Ok((None, true)) };
-        let len = usize::try_from(len).unwrap_or(usize::MAX).min(FILE_MAX);
-        match self.backend.get_range(name, 0, len) {
-            Ok(bytes) => Ok((bytes, true)),
-            Err(error) if error.is_unreadable() => {
-                tracing::warn!(%error, "a file cannot be read");
-                let mut bytes = vec![0; len];
-                self.read_pieces(name, 0, &mut bytes, &PIECES);
-                Ok((Some(bytes.into()), false))
+    /// What mending a pack would result in, and the bytes that the pack would then have.
+    fn assess(&self, id: PackId) -> Result<(Mending, Bytes)> {
+        let scan = PackScan::new(&self.files, id)?;
+        if scan.is_whole {
+            return Ok((Mending::Whole, scan.pack));
+        }
+        let (Some(_), Some(parity)) = (&scan.damage, &scan.parity) else {
+            return Ok((Mending::NoParity, scan.pack));
+        };
+        match erasure::mend(&scan.pack, parity, id)? {
+            Mended::Whole => Ok((Mending::Whole, scan.pack)),
+            Mended::Mended { bytes, shards } => {
+                let bytes = Bytes::from(bytes);
+                match is_pack(&bytes, id) {
+                    true => Ok((Mending::Mended(shards as u32), bytes)),
+                    false => Ok((Mending::NoParity, scan.pack)),
+                }
             }
-            Err(error) => Err(error),
+            Mended::Lost { bytes, ranges } => Ok((Mending::Lost(spans(&ranges)), bytes.into())),
         }
     }
+}
 
-    fn read_pieces(&self, name: &str, offset: usize, bytes: &mut [u8], sizes: &[usize]) {
-        let Some((size, smaller)) = sizes.split_first() else { return };
-        for (number, piece) in bytes.chunks_mut(*size).enumerate() {
-            let at = offset + number * size;
-            match self.backend.get_range(name, at as u64, piece.len()) {
-                Ok(Some(read)) => piece[..read.len()].copy_from_slice(&read),
-                Ok(None) => {}
-                Err(_) => self.read_pieces(name, at, piece, smaller),
-            }
-        }
-    }
+fn spans(ranges: &[std::ops::Range<usize>]) -> Vec<Span> {
+    ranges.iter().map(|range| Span { start: range.start as u32, end: range.end as u32 }).collect()
 }

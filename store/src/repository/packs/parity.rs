@@ -1,12 +1,13 @@
-//! Making the parity of packs, on a thread of its own, after they were acknowledged.
+//! Making the parity of packs, on a thread of its own, after the packs were acknowledged.
 //!
-//! A pack that waits is marked in the index in the transaction that takes it in, so what a crash leaves undone is known,
-//! and made up for by whoever stores packs next, whenever there is nothing newer to do. Bytes of a few packs are held while
-//! they wait; the others are read again. One thread a repository does this: it must leave room for the push that it
-//! follows.
+//! A pack that waits for its parity is marked in the index, in the transaction that adds it. So what a crash leaves
+//! undone is known. The next process that stores packs makes up for it, whenever there is no newer pack to do. The
+//! bytes of a few waiting packs are held in memory; the others are read again. One thread a repository makes parity: it
+//! must leave room for the push that it follows.
 
 use std::{
     collections::VecDeque,
+    fmt,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -15,6 +16,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
+use super::files::PackFiles;
 use crate::{
     base::{
         error::{Error, Result},
@@ -22,115 +24,89 @@ use crate::{
     },
     format::{
         erasure::{Encoder, Parity},
-        pack::{PACK_TARGET, PackTable},
+        pack::PACK_TARGET,
     },
-    repository::{
-        Repository,
-        backend::Backend,
-        index::{Index, Pin},
-        layout,
-    },
+    repository::index::Index,
 };
 
-/// Bytes of waiting packs that are held at most.
+/// At most this many bytes of waiting packs are held.
 const HELD_MAX: usize = 2 * PACK_TARGET;
-/// Marks are struck when there has been nothing to do for so long; those of a busy repository with the next pack.
+/// Marks are removed after this long without work. In a busy repository they are removed together with the next pack.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Makes parity. Dropped, it ends what it has in hand and leaves the rest marked.
-pub(in crate::repository) struct Maker {
+/// Makes parity. When it is dropped, it ends the pack that it is at and leaves the others marked.
+pub(super) struct ParityMaker {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What the thread uses as well.
 struct Shared {
-    backend: Arc<dyn Backend>,
     index: Arc<Index>,
+    files: Arc<PackFiles>,
     queue: Mutex<Queue>,
-    /// Used by one thread only; its memory is given back when there is nothing to do.
+    /// Used by one thread only. Its memory is given back when there is nothing to do.
     encoder: Mutex<Encoder>,
-    /// Something came in, or is done, or all is to end.
+    /// Notified when a pack was queued or is done, and when the thread is to stop.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Job>,
-    /// Marked before this process began. Nobody waits for these.
-    left: Vec<Job>,
+    waiting: VecDeque<ParityJob>,
+    /// Packs that were marked before this process began. Nobody waits for these.
+    left: Vec<ParityJob>,
+    /// Bytes of packs that are held.
     held: usize,
-    /// How many jobs ever waited, and how many of them are behind us; both in order.
-    came: u64,
+    /// How many packs were ever queued, and how many of them are done. They are done in order.
+    queued: u64,
     done: u64,
-    /// Packs whose marks are to be struck.
+    /// Packs whose marks can be removed.
     made: Vec<PackId>,
     is_stopping: bool,
 }
 
-struct Job {
+struct ParityJob {
     pack: PackId,
     parity: Parity,
-    /// None: to be read again.
+    /// None if the pack must be read again.
     bytes: Option<Bytes>,
-    /// It was marked before this process began: perhaps its parity was made all the same.
+    /// The pack was marked before this process began, so its parity may have been made already.
     is_old: bool,
 }
 
-impl Repository {
-    /// Takes a pack in that is durable, and has its parity made.
-    pub(in crate::repository) fn take_in(&self, table: &PackTable, bytes: &Bytes, pin: Option<Pin>) -> Result<()> {
-        let len = bytes.len() as u64;
-        match self.state()?.parity {
-            None => self.index.packs().add(table, len, pin),
-            Some(parity) => {
-                self.index.packs().add_without_parity(table, len, pin, &self.maker.take_made())?;
-                self.maker.add(table.id, bytes, parity)
-            }
-        }
-    }
-
-    /// Makes the parity that is missing where a crash left it so, behind whatever else is done. What stores packs does
-    /// this by itself.
-    pub fn resume_parity(&self) -> Result<()> {
-        match self.state()?.parity {
-            Some(parity) => self.maker.start(parity),
-            None => Ok(()),
-        }
-    }
-
-    /// Waits for the parity of all packs that were stored so far.
-    pub fn wait_for_parity(&self) {
-        self.maker.wait();
+impl fmt::Debug for ParityMaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParityMaker").finish_non_exhaustive()
     }
 }
 
-impl Maker {
-    pub fn new(backend: Arc<dyn Backend>, index: Arc<Index>) -> Self {
-        let shared =
-            Shared { backend, index, queue: Mutex::default(), encoder: Mutex::default(), changed: Condvar::new() };
-        Self { shared: Arc::new(shared), thread: Mutex::new(None) }
+impl ParityMaker {
+    pub fn new(index: Arc<Index>, files: Arc<PackFiles>) -> Self {
+        let (queue, encoder, changed) = (Mutex::default(), Mutex::default(), Condvar::new());
+        Self { shared: Arc::new(Shared { index, files, queue, encoder, changed }), thread: Mutex::new(None) }
     }
 
-    /// Packs whose marks may be struck.
+    /// Takes the packs whose marks can be removed.
     pub fn take_made(&self) -> Vec<PackId> {
         std::mem::take(&mut self.shared.queue.lock().made)
     }
 
-    /// Takes on a pack that is stored and marked.
+    /// Queues a pack that is stored and marked.
     pub fn add(&self, pack: PackId, bytes: &Bytes, parity: Parity) -> Result<()> {
         self.start(parity)?;
-        self.shared.add(Job { pack, parity, bytes: Some(bytes.clone()), is_old: false });
+        self.shared.add(ParityJob { pack, parity, bytes: Some(bytes.clone()), is_old: false });
         Ok(())
     }
 
-    /// Begins to work, first at what was left undone.
+    /// Starts the thread, if it does not run. It begins with the packs that were left undone.
     pub fn start(&self, parity: Parity) -> Result<()> {
         let mut thread = self.thread.lock();
         if thread.is_some() {
             return Ok(());
         }
         let left = self.shared.index.packs().without_parity()?;
-        let job = |pack| Job { pack, parity, bytes: None, is_old: true };
+        let job = |pack| ParityJob { pack, parity, bytes: None, is_old: true };
         self.shared.queue.lock().left = left.into_iter().map(job).collect();
         let shared = self.shared.clone();
         let name = std::thread::Builder::new().name("bkfs-parity".into());
@@ -138,29 +114,29 @@ impl Maker {
         Ok(())
     }
 
-    /// Waits until all that came in before this call is behind us.
+    /// Waits until all packs are done that were queued before this call.
     pub fn wait(&self) {
         let mut queue = self.shared.queue.lock();
-        let came = queue.came;
-        while queue.done < came && !queue.is_stopping {
+        let queued = queue.queued;
+        while queue.done < queued && !queue.is_stopping {
             self.shared.changed.wait(&mut queue);
         }
     }
 }
 
-impl Drop for Maker {
+impl Drop for ParityMaker {
     fn drop(&mut self) {
         self.shared.queue.lock().is_stopping = true;
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.get_mut().take() {
-            // What it could not do stays marked.
+            // Packs that it did not get to stay marked.
             let _ = thread.join();
         }
     }
 }
 
 impl Shared {
-    fn add(&self, mut job: Job) {
+    fn add(&self, mut job: ParityJob) {
         let mut queue = self.queue.lock();
         let len = job.bytes.as_ref().map_or(0, Bytes::len);
         match queue.held + len <= HELD_MAX {
@@ -168,7 +144,7 @@ impl Shared {
             false => job.bytes = None,
         }
         queue.waiting.push_back(job);
-        queue.came += 1;
+        queue.queued += 1;
         self.changed.notify_all();
     }
 
@@ -178,18 +154,18 @@ impl Shared {
             let mut queue = self.queue.lock();
             match made {
                 Ok(()) => queue.made.push(job.pack),
-                // It stays marked, and scrubbing looks at every pack.
+                // It stays marked, and a scrub looks at every pack.
                 Err(error) => tracing::warn!(pack = %job.pack, %error, "no parity could be made for a pack"),
             }
             queue.held -= job.bytes.as_ref().map_or(0, Bytes::len);
             queue.done += u64::from(!job.is_old);
             self.changed.notify_all();
         }
-        self.strike();
+        self.remove_marks();
     }
 
-    /// The next job; none when all is to end.
-    fn next(&self) -> Option<Job> {
+    /// Waits for the next pack; none if the thread is to stop.
+    fn next(&self) -> Option<ParityJob> {
         let mut queue = self.queue.lock();
         let mut idle_since = Some(Instant::now());
         loop {
@@ -203,7 +179,7 @@ impl Shared {
             match idle_since {
                 Some(since) if since.elapsed() >= IDLE => {
                     idle_since = None;
-                    parking_lot::MutexGuard::unlocked(&mut queue, || self.strike());
+                    parking_lot::MutexGuard::unlocked(&mut queue, || self.remove_marks());
                 }
                 Some(_) => drop(self.changed.wait_for(&mut queue, IDLE)),
                 None => self.changed.wait(&mut queue),
@@ -211,30 +187,29 @@ impl Shared {
         }
     }
 
-    fn strike(&self) {
+    fn remove_marks(&self) {
         *self.encoder.lock() = Encoder::default();
         let made = std::mem::take(&mut self.queue.lock().made);
         if let Err(error) = self.index.packs().remove_parity_marks(&made) {
-            // The next process finds marks of packs that have their parity, and looks.
-            tracing::debug!(%error, "marks of packs could not be struck");
+            // The next process finds the marks, and sees that the packs have their parity.
+            tracing::debug!(%error, "the marks of packs that have their parity could not be removed");
         }
     }
 
-    fn make(&self, job: &Job) -> Result<()> {
-        let name = layout::parity(job.pack);
-        if job.is_old && self.backend.len(&name)?.is_some() {
-            // Whoever made it may have died before it was durable.
-            return self.backend.settle(&layout::parity_folder(job.pack.0[0]));
+    fn make(&self, job: &ParityJob) -> Result<()> {
+        if job.is_old && self.files.parity_len(job.pack)?.is_some() {
+            // The process that made it may have died before it was durable.
+            return self.files.settle_parity(job.pack);
         }
         let bytes = match &job.bytes {
             Some(bytes) => bytes.clone(),
-            None => match self.backend.get(&layout::pack(job.pack))? {
+            None => match self.files.bytes(job.pack)? {
                 Some(bytes) => bytes,
                 None if job.is_old => return Ok(()),
                 None => return Err(Error::PackDamaged { pack: job.pack, reason: "its file is missing".into() }),
             },
         };
         let parity = self.encoder.lock().encode(&bytes, job.parity)?;
-        self.backend.put(&name, &parity)
+        self.files.put_parity(job.pack, &parity)
     }
 }
