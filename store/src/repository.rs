@@ -22,8 +22,8 @@
 //! - `log`: the log, and the index that follows it;
 //! - `packs`: packs with parity, mending and quarantine;
 //! - `snapshots`: commits and the trash;
-//! - `prune`: prunes in progress, condemned frames, the grave;
-//! - `scrub` and `repair`: verifying everything, and repairing what can be repaired.
+//! - `prunes`: prunes in progress, condemned frames, the grave;
+//! - `maintenance`: scrubs, and repairs of damaged packs.
 //!
 //! **Order of writes.** A pack is durable before it enters the index and before it is acknowledged. Its parity follows;
 //! a push into a local repository ends when the parity is durable, too. A snapshot's object is durable before the log
@@ -90,7 +90,7 @@ pub struct Repository {
 
 /// Whether a folder holds a repository, whole or damaged.
 pub fn exists(folder: &Path) -> Result<bool> {
-    Objects::new(Arc::new(LocalBackend::new(folder))).are_of_repository()
+    Objects::new(Arc::new(LocalBackend::new(folder))).has_repository()
 }
 
 impl Repository {
@@ -115,8 +115,8 @@ impl Repository {
         compose(backend.into(), Index::open(index)?)
     }
 
-    /// The same repository with a floor, in seconds: nobody who uses it through [`crate::access`] makes a younger
-    /// snapshot unrecoverable.
+    /// The same repository with a floor, in seconds: a younger snapshot cannot be made unrecoverable through
+    /// [`crate::access`].
     pub fn with_floor(self, protect_secs: u64) -> Self {
         self.snapshots.floor().set(protect_secs);
         self
@@ -184,7 +184,7 @@ impl Repository {
     }
 
     /// Lets go what is due: what has been in the trash and in the grave for as long as the floor says. Without a floor,
-    /// the trash is left to prunes: it may be emptied at once, and that should be somebody's decision.
+    /// only a prune empties the trash: then nothing has to stay in it, so emptying it should be a person's decision.
     pub fn tidy(&self) -> Result<Tidied> {
         self.objects.config()?;
         self.prunes.tidy()

@@ -19,10 +19,10 @@ pub(super) fn init(objects: &Objects, log: &Log, request: &InitRequest) -> Resul
     verify_roster(&request.roster, &admin_key(&config)?, config.repo)?;
     let _lock = log.lock()?;
     if objects.has_config()? {
-        return Err(objects.already_exist());
+        return Err(objects.already_exists());
     }
     if objects.has_snapshots()? {
-        return Err(objects.no_config());
+        return Err(objects.missing_config());
     }
     log.reset()?;
     request.slots.iter().try_for_each(|slot| objects.put_slot_locked(slot))?;

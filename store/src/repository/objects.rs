@@ -57,7 +57,7 @@ impl Objects {
     }
 
     /// Whether the place holds a repository, whole or damaged.
-    pub fn are_of_repository(&self) -> Result<bool> {
+    pub fn has_repository(&self) -> Result<bool> {
         Ok(self.has_config()? || self.has_snapshots()?)
     }
 
@@ -77,9 +77,9 @@ impl Objects {
         Ok(false)
     }
 
-    /// The error for creating a repository where there is one. Whoever created it may have died before its
+    /// The error for creating a repository where there is one. The process that created it may have died before its
     /// configuration was durable, so that is settled first.
-    pub fn already_exist(&self) -> Error {
+    pub fn already_exists(&self) -> Error {
         match self.backend.settle("") {
             Ok(()) => Error::RepositoryExists { place: self.backend.place() },
             Err(error) => error,
@@ -87,7 +87,7 @@ impl Objects {
     }
 
     /// The error for a missing configuration: there is no repository, or its configuration was lost.
-    pub fn no_config(&self) -> Error {
+    pub fn missing_config(&self) -> Error {
         let place = self.backend.place();
         match self.has_snapshots() {
             Ok(false) => Error::NoRepository { place },
@@ -109,7 +109,7 @@ impl Objects {
             return Ok(state.clone());
         }
         let signed =
-            self.get(layout::CONFIG, |bytes| verify_config(bytes).map(drop))?.ok_or_else(|| self.no_config())?;
+            self.get(layout::CONFIG, |bytes| verify_config(bytes).map(drop))?.ok_or_else(|| self.missing_config())?;
         let config = verify_config(&signed)?;
         let admin = admin_key(&config)?;
         let state = Arc::new(ConfigState { signed: signed.to_vec(), config, admin, parity: self.read_parity()? });

@@ -1,5 +1,5 @@
-//! The store's half of a prune: marking what is live ([`marking`]), condemning the rest ([`condemn`]), sweeping it
-//! ([`sweep`]), and the grave ([`grave`]).
+//! The store's half of a prune: marking what is live (`marking`), condemning the rest (`condemn`), sweeping it
+//! (`sweep`), and the grave (`grave`).
 
 mod condemn;
 pub mod condemned;
@@ -138,7 +138,7 @@ impl Prunes {
     }
 
     /// Lets go what is due: what has been in the trash and in the grave for as long as the floor says. Without a floor,
-    /// the trash is left to prunes: it may be emptied at once, and that should be somebody's decision.
+    /// only a prune empties the trash: then nothing has to stay in it, so emptying it should be a person's decision.
     pub fn tidy(&self) -> Result<Tidied> {
         self.log.follow()?;
         self.finish_moves()?;

@@ -79,7 +79,7 @@ pub(super) struct Scrubber {
 }
 
 /// A scrub that runs.
-struct Run<'a> {
+struct ScrubRun<'a> {
     scrubber: &'a Scrubber,
     progress: &'a ScrubProgress,
     report: ScrubReport,
@@ -109,7 +109,7 @@ impl Scrubber {
         progress.bytes.store(report.bytes, Relaxed);
         progress.packs.store(report.packs, Relaxed);
         let pace = Pace::new(options.bytes_per_second);
-        let mut run = Run { scrubber: self, progress, report, pace, kept_at: Instant::now() };
+        let mut run = ScrubRun { scrubber: self, progress, report, pace, kept_at: Instant::now() };
         run.keep();
         match run.all() {
             Ok(()) => run.report.ended = Some(self.log.now()),
@@ -130,7 +130,7 @@ impl Scrubber {
     }
 }
 
-impl Run<'_> {
+impl ScrubRun<'_> {
     fn all(&mut self) -> Result<()> {
         self.log()?;
         self.follow()?;

@@ -70,7 +70,7 @@ impl ChunkTables {
     ) -> heed::Result<()> {
         for table in [self.settled, self.fresh] {
             let mut each = |(key, value): (&[u8], &[u8])| {
-                // A row of another length is damaged, and stands for nothing.
+                // A row of another length is damaged, and is skipped.
                 if let (Ok(key), Ok(value)) = (key.try_into(), value.try_into()) {
                     each(key, value);
                 }

@@ -35,7 +35,7 @@ impl Index {
 }
 
 /// A stored copy of a chunk.
-struct Copy {
+struct StoredCopy {
     address: FrameAddress,
     is_live: bool,
 }
@@ -71,14 +71,14 @@ impl ChunkIndex<'_> {
     }
 
     /// A copy of a chunk: a live one, if there is one.
-    fn find(self, txn: &RoTxn<'_, WithoutTls>, id: &ChunkId) -> heed::Result<Option<Copy>> {
+    fn find(self, txn: &RoTxn<'_, WithoutTls>, id: &ChunkId) -> heed::Result<Option<StoredCopy>> {
         let tables = &self.0.tables;
         let all_live = are_all_live(tables, txn)?;
         let mut found = None;
         for copy in tables.chunks().copies(txn, id)? {
             let address @ (pack, frame) = copy?;
             let is_live = all_live || is_live(tables, txn, pack, frame)?;
-            found = Some(Copy { address, is_live });
+            found = Some(StoredCopy { address, is_live });
             if is_live {
                 break;
             }

@@ -15,12 +15,12 @@ const POSITION: &str = "the log's position";
 /// What errors call a commit.
 pub(super) const COMMIT: &str = "a commit in the index";
 
-/// The log, as far as it has been read.
+/// What the index remembers of the log.
 #[derive(Debug, Clone, Copy)]
 pub struct LogIndex<'i>(&'i Index);
 
 impl Index {
-    /// The log, as far as it has been read.
+    /// What the index remembers of the log.
     pub fn log(&self) -> LogIndex<'_> {
         LogIndex(self)
     }

@@ -48,7 +48,7 @@ impl QuarantineIndex<'_> {
     pub fn losses_from(self, from: u64) -> Result<Vec<Lost>> {
         self.0.read(|txn| {
             let rows = self.0.tables.losses.range(txn, &(from..))?;
-            // A row that cannot be read may stand for anything.
+            // A row that cannot be read may mean any loss.
             let lost = |row: &[u8]| codec::decode("a loss in the index", row).unwrap_or(Lost::Everything);
             rows.map(|found| found.map(|(_, row)| lost(row))).collect()
         })

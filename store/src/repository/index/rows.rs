@@ -241,8 +241,8 @@ impl Pin {
     }
 }
 
-/// The key of a wrap. Here nobody can tell a good wrap from rubbish that is named after a good key, so a client's wrap
-/// never replaces another client's.
+/// The key of a wrap. The store cannot tell a good wrap from rubbish that names a good key, so a client's wrap never
+/// replaces another client's.
 pub(super) fn wrap_key(key: &KeyId, client: &ClientId) -> [u8; KeyId::LEN + ClientId::LEN] {
     let mut row = [0; KeyId::LEN + ClientId::LEN];
     row[..KeyId::LEN].copy_from_slice(&key.0);

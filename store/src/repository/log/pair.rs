@@ -238,7 +238,7 @@ enum End {
     Bad(Error),
 }
 
-/// Takes the records from the beginning of some bytes, which begin at `at`, as far as they count.
+/// Takes the records that count from the beginning of some bytes, which begin at `at`.
 fn take(mut at: Position, mut bytes: &[u8], counts: u64, records: &mut Vec<Record>) -> End {
     loop {
         match log_file::split(at, bytes) {

@@ -152,7 +152,7 @@ fn read(backend: &dyn Backend, name: &str) -> Result<Option<Bytes>> {
     }
 }
 
-/// Keeps the damaged files under other names: one day somebody may be able to read more of them.
+/// Keeps the damaged files under other names: more of them may be readable one day.
 fn keep(backend: &dyn Backend, names: &[&str; 2], files: &[Option<Bytes>; 2]) -> Result<()> {
     let mut suffix = String::from("damaged");
     for number in 2.. {
@@ -312,7 +312,7 @@ impl NewLog {
         if !there.is_empty() {
             self.push(now, Event::Revive { packs: there });
         }
-        // Each lost record may have begun a generation, and nobody knows how many records were cut off.
+        // Each lost record may have begun a generation, and how many records were cut off is unknown.
         let generation = generation + self.records.len() as u64;
         self.push(now, Event::Quarantine { generation, packs: vec![], lost: Lost::Everything });
         Ok(())

@@ -1,4 +1,4 @@
-//! The newest roster, as far as the index has read the log.
+//! The newest roster that the index has read from the log.
 
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use crate::{
 pub type Check<'a> = &'a dyn Fn(&[u8]) -> Result<()>;
 
 /// What both copies of an object are.
-enum Copies {
+enum CopyState {
     /// Both are whole, and the same.
     Alike,
     /// Both are whole, and not the same.
@@ -27,27 +27,27 @@ impl Objects {
     /// Verifies both copies of an object, and restores one from the other if needed. Returns whether it did. Fails if
     /// neither copy is whole, or both are and they differ. An object that is not needed may be missing.
     pub fn repair(&self, name: &str, is_needed: bool, check: Check<'_>) -> Result<bool> {
-        if let Copies::Alike = self.compare(name, check)? {
+        if let CopyState::Alike = self.compare(name, check)? {
             return Ok(false);
         }
         // A copy may just have been written or removed, which is done under the lock.
         let _lock = self.backend.lock()?;
         match self.compare(name, check)? {
-            Copies::Alike => Ok(false),
-            Copies::One { name: whole, bytes } => {
+            CopyState::Alike => Ok(false),
+            CopyState::One { name: whole, bytes } => {
                 let damaged = if whole == name { layout::second_copy(name) } else { name.to_owned() };
                 self.backend.put(&damaged, &bytes)?;
                 tracing::warn!(object = damaged, "a damaged copy was restored");
                 Ok(true)
             }
-            Copies::Differ => Err(Error::damaged(name, "its two copies differ, and nothing tells which is right")),
-            Copies::None(None) if is_needed => Err(Error::damaged(name, "both its copies are missing")),
-            Copies::None(None) => Ok(false),
-            Copies::None(Some(error)) => Err(Error::damaged(name, format!("both its copies are damaged ({error})"))),
+            CopyState::Differ => Err(Error::damaged(name, "its two copies differ, and nothing tells which is right")),
+            CopyState::None(None) if is_needed => Err(Error::damaged(name, "both its copies are missing")),
+            CopyState::None(None) => Ok(false),
+            CopyState::None(Some(error)) => Err(Error::damaged(name, format!("both its copies are damaged ({error})"))),
         }
     }
 
-    fn compare(&self, name: &str, check: Check<'_>) -> Result<Copies> {
+    fn compare(&self, name: &str, check: Check<'_>) -> Result<CopyState> {
         let mut reason = None;
         let mut whole = Vec::with_capacity(2);
         for name in layout::copies(name) {
@@ -62,10 +62,10 @@ impl Objects {
             }
         }
         Ok(match (whole.pop(), whole.pop()) {
-            (Some((_, one)), Some((_, other))) if one == other => Copies::Alike,
-            (Some(_), Some(_)) => Copies::Differ,
-            (Some((name, bytes)), None) => Copies::One { name, bytes },
-            _ => Copies::None(reason),
+            (Some((_, one)), Some((_, other))) if one == other => CopyState::Alike,
+            (Some(_), Some(_)) => CopyState::Differ,
+            (Some((name, bytes)), None) => CopyState::One { name, bytes },
+            _ => CopyState::None(reason),
         })
     }
 }

@@ -63,7 +63,7 @@ impl PackFiles {
         Ok(ids(self.backend.list(&layout::pack_folder(first))?))
     }
 
-    /// A number that changes whenever a folder of packs changes; none if nobody can tell.
+    /// A number that changes whenever a folder of packs changes; none if that cannot be told.
     pub fn folder_stamp(&self, first: u8) -> Result<Option<u64>> {
         self.backend.stamp(&layout::pack_folder(first))
     }
@@ -130,7 +130,7 @@ impl PackFiles {
         Ok(ids(self.backend.list(&layout::parity_folder(first))?).into_iter().map(|(id, _)| id).collect())
     }
 
-    /// Makes the parity in the folder of a pack durable, whoever stored it.
+    /// Makes the names in the folder of a pack's parity durable, whichever process stored them.
     pub fn settle_parity(&self, id: PackId) -> Result<()> {
         self.backend.settle(&layout::parity_folder(id.0[0]))
     }

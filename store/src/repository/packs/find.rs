@@ -1,7 +1,7 @@
 //! Finding packs that other processes have stored, and packs that are missing.
 //!
 //! Every pack in a folder that the index lacks is read in. A pack that the index knows and whose file is gone, because
-//! somebody removed it or the disk lost it, leaves the index. Its table is gone with it, and only the table names its
+//! it was removed or the disk lost it, leaves the index. Its table is gone with it, and only the table names its
 //! chunks, so clients are told that anything may be lost ([`super::quarantine`]), and the next push of the same files
 //! stores them again. Only missing files are noticed here; a damaged file is noticed when it is read.
 
@@ -103,7 +103,8 @@ impl Finder {
 
     /// Searches all folders, except those that have not changed since they were last read.
     fn search_folders(&self, on_missing: Missing) -> Result<()> {
-        // Without a roster nobody can tell which packs count, and no pack must be refused for that.
+        // Fails without a roster, which tells the packs that count: no pack must be refused because the roster is
+        // missing.
         self.log.roster()?;
         let (mut stamps, mut missing) = (Vec::new(), Vec::new());
         for first in 0..=u8::MAX {

@@ -65,7 +65,7 @@ pub enum ParityState {
 
 /// What is left of a pack.
 pub struct Remains {
-    /// None if nobody can tell what was in the pack.
+    /// None if it is unknown what was in the pack.
     pub table: Option<PackTable>,
     /// The pack, with the bytes that can be mended.
     pub bytes: Bytes,

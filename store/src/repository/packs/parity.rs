@@ -1,7 +1,7 @@
 //! Making the parity of packs, on a thread of its own, after the packs were acknowledged.
 //!
 //! A pack that waits for its parity is marked in the index, in the transaction that adds it. So what a crash leaves
-//! undone is known. The next process that stores packs makes up for it, whenever there is no newer pack to do. The
+//! undone is known. The next process that stores packs does that work, whenever no newer pack is waiting. The
 //! bytes of a few waiting packs are held in memory; the others are read again. One thread a repository makes parity: it
 //! must leave room for the push that it follows.
 
@@ -54,7 +54,7 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<ParityJob>,
-    /// Packs that were marked before this process began. Nobody waits for these.
+    /// Packs that were marked before this process began. `wait` does not wait for these.
     left: Vec<ParityJob>,
     /// Bytes of packs that are held.
     held: usize,

@@ -6,7 +6,8 @@
 //! `docs/design/0015-quarantine.md`).
 //!
 //! **Order.** Into quarantine: nothing comes before the record, since what is lost is lost already. Out of quarantine:
-//! the whole pack is durable before the record releases it. The caller holds the repository's lock.
+//! the whole pack is durable before the record releases it. The caller holds the repository's lock, unless a method
+//! takes it.
 
 use std::sync::Arc;
 
@@ -77,8 +78,8 @@ impl Quarantine {
         }
     }
 
-    /// Puts frames of a pack into quarantine that cannot be mended: those that touch these spans, or all frames if
-    /// nobody can tell which are damaged. `bytes` is the pack as it is now.
+    /// Puts frames of a pack into quarantine that cannot be mended: those that touch these spans, or all frames if it
+    /// is unknown which are damaged. `bytes` is the pack as it is now.
     pub fn put(&self, id: PackId, spans: Option<&[Span]>, bytes: &[u8]) -> Result<()> {
         self.log.settle_and_follow()?;
         let is_known = self.index.packs().has(&id)? || self.files.exists(id)?;
@@ -173,7 +174,7 @@ impl Quarantine {
         if packs.is_empty() { Ok(()) } else { self.log.append(&[Event::Release { packs }]) }
     }
 
-    /// Announces that packs are gone, and removes them from the index. Nobody can name their chunks any more, so
+    /// Announces that packs are gone, and removes them from the index. Their chunks cannot be named any more, so
     /// anything may be lost.
     pub fn announce_missing(&self, missing: &[PackId]) -> Result<()> {
         let mut quarantined = Vec::new();

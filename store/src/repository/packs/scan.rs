@@ -1,4 +1,4 @@
-//! Reading a pack and its parity whole, as far as they can be read, and finding what is damaged in them.
+//! Reading a whole pack and its parity, even if parts cannot be read, and finding what is damaged in them.
 
 use bytes::Bytes;
 
@@ -20,7 +20,7 @@ const FILE_MAX: usize = 2 * PACK_MAX;
 pub(super) struct PackScan {
     pub pack: Bytes,
     pub parity: Option<Bytes>,
-    /// Whether all of the pack could be read. Zeros stand for what could not.
+    /// Whether all of the pack could be read. What could not be read is zeros.
     pub is_readable: bool,
     /// None if there is no parity, or none that belongs to the pack.
     pub damage: Option<Damage>,
@@ -37,7 +37,7 @@ impl PackScan {
         let mut damage = match &parity {
             None => None,
             Some(parity) => erasure::verify(&pack, parity, id)
-                .inspect_err(|error| tracing::warn!(pack = %id, %error, "the parity of a pack is of no use"))
+                .inspect_err(|error| tracing::warn!(pack = %id, %error, "the parity of a pack cannot be used"))
                 .ok(),
         };
         if let Some(damage) = &mut damage {

@@ -2,7 +2,7 @@
 //!
 //! The grave keeps swept packs for as long as the store's floor says, because the store cannot see whether a prune was
 //! told the truth: a stolen key may call all ids dead. Until then the store's operator can bring them back. Without a
-//! floor, swept packs are removed at once. A pack's parity stays in its place, and is removed before the pack.
+//! floor, swept packs are removed immediately. A pack's parity stays in its place, and is removed before the pack.
 
 use std::sync::Arc;
 
@@ -62,8 +62,8 @@ impl Grave {
     }
 
     /// Moves the files of packs that a crash left between their record in the log and the move. This must not be done
-    /// while the repository is being opened: the floor is not known yet, and without a floor the packs would be
-    /// removed.
+    /// while a [`crate::repository::Repository`] is constructed: its floor is set afterwards, and without a floor the
+    /// packs would be removed.
     pub fn finish_moves(&self) -> Result<()> {
         if self.index.prunes().unmoved()?.is_empty() {
             return Ok(());

@@ -1,5 +1,5 @@
-//! Frames in which some chunks are dead and others live. The store cannot open them. It counts chunks, tells a key
-//! holder which frames are worth writing again, and is told what was written into other packs.
+//! Frames in which some chunks are dead and others live. The store cannot open them. It counts chunks, and tells a key
+//! holder which frames are worth writing again. The key holder reports what it wrote into other packs.
 //!
 //! Whether a frame counts as dead does not depend on the counts: it follows from what the key holder says of each
 //! chunk, and from the copies of each chunk in the index ([`Marker::moved_frames`]).

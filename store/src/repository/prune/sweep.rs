@@ -4,7 +4,7 @@
 //! says that the pack is swept. Only then does its file move to the grave. A crash in between leaves copies that are
 //! not needed, or a file that is moved when the repository is opened again. Both keep too much, never too little.
 //!
-//! What was put again in the meantime is live, and is left alone. Copies are made without the repository's lock, so
+//! What was put again in the meantime is live, and is left alone. PackCopies are made without the repository's lock, so
 //! pushes commit while a sweep runs. A frame that another pack has already is not copied. That other pack is not
 //! condemned at that time; if anything is condemned before this pack is swept, this pack stays until the next call.
 
@@ -53,7 +53,7 @@ pub(super) struct Sweeper {
 }
 
 /// The packs into which a sweep copies frames: one for each client and kind of chunks.
-struct Copies<'a> {
+struct PackCopies<'a> {
     copying: Copying<'a>,
     writers: HashMap<(ClientId, u8), PackWriter>,
     written_bytes: u64,
@@ -74,7 +74,7 @@ impl Sweeper {
 
     /// Sweeps some of the condemned packs.
     pub fn sweep(&self) -> Result<Swept> {
-        let mut copies = Copies { copying: self.copier.begin(), writers: HashMap::new(), written_bytes: 0 };
+        let mut copies = PackCopies { copying: self.copier.begin(), writers: HashMap::new(), written_bytes: 0 };
         self.log.follow()?;
         self.grave.remove_due()?;
         // In this order: what is condemned later is left to the next call.
@@ -115,8 +115,8 @@ impl Sweeper {
         Ok(swept)
     }
 
-    /// Copies the frames of a pack that are not dead.
-    fn copy_live(&self, id: PackId, dead: &FrameBits, copies: &mut Copies<'_>) -> Result<()> {
+    /// PackCopies the frames of a pack that are not dead.
+    fn copy_live(&self, id: PackId, dead: &FrameBits, copies: &mut PackCopies<'_>) -> Result<()> {
         let Some(len) = self.files.len(id)? else {
             // There is nothing to lose.
             return Ok(());
@@ -199,8 +199,8 @@ impl Sweeper {
     }
 }
 
-impl Copies<'_> {
-    /// Copies a frame of a pack.
+impl PackCopies<'_> {
+    /// PackCopies a frame of a pack.
     fn add(&mut self, table: &PackTable, entry: &FrameEntry, frame: &[u8]) -> Result<()> {
         let key = frame.first_chunk::<{ KeyId::LEN }>().map(|key| KeyId(*key)).unwrap_or_default();
         let wrap = table.wraps.iter().find(|wrap| wrap.key == key);

@@ -14,7 +14,7 @@ struct RemoveOnDrop<'a>(&'a Path);
 
 impl Drop for RemoveOnDrop<'_> {
     fn drop(&mut self) {
-        // Best effort: nobody needs what is in it.
+        // Best effort: what is in it is not needed.
         let _ = fs::remove_dir_all(self.0);
     }
 }

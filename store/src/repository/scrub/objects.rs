@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Run;
+use super::ScrubRun;
 use crate::{
     base::{
         error::Result,
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-impl Run<'_> {
+impl ScrubRun<'_> {
     pub(super) fn objects(&mut self) -> Result<()> {
         let objects = &self.scrubber.objects;
         self.object(layout::CONFIG, true, &|bytes| verify_config(bytes).map(drop))?;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::atomic::Ordering::Relaxed, time::Duration
 
 use bytes::Bytes;
 
-use super::{KEEP_EVERY, Run, report::LostPack};
+use super::{KEEP_EVERY, ScrubRun, report::LostPack};
 use crate::{
     access::{Mending, Span},
     base::{
@@ -20,7 +20,7 @@ const BATCH: usize = 1024;
 /// A scrub that waits to keep its rate looks this often whether it is to stop.
 const STOP_POLL: Duration = Duration::from_millis(100);
 
-impl Run<'_> {
+impl ScrubRun<'_> {
     pub(super) fn packs(&mut self) -> Result<()> {
         let reached = self.report.reached;
         for first in 0..=u8::MAX {
@@ -45,8 +45,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The packs of a folder: those whose files exist, those that the index knows, and those of which only the parity
-    /// is left.
+    /// The packs of a folder: those whose files exist, those that the index knows, and those that have only their
+    /// parity left.
     fn ids(&self, first: u8) -> Result<BTreeSet<PackId>> {
         let mut ids: BTreeSet<PackId> = self.scrubber.files.list(first)?.into_iter().map(|(id, _)| id).collect();
         ids.extend(self.scrubber.files.list_parity(first)?);

@@ -26,7 +26,7 @@ pub struct ScrubReport {
     /// Small objects: configuration, settings, key slots, snapshots.
     #[n(4)]
     pub objects: u64,
-    /// Objects of which one copy was damaged or missing, and was restored. The log counts as one.
+    /// Objects that had one copy damaged or missing, which was restored. The log counts as one.
     #[n(5)]
     pub objects_mended: u64,
     /// Packs.
@@ -71,7 +71,7 @@ pub struct LostPack {
     /// The pack.
     #[n(0)]
     pub pack: PackId,
-    /// What is lost of it; none if there is no parity that tells.
+    /// What is lost of it; none if there is no parity that could tell.
     #[n(1)]
     pub spans: Option<Vec<Span>>,
     /// Frames that touch these spans.

@@ -1,5 +1,5 @@
-//! The floor: the age below which nobody makes a snapshot unrecoverable through [`crate::access`], and for which swept
-//! packs stay in the grave.
+//! The floor: a younger snapshot cannot be made unrecoverable through [`crate::access`], and swept packs stay in the
+//! grave for this long.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
