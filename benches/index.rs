@@ -47,7 +47,7 @@ fn filled() -> &'static Filled {
         let mut ids = Vec::new();
         for _ in 0..PACKS {
             let (table, len) = table();
-            index.add_pack(&table, len, None).unwrap();
+            index.packs().add(&table, len, None).unwrap();
             ids.extend(table.frames.iter().flat_map(|frame| &frame.ids).step_by(16));
         }
         Filled { index, ids, _folder: folder }
@@ -60,17 +60,17 @@ fn insert(bencher: Bencher<'_, '_>) {
     bencher
         .counter(ItemsCount::new(CHUNKS))
         .with_inputs(table)
-        .bench_local_values(|(table, len)| filled.index.add_pack(&table, len, None).unwrap());
+        .bench_local_values(|(table, len)| filled.index.packs().add(&table, len, None).unwrap());
 }
 
 #[divan::bench]
 fn hit(bencher: Bencher<'_, '_>) {
     let filled = filled();
-    bencher.counter(ItemsCount::new(filled.ids.len())).bench_local(|| filled.index.has(&filled.ids).unwrap());
+    bencher.counter(ItemsCount::new(filled.ids.len())).bench_local(|| filled.index.chunks().has(&filled.ids).unwrap());
 }
 
 #[divan::bench]
 fn miss(bencher: Bencher<'_, '_>) {
     let (filled, ids) = (filled(), (0..CHUNKS).map(|_| ChunkId(random())).collect::<Vec<_>>());
-    bencher.counter(ItemsCount::new(ids.len())).bench_local(|| filled.index.has(&ids).unwrap());
+    bencher.counter(ItemsCount::new(ids.len())).bench_local(|| filled.index.chunks().has(&ids).unwrap());
 }

@@ -26,7 +26,7 @@ use bkfs_store::{
         keys::{FullKey, KeyFile},
         roster::Roster,
     },
-    repository::Repository,
+    repository::{self, Repository},
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The store: packs, snapshots and the log lie in `place`, an index that can be rebuilt beside it.
     let store = Arc::new(Repository::local(&place, &place.with_extension("index"))?);
     let key_path = place.with_extension("key");
-    if !Repository::exists(&place)? {
+    if !repository::exists(&place)? {
         fs::write(&key_path, init(&store)?.encode())?;
     }
     let key = KeyFile::decode(&fs::read(&key_path)?)?;

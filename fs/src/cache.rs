@@ -26,7 +26,7 @@ use bkfs_store::{
         codec,
         id::{RepoId, TargetTag},
     },
-    repository::index::lmdb::{self, Trouble},
+    repository::index::lmdb::{self, EnvError},
 };
 use heed::{
     CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RwTxn, WithoutTls,
@@ -78,7 +78,7 @@ impl Cache {
         let folder = cache_dir.join(repo.to_string()).join("push");
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|e| Error::io(&folder, e))?;
         let opened = match Self::open_env(&folder) {
-            Err(Trouble::Damage(reason)) => {
+            Err(EnvError::Damage(reason)) => {
                 tracing::warn!("the file cache in {} is damaged and is recreated: {reason}", folder.display());
                 lmdb::wipe(&folder)?;
                 Self::open_env(&folder)
@@ -89,13 +89,13 @@ impl Cache {
         Ok(Self { folder, env, dirs, known, lost, meta })
     }
 
-    fn open_env(folder: &Path) -> Result<(Env<WithoutTls>, Databases), Trouble> {
+    fn open_env(folder: &Path) -> Result<(Env<WithoutTls>, Databases), EnvError> {
         lmdb::prepare(folder, READERS)?;
         Self::open_prepared(folder).map_err(|error| match error {
             heed::Error::EnvAlreadyOpened => {
-                Trouble::Other(Error::Locked { what: format!("the file cache in {}", folder.display()) })
+                EnvError::Other(Error::Locked { what: format!("the file cache in {}", folder.display()) })
             }
-            error => Trouble::new(folder, error),
+            error => EnvError::new(folder, error),
         })
     }
 

@@ -30,7 +30,7 @@ use bkfs_store::{
         tombstone::Tombstone,
         tree::*,
     },
-    repository::prune::condemned::{Condemned, CondemnedPack},
+    repository::prune::condemned::{CondemnedPack, CondemnedSet},
 };
 use bkfs_transport::Identity;
 use data_encoding::{BASE64, HEXLOWER};
@@ -257,7 +257,7 @@ fn messages() -> Done {
     frames.set(17);
     let packs = vec![CondemnedPack { pack: PackId([1; 32]), frames }];
     let lost = Lost::Ids(vec![ChunkId([9; 32])]);
-    put("prune", "condemned", &Condemned { generation: 3, packs, lost }.encode())?;
+    put("prune", "condemned", &CondemnedSet { generation: 3, packs, lost }.encode())?;
     let forget =
         ForgetRequest { tombstones: vec![Signature(golden("tombstone-1.hex")?)], now: true, empty_trash: true };
     let asks = [

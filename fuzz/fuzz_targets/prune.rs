@@ -6,7 +6,7 @@ use bkfs_fuzz::{Input, encodes_back};
 use bkfs_store::{
     base::id::Hash,
     format::filter::{LiveFilter, encode_filter},
-    repository::prune::condemned::Condemned,
+    repository::prune::condemned::CondemnedSet,
 };
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
@@ -20,11 +20,11 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let filter = LiveFilter::decode(&encode_filter(&mut keys)).expect("what was encoded");
     assert!(keys.iter().all(|key| filter.holds(*key)), "a live chunk would be lost");
 
-    assert!(Condemned::decode(data, Hash([0; 32])).is_err(), "its hash is not the one in the log");
-    let Ok(set) = Condemned::decode(data, Hash::of(&[data])) else { return };
+    assert!(CondemnedSet::decode(data, Hash([0; 32])).is_err(), "its hash is not the one in the log");
+    let Ok(set) = CondemnedSet::decode(data, Hash::of(&[data])) else { return };
     encodes_back(&set);
     let bytes = set.encode();
-    assert_eq!(Condemned::decode(&bytes, Hash::of(&[&bytes])).expect("what was encoded"), set);
+    assert_eq!(CondemnedSet::decode(&bytes, Hash::of(&[&bytes])).expect("what was encoded"), set);
     for pack in &set.packs {
         assert_eq!((0..pack.frames.as_bytes().len() as u32 * 8).any(|n| pack.frames.has(n)), !pack.frames.is_empty());
         assert!(!pack.frames.has(u32::MAX) || pack.frames.as_bytes().len() > (u32::MAX / 8) as usize);

@@ -61,11 +61,11 @@ pub fn run(context: &Context, args: ScrubArgs) -> Result<Exit> {
         let hint = "the server's operator can run `bkfs server scrub`; from here, use `bkfs check`";
         return Err(Failure::new(what, hint).into());
     };
-    if !Repository::exists(path)? {
+    if !bkfs_store::repository::exists(path)? {
         return Err(Error::NoRepository { place: place.to_string() }.into());
     }
     let found = match args.how.last {
-        true => Repository::last_scrub_in(path)?,
+        true => bkfs_store::repository::scrub::last_scrub_in(path)?,
         false => {
             let repository = Repository::local(path, &place.index_dir(context))?;
             Some(Scrubber::new(context, &args.how)?.scrub(&repository)?)

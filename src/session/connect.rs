@@ -14,7 +14,7 @@ pub fn connect(context: &Context, place: &Place, patience: Option<Duration>) -> 
     match place {
         Place::Path(path) => {
             // Without this check a mistyped path would leave an index in the cache.
-            if !Repository::exists(path)? {
+            if !bkfs_store::repository::exists(path)? {
                 return Err(Error::NoRepository { place: place.to_string() }.into());
             }
             Ok(Arc::new(Repository::local(path, &place.index_dir(context))?))

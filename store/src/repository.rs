@@ -1,528 +1,284 @@
-//! A repository's store: packs, objects and the log on a backend, with the index beside it. It holds no keys; the same
-//! code is the embedded repository at a path, one repository of a server, and the repository in memory of tests.
+//! A repository's store: packs, objects and the log on a backend, and the index of them. No key ever comes here. The
+//! same code is the embedded repository at a path, a repository of a server, and the repository in memory of tests.
 //!
 //! ```text
-//! config, config.2          the signed configuration; written last by `init`, so it marks a whole repository
+//! config, config.2          the signed configuration; written last by `init`, so it marks a complete repository
 //! log, log.2                the log, in two files
 //! packs/ab/<pack id>        packs, in 256 folders by the first byte of their ids
-//! parity/ab/<pack id>       their parity, if the settings want it
-//! settings, settings.2      what the store's keeper has settled
-//! slots/<id>, slots.2/      passphrase slots           } small objects lie twice; whichever copy is whole is read
-//! snapshots/<id>, .2/       stored snapshots           }
+//! parity/ab/<pack id>       their parity, if the settings ask for it
+//! settings, settings.2      what the store's operator has settled
+//! slots/<id>, slots.2/      passphrase slots           } small objects are kept twice; a reader takes whichever copy
+//! snapshots/<id>, .2/       stored snapshots           } is whole
 //! prunes/<hash>, .2/        what prunes condemned      }
 //! grave/<pack id>           packs that were swept, until their time is over
-//! lock                      held by whoever appends to the log
+//! scrub                     what the last scrub found
+//! lock                      held by the process that appends to the log
 //! ```
 //!
-//! **Order of writes.** A pack is durable before it enters the index and before it is acknowledged; its parity follows
-//! ([`parity`]), and a push into a local repository ends when that is durable too. A snapshot's object is durable before
-//! the log names it; the log is durable before the index follows and the commit is acknowledged.
-//! Whatever the index lacks is read in from packs and log when the repository is opened, so a crash between any two
-//! writes loses nothing that was acknowledged.
+//! **Parts.** [`Repository`] is a composition of parts. Each part owns its state, and is handed the other parts that it
+//! needs:
 //!
-//! Several processes may use one repository: each appends under the lock, after reading what others appended.
+//! - `objects`: what is kept twice: configuration, settings, slots, snapshots, condemned sets;
+//! - `log`: the log, and the index that follows it;
+//! - `packs`: packs with parity, mending and quarantine;
+//! - `snapshots`: commits and the trash;
+//! - `prunes`: prunes in progress, condemned frames, the grave;
+//! - `maintenance`: scrubs, and repairs of damaged packs.
+//!
+//! **Order of writes.** A pack is durable before it enters the index and before it is acknowledged. Its parity follows;
+//! a push into a local repository ends when the parity is durable, too. A snapshot's object is durable before the log
+//! names it. The log is durable before the index follows it and the commit is acknowledged. Whatever the index lacks is
+//! read in from packs and log when the repository is opened. So a crash between any two writes loses nothing that was
+//! acknowledged.
+//!
+//! Several processes may use one repository. Each appends under the lock, after reading what others appended.
 
+mod access;
 pub mod backend;
-mod commit;
-mod forget;
+mod clock;
 pub mod index;
+mod init;
 mod layout;
+mod limits;
 pub mod log;
-mod mark;
-mod mend;
-mod missing;
-mod parity;
+mod maintenance;
+mod objects;
+mod packs;
 pub mod prune;
-mod quarantine;
-mod read;
-mod rebuild;
-mod reframe;
-mod relog;
-mod repair;
+pub mod repair;
 pub mod scrub;
-mod sets;
-mod settings;
-mod sweep;
-mod sync;
+mod snapshots;
 
-pub use self::rebuild::IndexReport;
-pub use self::relog::LogReport;
-pub use self::sweep::{Revived, Tidied};
+pub use log::LogReport;
+pub use prune::{Revived, Tidied};
+pub use repair::IndexReport;
 
-use std::{
-    path::Path,
-    sync::{Arc, atomic::Ordering::SeqCst},
-    time::Duration,
+use std::{path::Path, sync::Arc};
+
+use self::{
+    backend::{Backend, LocalBackend, MemoryBackend},
+    index::{CommitRow, Index},
+    log::{Log, Rosters},
+    maintenance::Maintenance,
+    objects::Objects,
+    packs::{Packs, files::PackFiles, find::Finder, mend::Mender, put::PackStore, quarantine::Quarantine},
+    prune::{PruneParts, Prunes, copier::Copier, grave::Grave},
+    repair::drop::PackDropper,
+    scrub::{ScrubOptions, ScrubProgress, ScrubReport, Scrubber},
+    snapshots::{Snapshots, floor::Floor},
 };
-
-use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
-
 use crate::{
-    access::{
-        ForgetReply, ForgetRequest, InitRequest, Lease, Maintain, Manage, Mending, OPENED_SNAPSHOTS_MAX, Open,
-        OpenRequest, Opened, PackInfo, PruneReply, PruneRequest, Push, QUARANTINE_MAX, Read, ReadReply, ReadRequest,
-        Receipt, RepairReply, RepairRequest,
-    },
+    access::{Lease, Receipt},
     base::{
         error::{Error, Result},
-        id::{ChunkId, Hash, KeyId, PackId, SlotId, SnapshotId},
+        id::{Hash, PackId, SnapshotId},
         time::Time,
     },
-    crypto::{self, VerifyingKey, Wrap},
-    format::{
-        config::{Config, verify_config},
-        erasure::Parity,
-        fate::Fate,
-        keys::Slot,
-        log::{Event, LogRecord},
-        loss::Lost,
-        pack::{Pack, PackUpload},
-        roster::{RosterView, verify_roster},
-        snapshot::SnapshotObject,
-    },
-    repository::{
-        backend::{Backend, LocalBackend, MemoryBackend},
-        index::{CommitRow, Index, Pin},
-        log::pair::LogPair,
-    },
+    format::{erasure::Parity, loss::Quarantined},
 };
 
 /// A repository's store.
+#[derive(Debug)]
 pub struct Repository {
-    /// First, so that it ends before what it uses.
-    maker: parity::Maker,
-    backend: Arc<dyn Backend>,
-    log: LogPair,
-    index: Arc<Index>,
-    /// Removes a memory repository's index folder.
-    _scratch: Option<Scratch>,
-    state: Mutex<Option<State>>,
-    parity_at_init: Option<Parity>,
-    mending: Mutex<()>,
-    grown: Condvar,
-    looked: sync::Looked,
-    clock: fn() -> Time,
-    /// The floor: what is younger cannot be made unrecoverable.
-    protect_secs: u64,
-    /// What a prune has marked so far.
-    marking: Mutex<Option<mark::Marking>>,
-    /// One sweep at a time copies.
-    sweeping: Mutex<()>,
+    objects: Arc<Objects>,
+    log: Arc<Log>,
+    packs: Packs,
+    snapshots: Arc<Snapshots>,
+    prunes: Prunes,
+    maintenance: Maintenance,
 }
 
-/// What is known of a repository that exists.
-#[derive(Clone)]
-struct State {
-    config_bytes: Vec<u8>,
-    config: Config,
-    admin: VerifyingKey,
-    parity: Option<Parity>,
-}
-
-struct Scratch(std::path::PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Best effort: it lies in the system's temporary folder.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-impl std::fmt::Debug for Repository {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Repository({})", self.backend.place())
-    }
+/// Whether a folder holds a repository, whole or damaged.
+pub fn exists(folder: &Path) -> Result<bool> {
+    Objects::new(Arc::new(LocalBackend::new(folder))).has_repository()
 }
 
 impl Repository {
-    /// The repository in a folder, with its index in another (in the user's cache, or beside it on a server). The
-    /// repository need not be there yet: [`Access::init`] makes it.
+    /// The repository in a folder, with its index in another folder (in the user's cache, or next to it on a server).
+    /// The repository does not have to exist yet: [`crate::access::Manage::init`] creates it.
     pub fn local(folder: &Path, index: &Path) -> Result<Self> {
-        let open = || Self::on(Box::new(LocalBackend::new(folder)), Index::open(index)?, None);
+        let open = || compose(Arc::new(LocalBackend::new(folder)), Index::open(index)?);
         match open() {
-            // Damage that showed only now has been marked: the second try begins with a new index.
+            // Damage that was found only now has been marked: the second try begins with a new index.
             Err(Error::Index { .. }) => open(),
             opened => opened,
         }
     }
 
-    /// A repository in memory. Its index lies in the system's temporary folder as long as it lives.
+    /// A repository in memory. Its index is in the system's temporary folder as long as the repository lives.
     pub fn memory() -> Result<Self> {
-        let name = format!("bkfs-memory-{}-{}", std::process::id(), PackId(crate::crypto::random()).short());
-        let scratch = Scratch(std::env::temp_dir().join(name));
-        let index = Index::open(&scratch.0)?;
-        Self::on(Box::new(MemoryBackend::default()), index, Some(scratch))
+        compose(Arc::new(MemoryBackend::default()), Index::temporary()?)
     }
 
     /// A repository on any backend, with its index in a folder.
     pub fn with_backend(backend: Box<dyn Backend>, index: &Path) -> Result<Self> {
-        Self::on(backend, Index::open(index)?, None)
+        compose(backend.into(), Index::open(index)?)
     }
 
-    fn on(backend: Box<dyn Backend>, index: Arc<Index>, scratch: Option<Scratch>) -> Result<Self> {
-        let backend: Arc<dyn Backend> = backend.into();
-        let repository = Self {
-            maker: parity::Maker::new(backend.clone(), index.clone()),
-            backend,
-            log: layout::log(),
-            index,
-            _scratch: scratch,
-            state: Mutex::new(None),
-            parity_at_init: Some(Parity::default()),
-            mending: Mutex::default(),
-            grown: Condvar::new(),
-            looked: sync::Looked::default(),
-            clock: system_time,
-            protect_secs: 0,
-            marking: Mutex::default(),
-            sweeping: Mutex::default(),
-        };
-        match repository.state() {
-            Ok(_) => repository.read_in()?,
-            Err(Error::NoRepository { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(repository)
-    }
-
-    /// The same repository with a floor: nobody who uses it through [`Access`] can make unrecoverable what is younger.
+    /// The same repository with a floor, in seconds: a younger snapshot cannot be made unrecoverable through
+    /// [`crate::access`].
     pub fn with_floor(self, protect_secs: u64) -> Self {
-        Self { protect_secs, ..self }
+        self.snapshots.floor().set(protect_secs);
+        self
     }
 
     /// The same repository with another clock, for tests.
     pub fn with_clock(self, clock: fn() -> Time) -> Self {
-        Self { clock, ..self }
+        self.log.set_clock(clock);
+        self
     }
 
-    /// Whether a folder holds a repository.
-    pub fn exists(folder: &Path) -> Result<bool> {
-        let backend = LocalBackend::new(folder);
-        let is_there =
-            backend.len(layout::CONFIG)?.is_some() || backend.len(&layout::second(layout::CONFIG))?.is_some();
-        Ok(is_there || layout::is_in_use(&backend)?)
+    /// The same repository; [`crate::access::Manage::init`] gives it this much parity instead of the default.
+    pub fn with_parity(self, parity: Option<Parity>) -> Self {
+        self.objects.set_parity_at_init(parity);
+        self
+    }
+
+    /// How much parity packs get.
+    pub fn parity(&self) -> Result<Option<Parity>> {
+        Ok(self.objects.config()?.parity)
     }
 
     /// Bytes of all packs that the index knows.
     pub fn bytes_stored(&self) -> Result<u64> {
-        self.index.bytes()
+        self.packs.bytes_stored()
     }
 
-    /// Whether a pack is there whole, as far as its length tells, and its chunks are found, none of them condemned or in
-    /// quarantine. If so, it is durable on return.
-    pub fn has_pack(&self, id: PackId, len: u64) -> Result<bool> {
-        let is_live = self.index.has_pack(&id)?
-            && self.index.dead_frames(&id)?.is_none()
-            && self.index.quarantined(&id)?.is_none();
-        let is_there = is_live && self.backend.len(&layout::pack(id))? == Some(len);
-        if is_there {
-            self.settle_packs()?;
-        }
-        Ok(is_there)
-    }
-
-    /// The same, for a session that is about to rely on it: if it is there, it is pinned.
+    /// Whether a pack's file has its full length, and none of its frames is condemned or in quarantine. If so, the pack
+    /// is durable on return, and pinned for a session that is about to rely on it.
     pub fn keep_pack(&self, lease: Lease, id: PackId, len: u64) -> Result<bool> {
-        let is_there = self.has_pack(id, len)?;
-        if is_there {
-            self.index.pin(&id, self.pin(lease))?;
-        }
-        Ok(is_there)
+        self.packs.keep(lease, id, len)
     }
 
-    fn pin(&self, lease: Lease) -> Pin {
-        Pin { session: lease.session, secs: (self.clock)().secs }
+    /// Commits a snapshot that a network identity has sent.
+    pub fn commit_as(&self, lease: Lease, snapshot: &[u8], sender: Option<Hash>) -> Result<Receipt> {
+        self.snapshots.commit(lease, snapshot, sender)
     }
 
-    /// What it means that there is no configuration.
-    fn no_config(&self) -> Error {
-        let place = self.backend.place();
-        match layout::is_in_use(&*self.backend) {
-            Ok(false) => Error::NoRepository { place },
-            Ok(true) => {
-                let what = format!("the repository at {place}");
-                Error::damaged(
-                    what,
-                    "its configuration is missing, in both copies; put `config` back from a copy of it",
-                )
-            }
-            Err(error) => error,
-        }
+    /// All snapshots that were ever committed, oldest first: what an operator can see of them without a key.
+    pub fn commits(&self) -> Result<Vec<CommitRow>> {
+        self.objects.config()?;
+        self.snapshots.commits()
     }
 
-    fn state(&self) -> Result<State> {
-        let mut slot = self.state.lock();
-        if let Some(state) = &*slot {
-            return Ok(state.clone());
-        }
-        let bytes =
-            self.get_object(layout::CONFIG, |bytes| verify_config(bytes).map(drop))?.ok_or_else(|| self.no_config())?;
-        let config = verify_config(&bytes)?;
-        let admin = VerifyingKey::from_slice(&config.admin_public)
-            .ok_or_else(|| Error::damaged(Config::HEADER.what, "its admin key has a wrong length"))?;
-        let state = State { config_bytes: bytes.to_vec(), config, admin, parity: self.load_parity()? };
-        *slot = Some(state.clone());
-        Ok(state)
-    }
-}
-
-fn system_time() -> Time {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Time { secs: since.as_secs() as i64, nanos: since.subsec_nanos() }
-}
-
-impl Open for Repository {
-    fn open(&self, request: &OpenRequest) -> Result<Opened> {
-        let state = self.state()?;
-        self.read_in()?;
-        if let Err(error) = self.clear_away() {
-            // As on a full disk, or one that can only be read: it must be readable all the same, and what was swept only takes room.
-            tracing::warn!(%error, "what was swept cannot be moved away");
-        }
-        // In this order: whatever is condemned after the generation was read is told as lost, or comes after `now`.
-        let generation = self.generation()?;
-        let now = self.seen()?;
-        let head_at_seen = match &request.seen {
-            Some(seen) => self.head_at(seen.log_len)?,
-            None => None,
-        };
-        let seen =
-            request.seen.filter(|seen| seen.incarnation == now.incarnation && head_at_seen == Some(seen.log_head));
-        let lost = seen.map_or(Ok(Lost::Everything), |seen| self.lost_since(seen.log_len))?;
-        let last = match &request.client {
-            Some(client) => self.index.last_of(client)?,
-            None => None,
-        };
-        Ok(Opened {
-            config: state.config_bytes,
-            roster: self.roster_bytes()?,
-            slots: self.slots()?,
-            now,
-            head_at_seen,
-            lease: Lease { session: u64::from_le_bytes(crypto::random()), generation },
-            lost,
-            chunks: self.index.chunk_count()?,
-            last: last.map(|row| crate::access::LastSnapshot { id: row.snapshot, sequence: row.sequence }),
-            snapshots: self.newest_objects(OPENED_SNAPSHOTS_MAX)?,
-            protect_secs: self.protect_secs,
-        })
+    /// Makes snapshots unrecoverable, whatever their age: for the store's operator, who has its files and no key. Each
+    /// is named by its id or by the id's first digits. Returns the snapshots that are now gone.
+    pub fn purge(&self, names: &[String]) -> Result<Vec<SnapshotId>> {
+        self.objects.config()?;
+        self.snapshots.purge(names)
     }
 
-    fn wait_log(&self, len: u64, timeout: Duration) -> Result<u64> {
-        self.wait(len, timeout)
+    /// The packs that have frames in quarantine, in the order of their ids.
+    pub fn quarantine(&self, after: Option<PackId>, limit: usize) -> Result<Vec<Quarantined>> {
+        self.packs.quarantined(after, limit)
+    }
+
+    /// Makes the parity that a crash left missing, in the background. Storing a pack does this as well.
+    pub fn resume_parity(&self) -> Result<()> {
+        self.packs.resume_parity()
+    }
+
+    /// Waits for the parity of all packs that were stored so far.
+    pub fn wait_for_parity(&self) {
+        self.packs.wait_for_parity();
+    }
+
+    /// Lets go what is due: what has been in the trash and in the grave for as long as the floor says. Without a floor,
+    /// only a prune empties the trash: then nothing has to stay in it, so emptying it should be a person's decision.
+    pub fn tidy(&self) -> Result<Tidied> {
+        self.objects.config()?;
+        self.prunes.tidy()
+    }
+
+    /// Brings back all swept packs that are in the grave, and all condemned frames: for the store's operator, when a
+    /// prune has taken too much.
+    pub fn revive_all(&self) -> Result<Revived> {
+        self.objects.config()?;
+        self.prunes.revive_all()
+    }
+
+    /// Verifies everything that is stored, and mends what can be mended. The results are kept; those of a scrub that
+    /// was stopped have no end. Fails if the scrub cannot go on.
+    pub fn scrub(&self, options: &ScrubOptions, progress: &ScrubProgress) -> Result<ScrubReport> {
+        self.objects.config()?;
+        self.maintenance.scrub(options, progress)
+    }
+
+    /// What the last scrub found, or the one that runs has found so far. None if there was none, or its results cannot
+    /// be read.
+    pub fn last_scrub(&self) -> Result<Option<ScrubReport>> {
+        self.maintenance.last_scrub()
     }
 }
 
-impl Read for Repository {
-    fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
-        self.read_frames(request)
-    }
+/// Puts a repository together, and brings its index up to date if it exists.
+fn compose(backend: Arc<dyn Backend>, index: Arc<Index>) -> Result<Repository> {
+    let objects = Arc::new(Objects::new(backend.clone()));
+    let rosters = Arc::new(Rosters::new(index.clone(), objects.clone()));
+    let files = Arc::new(PackFiles::new(backend.clone(), index.clone(), rosters.clone()));
+    let log = Arc::new(Log::new(backend.clone(), index.clone(), objects.clone(), rosters, files.clone()));
 
-    fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>> {
-        read::bounded(keys.len())?;
-        self.index.wraps(keys)
-    }
+    let quarantine = Arc::new(Quarantine::new(index.clone(), log.clone(), files.clone()));
+    let mender = Arc::new(Mender::new(index.clone(), objects.clone(), log.clone(), files.clone(), quarantine.clone()));
+    let finder = Arc::new(Finder::new(
+        index.clone(),
+        objects.clone(),
+        log.clone(),
+        files.clone(),
+        mender.clone(),
+        quarantine.clone(),
+    ));
+    let store =
+        Arc::new(PackStore::new(index.clone(), objects.clone(), log.clone(), files.clone(), quarantine.clone()));
+    let packs = Packs::new(
+        index.clone(),
+        log.clone(),
+        files.clone(),
+        quarantine.clone(),
+        mender.clone(),
+        store.clone(),
+        finder.clone(),
+    );
 
-    fn places(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
-        read::bounded(ids.len())?;
-        let place =
-            |place: Option<(u32, u32)>| place.map_or(0, |(pack, frame)| u64::from(pack) << 32 | u64::from(frame));
-        Ok(self.index.locate(ids)?.into_iter().map(place).collect())
-    }
+    let floor = Arc::new(Floor::default());
+    let snapshots = Arc::new(Snapshots::new(
+        index.clone(),
+        objects.clone(),
+        log.clone(),
+        files.clone(),
+        finder.clone(),
+        floor.clone(),
+    ));
+    let grave = Arc::new(Grave::new(index.clone(), log.clone(), files.clone(), quarantine.clone(), floor));
+    let copier = Arc::new(Copier::new(store));
+    let prunes = Prunes::new(PruneParts {
+        index: index.clone(),
+        objects: objects.clone(),
+        log: log.clone(),
+        files: files.clone(),
+        mender: mender.clone(),
+        finder: finder.clone(),
+        snapshots: snapshots.clone(),
+        copier: copier.clone(),
+        grave: grave.clone(),
+    });
 
-    fn snapshots(&self, from: u64, limit: u32) -> Result<Vec<SnapshotObject>> {
-        self.state()?;
-        self.follow()?;
-        let unexpired = |row: &CommitRow| !Fate::is_expired(row.fate);
-        self.objects(self.index.commits_from(from, limit.min(1024) as usize, unexpired)?)
-    }
+    let scrubber = Scrubber::new(
+        backend,
+        index.clone(),
+        objects.clone(),
+        log.clone(),
+        files.clone(),
+        mender.clone(),
+        snapshots.clone(),
+    );
+    let dropper = PackDropper::new(index.clone(), log.clone(), files.clone(), mender, quarantine, copier, grave);
+    let maintenance = Maintenance::new(index, files, snapshots.clone(), scrubber, dropper);
 
-    fn log(&self, from: u64, limit: u32) -> Result<Vec<Vec<u8>>> {
-        self.state()?;
-        self.follow()?;
-        self.records(from, limit.min(4096) as usize)
+    match objects.config() {
+        Ok(_) => finder.read_in()?,
+        Err(Error::NoRepository { .. }) => {}
+        Err(error) => return Err(error),
     }
-
-    fn mend(&self, id: PackId) -> Result<Mending> {
-        self.state()?;
-        match self.index.has_pack(&id)? {
-            true => Ok(self.tend(id)?.mending),
-            false => Err(Error::PackDamaged { pack: id, reason: "it is not in the repository".into() }),
-        }
-    }
-}
-
-impl Push for Repository {
-    fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
-        read::bounded(ids.len())?;
-        let looked = self.looked.times.load(SeqCst);
-        let has = self.index.has(ids)?;
-        // Another process may have stored it.
-        if has.contains(&false) && self.catch_up(looked)? { self.index.has(ids) } else { Ok(has) }
-    }
-
-    fn put_pack(&self, lease: Lease, upload: &PackUpload) -> Result<()> {
-        let pack = Pack::parse(&upload.bytes)?;
-        let table = &pack.table;
-        let damaged = |reason: String| Error::PackDamaged { pack: upload.id, reason };
-        if table.id != upload.id {
-            return Err(damaged(format!("it is pack {}", table.id)));
-        }
-        if table.is_copied {
-            return Err(damaged("it is one that only a store makes".into()));
-        }
-        self.state()?;
-        let roster = self.roster()?;
-        roster.active_client(table.client, (self.clock)(), || format!("pack {}", table.id))?;
-        table.verify(&roster)?;
-        let len = upload.bytes.len() as u64;
-        loop {
-            // What is condemned or swept must be live again in the log before it is relied on, or a later reading of the log
-            // would take it away.
-            let lock = self.revive_for(table.id)?;
-            if self.keep_pack(lease, table.id, len)? {
-                return Ok(());
-            }
-            self.backend.put(&layout::pack(table.id), &upload.bytes)?;
-            self.take_in(table, &upload.bytes, Some(self.pin(lease)))?;
-            // Another process may have found it already and pruned it, and the index have heard of that first.
-            if lock.is_some() || self.index.has_pack(&table.id)? {
-                return self.release_put(table.id, lock);
-            }
-        }
-    }
-
-    fn commit(&self, lease: Lease, snapshot: &[u8]) -> Result<Receipt> {
-        let receipt = self.commit_as(lease, snapshot, None)?;
-        // The process may be about to end, and the medium to be unplugged.
-        self.maker.wait();
-        Ok(receipt)
-    }
-}
-
-impl Manage for Repository {
-    fn init(&self, request: &InitRequest) -> Result<()> {
-        let config = verify_config(&request.config)?;
-        let admin = VerifyingKey::from_slice(&config.admin_public)
-            .ok_or_else(|| Error::damaged(Config::HEADER.what, "its admin key has a wrong length"))?;
-        verify_roster(&request.roster, &admin, config.repo)?;
-        let _lock = self.backend.lock()?;
-        if self.backend.len(layout::CONFIG)?.is_some() || self.backend.len(&layout::second(layout::CONFIG))?.is_some() {
-            // Whoever made it may have died before it was durable.
-            self.backend.settle("")?;
-            return Err(Error::RepositoryExists { place: self.backend.place() });
-        }
-        if layout::is_in_use(&*self.backend)? {
-            return Err(self.no_config());
-        }
-        // An `init` that was cut short may have left these; without a configuration nothing of it counts.
-        self.log.delete(&*self.backend)?;
-        self.index.clear()?;
-        for slot in &request.slots {
-            self.put_bounded_slot(slot)?;
-        }
-        let incarnation = crate::base::id::Incarnation(crate::crypto::random());
-        self.append(&[
-            Event::Init { config: Hash::of(&[&request.config]) },
-            Event::Incarnation { incarnation, reason: "init".into() },
-            Event::Roster { signed: request.roster.clone() },
-        ])?;
-        self.put_settings(self.parity_at_init)?;
-        self.put_object(layout::CONFIG, &request.config)?;
-        *self.state.lock() = None;
-        self.state().map(drop)
-    }
-
-    fn put_roster(&self, signed: &[u8]) -> Result<()> {
-        let state = self.state()?;
-        let number = verify_roster(signed, &state.admin, state.config.repo)?.number;
-        let _lock = self.writing()?;
-        let mut view = RosterView::new(&self.roster_bytes()?, state.admin, state.config.repo)?;
-        let newest = view.newest().number;
-        if number != newest + 1 {
-            return Err(Error::LeaseRefused { reason: format!("roster {number} does not follow roster {newest}") });
-        }
-        view.advance(signed)?;
-        self.append(&[Event::Roster { signed: signed.to_vec() }])
-    }
-
-    fn put_slot(&self, slot: &Slot) -> Result<()> {
-        self.state()?;
-        let _lock = self.backend.lock()?;
-        self.put_bounded_slot(slot)
-    }
-
-    fn remove_slot(&self, id: SlotId) -> Result<()> {
-        self.state()?;
-        let _lock = self.backend.lock()?;
-        let slots = self.slots()?;
-        match slots.iter().any(|slot| slot.id == id) {
-            false => Err(Error::Invalid(format!("there is no key slot {id}"))),
-            true if slots.iter().all(|slot| slot.id == id) => {
-                Err(Error::Invalid("the last key slot is kept: add another one first".into()))
-            }
-            true => self.delete_object(&layout::slot(id)),
-        }
-    }
-
-    fn forget(&self, request: &ForgetRequest) -> Result<ForgetReply> {
-        self.forget_snapshots(request)
-    }
-
-    fn unforget(&self, snapshots: &[SnapshotId]) -> Result<()> {
-        self.unforget_snapshots(snapshots)
-    }
-}
-
-impl Maintain for Repository {
-    fn packs(&self, after: Option<PackId>, limit: u32) -> Result<Vec<PackInfo>> {
-        self.state()?;
-        // Another process may have pruned.
-        self.follow()?;
-        let packs = self.index.list_packs(after, limit.min(65_536) as usize)?;
-        Ok(packs.into_iter().map(|(id, len)| PackInfo { id, len }).collect())
-    }
-
-    fn read_pack(&self, id: PackId) -> Result<Bytes> {
-        let bytes = self.backend.get(&layout::pack(id))?;
-        bytes.ok_or_else(|| Error::PackDamaged { pack: id, reason: "its file is missing".into() })
-    }
-
-    fn prune(&self, request: &PruneRequest) -> Result<PruneReply> {
-        self.state()?;
-        match request {
-            PruneRequest::Begin => self.begin_marking(),
-            PruneRequest::Live { prune, filters } => self.mark_live(*prune, filters),
-            PruneRequest::Condemn { prune, log_len, limits, dry_run, is_confirmed } => {
-                let options = mark::CondemnOptions { limits: *limits, dry_run: *dry_run, is_confirmed: *is_confirmed };
-                self.condemn(*prune, *log_len, &options)
-            }
-            PruneRequest::Sweep => self.sweep().map(PruneReply::Swept),
-            PruneRequest::Abort => self.abort_prune(),
-            PruneRequest::Mixed { prune, limits, bytes } => {
-                self.mixed_frames(*prune, limits, *bytes).map(PruneReply::Mixed)
-            }
-            PruneRequest::Moved { prune, frames } => self.note_moved(*prune, frames),
-            PruneRequest::Committed { from } => self.committed_from(*from).map(PruneReply::Committed),
-        }
-    }
-
-    fn repair(&self, request: &RepairRequest) -> Result<RepairReply> {
-        self.state()?;
-        match request {
-            RepairRequest::Verify { pack, dry_run: false } => self.mend(*pack).map(RepairReply::Verified),
-            RepairRequest::Verify { pack, dry_run: true } => self.look_at(*pack).map(RepairReply::Verified),
-            RepairRequest::Quarantine { after } => {
-                self.follow()?;
-                Ok(RepairReply::Quarantine(self.quarantine_to_repair(*after, QUARANTINE_MAX)?))
-            }
-            RepairRequest::Drop { pack, keep } => self.drop_pack(*pack, keep).map(RepairReply::Dropped),
-        }
-    }
-}
-
-/// A record with its place and time.
-fn record(seq: u64, time: Time, event: Event) -> LogRecord {
-    LogRecord { seq, time, event }
+    Ok(Repository { objects, log, packs, snapshots, prunes, maintenance })
 }

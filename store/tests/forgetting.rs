@@ -327,12 +327,12 @@ fn a_slower_follower_does_not_set_the_index_back() {
     let folder = tempfile::tempdir().unwrap();
     let index = Index::open(folder.path()).unwrap();
     let at = |len| Position { len, head: Hash([len as u8; 32]), offset: len * 100 };
-    index.apply(Position::default(), &Batch::default(), at(3)).unwrap();
-    index.apply(at(3), &Batch::default(), at(5)).unwrap();
+    index.log().apply(Position::default(), &Batch::default(), at(3)).unwrap();
+    index.log().apply(at(3), &Batch::default(), at(5)).unwrap();
     let late = Batch { starts: vec![(3, 1)], ..Batch::default() };
-    index.apply(at(3), &late, at(4)).unwrap();
-    assert_eq!(index.position().unwrap(), at(5));
-    assert_eq!(index.offset(3).unwrap(), None);
+    index.log().apply(at(3), &late, at(4)).unwrap();
+    assert_eq!(index.log().position().unwrap(), at(5));
+    assert_eq!(index.log().offset(3).unwrap(), None);
 }
 
 /// What can happen, and to which snapshot (counted round).

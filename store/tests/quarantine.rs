@@ -17,7 +17,7 @@ use std::{
 
 use bkfs_store::{
     Error, ErrorKind,
-    access::{Manage, Mending, Open, OpenRequest, Push, Read},
+    access::{Lease, Manage, Mending, Open, OpenRequest, Push, Read},
     base::id::{ChunkId, PackId},
     format::{
         erasure::{Parity, SHARD_LEN},
@@ -262,7 +262,7 @@ fn a_pack_that_is_put_back_or_put_again_is_out_of_quarantine() {
         scene.damage(5 * SHARD_LEN, 3 * SHARD_LEN);
         assert!(matches!(repo.mend(id).unwrap(), Mending::Lost(_)));
         assert_eq!(repo.quarantine(None, 10).unwrap().len(), 1);
-        assert!(!repo.has_pack(id, scene.pack().bytes.len() as u64).unwrap());
+        assert!(!repo.keep_pack(Lease::default(), id, scene.pack().bytes.len() as u64).unwrap());
     };
     // From a copy of the folder: whoever looks at it next finds it whole.
     hurt();

@@ -76,7 +76,7 @@ impl Scene {
     }
 
     fn repair(&self, dry_run: bool) -> Result<LogReport> {
-        Repository::repair_log(&self.place(), dry_run)
+        bkfs_store::repository::log::repair_log(&self.place(), dry_run)
     }
 
     /// Everything is there, and the next push works.
@@ -237,7 +237,7 @@ fn a_repair_that_dies_leaves_a_log_that_opens_or_is_repaired_again() {
         scene.flip_both(scene.starts[4] + 10);
         fs::remove_dir_all(scene.folder.path().join("index")).unwrap();
         let disk = Dying { disk: LocalBackend::new(&scene.place()), left: AtomicUsize::new(writes) };
-        assert!(Repository::repair_log_on(&disk, false).is_err(), "{writes} writes");
+        assert!(bkfs_store::repository::log::repair_log_on(&disk, false).is_err(), "{writes} writes");
         match scene.open() {
             // From when on the second file is replaced.
             Ok(_) => opened += 1,

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use bkfs_store::{
     Error,
-    repository::{IndexReport, Repository},
+    repository::{self, IndexReport},
 };
 use clap::Args;
 use serde::Serialize;
@@ -68,10 +68,10 @@ pub fn run(context: &Context, args: &IndexArgs) -> Result<Exit> {
         let what = format!("{place} is on a server, and its index is there");
         return Err(Failure::new(what, "the server's operator can run `bkfs server repair index`").into());
     };
-    if !Repository::exists(path)? {
+    if !repository::exists(path)? {
         return Err(Error::NoRepository { place: place.to_string() }.into());
     }
-    let report = Repository::rebuild_index(path, &place.index_dir(context), args.dry_run)?;
+    let report = repository::repair::rebuild_index(path, &place.index_dir(context), args.dry_run)?;
     match context.json {
         true => output::json_pretty(&IndexJson::from(&report))?,
         false => print_index(context, &place.to_string(), &report, args.dry_run)?,

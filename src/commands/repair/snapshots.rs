@@ -6,7 +6,7 @@ use bkfs_store::{
     access::{FORGET_MAX, ForgetRequest, Signature},
     base::id::SnapshotId,
     format::tombstone::Tombstone,
-    repository::{LogReport, Repository},
+    repository::{self, LogReport},
 };
 use clap::Args;
 use serde::Serialize;
@@ -72,10 +72,10 @@ struct SnapshotsJson {
 pub fn run(context: &Context, args: &SnapshotsArgs) -> Result<Exit> {
     let log = match Place::parse(args.repo.repository.as_deref())? {
         Place::Path(path) => {
-            if !Repository::exists(&path)? {
+            if !repository::exists(&path)? {
                 return Err(Error::NoRepository { place: path.display().to_string() }.into());
             }
-            Some((path.display().to_string(), Repository::repair_log(&path, args.dry_run)?))
+            Some((path.display().to_string(), repository::log::repair_log(&path, args.dry_run)?))
         }
         Place::Url(_) => None,
     };

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use bkfs_store::{
     Error,
-    repository::{IndexReport, Repository},
+    repository::{self, IndexReport},
 };
 use bkfs_transport::{Name, server};
 use clap::{Args, Subcommand};
@@ -97,11 +97,11 @@ fn log(context: &Context, args: &LogArgs) -> Result<Exit> {
     let data = args.data.folder()?;
     let folder = server::folder(&data, &args.account, &args.repository);
     let place = format!("{}/{}", args.account, args.repository);
-    if !Repository::exists(&folder)? {
+    if !repository::exists(&folder)? {
         return Err(Error::NoRepository { place }.into());
     }
     belongs_to_us(&data)?;
-    let report = Repository::repair_log(&folder, args.dry_run)?;
+    let report = repository::log::repair_log(&folder, args.dry_run)?;
     match context.json {
         true => output::json_pretty(&LogJson::from(&report))?,
         false => print_log(context, &place, &report, args.dry_run)?,
@@ -124,7 +124,7 @@ fn index(context: &Context, args: &IndexArgs) -> Result<Exit> {
     let (mut lines, mut is_sound) = (Vec::new(), true);
     for (account, name) in repositories {
         let folder = server::folder(&data, &account, &name);
-        let rebuilt = Repository::rebuild_index(&folder, &folder.join("index"), args.dry_run);
+        let rebuilt = repository::repair::rebuild_index(&folder, &folder.join("index"), args.dry_run);
         is_sound &= rebuilt.as_ref().is_ok_and(|report: &IndexReport| report.unread.is_empty());
         let place = format!("{account}/{name}");
         match (&rebuilt, context.json) {

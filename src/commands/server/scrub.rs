@@ -3,7 +3,7 @@
 use anyhow::Result;
 use bkfs_store::{
     Error,
-    repository::{Repository, scrub::ScrubReport},
+    repository::scrub::{ScrubReport, last_scrub_in},
 };
 use bkfs_transport::{Name, server};
 use clap::Args;
@@ -75,7 +75,7 @@ pub fn run(context: &Context, args: ScrubArgs) -> Result<Exit> {
     }
     if args.how.last {
         let last = |(account, name): (Name, Name)| {
-            let outcome = Repository::last_scrub_in(&server::folder(&data, &account, &name)).map_err(|e| e.to_string());
+            let outcome = last_scrub_in(&server::folder(&data, &account, &name)).map_err(|e| e.to_string());
             Found { account, name, outcome }
         };
         return finish(context, None, &repositories.into_iter().map(last).collect::<Vec<_>>());

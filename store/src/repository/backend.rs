@@ -1,8 +1,8 @@
-//! Backends: where packs, small objects and logs lie. A backend knows names and bytes, nothing of their meaning.
+//! Backends: where packs, small objects and logs are kept. A backend knows names and bytes, and not what they mean.
 //!
 //! Names are relative paths that the repository makes from ids; nothing that came from outside reaches a backend as a
-//! name. [`Backend::put`] is atomic and durable: after it returns, the object is there whole whatever happens; before,
-//! it is not there at all. Logs are only ever appended to, under the repository's lock.
+//! name. [`Backend::put`] is atomic and durable: after it returns, the whole object exists, whatever happens; before,
+//! none of it does. Logs are only appended to, under the repository's lock.
 
 mod files;
 mod local;
@@ -12,6 +12,8 @@ pub use files::{Disk, Files};
 pub use local::LocalBackend;
 pub use memory::MemoryBackend;
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use crate::base::error::Result;
@@ -19,58 +21,65 @@ use crate::base::error::Result;
 /// A listed object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Last component of its name.
+    /// The last component of its name.
     pub name: String,
     /// Its length in bytes.
     pub len: u64,
 }
 
-/// Held while a log is appended to; dropped, it lets others in.
+/// Held while a log is appended to. Dropping it releases the lock.
 pub trait Lock: Send {}
 
-/// Where bytes lie.
+/// Where bytes are kept.
 pub trait Backend: Send + Sync {
-    /// For errors: where this is.
+    /// Where this is, for errors.
     fn place(&self) -> String;
 
-    /// Stores an object, replacing one of that name. Atomic, and durable on return.
+    /// Stores an object, and replaces an object of that name. Atomic, and durable on return.
     fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
         self.put_all(&[(name, bytes)])
     }
 
-    /// Stores several objects, each as [`Backend::put`] does, and waits for the disk fewer times. On an error some of them may be there.
+    /// Stores several objects like [`Backend::put`], and waits for the disk fewer times. After an error some of the
+    /// objects may be stored.
     fn put_all(&self, objects: &[(&str, &[u8])]) -> Result<()>;
 
-    /// A whole object; none if there is none.
+    /// A whole object; none if it does not exist.
     fn get(&self, name: &str) -> Result<Option<Bytes>>;
 
-    /// Part of an object; fewer bytes if it ends before. None if there is no such object.
+    /// Part of an object; fewer bytes if the object ends before. None if it does not exist.
     fn get_range(&self, name: &str, offset: u64, len: usize) -> Result<Option<Bytes>>;
 
-    /// Length of an object; none if there is none.
+    /// The length of an object; none if it does not exist.
     fn len(&self, name: &str) -> Result<Option<u64>>;
 
-    /// Gives an object another name, in place of one that has it already. Durable on return; before, it has one name or both. None
-    /// to rename is no error.
+    /// Renames an object, and replaces an object of the new name. Durable on return; before, the object has one name or
+    /// both. Renaming an object that does not exist is not an error.
     fn rename(&self, from: &str, to: &str) -> Result<()>;
 
-    /// Removes an object; removing nothing is no error. That it is not there is durable on return.
+    /// Removes an object. Durable on return, even if the object did not exist, which is not an error.
     fn delete(&self, name: &str) -> Result<()>;
 
-    /// The objects of a folder, in no order; empty if there is no such folder.
+    /// The objects of a folder, in no order; empty if the folder does not exist.
     fn list(&self, folder: &str) -> Result<Vec<Listed>>;
 
-    /// Makes durable that the objects of a folder are there. Those that [`Backend::list`] shows may have been put by
-    /// somebody who died before [`Backend::put`] returned.
+    /// Makes the names in a folder durable. An object that [`Backend::list`] shows may have been put by a process that
+    /// died before [`Backend::put`] returned.
     fn settle(&self, folder: &str) -> Result<()>;
 
-    /// A number that changes whenever an object of the folder comes or goes, or none if nobody can tell: then the
-    /// folder must be listed.
+    /// A number that changes whenever an object of the folder is added or removed. None if that cannot be told; then
+    /// the folder must be listed.
     fn stamp(&self, folder: &str) -> Result<Option<u64>>;
 
-    /// Cuts a log to `offset` and appends. Durable on return. The caller holds the lock.
+    /// Cuts a log to `offset`, and appends. Durable on return. The caller holds the lock.
     fn append(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()>;
 
-    /// Waits for the lock of the whole backend, shared with all processes that use it.
+    /// Waits for the lock of the whole backend, and takes it. All processes that use the backend share the lock.
     fn lock(&self) -> Result<Box<dyn Lock>>;
+}
+
+impl fmt::Debug for dyn Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Backend({})", self.place())
+    }
 }

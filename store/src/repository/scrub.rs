@@ -1,89 +1,118 @@
-//! Scrubbing: everything that a store keeps is read and verified without keys, at a bounded rate, and mended where it can be.
+//! Scrubbing: everything that a store keeps is read and verified without keys, at a bounded rate, and mended where
+//! possible.
 //!
-//! Both copies of the log and of small objects, every pack against its id and against the index, and every pack's parity;
-//! missing parity is made. What was found is kept with the repository and can be asked for. A scrub that was stopped goes on
-//! behind the last pack that it has on record; the log and the small objects, which are little, are looked at again.
+//! A scrub verifies both copies of the log and of small objects, every pack against its id and against the index, and
+//! every pack's parity. Missing parity is made. The results are kept with the repository, and can be asked for. A scrub
+//! that was stopped goes on behind the last pack in its results. The log and the small objects, which are little, are
+//! verified again.
 //!
-//! A pack that is beyond mending is named with the spans that are lost, and hurts nothing else. Scrubbing cannot see what only
-//! a key can: that frames hold what their pack's table says (`check --read-data`). It deletes nothing.
+//! A pack that cannot be mended is reported with the spans that are lost, and affects nothing else. A scrub cannot find
+//! what needs a key to see: whether frames hold what their pack's table says (`check --read-data` does that). It
+//! deletes nothing.
 //!
-//! Others push and prune meanwhile. So nothing counts as lost before the log was followed under the lock; and a pack that was brought back from the
-//! grave half way is put back.
+//! Other processes push and prune in the meantime. So nothing counts as lost before the log was followed under the
+//! lock, and the file of a pack that was only half brought back from the grave is moved back.
 
 mod objects;
+mod pace;
 mod packs;
 mod report;
-
-pub use report::{LostPack, ScrubReport};
+mod results;
 
 use std::{
-    path::Path,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
-use super::Repository;
-use crate::{
-    base::{
-        codec::Header,
-        error::{Error, Result},
-    },
-    repository::backend::{Backend, LocalBackend},
+use self::pace::Pace;
+use super::{
+    backend::Backend,
+    index::Index,
+    log::Log,
+    objects::Objects,
+    packs::{files::PackFiles, mend::Mender},
+    snapshots::Snapshots,
 };
+use crate::base::error::{Error, Result};
 
-const HEADER: Header = Header { what: "the last scrub's results", magic: *b"bkfsscrb", version: 1 };
-const RESULTS: &str = "scrub";
+pub use report::{LostPack, ScrubReport};
+pub use results::last_scrub_in;
+
 /// How often results are kept while a scrub runs.
-const KEEP: Duration = Duration::from_secs(60);
-/// How long a scrub that holds back its rate goes without looking whether it is to stop.
-const NAP: Duration = Duration::from_millis(100);
+const KEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// How to scrub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ScrubOptions {
-    /// No more bytes than these are read in a second, over the whole run; none: as fast as it goes.
+    /// At most this many bytes are read in a second, averaged over the whole run. None: as fast as possible.
     pub bytes_per_second: Option<u64>,
     /// Go on where a scrub was stopped, if one was.
     pub resume: bool,
 }
 
-/// How far a scrub is: counters to be read from another thread, and a way to stop it.
+/// How far a scrub is: counters that another thread can read, and a way to stop the scrub.
 #[derive(Debug, Default)]
 pub struct ScrubProgress {
-    /// Bytes of packs to read, about.
+    /// About how many bytes of packs there are to read.
     pub bytes_total: AtomicU64,
-    /// Bytes of packs dealt with.
+    /// Bytes of packs that are done.
     pub bytes: AtomicU64,
-    /// Packs dealt with.
+    /// Packs that are done.
     pub packs: AtomicU64,
-    /// Set to stop soon.
+    /// Set this to stop the scrub soon.
     pub stop: AtomicBool,
 }
 
+/// Scrubs a repository.
+#[derive(Debug)]
+pub(super) struct Scrubber {
+    backend: Arc<dyn Backend>,
+    index: Arc<Index>,
+    objects: Arc<Objects>,
+    log: Arc<Log>,
+    files: Arc<PackFiles>,
+    mender: Arc<Mender>,
+    snapshots: Arc<Snapshots>,
+}
+
 /// A scrub that runs.
-struct Run<'a> {
-    repository: &'a Repository,
+struct ScrubRun<'a> {
+    scrubber: &'a Scrubber,
     progress: &'a ScrubProgress,
     report: ScrubReport,
     pace: Pace,
-    kept: Instant,
+    kept_at: Instant,
 }
 
-impl Repository {
-    /// Scrubs. Results are kept; those of a scrub that was stopped have no end. Fails if it cannot go on.
+impl Scrubber {
+    pub fn new(
+        backend: Arc<dyn Backend>,
+        index: Arc<Index>,
+        objects: Arc<Objects>,
+        log: Arc<Log>,
+        files: Arc<PackFiles>,
+        mender: Arc<Mender>,
+        snapshots: Arc<Snapshots>,
+    ) -> Self {
+        Self { backend, index, objects, log, files, mender, snapshots }
+    }
+
+    /// Scrubs. The results are kept; those of a scrub that was stopped have no end. Fails if the scrub cannot go on.
     pub fn scrub(&self, options: &ScrubOptions, progress: &ScrubProgress) -> Result<ScrubReport> {
-        self.state()?;
         let last = self.last_scrub()?.filter(|last| options.resume && last.ended.is_none());
-        let mut report = last.unwrap_or_else(|| ScrubReport::new((self.clock)()));
+        let mut report = last.unwrap_or_else(|| ScrubReport::new(self.log.now()));
         report.begin_again();
-        progress.bytes_total.store(self.bytes_stored()?, Relaxed);
+        progress.bytes_total.store(self.index.packs().bytes()?, Relaxed);
         progress.bytes.store(report.bytes, Relaxed);
         progress.packs.store(report.packs, Relaxed);
-        let pace = Pace { bytes_per_second: options.bytes_per_second, since: Instant::now(), bytes: 0 };
-        let mut run = Run { repository: self, progress, report, pace, kept: Instant::now() };
+        let pace = Pace::new(options.bytes_per_second);
+        let mut run = ScrubRun { scrubber: self, progress, report, pace, kept_at: Instant::now() };
         run.keep();
         match run.all() {
-            Ok(()) => run.report.ended = Some((self.clock)()),
+            Ok(()) => run.report.ended = Some(self.log.now()),
             Err(Error::Interrupted) => {}
             Err(error) => {
                 run.keep();
@@ -94,34 +123,14 @@ impl Repository {
         Ok(run.report)
     }
 
-    /// What the last scrub found, or the one that runs has found so far; none if there was none, or nobody can read it.
+    /// What the last scrub found, or the one that runs has found so far. None if there was none, or its results cannot
+    /// be read.
     pub fn last_scrub(&self) -> Result<Option<ScrubReport>> {
-        last(&*self.backend)
-    }
-
-    /// The same of the repository in a folder, which is not opened for it.
-    pub fn last_scrub_in(folder: &Path) -> Result<Option<ScrubReport>> {
-        last(&LocalBackend::new(folder))
+        results::read(&*self.backend)
     }
 }
 
-fn last(backend: &dyn Backend) -> Result<Option<ScrubReport>> {
-    let read = match backend.get(RESULTS) {
-        Err(error) if !error.is_unreadable() => return Err(error),
-        Ok(None) => return Ok(None),
-        Ok(Some(bytes)) => HEADER.decode(&bytes),
-        Err(error) => Err(error),
-    };
-    match read {
-        Ok(report) => Ok(Some(report)),
-        Err(error) => {
-            tracing::warn!(%error, "the last scrub counts as none");
-            Ok(None)
-        }
-    }
-}
-
-impl Run<'_> {
+impl ScrubRun<'_> {
     fn all(&mut self) -> Result<()> {
         self.log()?;
         self.follow()?;
@@ -129,31 +138,30 @@ impl Run<'_> {
         self.packs()
     }
 
-    fn go_on(&self) -> Result<()> {
+    fn check_stop(&self) -> Result<()> {
         if self.progress.stop.load(Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
 
-    /// Keeps the results, unless somebody has begun another scrub meanwhile: theirs are newer. Where nothing can be written,
-    /// as on a full disk, they are only returned.
+    /// Keeps the results, unless another scrub was begun in the meantime, whose results are newer. If nothing can be
+    /// written, as on a full disk, the results are only returned.
     fn keep(&mut self) {
-        self.kept = Instant::now();
-        self.report.kept = (self.repository.clock)();
+        self.kept_at = Instant::now();
+        self.report.kept = self.scrubber.log.now();
         let keep = || -> Result<()> {
-            match self.repository.last_scrub()?.is_some_and(|other| other.started > self.report.started) {
+            match self.scrubber.last_scrub()?.is_some_and(|other| other.started > self.report.started) {
                 true => Ok(()),
-                false => self.repository.backend.put(RESULTS, &HEADER.encode(&self.report)),
+                false => results::write(&*self.scrubber.backend, &self.report),
             }
         };
         if let Err(error) = keep() {
-            tracing::warn!(%error, "what scrubbing finds cannot be kept");
+            tracing::warn!(%error, "the results of a scrub cannot be kept");
         }
     }
 
-    /// Both files of the log, from their first record to the last.
+    /// Verifies both files of the log, from the first record to the last.
     fn log(&mut self) -> Result<()> {
-        self.go_on()?;
-        let repository = self.repository;
-        match repository.log.verify(&*repository.backend) {
+        self.check_stop()?;
+        match self.scrubber.log.verify() {
             Ok((records, is_mended)) => {
                 self.report.log_records = records;
                 self.report.objects_mended += u64::from(is_mended);
@@ -163,56 +171,21 @@ impl Run<'_> {
         }
     }
 
-    /// Takes in what other processes have done: who was enrolled, and what was pruned.
+    /// Takes in what other processes have done: which clients were enrolled, and what was pruned.
     fn follow(&mut self) -> Result<()> {
-        let followed = self.repository.follow();
+        let followed = self.scrubber.log.follow();
         self.note(followed)
     }
 
-    /// Takes an error for a problem, unless it says to stop.
+    /// Reports an error as a problem, unless it says to stop.
     fn note(&mut self, outcome: Result<()>) -> Result<()> {
         match outcome {
             Ok(()) => Ok(()),
             Err(Error::Interrupted) => Err(Error::Interrupted),
             Err(error) => {
-                self.report.problem(error.to_string());
+                self.report.add_problem(error.to_string());
                 Ok(())
             }
         }
-    }
-}
-
-/// Holds the rate.
-struct Pace {
-    bytes_per_second: Option<u64>,
-    since: Instant,
-    bytes: u64,
-}
-
-impl Pace {
-    /// How long to wait after so many more bytes.
-    fn wait(&mut self, bytes: u64) -> Duration {
-        self.bytes += bytes;
-        let Some(rate) = self.bytes_per_second else { return Duration::ZERO };
-        let due = Duration::from_secs_f64(self.bytes as f64 / rate.max(1) as f64);
-        due.saturating_sub(self.since.elapsed())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_pace_is_that_of_the_whole_run() {
-        let mut pace = Pace { bytes_per_second: Some(1_000_000), since: Instant::now(), bytes: 0 };
-        let wait = pace.wait(500_000).as_millis();
-        assert!((450..=500).contains(&wait), "{wait}");
-        let wait = pace.wait(2_500_000).as_millis();
-        assert!((2900..=3000).contains(&wait), "{wait}");
-        pace.since -= Duration::from_secs(10);
-        assert_eq!(pace.wait(1_000_000), Duration::ZERO);
-        pace.bytes_per_second = None;
-        assert_eq!(pace.wait(u64::MAX / 2), Duration::ZERO);
     }
 }

@@ -51,7 +51,7 @@ fn a_whole_repository_has_no_problems() {
     assert_eq!((mended, report.index_mended), ((0, 0, 0, 0), 0));
     let stored: usize = packs.iter().map(|(pack, _)| pack.bytes.len()).sum();
     assert!(report.bytes > stored as u64);
-    assert_eq!(Repository::last_scrub_in(&world.place()).unwrap(), Some(report));
+    assert_eq!(bkfs_store::repository::scrub::last_scrub_in(&world.place()).unwrap(), Some(report));
 }
 
 #[test]

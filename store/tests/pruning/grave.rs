@@ -52,7 +52,7 @@ fn what_is_due_goes_without_anybody_pruning() {
     assert_eq!(repo.tidy().unwrap(), Tidied::default(), "a clock alone ends nothing");
     push(&*repo, []);
     let tidied = place.open().tidy().unwrap();
-    assert_eq!((tidied.expired, tidied.buried), (1, 4));
+    assert_eq!((tidied.expired, tidied.packs), (1, 4));
     assert!(tidied.bytes > 70 * 20_000 && place.files("grave") == 0);
     assert!(matches!(repo.unforget(&[first]), Err(Error::SnapshotNotFound(_))));
     repo.unforget(&[second]).unwrap();

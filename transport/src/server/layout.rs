@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bkfs_store::{Error, Result, repository::Repository};
+use bkfs_store::{Error, Result, repository};
 
 use crate::url::Name;
 
@@ -11,7 +11,7 @@ pub fn repositories(data: &Path) -> Result<Vec<(Name, Name)>> {
     let mut found = Vec::new();
     for account in names(&accounts_folder(data))? {
         for name in names(&account_folder(data, &account))? {
-            if Repository::exists(&folder(data, &account, &name))? {
+            if repository::exists(&folder(data, &account, &name))? {
                 found.push((account.clone(), name));
             }
         }

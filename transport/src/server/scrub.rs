@@ -10,10 +10,7 @@ use std::{
 
 use bkfs_store::{
     Result,
-    repository::{
-        Repository,
-        scrub::{ScrubOptions, ScrubProgress},
-    },
+    repository::scrub::{ScrubOptions, ScrubProgress, last_scrub_in},
 };
 
 use super::{layout, options::ScrubSchedule, state::ServerState};
@@ -47,7 +44,7 @@ fn is_due(folder: &Path, every: Duration) -> Result<bool> {
     let now = SystemTime::now();
     let age = |time: SystemTime| now.duration_since(time).unwrap_or_default();
     let at = |secs: i64| SystemTime::UNIX_EPOCH + Duration::from_secs(secs.max(0) as u64);
-    Ok(match Repository::last_scrub_in(folder)? {
+    Ok(match last_scrub_in(folder)? {
         Some(last) => match last.ended {
             Some(ended) => age(at(ended.secs)) >= every,
             None => age(at(last.kept.secs)) >= ABANDONED_AFTER.min(every),

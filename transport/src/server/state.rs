@@ -65,7 +65,7 @@ impl ServerState {
 
     /// Whether there is such a repository. Unlike [`ServerState::open`], this makes no folder.
     pub fn exists(&self, account: &Name, name: &Name) -> Result<bool> {
-        Repository::exists(&layout::folder(&self.data, account, name))
+        bkfs_store::repository::exists(&layout::folder(&self.data, account, name))
     }
 
     /// Bytes of packs in all of an account's repositories.

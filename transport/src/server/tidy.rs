@@ -9,8 +9,8 @@ use crate::url::Name;
 pub(super) fn tidy(state: &ServerState, account: &Name, name: &Name) -> Result<()> {
     let tidied = state.background_repository(account, name)?.tidy()?;
     if tidied != Tidied::default() {
-        let Tidied { expired, buried, bytes, sets } = tidied;
-        tracing::info!(%account, repository = %name, expired, buried, bytes, sets, "removed what was due");
+        let Tidied { expired, packs, bytes, sets } = tidied;
+        tracing::info!(%account, repository = %name, expired, packs, bytes, sets, "removed what was due");
     }
     Ok(())
 }

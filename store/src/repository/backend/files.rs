@@ -1,9 +1,9 @@
-//! The few file operations by which a [`super::LocalBackend`] reads and changes its folder: the seam through which tests
-//! record every write, lose it in a crash, or let it fail.
+//! The few file operations with which a [`super::LocalBackend`] reads and changes its folder. Tests replace them to
+//! record every write, to lose writes in a crash, or to let them fail.
 //!
-//! Each has its real form here, one system call or a loop of them, and [`Disk`] is nothing else. Whoever replaces one
-//! must leave the folder as the real one would, or fail. Locks, listings and lengths do not pass through here: they make
-//! nothing durable.
+//! The default of each operation is the real one: one system call, or a loop of one. [`Disk`] uses only the defaults. A
+//! replacement must leave the folder as the real operation would, or fail. Locks, listings and lengths do not pass
+//! through here, because they make nothing durable.
 
 use std::{
     fmt,
@@ -13,30 +13,30 @@ use std::{
     path::Path,
 };
 
-/// File operations. Nothing of them is durable before the file or folder is synced; a new name, a rename or a removal
-/// not before the folder that it is in is synced.
+/// File operations. A write is durable once its file is synced. A new name, a rename or a removal is durable once its
+/// folder is synced.
 pub trait Files: fmt::Debug + Send + Sync {
-    /// Makes one folder, private to its owner.
+    /// Creates a folder, private to its owner.
     fn make_folder(&self, path: &Path) -> io::Result<()> {
         DirBuilder::new().mode(0o700).create(path)
     }
 
-    /// Makes a file that must not be there, private to its owner.
+    /// Creates a file that must not exist, private to its owner.
     fn create(&self, path: &Path) -> io::Result<File> {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
     }
 
-    /// Opens a file for writing that is there.
+    /// Opens an existing file for writing.
     fn open(&self, path: &Path) -> io::Result<File> {
         OpenOptions::new().write(true).open(path)
     }
 
-    /// Writes all the bytes at an offset.
+    /// Writes all bytes at an offset.
     fn write(&self, _path: &Path, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         file.write_all_at(bytes, offset)
     }
 
-    /// Cuts a file.
+    /// Cuts a file to a length.
     fn truncate(&self, _path: &Path, file: &File, len: u64) -> io::Result<()> {
         file.set_len(len)
     }
@@ -51,12 +51,12 @@ pub trait Files: fmt::Debug + Send + Sync {
         File::open(path)?.sync_all()
     }
 
-    /// Gives a file another name, replacing what has it.
+    /// Renames a file, and replaces a file of the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
     }
 
-    /// Gives a file one more name, which must not be there. Not every file system can.
+    /// Gives a file a second name, which must not exist. Not every file system can do this.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::hard_link(from, to)
     }
@@ -71,7 +71,7 @@ pub trait Files: fmt::Debug + Send + Sync {
         fs::read(path)
     }
 
-    /// Reads so many bytes of a file, or fewer if it ends before.
+    /// Reads part of a file; fewer bytes if the file ends before.
     fn read_at(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let file = File::open(path)?;
         let mut bytes = Vec::with_capacity(len);
@@ -83,13 +83,13 @@ pub trait Files: fmt::Debug + Send + Sync {
                 Err(error) => return Err(error.into()),
             }
         }
-        // More room may have been set aside than was asked for.
+        // The buffer may have more room than was asked for.
         bytes.truncate(len);
         Ok(bytes)
     }
 }
 
-/// The real thing.
+/// The real operations.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Disk;
 

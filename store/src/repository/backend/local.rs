@@ -1,6 +1,6 @@
-//! A local folder. Objects are written beside their place and renamed into it, file and folder fsynced.
+//! A local folder. An object is written to a temporary file and renamed; file and folder are synced.
 //!
-//! All that reads or writes goes through [`Files`], so that tests can record it and make it fail.
+//! All reads and writes go through [`Files`], so that tests can record them and make them fail.
 
 use std::{
     collections::HashSet,
@@ -19,11 +19,11 @@ use rustix::fs::{FlockOperation, flock};
 use super::{Backend, Disk, Files, Listed, Lock};
 use crate::base::error::{Error, Result};
 
-/// A folder whose time of change lies less than this in the past may change again within the same tick of its clock.
+/// A folder that changed less than this ago may change again within the same tick of its clock.
 const SETTLED: Duration = Duration::from_secs(2);
-/// What temporary files begin with.
+/// How the names of temporary files begin.
 const TEMPORARY: &str = ".tmp-";
-/// A temporary file that was not written to for so long is nobody's any more.
+/// A temporary file that was not written to for this long is abandoned.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// Keeps objects in a folder.
@@ -32,7 +32,7 @@ pub struct LocalBackend<F = Disk> {
     root: PathBuf,
     files: F,
     counter: AtomicU64,
-    /// Names that were there when their folder was last synced. Those of others may have been made by somebody who died
+    /// Names that existed when their folder was last synced. Other names may have been created by a process that died
     /// before they were durable.
     durable: Mutex<HashSet<PathBuf>>,
 }
@@ -41,21 +41,22 @@ struct FileLock(File);
 impl Lock for FileLock {}
 
 impl Drop for FileLock {
-    /// Not by closing alone: a child process that was just forked holds the file, too, until it runs its program.
+    /// Closing the file is not enough: a child process that was just forked holds the file as well, until it runs its
+    /// program.
     fn drop(&mut self) {
         let _ = flock(&self.0, FlockOperation::Unlock);
     }
 }
 
 impl LocalBackend {
-    /// Uses a folder, which need not be there yet.
+    /// Uses a folder, which does not have to exist yet.
     pub fn new(root: &Path) -> Self {
         Self::with_files(root, Disk)
     }
 }
 
 impl<F: Files> LocalBackend<F> {
-    /// Uses a folder by other file operations.
+    /// Uses a folder with other file operations.
     pub fn with_files(root: &Path, files: F) -> Self {
         Self { root: root.to_owned(), files, counter: AtomicU64::new(0), durable: Mutex::default() }
     }
@@ -76,15 +77,16 @@ impl<F: Files> LocalBackend<F> {
         Ok(file)
     }
 
-    /// Where a file is written that will be renamed to this path. The process id keeps two processes apart, the counter two
-    /// threads. What a crash leaves is swept by `list`.
+    /// The path of a temporary file that will be renamed to this path. The process id keeps two processes apart, the
+    /// counter two threads. `list` removes what a crash leaves.
     fn temporary(&self, path: &Path) -> PathBuf {
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let name = format!("{TEMPORARY}{}-{number}-{:016x}", std::process::id(), random_tail());
         path.with_file_name(name)
     }
 
-    /// Each step for all objects before the next: what the first sync writes to the disk, the others need not wait for.
+    /// Takes each step for all objects before the next step: the first sync may write to the disk what the later ones
+    /// would wait for.
     fn write_all(&self, objects: &[(&str, &[u8])], temporaries: &mut Vec<PathBuf>) -> Result<()> {
         let mut written = Vec::with_capacity(objects.len());
         for (name, bytes) in objects {
@@ -113,8 +115,8 @@ impl<F: Files> LocalBackend<F> {
         Ok(())
     }
 
-    /// Makes a folder and those above it, down from where there is one. Each folder's own name must be durable too, or
-    /// what is in it is not.
+    /// Creates a folder and those of its ancestors that do not exist. A folder's own name must be durable, or nothing
+    /// in the folder is.
     fn make_folders(&self, folder: &Path) -> io::Result<()> {
         let is_ours = folder.starts_with(&self.root) && folder != self.root;
         if (!is_ours && folder.is_dir()) || self.durable.lock().contains(folder) {
@@ -124,13 +126,13 @@ impl<F: Files> LocalBackend<F> {
         self.make_folders(parent)?;
         match self.files.make_folder(folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            // Whoever made it may not have come so far as to make it durable.
+            // The process that created it may not have made it durable.
             _ if is_ours => self.settle_names(parent),
             _ => self.files.sync_folder(parent),
         }
     }
 
-    /// Makes durable all the names that a folder of ours has.
+    /// Makes all names in a folder of ours durable.
     fn settle_names(&self, folder: &Path) -> io::Result<()> {
         let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
         self.files.sync_folder(folder)?;
@@ -142,15 +144,15 @@ impl<F: Files> LocalBackend<F> {
         found(folder, self.files.sync_folder(folder)).map(drop)
     }
 
-    /// The second half of a renaming: the new name becomes durable before the old one goes.
+    /// The second half of a rename: the new name becomes durable before the old name is removed.
     fn unlink_renamed(&self, from: &Path, [new, old]: [&Path; 2]) -> Result<()> {
         self.files.sync_folder(new).map_err(|e| Error::io(new, e))?;
         found(from, self.files.remove(from))?;
         self.files.sync_folder(old).map_err(|e| Error::io(old, e))
     }
 
-    /// What lies in the root itself makes the place what it is: then the root's name is made durable, and those above
-    /// it, as far as this user may.
+    /// Makes the root's own name durable, and those of its ancestors if this user may. Called when an object is put
+    /// into the root itself: these objects make the place a repository.
     fn settle_root(&self) {
         if self.durable.lock().insert(self.root.clone()) {
             for folder in self.root.ancestors().skip(1) {
@@ -161,7 +163,7 @@ impl<F: Files> LocalBackend<F> {
     }
 }
 
-/// Whether two names are those of one file.
+/// Whether two paths name the same file.
 fn is_one_file(one: &Path, two: &Path) -> bool {
     let id = |path| fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
     id(one).is_some_and(|one| Some(one) == id(two))
@@ -171,7 +173,7 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// No such file is an answer, not an error.
+/// A missing file is an answer, not an error.
 fn found<T>(path: &Path, result: io::Result<T>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -189,7 +191,7 @@ impl<F: Files> Backend for LocalBackend<F> {
         let mut temporaries = Vec::with_capacity(objects.len());
         let result = self.write_all(objects, &mut temporaries);
         if result.is_err() {
-            // Those that were renamed are not there any more.
+            // Temporary files that were renamed do not exist any more.
             temporaries.iter().for_each(|temporary| drop(self.files.remove(temporary)));
         }
         result
@@ -214,19 +216,19 @@ impl<F: Files> Backend for LocalBackend<F> {
         let (from, to) = (self.path(from), self.path(to));
         let folders = [to.parent().unwrap_or(&self.root), from.parent().unwrap_or(&self.root)];
         self.make_folders(folders[0]).map_err(|e| Error::io(folders[0], e))?;
-        // What each folder says of itself becomes durable by itself, and in any order: only a file that has both names
-        // meanwhile is sure to have one.
+        // The two folders become durable separately and in any order. So only a file that has both names in between is
+        // sure to keep one.
         match self.files.link(&from, &to) {
             Ok(()) => self.unlink_renamed(&from, folders),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_one_file(&from, &to) => {
-                // Somebody died after linking.
+                // A process died after it had linked the file.
                 self.unlink_renamed(&from, folders)
             }
-            // Either it is not there, or it takes the place of another, which is then sure to be there; or this is a file system without
-            // links.
+            // The file does not exist; or it replaces another file, and then one of the two is sure to exist; or the
+            // file system has no hard links.
             Err(_) => {
                 found(&from, self.files.rename(&from, &to))?;
-                // Even if there was nothing: somebody may have renamed it and died before that was durable.
+                // Even if there was nothing to rename: a process may have renamed it and died before that was durable.
                 folders.into_iter().try_for_each(|folder| self.sync_if_there(folder))
             }
         }
@@ -235,7 +237,7 @@ impl<F: Files> Backend for LocalBackend<F> {
     fn delete(&self, name: &str) -> Result<()> {
         let path = self.path(name);
         found(&path, self.files.remove(&path))?;
-        // Even if there was nothing: somebody may have removed it and died before that was durable.
+        // Even if there was nothing to remove: a process may have removed it and died before that was durable.
         self.sync_if_there(path.parent().unwrap_or(&self.root))
     }
 
@@ -283,7 +285,7 @@ impl<F: Files> Backend for LocalBackend<F> {
             }
             let written = self.files.write(&path, &file, bytes, offset).and_then(|()| self.files.sync(&path, &file));
             if written.is_err() {
-                // Nothing of it was acknowledged: leave no half record behind if that can still be done.
+                // The append was not acknowledged: remove the half record if that is possible.
                 let _ = self.files.truncate(&path, &file, offset);
             }
             written.map(|()| new)
@@ -319,7 +321,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_crash_left_is_swept_when_it_is_old() {
+    fn old_temporary_files_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let backend = LocalBackend::new(folder.path());
         backend.put("packs/00/a", b"a").unwrap();

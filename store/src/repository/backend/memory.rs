@@ -1,4 +1,4 @@
-//! Objects in memory, for tests and for trying things out: nothing outlives the process.
+//! Objects in memory, for tests and experiments. Nothing outlives the process.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,7 +16,7 @@ pub struct MemoryBackend {
 }
 
 struct MemoryLock(#[allow(dead_code, reason = "dropping the guard ends the lock")] ArcMutexGuard<RawMutex, ()>);
-// The guard may be dropped by another thread than the one that took it: the crate is built with `send_guard`.
+// Another thread than the one that took the guard may drop it: parking_lot is built with `send_guard`.
 impl Lock for MemoryLock {}
 
 impl Backend for MemoryBackend {
@@ -80,7 +80,7 @@ impl Backend for MemoryBackend {
         let mut objects = self.objects.lock();
         let mut log = objects.get(name).map(|b| b.to_vec()).unwrap_or_default();
         if (log.len() as u64) < offset {
-            return Err(Error::damaged(name, "it is shorter than was read before"));
+            return Err(Error::damaged(name, "it is shorter than when it was last read"));
         }
         log.truncate(offset as usize);
         log.extend_from_slice(bytes);

@@ -1,213 +1,160 @@
-//! Where chunks are: a row for each copy.
-//!
-//! Ids are random, so the chunks of a pack belong all over the table, and a pack of many small ones would change every page of
-//! a large table: writing it down would cost more the larger the repository. So new rows go to a small table first; when
-//! that is full, its rows move to the large one in the order of their keys, some at a time, and each page changes once
-//! for many packs. A row is in one of the two, and whoever looks looks into both.
+//! Looking up chunks: where their copies are, and which of them are live.
 
-use heed::{RoTxn, RwTxn, WithoutTls};
+use std::collections::{HashMap, hash_map::Entry};
 
-use super::{Raw, VALUE_LEN, place};
-use crate::base::id::ChunkId;
+use heed::{RoTxn, WithoutTls};
 
-/// How many rows may wait in the small table: some 10 MB, and as many as a few packs of very small chunks have.
-const FRESH_MAX: u64 = 256 * 1024;
-/// How many move in one transaction, which holds a page of the large table for each of them at worst: 32 MB.
-pub(super) const STEP: usize = 8 * 1024;
+use super::{
+    chunk_tables::{self, FrameAddress},
+    environment::Index,
+    liveness::{are_all_live, is_live},
+    rows::{PackRow, wrap_key},
+};
+use crate::{
+    base::{
+        codec,
+        error::Result,
+        id::{ChunkId, ClientId, KeyId},
+    },
+    crypto::Wrap,
+    format::filter::filter_key,
+};
 
-/// First bytes of an id.
-pub(super) type Key = [u8; 3];
-/// The next ones, and where a copy is.
-pub(super) type Value = [u8; VALUE_LEN];
+/// Where each chunk is, if it is stored.
+type Addresses = Vec<Option<FrameAddress>>;
 
-/// Both tables; rows of one key are sorted.
-pub(super) struct Chunks {
-    pub fresh: Raw,
-    pub settled: Raw,
-}
+/// Chunks, and the wraps of the keys that open them.
+#[derive(Debug, Clone, Copy)]
+pub struct ChunkIndex<'i>(&'i Index);
 
-impl Chunks {
-    /// Empties them.
-    pub fn clear(&self, txn: &mut RwTxn<'_>) -> heed::Result<()> {
-        self.fresh.clear(txn)?;
-        self.settled.clear(txn)
-    }
-
-    /// How many rows there are.
-    pub fn len(&self, txn: &RoTxn<'_, WithoutTls>) -> heed::Result<u64> {
-        Ok(self.fresh.len(txn)? + self.settled.len(txn)?)
-    }
-
-    /// The copies of a chunk: numbers of their packs and frames.
-    pub fn copies<'t>(
-        &self,
-        txn: &'t RoTxn<'_, WithoutTls>,
-        id: &ChunkId,
-    ) -> heed::Result<impl Iterator<Item = heed::Result<(u32, u32)>> + use<'t>> {
-        let rest: [u8; 13] = *id.0[3..].first_chunk().expect("an id is longer");
-        let fresh = self.fresh.get_duplicates(txn, &id.0[..3])?;
-        let settled = self.settled.get_duplicates(txn, &id.0[..3])?;
-        let rows = settled.into_iter().flatten().chain(fresh.into_iter().flatten());
-        Ok(rows.filter_map(move |row| match row {
-            Ok((_, value)) if value.len() == VALUE_LEN && value[..13] == rest => Some(Ok(place(value))),
-            Ok(_) => None,
-            Err(error) => Some(Err(error)),
-        }))
-    }
-
-    /// Calls `each` with all rows of ids that begin with a byte, or with all rows.
-    pub fn each(
-        &self,
-        txn: &RoTxn<'_, WithoutTls>,
-        first: Option<u8>,
-        each: &mut dyn FnMut(Key, Value),
-    ) -> heed::Result<()> {
-        for table in [self.settled, self.fresh] {
-            let mut each = |(key, value): (&[u8], &[u8])| {
-                // Another length is damage, and stands for nothing.
-                if let (Ok(key), Ok(value)) = (key.try_into(), value.try_into()) {
-                    each(key, value);
-                }
-            };
-            match first {
-                Some(first) => table.prefix_iter(txn, &[first])?.try_for_each(|row| row.map(&mut each))?,
-                None => table.iter(txn)?.try_for_each(|row| row.map(&mut each))?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether there is this row.
-    pub fn holds(&self, txn: &RoTxn<'_, WithoutTls>, key: &Key, value: &Value) -> heed::Result<bool> {
-        for table in [self.settled, self.fresh] {
-            for row in table.get_duplicates(txn, key)?.into_iter().flatten() {
-                if row?.1 == value {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    /// Adds rows; sorts them.
-    pub fn put_all(&self, txn: &mut RwTxn<'_>, rows: &mut [(Key, Value)]) -> heed::Result<()> {
-        rows.sort_unstable();
-        rows.iter().try_for_each(|(key, value)| self.fresh.put(txn, key, value))
-    }
-
-    /// Removes a row.
-    pub fn delete(&self, txn: &mut RwTxn<'_>, key: &Key, value: &Value) -> heed::Result<()> {
-        // A row that was put again is in both.
-        self.fresh.delete_one_duplicate(txn, key, value)?;
-        self.settled.delete_one_duplicate(txn, key, value).map(drop)
-    }
-
-    /// Whether the small table is full.
-    pub fn is_full(&self, txn: &RoTxn<'_, WithoutTls>) -> heed::Result<bool> {
-        Ok(self.fresh.len(txn)? > FRESH_MAX)
-    }
-
-    /// Moves some rows to the large table; false if none is left.
-    pub fn settle_some(&self, txn: &mut RwTxn<'_>, step: usize) -> heed::Result<bool> {
-        let rows: Vec<(Vec<u8>, Vec<u8>)> = self
-            .fresh
-            .iter(txn)?
-            .move_through_duplicate_values()
-            .take(step)
-            .map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())))
-            .collect::<heed::Result<_>>()?;
-        for (key, value) in &rows {
-            self.settled.put(txn, key, value)?;
-            self.fresh.delete_one_duplicate(txn, key, value)?;
-        }
-        Ok(!self.fresh.is_empty(txn)?)
+impl Index {
+    /// Chunks, and the wraps of the keys that open them.
+    pub fn chunks(&self) -> ChunkIndex<'_> {
+        ChunkIndex(self)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
+/// A stored copy of a chunk.
+struct StoredCopy {
+    address: FrameAddress,
+    is_live: bool,
+}
 
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::repository::index::{Index, chunk_row};
-
-    #[derive(Debug, Clone)]
-    enum Op {
-        Put(Vec<(u8, u8)>),
-        Delete(u8, u8),
-        Settle(usize),
+impl ChunkIndex<'_> {
+    /// Which of the ids have a live copy.
+    pub fn has(self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        self.0.read(|txn| ids.iter().map(|id| Ok(self.find(txn, id)?.is_some_and(|copy| copy.is_live))).collect())
     }
 
-    fn op() -> impl Strategy<Value = Op> {
-        prop_oneof![
-            prop::collection::vec((0..20u8, 0..4u8), 1..12).prop_map(Op::Put),
-            (0..20u8, 0..4u8).prop_map(|(id, pack)| Op::Delete(id, pack)),
-            (1..9usize).prop_map(Op::Settle),
-        ]
+    /// Where chunks are. A live copy comes before one that is not.
+    pub fn locate(self, ids: &[ChunkId]) -> Result<Addresses> {
+        self.0.read(|txn| ids.iter().map(|id| Ok(self.find(txn, id)?.map(|copy| copy.address))).collect())
     }
 
-    /// Ids of which some begin alike.
-    fn id(number: u8) -> ChunkId {
-        let mut id = ChunkId([number; 32]);
-        id.0[..3].fill(number / 3);
-        id
+    /// Where chunks are, as [`ChunkIndex::locate`] returns it, and the rows of their packs. All are of one moment: in
+    /// the next, a number may stand for another pack.
+    pub fn resolve(self, ids: &[ChunkId]) -> Result<(Addresses, HashMap<u32, PackRow>)> {
+        self.0.read(|txn| {
+            let (mut addresses, mut packs) = (Vec::with_capacity(ids.len()), HashMap::new());
+            for id in ids {
+                let address = self.find(txn, id)?.map(|copy| copy.address);
+                if let Some((pack, _)) = address
+                    && let Entry::Vacant(entry) = packs.entry(pack)
+                    && let Some(row) = self.0.tables.packs.get(txn, &pack)?.and_then(PackRow::decode)
+                {
+                    entry.insert(row);
+                }
+                addresses.push(address);
+            }
+            Ok((addresses, packs))
+        })
     }
 
-    fn row(number: u8, pack: u8) -> (Key, Value) {
-        chunk_row(&id(number), u32::from(pack), u32::from(number))
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-        #[test]
-        fn wherever_a_row_is_it_is_found_once(ops in prop::collection::vec(op(), 1..30)) {
-            let folder = tempfile::tempdir().unwrap();
-            let index = Index::open(folder.path()).unwrap();
-            let (chunks, mut model) = (&index.tables.chunks, BTreeSet::new());
-            for op in ops {
-                index.write(|txn| match &op {
-                    Op::Put(rows) => {
-                        // As in life: a row is put once.
-                        let new: BTreeSet<_> = rows.iter().copied().filter(|row| model.insert(*row)).collect();
-                        let mut rows: Vec<_> = new.into_iter().map(|(id, pack)| row(id, pack)).collect();
-                        chunks.put_all(txn, &mut rows)
-                    }
-                    Op::Delete(id, pack) => {
-                        model.remove(&(*id, *pack));
-                        let (key, value) = row(*id, *pack);
-                        chunks.delete(txn, &key, &value)
-                    }
-                    Op::Settle(step) => chunks.settle_some(txn, *step).map(drop),
-                }).unwrap();
-                index.read(|txn| {
-                    assert_eq!(chunks.len(txn)?, model.len() as u64);
-                    let mut all = Vec::new();
-                    for first in 0..7 {
-                        chunks.each(txn, Some(first), &mut |key, value| all.push((key, value)))?;
-                    }
-                    let mut also = Vec::new();
-                    chunks.each(txn, None, &mut |key, value| also.push((key, value)))?;
-                    all.sort_unstable();
-                    also.sort_unstable();
-                    assert_eq!(all, also);
-                    let mut expected: Vec<_> = model.iter().map(|(id, pack)| row(*id, *pack)).collect();
-                    expected.sort_unstable();
-                    assert_eq!(all, expected);
-                    for number in 0..20 {
-                        let mut copies = chunks.copies(txn, &id(number))?.collect::<heed::Result<Vec<_>>>()?;
-                        copies.sort_unstable();
-                        let packs = (0..4).filter(|pack| model.contains(&(number, *pack)));
-                        assert_eq!(copies, packs.map(|pack| (u32::from(pack), u32::from(number))).collect::<Vec<_>>());
-                        for pack in 0..4 {
-                            let (key, value) = row(number, pack);
-                            assert_eq!(chunks.holds(txn, &key, &value)?, model.contains(&(number, pack)));
-                        }
-                    }
-                    Ok(())
-                }).unwrap();
+    /// A copy of a chunk: a live one, if there is one.
+    fn find(self, txn: &RoTxn<'_, WithoutTls>, id: &ChunkId) -> heed::Result<Option<StoredCopy>> {
+        let tables = &self.0.tables;
+        let all_live = are_all_live(tables, txn)?;
+        let mut found = None;
+        for copy in tables.chunks().copies(txn, id)? {
+            let address @ (pack, frame) = copy?;
+            let is_live = all_live || is_live(tables, txn, pack, frame)?;
+            found = Some(StoredCopy { address, is_live });
+            if is_live {
+                break;
             }
         }
+        Ok(found)
+    }
+
+    /// The copies of a chunk in packs that have no condemned frames, except copies in quarantine: the pack, and the
+    /// number of the frame in it. All are of one moment. (In two moments, a pack that is condemned in the first and
+    /// swept in the second would look as if it were neither.)
+    pub fn kept_copies(self, id: &ChunkId) -> Result<Vec<(PackRow, u32)>> {
+        let tables = &self.0.tables;
+        self.0.read(|txn| {
+            let mut found = Vec::new();
+            for copy in tables.chunks().copies(txn, id)? {
+                let (pack, frame) = copy?;
+                let Some(row) = tables.packs.get(txn, &pack)?.and_then(PackRow::decode) else { continue };
+                if tables.condemned.get(txn, &row.id.0)?.is_none() && is_live(tables, txn, pack, frame)? {
+                    found.push((row, frame));
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// Which of the ids have a live copy in a frame that is not taken. `is_taken` gets the number of a pack and of a
+    /// frame.
+    pub fn live_elsewhere(self, ids: &[ChunkId], is_taken: &dyn Fn(u32, u32) -> bool) -> Result<Vec<bool>> {
+        let tables = &self.0.tables;
+        self.0.read(|txn| {
+            let all_live = are_all_live(tables, txn)?;
+            let mut found = Vec::with_capacity(ids.len());
+            for id in ids {
+                let mut has_live = false;
+                for copy in tables.chunks().copies(txn, id)? {
+                    let (pack, frame) = copy?;
+                    has_live |= !is_taken(pack, frame) && (all_live || is_live(tables, txn, pack, frame)?);
+                }
+                found.push(has_live);
+            }
+            Ok(found)
+        })
+    }
+
+    /// Calls `each` for all copies of the chunks whose ids begin with a byte: with the id's [key](filter_key), the
+    /// number of the pack and of the frame.
+    pub fn scan(self, first: u8, each: &mut dyn FnMut(u64, u32, u32)) -> Result<()> {
+        self.0.read(|txn| {
+            self.0.tables.chunks().each(txn, Some(first), &mut |key, value| {
+                let (pack, frame) = chunk_tables::address(&value);
+                each(filter_key(&chunk_tables::id_of(&key, &value)), pack, frame);
+            })
+        })
+    }
+
+    /// How many chunks there are. Each copy counts.
+    pub fn count(self) -> Result<u64> {
+        self.0.read(|txn| self.0.tables.chunks().len(txn))
+    }
+
+    /// The stored wraps of data keys. A key has as many wraps as clients brought one.
+    pub fn wraps(self, keys: &[KeyId]) -> Result<Vec<Wrap>> {
+        let raw: Vec<Vec<u8>> = self.0.read(|txn| {
+            let mut found = Vec::new();
+            for key in keys {
+                for row in self.0.tables.wraps.prefix_iter(txn, &key.0)? {
+                    found.push(row?.1.to_vec());
+                }
+            }
+            Ok(found)
+        })?;
+        Ok(raw.iter().filter_map(|raw| codec::decode("a wrap in the index", raw).ok()).collect())
+    }
+
+    /// Adds the wrap that came with a client's snapshot.
+    pub fn add_wrap(self, wrap: &Wrap, client: &ClientId) -> Result<()> {
+        self.0.write(|txn| self.0.tables.wraps.put(txn, &wrap_key(&wrap.key, client), &codec::encode(wrap)))
     }
 }

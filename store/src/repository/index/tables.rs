@@ -1,140 +1,98 @@
-//! Rows of the index's tables.
+//! The tables of the index. Each table is named once, in the list below.
+//!
+//! The list gives the field by which the code knows a table, its name on disk, its types, and so how the table is
+//! opened and emptied. A name on disk never changes, even if the field gets a better one: renaming a table would make
+//! every index that exists lose it.
 
-use minicbor::{Decode, Encode};
-
-use super::prune::PruneStep;
-use crate::{
-    base::{
-        id::{ClientId, Hash, PackId, SnapshotId, TargetTag},
-        time::Time,
-    },
-    format::{
-        fate::{Fate, FateStep},
-        frame::ChunkKind,
-        pack::PackTable,
-    },
+use heed::{
+    CommitToken, Database, DatabaseFlags, DatabaseOpener, OnCommit, RwTxn, WithoutTls,
+    byteorder::BigEndian,
+    types::{Bytes, U32, U64, Unit},
 };
 
-/// A pack: where its frames lie.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PackRow {
-    /// The pack.
-    pub id: PackId,
-    /// Its length in bytes.
-    pub len: u64,
-    /// What is in it.
-    pub kind: ChunkKind,
-    /// Who made its frames.
-    pub client: ClientId,
-    /// Where each frame begins, and at last where the last one ends.
-    pub bounds: Vec<u32>,
-}
+/// The number of a pack: its short name in this index.
+type PackNumber = U32<BigEndian>;
+/// A record's place in the log.
+type Seq = U64<BigEndian>;
+/// Any number.
+type Number = U64<BigEndian>;
 
-impl PackRow {
-    pub(super) fn encode(table: &PackTable, len: u64) -> Vec<u8> {
-        let mut row = Vec::with_capacity(PackId::LEN + 8 + 1 + ClientId::LEN + 4 * table.frames.len() + 4);
-        row.extend_from_slice(table.id.as_bytes());
-        row.extend_from_slice(&len.to_le_bytes());
-        row.push(table.kind.number());
-        row.extend_from_slice(&table.client.0);
-        for frame in &table.frames {
-            row.extend_from_slice(&frame.offset.to_le_bytes());
+/// Several values of one length for each key, sorted.
+const DUPLICATES: DatabaseFlags = DatabaseFlags::DUP_SORT.union(DatabaseFlags::DUP_FIXED);
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $field:ident = $name:literal: $key:ty => $value:ty $(, $flags:expr)?;)*) => {
+        /// All tables of an index.
+        pub(super) struct Tables<'e> {
+            $($(#[$doc])* pub $field: Database<'e, $key, $value>,)*
         }
-        let end = table.frames.last().map_or(0, |frame| frame.offset + frame.len);
-        row.extend_from_slice(&end.to_le_bytes());
-        row
-    }
 
-    pub(super) fn decode(row: &[u8]) -> Option<Self> {
-        let (id, rest) = row.split_at_checked(PackId::LEN)?;
-        let (len, rest) = rest.split_first_chunk::<8>()?;
-        let (kind, rest) = rest.split_first()?;
-        let (client, bounds) = rest.split_at_checked(ClientId::LEN)?;
-        let (kind, client) = (ChunkKind::from_number(*kind)?, ClientId::from_slice(client)?);
-        let bounds = bounds.as_chunks::<4>().0.iter().map(|four| u32::from_le_bytes(*four)).collect();
-        Some(Self { id: PackId::from_slice(id)?, len: u64::from_le_bytes(*len), kind, client, bounds })
-    }
+        impl<'e> Tables<'e> {
+            /// How many tables there are.
+            pub const COUNT: u32 = [$($name),*].len() as u32;
 
-    /// How many frames it has.
-    pub fn frames(&self) -> u32 {
-        self.bounds.len().saturating_sub(1) as u32
-    }
+            /// Opens all tables, and creates those that do not exist.
+            pub fn open(opener: &DatabaseOpener<'e, WithoutTls>, txn: &mut RwTxn<'e>) -> heed::Result<Self> {
+                Ok(Self {
+                    $($field: {
+                        let mut options = opener.database_options().types::<$key, $value>();
+                        options.name($name);
+                        $(options.flags($flags);)?
+                        options.create(txn)?
+                    },)*
+                })
+            }
 
-    /// Offset and length of a frame.
-    pub fn frame(&self, number: u32) -> Option<(u32, u32)> {
-        let start = *self.bounds.get(number as usize)?;
-        let end = *self.bounds.get(number as usize + 1)?;
-        Some((start, end.checked_sub(start)?))
-    }
-}
-
-/// A commit of the log.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct CommitRow {
-    /// Its place in the log.
-    #[n(0)]
-    pub seq: u64,
-    /// When the store wrote it.
-    #[n(1)]
-    pub received: Time,
-    /// The snapshot.
-    #[n(2)]
-    pub snapshot: SnapshotId,
-    /// Its client.
-    #[n(3)]
-    pub client: ClientId,
-    /// Its target.
-    #[n(4)]
-    pub target: TargetTag,
-    /// The client's own count.
-    #[n(5)]
-    pub sequence: u64,
-    /// Who sent it.
-    #[n(6)]
-    pub sender: Option<Hash>,
-    /// What became of the snapshot; none while it counts.
-    #[n(7)]
-    pub fate: Option<Fate>,
-    /// Place in the log of the commit, or of the record that last brought the snapshot back.
-    #[n(8)]
-    pub changed: u64,
-}
-
-/// A step of a snapshot's way that the log has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change {
-    /// Its place in the log.
-    pub seq: u64,
-    /// When the store wrote it.
-    pub time: Time,
-    /// The snapshot.
-    pub snapshot: SnapshotId,
-    /// The step.
-    pub step: FateStep,
-}
-
-impl CommitRow {
-    /// Takes the step.
-    pub(super) fn take(&mut self, change: &Change) {
-        let after = Fate::after(self.fate, change.step, change.time);
-        if self.fate.is_some() && after.is_none() {
-            self.changed = change.seq;
+            /// Empties all tables.
+            pub fn clear(&self, txn: &mut RwTxn<'_>) -> heed::Result<()> {
+                $(self.$field.clear(txn)?;)*
+                Ok(())
+            }
         }
-        self.fate = after;
-    }
+
+        impl OnCommit for Tables<'_> {
+            type Committed = Tables<'static>;
+
+            fn on_commit(self, token: &CommitToken) -> Tables<'static> {
+                Tables { $($field: self.$field.on_commit(token),)* }
+            }
+        }
+    };
 }
 
-/// What of a stretch of the log goes into the index.
-#[derive(Debug, Default)]
-pub struct Batch {
-    /// Where each record begins.
-    pub starts: Vec<(u64, u64)>,
-    /// The commits.
-    pub commits: Vec<CommitRow>,
-    /// The changes to these and older ones, in the order of the log.
-    pub changes: Vec<Change>,
-    /// The steps of prunes, in the order of the log.
-    pub prunes: Vec<PruneStep>,
-    /// What else is to be remembered.
-    pub meta: Vec<(&'static str, Vec<u8>)>,
+tables! {
+    /// New rows of chunks, which wait to be moved ([`super::chunk_tables`]).
+    fresh_chunks = "fresh chunks": Bytes => Bytes, DUPLICATES;
+    /// All other rows of chunks.
+    settled_chunks = "chunks": Bytes => Bytes, DUPLICATES;
+    /// The row of each pack.
+    packs = "packs": PackNumber => Bytes;
+    /// Pack id -> number.
+    pack_numbers = "pack_numbers": Bytes => PackNumber;
+    /// Data key and client -> wrap.
+    wraps = "wraps": Bytes => Bytes;
+    /// The commits of the log.
+    commits = "commits": Seq => Bytes;
+    /// Snapshot id -> its commit.
+    snapshots = "snapshots": Bytes => Seq;
+    /// Client -> its newest commit.
+    clients = "clients": Bytes => Seq;
+    /// Where each record of the log begins in its file.
+    offsets = "offsets": Seq => Number;
+    /// Single values ([`super::meta`]).
+    meta = "meta": Bytes => Bytes;
+    /// Pack id -> its condemned frames.
+    condemned = "dead": Bytes => Bytes;
+    /// Pack id -> when the pack was swept, and whether its file has been moved.
+    swept = "swept": Bytes => Bytes;
+    /// The session that last stored each pack, and when.
+    pins = "pins": PackNumber => Bytes;
+    /// The condemnations of the log.
+    condemnations = "condemns": Seq => Bytes;
+    /// Packs whose parity has not been made yet.
+    without_parity = "bare": Bytes => Unit;
+    /// Pack id -> its frames in quarantine.
+    quarantined = "hurt": Bytes => Bytes;
+    /// What each quarantine of the log lost.
+    losses = "losses": Seq => Bytes;
 }

@@ -1,15 +1,16 @@
-//! A log kept in two files of the same bytes, so that damage to one loses nothing.
+//! A log kept in two files of the same bytes, so that damage to one file loses nothing.
 //!
-//! **Writing.** Records are appended to the first file and synced, then to the second and synced; then they count. So what
-//! the second file holds is durable in the first, and what is torn in the first after a crash is not in the second. Whoever
-//! appends holds the backend's lock and has called [`LogPair::settle`].
+//! **Writing.** Records are appended to the first file and synced, then to the second file and synced. Then they count.
+//! So a record in the second file is durable in the first file, and a record that a crash tore in the first file is not
+//! in the second. The writer holds the backend's lock and has called [`LogPair::settle`].
 //!
-//! **Reading** needs no lock. A record counts once the second file reaches to its end; it is taken from the first file, or
-//! from the second where the first is damaged. Nobody is shown a record that a crash could still take away.
+//! **Reading** needs no lock. A record counts if the second file reaches to its end. It is taken from the first file,
+//! or from the second file if the first is damaged. A reader never gets a record that a crash could still take away.
 //!
-//! **Settling** makes both files whole again: a record that only one of them holds goes into the other, what is torn is cut
-//! off, and a file that is missing is written anew. A record that is whole in neither file, and is not the torn end of both,
-//! is an error: nothing is cut then. Nor is a log of which neither file can be read an empty one.
+//! **Settling** makes both files whole again: a record that only one file holds is copied to the other, a torn record
+//! is cut off, and a missing file is written again. A record that is whole in neither file, and is not the torn end of
+//! both, is an error, and then nothing is cut. A log whose files both cannot be read is an error as well, not an empty
+//! log.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -24,30 +25,31 @@ use crate::{
     repository::backend::Backend,
 };
 
-/// How much is read at once; records are bounded below it.
+/// How much is read at a time. Every record is shorter.
 const READ: usize = log_file::RECORD_MAX + 64;
-/// How much of both ends is compared to see whether the files are the same. What a crash leaves half done is one append.
+/// How much of both ends is compared to see whether the files are the same. A crash leaves at most one append half
+/// done.
 const TAIL: u64 = 64 * 1024;
 
-/// The names of a log's files.
+/// A log in two files.
 #[derive(Debug)]
 pub struct LogPair {
     first: &'static str,
     second: &'static str,
-    /// Damage was met: the next settling looks at everything.
-    hurt: AtomicBool,
+    /// Damage was met, so the next settling compares all of both files.
+    is_damaged: AtomicBool,
 }
 
-/// A record's bytes, and the place behind it.
+/// A record's bytes, and the position after it.
 pub type Record = (Vec<u8>, Position);
 
 impl LogPair {
     /// The log in these two files.
     pub const fn new(first: &'static str, second: &'static str) -> Self {
-        Self { first, second, hurt: AtomicBool::new(false) }
+        Self { first, second, is_damaged: AtomicBool::new(false) }
     }
 
-    /// Records from `at` on, some at a time; none if there are no more.
+    /// Some of the records from `at` on; none if there are no more.
     pub fn read(&self, backend: &dyn Backend, at: Position) -> Result<Vec<Record>> {
         let counts = match backend.len(self.second)? {
             Some(len) => len,
@@ -72,13 +74,17 @@ impl LogPair {
                 _ => Ok(records),
             };
         }
-        if !self.hurt.swap(true, Relaxed) {
-            tracing::warn!(log = self.first, byte = at.offset, "the log is damaged; its second copy serves");
+        if !self.is_damaged.swap(true, Relaxed) {
+            tracing::warn!(
+                log = self.first,
+                byte = at.offset,
+                "the first copy of the log is damaged; the second copy is used"
+            );
         }
         Ok(records)
     }
 
-    /// Whether the log still holds, at this place, the hash that was read there.
+    /// Whether the log still has the hash at this position that was read there.
     pub fn fits(&self, backend: &dyn Backend, at: Position) -> Result<bool> {
         if at == Position::default() {
             return Ok(true);
@@ -86,7 +92,7 @@ impl LogPair {
         Ok(self.hashes(backend, at.offset)?.contains(&Some(at.head)))
     }
 
-    /// The chain's hash that stands before a place where a record begins or the log ends.
+    /// The chain's hash before an offset at which a record begins or the log ends.
     pub fn hash_before(&self, backend: &dyn Backend, offset: u64) -> Result<Option<Hash>> {
         match self.hashes(backend, offset)? {
             [Some(one), Some(two)] if one != two => {}
@@ -110,7 +116,7 @@ impl LogPair {
         Ok(self.both(|name| backend.get_range(name, start, Hash::LEN))?.map(hash))
     }
 
-    /// Reads something of both files. One that cannot be read is as good as none, but not both.
+    /// Reads something of both files. A file that cannot be read counts as missing, unless neither can be read.
     fn both(&self, read: impl Fn(&str) -> Result<Option<Bytes>>) -> Result<[Option<Bytes>; 2]> {
         match (readable(read(self.first))?, readable(read(self.second))?) {
             (Err(error), Err(_)) => Err(error),
@@ -118,10 +124,10 @@ impl LogPair {
         }
     }
 
-    /// Whether both files are there and end alike.
+    /// Whether both files exist and have the same end, or neither exists.
     pub fn is_settled(&self, backend: &dyn Backend) -> Result<bool> {
         let (one, two) = (backend.len(self.first)?, backend.len(self.second)?);
-        if self.hurt.load(Relaxed) || one != two {
+        if self.is_damaged.load(Relaxed) || one != two {
             return Ok(false);
         }
         let Some(len) = one else { return Ok(true) };
@@ -130,7 +136,7 @@ impl LogPair {
         Ok(one == two)
     }
 
-    /// Makes both files whole, if they are not. The caller holds the lock.
+    /// Makes both files whole if they are not. The caller holds the lock.
     pub fn settle(&self, backend: &dyn Backend) -> Result<()> {
         if self.is_settled(backend)? {
             return Ok(());
@@ -139,16 +145,16 @@ impl LogPair {
         let whole = merge(one.as_deref(), two.as_deref())?;
         for (name, now) in [(self.first, one), (self.second, two)] {
             if now.as_deref() != Some(&whole) {
-                tracing::info!(file = name, bytes = whole.len(), "a copy of the log is made whole");
+                tracing::info!(file = name, bytes = whole.len(), "a copy of the log is restored");
                 backend.put(name, &whole)?;
             }
         }
-        self.hurt.store(false, Relaxed);
+        self.is_damaged.store(false, Relaxed);
         Ok(())
     }
 
-    /// Looks at both files from end to end, and makes them whole if they are not. Returns how many records there are, and
-    /// whether something had to be done. Takes the lock for that.
+    /// Reads both files from end to end, and makes them whole if they are not, under the lock. Returns how many records
+    /// there are, and whether a file had to be changed.
     pub fn verify(&self, backend: &dyn Backend) -> Result<(u64, bool)> {
         let alike = || -> Result<Option<u64>> {
             let (one, two) = (end(backend, self.first)?, end(backend, self.second)?);
@@ -157,34 +163,35 @@ impl LogPair {
         if let Some(records) = alike()? {
             return Ok((records, false));
         }
-        // Perhaps somebody was just appending.
+        // Another process may just have been appending.
         let _lock = backend.lock()?;
         if let Some(records) = alike()? {
             return Ok((records, false));
         }
-        self.hurt.store(true, Relaxed);
+        self.is_damaged.store(true, Relaxed);
         self.settle(backend)?;
         Ok((alike()?.unwrap_or(0), true))
     }
 
     /// Appends records to a settled log that ends at `at`. Durable on return; the caller holds the lock.
     pub fn append(&self, backend: &dyn Backend, at: Position, bytes: &[u8]) -> Result<()> {
-        let refused = || Err(Error::LeaseRefused { reason: "its log has just been mended".into() });
+        let refused = || Err(Error::LeaseRefused { reason: "its log was just repaired by another process".into() });
         let lens = [backend.len(self.first)?.unwrap_or(0), backend.len(self.second)?.unwrap_or(0)];
         match lens.iter().min() {
             Some(len) if *len < at.offset => return refused(),
-            // The torn end of both is cut off; a record that counts is not.
+            // The torn end of both files may be cut off, but not a record that counts.
             _ if lens != [at.offset; 2] && !self.read(backend, at)?.is_empty() => return refused(),
             _ => {}
         }
         backend.append(self.first, at.offset, bytes)?;
         backend.append(self.second, at.offset, bytes).inspect_err(|_| {
-            // Not acknowledged: the first file forgets it too, if it can. If not, the next settling takes it for good.
+            // The records were not acknowledged, so the first file drops them if it can. If it cannot, the next
+            // settling keeps them.
             let _ = backend.append(self.first, at.offset, &[]);
         })
     }
 
-    /// Removes the log.
+    /// Removes both files.
     pub fn delete(&self, backend: &dyn Backend) -> Result<()> {
         backend.delete(self.first)?;
         backend.delete(self.second)
@@ -210,7 +217,7 @@ fn end(backend: &dyn Backend, name: &str) -> Result<Option<Position>> {
     Ok(Some(at))
 }
 
-/// Tells a file that cannot be read, which the other may make up for, from what nothing makes up for.
+/// Tells an unreadable file, for which the other may be used, from other errors.
 fn readable<T>(read: Result<T>) -> Result<Result<T>> {
     match read {
         Err(error) if error.is_unreadable() => {
@@ -223,15 +230,15 @@ fn readable<T>(read: Result<T>) -> Result<Result<T>> {
 
 /// Why no more records were taken.
 enum End {
-    /// The next one does not count yet.
+    /// The next record does not count yet.
     Enough,
-    /// The bytes end within the next one, or before.
+    /// The bytes end before the end of the next record.
     Torn,
-    /// The next one is not what it should be.
+    /// The next record is damaged.
     Bad(Error),
 }
 
-/// Takes the records at the beginning of some bytes, which lie at `at`, as far as they count.
+/// Takes the records that count from the beginning of some bytes, which begin at `at`.
 fn take(mut at: Position, mut bytes: &[u8], counts: u64, records: &mut Vec<Record>) -> End {
     loop {
         match log_file::split(at, bytes) {
@@ -262,7 +269,7 @@ fn merge<'a>(first: Option<&'a [u8]>, second: Option<&'a [u8]>) -> Result<Vec<u8
                 whole.extend_from_slice(&two[..(next.offset - at.offset) as usize]);
                 at = next;
             }
-            // The second file has none of it, so it was never acknowledged.
+            // The second file has nothing of this record, so it was never acknowledged.
             _ if second.is_some() && two.is_empty() => return Ok(whole),
             (Err(error), _) | (_, Err(error)) => return Err(error),
             _ => return Ok(whole),
@@ -277,18 +284,18 @@ mod tests {
     use super::*;
     use crate::repository::backend::{Files, LocalBackend};
 
-    /// A disk that stops reading.
+    /// A disk that cannot read the first file of the log, and later neither.
     #[derive(Debug, Clone, Default)]
-    struct Deaf(Arc<AtomicBool>);
+    struct Unreadable(Arc<AtomicBool>);
 
-    impl Deaf {
+    impl Unreadable {
         fn error(&self, path: &Path) -> Option<io::Error> {
             let is_log = path.file_name().is_some_and(|name| name != "log.2" || self.0.load(Relaxed));
             is_log.then(|| io::Error::from_raw_os_error(5))
         }
     }
 
-    impl Files for Deaf {
+    impl Files for Unreadable {
         fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
             self.error(path).map_or_else(|| std::fs::read(path), Err)
         }
@@ -301,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_cannot_be_read_is_no_empty_one() {
+    fn an_unreadable_log_is_not_an_empty_log() {
         let folder = tempfile::tempdir().unwrap();
         let log = LogPair::new("log", "log.2");
         let (mut bytes, at) = log_file::frame_bytes(Position::default(), b"one");
@@ -309,12 +316,12 @@ mod tests {
         bytes.extend(two);
         log.append(&LocalBackend::new(folder.path()), Position::default(), &bytes).unwrap();
 
-        let deaf = Deaf::default();
-        let backend = LocalBackend::with_files(folder.path(), deaf.clone());
+        let disk = Unreadable::default();
+        let backend = LocalBackend::with_files(folder.path(), disk.clone());
         assert_eq!(log.read(&backend, Position::default()).unwrap().len(), 2, "the other one can be read");
         assert!(log.fits(&backend, at).unwrap());
 
-        deaf.0.store(true, Relaxed);
+        disk.0.store(true, Relaxed);
         let unreadable = |error: Error| assert!(error.is_unreadable(), "{error}");
         unreadable(log.read(&backend, Position::default()).unwrap_err());
         unreadable(log.fits(&backend, at).unwrap_err());

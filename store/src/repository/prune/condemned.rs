@@ -1,6 +1,7 @@
-//! The set that one prune takes: frames by pack, and the ids that lose their last live copy with them.
+//! The condemned set: the frames that one prune takes, by pack, and the ids that lose their last live copy with them.
 //!
-//! It is stored as an object before the log names it, and kept: clients that were away are told from it what was lost.
+//! It is stored as an object before the log names it. It is kept, because it tells clients that were away what was
+//! lost.
 
 use minicbor::{Decode, Encode};
 
@@ -13,37 +14,40 @@ use crate::{
     format::loss::{FrameBits, Lost},
 };
 
-/// How many lost ids are kept one by one. Clients that were away while more were lost are told that everything may be.
+/// How many lost ids a set lists. If more are lost, clients that were away are told that everything may be lost.
 pub const LOST_MAX: usize = 262_144;
 
-/// The frames of one pack that a prune takes. If they are not all of its frames, the others are copied to another pack
-/// before this one goes.
+/// How long a set is kept, in seconds. A client that pushes less often asks again what is stored, which takes a few
+/// requests.
+const KEPT_SECS: i64 = 90 * 24 * 3600;
+
+/// The frames of one pack that a prune takes. The pack's other frames are copied to another pack before this one goes.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct CondemnedPack {
     /// The pack.
     #[n(0)]
     pub pack: PackId,
-    /// Its dead frames.
+    /// Its condemned frames.
     #[n(1)]
     pub frames: FrameBits,
 }
 
-/// All that a prune takes.
+/// Everything that a prune takes.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
-pub struct Condemned {
+pub struct CondemnedSet {
     /// The generation that begins with it.
     #[n(0)]
     pub generation: u64,
-    /// The packs that go.
+    /// The packs, each with its condemned frames.
     #[n(1)]
     pub packs: Vec<CondemnedPack>,
-    /// The ids that lose their last live copy; everything, if they are more than [`LOST_MAX`].
+    /// The ids that lose their last live copy; everything, if there are more than [`LOST_MAX`].
     #[n(2)]
     pub lost: Lost,
 }
 
-impl Condemned {
+impl CondemnedSet {
     /// Magic and version.
     pub const HEADER: Header = Header { what: "a set of condemned frames", magic: *b"bkfscond", version: 1 };
 
@@ -56,9 +60,14 @@ impl Condemned {
     pub fn decode(bytes: &[u8], hash: Hash) -> Result<Self> {
         match Hash::of(&[bytes]) == hash {
             true => Self::HEADER.decode(bytes),
-            false => Err(Error::damaged(Self::HEADER.what, "it is not the one that the log names")),
+            false => Err(Error::damaged(Self::HEADER.what, "it is not the set that the log names")),
         }
     }
+}
+
+/// Whether a set that was condemned at a time may be removed.
+pub fn is_old(secs: i64, now: i64) -> bool {
+    secs.saturating_add(KEPT_SECS) <= now
 }
 
 #[cfg(test)]
@@ -66,15 +75,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_comes_back_and_a_changed_one_does_not() {
+    fn a_set_decodes_and_a_changed_set_does_not() {
         let mut frames = FrameBits::none(3);
         frames.set(1);
         let packs = vec![CondemnedPack { pack: PackId([7; 32]), frames }];
-        let set = Condemned { generation: 2, packs, lost: Lost::Everything };
+        let set = CondemnedSet { generation: 2, packs, lost: Lost::Everything };
         let mut bytes = set.encode();
         let hash = Hash::of(&[&bytes]);
-        assert_eq!(Condemned::decode(&bytes, hash).unwrap(), set);
+        assert_eq!(CondemnedSet::decode(&bytes, hash).unwrap(), set);
         *bytes.last_mut().unwrap() ^= 1;
-        Condemned::decode(&bytes, hash).unwrap_err();
+        CondemnedSet::decode(&bytes, hash).unwrap_err();
     }
 }

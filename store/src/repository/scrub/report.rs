@@ -1,4 +1,4 @@
-//! What a scrub found, as it is kept and shown.
+//! What a scrub found. This is what is kept and shown.
 
 use minicbor::{Decode, Encode};
 
@@ -7,17 +7,17 @@ use crate::{
     base::{id::PackId, time::Time},
 };
 
-/// What a scrub found. All counts are since it began, over all its parts if it was stopped in between.
+/// What a scrub found. Counts begin with the scrub, and go on if it was stopped and resumed.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct ScrubReport {
     /// When it began, by the store's clock.
     #[n(0)]
     pub started: Time,
-    /// When it was through; none: it runs, or was stopped.
+    /// When it ended; none if it runs or was stopped.
     #[n(1)]
     pub ended: Option<Time>,
-    /// Packs up to this one, in the order of their ids, are done.
+    /// The last pack that is done. Packs are scrubbed in the order of their ids.
     #[n(2)]
     pub reached: Option<PackId>,
     /// Records of the log.
@@ -26,19 +26,19 @@ pub struct ScrubReport {
     /// Small objects: configuration, settings, key slots, snapshots.
     #[n(4)]
     pub objects: u64,
-    /// Those of which one copy was damaged or missing, and was made again; the log counts as one.
+    /// Objects that had one copy damaged or missing, which was restored. The log counts as one.
     #[n(5)]
     pub objects_mended: u64,
     /// Packs.
     #[n(6)]
     pub packs: u64,
-    /// Bytes that were read of packs and parity.
+    /// Bytes of packs and parity that were read.
     #[n(7)]
     pub bytes: u64,
     /// Packs that were damaged, and are whole again.
     #[n(8)]
     pub packs_mended: u64,
-    /// Shards of them that were made again.
+    /// Shards of these packs that were restored.
     #[n(9)]
     pub shards_mended: u64,
     /// Parity that was missing, and was made.
@@ -47,16 +47,16 @@ pub struct ScrubReport {
     /// Parity that was damaged, and was made again.
     #[n(11)]
     pub parity_mended: u64,
-    /// Packs of which the index said something else than their tables, until it was put right.
+    /// Packs for which the index differed from their tables, and was corrected.
     #[n(12)]
     pub index_mended: u64,
     /// Packs that are damaged for good; at most [`ScrubReport::KEPT_MAX`].
     #[n(13)]
     pub lost: Vec<LostPack>,
-    /// Everything that is wrong still, in words; at most [`ScrubReport::KEPT_MAX`].
+    /// Everything that is still wrong, in words; at most [`ScrubReport::KEPT_MAX`].
     #[n(14)]
     pub problems: Vec<String>,
-    /// How many problems there are in all.
+    /// How many problems there are.
     #[n(15)]
     pub problems_total: u64,
     /// When this was written.
@@ -71,7 +71,7 @@ pub struct LostPack {
     /// The pack.
     #[n(0)]
     pub pack: PackId,
-    /// What of it is lost; none if there is no parity to tell by.
+    /// What is lost of it; none if there is no parity that could tell.
     #[n(1)]
     pub spans: Option<Vec<Span>>,
     /// Frames that touch these spans.
@@ -82,7 +82,7 @@ pub struct LostPack {
     pub frames_total: u32,
 }
 
-/// No count gets here.
+/// No real count is larger.
 const COUNT_MAX: u64 = u64::MAX / 2;
 
 impl ScrubReport {
@@ -111,8 +111,8 @@ impl ScrubReport {
         }
     }
 
-    /// Forgets what is looked at again when a scrub goes on: all but packs. And counts that nobody ever counted to: nothing vouches for
-    /// what was kept, and there must be room to count on.
+    /// Forgets what is verified again when a scrub goes on: everything except packs. Also forgets counts that are too
+    /// large to be real: nothing vouches for kept results, and counting must not overflow.
     pub(super) fn begin_again(&mut self) {
         (self.log_records, self.objects) = (0, 0);
         let counts = [&mut self.objects_mended, &mut self.packs, &mut self.bytes, &mut self.packs_mended];
@@ -124,7 +124,7 @@ impl ScrubReport {
         self.problems_total = self.problems_total.saturating_sub((before - self.problems.len()) as u64);
     }
 
-    pub(super) fn problem(&mut self, text: String) {
+    pub(super) fn add_problem(&mut self, text: String) {
         if self.problems.contains(&text) {
             return;
         }
@@ -135,9 +135,9 @@ impl ScrubReport {
         }
     }
 
-    pub(super) fn lost(&mut self, lost: LostPack) {
+    pub(super) fn add_lost(&mut self, lost: LostPack) {
         let (pack, frames, total) = (lost.pack, lost.frames, lost.frames_total);
-        self.problem(match &lost.spans {
+        self.add_problem(match &lost.spans {
             Some(spans) => {
                 let bytes: u64 = spans.iter().map(|span| u64::from(span.end - span.start)).sum();
                 let first = spans.iter().take(8).map(|span| format!("{}..{}", span.start, span.end));
@@ -159,7 +159,7 @@ impl ScrubReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repository::scrub::HEADER;
+    use crate::repository::scrub::results::HEADER;
 
     /// Golden bytes: these are never edited.
     #[test]
@@ -168,7 +168,7 @@ mod tests {
         report.ended = Some(Time { secs: 2_000, nanos: 0 });
         (report.packs, report.bytes, report.shards_mended) = (3, 70_000, 2);
         let spans = Some(vec![Span { start: 65_536, end: 131_072 }]);
-        report.lost(LostPack { pack: PackId([7; 32]), spans, frames: 2, frames_total: 250 });
+        report.add_lost(LostPack { pack: PackId([7; 32]), spans, frames: 2, frames_total: 250 });
         let bytes = HEADER.encode(&report);
         assert_eq!(
             blake3::hash(&bytes).to_hex().as_str(),
@@ -179,25 +179,25 @@ mod tests {
         assert!(report.problems[0].contains("65536 bytes are lost, in 2 of its 250 frames (at 65536..131072)"));
     }
 
-    /// Found by fuzzing: one more than the most was counted.
+    /// Found by fuzzing: a count overflowed.
     #[test]
-    fn counts_that_cannot_be_begin_anew() {
+    fn impossible_counts_begin_again() {
         let most = u64::MAX;
         let report = ScrubReport::new(Time::default());
         let mut report =
             ScrubReport { objects_mended: most, index_mended: most, problems_total: most, bytes: 7, ..report };
         report.begin_again();
         assert_eq!((report.objects_mended, report.index_mended, report.bytes), (0, 0, 7));
-        report.problem("the first".into());
+        report.add_problem("the first".into());
         assert_eq!(report.problems_total, 1);
     }
 
     #[test]
-    fn what_is_kept_is_bounded_and_nothing_is_told_twice() {
+    fn kept_problems_are_bounded_and_unique() {
         let mut report = ScrubReport::new(Time::default());
         for i in 0..2000u32 {
-            report.problem(format!("problem {i}"));
-            report.problem("the same".into());
+            report.add_problem(format!("problem {i}"));
+            report.add_problem("the same".into());
         }
         assert_eq!((report.problems.len(), report.problems_total), (ScrubReport::KEPT_MAX, 2001));
     }

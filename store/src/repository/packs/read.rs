@@ -1,43 +1,59 @@
-//! Reading frames: ids are resolved by the index, frames that follow one another are read at once.
+//! Reading frames. The index resolves ids, and frames that follow one another are read together.
 
-use std::{collections::HashSet, sync::atomic::Ordering::SeqCst};
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Repository, layout};
+use super::{files::PackFiles, find::Finder};
 use crate::{
     access::{IDS_MAX, READ_BYTES_MAX, ReadReply, ReadRequest, SealedFrame},
     base::{
         error::{Error, Result},
-        id::PackId,
+        id::{ChunkId, PackId},
     },
-    repository::index::PackRow,
+    repository::{
+        index::{Index, PackRow},
+        limits,
+    },
 };
 
-/// Refuses requests that name too many ids.
-pub(super) fn bounded(ids: usize) -> Result<()> {
-    match ids <= IDS_MAX {
-        true => Ok(()),
-        false => Err(Error::TooLarge { what: "a request", size: ids as u64, limit: IDS_MAX as u64 }),
-    }
-}
-
-/// How often what a prune has moved meanwhile is looked for.
+/// How often a read looks again for frames that prunes have moved in the meantime.
 const TRIES: usize = 5;
 
-impl Repository {
-    /// Reads frames. Packs come and go meanwhile: where one that the index named is gone, or a chunk is not known, what this process and others
-    /// have done since is taken in, and it is looked for once more.
-    pub(super) fn read_frames(&self, request: &ReadRequest) -> Result<ReadReply> {
-        bounded(request.ids.len())?;
+/// Reads frames.
+#[derive(Debug)]
+pub(super) struct FrameReader {
+    index: Arc<Index>,
+    files: Arc<PackFiles>,
+    finder: Arc<Finder>,
+}
+
+impl FrameReader {
+    pub fn new(index: Arc<Index>, files: Arc<PackFiles>, finder: Arc<Finder>) -> Self {
+        Self { index, files, finder }
+    }
+
+    /// Which of the ids have a live copy.
+    pub fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        limits::check_count(ids.len(), IDS_MAX)?;
+        let searches = self.finder.searches();
+        let has = self.index.chunks().has(ids)?;
+        // Another process may have stored what is missing.
+        if has.contains(&false) && self.finder.catch_up(searches)? { self.index.chunks().has(ids) } else { Ok(has) }
+    }
+
+    /// Reads frames. Packs come and go in the meantime. If a pack that the index named is gone, or a chunk is unknown,
+    /// the index takes in what this process and others have done since, and the read is tried again.
+    pub fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
+        limits::check_count(request.ids.len(), IDS_MAX)?;
         for _ in 1..TRIES {
-            let (looked, mut gone) = (self.looked.times.load(SeqCst), Vec::new());
+            let (searches, mut gone) = (self.finder.searches(), Vec::new());
             let reply = self.read_once(request, &mut gone)?;
             if gone.is_empty() && reply.missing.is_empty() {
                 return Ok(reply);
             }
-            let is_newer = self.catch_up(looked)?;
-            let mut moved = gone.iter().map(|id| Ok(!self.index.has_pack(id)?));
+            let is_newer = self.finder.catch_up(searches)?;
+            let mut moved = gone.iter().map(|id| Ok(!self.index.packs().has(id)?));
             if !is_newer && !moved.try_fold(false, |any, is_moved| is_moved.map(|is_moved: bool| any | is_moved))? {
                 return Ok(reply);
             }
@@ -45,14 +61,14 @@ impl Repository {
         self.read_once(request, &mut Vec::new())
     }
 
-    /// Reads frames where the index says that they are. Packs that are not there any more are added to `gone`.
+    /// Reads frames where the index has them. Packs whose files are gone are added to `gone`.
     fn read_once(&self, request: &ReadRequest, gone: &mut Vec<PackId>) -> Result<ReadReply> {
-        let (places, packs) = self.index.resolve(&request.ids)?;
+        let (addresses, packs) = self.index.chunks().resolve(&request.ids)?;
         let mut reply = ReadReply::default();
         let (mut plan, mut taken, mut bytes) = (Vec::new(), HashSet::new(), 0usize);
-        for (id, place) in request.ids.iter().zip(places) {
-            let len = place.and_then(|(number, frame)| packs.get(&number)?.frame(frame)).map(|(_, len)| len);
-            let (Some((number, frame)), Some(len)) = (place, len) else {
+        for (id, address) in request.ids.iter().zip(addresses) {
+            let len = address.and_then(|(number, frame)| packs.get(&number)?.frame(frame)).map(|(_, len)| len);
+            let (Some((number, frame)), Some(len)) = (address, len) else {
                 reply.missing.push(*id);
                 reply.done += 1;
                 continue;
@@ -94,19 +110,20 @@ impl Repository {
         Ok(reply)
     }
 
-    /// Frames that follow one another. Returns whether the pack's file is there.
+    /// Reads frames that follow one another. Returns whether the pack's file exists.
     fn read_run(&self, pack: &PackRow, first: u32, count: u32, frames: &mut Vec<SealedFrame>) -> Result<bool> {
         let damaged = |reason: &str| Error::PackDamaged { pack: pack.id, reason: reason.to_owned() };
         let bound = |number: u32| pack.bounds.get(number as usize).copied().ok_or_else(|| damaged("its row is wrong"));
         let (start, end) = (bound(first)?, bound(first + count)?);
         let len = end.checked_sub(start).ok_or_else(|| damaged("its row is wrong"))? as usize;
-        // A lost, cut or unreadable pack answers with short frames: the reader sees which fail, and the others serve.
-        let run = match self.backend.get_range(&layout::pack(pack.id), u64::from(start), len) {
+        // A pack that is lost, cut off or unreadable yields short frames: the reader sees which fail, and uses the
+        // others.
+        let run = match self.files.range(pack.id, u64::from(start), len) {
             Err(error) if error.is_unreadable() && count == 1 => {
                 tracing::warn!(pack = %pack.id, frame = first, %error, "a frame cannot be read");
                 Some(Bytes::new())
             }
-            // One by one, to get what can be had.
+            // Read them one at a time, to get those that can be read.
             Err(error) if error.is_unreadable() => {
                 for frame in first..first + count {
                     self.read_run(pack, frame, 1, frames)?;

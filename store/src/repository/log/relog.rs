@@ -1,16 +1,16 @@
-//! Repairing a log that is damaged in both its files at one place, where nobody can open the repository any more.
+//! Repairing a log that is damaged in both its files at one place, so that the repository does not open any more.
 //!
-//! All records that can be had stay, each in its place: places are named by tombstones and by clients. Where a record is lost, the
-//! commit stands of which the snapshot is still stored and fits there; for the first record, what the configuration says; else a
-//! *gap*. As the hashes behind a gap are others than before, this is another past than what clients have seen, and they say so
-//! (`bkfs check --accept-rollback`): no store can swear that it has lost nothing else.
+//! All records that can be read stay, each in its place, because tombstones and clients name places. In the place of a
+//! lost record goes the commit of a stored snapshot that fits there; for the first record, what the configuration says;
+//! otherwise a *gap*. The hashes behind a gap differ from before. So this is another past than the one that clients
+//! have seen, and they report that (`bkfs check --accept-rollback`): no store can prove that it has lost nothing else.
 //!
-//! What a lost record may have said of packs must not take anything away. So behind all others stand: a new incarnation; *abort*, for a prune
-//! that was given up; *revive*, for packs that are there and would count as swept; and a *quarantine* that begins a generation later than
-//! any that was lost, and has clients ask again about everything.
+//! Whatever a lost record may have said of packs must not remove anything. So these records are appended: a new
+//! incarnation; *abort*, for a prune that was given up; *revive*, for packs that exist and would count as swept; and a
+//! *quarantine* that begins a generation later than any lost one, and makes clients ask again about everything.
 //!
-//! **Order.** The damaged files are kept under other names. Then the second file is replaced, then the first: from the moment when the second is,
-//! the repository opens with the new log, from whichever file.
+//! **Order.** The damaged files are kept under other names. Then the second file is replaced, then the first. As soon
+//! as the second file is replaced, the repository opens with the new log, from whichever file.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -19,15 +19,14 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Repository, layout, system_time};
 use crate::{
     base::{
         codec,
         error::{Error, Result},
-        id::{ClientId, Hash, Incarnation, PackId, SnapshotId},
+        id::{ClientId, Hash, Incarnation, PackId, RepoId, SnapshotId},
         time::Time,
     },
-    crypto::{self, VerifyingKey},
+    crypto,
     format::{
         config::{Config, verify_config},
         log::{
@@ -39,52 +38,55 @@ use crate::{
         roster::{Roster, verify_roster},
         snapshot::{StoredSnapshot, snapshot_id, verify_stored},
     },
-    repository::backend::{Backend, LocalBackend},
+    repository::{
+        backend::{Backend, LocalBackend},
+        clock::system_time,
+        layout,
+        objects::admin_key,
+    },
 };
 
-/// Pieces in which a file is read that does not read at once.
+/// The pieces in which a file is read that cannot be read in one go.
 const PIECE: usize = 4096;
-/// No log is longer that is repaired in memory.
+/// The longest log that is repaired. The repair is done in memory.
 const LOG_MAX: u64 = 4 << 30;
 
-/// What became of a log.
+/// What a repair did to a log, or would do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogReport {
-    /// Its records, as they are now.
+    /// Its records after the repair.
     pub records: u64,
-    /// Whether a copy of it was made whole from the other: nothing was lost.
+    /// Whether one copy was restored from the other: nothing was lost.
     pub is_mended: bool,
-    /// Whether records were lost, and the log was written anew, or would be.
+    /// Whether records were lost, and the log was rewritten.
     pub is_rewritten: bool,
-    /// Snapshots whose commits were lost, and stand again.
+    /// Snapshots whose commits were lost, and were restored.
     pub recovered: Vec<SnapshotId>,
-    /// Places of records that are lost.
+    /// The places of records that are lost.
     pub lost: Vec<u64>,
-    /// Bytes at the end in which no record was found.
+    /// Bytes at the end in which no record was found, and which were cut off.
     pub cut: u64,
 }
 
-impl Repository {
-    /// Makes the log of the repository in a folder whole, and if that cannot be done, as whole as it can be. The repository must
-    /// not be open in this process. Dry, it only says what would be done.
-    pub fn repair_log(folder: &Path, dry_run: bool) -> Result<LogReport> {
-        repair(&LocalBackend::new(folder), system_time(), dry_run)
-    }
+/// Makes the log of the repository in a folder whole; if that cannot be done, as whole as it can be. The repository
+/// must not be open in this process. A dry run only reports what would be done.
+pub fn repair_log(folder: &Path, dry_run: bool) -> Result<LogReport> {
+    repair(&LocalBackend::new(folder), system_time(), dry_run)
+}
 
-    /// The same on any backend.
-    pub fn repair_log_on(backend: &dyn Backend, dry_run: bool) -> Result<LogReport> {
-        repair(backend, system_time(), dry_run)
-    }
+/// Repairs the log of a repository on any backend, like [`repair_log`].
+pub fn repair_log_on(backend: &dyn Backend, dry_run: bool) -> Result<LogReport> {
+    repair(backend, system_time(), dry_run)
 }
 
 fn repair(backend: &dyn Backend, now: Time, dry_run: bool) -> Result<LogReport> {
     let (config, config_bytes) = config(backend)?;
     let _lock = backend.lock()?;
-    let names = [layout::LOG.to_owned(), layout::second(layout::LOG)];
-    let files = [read(backend, &names[0])?, read(backend, &names[1])?];
+    let names = [layout::LOG, layout::SECOND_LOG];
+    let files = [read(backend, names[0])?, read(backend, names[1])?];
     let [first, second] = files.each_ref().map(|file| file.as_deref().unwrap_or_default());
     if first.is_empty() && second.is_empty() {
-        let reason = "both its files are gone or empty: only a copy of them helps";
+        let reason = "both its files are missing or empty: put them back from a backup";
         return Err(Error::damaged("the repository's log", reason));
     }
     let salvaged = salvage(first, second);
@@ -93,7 +95,7 @@ fn repair(backend: &dyn Backend, now: Time, dry_run: bool) -> Result<LogReport> 
     let bytes = match salvaged.is_whole() {
         true => frames(&salvaged.records.into_iter().flatten().collect::<Vec<_>>()),
         false => {
-            let mut log = Log::new(backend, &config, &config_bytes, salvaged)?;
+            let mut log = NewLog::new(backend, &config, &config_bytes, salvaged)?;
             log.recover(backend, now, &mut report)?;
             log.finish(backend, now)?;
             report.records = log.records.len() as u64;
@@ -120,7 +122,7 @@ fn repair(backend: &dyn Backend, now: Time, dry_run: bool) -> Result<LogReport> 
 /// The configuration, from whichever copy is whole.
 fn config(backend: &dyn Backend) -> Result<(Config, Bytes)> {
     let mut failed = None;
-    for name in [layout::CONFIG.to_owned(), layout::second(layout::CONFIG)] {
+    for name in layout::copies(layout::CONFIG) {
         let Some(bytes) = read(backend, &name)? else { continue };
         match verify_config(&bytes) {
             Ok(config) => return Ok((config, bytes)),
@@ -130,7 +132,7 @@ fn config(backend: &dyn Backend) -> Result<(Config, Bytes)> {
     Err(failed.unwrap_or(Error::NoRepository { place: backend.place() }))
 }
 
-/// A whole file, with zeros where it cannot be read.
+/// A file, with zeros where it cannot be read.
 fn read(backend: &dyn Backend, name: &str) -> Result<Option<Bytes>> {
     let len = backend.len(name)?.unwrap_or(0);
     if len > LOG_MAX {
@@ -150,8 +152,8 @@ fn read(backend: &dyn Backend, name: &str) -> Result<Option<Bytes>> {
     }
 }
 
-/// Keeps the damaged files: somebody may know more of them some day.
-fn keep(backend: &dyn Backend, names: &[String; 2], files: &[Option<Bytes>; 2]) -> Result<()> {
+/// Keeps the damaged files under other names: more of them may be readable one day.
+fn keep(backend: &dyn Backend, names: &[&str; 2], files: &[Option<Bytes>; 2]) -> Result<()> {
     let mut suffix = String::from("damaged");
     for number in 2.. {
         if names.iter().all(|name| matches!(backend.len(&format!("{name}.{suffix}")), Ok(None))) {
@@ -178,18 +180,17 @@ fn frames(records: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// A log that is being put together.
-struct Log {
+struct NewLog {
     records: Vec<LogRecord>,
-    /// Places that are lost still.
+    /// The places whose records are still lost.
     lost: Vec<usize>,
     roster: Roster,
-    repo: crate::base::id::RepoId,
+    repo: RepoId,
 }
 
-impl Log {
+impl NewLog {
     fn new(backend: &dyn Backend, config: &Config, config_bytes: &Bytes, salvaged: Salvaged) -> Result<Self> {
-        let admin = VerifyingKey::from_slice(&config.admin_public)
-            .ok_or_else(|| Error::damaged(Config::HEADER.what, "its admin key has a wrong length"))?;
+        let admin = admin_key(config)?;
         let (mut records, mut lost, mut roster) = (Vec::new(), Vec::new(), None::<Roster>);
         for (place, raw) in salvaged.records.into_iter().enumerate() {
             let record = raw.map(|raw| codec::decode::<LogRecord>("a record of the log", &raw)).transpose()?;
@@ -208,7 +209,7 @@ impl Log {
         }
         let roster = roster.ok_or_else(|| {
             let reason =
-                "no roster is left in it, without which nobody's snapshots and packs count: only a copy of it helps";
+                "no roster is left in it, and without one no snapshot and no pack counts: put it back from a backup";
             Error::damaged(format!("the log of the repository at {}", backend.place()), reason)
         })?;
         if let Some(first) = records.first_mut().filter(|first| first.event == Event::Gap) {
@@ -218,7 +219,7 @@ impl Log {
         Ok(Self { records, lost, roster, repo: config.repo })
     }
 
-    /// Puts commits of snapshots that are stored into places where they fit, and others behind.
+    /// Puts commits of stored snapshots into lost places where they fit, and appends others.
     fn recover(&mut self, backend: &dyn Backend, now: Time, report: &mut LogReport) -> Result<()> {
         let mut committed: BTreeMap<(ClientId, u64), usize> = BTreeMap::new();
         let mut known: HashSet<SnapshotId> = HashSet::new();
@@ -229,7 +230,7 @@ impl Log {
             }
         }
         let mut found: BTreeMap<(u64, ClientId), (SnapshotId, StoredSnapshot)> = BTreeMap::new();
-        for id in stored(backend)?.into_iter().filter(|id| !known.contains(id)) {
+        for id in stored_snapshots(backend)?.into_iter().filter(|id| !known.contains(id)) {
             if let Some(stored) = self.snapshot(backend, id, now)?
                 && !committed.contains_key(&(stored.client, stored.sequence))
             {
@@ -255,7 +256,7 @@ impl Log {
                 report.recovered.push(id);
             }
         }
-        // What was committed by records behind the last one that is left.
+        // What was committed by records after the last one that is left.
         for ((sequence, client), (id, stored)) in found {
             let last = committed.range((client, 0)..=(client, u64::MAX)).next_back().map_or(0, |((_, last), _)| *last);
             if sequence == last + 1 {
@@ -268,12 +269,13 @@ impl Log {
         Ok(())
     }
 
-    /// A stored snapshot that is whole and of a client on the roster.
+    /// A stored snapshot, if it is whole and its client is on the roster.
     fn snapshot(&self, backend: &dyn Backend, id: SnapshotId, now: Time) -> Result<Option<StoredSnapshot>> {
-        let name = layout::snapshot(id);
-        for name in [layout::second(&name), name] {
+        let [first, second] = layout::copies(&layout::snapshot(id));
+        for name in [second, first] {
             let Some(bytes) = read(backend, &name)?.filter(|bytes| snapshot_id(bytes) == id) else { continue };
-            // A client may have been ended since: then it counts if it did when the log was last written to.
+            // The client may have been removed since. Its snapshot counts if the client counted when the log was last
+            // written to.
             let times = [self.records.last().map_or(now, |last| last.time), now];
             let stored = times.into_iter().find_map(|time| verify_stored(&bytes, &self.roster, time).ok());
             return Ok(stored.filter(|stored| stored.repo == self.repo));
@@ -285,7 +287,7 @@ impl Log {
         self.records.push(LogRecord { seq: self.records.len() as u64, time, event });
     }
 
-    /// Says what keeps everything that is there.
+    /// Appends the records that keep every pack that exists.
     fn finish(&mut self, backend: &dyn Backend, now: Time) -> Result<()> {
         let (mut swept, mut generation) = (HashMap::<PackId, bool>::new(), 1);
         for record in &self.records {
@@ -310,18 +312,18 @@ impl Log {
         if !there.is_empty() {
             self.push(now, Event::Revive { packs: there });
         }
-        // Of the records that are lost each may have begun one; of those that were cut off nobody knows how many there were.
+        // Each lost record may have begun a generation, and how many records were cut off is unknown.
         let generation = generation + self.records.len() as u64;
         self.push(now, Event::Quarantine { generation, packs: vec![], lost: Lost::Everything });
         Ok(())
     }
 }
 
-/// The names of all stored snapshots.
-fn stored(backend: &dyn Backend) -> Result<HashSet<SnapshotId>> {
+/// The ids of all stored snapshots.
+fn stored_snapshots(backend: &dyn Backend) -> Result<HashSet<SnapshotId>> {
     let mut found = HashSet::new();
-    for folder in ["snapshots", "snapshots.2"] {
-        found.extend(backend.list(folder)?.iter().filter_map(|listed| listed.name.parse::<SnapshotId>().ok()));
+    for folder in layout::folders(layout::SNAPSHOTS) {
+        found.extend(backend.list(&folder)?.iter().filter_map(|listed| listed.name.parse::<SnapshotId>().ok()));
     }
     Ok(found)
 }

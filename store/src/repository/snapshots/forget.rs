@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::Repository;
+use super::{Snapshots, is_unexpired};
 use crate::{
     access::{FORGET_MAX, ForgetReply, ForgetRequest},
     base::{
@@ -10,40 +10,37 @@ use crate::{
         id::SnapshotId,
         time::Time,
     },
-    format::{
-        fate::{Fate, is_due, protected_until},
-        log::Event,
-        tombstone::Tombstone,
-    },
-    repository::index::CommitRow,
+    format::{fate::Fate, log::Event, tombstone::Tombstone},
+    repository::{index::CommitRow, limits},
 };
 
-/// Digits of an id by which an operator can name a snapshot.
+/// How many digits of an id an operator must give to name a snapshot.
 const PREFIX_MIN: usize = 8;
 
-impl Repository {
-    pub(super) fn forget_snapshots(&self, request: &ForgetRequest) -> Result<ForgetReply> {
-        bounded(request.tombstones.len())?;
-        let state = self.state()?;
+impl Snapshots {
+    /// Moves snapshots to the trash, or makes them unrecoverable.
+    pub fn forget(&self, request: &ForgetRequest) -> Result<ForgetReply> {
+        limits::check_count(request.tombstones.len(), FORGET_MAX)?;
+        let config = self.objects.config()?;
         let mut tombstones = Vec::with_capacity(request.tombstones.len());
         for signed in &request.tombstones {
-            let tombstone = Tombstone::verify(&signed.0, &state.admin, state.config.repo)?;
+            let tombstone = Tombstone::verify(&signed.0, &config.admin, config.config.repo)?;
             tombstones.push((tombstone, &signed.0));
         }
         tombstones.sort_by_key(|(tombstone, _)| tombstone.snapshot);
         tombstones.dedup_by_key(|(tombstone, _)| tombstone.snapshot);
-        let _lock = self.writing()?;
-        let (now, mut events, mut reply) = ((self.clock)(), Vec::new(), ForgetReply::default());
+        let _lock = self.log.lock_for_append()?;
+        let (now, mut events, mut reply) = (self.log.now(), Vec::new(), ForgetReply::default());
         for (tombstone, signed) in tombstones {
             let row = self.committed(tombstone.snapshot)?;
             let snapshot = row.snapshot;
             if !tombstone.applies_to(snapshot, row.changed) {
-                let text =
+                let reason =
                     format!("the request to forget snapshot {snapshot} is older than the snapshot's last change");
-                return Err(Error::LeaseRefused { reason: text });
+                return Err(Error::LeaseRefused { reason });
             }
-            let unsigned = matches!(row.fate, Some(Fate::Expired { is_signed: false }));
-            if row.fate.is_none() || unsigned {
+            let is_purged = matches!(row.fate, Some(Fate::Expired { is_signed: false }));
+            if row.fate.is_none() || is_purged {
                 events.push(Event::Forget { snapshot, signed: signed.clone() });
             }
             if Fate::is_expired(row.fate) {
@@ -51,7 +48,7 @@ impl Repository {
             }
             reply.forgotten += u64::from(row.fate.is_none());
             if request.now {
-                if let Some(until) = protected_until(row.received, now, self.protect_secs) {
+                if let Some(until) = self.floor.protected_until(row.received, now) {
                     return Err(Error::Protected { snapshot, until_secs: until.secs });
                 }
                 events.push(Event::Expire { snapshot });
@@ -59,31 +56,33 @@ impl Repository {
             }
         }
         if request.empty_trash {
-            let newest = self.newest_time()?;
-            let due = |row: &CommitRow| self.is_due(row, newest, now);
-            let named: HashSet<SnapshotId> = reply.expired.iter().copied().collect();
-            for row in self.index.commits_from(0, usize::MAX, due)? {
-                if !named.contains(&row.snapshot) {
-                    events.push(Event::Expire { snapshot: row.snapshot });
-                    reply.expired.push(row.snapshot);
-                }
-            }
+            self.expire_due(now, &mut events, &mut reply)?;
         }
         if !events.is_empty() {
-            self.append(&events)?;
+            self.log.append(&events)?;
         }
         Ok(reply)
     }
 
-    /// Whether emptying the trash lets a snapshot go. `newest` is the time of the log's newest record.
-    pub(super) fn is_due(&self, row: &CommitRow, newest: Time, now: Time) -> bool {
-        matches!(row.fate, Some(Fate::Trash { since }) if is_due(since, newest, now, self.protect_secs))
+    /// Expires what has been in the trash for long enough.
+    fn expire_due(&self, now: Time, events: &mut Vec<Event>, reply: &mut ForgetReply) -> Result<()> {
+        let newest = self.log.newest_time()?;
+        let is_due = |row: &CommitRow| self.floor.is_due(row.fate, newest, now);
+        let named: HashSet<SnapshotId> = reply.expired.iter().copied().collect();
+        for row in self.index.commits().from(0, usize::MAX, is_due)? {
+            if !named.contains(&row.snapshot) {
+                events.push(Event::Expire { snapshot: row.snapshot });
+                reply.expired.push(row.snapshot);
+            }
+        }
+        Ok(())
     }
 
-    pub(super) fn unforget_snapshots(&self, snapshots: &[SnapshotId]) -> Result<()> {
-        bounded(snapshots.len())?;
-        self.state()?;
-        let _lock = self.writing()?;
+    /// Brings snapshots back from the trash.
+    pub fn unforget(&self, snapshots: &[SnapshotId]) -> Result<()> {
+        limits::check_count(snapshots.len(), FORGET_MAX)?;
+        self.objects.config()?;
+        let _lock = self.log.lock_for_append()?;
         let mut events = Vec::new();
         for snapshot in snapshots {
             let event = Event::Unforget { snapshot: *snapshot };
@@ -96,15 +95,14 @@ impl Repository {
                 _ => {}
             }
         }
-        if events.is_empty() { Ok(()) } else { self.append(&events) }
+        if events.is_empty() { Ok(()) } else { self.log.append(&events) }
     }
 
-    /// Makes snapshots unrecoverable, whatever their age and whoever wants to keep them: the way of the store's operator, who
-    /// has its files and no key. Each is named by its id or the first digits of it. Returns those that are gone by this.
+    /// Makes snapshots unrecoverable, whatever their age: for the store's operator, who has its files and no key. Each
+    /// is named by its id or by the id's first digits. Returns the snapshots that are now gone.
     pub fn purge(&self, names: &[String]) -> Result<Vec<SnapshotId>> {
-        self.state()?;
-        let _lock = self.writing()?;
-        let rows = self.index.commits_from(0, usize::MAX, |row| !Fate::is_expired(row.fate))?;
+        let _lock = self.log.lock_for_append()?;
+        let rows = self.index.commits().from(0, usize::MAX, is_unexpired)?;
         let mut chosen = Vec::new();
         for name in names {
             let name = name.to_ascii_lowercase();
@@ -125,28 +123,15 @@ impl Repository {
         }
         let events: Vec<_> = chosen.iter().map(|snapshot| Event::Expire { snapshot: *snapshot }).collect();
         if !events.is_empty() {
-            self.append(&events)?;
+            self.log.append(&events)?;
         }
         Ok(chosen)
     }
 
-    /// All snapshots that were ever committed, oldest first: what an operator can see of them without a key.
-    pub fn commits(&self) -> Result<Vec<CommitRow>> {
-        self.state()?;
-        self.follow()?;
-        self.index.commits_from(0, usize::MAX, |_| true)
-    }
-
+    /// The commit of a snapshot. Fails if there is none.
     fn committed(&self, snapshot: SnapshotId) -> Result<CommitRow> {
         let none =
             || Error::SnapshotNotFound(format!("snapshot {snapshot} was never committed here; nothing was changed"));
-        self.index.commit_of(&snapshot)?.ok_or_else(none)
-    }
-}
-
-fn bounded(count: usize) -> Result<()> {
-    match count <= FORGET_MAX {
-        true => Ok(()),
-        false => Err(Error::TooLarge { what: "a request", size: count as u64, limit: FORGET_MAX as u64 }),
+        self.index.commits().of(&snapshot)?.ok_or_else(none)
     }
 }

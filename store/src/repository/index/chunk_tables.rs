@@ -1,0 +1,242 @@
+//! Where chunks are: a row for each copy, in two tables.
+//!
+//! Ids are random, so the rows of one pack go all over a table. A pack of many small chunks would change every page of
+//! a large table, and writing it down would cost more the larger the repository is. So new rows go to a small table
+//! first. When that is full, its rows move to the large table in the order of their keys, some at a time, and each page
+//! changes once for many packs. A row is in one of the two tables, and every look-up looks into both.
+
+use heed::{Database, RoTxn, RwTxn, WithoutTls, types::Bytes};
+
+use super::tables::Tables;
+use crate::base::id::ChunkId;
+
+/// How many rows may wait in the small table: about 10 MB, and as many as a few packs of very small chunks have.
+const FRESH_MAX: u64 = 256 * 1024;
+/// How many rows move in one transaction, which holds at worst a page of the large table for each of them: 32 MB.
+pub(super) const STEP: usize = 8 * 1024;
+/// Length of a value: 13 bytes of an id, pack u32, frame u24.
+const VALUE_LEN: usize = 20;
+
+/// The first bytes of an id.
+pub(super) type Key = [u8; 3];
+/// The id's next bytes, and where a copy is.
+pub(super) type Value = [u8; VALUE_LEN];
+/// The number of a pack, and of a frame in it.
+pub type FrameAddress = (u32, u32);
+
+/// Both tables. The rows of one key are sorted.
+#[derive(Clone, Copy)]
+pub(super) struct ChunkTables {
+    fresh: Database<'static, Bytes, Bytes>,
+    settled: Database<'static, Bytes, Bytes>,
+}
+
+impl Tables<'static> {
+    /// Where chunks are.
+    pub fn chunks(&self) -> ChunkTables {
+        ChunkTables { fresh: self.fresh_chunks, settled: self.settled_chunks }
+    }
+}
+
+impl ChunkTables {
+    /// How many rows there are.
+    pub fn len(&self, txn: &RoTxn<'_, WithoutTls>) -> heed::Result<u64> {
+        Ok(self.fresh.len(txn)? + self.settled.len(txn)?)
+    }
+
+    /// The copies of a chunk.
+    pub fn copies<'t>(
+        &self,
+        txn: &'t RoTxn<'_, WithoutTls>,
+        id: &ChunkId,
+    ) -> heed::Result<impl Iterator<Item = heed::Result<FrameAddress>> + use<'t>> {
+        let rest: [u8; 13] = *id.0[3..].first_chunk().expect("an id is longer");
+        let fresh = self.fresh.get_duplicates(txn, &id.0[..3])?;
+        let settled = self.settled.get_duplicates(txn, &id.0[..3])?;
+        let rows = settled.into_iter().flatten().chain(fresh.into_iter().flatten());
+        Ok(rows.filter_map(move |row| match row {
+            Ok((_, value)) if value.len() == VALUE_LEN && value[..13] == rest => Some(Ok(address(value))),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        }))
+    }
+
+    /// Calls `each` with all rows of ids that begin with a byte, or with all rows.
+    pub fn each(
+        &self,
+        txn: &RoTxn<'_, WithoutTls>,
+        first: Option<u8>,
+        each: &mut dyn FnMut(Key, Value),
+    ) -> heed::Result<()> {
+        for table in [self.settled, self.fresh] {
+            let mut each = |(key, value): (&[u8], &[u8])| {
+                // A row of another length is damaged, and is skipped.
+                if let (Ok(key), Ok(value)) = (key.try_into(), value.try_into()) {
+                    each(key, value);
+                }
+            };
+            match first {
+                Some(first) => table.prefix_iter(txn, &[first])?.try_for_each(|row| row.map(&mut each))?,
+                None => table.iter(txn)?.try_for_each(|row| row.map(&mut each))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a row exists.
+    pub fn has(&self, txn: &RoTxn<'_, WithoutTls>, key: &Key, value: &Value) -> heed::Result<bool> {
+        for table in [self.settled, self.fresh] {
+            for row in table.get_duplicates(txn, key)?.into_iter().flatten() {
+                if row?.1 == value {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Adds rows; sorts them.
+    pub fn put_all(&self, txn: &mut RwTxn<'_>, rows: &mut [(Key, Value)]) -> heed::Result<()> {
+        rows.sort_unstable();
+        rows.iter().try_for_each(|(key, value)| self.fresh.put(txn, key, value))
+    }
+
+    /// Removes a row.
+    pub fn delete(&self, txn: &mut RwTxn<'_>, key: &Key, value: &Value) -> heed::Result<()> {
+        // A row that was put again is in both tables.
+        self.fresh.delete_one_duplicate(txn, key, value)?;
+        self.settled.delete_one_duplicate(txn, key, value).map(drop)
+    }
+
+    /// Whether the small table is full.
+    pub fn is_full(&self, txn: &RoTxn<'_, WithoutTls>) -> heed::Result<bool> {
+        Ok(self.fresh.len(txn)? > FRESH_MAX)
+    }
+
+    /// Moves some rows to the large table. Returns whether rows are left in the small one.
+    pub fn settle_some(&self, txn: &mut RwTxn<'_>, step: usize) -> heed::Result<bool> {
+        let rows: Vec<(Vec<u8>, Vec<u8>)> = self
+            .fresh
+            .iter(txn)?
+            .move_through_duplicate_values()
+            .take(step)
+            .map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())))
+            .collect::<heed::Result<_>>()?;
+        for (key, value) in &rows {
+            self.settled.put(txn, key, value)?;
+            self.fresh.delete_one_duplicate(txn, key, value)?;
+        }
+        Ok(!self.fresh.is_empty(txn)?)
+    }
+}
+
+/// The row of a copy of a chunk.
+pub(super) fn chunk_row(id: &ChunkId, (pack, frame): FrameAddress) -> (Key, Value) {
+    let mut value = [0; VALUE_LEN];
+    value[..13].copy_from_slice(&id.0[3..16]);
+    value[13..17].copy_from_slice(&pack.to_be_bytes());
+    value[17..].copy_from_slice(&frame.to_be_bytes()[1..]);
+    ([id.0[0], id.0[1], id.0[2]], value)
+}
+
+/// The part of an id that its row holds; the rest is zeros.
+pub(super) fn id_of(key: &Key, value: &Value) -> ChunkId {
+    let mut id = ChunkId::default();
+    id.0[..3].copy_from_slice(key);
+    id.0[3..16].copy_from_slice(&value[..13]);
+    id
+}
+
+/// Pack and frame of a row.
+pub(super) fn address(value: &[u8]) -> FrameAddress {
+    let four = |at: usize| u32::from_be_bytes([value[at], value[at + 1], value[at + 2], value[at + 3]]);
+    (four(13), four(16) & 0xff_ffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::repository::index::Index;
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Put(Vec<(u8, u8)>),
+        Delete(u8, u8),
+        Settle(usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            prop::collection::vec((0..20u8, 0..4u8), 1..12).prop_map(Op::Put),
+            (0..20u8, 0..4u8).prop_map(|(id, pack)| Op::Delete(id, pack)),
+            (1..9usize).prop_map(Op::Settle),
+        ]
+    }
+
+    /// Some ids begin with the same bytes.
+    fn id(number: u8) -> ChunkId {
+        let mut id = ChunkId([number; 32]);
+        id.0[..3].fill(number / 3);
+        id
+    }
+
+    fn row(number: u8, pack: u8) -> (Key, Value) {
+        chunk_row(&id(number), (u32::from(pack), u32::from(number)))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+        #[test]
+        fn a_row_is_found_once_in_whichever_table_it_is(ops in prop::collection::vec(op(), 1..30)) {
+            let folder = tempfile::tempdir().unwrap();
+            let index = Index::open(folder.path()).unwrap();
+            let (chunks, mut model) = (index.tables.chunks(), BTreeSet::new());
+            for op in ops {
+                index.write(|txn| match &op {
+                    Op::Put(rows) => {
+                        // As in use: a row is put once.
+                        let new: BTreeSet<_> = rows.iter().copied().filter(|row| model.insert(*row)).collect();
+                        let mut rows: Vec<_> = new.into_iter().map(|(id, pack)| row(id, pack)).collect();
+                        chunks.put_all(txn, &mut rows)
+                    }
+                    Op::Delete(id, pack) => {
+                        model.remove(&(*id, *pack));
+                        let (key, value) = row(*id, *pack);
+                        chunks.delete(txn, &key, &value)
+                    }
+                    Op::Settle(step) => chunks.settle_some(txn, *step).map(drop),
+                }).unwrap();
+                index.read(|txn| {
+                    assert_eq!(chunks.len(txn)?, model.len() as u64);
+                    let mut all = Vec::new();
+                    for first in 0..7 {
+                        chunks.each(txn, Some(first), &mut |key, value| all.push((key, value)))?;
+                    }
+                    let mut also = Vec::new();
+                    chunks.each(txn, None, &mut |key, value| also.push((key, value)))?;
+                    all.sort_unstable();
+                    also.sort_unstable();
+                    assert_eq!(all, also);
+                    let mut expected: Vec<_> = model.iter().map(|(id, pack)| row(*id, *pack)).collect();
+                    expected.sort_unstable();
+                    assert_eq!(all, expected);
+                    for number in 0..20 {
+                        let mut copies = chunks.copies(txn, &id(number))?.collect::<heed::Result<Vec<_>>>()?;
+                        copies.sort_unstable();
+                        let packs = (0..4).filter(|pack| model.contains(&(number, *pack)));
+                        assert_eq!(copies, packs.map(|pack| (u32::from(pack), u32::from(number))).collect::<Vec<_>>());
+                        for pack in 0..4 {
+                            let (key, value) = row(number, pack);
+                            assert_eq!(chunks.has(txn, &key, &value)?, model.contains(&(number, pack)));
+                        }
+                    }
+                    Ok(())
+                }).unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Packs: their files and parity, storing and finding them, reading frames, mending, and the quarantine of frames that
+//! cannot be mended.
+//!
+//! Each part owns its state and knows only those before it: [`files`] (the files and the grave), [`quarantine`],
+//! [`mend`], [`find`], [`put`] (with [`parity`]), [`read`]. Prunes, scrubs and repairs are handed the parts that they
+//! need.
+
+pub(super) mod files;
+pub(super) mod find;
+pub(super) mod mend;
+mod parity;
+pub(super) mod put;
+pub(super) mod quarantine;
+mod read;
+mod scan;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use self::{files::PackFiles, find::Finder, mend::Mender, put::PackStore, quarantine::Quarantine, read::FrameReader};
+use super::{index::Index, limits, log::Log};
+use crate::{
+    access::{IDS_MAX, Lease, Mending, PackInfo, ReadReply, ReadRequest},
+    base::{
+        error::{Error, Result},
+        id::{ChunkId, KeyId, PackId},
+    },
+    crypto::Wrap,
+    format::{loss::Quarantined, pack::PackUpload},
+};
+
+/// What a repository offers of its packs.
+#[derive(Debug)]
+pub(super) struct Packs {
+    index: Arc<Index>,
+    log: Arc<Log>,
+    files: Arc<PackFiles>,
+    quarantine: Arc<Quarantine>,
+    mender: Arc<Mender>,
+    store: Arc<PackStore>,
+    finder: Arc<Finder>,
+    reader: FrameReader,
+}
+
+impl Packs {
+    pub fn new(
+        index: Arc<Index>,
+        log: Arc<Log>,
+        files: Arc<PackFiles>,
+        quarantine: Arc<Quarantine>,
+        mender: Arc<Mender>,
+        store: Arc<PackStore>,
+        finder: Arc<Finder>,
+    ) -> Self {
+        let reader = FrameReader::new(index.clone(), files.clone(), finder.clone());
+        Self { index, log, files, quarantine, mender, store, finder, reader }
+    }
+
+    /// Brings the index up to date with the log and the packs.
+    pub fn read_in(&self) -> Result<()> {
+        self.finder.read_in()
+    }
+
+    /// Stores a pack, and pins it.
+    pub fn put(&self, lease: Lease, upload: &PackUpload) -> Result<()> {
+        self.store.put(lease, upload)
+    }
+
+    /// Whether a pack is stored, none of it condemned or in quarantine. If so, it is durable on return, and pinned.
+    pub fn keep(&self, lease: Lease, id: PackId, len: u64) -> Result<bool> {
+        self.store.keep(lease, id, len)
+    }
+
+    /// Which of the ids have a live copy.
+    pub fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        self.reader.has(ids)
+    }
+
+    /// Reads frames.
+    pub fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
+        self.reader.read(request)
+    }
+
+    /// Finds the wraps of data keys.
+    pub fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>> {
+        limits::check_count(keys.len(), IDS_MAX)?;
+        self.index.chunks().wraps(keys)
+    }
+
+    /// Sort keys that group chunks by pack and frame; 0 for chunks that are not stored.
+    pub fn sort_keys(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
+        limits::check_count(ids.len(), IDS_MAX)?;
+        let addresses = self.index.chunks().locate(ids)?.into_iter();
+        Ok(addresses
+            .map(|address| address.map_or(0, |(pack, frame)| u64::from(pack) << 32 | u64::from(frame)))
+            .collect())
+    }
+
+    /// The packs whose ids follow `after`, in the order of their ids.
+    pub fn list(&self, after: Option<PackId>, limit: usize) -> Result<Vec<PackInfo>> {
+        // Another process may have pruned.
+        self.log.follow()?;
+        let packs = self.index.packs().list(after, limit)?;
+        Ok(packs.into_iter().map(|(id, len)| PackInfo { id, len }).collect())
+    }
+
+    /// A whole pack, as stored.
+    pub fn bytes(&self, id: PackId) -> Result<Bytes> {
+        let bytes = self.files.bytes(id)?;
+        bytes.ok_or_else(|| Error::PackDamaged { pack: id, reason: "its file is missing".into() })
+    }
+
+    /// Verifies a pack, and mends it if it is damaged.
+    pub fn mend(&self, id: PackId) -> Result<Mending> {
+        self.expect_known(id)?;
+        Ok(self.mender.mend(id)?.mending)
+    }
+
+    /// What mending a pack would result in. Changes nothing.
+    pub fn preview_mend(&self, id: PackId) -> Result<Mending> {
+        self.expect_known(id)?;
+        self.mender.preview(id)
+    }
+
+    fn expect_known(&self, id: PackId) -> Result<()> {
+        match self.index.packs().has(&id)? {
+            true => Ok(()),
+            false => Err(Error::PackDamaged { pack: id, reason: "it is not in the repository".into() }),
+        }
+    }
+
+    /// The packs that have frames in quarantine, in the order of their ids.
+    pub fn quarantined(&self, after: Option<PackId>, limit: usize) -> Result<Vec<Quarantined>> {
+        self.quarantine.list(after, limit)
+    }
+
+    /// The packs that have frames in quarantine and that a repair must look at.
+    pub fn quarantined_to_repair(&self, after: Option<PackId>, limit: usize) -> Result<Vec<Quarantined>> {
+        self.log.follow()?;
+        self.quarantine.list_to_repair(after, limit)
+    }
+
+    /// How many chunks are stored. Each copy counts.
+    pub fn chunk_count(&self) -> Result<u64> {
+        self.index.chunks().count()
+    }
+
+    /// Bytes of all packs that the index knows.
+    pub fn bytes_stored(&self) -> Result<u64> {
+        self.index.packs().bytes()
+    }
+
+    /// Makes the parity that a crash left missing, in the background.
+    pub fn resume_parity(&self) -> Result<()> {
+        self.store.resume_parity()
+    }
+
+    /// Waits for the parity of all packs that were stored so far.
+    pub fn wait_for_parity(&self) {
+        self.store.wait_for_parity();
+    }
+}

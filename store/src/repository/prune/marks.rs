@@ -1,0 +1,134 @@
+//! What a prune has marked so far.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use super::{counts::ChunkCounts, plan::PackUse};
+use crate::{
+    base::error::{Error, Result},
+    format::loss::FrameBits,
+    repository::index::{FrameAddress, PackRow},
+};
+
+/// Some frames of packs, by the packs' numbers.
+pub(super) type Frames = HashMap<u32, FrameBits>;
+/// The frames of each pack that a key holder says to have moved: with the chunks that are live, and in other packs as
+/// well.
+pub(super) type MovedFrames = HashMap<u32, HashMap<u32, FrameBits>>;
+
+/// The marks of one prune.
+#[derive(Debug)]
+pub(super) struct Marks {
+    pub prune: u64,
+    pub generation: u64,
+    /// Packs with this number or a higher one came later, and stay.
+    pub next_number: u32,
+    /// The life of the index to which the numbers of packs belong.
+    pub life: Option<Vec<u8>>,
+    /// Frames that key holders have moved. If a later filter finds something live in a moved frame, the frame counts as
+    /// not moved.
+    pub moved: MovedFrames,
+    /// The live frames of each pack.
+    live: Frames,
+    /// The first bytes of ids for which filters came.
+    seen: Box<[bool; 256]>,
+    counts: ChunkCounts,
+}
+
+impl Marks {
+    pub fn new(prune: u64, generation: u64, next_number: u32, life: Option<Vec<u8>>) -> Self {
+        let (live, seen) = (HashMap::new(), Box::new([false; 256]));
+        Self { prune, generation, next_number, life, moved: HashMap::new(), live, seen, counts: ChunkCounts::default() }
+    }
+
+    /// Whether a filter came before for ids with this first byte.
+    pub fn has_seen(&self, first: u8) -> bool {
+        self.seen[usize::from(first)]
+    }
+
+    /// Notes that a filter came for ids with this first byte.
+    pub fn set_seen(&mut self, first: u8) {
+        self.seen[usize::from(first)] = true;
+    }
+
+    /// Counts a chunk as dead.
+    pub fn count_dead(&mut self, (pack, frame): FrameAddress) {
+        self.counts.add_dead(pack, frame);
+    }
+
+    /// Marks a frame, because a chunk in it is live. `was_seen` tells whether a filter came before for the chunk's
+    /// first byte; that filter called the chunk dead. `frames` returns how many frames the pack has.
+    pub fn mark(
+        &mut self,
+        (pack, frame): FrameAddress,
+        was_seen: bool,
+        frames: impl FnOnce() -> Result<u32>,
+    ) -> Result<()> {
+        if was_seen {
+            self.counts.remove_dead(pack, frame);
+        }
+        if let Some(moved) = self.moved.get_mut(&pack) {
+            moved.remove(&frame);
+        }
+        let bits = match self.live.entry(pack) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(FrameBits::none(frames()? as usize)),
+        };
+        if bits.has(frame) {
+            self.counts.add_live(pack, frame);
+        }
+        bits.set(frame);
+        Ok(())
+    }
+
+    /// Fails unless filters came for all ids.
+    pub fn expect_complete(&self) -> Result<()> {
+        match self.seen.contains(&false) {
+            true => Err(Error::Invalid("a prune must first say of all ids whether they are live".into())),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether something in a frame is live that was not moved to another pack.
+    pub fn is_live(&self, pack: u32, frame: u32, moved: &Frames) -> bool {
+        let has = |frames: &Frames| frames.get(&pack).is_some_and(|bits| bits.has(frame));
+        has(&self.live) && !has(moved)
+    }
+
+    /// How much of a pack is live, by its frames.
+    pub fn usage(&self, number: u32, row: &PackRow, moved: &Frames) -> PackUse {
+        let (client, kind) = (row.client, row.kind);
+        let must_rewrite = moved.get(&number).is_some_and(|bits| !bits.is_empty());
+        let mut used = PackUse { number, client, kind, live: 0, dead: 0, mixed: 0, reframed: 0, must_rewrite };
+        for frame in 0..row.frames() {
+            let len = row.frame(frame).map_or(0, |(_, len)| u64::from(len));
+            match self.is_live(number, frame, moved) {
+                true => used.live += len,
+                false => used.dead += len,
+            }
+        }
+        used
+    }
+
+    /// About how many bytes of a pack are dead and share frames with live chunks.
+    pub fn mixed_bytes(&self, number: u32, row: &PackRow, moved: &Frames) -> u64 {
+        let live = (0..row.frames()).filter(|frame| self.is_live(number, *frame, moved));
+        live.map(|frame| self.dead_bytes(number, frame, row.frame(frame).map_or(0, |(_, len)| len.into()))).sum()
+    }
+
+    /// About how many bytes of a live frame are dead.
+    pub fn dead_bytes(&self, pack: u32, frame: u32, len: u64) -> u64 {
+        self.counts.dead_bytes(pack, frame, len)
+    }
+
+    /// The live frames of a pack that are worth opening, with their lengths.
+    pub fn worth_opening<'a>(
+        &'a self,
+        number: u32,
+        row: &'a PackRow,
+        moved: &'a Frames,
+    ) -> impl Iterator<Item = (u32, u64)> + 'a {
+        (0..row.frames())
+            .filter(move |frame| self.is_live(number, *frame, moved) && self.counts.is_worth_opening(number, *frame))
+            .map(|frame| (frame, row.frame(frame).map_or(0, |(_, len)| u64::from(len))))
+    }
+}
