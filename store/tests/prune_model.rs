@@ -26,8 +26,8 @@
 //! **Worlds** have one or two chunks, up to five packs, two clients or two sessions, and up to three prunes. They are
 //! searched to the end. The bound on the depth is there only to end a search whose world was made larger.
 //!
-//! `cargo test -p bkfs-store --test prune_model -- --nocapture` prints how many states there were, and each way of losing data.
-//! `--ignored` searches larger worlds.
+//! `cargo test -p bkfs-store --test prune_model -- --nocapture` prints how many states there were, and each way of
+//! losing data. `--ignored` searches larger worlds.
 
 #![allow(clippy::unwrap_used)]
 

@@ -101,8 +101,8 @@ impl Model {
     pub fn summary(&self) -> String {
         let Self { pushes, prunes, refused, reads, deaths, damages, checks, revived, .. } = self;
         format!(
-            "{pushes} pushes, {prunes} prunes ({refused} refused or cut short), {reads} snapshots read, {deaths} deaths, \
-             {damages} files damaged, {checks} checks, {revived} brought back"
+            "{pushes} pushes, {prunes} prunes ({refused} refused or cut short), {reads} snapshots read, \
+             {deaths} deaths, {damages} files damaged, {checks} checks, {revived} brought back"
         )
     }
 }
