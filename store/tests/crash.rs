@@ -1,22 +1,23 @@
-//! The power goes, at any moment of anything that changes a repository, and takes with it what was not yet durable.
+//! The power fails at any moment of any operation that changes a repository, and what is not yet durable is lost with
+//! it.
 //!
-//! A step (`init`, a push, a change of keys, ...) runs once on a backend that writes down every write, sync and rename. Then, for
-//! every prefix of what it did, folders are made as they could be found after a crash (`crash/disk.rs`): with all unsynced
-//! writes, with none, and with some of them, torn. Each must open, with the index missing, older or as it was; show every
-//! snapshot, chunk and key slot that had been acknowledged before, and none that had been removed; pass a check that reads
-//! everything; and take the next push.
+//! A step (`init`, a push, a change of keys, ...) runs once on a backend that records every write, sync and rename.
+//! Then, for every prefix of the record, the test makes folders as they could be found after a crash (`crash/disk.rs`):
+//! with all unsynced writes, with none, and with some of them, torn. Each folder must open, with the index missing,
+//! older or as it was; show every snapshot, chunk and key slot that had been acknowledged before, and none that had
+//! been removed; pass a check that reads everything; and accept the next push.
 //!
-//! Where there is a floor, what prunes have taken must come back as a whole when the operator says so, at every one of these points, until
-//! its time is over.
+//! With a floor, all that prunes have taken must come back when the operator says so, at every one of these points,
+//! until its time is over.
 //!
-//! A second time, the step's process dies at every point, another one does the step again, and then the power goes: what the
-//! first left behind, not yet durable, must not be taken for durable by the second.
+//! In other runs, the step's process dies at every point, another process does the step again, and then the power
+//! fails. The second process must not take for durable what the first one left behind, not yet durable.
 //!
-//! Packs are damaged, too, and the power goes while that is found, repaired or healed (`crash/hurt.rs`).
+//! Packs are damaged, too, and the power fails while that is found, repaired or healed (`crash/hurt.rs`).
 //!
-//! Which folders are made follows from the seed alone, which a failure prints; `BKFS_CRASH_SEED` sets it. (Names of packs and
-//! nonces differ from run to run; nothing depends on them but where a pack lies.) `BKFS_CRASH_ROUNDS` makes more folders with
-//! some of the writes: 2 at a point without it.
+//! The seed alone decides which folders are made. A failure prints it, and `BKFS_CRASH_SEED` sets it. (Names of packs
+//! and nonces differ from run to run; nothing depends on them except where a pack is.) `BKFS_CRASH_ROUNDS` sets how
+//! many folders with some of the writes are made at each point: 2 by default.
 
 #![allow(clippy::unwrap_used)]
 
@@ -47,7 +48,7 @@ use bkfs_store::{
 
 use checked::Checked;
 use disk::{Disk, Image, Keep, Random};
-use hurt::DamagedFrames;
+use hurt::ExpectedDamage;
 use recorder::{Event, Fault, Recorder};
 use story::{FLOOR, Promise, Story};
 use support::world::Files;
@@ -64,13 +65,13 @@ struct Promised {
     roster: u64,
     seen: Option<Seen>,
     count: usize,
-    /// What a prune may have taken, and what must come back if there is a floor.
+    /// What a prune may have taken. If there is a floor, it must come back.
     buried: Vec<ChunkId>,
     is_purged: bool,
     is_reframed: bool,
     clock: i64,
     /// What is damaged beyond mending.
-    hurt: Option<DamagedFrames>,
+    hurt: Option<ExpectedDamage>,
 }
 
 impl Promised {
@@ -106,7 +107,7 @@ impl Promised {
                 self.hurt = Some(hurt.clone());
             }
             Promise::Noticed => self.hurt.iter_mut().for_each(|hurt| hurt.is_unnoticed = false),
-            Promise::Healing => self.hurt.iter_mut().for_each(DamagedFrames::healing),
+            Promise::Healing => self.hurt.iter_mut().for_each(ExpectedDamage::healing),
             Promise::Repaired => self.chunks.extend(self.hurt.iter().flat_map(|hurt| &hurt.denied)),
             Promise::Healed => {
                 self.chunks.extend(self.hurt.iter().flat_map(|hurt| hurt.denied.iter().chain(&hurt.lost)));
@@ -118,7 +119,7 @@ impl Promised {
     }
 }
 
-/// What is found of the index.
+/// What is left of the index.
 #[derive(Debug, Clone, Copy)]
 enum IndexFile {
     Missing,
@@ -153,8 +154,8 @@ fn crash_in_above(floor: u64, steps: &[Step]) {
     crash_from(story, floor, begin);
 }
 
-/// Runs steps, the last of them by a process that dies in it and another one that does it again; crashes when that is
-/// done. Once for each point at which the first can die.
+/// Runs steps. A process dies in the last one, another one does it again, and the power fails when that is done. This
+/// is repeated for each point at which the first process can die.
 #[track_caller]
 fn crash_after_death_in(steps: &[Step]) {
     crash_after_death_in_above(0, steps);
@@ -179,7 +180,7 @@ fn crash_after_death_in_above(floor: u64, steps: &[Step]) {
     }
 }
 
-/// Crashes after each event of a story from one on.
+/// Crashes after each event of a story, from event number `begin` on.
 #[track_caller]
 fn crash_from(story: Story, floor: u64, begin: usize) {
     let (seed, rounds) = (number("BKFS_CRASH_SEED", 1), number("BKFS_CRASH_ROUNDS", 2));
@@ -199,7 +200,7 @@ fn crash_from(story: Story, floor: u64, begin: usize) {
             old = current.clone();
             continue;
         }
-        let place = format!("story of line {told_at}, seed {seed}, event {number}: {event:?}")
+        let place = format!("story at line {told_at}, seed {seed}, event {number}: {event:?}")
             .chars()
             .take(300)
             .collect::<String>();
@@ -244,9 +245,9 @@ impl Image {
     }
 }
 
-/// What the backend has said is done is there, whoever began it.
+/// What the backend has acknowledged is there after a crash, whichever process began it.
 #[test]
-fn the_backend_keeps_its_word() {
+fn what_the_backend_acknowledged_is_there_after_a_crash() {
     let folder = story::folder();
     let recorder = Recorder::<()>::new(folder.path(), &folder.path().join("index"));
     let backend = || LocalBackend::with_files(&folder.path().join("repo"), recorder.clone());
@@ -272,7 +273,7 @@ fn the_backend_keeps_its_word() {
     }
     backend().delete("packs/00/x").unwrap();
     assert_eq!(there("packs/00/x"), None);
-    // Somebody died before the last step.
+    // A process died before the last step.
     let dies_after = |what: &'static str, at: &'static str| {
         let mut dead = false;
         recorder.fail(Some(Box::new(move |now, path| {
@@ -297,7 +298,7 @@ fn the_backend_keeps_its_word() {
         let name = if what == "create" { "second" } else { "packs/02/z" };
         assert_eq!(there(name).as_deref(), Some(&b"e"[..]), "{what}");
     }
-    // Renamed into another folder, by somebody who died at each step.
+    // Renamed into another folder, by a process that dies at each step.
     backend().put("packs/00/x", b"c").unwrap();
     for what in ["make_folder", "link", "remove"] {
         let folder = if what == "make_folder" { "repo/grave" } else { "repo" };
@@ -312,7 +313,7 @@ fn the_backend_keeps_its_word() {
     backend().rename("packs/00/x", "grave/x").unwrap();
     assert_eq!((there("packs/00/x"), there("grave/x").as_deref()), (None, Some(&b"c"[..])));
     backend().rename("grave/x", "packs/00/x").unwrap();
-    // A file system without links.
+    // On a file system without links.
     recorder.fail(Some(Box::new(|what, _| (what == "link").then_some(Fault { errno: 1, written: 0 }))));
     backend().rename("packs/00/x", "grave/x").unwrap();
     assert_eq!((there("packs/00/x"), there("grave/x").as_deref()), (None, Some(&b"c"[..])));
@@ -361,7 +362,7 @@ fn a_crash_in_a_prune() {
     crash_after_death_in(&[story::init, story::share_and_expire, story::prune]);
 }
 
-/// A pack lies in the grave or among the others, whatever becomes of its renaming.
+/// A pack is in the grave or among the others, whatever becomes of its rename.
 #[test]
 fn a_crash_in_a_prune_above_a_floor() {
     let steps: &[Step] = &[story::init, story::push, story::share_and_expire, story::prune_some];
@@ -370,26 +371,26 @@ fn a_crash_in_a_prune_above_a_floor() {
 }
 
 #[test]
-fn a_crash_while_frames_are_written_again() {
+fn a_crash_while_frames_are_rewritten() {
     crash_in(&[story::init, story::push, story::share_frames_and_expire, story::reframe_some]);
     crash_in_above(FLOOR, &[story::init, story::push, story::share_frames_and_expire, story::reframe_some]);
     crash_after_death_in(&[story::init, story::share_frames_and_expire, story::reframe]);
 }
 
 #[test]
-fn a_crash_while_an_operator_brings_back_what_was_pruned() {
+fn a_crash_while_an_operator_revives_pruned_data() {
     let steps: &[Step] = &[story::init, story::share_and_expire, story::prune_some, story::revive];
     crash_in_above(FLOOR, steps);
     crash_after_death_in_above(FLOOR, steps);
 }
 
 #[test]
-fn a_crash_while_what_was_pruned_is_pushed_again() {
+fn a_crash_while_pruned_data_is_pushed_again() {
     let steps: &[Step] = &[story::init, story::share_and_expire, story::prune_some, story::put_again];
     crash_in(steps);
     crash_in_above(FLOOR, steps);
     crash_after_death_in_above(FLOOR, steps);
-    // And goes once more, its place in the grave taken.
+    // Then it is pruned once more, while its place in the grave is taken.
     crash_in_above(
         FLOOR,
         &[story::init, story::share_and_expire, story::prune_some, story::put_and_forget, story::prune],

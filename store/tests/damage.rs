@@ -1,6 +1,6 @@
-//! The damage matrix of `docs/SEMANTICS.md`: {delete, truncate, zero, flip a bit, swap two} x {every kind of stored thing} x {first,
-//! middle, last}, with the index there and with the index to be built anew. What each may cost is in one table, [`ROWS`]; and
-//! whatever it costs, the next push works and can be read.
+//! The damage matrix of `docs/SEMANTICS.md`: {delete, truncate, zero, flip a bit, swap two} x {every kind of stored
+//! object} x {first, middle, last}, with the index present and with the index to be rebuilt. One table, [`ROWS`],
+//! states what each may cost. Whatever it costs, the next push works and can be read.
 
 #![allow(clippy::unwrap_used)]
 
@@ -52,21 +52,22 @@ const PLACES: [Place; 3] = [Place::First, Place::Middle, Place::Last];
 /// What damage may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cost {
-    /// Nothing: everything can be read, a check finds nothing, and after the next push it lies twice again.
+    /// Nothing: everything can be read, a check finds no problem, and after the next push there are two copies again.
     Nothing,
-    /// At most the files in one pack, or in the two that were swapped; a check names what is hurt.
+    /// At most the files in one pack, or in both packs that were swapped. A check names what is damaged.
     Packs,
-    /// The snapshot, or the two; a check names them.
+    /// The snapshot, or both that were swapped. A check names them.
     Snapshots,
-    /// The key slot, or the two: others open.
+    /// The key slot, or both that were swapped. Other slots open.
     Slots,
-    /// The repository is refused with an error that names the thing, and not changed; put back, it is whole.
+    /// The repository is refused with an error that names the object, and is not changed. Once the object is put back,
+    /// it is whole.
     Refused,
-    /// The repository is refused as above, or it shows an older state, as whoever saw the newer one notices.
+    /// The repository is refused as above, or it shows an older state. A client that saw the newer state notices.
     RefusedOrOlder,
 }
 
-/// The table: what is harmed (see [`Scene::targets`]), and what it may cost.
+/// The table: what is damaged (see [`Scene::targets`]), and what that may cost.
 const ROWS: &[(&str, Cost)] = &[
     ("a pack's header", Cost::Packs),
     ("a pack's frames", Cost::Packs),
@@ -88,11 +89,11 @@ const ROWS: &[(&str, Cost)] = &[
     ("the index", Cost::Nothing),
 ];
 
-/// A file and the part of it to be harmed, with what it can be swapped with.
+/// A file, the part of it to damage, and what it can be swapped with.
 struct Target {
     path: PathBuf,
     part: Range<usize>,
-    /// Another file of the kind; none: two halves of the part change places.
+    /// Another file of the kind. If none, two stretches of the part change places.
     other: Option<PathBuf>,
 }
 
@@ -101,7 +102,7 @@ struct Scene {
     folder: tempfile::TempDir,
     world: World,
     snapshots: BTreeMap<SnapshotId, Files>,
-    /// The second snapshot, and the pack that has its files.
+    /// The second snapshot, and the pack that holds its files.
     hurt: (SnapshotId, PackId),
     next: (SnapshotId, PackId),
 }
@@ -181,7 +182,7 @@ impl Scene {
             "the other copy of the log" => vec![whole(repo.join("log.2"), None)],
             "both copies of the log" => both("one copy of the log", "the other copy of the log"),
             "the index" => vec![whole(base.join("index/data.mdb"), None)],
-            other => panic!("{other} is not known"),
+            other => panic!("there is no row {other}"),
         }
     }
 }
@@ -196,7 +197,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Does the harm; returns whether it changed anything.
+/// Does the damage. Returns whether it changed anything.
 fn harm(target: &Target, harm: Harm, place: Place) -> bool {
     let Target { path, part, other } = target;
     let before = fs::read(path).unwrap();
@@ -213,7 +214,7 @@ fn harm(target: &Target, harm: Harm, place: Place) -> bool {
         }
         Harm::Truncate => bytes.truncate(at),
         Harm::Zero => {
-            // A third of the part, or what is left of it from there.
+            // A third of the part, from `at` if there is room for that.
             let len = (part.len() / 3).max(1);
             let from = at.min(part.end - len);
             bytes[from..from + len].fill(0);
@@ -226,7 +227,7 @@ fn harm(target: &Target, harm: Harm, place: Place) -> bool {
                 bytes = theirs;
             }
             None => {
-                // Two stretches of the part, of a length that depends on the place.
+                // Two stretches of the part. Their length depends on the place.
                 let len = (part.len() / 2).min([1, 8, part.len() / 2][place as usize]).max(1);
                 for i in 0..len {
                     bytes.swap(part.start + i, part.end - len + i);
@@ -238,12 +239,12 @@ fn harm(target: &Target, harm: Harm, place: Place) -> bool {
     bytes != before
 }
 
-/// Names the folder of a damaged index to the process that uses it.
+/// The variable that names the folder of a damaged index to the process that uses it.
 const DAMAGED: &str = "BKFS_TEST_DAMAGED";
-/// How LMDB ends a process that comes upon what cannot be: SIGABRT, SIGBUS, SIGSEGV.
+/// The signals that end a process in which LMDB meets something impossible: SIGABRT, SIGBUS, SIGSEGV.
 const SIGNALS: [i32; 3] = [6, 7, 11];
 
-/// In a process of its own: LMDB may end it.
+/// Runs in a process of its own, because LMDB may end it.
 #[test]
 #[ignore = "run by the test of the index, in a process of its own"]
 fn a_damaged_index_is_used() {
@@ -284,8 +285,9 @@ fn cell(what: &str, cost: Cost, how: Harm, place: Place, with_index: bool) {
         Ok(repo)
     };
     if what == "the index" && with_index && !matches!(how, Harm::Delete | Harm::Truncate) {
-        // LMDB has no checksums. It may notice, and then one use fails; or answer that something is not there; or end the
-        // process. Whatever is done with it, what is stored stays sound, and an index made anew is right.
+        // LMDB has no checksums. It may notice the damage, and then one use fails; it may answer that something is not
+        // there; or it may end the process. Whatever happens, the stored data stays sound, and a rebuilt index is
+        // right.
         use std::os::unix::process::ExitStatusExt;
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
         child.args(["--exact", "a_damaged_index_is_used", "--ignored", "--nocapture"]).env(DAMAGED, folder.path());
@@ -303,7 +305,7 @@ fn cell(what: &str, cost: Cost, how: Harm, place: Place, with_index: bool) {
             return;
         }
     };
-    assert_ne!(cost, Cost::Refused, "{name}: it was not noticed");
+    assert_ne!(cost, Cost::Refused, "{name}: the damage was not noticed");
     // What can be read.
     let reader = scene.world.reader(repo.clone());
     let mut lost = Vec::new();
@@ -335,7 +337,7 @@ fn cell(what: &str, cost: Cost, how: Harm, place: Place, with_index: bool) {
         Cost::Packs | Cost::Snapshots => {
             assert!(lost.iter().all(|id| allowed.contains(id)), "{name}: {lost:?}");
             if found.is_empty() && !lost.is_empty() {
-                // The first read came upon the damage, and it was mended since.
+                // The first read met the damage, and the pack has been mended since.
                 assert_eq!(scene.world.read_all(&scene.world.reader(repo.clone())).unwrap(), scene.snapshots, "{name}");
             }
             if cost == Cost::Snapshots {
@@ -352,7 +354,7 @@ fn cell(what: &str, cost: Cost, how: Harm, place: Place, with_index: bool) {
     if what.contains("slot") {
         slots_open(scene, &repo, cost, how, &name);
     }
-    // The next push works, and can be read; what lay twice does so again.
+    // The next push works and can be read. What is kept twice has two copies again.
     let files = World::files(50);
     let receipt = scene.world.push(&*repo, &files).unwrap_or_else(|error| panic!("{name}: the next push: {error}"));
     drop((reader, repo));
@@ -367,7 +369,7 @@ fn cell(what: &str, cost: Cost, how: Harm, place: Place, with_index: bool) {
     }
 }
 
-/// Every passphrase still opens the full key, but for those whose slots may be lost.
+/// Every passphrase still opens the full key, except those whose slots may be lost.
 fn slots_open(scene: &Scene, repo: &Repository, cost: Cost, how: Harm, name: &str) {
     let slots = repo.open(&OpenRequest::default()).unwrap().slots;
     let opens = |word: &&&[u8]| slot::open_any(&slots, word).is_ok_and(|full| full.repo == scene.world.full.repo);
@@ -380,14 +382,14 @@ fn slots_open(scene: &Scene, repo: &Repository, cost: Cost, how: Harm, name: &st
     assert!(opening >= least, "{name}: {opening} of 2 passphrases open");
 }
 
-/// It says what is wrong, changes nothing that is truth, makes no new repository in its place, and is whole again when what
-/// was harmed is put back.
+/// The error says what is wrong. No source of truth has changed, no new repository can be made in its place, and the
+/// repository is whole again when what was damaged is put back.
 fn refused(scene: &Scene, folder: &Path, name: &str, error: &Error) {
     let text = error.to_string();
     assert!(["log", "configuration", "repository"].iter().any(|word| text.contains(word)), "{name}: {text}");
     let repo = Repository::local(&folder.join("repo"), &folder.join("index-of-init"));
     if let Ok(repo) = repo {
-        assert!(repo.init(&scene.world.request).is_err(), "{name}: a repository was made over what is left of one");
+        assert!(repo.init(&scene.world.request).is_err(), "{name}: a repository was made over the remains of one");
     }
     for file in ["config", "config.2", "log", "log.2"] {
         fs::copy(scene.folder.path().join("repo").join(file), folder.join("repo").join(file)).unwrap();
@@ -408,7 +410,7 @@ fn row(what: &str) {
     }
 }
 
-/// One test a row, so that they run at once and are named.
+/// One test for each row, so that they run in parallel and have names.
 macro_rules! rows {
     ($($test:ident: $what:literal,)*) => {
         $(#[test] fn $test() { row($what); })*
@@ -442,8 +444,8 @@ rows! {
     the_index: "the index",
 }
 
-/// A pack whose file is gone is noticed when the repository is opened: its chunks are not taken for stored any more, and clients
-/// are told to ask again. The next push of the same files heals the old snapshot, too.
+/// A missing pack file is noticed when the repository is opened: the pack's chunks no longer count as stored, and
+/// clients are told to ask again. The next push of the same files heals the old snapshot, too.
 #[test]
 fn a_missing_pack_is_stored_again() {
     let scene = &*SCENE;
@@ -459,8 +461,8 @@ fn a_missing_pack_is_stored_again() {
     assert!(repo.has(&ids).unwrap().iter().all(|has| !has));
     let opened = repo.open(&OpenRequest { client: None, seen: Some(seen) }).unwrap();
     assert_eq!(opened.lost, Lost::Everything);
-    assert_eq!(opened.head_at_seen, Some(seen.log_head), "it is no rollback");
-    // It is noted once.
+    assert_eq!(opened.head_at_seen, Some(seen.log_head), "this is not a rollback");
+    // It is recorded once.
     drop(repo);
     let repo = open();
     assert_eq!(repo.open(&OpenRequest::default()).unwrap().now, opened.now);
@@ -470,7 +472,7 @@ fn a_missing_pack_is_stored_again() {
     assert_eq!(problems(&reader, &*repo, true).unwrap(), Vec::<String>::new());
 }
 
-/// A damaged pack is looked at again until it is right, by whatever means it came to be.
+/// A damaged pack is examined again until it is whole, however that came about.
 #[test]
 fn a_pack_that_is_put_back_counts_again() {
     let scene = &*SCENE;
@@ -487,9 +489,9 @@ fn a_pack_that_is_put_back_counts_again() {
     assert_eq!(scene.world.read_all(&reader).unwrap(), scene.snapshots);
 }
 
-/// A record of the log, in both files at once: each by itself is the chain's to notice.
+/// One record of the log, damaged in both files at once. The hash chain detects each of them.
 #[test]
-fn each_record_of_the_log() {
+fn damage_to_each_record_of_the_log_is_detected() {
     let scene = &*SCENE;
     let log = fs::read(scene.folder.path().join("repo/log")).unwrap();
     let (mut at, mut records) = (Position::default(), 0);

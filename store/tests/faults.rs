@@ -1,6 +1,6 @@
-//! A full disk and a failing one: every file operation of a step fails once, and so do all that follow, until there is room
-//! again or the disk is exchanged. The error says what happened to what; nothing that was acknowledged is lost, in the same
-//! process or after opening anew; and the same step done again comes to its end.
+//! A full disk and a failing disk. Every file operation of a step fails once, and so do all that follow, until there is
+//! room again or the disk is replaced. The error says what happened to what. Nothing that was acknowledged is lost, in
+//! the same process or after a new opening. The same step, done again, completes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -64,13 +64,13 @@ impl Place {
         Ok(Arc::new(repo.with_floor(self.floor).with_clock(clock)))
     }
 
-    /// The same, with an index of its own that is made from nothing.
+    /// The same, with an index that is built from nothing.
     fn open_anew(&self) -> Result<Arc<Repository>> {
         let _ = fs::remove_dir_all(self.folder.path().join("index"));
         self.open()
     }
 
-    /// What stands in a repository that must be sound.
+    /// Everything in a repository, which must be sound.
     #[track_caller]
     fn read(&self, repo: &Arc<Repository>) -> BTreeMap<SnapshotId, Files> {
         let reader = self.world.reader(repo.clone());
@@ -80,7 +80,7 @@ impl Place {
     }
 }
 
-/// A disk without room: what needs some fails, after having written a part; what needs none does not.
+/// A disk without room: an operation that needs room fails after writing a part; one that needs none succeeds.
 fn full(after: usize) -> Plan {
     let mut left = after;
     Box::new(move |what, _| {
@@ -95,7 +95,7 @@ fn full(after: usize) -> Plan {
     })
 }
 
-/// A disk that takes and gives nothing more.
+/// A disk that accepts nothing more. It can still be read.
 fn broken(after: usize) -> Plan {
     let mut left = after;
     Box::new(move |what, _| {
@@ -112,7 +112,7 @@ fn broken(after: usize) -> Plan {
     })
 }
 
-/// A step, which may be done again when it failed.
+/// A step, which may be repeated if it failed.
 type Step = fn(&Place, &Arc<Repository>) -> Result<()>;
 
 fn init(place: &Place, repo: &Arc<Repository>) -> Result<()> {
@@ -126,7 +126,8 @@ fn push(place: &Place, repo: &Arc<Repository>) -> Result<()> {
     place.world.push(&**repo, &World::files(2)).map(drop)
 }
 
-/// Two snapshots that share a pack, the larger of which goes for good, so that a prune has something to copy and to take away.
+/// Two snapshots that share a pack. The larger one expires, so that a prune has something to copy and something to
+/// remove.
 fn share_and_expire(place: &Place, repo: &Arc<Repository>) -> Result<()> {
     let (few, mut many) = (World::files(34), Files::new());
     (31..=34).for_each(|seed| many.extend(World::files(seed)));
@@ -149,13 +150,13 @@ fn prune(place: &Place, repo: &Arc<Repository>) -> Result<()> {
         .map(drop)
 }
 
-/// The same; and then nothing is left that nobody needs.
+/// The same. Afterwards, nothing is left that no snapshot needs.
 fn prune_all(place: &Place, repo: &Arc<Repository>) -> Result<()> {
     prune(place, repo)?;
     let files = files_of(&place.folder.path().join("repo"));
     let ids = place.world.push.ids();
     let gone: Vec<ChunkId> = World::files(31).values().map(|bytes| ids.data_id(bytes)).collect();
-    assert_eq!(repo.has(&gone)?, vec![false; gone.len()], "it was pruned");
+    assert_eq!(repo.has(&gone)?, vec![false; gone.len()], "it is pruned");
     let grave = files.iter().filter(|file| file.starts_with("grave/")).count();
     assert_eq!(grave > 0, place.floor > 0, "{files:?}");
     Ok(())
@@ -172,7 +173,7 @@ fn change_keys(place: &Place, repo: &Arc<Repository>) -> Result<()> {
     Ok(())
 }
 
-/// Lets a step fail at each of its operations.
+/// Makes a step fail at each of its operations.
 fn every_operation_fails(before: &[Step], step: Step, plan: fn(usize) -> Plan, errno: i32) {
     every_operation_fails_above(0, before, step, plan, errno);
 }
@@ -198,14 +199,14 @@ fn every_operation_fails_above(floor: u64, before: &[Step], step: Step, plan: fn
             ENOSPC => assert!(error.kind() == ErrorKind::Full && text.contains("no space left at"), "{after}: {text}"),
             _ => assert!(matches!(error, Error::Io { .. }) && text.contains("repo"), "{after}: {text}"),
         }
-        // While there is no room, everything can be read.
+        // While the disk fails, everything can be read.
         if !before.is_empty() {
             let found = place.read(&repo);
             assert!(kept.iter().all(|(id, files)| found.get(id) == Some(files)), "{after}");
             let found = place.read(&place.open().unwrap());
             assert!(kept.iter().all(|(id, files)| found.get(id) == Some(files)), "{after}");
         }
-        // When there is, the same process goes on.
+        // When the disk works again, the same process goes on.
         place.recorder.fail(None);
         step(&place, &repo).unwrap_or_else(|error| panic!("{after}, again: {error}"));
         place.world.push(&*repo, &World::files(3)).unwrap_or_else(|error| panic!("{after}, a push: {error}"));
@@ -231,7 +232,8 @@ fn a_full_disk_in_a_change_of_keys() {
     every_operation_fails(&[init, push], change_keys, full, ENOSPC);
 }
 
-/// It ends clearly, has taken nothing that is needed, and comes to its end when there is room; nothing is left of it.
+/// A prune on a full disk ends with a clear error and removes nothing that is needed. When there is room, it completes
+/// and leaves nothing behind.
 #[test]
 fn a_full_disk_in_a_prune() {
     every_operation_fails(&[init, share_and_expire], prune_all, full, ENOSPC);
@@ -275,7 +277,7 @@ fn files_of(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_costs_only_what_lies_nowhere_else() {
+fn an_unreadable_file_costs_only_what_is_stored_nowhere_else() {
     let place = Place::new();
     let repo = place.open().unwrap();
     [init, push].iter().for_each(|step| step(&place, &repo).unwrap());
@@ -292,14 +294,14 @@ fn a_file_that_cannot_be_read_costs_only_what_lies_nowhere_else() {
         if bad.starts_with("packs/") {
             packs += 1;
             let found = problems(&reader, &*repo, true).unwrap();
-            assert!(!found.is_empty(), "{bad}: a pack lies once");
+            assert!(!found.is_empty(), "{bad}: a pack is stored once");
         } else {
             assert_eq!(place.world.read_all(&reader).unwrap(), kept, "{bad}");
             assert_eq!(problems(&reader, &*repo, true).unwrap(), Vec::<String>::new(), "{bad}");
         }
         assert_eq!(repo.open(&OpenRequest::default()).unwrap().slots.len(), 1, "{bad}");
         drop((reader, repo));
-        // A sound disk again: nothing was given up for lost.
+        // The disk is sound again: nothing was given up as lost.
         place.recorder.fail(None);
         let repo = place.open().unwrap();
         assert_eq!(place.read(&repo), kept, "{bad}");

@@ -1,4 +1,4 @@
-//! Forgetting: what the store allows, what readers believe, and that both go on meaning the same, whatever happens in
+//! Forgetting: what the store allows, what readers believe, and that the two keep agreeing, whatever happens in
 //! between.
 
 #![allow(clippy::unwrap_used)]
@@ -68,14 +68,14 @@ impl Place {
         self.folder.path().join("repo")
     }
 
-    /// Another handle, whose index is built from nothing.
+    /// Opens another handle, whose index is built from nothing.
     fn open(&self) -> Arc<Repository> {
         self.opened.set(self.opened.get() + 1);
         let index = self.folder.path().join(format!("index{}", self.opened.get()));
         Arc::new(Repository::local(&self.repo(), &index).unwrap().with_floor(self.floor).with_clock(clock))
     }
 
-    /// Appends what a store could write on its own.
+    /// Appends a record that the store could write without being asked.
     fn append(&self, event: Event) {
         let path = self.repo().join("log");
         let mut bytes = fs::read(&path).unwrap();
@@ -126,7 +126,7 @@ struct View {
     shown: Vec<SnapshotId>,
     trash: Vec<(SnapshotId, Time)>,
     purged: Vec<SnapshotId>,
-    /// And whether they are in the trash.
+    /// With whether each is in the trash.
     broken: Vec<(SnapshotId, bool)>,
     problems: Vec<String>,
 }
@@ -142,7 +142,7 @@ fn view(reader: &Reader) -> View {
     reader.with_snapshots(show).unwrap()
 }
 
-/// What check says, but for the trees, which these snapshots do not have.
+/// The problems that a check reports, without missing trees: these snapshots have none.
 fn checked(repo: &Arc<Repository>) -> Vec<String> {
     let opened = repo.open(&OpenRequest::default()).unwrap();
     let options = CheckOptions::default();
@@ -153,13 +153,13 @@ fn checked(repo: &Arc<Repository>) -> Vec<String> {
 }
 
 #[test]
-fn what_is_forgotten_is_in_the_trash_and_comes_back() {
+fn forgotten_snapshots_are_in_the_trash_and_can_be_brought_back() {
     let (_place, repo) = Place::new(0);
     let ids: Vec<_> = (0..3).map(|_| push(&*repo)).collect();
     let seen = reader(&repo);
     assert_eq!(view(&seen).shown, ids);
     assert_eq!(forget(&*repo, &[ids[0], ids[2], ids[0]]), 2);
-    assert_eq!(forget(&*repo, &[ids[0]]), 0, "again is no error, and does nothing");
+    assert_eq!(forget(&*repo, &[ids[0]]), 0, "forgetting again is not an error, and does nothing");
     let forgotten = view(&seen);
     assert_eq!(forgotten.shown, [ids[1]]);
     assert_eq!(forgotten.trash, [(ids[0], clock()), (ids[2], clock())]);
@@ -167,7 +167,7 @@ fn what_is_forgotten_is_in_the_trash_and_comes_back() {
     let opened = repo.open(&OpenRequest::default()).unwrap();
     assert_eq!(opened.snapshots.iter().map(|o| o.id).collect::<Vec<_>>(), [ids[1]]);
 
-    // The client's next push follows its newest, which is in the trash.
+    // The client's next push follows its newest snapshot, which is in the trash.
     let next = push(&*repo);
     assert_eq!(view(&seen).problems, [""; 0]);
     repo.unforget(&[ids[2], ids[2]]).unwrap();
@@ -178,19 +178,19 @@ fn what_is_forgotten_is_in_the_trash_and_comes_back() {
 }
 
 #[test]
-fn chains_hold_across_what_is_gone() {
+fn chains_hold_across_snapshots_that_are_gone() {
     let (place, repo) = Place::new(0);
     let ids: Vec<_> = (0..5).map(|_| push(&*repo)).collect();
     repo.forget(&request(&*repo, &[ids[0], ids[2], ids[4]], true)).unwrap();
     assert_eq!(view(&reader(&repo)), View { shown: vec![ids[1], ids[3]], ..View::default() });
-    assert!(repo.snapshots(0, 100).unwrap().iter().all(|o| [ids[1], ids[3]].contains(&o.id)), "gone is not handed out");
+    assert!(repo.snapshots(0, 100).unwrap().iter().all(|o| [ids[1], ids[3]].contains(&o.id)), "gone is not returned");
     let next = push(&*repo);
     assert_eq!(view(&reader(&repo)), View { shown: vec![ids[1], ids[3], next], ..View::default() });
     assert_eq!(checked(&repo), [""; 0]);
     let error = repo.unforget(&[ids[0]]).unwrap_err();
     assert!(error.to_string().contains("gone for good"), "{error}");
 
-    // A snapshot that is missing although nobody forgot it is missing.
+    // A snapshot whose object is missing, although it was never forgotten, is reported.
     for copies in ["snapshots", "snapshots.2"] {
         fs::remove_file(place.repo().join(format!("{copies}/{}", ids[1]))).unwrap();
     }
@@ -198,12 +198,12 @@ fn chains_hold_across_what_is_gone() {
     let want = |broken| View { shown: vec![ids[3], next], broken, ..View::default() };
     assert_eq!(view(&seen), want(vec![(ids[1], false)]));
     assert_eq!(checked(&repo).len(), 1, "{:?}", checked(&repo));
-    // It can be forgotten all the same, and then nothing is missing.
+    // It can still be forgotten. Once it is gone, nothing is missing.
     forget(&*repo, &[ids[1]]);
     for reader in [&seen, &reader(&repo)] {
         assert_eq!(view(reader), View { trash: vec![], ..want(vec![(ids[1], true)]) });
     }
-    assert_eq!(checked(&repo).len(), 1, "in the trash it is still to be whole");
+    assert_eq!(checked(&repo).len(), 1, "a snapshot in the trash must still be whole");
     repo.forget(&request(&*repo, &[ids[1]], true)).unwrap();
     for reader in [&seen, &reader(&repo)] {
         assert_eq!(view(reader), want(vec![]));
@@ -212,7 +212,7 @@ fn chains_hold_across_what_is_gone() {
 }
 
 #[test]
-fn the_floor_keeps_what_is_younger() {
+fn the_floor_protects_younger_snapshots() {
     let (_place, repo) = Place::new(FLOOR);
     let old = push(&*repo);
     advance(10 * DAY);
@@ -222,28 +222,28 @@ fn the_floor_keeps_what_is_younger() {
     let error = repo.forget(&request(&*repo, &[old, young], true)).unwrap_err();
     let until = jiff::Timestamp::from_second(CLOCK.get() + 9 * DAY as i64).unwrap().to_string();
     assert!(matches!(&error, Error::Protected { snapshot, .. } if *snapshot == young), "{error}");
-    assert!(error.to_string().contains(&until), "{error} does not say {until}");
+    assert!(error.to_string().contains(&until), "{error} does not name {until}");
     assert_eq!(view(&reader(&repo)).shown, [old, young], "all or nothing");
 
     assert_eq!(repo.forget(&request(&*repo, &[old], true)).unwrap().expired, [old]);
     forget(&*repo, &[young]);
-    assert!(repo.forget(&request(&*repo, &[young], true)).is_err(), "nor by way of the trash");
+    assert!(repo.forget(&request(&*repo, &[young], true)).is_err(), "not through the trash either");
     advance(9 * DAY);
     assert_eq!(repo.forget(&request(&*repo, &[young], true)).unwrap().expired, [young]);
 }
 
 #[test]
-fn the_trash_is_emptied_after_its_time_in_it() {
+fn snapshots_expire_only_after_their_time_in_the_trash() {
     let (_place, repo) = Place::new(FLOOR);
     let (one, two) = (push(&*repo), push(&*repo));
     advance(100 * DAY);
     push(&*repo);
     forget(&*repo, &[one]);
-    assert_eq!(empty_trash(&*repo), [], "old as it is, there is time to notice");
+    assert_eq!(empty_trash(&*repo), [], "even an old snapshot stays long enough for its owner to notice");
     advance(7 * DAY);
     forget(&*repo, &[two]);
     advance(7 * DAY);
-    assert_eq!(empty_trash(&*repo), [], "the log has not seen this time yet");
+    assert_eq!(empty_trash(&*repo), [], "no record of the log is that recent yet");
     push(&*repo);
     assert_eq!(empty_trash(&*repo), [one]);
     repo.unforget(&[two]).unwrap();
@@ -268,7 +268,7 @@ fn only_the_admin_key_forgets() {
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     assert_eq!(view(&reader(&repo)).shown, [one, two]);
 
-    // A tombstone that was taken back serves no more, neither at the store nor from the store.
+    // A revoked tombstone is useless: the store refuses it, and readers do not believe a store that logs it.
     let taken_back = tombstone_by(&full_key(), &*repo, one);
     let replay = ForgetRequest { tombstones: vec![taken_back.clone()], ..Default::default() };
     repo.forget(&replay).unwrap();
@@ -276,7 +276,7 @@ fn only_the_admin_key_forgets() {
     assert_eq!(repo.forget(&replay).unwrap_err().kind(), ErrorKind::Locked);
     place.append(Event::Forget { snapshot: one, signed: taken_back.0 });
     let seen = view(&reader(&place.open()));
-    assert_eq!(seen.shown, [one, two], "what the store says on its own is not believed");
+    assert_eq!(seen.shown, [one, two], "readers do not take the store's word for it");
     assert!(seen.problems[0].contains(&one.to_string()), "{seen:?}");
     place.append(Event::Forget { snapshot: two, signed: vec![] });
     let seen = view(&reader(&place.open()));
@@ -285,7 +285,7 @@ fn only_the_admin_key_forgets() {
 }
 
 #[test]
-fn a_purge_is_the_operators_and_is_seen() {
+fn an_operator_can_purge_and_the_owner_sees_it() {
     let (_place, repo) = Place::new(FLOOR);
     let ids: Vec<_> = (0..3).map(|_| push(&*repo)).collect();
     let seen = reader(&repo);
@@ -296,19 +296,19 @@ fn a_purge_is_the_operators_and_is_seen() {
     }
     let names = [ids[1].to_string()[..12].to_owned(), ids[2].to_string().to_uppercase(), ids[1].to_string()];
     assert_eq!(repo.purge(&names).unwrap(), [ids[1], ids[2]]);
-    assert!(repo.purge(&names).is_err(), "it is gone");
+    assert!(repo.purge(&names).is_err(), "they are already gone");
     let want = View { shown: vec![ids[0]], purged: vec![ids[1]], ..View::default() };
     assert_eq!(view(&seen), want);
     assert_eq!(view(&reader(&repo)), want);
-    assert_eq!(checked(&repo).len(), 1, "check says so");
-    // The owner takes note.
+    assert_eq!(checked(&repo).len(), 1, "the check reports it");
+    // The owner acknowledges the purge.
     assert_eq!(forget(&*repo, &[ids[1]]), 0);
     assert_eq!(view(&seen), View { shown: vec![ids[0]], ..View::default() });
     assert_eq!(checked(&repo), [""; 0]);
 }
 
 #[test]
-fn the_log_comes_in_one_piece_although_a_copy_is_damaged() {
+fn the_log_is_returned_whole_although_a_copy_is_damaged() {
     let (place, repo) = Place::new(0);
     let ids: Vec<_> = (0..6).map(|_| push(&*repo)).collect();
     let whole = repo.log(0, 100).unwrap();
@@ -335,7 +335,7 @@ fn a_slower_follower_does_not_set_the_index_back() {
     assert_eq!(index.log().offset(3).unwrap(), None);
 }
 
-/// What can happen, and to which snapshot (counted round).
+/// What can happen, and to which snapshot (modulo their number).
 #[derive(Debug, Clone)]
 enum Op {
     Push,
@@ -361,7 +361,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// The reference: what each snapshot is, without a log, an index or signatures.
+/// The reference model: the state of each snapshot, without a log, an index or signatures.
 #[derive(Debug, Clone, PartialEq)]
 enum Is {
     Shown,
@@ -374,9 +374,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn store_and_readers_mean_what_a_simple_model_means(ops in prop::collection::vec(op(), 1..40)) {
+    fn store_and_readers_agree_with_a_simple_model(ops in prop::collection::vec(op(), 1..40)) {
         let (place, mut repo) = Place::new(FLOOR);
-        // One reader sees everything happen; others come new.
+        // One reader follows everything; the others start from nothing.
         let witness = reader(&repo);
         let mut order: Vec<SnapshotId> = Vec::new();
         let mut model: BTreeMap<SnapshotId, (Time, Is)> = BTreeMap::new();
@@ -463,20 +463,20 @@ proptest! {
             want.sort();
             prop_assert_eq!(purged, want);
             prop_assert_eq!((&seen.problems, &seen.broken), (&vec![], &vec![]));
-            prop_assert_eq!(&view(&reader(&repo)), &seen, "a reader that comes new sees the same");
+            prop_assert_eq!(&view(&reader(&repo)), &seen, "a new reader sees the same");
             let from = shown.len().saturating_sub(OPENED_SNAPSHOTS_MAX);
             prop_assert_eq!(opened.snapshots.iter().map(|o| o.id).collect::<Vec<_>>(), &shown[from..]);
             prop_assert_eq!(opened.last.map(|last| last.id), order.last().copied());
         }
         let rebuilt = place.open();
         prop_assert_eq!(view(&reader(&rebuilt)), view(&witness));
-        // Each opening begins a session of its own.
+        // Each opening begins a new session.
         let opened = |repo: &Repository| Opened { lease: Lease::default(), ..repo.open(&OpenRequest::default()).unwrap() };
         prop_assert_eq!(opened(&rebuilt), opened(&repo));
     }
 
     #[test]
-    fn any_bytes_are_no_tombstone(bytes: Vec<u8>, at: prop::sample::Index, bit in 0u32..8) {
+    fn arbitrary_bytes_are_not_a_tombstone(bytes: Vec<u8>, at: prop::sample::Index, bit in 0u32..8) {
         let admin = full_key().admin.verifying_key();
         prop_assert!(Tombstone::verify(&bytes, &admin, full_key().repo).is_err());
         let tombstone = Tombstone { repo: full_key().repo, snapshot: SnapshotId([4; 32]), log_len: 9 };
@@ -489,7 +489,7 @@ proptest! {
 }
 
 #[test]
-fn a_fate_in_the_index_is_what_the_log_says() {
+fn a_fate_survives_encoding() {
     let bytes = codec::encode(&Fate::Trash { since: time(4) });
     assert_eq!(codec::decode::<Fate>("a fate", &bytes).unwrap(), Fate::Trash { since: time(4) });
 }

@@ -1,8 +1,8 @@
 //! Golden bytes: each format of keys and records as it was first written. A record must still encode to exactly these
-//! bytes; a sealed thing, whose bytes are random, must still open. The files in `golden/` are never edited: a format
-//! that changes gets a new version and a new file, and the old file must still be read.
+//! bytes. A sealed object, whose bytes are random, must still open. The files in `golden/` are never edited: a format
+//! that changes gets a new version and a new file, and the old file must still be readable.
 //!
-//! With `BKFS_GOLDEN_WRITE=1` missing files are written; existing ones never are.
+//! With `BKFS_GOLDEN_WRITE=1`, missing files are written; existing ones never are.
 
 #![allow(clippy::unwrap_used)]
 
@@ -33,7 +33,7 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-/// The golden bytes of a name; written first from `make` where they are missing and may be made.
+/// The golden bytes of a name. If they are missing and may be written, they are first made with `make`.
 fn golden(name: &str, make: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
     let path = path(&format!("{name}.hex"));
     if !path.exists() && std::env::var_os("BKFS_GOLDEN_WRITE").is_some() {
@@ -45,7 +45,7 @@ fn golden(name: &str, make: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
-/// Bytes that are the same whenever they are made.
+/// Compares bytes that are the same in every run with the golden ones.
 fn same(name: &str, bytes: &[u8]) {
     let golden = golden(name, || bytes.to_vec());
     assert!(
@@ -55,7 +55,7 @@ fn same(name: &str, bytes: &[u8]) {
     );
 }
 
-/// The node that has everything a node can have.
+/// Nodes that have everything a node can have.
 fn odd_nodes() -> Vec<Node> {
     let xattr = Xattr { name: b"user.bin".to_vec(), value: vec![0, 255, 10] };
     let data = Extent::Data { id: ChunkId([0xaa; 32]), len: 70_000 };
@@ -127,12 +127,12 @@ fn log_events() -> Vec<LogRecord> {
     numbered.map(|(seq, event)| LogRecord { seq: seq as u64, time: time(1_763_000_000), event }).collect()
 }
 
-/// Kinds that came later still.
+/// The kinds that came last.
 fn latest_events() -> Vec<LogRecord> {
     vec![LogRecord { seq: 0, time: time(1_763_000_000), event: Event::Gap }]
 }
 
-/// Kinds that came later.
+/// The kinds that came later.
 fn later_events() -> Vec<LogRecord> {
     let frames = |number: u32| {
         let mut bits = FrameBits::none(12);
@@ -272,7 +272,7 @@ fn stored_snapshots() {
 
 proptest::proptest! {
     #[test]
-    fn damaged_records_are_survived(at: proptest::sample::Index, to: u8, cut: bool) {
+    fn damaged_records_do_not_panic(at: proptest::sample::Index, to: u8, cut: bool) {
         for name in ["nodes-1", "log-records-1", "snapshot-record-1", "stored-snapshot-1", "config-1", "roster-1", "full-key-1"] {
             let mut bytes = golden(name, Vec::new);
             let at = at.index(bytes.len());

@@ -1,4 +1,4 @@
-//! Clients of the roster that mean harm, and rosters that would bring them back.
+//! Hostile clients on the roster, and rosters that would bring them back.
 
 #![allow(clippy::unwrap_used)]
 
@@ -37,7 +37,7 @@ fn view() -> RosterView {
     RosterView::new(&full.sign_roster(&roster()), full.admin.verifying_key(), full.repo).unwrap()
 }
 
-/// A pack with one frame under `key` and this wrap of it.
+/// A pack with the given wrap and one frame that is sealed under `key`.
 fn pack(push: &PushKey, key: &DataKey, wrap: &Wrap, chunk: &[u8]) -> bkfs_store::format::pack::PackUpload {
     let mut frame = FrameBuilder::new();
     frame.push(chunk);
@@ -48,7 +48,7 @@ fn pack(push: &PushKey, key: &DataKey, wrap: &Wrap, chunk: &[u8]) -> bkfs_store:
 }
 
 #[test]
-fn rubbish_under_a_data_keys_name_does_not_hide_the_key() {
+fn garbage_under_a_data_keys_id_does_not_hide_the_key() {
     let full = full_key();
     let repository = repository();
     let (thief, entry) = full.new_client("thief", None, false, time(1));
@@ -66,7 +66,7 @@ fn rubbish_under_a_data_keys_name_does_not_hide_the_key() {
 }
 
 #[test]
-fn a_client_that_has_ended_puts_no_more_packs() {
+fn a_client_that_has_ended_cannot_put_packs() {
     let full = full_key();
     let repository = repository();
     let push = push_key();
@@ -83,7 +83,7 @@ fn a_client_that_has_ended_puts_no_more_packs() {
 }
 
 #[test]
-fn rosters_follow_one_another_and_drop_nobody() {
+fn rosters_are_consecutive_and_drop_no_client() {
     let full = full_key();
     let repository = repository();
     let mut dropped = roster();
@@ -100,7 +100,7 @@ fn rosters_follow_one_another_and_drop_nobody() {
 }
 
 #[test]
-fn slots_are_bounded_to_what_is_tried() {
+fn no_more_slots_are_stored_than_are_tried() {
     let repository = repository();
     let slot = |number: u8| slot::seal_slot(&full_key(), &[number], SlotParams::LEAST).unwrap();
     assert!(repository.put_slot(&Slot { id: SlotId([0; 16]), bytes: vec![0; slot::SLOT_MAX + 1] }).is_err());
@@ -113,7 +113,7 @@ fn slots_are_bounded_to_what_is_tried() {
     assert_eq!(slot::open_any(&opened.slots, &[last]).unwrap().encode(), full_key().encode());
 }
 
-/// The largest page (a node with very large attributes) in the largest frame that it makes.
+/// The largest page (a node with very large attributes), in the largest frame that it can make.
 #[test]
 fn the_largest_frame_fits_a_pack() {
     let full = full_key();

@@ -1,4 +1,4 @@
-//! Keys and what they open: wrong passphrases, foreign keys, tampering, and decoders that survive any bytes.
+//! Keys and what they open: wrong passphrases, foreign keys, tampering, and decoders that survive arbitrary bytes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -38,7 +38,7 @@ fn any_slot_opens_and_a_damaged_one_does_not_hide_the_others() {
 }
 
 #[test]
-fn two_slots_of_one_passphrase_share_nothing() {
+fn two_slots_for_one_passphrase_share_nothing() {
     let full = full_key();
     let one = slot::seal_slot(&full, b"same", SlotParams::LEAST).unwrap();
     let two = slot::seal_slot(&full, b"same", SlotParams::LEAST).unwrap();
@@ -62,7 +62,7 @@ fn slot_parameters_are_bounded_both_ways() {
         assert!(bad.check().is_err(), "{bad:?}");
         assert!(slot::seal_slot(&full_key(), b"x", bad).is_err());
     }
-    // A slot read from outside with parameters out of bounds is refused before any work is done.
+    // A slot from outside with parameters out of bounds is refused before any work is done.
     let slot = slot::seal_slot(&full_key(), b"x", SlotParams::LEAST).unwrap();
     // CBOR of memory 8192, passes 1, lanes 1.
     let good = [0, 0x19, 0x20, 0, 1, 1, 2, 1];
@@ -75,7 +75,7 @@ fn slot_parameters_are_bounded_both_ways() {
 }
 
 #[test]
-fn newer_formats_are_named_as_such() {
+fn newer_formats_are_reported_as_such() {
     let mut slot = slot::seal_slot(&full_key(), b"x", SlotParams::LEAST).unwrap();
     slot.bytes[8] = 2;
     assert!(matches!(slot::open_slot(&slot, b"x"), Err(Error::NewerVersion { found: 2, known: 1, .. })));
@@ -85,20 +85,20 @@ fn newer_formats_are_named_as_such() {
 }
 
 #[test]
-fn key_files_keep_what_they_hold() {
+fn key_files_keep_their_contents() {
     let (push, _) = full_key().new_client("läptop\n# evil", None, false, time(5));
     let text = KeyFile::Push(push.clone()).encode();
     let read = KeyFile::decode(&text).unwrap();
     assert_eq!(read.push().label, "läptop\n# evil");
     assert_eq!(read.push().seal_public, push.seal_public);
     assert!(read.full().is_none());
-    // As an editor on another system leaves it.
+    // As an editor on Windows leaves it.
     let windows = String::from_utf8(text.to_vec()).unwrap().replace('\n', "\r\n  ");
     assert_eq!(KeyFile::decode(windows.as_bytes()).unwrap().encode(), text);
 }
 
 #[test]
-fn damaged_key_files_say_what_is_wrong() {
+fn errors_of_damaged_key_files_say_what_is_wrong() {
     let text = String::from_utf8(KeyFile::Push(push_key()).encode().to_vec()).unwrap();
     let says = |text: &str| KeyFile::decode(text.as_bytes()).unwrap_err().to_string();
     assert!(says("").contains("does not begin"));
@@ -113,7 +113,7 @@ fn damaged_key_files_say_what_is_wrong() {
 }
 
 #[test]
-fn a_push_key_holds_nothing_that_opens() {
+fn a_push_key_holds_no_secret_that_opens_anything() {
     let full = full_key();
     let text = KeyFile::Push(push_key()).encode();
     let body: String =
@@ -123,7 +123,7 @@ fn a_push_key_holds_nothing_that_opens() {
     for secret in secrets {
         assert!(!decoded.windows(32).any(|w| w == secret));
     }
-    assert!(decoded.windows(32).any(|w| w == full.id_key.0), "the test can find keys");
+    assert!(decoded.windows(32).any(|w| w == full.id_key.0), "the test can find a key");
 }
 
 fn decode_base64(text: &str) -> Vec<u8> {
@@ -160,7 +160,7 @@ fn rosters_are_checked_and_chained() {
     view.advance(&full.sign_roster(&third)).unwrap();
     assert!(view.without_client(ClientId([0; 16]), time(1)).is_none());
 
-    // What a store shows may skip numbers, and never goes back.
+    // A roster that a store shows may skip numbers, but never goes back.
     let mut shown = RosterView::new(&full.sign_roster(&first), admin, full.repo).unwrap();
     shown.renew(&full.sign_roster(&first)).unwrap();
     shown.renew(&full.sign_roster(&third)).unwrap();
@@ -178,7 +178,7 @@ fn rosters_are_checked_and_chained() {
 }
 
 #[test]
-fn rosters_that_lie_are_refused() {
+fn false_rosters_are_refused() {
     let full = full_key();
     let admin = full.admin.verifying_key();
     let sign = |change: &dyn Fn(&mut bkfs_store::format::roster::Roster)| {
@@ -198,7 +198,7 @@ fn rosters_that_lie_are_refused() {
 }
 
 #[test]
-fn a_ring_opens_each_key_once_and_sees_through_bad_wraps() {
+fn a_key_ring_opens_each_key_once_and_skips_bad_wraps() {
     let full = full_key();
     let key = data_key();
     let good = full.seal.public().wrap(full.repo, &key);
@@ -216,7 +216,7 @@ fn a_ring_opens_each_key_once_and_sees_through_bad_wraps() {
     assert!(foreign.data_key(key.id()).is_err());
 }
 
-/// A valid object of every format here, by name.
+/// A valid object of every format that is tested here, by name.
 fn valid() -> Vec<(&'static str, Vec<u8>)> {
     let full = full_key();
     vec![
@@ -240,7 +240,7 @@ fn decodes(name: &str, bytes: &[u8]) -> bool {
 
 proptest! {
     #[test]
-    fn decoders_survive_any_bytes(bytes: Vec<u8>) {
+    fn decoders_survive_arbitrary_bytes(bytes: Vec<u8>) {
         for (name, _) in valid() {
             decodes(name, &bytes);
         }
@@ -249,7 +249,7 @@ proptest! {
     }
 
     #[test]
-    fn decoders_survive_any_record(tail: Vec<u8>) {
+    fn decoders_survive_arbitrary_records(tail: Vec<u8>) {
         for (name, valid) in valid() {
             let mut bytes = valid[..10].to_vec();
             bytes.extend(&tail);
@@ -258,7 +258,7 @@ proptest! {
     }
 
     #[test]
-    fn changed_bytes_are_noticed(at: prop::sample::Index, bit in 0u32..8, cut: bool) {
+    fn changed_bytes_are_detected(at: prop::sample::Index, bit in 0u32..8, cut: bool) {
         for (name, mut bytes) in valid() {
             let at = at.index(bytes.len());
             if cut {
@@ -266,7 +266,7 @@ proptest! {
             } else {
                 bytes[at] ^= 1u8 << bit;
             }
-            // The bare full key has no checksum (it only stands inside other things), and the comment line and the
+            // The bare full key has no checksum (it occurs only inside other objects), and the comment line and the
             // white space of a key file may change.
             let decoded = decodes(name, &bytes);
             prop_assert!(!decoded || name == "full" || name.ends_with("file"), "{} at {}", name, at);
@@ -298,7 +298,7 @@ proptest! {
     }
 
     #[test]
-    fn only_the_passphrase_opens(passphrase: Vec<u8>, other: Vec<u8>) {
+    fn only_its_passphrase_opens_a_slot(passphrase: Vec<u8>, other: Vec<u8>) {
         prop_assume!(passphrase != other);
         let slot = slot::seal_slot(&full_key(), &passphrase, SlotParams::LEAST).unwrap();
         prop_assert!(slot::open_slot(&slot, &passphrase).unwrap().is_some());

@@ -1,20 +1,22 @@
-//! Many at once, on one repository: clients that push, forget and bring back, pruners that overlap and are cut short, a mount that reads on,
-//! somebody who damages files and scrubs, processes that die in the middle of any file operation, and indexes that are lost; against a model
-//! that knows what was pushed and what was asked to be forgotten.
+//! Many actors at once on one repository: clients that push, forget and bring back, pruners that overlap and are cut
+//! short, a mount that keeps reading, a keeper that damages files and scrubs. Processes die in the middle of any file
+//! operation, and indexes are lost. All this is compared with a model, which knows what was pushed and what was to be
+//! forgotten.
 //!
-//! Each actor is a thread with a number of steps and a choice of its own that follows from the seed; how the threads interleave does not, so a
-//! failure comes with the seed and with the log of what everybody did. A *process* is a handle of the repository with an index of its own (as
-//! two machines or two users have on one shared folder) whose file operations all fail from the moment of its death; another one takes
-//! its place, with the index as it was left or with none. What lies in memory is lost with it; what was written is not (that is for
-//! `crash.rs`).
+//! Each actor is a thread that takes a number of steps; what it chooses follows from the seed. How the threads
+//! interleave does not, so a failure comes with the seed and with the log of what all actors did. A *process* is a
+//! handle of the repository with its own index (as two machines or two users have on one shared folder). From the
+//! moment of its death, all its file operations fail. Another process takes its place, with the index as it was left or
+//! with none. What is in memory is lost with a process; what was written is not (`crash.rs` tests that).
 //!
-//! **What must hold.** Every snapshot that counts can be read at any moment, as it was pushed, and so can one that comes back from the trash.
-//! No push fails but by the death of its process. A pruner is refused or comes to its end; neither a check nor a scrub ever finds anything
-//! wrong, since all damage can be mended, and nothing goes into quarantine; and nobody waits for long. In the end a check that reads
-//! everything finds nothing, and when all is forgotten, a prune leaves nothing.
+//! **What must hold.** Every snapshot that counts can be read at any moment, as it was pushed, and so can one that
+//! comes back from the trash. A push fails only if its process dies. A prune is refused or completes. Neither a check
+//! nor a scrub ever finds anything wrong, since all damage can be mended, and nothing goes into quarantine. No actor
+//! waits for long. In the end, a check that reads everything finds nothing, and when everything is forgotten, a prune
+//! leaves nothing.
 //!
-//! `BKFS_MANY_SEED` sets the seed, `BKFS_MANY_ROUNDS` how many worlds are run, with the seeds that follow, and `BKFS_MANY_STEPS` how many steps
-//! an actor does in each:
+//! `BKFS_MANY_SEED` sets the seed, `BKFS_MANY_ROUNDS` the number of worlds to run (with consecutive seeds), and
+//! `BKFS_MANY_STEPS` the number of steps that an actor takes in each:
 //!
 //! `BKFS_MANY_ROUNDS=1000 BKFS_MANY_STEPS=60 cargo test -p bkfs-store --test many -- --nocapture`
 
@@ -52,7 +54,7 @@ use model::{Journal, Model, Random};
 use process::{CLOCK, Site};
 use support::world::problems;
 
-/// How long nobody may have done anything before it counts as a deadlock, on a busy machine.
+/// If no actor does anything for this long, even on a busy machine, it counts as a deadlock.
 const STUCK: Duration = Duration::from_secs(100);
 
 fn number(name: &str, default: u64) -> u64 {
@@ -118,7 +120,7 @@ struct World {
     site: Site,
     model: parking_lot::Mutex<Model>,
     journal: Journal,
-    /// Somebody has met with a failure, and all end soon.
+    /// An actor has failed, and all others stop soon.
     failed: AtomicBool,
 }
 
@@ -164,7 +166,7 @@ impl World {
         self.end()
     }
 
-    /// Waits for the actors, and ends everything if they wait for one another.
+    /// Waits for the actors, and aborts if they wait for one another.
     fn watch(&self, is_done: impl Fn() -> bool) {
         let (mut count, mut since) = (0, Instant::now());
         while !is_done() {
@@ -175,13 +177,13 @@ impl World {
             }
             if since.elapsed() > STUCK {
                 // A thread that waits for ever cannot be joined.
-                eprintln!("seed {}: nobody goes on\n{}", self.seed, self.journal.text());
+                eprintln!("seed {}: no actor makes progress\n{}", self.seed, self.journal.text());
                 std::process::abort();
             }
         }
     }
 
-    /// What the log has put into quarantine.
+    /// The entries of the log that put something into quarantine.
     fn quarantined(&self, repo: &Repository) -> Result<Vec<Event>, bkfs_store::Error> {
         let (mut found, mut from) = (Vec::new(), 0);
         loop {
@@ -197,7 +199,7 @@ impl World {
         }
     }
 
-    /// Everything is looked at, and then everything goes.
+    /// Checks everything, then removes everything.
     fn end(&self) -> Result<(), String> {
         let text = |what: &'static str| move |error: bkfs_store::Error| format!("in the end, {what}: {error}");
         let process = self.site.process(true);
@@ -223,9 +225,10 @@ impl World {
         }
         let told = self.quarantined(repo).map_err(text("the log"))?;
         if !told.is_empty() {
-            return Err(format!("nothing was lost, and the log says {told:?}"));
+            return Err(format!("nothing was lost, but the log says {told:?}"));
         }
-        // All goes; each time something must come later, or nothing is due.
+        // Everything is forgotten. Each round ends with a push, because nothing is due before the log has a later
+        // record.
         let mut client = client::Client::new(0);
         for _ in 0..4 {
             CLOCK.fetch_add(8 * 86_400, SeqCst);
@@ -238,8 +241,8 @@ impl World {
         }
         repo.wait_for_parity();
         repo.scrub(&options, &scrub::ScrubProgress::default()).map_err(text("scrubbing"))?;
-        // A page of an empty folder, perhaps more than once if several clients have pushed that at the same time or the operator has brought
-        // it back; and its parity.
+        // What may be left is the page of an empty folder and its parity. There can be several of them if several
+        // clients pushed that page at the same time, or if the operator brought it back.
         let (left, packs) = (self.site.left(), repo.packs(None, 10).map_err(text("packs"))?);
         let mut ids = HashSet::new();
         for info in &packs {
@@ -247,7 +250,7 @@ impl World {
             ids.extend(pack.table.frames.iter().flat_map(|frame| frame.ids.clone()));
         }
         if left.len() > 2 * packs.len() || packs.len() > 3 || ids.len() > 1 {
-            return Err(format!("when all is forgotten, this is left: {packs:?} with {ids:?}, {left:?}"));
+            return Err(format!("when everything is forgotten, this is left: {packs:?} with {ids:?}, {left:?}"));
         }
         drop(process);
         Arc::new(self.site.process(true)).repo.packs(None, 10).map_err(text("opening")).map(drop)

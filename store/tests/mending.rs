@@ -1,4 +1,5 @@
-//! Error correction of a repository: parity follows every pack, also after a crash, and mends in place what the disk did.
+//! Error correction of a repository: every pack gets parity, even after a crash, and parity mends what the disk
+//! damaged, in place.
 
 #![allow(clippy::unwrap_used)]
 
@@ -35,9 +36,9 @@ use world::{World, put, readable, write_at};
 /// A disk with bad sectors, or one that refuses writes.
 struct BadDisk {
     disk: LocalBackend,
-    /// No reads of this span of a file whose name ends so.
+    /// Reads of this span fail, in the file whose name ends with this text.
     unreadable: parking_lot::Mutex<Option<(String, std::ops::Range<u64>)>>,
-    /// No objects are put whose names begin so.
+    /// Puts of objects whose names begin with this text fail.
     refused: parking_lot::Mutex<Option<&'static str>>,
 }
 
@@ -57,7 +58,7 @@ impl BadDisk {
     }
 }
 
-/// So that a test and a repository share one.
+/// Lets a test and a repository share one disk.
 struct Shared(Arc<BadDisk>);
 
 impl Backend for Shared {
@@ -106,7 +107,7 @@ impl Backend for Shared {
 }
 
 #[test]
-fn every_pack_gets_parity_and_none_if_it_is_off() {
+fn every_pack_gets_parity_unless_parity_is_off() {
     for parity in [Some(Parity::default()), Parity::percent(30), None] {
         let world = World::new();
         let repo = world.made(parity);
@@ -116,21 +117,21 @@ fn every_pack_gets_parity_and_none_if_it_is_off() {
         let share = fs::metadata(world.parity_file(pack.id)).map(|m| m.len() * 100 / pack.bytes.len() as u64).ok();
         match parity.map(Parity::get) {
             None => assert!(!world.place().join("parity").exists()),
-            // Of 32 shards, at least two.
+            // 5 % of 32 shards, but at least two shards.
             Some(5) => assert!(share.is_some_and(|share| (6..=8).contains(&share)), "{share:?} %"),
             Some(_) => assert!(share.is_some_and(|share| (30..=34).contains(&share)), "{share:?} %"),
         }
-        // It is a property of the repository, not of who opens it.
+        // Parity is a setting of the repository, not of the process that opens it.
         let again = world.open().with_parity(Parity::percent(90));
         assert_eq!(again.parity().unwrap(), parity);
     }
 }
 
 #[test]
-fn a_burst_is_mended_in_place_and_one_that_is_too_long_is_told_exactly() {
+fn a_burst_is_mended_in_place_and_one_that_is_too_long_is_reported_exactly() {
     let world = World::new();
     let repo = world.made(Some(Parity::default()));
-    // Two parity shards: bursts of a shard and a byte.
+    // Two parity shards mend a burst of one shard and one byte.
     let (pack, ids) = world.pack(40);
     put(&repo, &pack);
     let (file, len) = (world.pack_file(pack.id), pack.bytes.len());
@@ -140,7 +141,7 @@ fn a_burst_is_mended_in_place_and_one_that_is_too_long_is_told_exactly() {
         assert!(fs::read(&file).unwrap() == pack.bytes, "at {at}");
         assert_eq!(repo.mend(pack.id).unwrap(), Mending::Whole);
     }
-    // Three shards in the middle: one too many.
+    // Three shards in the middle are one too many.
     let at = 5 * SHARD_LEN + 100;
     write_at(&file, at as u64, &vec![0x55; SHARD_LEN * 2]);
     let span = Span { start: 5 * SHARD_LEN as u32, end: 8 * SHARD_LEN as u32 };
@@ -153,14 +154,14 @@ fn a_burst_is_mended_in_place_and_one_that_is_too_long_is_told_exactly() {
     let expected: Vec<bool> = (0..ids.len()).map(|i| frames(i).0 < at + 2 * SHARD_LEN && frames(i).1 > at).collect();
     assert_eq!(hurt, expected, "frames that the burst did not touch are whole");
     assert!(expected.iter().any(|hurt| *hurt) && expected.iter().any(|hurt| !hurt));
-    // When one of the shards comes back, so do the others.
+    // Once one of the three shards is back, the other two can be mended.
     write_at(&file, 5 * SHARD_LEN as u64, &pack.bytes[5 * SHARD_LEN..6 * SHARD_LEN]);
     assert_eq!(repo.mend(pack.id).unwrap(), Mending::Mended(2));
     assert!(fs::read(&file).unwrap() == pack.bytes);
 }
 
 #[test]
-fn damaged_parity_is_made_again_from_the_whole_pack() {
+fn damaged_parity_is_recreated_from_the_whole_pack() {
     let world = World::new();
     let repo = world.made(Some(Parity::default()));
     let (pack, _) = world.pack(10);
@@ -181,13 +182,13 @@ fn damaged_parity_is_made_again_from_the_whole_pack() {
 }
 
 #[test]
-fn what_is_beyond_mending_changes_nothing() {
+fn a_pack_beyond_mending_is_left_unchanged() {
     let world = World::new();
     let repo = world.made(Some(Parity::default()));
     let (pack, ids) = world.pack(40);
     put(&repo, &pack);
     let file = world.pack_file(pack.id);
-    // Another pack's bytes in its place, parity of another pack, both, and nothing at all.
+    // The pack's file holds another pack's bytes, beside another pack's parity. Then the file is gone.
     let (other, _) = world.pack(12);
     put(&repo, &other);
     fs::write(&file, &other.bytes).unwrap();
@@ -198,9 +199,9 @@ fn what_is_beyond_mending_changes_nothing() {
     assert_eq!(repo.mend(pack.id).unwrap(), Mending::NoParity);
     assert!(!file.exists());
     assert!(readable(&repo, &pack, &ids).iter().all(|whole| !whole));
-    assert!(repo.mend(PackId([1; 32])).is_err(), "a pack that was never there");
+    assert!(repo.mend(PackId([1; 32])).is_err(), "a pack that was never stored");
     fs::write(&file, &pack.bytes).unwrap();
-    // It was given up when it was looked for; whoever opens the repository finds it again.
+    // The store gave the pack up when its file was missing. The next opening finds the file again.
     repo.open(&OpenRequest::default()).unwrap();
     assert_eq!(repo.mend(pack.id).unwrap(), Mending::Whole);
     assert_eq!(repo.mend(pack.id).unwrap(), Mending::Whole);
@@ -208,7 +209,7 @@ fn what_is_beyond_mending_changes_nothing() {
 }
 
 #[test]
-fn a_lost_end_is_mended_when_the_index_is_built_anew() {
+fn a_truncated_pack_is_mended_when_the_index_is_rebuilt() {
     let world = World::new();
     let repo = world.made(Some(Parity::default()));
     let (pack, ids) = world.pack(40);
@@ -226,7 +227,7 @@ fn a_lost_end_is_mended_when_the_index_is_built_anew() {
 }
 
 #[test]
-fn unreadable_sectors_are_mended_and_hurt_only_their_own_frames_meanwhile() {
+fn unreadable_sectors_are_mended_and_cost_only_their_own_frames_until_then() {
     let world = World::new();
     world.made(Some(Parity::default()));
     let disk = BadDisk::new(&world.place());
@@ -235,16 +236,16 @@ fn unreadable_sectors_are_mended_and_hurt_only_their_own_frames_meanwhile() {
     put(&repo, &pack);
     let sector = 600_000..604_096;
     *disk.unreadable.lock() = Some((format!("packs/{:02x}/{}", pack.id.0[0], pack.id), sector.clone()));
-    // All frames asked for at once, in one run.
+    // All frames are requested at once, and read in one run.
     let reply = repo.read(&ReadRequest { ids: ids.clone(), neighbour_bytes: 0 }).unwrap();
     let bad = reply.frames.iter().filter(|frame| frame.bytes.is_empty()).count();
     assert_eq!((reply.frames.len(), bad), (40, 1));
     assert_eq!(repo.mend(pack.id).unwrap(), Mending::Mended(1));
-    // The file was written anew, elsewhere.
+    // The file was rewritten elsewhere on the disk.
     *disk.unreadable.lock() = None;
     assert!(fs::read(world.pack_file(pack.id)).unwrap() == pack.bytes);
 
-    // More than is mended: not one byte is overwritten, tomorrow the disk may read it.
+    // More damage than parity can mend: no byte is overwritten, because the disk may be able to read it tomorrow.
     *disk.unreadable.lock() = Some((format!("packs/{:02x}/{}", pack.id.0[0], pack.id), 0..300_000));
     assert!(matches!(repo.mend(pack.id).unwrap(), Mending::Lost(_)));
     *disk.unreadable.lock() = None;
@@ -253,34 +254,34 @@ fn unreadable_sectors_are_mended_and_hurt_only_their_own_frames_meanwhile() {
 }
 
 #[test]
-fn parity_that_could_not_be_written_is_made_later() {
+fn parity_that_could_not_be_written_is_written_later() {
     let world = World::new();
     world.made(Some(Parity::default()));
     let disk = BadDisk::new(&world.place());
     *disk.refused.lock() = Some("parity/");
     let packs: Vec<PackUpload> = (0..5).map(|_| world.pack(3).0).collect();
     let repo = Repository::with_backend(Box::new(Shared(disk.clone())), &world.index()).unwrap();
-    // The packs are what matters: each is acknowledged.
+    // The packs are what matters: each put is acknowledged.
     packs[..4].iter().for_each(|pack| put(&repo, pack));
     drop(repo);
     assert!(packs.iter().all(|pack| !world.parity_file(pack.id).exists()));
-    // An opened repository that is only read from does nothing.
+    // Opening a repository only to read from it does nothing.
     drop(world.open());
     assert!(packs.iter().all(|pack| !world.parity_file(pack.id).exists()));
-    // One that is written to does it all.
+    // The first write makes all missing parity.
     let repo = world.open();
     put(&repo, &packs[4]);
     until(|| packs.iter().all(|pack| world.parity_file(pack.id).exists()));
     drop(repo);
 
-    // The same when the index, where the marks lay, is gone.
+    // The same if the index, which held the marks, is gone.
     packs.iter().for_each(|pack| fs::remove_file(world.parity_file(pack.id)).unwrap());
     fs::remove_dir_all(world.index()).unwrap();
     let repo = world.open();
     repo.resume_parity().unwrap();
     until(|| packs.iter().all(|pack| world.parity_file(pack.id).exists()));
     drop(repo);
-    // And once done, it is not done again.
+    // Once done, the work is not repeated.
     fs::remove_file(world.parity_file(packs[0].id)).unwrap();
     let repo = world.open();
     repo.resume_parity().unwrap();
@@ -296,7 +297,7 @@ fn until(done: impl Fn() -> bool) {
         }
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    panic!("it did not come about");
+    panic!("timed out");
 }
 
 struct SetOnDrop<'a>(&'a AtomicBool);
@@ -307,9 +308,9 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// Whoever reads while packs are damaged and mended sees the damaged bytes or the whole ones, and never a torn file.
+/// While a pack is damaged and mended, a reader sees the damaged bytes or the whole ones, but never a torn file.
 #[test]
-fn readers_go_on_while_a_pack_is_mended() {
+fn reading_continues_while_a_pack_is_mended() {
     let world = World::new();
     let repo = Arc::new(world.made(Some(Parity::default())));
     let (pack, ids) = world.pack(20);

@@ -1,29 +1,33 @@
-//! The protocol of pruning (`docs/design/0012-condemn-at-once.md`), model-checked: every order in which clients, pruners and the store
-//! can take their steps in some small worlds, with every message late, lost or twice, and every party dead at any moment. In a sound
-//! world all invariants hold in every state; in a broken one, where one rule of the protocol is left out, the search must find how data is
-//! lost, or the rule would be there for nothing.
+//! The protocol of pruning (`docs/design/0012-condemn-at-once.md`), model-checked: every order in which clients,
+//! pruners and the store can take their steps in some small worlds, with every message late, lost or repeated, and
+//! every party dead at any moment. In a sound world, all invariants hold in every state. In a broken world, one rule of
+//! the protocol is left out, and the search must find how data is lost. Otherwise the rule would serve no purpose.
 //!
-//! **Modelled** are open with what was lost since, has, put that revives, pins that the store may forget, commits that name a generation and may be under
-//! way while their session dies, sessions that open again after a refusal and go on or begin anew, known-sets and file caches that outlive their clients and
-//! may be shared by two; snapshots that expire at any time; several pruners at once: mark with filters that hold too much, snapshots that are marked
-//! later, a choice of packs that is worked out before the lock is taken, condemn, sweep pack by pack with copying, the grave, abort at any time; condemn messages that come late or
-//! again; pruners that never come back; a store that forgets marks and pins, perhaps its whole index.
+//! **Modelled** are open, which tells what was lost since; has; put, which revives; pins, which the store may forget;
+//! commits, which name a generation and may be under way while their session dies; sessions that open again after a
+//! refusal, and continue or start over; known-sets and file caches, which outlive their clients and may be shared by
+//! two; snapshots, which expire at any time; several pruners at a time; mark, with filters that hold too much;
+//! snapshots that are marked later; a choice of packs that is worked out before the lock is taken; condemn; sweep, pack
+//! by pack, with copying; the grave; abort at any time; condemn messages that come late or again; pruners that never
+//! come back; and a store that forgets marks and pins, and perhaps its whole index.
 //!
-//! **Not modelled**: that a step of the store is one transaction (the crash tests are for that); a store that lies or is rolled back, which
-//! incarnation and log head are for; damage; trust domains; forget and unforget, because the trash is a root like any other; what is inside a
-//! mark, because trees never change, and one that cannot be read ends the mark; the times (7 days of a pin, the floor of the grave): here each may be
-//! over at once, and none of the invariants needs that it is not.
+//! **Not modelled** are: that a step of the store is one transaction (the crash tests check that); a store that lies or
+//! is rolled back (incarnation and log head are for that); damage; trust domains; forget and unforget, because the
+//! trash is a root like any other; what is inside a mark, because trees never change, and a tree that cannot be read
+//! ends the mark; and times (7 days of a pin, the floor of the grave): here each time may be over at any moment, and no
+//! invariant needs it to last.
 //!
-//! **Which rule is which.** Of the rules that the issue on the safe past wants to see fail when they are dropped, *the delta at open* is `NoDeltaAtOpen`;
-//! *the wait* is what a commit's look at the generation does here (`CommitWithoutGeneration`), with the *compare-and-swap* of two prunes
-//! (`NoCompareAndSwap`); *the re-mark* is that condemn looks for commits since the mark (`NoLookForCommits`); *the fixed set* is
-//! `SweepOutsideFilter`, and *the put of a condemned pack* `AlreadyHaveIt`.
+//! **Which rule is which.** These rules must not be dropped, and each has a broken world: *the delta at open* is
+//! `NoDeltaAtOpen`; *the wait* is here a commit's check of the generation (`CommitWithoutGeneration`), together with
+//! the *compare-and-swap* of two prunes (`NoCompareAndSwap`); *the re-mark* is here that condemn looks for commits
+//! since the mark (`NoLookForCommits`); *the fixed set* is `SweepOutsideFilter`; and *the put of a condemned pack* is
+//! `AlreadyHaveIt`.
 //!
-//! **Worlds** have one or two chunks, up to five packs, two clients or two sessions, up to three prunes. They are searched to the end,
-//! so the bound on the depth is only there to end a search whose world was made larger.
+//! **Worlds** have one or two chunks, up to five packs, two clients or two sessions, and up to three prunes. They are
+//! searched to the end. The bound on the depth is there only to end a search whose world was made larger.
 //!
-//! `cargo test -p bkfs-store --test prune_model -- --nocapture` prints how many states there were, and each way of losing data.
-//! `--ignored` searches larger worlds.
+//! `cargo test -p bkfs-store --test prune_model -- --nocapture` prints how many states there were, and each way of
+//! losing data. `--ignored` searches larger worlds.
 
 #![allow(clippy::unwrap_used)]
 
@@ -40,7 +44,7 @@ use search::{KEPT, Step, search};
 use state::Set;
 use world::{Broken, World};
 
-/// More steps than any of the worlds has in a row.
+/// More steps in a row than any of the worlds has.
 const DEPTH: usize = 50;
 
 #[track_caller]
@@ -48,11 +52,11 @@ fn holds(world: World) {
     let found = search(world, DEPTH);
     println!("{} states, up to {} steps away", found.states, found.depth);
     assert_eq!(found.violation, None);
-    assert_eq!(found.unmet, [""; 0], "was not met with");
+    assert_eq!(found.unmet, [""; 0], "never happened");
     assert!(found.states > 1_000 && found.depth < DEPTH, "searched to the end: {found:?}");
 }
 
-/// Searches a world that is broken so, and returns the shortest way in which it loses data.
+/// Searches a world that is broken in this way, and returns the shortest way in which it loses data.
 #[track_caller]
 fn loses(world: World, broken: Broken) -> Vec<Step> {
     let found = search(world.but(broken), DEPTH);
@@ -88,7 +92,7 @@ fn two_targets_of_one_machine() {
 }
 
 #[test]
-fn commits_that_dead_sessions_left() {
+fn commits_that_dead_sessions_left_behind() {
     holds(World::leftovers().with([2, 0], 3));
 }
 
@@ -103,31 +107,31 @@ fn packs_that_are_repacked() {
 }
 
 #[test]
-fn frames_that_a_key_holder_writes_again() {
+fn frames_that_a_key_holder_rewrites() {
     holds(World::mixed(Set(0b10)).with([2, 0], 2));
     holds(World::mixed(Set(0b11)).with([1, 0], 2));
 }
 
 #[test]
-fn two_copies_of_which_one_goes() {
+fn two_copies_of_one_chunk() {
     holds(World::two_copies().with([1, 0], 2));
 }
 
-/// Pins save work, not data: what is condemned of a running session it is told when it opens again.
+/// Pins save work, not data: when a session opens again, it is told what was condemned of its packs.
 #[test]
 fn two_clients_without_pins() {
     holds(World { pins: false, ..World::two_clients() });
 }
 
-/// Answers to puts and commits are lost, so that the same is asked again.
+/// Replies to puts and commits are lost, so the same is requested again.
 #[test]
-fn answers_that_are_lost() {
+fn lost_replies() {
     holds(World { lossy: true, ..World::two_clients() }.with([1, 0], 2));
 }
 
 #[test]
 #[ignore = "half a minute on an idle machine"]
-fn two_clients_with_answers_that_are_lost() {
+fn two_clients_with_lost_replies() {
     holds(World { lossy: true, ..World::two_clients() }.with([1, 1], 2));
 }
 
@@ -155,7 +159,7 @@ fn loses_data_without_the_delta_at_open() {
 }
 
 #[test]
-fn loses_data_if_a_commit_does_not_look_at_the_generation() {
+fn loses_data_if_a_commit_does_not_check_the_generation() {
     let steps = loses(knowing(), Broken::CommitWithoutGeneration);
     assert!(!steps.contains(&Step::Reopen(0)));
 }
@@ -174,7 +178,7 @@ fn loses_data_without_compare_and_swap() {
 }
 
 #[test]
-fn loses_data_if_all_outside_the_filter_is_swept() {
+fn loses_data_if_everything_outside_the_filter_is_swept() {
     loses(knowing(), Broken::SweepOutsideFilter);
 }
 
@@ -196,13 +200,13 @@ fn loses_data_if_a_repack_copies_nothing() {
 }
 
 #[test]
-fn loses_data_if_it_is_believed_that_something_moved() {
+fn loses_data_if_a_claim_to_have_moved_chunks_is_believed() {
     let steps = loses(World::mixed(Set(0b10)), Broken::MovedWithoutCopy);
     assert!(steps.contains(&Step::SayMoved(0)));
 }
 
 #[test]
-fn loses_data_if_what_moved_is_not_looked_at_again() {
+fn loses_data_if_moved_frames_are_not_looked_at_again() {
     let steps = loses(World::mixed(Set(0b10)), Broken::MovedForEver);
     assert!(steps.contains(&Step::Rewrite(0)) && steps.contains(&Step::MarkMore(0)));
 }
@@ -213,7 +217,7 @@ fn loses_data_if_a_shared_known_set_is_not_guarded() {
 }
 
 #[test]
-fn loses_data_if_a_push_takes_for_seen_what_it_has_not_noted() {
+fn loses_data_if_a_push_records_as_seen_what_it_has_not_recorded_as_lost() {
     let steps = loses(World::two_targets(), Broken::SeenMovesOn);
     assert!(steps.iter().any(|step| matches!(step, Step::Reopen(_))));
 }

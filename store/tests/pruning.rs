@@ -1,4 +1,4 @@
-//! Pruning: that everything that counts stays readable whatever happens in between, and that what is dead goes.
+//! Pruning: everything that counts stays readable, whatever happens in between, and what is dead is removed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -127,7 +127,7 @@ fn prune_as(
     Pruner { reader: &reader, access: &*access, push_key, cache }.run(options, &PruneProgress::default())
 }
 
-/// The contents of file number `n`; some do not compress, so that packs have a size.
+/// The contents of file number `n`. They do not compress, so that packs have a size.
 fn contents(n: u8) -> Vec<u8> {
     let mut bytes = vec![0; 20_000];
     blake3::Hasher::new().update(&[n]).finalize_xof().fill(&mut bytes);
@@ -143,7 +143,7 @@ fn name(n: u8) -> String {
     format!("file{n:03}")
 }
 
-/// A push that has stored what it must and not yet committed.
+/// A push that has stored what it must, but has not committed yet.
 struct Push {
     opened: Opened,
     files: BTreeSet<u8>,
@@ -155,12 +155,12 @@ struct Push {
 }
 
 impl Push {
-    /// Opens, asks, and stores what is not there.
+    /// Opens, asks what is stored, and stores the rest.
     fn begin(repo: &dyn Access, files: &BTreeSet<u8>) -> Self {
         Self::begin_sharing(repo, files, 1)
     }
 
-    /// The same with so many chunks in a frame.
+    /// The same with `sharing` chunks in a frame.
     fn begin_sharing(repo: &dyn Access, files: &BTreeSet<u8>, sharing: usize) -> Self {
         let push = push_key();
         let ids = push.ids();
@@ -231,7 +231,7 @@ impl Push {
         Ok(repo.commit(self.opened.lease, &bytes)?.snapshot)
     }
 
-    /// Commits; what was lost meanwhile is stored again first.
+    /// Commits. If something was lost in the meantime, stores that again first.
     fn finish(mut self, repo: &dyn Access) -> SnapshotId {
         for _ in 0..5 {
             match self.commit(repo) {
@@ -270,7 +270,7 @@ fn forget(repo: &dyn Access, id: SnapshotId, now: bool) {
     repo.forget(&ForgetRequest { tombstones: vec![Signature(tombstone)], now, empty_trash: false }).unwrap();
 }
 
-/// Reads every file of a snapshot, with nothing in any cache.
+/// Reads every file of a snapshot, with all caches empty.
 fn verify(repo: &Arc<Repository>, snapshot: SnapshotId, files: &BTreeSet<u8>) {
     let reader = reader(repo);
     let info = reader.snapshots().unwrap().into_iter().find(|info| info.id == snapshot).expect("the snapshot counts");
@@ -285,7 +285,7 @@ fn verify(repo: &Arc<Repository>, snapshot: SnapshotId, files: &BTreeSet<u8>) {
 }
 
 #[test]
-fn what_no_snapshot_reaches_goes_and_the_rest_stays() {
+fn what_no_snapshot_reaches_is_removed_and_the_rest_stays() {
     let (place, repo) = Place::new(0);
     let first = push(&*repo, 0..50);
     let second = push(&*repo, 50..60);
@@ -296,14 +296,14 @@ fn what_no_snapshot_reaches_goes_and_the_rest_stays() {
     assert!(repo.bytes_stored().unwrap() < before / 4);
     assert_eq!((place.files("packs"), place.files("grave")), (2, 0));
     verify(&repo, second, &(50..60).collect());
-    // A reader with an index of its own agrees.
+    // A reader with its own index agrees.
     verify(&place.open(), second, &(50..60).collect());
     let again = place.prune(&repo);
     assert_eq!((again.stats.dropped, again.stats.freed_bytes, again.swept.packs), (0, 0, 0));
 }
 
 #[test]
-fn what_is_in_the_trash_is_kept() {
+fn data_of_snapshots_in_the_trash_is_kept() {
     let (place, repo) = Place::new(0);
     let first = push(&*repo, 0..20);
     forget(&*repo, first, false);
@@ -326,14 +326,14 @@ fn live_frames_of_a_mostly_dead_pack_are_copied() {
         let names: Vec<_> = [7, 33].map(|n| push_key().ids().data_id(&contents(n))).into();
         assert_eq!(repo.has(&names).unwrap(), [true, true]);
     }
-    // What is dead is not there any more, and is stored again when somebody needs it.
+    // Dead chunks are not there any more, and are stored again when a push needs them.
     let third = push(&*repo, 0..50);
     verify(&repo, third, &(0..50).collect());
     verify(&place.open(), third, &(0..50).collect());
 }
 
 #[test]
-fn a_dry_run_changes_nothing_and_says_the_same() {
+fn a_dry_run_changes_nothing_and_reports_the_same() {
     let (place, repo) = Place::new(0);
     let first = push(&*repo, 0..50);
     push(&*repo, [7]);
@@ -345,7 +345,7 @@ fn a_dry_run_changes_nothing_and_says_the_same() {
 }
 
 #[test]
-fn more_than_half_of_a_repository_goes_only_if_that_is_confirmed() {
+fn more_than_half_of_a_repository_is_removed_only_if_confirmed() {
     let (place, repo) = Place::new(0);
     let first = push(&*repo, 0..50);
     forget(&*repo, first, true);
@@ -362,12 +362,12 @@ fn a_push_that_began_before_a_prune_is_told_what_was_lost() {
     let first = push(&*repo, 0..30);
     push(&*repo, 40..80);
     forget(&*repo, first, true);
-    // It relies on files that no snapshot reaches, and brings others.
+    // It relies on files that no snapshot reaches, and adds others.
     let running = Push::begin(&*repo, &(0..35).collect());
     place.prune(&repo);
     assert!(matches!(running.commit(&*repo), Err(Error::LeaseRefused { .. })));
     let opened = repo.open(&OpenRequest { client: None, seen: Some(running.opened.now) }).unwrap();
-    let Lost::Ids(lost) = opened.lost else { panic!("told one by one") };
+    let Lost::Ids(lost) = opened.lost else { panic!("the lost chunks are not named") };
     assert!(lost.contains(&push_key().ids().data_id(&contents(3))));
     assert!(!lost.contains(&push_key().ids().data_id(&contents(33))), "its own packs are pinned");
     let files = running.files.clone();
@@ -377,7 +377,7 @@ fn a_push_that_began_before_a_prune_is_told_what_was_lost() {
 }
 
 #[test]
-fn a_snapshot_that_is_committed_while_a_prune_marks_is_marked_too() {
+fn a_snapshot_committed_while_a_prune_marks_is_marked_too() {
     let (place, repo) = Place::new(0);
     let first = push(&*repo, 0..30);
     push(&*repo, 40..80);
@@ -402,7 +402,7 @@ fn of_two_prunes_the_first_to_condemn_wins() {
     let first = push(&*repo, 0..30);
     push(&*repo, 40..80);
     forget(&*repo, first, true);
-    // Two processes, each with an index of its own.
+    // Two processes, each with its own index.
     let other = place.open();
     let PruneReply::Begun { prune, log_len } = other.prune(&PruneRequest::Begin).unwrap() else { panic!() };
     for first in 0..=255 {
@@ -415,7 +415,7 @@ fn of_two_prunes_the_first_to_condemn_wins() {
 }
 
 #[test]
-fn a_condemned_pack_that_is_put_again_lives() {
+fn a_condemned_pack_that_is_put_again_becomes_live() {
     let (place, repo) = Place::new(0);
     let key = push_key();
     let mut pack = PackWriter::new(ChunkKind::Data, key.repo, &key.signing);
@@ -429,7 +429,7 @@ fn a_condemned_pack_that_is_put_again_lives() {
     let put = || repo.put_pack(Lease::default(), &pack).unwrap();
     let late = || CLOCK.set(CLOCK.get() + 8 * DAY as i64);
     put();
-    assert_eq!(place.prune(&repo).stats.freed_bytes, 0, "it is pinned");
+    assert_eq!(place.prune(&repo).stats.freed_bytes, 0, "the pack is pinned");
     late();
     let PruneReply::Begun { prune, log_len } = repo.prune(&PruneRequest::Begin).unwrap() else { panic!() };
     for first in 0..=255 {
@@ -438,7 +438,7 @@ fn a_condemned_pack_that_is_put_again_lives() {
     let limits = PruneLimits::default();
     let condemn = PruneRequest::Condemn { prune, log_len, limits, dry_run: false, is_confirmed: true };
     assert!(matches!(repo.prune(&condemn).unwrap(), PruneReply::Condemned(_)));
-    assert_eq!(repo.has(&[id]).unwrap(), [false], "nobody relies on it any more");
+    assert_eq!(repo.has(&[id]).unwrap(), [false], "nobody can rely on it any more");
     assert_eq!(repo.read(&ReadRequest { ids: vec![id], neighbour_bytes: 0 }).unwrap().frames.len(), 1);
     put();
     assert_eq!(repo.has(&[id]).unwrap(), [true]);
@@ -446,7 +446,7 @@ fn a_condemned_pack_that_is_put_again_lives() {
     for repo in [repo.clone(), place.open()] {
         assert_eq!(repo.has(&[id]).unwrap(), [true]);
     }
-    // Swept, and put again.
+    // Swept, and then put again.
     late();
     assert_eq!(place.prune(&repo).stats.dropped, 1);
     assert_eq!(repo.has(&[id]).unwrap(), [false]);
@@ -457,13 +457,13 @@ fn a_condemned_pack_that_is_put_again_lives() {
 }
 
 #[test]
-fn a_tree_that_cannot_be_read_ends_the_prune_before_anything_is_condemned() {
+fn an_unreadable_tree_ends_the_prune_before_anything_is_condemned() {
     let (place, repo) = Place::new(0);
     let first = push(&*repo, 0..30);
     push(&*repo, 40..80);
     forget(&*repo, first, true);
     let packs = repo.packs(None, 100).unwrap();
-    // Or they would be mended.
+    // Without parity, which would mend the packs.
     std::fs::remove_dir_all(place.folder.path().join("repo/parity")).unwrap();
     for pack in packs {
         let path = place.folder.path().join(format!("repo/packs/{:02x}/{}", pack.id.0[0], pack.id));
@@ -483,10 +483,10 @@ enum Step {
     Finish,
     Forget(usize, bool),
     Prune,
-    /// Ends after so many requests to the store.
+    /// Ends after this many requests to the store.
     CutShort(usize, bool),
     Abort,
-    /// Another process, or the same after a crash; with an index that is there or from nothing.
+    /// Another process, or the same one after a crash. If true, its index is new.
     Reopen(bool),
     Wait(u64),
 }
@@ -517,9 +517,9 @@ fn cut_short(place: &Place, repo: &Arc<Repository>, steps: usize, empty_trash: b
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 400, ..ProptestConfig::default() })]
 
-    /// Against a model that knows only which snapshots count and what is in them.
+    /// Compares with a model that knows only which snapshots count and what is in them.
     #[test]
-    fn whatever_is_not_expired_can_be_read(steps in proptest::collection::vec(step(), 1..40), floor in prop_oneof![Just(0), Just(DAY)]) {
+    fn everything_that_is_not_expired_can_be_read(steps in proptest::collection::vec(step(), 1..40), floor in prop_oneof![Just(0), Just(DAY)]) {
         let (place, mut repo) = Place::new(floor);
         let mut counts: BTreeMap<SnapshotId, BTreeSet<u8>> = BTreeMap::new();
         let mut has_trash = false;
@@ -566,7 +566,7 @@ proptest! {
             let files = push.files.clone();
             counts.insert(push.finish(&*repo), files);
         }
-        // A last prune with all that was left by earlier ones, and an index from nothing.
+        // A last prune handles all that earlier ones left behind. A new index must show the same.
         CLOCK.set(CLOCK.get() + 10 * DAY as i64);
         place.prune(&repo);
         for (id, files) in &counts {

@@ -1,5 +1,5 @@
-//! Damage beyond mending: it is found by the store itself, told to whoever opens the repository next, and healed by the next
-//! push of the same contents. Nothing else stops for it, and nobody's word alone takes anything away.
+//! Damage beyond mending: the store finds it by itself and tells the next client that opens the repository, and the
+//! next push of the same contents heals it. Nothing else stops for it, and nobody's word alone removes anything.
 
 #![allow(clippy::unwrap_used)]
 
@@ -33,7 +33,7 @@ use bkfs_store::{
 
 use support::world::{Files, Packed, World, problems, read_files};
 
-/// A repository in a folder with one push in it, of which one pack holds all data.
+/// A repository in a folder, with one push in it. One pack holds all data.
 struct Scene {
     folder: tempfile::TempDir,
     world: World,
@@ -49,7 +49,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 }
 
 impl Scene {
-    /// Twenty files of 100 KB, in shards of 64 KiB with two of parity.
+    /// Twenty files of 100 KB: shards of 64 KiB, two of them parity.
     fn new(parity: Option<Parity>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let world = World::new();
@@ -92,7 +92,7 @@ impl Scene {
         write_at(&self.file_of(self.pack().id), at as u64, &vec![0xee; len]);
     }
 
-    /// All chunks of data, in the order of the pack.
+    /// All data chunks, in the order of the pack.
     fn ids(&self) -> Vec<ChunkId> {
         Pack::parse(&self.pack().bytes).unwrap().table.frames.iter().flat_map(|frame| frame.ids.clone()).collect()
     }
@@ -104,14 +104,14 @@ impl Scene {
         hit.flat_map(|frame| frame.ids.clone()).collect()
     }
 
-    /// The chunks that a repository says it has not.
+    /// The data chunks that a repository says it does not have.
     fn lacking(&self, repo: &Repository) -> BTreeSet<ChunkId> {
         let ids = self.ids();
         let has = repo.has(&ids).unwrap();
         ids.into_iter().zip(has).filter(|(_, has)| !has).map(|(id, _)| id).collect()
     }
 
-    /// The files that can be read as they were, those that cannot fail as damaged.
+    /// The files that read back as they were. All others must fail as damaged.
     fn readable(&self, reader: &Reader) -> BTreeSet<String> {
         let info = reader.snapshots().unwrap().into_iter().next().unwrap();
         let nodes = reader.dir(info.snapshot.root.subtree.as_ref().unwrap()).read_from(0, usize::MAX).unwrap();
@@ -129,7 +129,7 @@ impl Scene {
         found
     }
 
-    /// Names of the files whose chunks are not among these.
+    /// Names of the files whose chunks are not among `ids`.
     fn without(&self, ids: &BTreeSet<ChunkId>) -> BTreeSet<String> {
         let is_whole = |bytes: &Vec<u8>| !ids.contains(&self.world.push.ids().data_id(bytes));
         self.files.iter().filter(|(_, bytes)| is_whole(bytes)).map(|(name, _)| name.clone()).collect()
@@ -143,11 +143,11 @@ fn write_at(path: &Path, at: u64, bytes: &[u8]) {
 fn told(lost: Lost) -> BTreeSet<ChunkId> {
     match lost {
         Lost::Ids(ids) => ids.into_iter().collect(),
-        Lost::Everything => panic!("more was told than is lost"),
+        Lost::Everything => panic!("more was reported than is lost"),
     }
 }
 
-/// Damage is found by a reader, a scrub, or whoever asks.
+/// What finds the damage: a reader, a scrub, a check, or a request to mend.
 #[derive(Debug, Clone, Copy)]
 enum Finder {
     Reader,
@@ -157,7 +157,7 @@ enum Finder {
 }
 
 #[test]
-fn what_is_lost_is_told_and_stored_again() {
+fn lost_chunks_are_reported_and_stored_again() {
     for finder in [Finder::Reader, Finder::Scrub, Finder::Check, Finder::Asked] {
         let scene = Scene::new(Some(Parity::default()));
         let repo = scene.open();
@@ -166,7 +166,7 @@ fn what_is_lost_is_told_and_stored_again() {
         scene.damage(from + 100, 2 * SHARD_LEN + 1000);
         let hit = scene.touched(from, to);
         assert!((3..6).contains(&hit.len()), "{}", hit.len());
-        assert_eq!(scene.lacking(&repo), BTreeSet::new(), "nobody has looked yet");
+        assert_eq!(scene.lacking(&repo), BTreeSet::new(), "the damage is not found yet");
         let readable = match finder {
             Finder::Reader => scene.readable(&scene.world.reader(repo.clone())),
             Finder::Scrub => {
@@ -183,15 +183,16 @@ fn what_is_lost_is_told_and_stored_again() {
                 scene.readable(&scene.world.reader(repo.clone()))
             }
         };
-        // Frames that share a shard with the damage may be whole, and are read all the same.
+        // Frames that share a shard with the damage may be whole. They can still be read.
         assert!(scene.without(&hit).is_subset(&readable), "{finder:?}");
         assert_eq!(scene.lacking(&repo), hit, "{finder:?}");
 
-        // It is told once, to whoever was here before; a session under way does not commit before it is told.
+        // The loss is reported once, to a client that was here before. A session under way cannot commit before it is
+        // told.
         let seen = Some(before.now);
         let after = repo.open(&OpenRequest { client: None, seen }).unwrap();
         assert_eq!(told(after.lost), hit);
-        assert_eq!(after.head_at_seen, Some(before.now.log_head), "it is no rollback");
+        assert_eq!(after.head_at_seen, Some(before.now.log_head), "this is not a rollback");
         assert_eq!(after.now.incarnation, before.now.incarnation);
         assert_ne!(after.lease.generation, before.lease.generation);
         let refused = repo.commit(before.lease, b"whatever").unwrap_err();
@@ -199,7 +200,7 @@ fn what_is_lost_is_told_and_stored_again() {
         let again = repo.open(&OpenRequest { client: None, seen: Some(after.now) }).unwrap();
         assert_eq!(told(again.lost), BTreeSet::new());
 
-        // It is known still when the index is made anew, and looking again finds no more.
+        // The loss is still known when the index is rebuilt, and looking again finds no more.
         drop(repo);
         fs::remove_dir_all(scene.index()).unwrap();
         let repo = scene.open();
@@ -208,7 +209,7 @@ fn what_is_lost_is_told_and_stored_again() {
         assert_eq!(repo.open(&OpenRequest::default()).unwrap().now, after.now, "nothing new");
         let wrong = problems(&scene.world.reader(repo.clone()), &*repo, false).unwrap();
         let unreadable = 20 - scene.readable(&scene.world.reader(repo.clone())).len();
-        assert_eq!(wrong.len(), unreadable, "a check names each file, and reads no others for it: {wrong:?}");
+        assert_eq!(wrong.len(), unreadable, "a check names each damaged file without reading all data: {wrong:?}");
 
         // The next push of the same files heals the old snapshot.
         let receipt = scene.world.push(&*repo, &scene.files).unwrap();
@@ -221,13 +222,13 @@ fn what_is_lost_is_told_and_stored_again() {
         let wrong = problems(&scene.world.reader(repo.clone()), &*repo, true).unwrap();
         assert!(
             wrong.iter().all(|text| text.contains(&scene.pack().id.to_string())),
-            "the old pack still is: {wrong:?}"
+            "only the old pack is still damaged: {wrong:?}"
         );
     }
 }
 
 #[test]
-fn without_parity_the_whole_pack_counts_as_lost_and_serves_what_it_can() {
+fn without_parity_the_whole_pack_counts_as_lost_but_is_still_read_from() {
     let scene = Scene::new(None);
     let repo = scene.open();
     let before = repo.open(&OpenRequest::default()).unwrap().now;
@@ -243,7 +244,7 @@ fn without_parity_the_whole_pack_counts_as_lost_and_serves_what_it_can() {
     let reader = scene.world.reader(repo);
     assert!(scene.world.read_all(&reader).unwrap().values().all(|files| *files == scene.files));
 
-    // Without a table nobody knows what was in it: then everything may be lost.
+    // Without a table, nobody knows what was in the pack. Then everything may be lost.
     let scene = Scene::new(None);
     let repo = scene.open();
     let before = repo.open(&OpenRequest::default()).unwrap().now;
@@ -255,7 +256,7 @@ fn without_parity_the_whole_pack_counts_as_lost_and_serves_what_it_can() {
 }
 
 #[test]
-fn a_pack_that_is_put_back_or_put_again_is_out_of_quarantine() {
+fn a_pack_that_is_put_back_or_put_again_is_released_from_quarantine() {
     let scene = Scene::new(Some(Parity::default()));
     let (repo, id) = (scene.open(), scene.pack().id);
     let hurt = || {
@@ -264,19 +265,19 @@ fn a_pack_that_is_put_back_or_put_again_is_out_of_quarantine() {
         assert_eq!(repo.quarantine(None, 10).unwrap().len(), 1);
         assert!(!repo.keep_pack(Lease::default(), id, scene.pack().bytes.len() as u64).unwrap());
     };
-    // From a copy of the folder: whoever looks at it next finds it whole.
+    // Put back from a copy of the folder: the next look at the pack finds it whole.
     hurt();
     fs::write(scene.file_of(id), &scene.pack().bytes).unwrap();
-    assert!(!scene.lacking(&repo).is_empty(), "nobody has looked");
+    assert!(!scene.lacking(&repo).is_empty(), "the pack is not examined yet");
     assert_eq!(repo.mend(id).unwrap(), Mending::Whole);
     assert_eq!(scene.lacking(&repo), BTreeSet::new());
-    // By a client that was interrupted and has it still.
+    // Put again by a client that was interrupted and still has the pack.
     hurt();
     let lease = repo.open(&OpenRequest::default()).unwrap().lease;
     repo.put_pack(lease, scene.pack()).unwrap();
     assert_eq!(scene.lacking(&repo), BTreeSet::new());
     assert!(fs::read(scene.file_of(id)).unwrap() == scene.pack().bytes);
-    // And both are known when the index is made anew.
+    // Both are still known when the index is rebuilt.
     drop(repo);
     fs::remove_dir_all(scene.index()).unwrap();
     let repo = scene.open();
@@ -285,11 +286,11 @@ fn a_pack_that_is_put_back_or_put_again_is_out_of_quarantine() {
 }
 
 #[test]
-fn nobodys_word_puts_anything_into_quarantine() {
+fn a_request_alone_puts_nothing_into_quarantine() {
     let scene = Scene::new(Some(Parity::default()));
     let repo = scene.open();
     let before = repo.open(&OpenRequest::default()).unwrap().now;
-    // Whoever may read can ask as often as they like.
+    // A client that may read can ask as often as it likes.
     for _ in 0..3 {
         assert_eq!(repo.mend(scene.pack().id).unwrap(), Mending::Whole);
     }
@@ -297,7 +298,7 @@ fn nobodys_word_puts_anything_into_quarantine() {
 }
 
 #[test]
-fn damage_that_grows_is_told_as_far_as_it_is_new() {
+fn only_the_new_part_of_growing_damage_is_reported() {
     let scene = Scene::new(Some(Parity::default()));
     let repo = scene.open();
     scene.damage(5 * SHARD_LEN, 3 * SHARD_LEN);
@@ -310,7 +311,7 @@ fn damage_that_grows_is_told_as_far_as_it_is_new() {
     let second = scene.touched(20 * SHARD_LEN, 21 * SHARD_LEN);
     assert_eq!(told(opened.lost), second);
     assert_eq!(scene.lacking(&repo), &first | &second);
-    // What is stored elsewhere is not lost.
+    // A chunk that is stored elsewhere, too, is not lost.
     scene.world.push(&*repo, &scene.files).unwrap();
     let now = repo.open(&OpenRequest::default()).unwrap().now;
     scene.damage(10 * SHARD_LEN, SHARD_LEN);
@@ -324,7 +325,7 @@ fn a_session_under_way_is_told_of_a_missing_pack() {
     let scene = Scene::new(Some(Parity::default()));
     let repo = scene.open();
     let opened = repo.open(&OpenRequest { client: Some(scene.world.push.client_id()), seen: None }).unwrap();
-    // Its pack is removed, and somebody else opens the repository.
+    // Its pack is removed, and another process opens the repository.
     fs::remove_file(scene.file_of(scene.pack().id)).unwrap();
     let other = scene.open();
     assert_eq!(scene.lacking(&other).len(), 20);
@@ -334,7 +335,8 @@ fn a_session_under_way_is_told_of_a_missing_pack() {
     assert_eq!((again.lost, again.now.incarnation), (Lost::Everything, opened.now.incarnation));
 }
 
-/// Both heads of a parity file say, with right sums, that the pack's table begins elsewhere: no hash in it vouches for that.
+/// Both heads of a forged parity file say, with valid checksums, that the pack's table begins elsewhere. No hash in the
+/// file vouches for that.
 #[test]
 fn a_forged_parity_file_does_no_harm() {
     let scene = Scene::new(Some(Parity::default()));
@@ -353,7 +355,7 @@ fn a_forged_parity_file_does_no_harm() {
         }
         fs::write(&path, &file).unwrap();
     };
-    // The footer in it: table's offset 1 more, its length 1 less.
+    // The footer in the head: the table's offset is 1 more, its length 1 less.
     let footer = |head: &mut [u8]| {
         let offset = u64::from_le_bytes(head[16..24].try_into().unwrap()) + 1;
         let len = u32::from_le_bytes(head[24..28].try_into().unwrap()) - 1;
@@ -362,13 +364,13 @@ fn a_forged_parity_file_does_no_harm() {
     };
     forge(&footer);
     assert_eq!(repo.mend(id).unwrap(), Mending::Whole);
-    assert!(fs::read(scene.file_of(id)).unwrap() == scene.pack().bytes, "the pack is right by its own hash");
-    assert!(fs::read(&path).unwrap() == whole, "and its parity is made again");
-    // More parity shards than anything is ever given: no room is taken for them.
+    assert!(fs::read(scene.file_of(id)).unwrap() == scene.pack().bytes, "the pack matches its own hash");
+    assert!(fs::read(&path).unwrap() == whole, "and its parity is recreated");
+    // More parity shards than any pack gets: no room is reserved for them.
     forge(&|head: &mut [u8]| head[10..12].copy_from_slice(&4096u16.to_le_bytes()));
     assert_eq!(repo.mend(id).unwrap(), Mending::Whole);
     assert!(fs::read(&path).unwrap() == whole);
-    // With damage in the pack besides, nothing wrong is written.
+    // If the pack is damaged as well, nothing wrong is written.
     forge(&footer);
     scene.damage(1_000_000, 10);
     let damaged = fs::read(scene.file_of(id)).unwrap();
@@ -380,7 +382,7 @@ fn a_forged_parity_file_does_no_harm() {
 }
 
 #[test]
-fn a_file_that_is_longer_than_any_pack_is_cut_to_what_it_was() {
+fn a_file_that_is_longer_than_any_pack_is_cut_back_to_its_pack() {
     let scene = Scene::new(Some(Parity::default()));
     let (repo, id) = (scene.open(), scene.pack().id);
     let file = fs::OpenOptions::new().write(true).open(scene.file_of(id)).unwrap();
@@ -391,7 +393,7 @@ fn a_file_that_is_longer_than_any_pack_is_cut_to_what_it_was() {
 }
 
 #[test]
-fn a_snapshot_of_damaged_trees_is_whole_after_the_next_push() {
+fn a_snapshot_with_damaged_trees_is_whole_after_the_next_push() {
     let scene = Scene::new(None);
     let repo = scene.open();
     let trees = &scene.packed.uploads[1].0;

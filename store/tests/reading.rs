@@ -1,4 +1,4 @@
-//! How a reader fetches: nothing twice, and nothing dropped before it was used.
+//! How a reader fetches chunks: nothing twice, and nothing dropped before it is used.
 
 #![allow(clippy::unwrap_used)]
 
@@ -22,7 +22,7 @@ use bkfs_store::{
 };
 use parking_lot::{Condvar, Mutex};
 
-/// A store of frames with one chunk each, which counts what is read and can make readers wait.
+/// A store of frames with one chunk each. It records what is read, and can make readers wait.
 struct Frames {
     frames: Vec<(ChunkId, SealedFrame)>,
     wrap: Wrap,
@@ -46,7 +46,7 @@ impl Frames {
         let mut state = self.state.lock();
         while state.reads.len() < count {
             let waited = self.changed.wait_for(&mut state, Duration::from_secs(60));
-            assert!(!waited.timed_out(), "nobody reads");
+            assert!(!waited.timed_out(), "timed out waiting for reads");
         }
     }
 
@@ -103,7 +103,7 @@ impl Read for Frames {
     }
 }
 
-/// A reader of chunks of 64 KiB.
+/// A store and a reader of `count` chunks of about 64 KiB.
 fn reader(count: usize, cache_bytes: usize) -> (Arc<Frames>, Arc<Reader>, Vec<ChunkId>) {
     let full = FullKey::random(RepoId(random()));
     let now = Time { secs: 1_000_000_000, nanos: 0 };
@@ -126,13 +126,13 @@ fn reader(count: usize, cache_bytes: usize) -> (Arc<Frames>, Arc<Reader>, Vec<Ch
 }
 
 #[test]
-fn what_is_on_its_way_is_not_fetched_again() {
+fn a_chunk_on_its_way_is_not_fetched_again() {
     let (frames, reader, ids) = reader(40, 64 << 20);
     frames.hold(true);
     std::thread::scope(|scope| {
         let ahead = scope.spawn(|| reader.prefetch(&ids[..30]).unwrap());
         frames.wait_for_reads(1);
-        // These overlap with what is fetched ahead, and with each other.
+        // These overlap with the prefetch, and with each other.
         let many = scope.spawn(|| reader.data_many(&ids[20..40]).unwrap());
         frames.wait_for_reads(2);
         let one = scope.spawn(|| reader.data(ids[35]).unwrap());
@@ -152,7 +152,7 @@ fn what_is_on_its_way_is_not_fetched_again() {
 }
 
 #[test]
-fn an_id_may_come_twice() {
+fn an_id_may_be_requested_twice() {
     let (frames, reader, ids) = reader(2, 1 << 20);
     let chunks = reader.data_many(&[ids[0], ids[1], ids[0]]).unwrap();
     assert_eq!(chunks.iter().map(bytes::Bytes::len).collect::<Vec<_>>(), [65_000, 65_001, 65_000]);
@@ -160,8 +160,8 @@ fn an_id_may_come_twice() {
 }
 
 #[test]
-fn what_was_fetched_ahead_is_there_when_it_is_read() {
-    // 200 chunks of 64 KiB go through a cache for some 48 of them, 16 ahead of the reader.
+fn prefetched_chunks_are_there_when_they_are_read() {
+    // 200 chunks of 64 KiB pass through a cache that holds about 48 of them, up to 16 ahead of the reader.
     let (frames, reader, ids) = reader(200, 4 << 20);
     for (n, id) in ids.iter().enumerate() {
         if n % 8 == 0 {
@@ -169,5 +169,5 @@ fn what_was_fetched_ahead_is_there_when_it_is_read() {
         }
         reader.data(*id).unwrap();
     }
-    assert_eq!(frames.read_ids().len(), 200, "nothing was dropped before its reader came");
+    assert_eq!(frames.read_ids().len(), 200, "nothing was dropped before it was read");
 }

@@ -1,4 +1,5 @@
-//! A log that is damaged in both its files at one place: what is left of it is put together, and the repository opens again.
+//! A log that is damaged at the same place in both its files: repair assembles what is left, and the repository opens
+//! again.
 
 #![allow(clippy::unwrap_used)]
 
@@ -34,7 +35,7 @@ struct Scene {
     folder: tempfile::TempDir,
     world: World,
     snapshots: BTreeMap<SnapshotId, Files>,
-    /// Where each record begins, and where the log ends.
+    /// Where each record begins; the last entry is where the log ends.
     starts: Vec<usize>,
 }
 
@@ -79,7 +80,7 @@ impl Scene {
         bkfs_store::repository::log::repair_log(&self.place(), dry_run)
     }
 
-    /// Everything is there, and the next push works.
+    /// Asserts that everything is there, and that the next push works.
     fn expect_whole(&self, name: &str) {
         for with_index in [true, false] {
             if !with_index {
@@ -109,7 +110,7 @@ fn a_log_that_is_damaged_at_different_places_is_mended_without_loss() {
     let whole = fs::read(scene.place().join("log")).unwrap();
     assert_eq!(scene.repair(false).unwrap(), LogReport { records: 6, ..LogReport::default() });
     for (record, start) in scene.starts[..6].iter().enumerate() {
-        // In one and the same record, and in different ones.
+        // In the same record, and in different ones.
         flip(&scene.place().join("log"), start + 8);
         flip(&scene.place().join("log.2"), start + 40);
         flip(&scene.place().join("log.2"), scene.starts[(record + 3) % 6] + 20);
@@ -134,9 +135,9 @@ fn a_lost_record_costs_no_snapshot() {
         let error = scene.open().unwrap_err();
         assert!(error.to_string().contains("log"), "{error}");
         let dry = scene.repair(true);
-        assert!(fs::read(scene.place().join("log")).unwrap() == damaged, "dry");
+        assert!(fs::read(scene.place().join("log")).unwrap() == damaged, "dry run");
         if record == 2 {
-            // Nobody else can say whose snapshots count.
+            // Record 2 is the roster. Only the roster tells whose snapshots count.
             assert!(dry.unwrap_err().to_string().contains("no roster"));
             assert!(scene.repair(false).is_err());
             assert!(fs::read(scene.place().join("log")).unwrap() == damaged);
@@ -148,7 +149,8 @@ fn a_lost_record_costs_no_snapshot() {
         assert_eq!(report.recovered.len(), usize::from(record >= 3), "record {record}");
         assert_eq!(report.lost, if record == 1 { vec![1] } else { vec![] });
         assert!(fs::read(scene.place().join("log.damaged")).unwrap() == damaged, "kept");
-        // Whoever was here before is told that it is another past, and to ask about everything.
+        // A client that was here before learns that the history has changed, and that it must ask about everything
+        // again.
         let repo = scene.open().unwrap();
         let opened = repo.open(&OpenRequest { client: None, seen: Some(seen.now) }).unwrap();
         assert_ne!(opened.now.incarnation, seen.now.incarnation);
@@ -157,13 +159,13 @@ fn a_lost_record_costs_no_snapshot() {
         assert!(opened.lease.generation > seen.lease.generation);
         drop(repo);
         scene.expect_whole(&format!("record {record}"));
-        // It is done once.
+        // A second repair does nothing.
         assert!(!scene.repair(false).unwrap().is_rewritten);
     }
 }
 
 #[test]
-fn what_is_lost_at_the_end_is_found_in_the_snapshots() {
+fn records_lost_at_the_end_are_recovered_from_the_snapshots() {
     let scene = Scene::new();
     let log = fs::read(scene.place().join("log")).unwrap();
     let mut bytes = log.clone();
@@ -175,14 +177,14 @@ fn what_is_lost_at_the_end_is_found_in_the_snapshots() {
     assert_eq!((report.recovered.len(), report.is_rewritten), (2, true));
     assert!(report.cut > 0);
     scene.expect_whole("the end");
-    // Without any of it there is nothing to be put together.
+    // If both files are gone, there is nothing to rebuild the log from.
     for name in ["log", "log.2"] {
         fs::remove_file(scene.place().join(name)).unwrap();
     }
     assert!(scene.repair(false).unwrap_err().to_string().contains("both its files"));
 }
 
-/// A disk that fails after so many writes.
+/// A disk that fails after `left` writes.
 struct Dying {
     disk: LocalBackend,
     left: AtomicUsize,
@@ -230,7 +232,7 @@ impl Backend for Dying {
 }
 
 #[test]
-fn a_repair_that_dies_leaves_a_log_that_opens_or_is_repaired_again() {
+fn an_interrupted_repair_leaves_a_log_that_opens_or_can_be_repaired_again() {
     let mut opened = 0;
     for writes in 0..4 {
         let scene = Scene::new();
@@ -239,7 +241,7 @@ fn a_repair_that_dies_leaves_a_log_that_opens_or_is_repaired_again() {
         let disk = Dying { disk: LocalBackend::new(&scene.place()), left: AtomicUsize::new(writes) };
         assert!(bkfs_store::repository::log::repair_log_on(&disk, false).is_err(), "{writes} writes");
         match scene.open() {
-            // From when on the second file is replaced.
+            // From the write that replaces the second file on, the log opens.
             Ok(_) => opened += 1,
             Err(_) => assert!(scene.repair(false).unwrap().is_rewritten),
         }

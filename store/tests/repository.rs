@@ -1,4 +1,5 @@
-//! A repository's store from outside: what goes in comes out, on every backend, over reopening, rebuilding and damage.
+//! A repository's store from outside: what goes in comes out again, on every backend, after reopening, rebuilding and
+//! damage.
 
 #![allow(clippy::unwrap_used)]
 
@@ -50,7 +51,7 @@ fn node(name: &str, kind: NodeKind) -> Node {
     Node { mode: 0o644, uid: 1, gid: 2, mtime: Time { secs: 5, nanos: 7 }, ..Node::new(name.as_bytes(), kind) }
 }
 
-/// Pushes one directory of files with one chunk each; returns the snapshot's bytes.
+/// Pushes one directory of files with one chunk each. Returns the snapshot's bytes.
 fn push(repo: &dyn Access, world: &World, files: &[(String, Vec<u8>)], extra: &[u8]) -> Vec<u8> {
     let ids = world.push.ids();
     let key = DataKey::random();
@@ -71,7 +72,7 @@ fn push(repo: &dyn Access, world: &World, files: &[(String, Vec<u8>)], extra: &[
         file.size = bytes.len() as u64;
         let mut content = ContentBuilder::new(&ids);
         let mut out = |id, page| pages.push((id, page));
-        // One chunk of the bytes, a hole, and many small chunks where asked for, to get a content tree.
+        // One chunk with the bytes. For a large file also holes and many small chunks, to get a content tree.
         let id = ids.data_id(bytes);
         put(&mut data, ChunkKind::Data, id, bytes);
         content.add(Extent::Data { id, len: bytes.len() as u32 }, &mut out).unwrap();
@@ -149,7 +150,7 @@ fn check(repo: Arc<dyn Access>, world: &World, files: &[(String, Vec<u8>)], snap
 }
 
 #[test]
-fn what_is_pushed_can_be_read_in_memory_and_in_a_folder() {
+fn pushed_files_can_be_read_in_memory_and_in_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     let local = Repository::local(&folder.path().join("repo"), &folder.path().join("index")).unwrap();
     for repo in [Arc::new(local), Arc::new(Repository::memory().unwrap())] {
@@ -161,7 +162,7 @@ fn what_is_pushed_can_be_read_in_memory_and_in_a_folder() {
         push(&*repo, &world, &files, b"a");
         push(&*repo, &world, &files, b"b");
         check(repo.clone(), &world, &files, 2);
-        // Each chunk has a frame of its own, in this order; the second push is a copy in packs of its own.
+        // Each chunk has its own frame, in this order. The second push stores a copy in its own packs.
         let ids: Vec<_> = files.iter().map(|(_, bytes)| world.push.ids().data_id(bytes)).collect();
         let places = repo.places(&ids).unwrap();
         assert!(places.is_sorted_by(|a, b| a < b));
@@ -170,9 +171,10 @@ fn what_is_pushed_can_be_read_in_memory_and_in_a_folder() {
     }
 }
 
-/// Whoever pushes chooses how long snapshots are: an answer holds only so many bytes of them, and the rest is asked for.
+/// The pusher chooses how long snapshots are. A reply holds a limited number of bytes of them; the rest has to be
+/// requested.
 #[test]
-fn long_snapshots_come_a_few_at_a_time() {
+fn long_snapshots_are_returned_a_few_at_a_time() {
     let repo = Arc::new(Repository::memory().unwrap());
     let (world, files) = (world(), files(3));
     repo.init(&world.request).unwrap();
@@ -185,7 +187,7 @@ fn long_snapshots_come_a_few_at_a_time() {
 }
 
 #[test]
-fn the_index_can_be_thrown_away_and_is_built_again() {
+fn a_lost_or_damaged_index_is_rebuilt() {
     let folder = tempfile::tempdir().unwrap();
     let (place, index) = (folder.path().join("repo"), folder.path().join("index"));
     let (world, files) = (world(), files(300));
@@ -203,7 +205,7 @@ fn the_index_can_be_thrown_away_and_is_built_again() {
             fs::write(index.join("data.mdb"), bytes).unwrap();
         },
     ];
-    // A zeroed page is met only when LMDB comes there: at most one use fails, and the next begins anew.
+    // A zeroed page matters only when LMDB reaches it. Then at most one use fails, and the next one starts over.
     let whole = fs::read(index.join("data.mdb")).unwrap();
     let ids: Vec<_> = files.iter().map(|(_, bytes)| world.push.ids().data_id(bytes)).collect();
     let mut failed = 0;
@@ -224,11 +226,11 @@ fn the_index_can_be_thrown_away_and_is_built_again() {
             used().unwrap_or_else(|error| panic!("page {page}, again: {error}"));
         }
     }
-    println!("of {} zeroed pages {failed} made a use of the index fail", whole.len() / 4096);
+    println!("of {} zeroed pages, {failed} made a use of the index fail", whole.len() / 4096);
     for damage in damage {
         damage(&index);
         let repo = Arc::new(Repository::local(&place, &index).unwrap());
-        // Each opening begins a session of its own.
+        // Each opening begins a new session.
         let now = repo.open(&OpenRequest::default()).unwrap();
         assert_eq!(Opened { lease: before.lease, ..now }, before);
         check(repo, &world, &files, 1);
@@ -251,7 +253,7 @@ fn an_older_index_catches_up() {
 }
 
 #[test]
-fn two_handles_see_what_the_other_does() {
+fn two_handles_see_each_others_changes() {
     let folder = tempfile::tempdir().unwrap();
     let (world, files) = (world(), files(20));
     let place = folder.path().join("repo");
@@ -268,7 +270,7 @@ fn two_handles_see_what_the_other_does() {
 }
 
 #[test]
-fn a_torn_log_record_is_cut_and_damage_inside_is_named() {
+fn a_torn_log_record_is_cut_and_damage_inside_the_log_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let (place, index) = (folder.path().join("repo"), folder.path().join("index"));
     let (world, files) = (world(), files(5));
@@ -281,7 +283,7 @@ fn a_torn_log_record_is_cut_and_damage_inside_is_named() {
     push(&open().unwrap(), &world, &files, b"b");
     check(Arc::new(open().unwrap()), &world, &files, 2);
 
-    // One copy of the log is enough, and the other is made whole by whoever opens or writes next.
+    // One copy of the log is enough. The next opening or write makes the other one whole.
     let (second, whole) = (place.join("log.2"), fs::read(&log).unwrap());
     assert_eq!(fs::read(&second).unwrap(), whole);
     let mut bytes = whole.clone();
@@ -304,11 +306,11 @@ fn a_torn_log_record_is_cut_and_damage_inside_is_named() {
 }
 
 #[test]
-fn damaged_packs_and_snapshots_are_named_and_the_rest_serves() {
+fn damaged_packs_and_snapshots_are_named_and_the_rest_can_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let (place, index) = (folder.path().join("repo"), folder.path().join("index"));
     let (world, files) = (world(), files(40));
-    // Without error correction, or the packs' damage would be mended.
+    // Without error correction, which would mend the damage to the packs.
     let repo = Arc::new(Repository::local(&place, &index).unwrap().with_parity(None));
     repo.init(&world.request).unwrap();
     let stored = push(&*repo, &world, &files, b"a");
@@ -323,7 +325,7 @@ fn damaged_packs_and_snapshots_are_named_and_the_rest_serves() {
     assert!(reader.with_snapshots(|l| l.broken[0].error.to_string().contains(&id.to_string())).unwrap());
     fs::write(place.join(format!("snapshots/{id}")), &stored).unwrap();
 
-    // A flipped bit in a frame fails that frame, and no other.
+    // A flipped bit in a frame damages that frame, and no other.
     let ids = world.push.ids();
     let packs = repo.packs(None, 10).unwrap();
     let info = packs.iter().find(|p| repo.read_pack(p.id).unwrap()[8..].contains(&2)).copied();
@@ -342,7 +344,7 @@ fn damaged_packs_and_snapshots_are_named_and_the_rest_serves() {
     assert_eq!(reader.data(ids.data_id(&files[4].1)).unwrap(), files[4].1);
     assert!(info.is_some() || !packs.is_empty());
 
-    // A pack that is cut off or gone: named, not a panic.
+    // A pack that is cut off or gone is named, and causes no panic.
     fs::write(&path, &bytes[..at]).unwrap();
     let reader = Reader::new(repo.clone(), world.full.clone(), &world.config, 1 << 20);
     assert_eq!(reader.data(ids.data_id(&files[39].1)).unwrap_err().kind(), ErrorKind::Damaged);

@@ -1,4 +1,4 @@
-//! Retention, from outside: what restic and borg publish about theirs, a reference model, and what holds.
+//! Retention from outside: the examples that restic and borg publish for theirs, a reference model, and holds.
 
 #![allow(clippy::unwrap_used)]
 
@@ -21,7 +21,7 @@ use bkfs_store::{
 };
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
-/// Snapshot number `n`, received at `secs`, of one client's one target.
+/// Snapshot number `n` of one client and one target, received at `secs`.
 fn row(n: u64, secs: i64) -> SnapshotRow {
     let mut id = [0; 32];
     id[..8].copy_from_slice(&n.to_be_bytes());
@@ -39,7 +39,7 @@ fn row(n: u64, secs: i64) -> SnapshotRow {
     }
 }
 
-/// A snapshot at an hour of each of the days, oldest first.
+/// One snapshot for each of the days, at the given hour, oldest first.
 fn daily(days: impl Iterator<Item = Date>, hour: i8) -> Vec<SnapshotRow> {
     let at = |day: Date| day.at(hour, 0, 0, 0).to_zoned(TimeZone::UTC).unwrap().timestamp().as_second();
     days.enumerate().map(|(n, day)| row(n as u64, at(day))).collect()
@@ -49,7 +49,7 @@ fn number(n: u32) -> Option<Count> {
     Some(Count::Number(n))
 }
 
-/// Plans in UTC, as of a moment after the last of the snapshots, with no run before.
+/// Plans in UTC, one hour after the newest snapshot, with no earlier run.
 fn run(rows: &[SnapshotRow], policy: &Policy) -> Plan {
     let now = rows.iter().map(|r| r.received.secs).max().unwrap_or(0) + 3600;
     plan_at(rows, policy, now, &BTreeMap::new()).unwrap()
@@ -64,7 +64,7 @@ fn plan_at(
     plan(rows, policy, Grouping::default(), &TimeZone::UTC, Time { secs: now, nanos: 0 }, runs)
 }
 
-/// The dates that are kept in the only group, newest first, each with its reasons as text.
+/// The dates that the only group keeps, newest first, each with its reasons as text.
 fn kept(plan: &Plan) -> Vec<(String, Vec<String>)> {
     assert_eq!(plan.groups.len(), 1);
     let decisions = plan.groups[0].decisions.iter().filter(|d| d.keeps());
@@ -98,7 +98,7 @@ fn a_policy_that_keeps_nothing_of_a_group_is_refused() {
     let error = plan_at(&rows, &policy, 10, &BTreeMap::new()).unwrap_err();
     assert!(matches!(&error, RetentionError::KeepsNothing { snapshots: 1, .. }), "{error:?}");
     assert!(error.to_string().contains("target \"etc\""), "{error}");
-    // Nothing to plan for is no error.
+    // It is not an error if there is nothing to plan for.
     assert_eq!(plan_at(&[], &policy, 10, &BTreeMap::new()), Ok(Plan::default()));
 }
 
@@ -120,7 +120,7 @@ fn groups_are_by_client_host_target_and_set_of_paths() {
         sizes
     };
     assert_eq!("client,host,target,paths".parse(), Ok(Grouping::default()));
-    assert_eq!(sizes("host,target,paths"), [1, 1, 1, 1, 2], "the two orders of one set of paths are one group");
+    assert_eq!(sizes("host,target,paths"), [1, 1, 1, 1, 2], "the order of the paths does not matter");
     assert_eq!(sizes("host"), [1, 1, 4], "another client of the same host name is another host");
     assert_eq!(sizes("client"), [1, 5]);
     assert_eq!(sizes("target"), [1, 5]);
@@ -136,8 +136,8 @@ fn a_snapshot_given_twice_counts_once() {
 }
 
 #[test]
-fn periods_follow_the_zone() {
-    // 23:30 and 00:30 of Berlin's winter: two days there, one day in UTC.
+fn periods_follow_the_time_zone() {
+    // 23:30 and 00:30 in Berlin's winter: two days there, one day in UTC.
     let at = |text: &str| text.parse::<Timestamp>().unwrap().as_second();
     let rows = [row(0, at("2026-11-20T22:30:00Z")), row(1, at("2026-11-20T23:30:00Z"))];
     let policy = Policy { keep_daily: number(1), ..Policy::default() };

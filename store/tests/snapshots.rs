@@ -1,4 +1,4 @@
-//! Stored snapshots: who may write them, what binds inside and outside together, and their chains.
+//! Stored snapshots: who may write them, what binds the inside to the outside, and their chains.
 
 #![allow(clippy::unwrap_used)]
 
@@ -39,7 +39,7 @@ fn open(bytes: &[u8]) -> bkfs_store::Result<Snapshot> {
     ring().open_snapshot(&stored, snapshot::snapshot_id(bytes))
 }
 
-/// Signs a changed outside anew, as a client that lies would.
+/// Signs a changed outside again, as a lying client would.
 fn resign(bytes: &[u8], change: impl Fn(&mut StoredSnapshot)) -> Vec<u8> {
     let header = StoredSnapshot::HEADER;
     let mut stored: StoredSnapshot = header.decode(&Signed::decode("", bytes).unwrap().payload).unwrap();
@@ -48,10 +48,10 @@ fn resign(bytes: &[u8], change: impl Fn(&mut StoredSnapshot)) -> Vec<u8> {
 }
 
 #[test]
-fn opens_as_it_was_sealed() {
+fn a_snapshot_opens_as_it_was_sealed() {
     let first = snapshot(1, None);
     assert_eq!(open(&seal(&first)).unwrap(), first);
-    assert_ne!(seal(&first), seal(&first), "each seal is fresh");
+    assert_ne!(seal(&first), seal(&first), "every seal differs");
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn clients_that_are_not_on_the_roster_do_not_count() {
     snapshot::verify_stored(&bytes, &roster, time(49)).unwrap();
     assert!(matches!(snapshot::verify_stored(&bytes, &roster, time(50)), Err(Error::NotOnRoster { .. })));
 
-    // Another's name under a stranger's signature.
+    // Another client's name under a stranger's signature.
     let forged = PushKey { signing: SigningKey::random(), ..push_key() };
     let bytes = seal_as(&forged, &snapshot(1, None));
     let header = StoredSnapshot::HEADER;
@@ -79,7 +79,7 @@ fn clients_that_are_not_on_the_roster_do_not_count() {
 }
 
 #[test]
-fn nothing_outside_the_seal_can_differ_from_inside() {
+fn the_outside_cannot_differ_from_the_sealed_inside() {
     let bytes = seal(&snapshot(2, Some(SnapshotId([1; 32]))));
     open(&resign(&bytes, |_| ())).unwrap();
     let changes: [&dyn Fn(&mut StoredSnapshot); 5] = [
@@ -97,7 +97,7 @@ fn nothing_outside_the_seal_can_differ_from_inside() {
 }
 
 #[test]
-fn what_is_inside_is_checked() {
+fn the_sealed_inside_is_checked() {
     let second = || snapshot(2, Some(SnapshotId([1; 32])));
     let bad = |change: &dyn Fn(&mut Snapshot)| {
         let mut snapshot = second();
@@ -118,20 +118,20 @@ fn what_is_inside_is_checked() {
 }
 
 #[test]
-fn only_the_full_key_of_the_repository_opens() {
+fn only_the_repositorys_full_key_opens_a_snapshot() {
     let bytes = seal(&snapshot(1, None));
     let stored = snapshot::verify_stored(&bytes, &roster(), time(1)).unwrap();
     let id = snapshot::snapshot_id(&bytes);
     let open_with = |full| KeyRing::new(full, Arc::new(Wraps(vec![]))).open_snapshot(&stored, id);
     open_with(full_key()).unwrap();
-    // All that a push key knows, with a seal key made up.
+    // Everything that a push key holds, with a made-up seal key.
     let guess = FullKey { id_key: push_key().id_key, ..FullKey::random(full_key().repo) };
     assert!(open_with(guess).is_err());
     assert!(open_with(FullKey::random(RepoId([9; 16]))).is_err());
 }
 
 #[test]
-fn objects_are_what_they_are_named_after() {
+fn an_object_must_match_its_name() {
     let bytes = seal(&snapshot(1, None));
     let mut object = SnapshotObject { id: snapshot::snapshot_id(&bytes), log_seq: 3, received: time(1), bytes };
     ring().open_object(&object, &roster()).unwrap();
@@ -140,13 +140,13 @@ fn objects_are_what_they_are_named_after() {
 }
 
 #[test]
-fn too_large_is_refused_before_anything_else() {
+fn an_object_that_is_too_large_is_refused_before_anything_else() {
     let bytes = vec![0; StoredSnapshot::SIZE_MAX + 1];
     assert!(matches!(snapshot::verify_stored(&bytes, &roster(), Time::default()), Err(Error::TooLarge { .. })));
 }
 
 #[test]
-fn chains_show_what_is_missing() {
+fn chains_show_missing_snapshots() {
     let mut made = Vec::new();
     let mut previous = None;
     for sequence in 1..=4 {
@@ -163,7 +163,7 @@ fn chains_show_what_is_missing() {
     assert_eq!(admit(&[0, 1, 2, 3]), [true; 4]);
     assert_eq!(admit(&[1, 2, 3]), [false, true, true], "the first is missing");
     assert_eq!(admit(&[0, 2, 3]), [true, false, true], "one is missing, and is reported once");
-    assert_eq!(admit(&[0, 1, 1]), [true, true, false], "one comes twice");
+    assert_eq!(admit(&[0, 1, 1]), [true, true, false], "one is there twice");
     let other = snapshot(2, Some(SnapshotId([0; 32])));
     let bytes = seal(&other);
     let stored = snapshot::verify_stored(&bytes, &roster(), time(1)).unwrap();
@@ -174,12 +174,12 @@ fn chains_show_what_is_missing() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_survived(bytes: Vec<u8>) {
+    fn arbitrary_bytes_do_not_panic(bytes: Vec<u8>) {
         prop_assert!(snapshot::verify_stored(&bytes, &roster(), time(1)).is_err());
     }
 
     #[test]
-    fn changed_bytes_are_noticed(at: prop::sample::Index, bit in 0u32..8, cut: bool) {
+    fn changed_bytes_are_detected(at: prop::sample::Index, bit in 0u32..8, cut: bool) {
         let mut bytes = seal(&snapshot(1, None));
         let at = at.index(bytes.len());
         if cut { bytes.truncate(at) } else { bytes[at] ^= 1u8 << bit }
@@ -187,8 +187,8 @@ proptest! {
     }
 
     #[test]
-    fn a_sealed_record_may_be_anything(plain: Vec<u8>, header: bool) {
-        // A client of the roster that seals rubbish.
+    fn an_arbitrary_sealed_record_does_not_panic(plain: Vec<u8>, header: bool) {
+        // A client on the roster that seals garbage.
         let push = push_key();
         let key = DataKey::random();
         let mut stored: StoredSnapshot = {

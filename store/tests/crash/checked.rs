@@ -1,4 +1,4 @@
-//! What must be true of a folder as it is found after a crash.
+//! What must be true of a folder that is found after a crash.
 
 use std::{
     collections::{BTreeSet, hash_map::DefaultHasher},
@@ -24,11 +24,11 @@ use crate::{
     support::world::{World, problems},
 };
 
-/// Whether a folder with this image keeps what was promised.
+/// Checks that folders keep what was promised.
 pub struct Checked<'a> {
     pub world: &'a World,
     pub floor: u64,
-    /// Hashes of what was checked: many prefixes leave the same.
+    /// Hashes of what was checked already: many prefixes leave the same folder.
     pub seen: BTreeSet<u64>,
     pub images: u64,
 }
@@ -38,7 +38,7 @@ pub fn text(what: &'static str) -> impl Fn(bkfs_store::Error) -> String {
 }
 
 impl Checked<'_> {
-    /// Whether a folder keeps what was promised, and can be used.
+    /// Checks that a folder keeps what was promised, and that it can be used.
     pub fn check(&mut self, image: &Image, index: Option<&[u8]>, promised: &Promised) -> Result<(), String> {
         let mut hasher = DefaultHasher::new();
         (&image.files, &image.folders, index, promised.count).hash(&mut hasher);
@@ -61,7 +61,7 @@ impl Checked<'_> {
             Some(hurt) => {
                 let mut hurt = hurt.clone();
                 hurt.is_unnoticed &= index.is_none_or(<[u8]>::is_empty);
-                // In turn: of each point there are several images.
+                // The two ways take turns: there are several images for each point.
                 match self.images % 2 {
                     0 => {
                         found(&|folder| self.healed(folder, promised, &hurt).map_err(|e| format!("pushed again: {e}")))
@@ -77,7 +77,7 @@ impl Checked<'_> {
         Ok(Arc::new(repo.with_floor(self.floor).with_clock(story::clock)))
     }
 
-    /// Opens a repository, and looks whether it knows all that was promised.
+    /// Opens a repository, and checks that it knows all that was promised.
     pub fn opened(&self, folder: &Path, promised: &Promised) -> Result<(Arc<Repository>, Opened, Arc<Reader>), String> {
         let repo = self.open(folder)?;
         let opened = repo.open(&OpenRequest { client: Some(self.world.push.client_id()), seen: promised.seen });
@@ -125,15 +125,15 @@ impl Checked<'_> {
             self.whole(&*repo, &reader, &promised).map_err(|error| format!("after another prune: {error}"))?;
         }
         if self.floor > 0 {
-            repo.revive_all().map_err(text("bringing back what was pruned"))?;
-            has(&repo, &promised.buried, "was pruned, and does not come back")?;
+            repo.revive_all().map_err(text("reviving what was pruned"))?;
+            has(&repo, &promised.buried, "was pruned and does not come back")?;
             self.whole(&*repo, &reader, &promised)
                 .map_err(|error| format!("after what was pruned came back: {error}"))?;
         }
         Ok(())
     }
 
-    /// Whether all snapshots are there and whole.
+    /// Checks that all snapshots are there and whole.
     pub fn whole(&self, access: &dyn Access, reader: &Reader, promised: &Promised) -> Result<(), String> {
         let found = self.world.read_all(reader)?;
         for (id, files) in &promised.snapshots {
@@ -142,16 +142,16 @@ impl Checked<'_> {
             }
         }
         if let Some(id) = promised.forgotten.iter().find(|id| found.contains_key(id)) {
-            return Err(format!("snapshot {id} was forgotten, and is there"));
+            return Err(format!("snapshot {id} was forgotten, but is there"));
         }
         let mut problems = problems(reader, access, true).map_err(|e| e.to_string())?;
-        // The owner has not taken note of it.
+        // The owner has not acknowledged the purge.
         problems.retain(|problem| !promised.is_purged || !problem.contains("removed by the server's operator"));
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
 }
 
-/// Whether chunks are stored.
+/// Checks that chunks are stored.
 pub fn has(repo: &Repository, ids: &[ChunkId], what: &str) -> Result<(), String> {
     match repo.has(ids).map_err(text("has"))?.iter().position(|has| !has) {
         Some(at) => Err(format!("chunk {} {what}", ids[at])),

@@ -1,10 +1,11 @@
-//! A disk as pessimistic as any: what of a run of file operations is there after the power went.
+//! A disk that is as pessimistic as any: what may be left of a run of file operations after the power failed.
 //!
-//! A file's contents are certain up to its last sync, a folder's names up to the folder's; of all that came later, each write
-//! may be there, partly or not at all, and each change of a name may be there or not. Operations on one name keep their order, a
-//! rename within a folder is whole or not at all, and nothing else is ordered. A file whose name is certain can therefore be empty, cut
-//! off, or full of rubbish, and a synced file can be without a name. A file that was renamed into another folder can be in both, or in
-//! neither: each folder says for itself what is in it.
+//! A file's contents are certain up to its last sync, and a folder's names up to the folder's last sync. Of all that
+//! came later, each write may be there, in part or not at all, and each change of a name may be there or not.
+//! Operations on one name keep their order, a rename within a folder is there as a whole or not at all, and nothing
+//! else is ordered. A file whose name is certain can therefore be empty, cut off, or full of garbage, and a synced file
+//! can be without a name. A file that was renamed into another folder can be in both folders or in neither: each folder
+//! is responsible for its own names only.
 
 #![allow(dead_code, reason = "the crash and the fault tests use different parts")]
 
@@ -30,7 +31,7 @@ pub enum Op {
         from: String,
         to: String,
     },
-    /// Another name of the same file.
+    /// Another name for the same file.
     Link {
         from: String,
         to: String,
@@ -38,11 +39,11 @@ pub enum Op {
     Remove(String),
 }
 
-/// What survives of what is not certain.
+/// How much survives of what is not certain.
 pub enum Keep<'a> {
     Everything,
     Nothing,
-    /// Each thing by itself, with this chance in 100.
+    /// Each thing independently, with this chance in 100.
     Some(u64, &'a mut Random),
 }
 
@@ -98,7 +99,7 @@ impl Disk {
         Self { folders: BTreeMap::from([(String::new(), Folder::default())]), files: Vec::new() }
     }
 
-    /// Does an operation, which succeeded when it was recorded.
+    /// Applies an operation that succeeded when it was recorded.
     pub fn apply(&mut self, op: &Op) {
         match op {
             Op::MakeFolder(path) => {
@@ -155,7 +156,7 @@ impl Disk {
         let mut names = folder.certain.clone();
         let mut lost = BTreeSet::new();
         for change in &folder.pending {
-            // What follows a lost change of the same name cannot be there without it.
+            // If a change of a name is lost, later changes of the same name are lost, too.
             let touched = change.names();
             if touched.iter().any(|name| lost.contains(*name)) || !keep.it() {
                 lost.extend(touched.into_iter().map(str::to_owned));
@@ -192,7 +193,7 @@ impl Disk {
         let (folder, name) = split(path);
         match self.folders[folder].now.get(name) {
             Some(entry @ Entry::File(_)) => *entry,
-            other => panic!("{path} is no file: {other:?}"),
+            other => panic!("{path} is not a file: {other:?}"),
         }
     }
 
@@ -241,8 +242,8 @@ impl Edit {
     }
 }
 
-/// A write of which some is there: all, nothing, what stands before some byte, or single sectors, with or without the new
-/// length, and where the length is new and the bytes are not, zeros or rubbish.
+/// A write that may be there in part: all of it, nothing, what precedes some byte, or single sectors; with or without
+/// the new length. If the length is new and the bytes are not, they are zeros or garbage.
 fn tear(bytes: &mut Vec<u8>, at: usize, new: &[u8], chance: u64, random: &mut Random) {
     const SECTOR: usize = 512;
     match random.below(4) {

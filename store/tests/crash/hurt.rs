@@ -1,9 +1,10 @@
-//! Damage beyond mending, and the power goes while it is found, repaired or healed.
+//! Damage beyond mending, and the power fails while it is found, repaired or healed.
 //!
-//! Of a push some of a pack is overwritten. At every point of what is done about that the repository must open, read every file but those
-//! whose chunks are lost, and deny no lost chunk to somebody without telling them. Each folder is then gone on with in both ways: it is
-//! read, pushed to and repaired; and it is repaired, which ends what a repair has begun, and pushed to. Whoever pushes sends only what
-//! the repository says that it lacks. In the end everything is whole, and the damaged pack gone.
+//! Part of a push's pack is overwritten. At every point of what is done about that, the repository must open, read
+//! every file except those whose chunks are lost, and report every lost chunk that it denies. Each folder then
+//! continues in one of two ways, in turn: it is read, pushed to and repaired; or it is repaired, which ends what a
+//! repair has begun, and pushed to. A push sends only what the repository says that it lacks. In the end everything is
+//! whole, and the damaged pack is gone.
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
@@ -31,20 +32,20 @@ use crate::{
     support::world::{Files, Packed, problems},
 };
 
-/// Parity of packs as short as these comes in shards of so many bytes, two of which may be lost.
+/// The parity of packs as short as these has shards of this many bytes. Two of them may be lost.
 const SHARD: usize = 4096;
 
-/// A push that is about to be hurt.
+/// A push that is about to be damaged.
 pub struct Noise {
     files: Files,
     packed: Packed,
     receipt: Receipt,
-    hurt: Option<DamagedFrames>,
+    hurt: Option<ExpectedDamage>,
 }
 
 /// What is damaged.
 #[derive(Debug, Clone)]
-pub struct DamagedFrames {
+pub struct ExpectedDamage {
     pub pack: PackId,
     pub snapshot: SnapshotId,
     files: Files,
@@ -52,13 +53,13 @@ pub struct DamagedFrames {
     pub lost: Vec<ChunkId>,
     /// The files that cannot be read.
     pub files_lost: BTreeSet<String>,
-    /// Chunks of the pack that are not lost, and may be denied until it is repaired.
+    /// Chunks of the pack that are not lost, but may be denied until it is repaired.
     pub denied: Vec<ChunkId>,
-    /// What a client saw last before the damage.
+    /// What a client last saw before the damage.
     seen: Seen,
-    /// Whether the file was removed, and nobody has noticed: only an index knows that it was there.
+    /// Whether the file was removed and this has not been noticed: only an index knows that it was there.
     pub is_unnoticed: bool,
-    /// In how many packs a chunk may lie that is not lost.
+    /// How many packs may have a chunk that is not lost.
     copies: usize,
 }
 
@@ -89,7 +90,7 @@ impl Story {
         (upload.id, Pack::parse(&upload.bytes).unwrap().table)
     }
 
-    /// Says that a pack is about to be damaged, so that all frames are lost that touch a span.
+    /// Announces that a pack is about to be damaged. All frames that touch the span are lost.
     fn hurting(&mut self, number: usize, from: usize, to: usize) -> PackId {
         let (pack, table) = self.pack(number);
         let is_hit = |at: u32, len: u32| (at as usize) < to && (at + len) as usize > from;
@@ -102,13 +103,13 @@ impl Story {
         let files_lost = files.iter().filter(|(_, bytes)| is_lost(bytes)).map(|(name, _)| name.clone()).collect();
         let (snapshot, seen, files) = (receipt.snapshot, receipt.now, files.clone());
         let is_unnoticed = to == usize::MAX;
-        let hurt = DamagedFrames { pack, snapshot, files, lost, files_lost, denied, seen, is_unnoticed, copies: 1 };
+        let hurt = ExpectedDamage { pack, snapshot, files, lost, files_lost, denied, seen, is_unnoticed, copies: 1 };
         self.recorder.mark(Promise::Hurting(hurt.clone()));
         self.noise.as_mut().unwrap().hurt = Some(hurt);
         pack
     }
 
-    /// Overwrites some of a pack.
+    /// Overwrites part of a pack.
     fn hurt(&mut self, number: usize, from: usize, to: usize) -> Result<()> {
         let pack = self.hurting(number, from, to);
         self.overwrite(&pack_file(pack), from, to);
@@ -127,18 +128,18 @@ fn pack_file(id: PackId) -> String {
     format!("packs/{:02x}/{id}", id.0[0])
 }
 
-/// Three shards are lost, and two of four files.
+/// Three shards are lost, and with them two of four files.
 fn hurt_some(story: &mut Story) -> Result<()> {
     story.hurt(0, 3 * SHARD, 6 * SHARD)
 }
 
-/// Everything is lost; where there is parity, it has the table.
+/// Everything is lost. If there is parity, it has the table.
 fn hurt_all(story: &mut Story) -> Result<()> {
     let len = story.noise().packed.uploads[0].0.bytes.len();
     story.hurt(0, 0, len)
 }
 
-/// Where there is no parity, everything is lost with the table: nobody knows what is where.
+/// Without parity, everything is lost with the table: nobody knows what is where.
 fn hurt_table(story: &mut Story) -> Result<()> {
     let len = story.noise().packed.uploads[0].0.bytes.len();
     let pack = story.hurting(0, 0, len);
@@ -146,12 +147,12 @@ fn hurt_table(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// The listing is lost, and so all files of the snapshot.
+/// The directory is lost, and with it all files of the snapshot.
 fn hurt_trees(story: &mut Story) -> Result<()> {
     story.hurt(1, 100, 140)
 }
 
-/// The file is removed. Its parity alone is too little to make it again.
+/// The file is removed. Its parity alone is not enough to recreate it.
 fn remove(story: &mut Story) -> Result<()> {
     let pack = story.hurting(0, 0, usize::MAX);
     let path = story.file(&pack_file(pack));
@@ -160,7 +161,7 @@ fn remove(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// A shard is lost, which parity makes again.
+/// A shard is lost, which parity recreates.
 fn hurt_little(story: &mut Story) -> Result<()> {
     let (pack, _) = story.pack(0);
     story.overwrite(&pack_file(pack), 5 * SHARD, 6 * SHARD);
@@ -171,22 +172,22 @@ fn mend(story: &mut Story) -> Result<()> {
     let (pack, _) = story.pack(0);
     match story.repo().mend(pack)? {
         Mending::Mended(1) | Mending::Whole => Ok(()),
-        // Whoever dies reads nothing more.
+        // A process that dies reads nothing more.
         _ => Err(Error::Interrupted),
     }
 }
 
-/// The store finds what is damaged.
+/// The store finds the damage.
 fn find(story: &mut Story) -> Result<()> {
     let pack = story.noise().hurt.as_ref().unwrap().pack;
-    // The repository may be one that has noticed already that the pack is missing.
+    // This repository may have noticed already that the pack is missing.
     if story.repo().packs(None, 100)?.iter().any(|info| info.id == pack) {
         story.repo().mend(pack)?;
     }
     let packs = story.repo().quarantine(None, 10)?;
     match packs.iter().any(|found| found.pack == pack) {
         true => Ok(()),
-        // It could not be written down.
+        // The quarantine could not be recorded.
         false => Err(Error::Interrupted),
     }
 }
@@ -225,7 +226,8 @@ fn repair_with(repo: &Repository, reader: &Reader) -> Result<RepairReport> {
     )
 }
 
-/// A push of the same files. What it sends again that is not lost lies there twice, until the pack is repaired and for ever.
+/// Pushes the same files. What it sends again although it is not lost is stored twice, before the pack is repaired and
+/// afterwards.
 fn heal(story: &mut Story) -> Result<()> {
     story.recorder.mark(Promise::Healing);
     let repo = story.repo();
@@ -237,7 +239,7 @@ fn heal(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// The client that has stored the pack stores it once more.
+/// The client that stored the pack stores it once more.
 fn put_again(story: &mut Story) -> Result<()> {
     story.recorder.mark(Promise::Healing);
     for (upload, _) in &story.noise().packed.uploads {
@@ -247,7 +249,7 @@ fn put_again(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-impl DamagedFrames {
+impl ExpectedDamage {
     pub fn healing(&mut self) {
         self.copies += 1;
     }
@@ -258,8 +260,8 @@ impl DamagedFrames {
 }
 
 impl Checked<'_> {
-    /// It is read, and the files pushed again; then it is repaired.
-    pub fn healed(&self, folder: &Path, promised: &Promised, hurt: &DamagedFrames) -> Result<(), String> {
+    /// The folder is read, and the files are pushed again. Then it is repaired.
+    pub fn healed(&self, folder: &Path, promised: &Promised, hurt: &ExpectedDamage) -> Result<(), String> {
         let (repo, _, reader) = self.opened(folder, promised)?;
         self.unreadable(&reader, promised, hurt)?;
         told(&repo, hurt)?;
@@ -267,20 +269,20 @@ impl Checked<'_> {
         self.push_again(&repo, &mut promised, hurt)?;
         self.all_readable(&repo, &promised, hurt)?;
         self.repair(&repo, hurt)?;
-        // Readers that have not met the damage could not have it found: it can be in a table that they did not need.
+        // Readers that did not meet the damage could not report it: it may be in a table that they did not need.
         told(&repo, hurt)?;
         self.push_again(&repo, &mut promised, hurt)?;
         self.ended(folder, repo, &promised, hurt)
     }
 
-    /// It is repaired, and the files pushed again.
-    pub fn repaired(&self, folder: &Path, promised: &Promised, hurt: &DamagedFrames) -> Result<(), String> {
+    /// The folder is repaired, and then the files are pushed again.
+    pub fn repaired(&self, folder: &Path, promised: &Promised, hurt: &ExpectedDamage) -> Result<(), String> {
         let (repo, _, _) = self.opened(folder, promised)?;
         self.repair(&repo, hurt)?;
         drop(repo);
         let repo = self.open(folder)?;
         told(&repo, hurt)?;
-        has(&repo, &hurt.denied, "is not lost, and gone")?;
+        has(&repo, &hurt.denied, "is not lost, but gone")?;
         for id in &hurt.denied {
             let packs = packs_with(&repo, *id)?;
             if !(1..=hurt.copies).contains(&packs) {
@@ -293,13 +295,13 @@ impl Checked<'_> {
         self.ended(folder, repo, &promised, hurt)
     }
 
-    /// Everything is whole, now and when the index is made anew.
+    /// Everything is whole, now and when the index is rebuilt.
     fn ended(
         &self,
         folder: &Path,
         repo: Arc<Repository>,
         promised: &Promised,
-        hurt: &DamagedFrames,
+        hurt: &ExpectedDamage,
     ) -> Result<(), String> {
         let reader = self.world.reader(repo.clone());
         self.whole(&*repo, &reader, promised).map_err(|error| format!("in the end: {error}"))?;
@@ -308,10 +310,10 @@ impl Checked<'_> {
             return Err(format!("a repair has left something: {report:?}"));
         }
         if self.floor > 0 {
-            repo.revive_all().map_err(text("bringing back what was dropped"))?;
+            repo.revive_all().map_err(text("reviving what was dropped"))?;
             self.all_readable(&repo, promised, hurt).map_err(|error| format!("after a revival: {error}"))?;
         } else if let Some(left) = repo.quarantine(None, 10).map_err(text("quarantine"))?.first() {
-            return Err(format!("{left:?} is in quarantine still"));
+            return Err(format!("{left:?} is still in quarantine"));
         }
         drop((reader, repo));
         fs::remove_dir_all(folder.join("index")).unwrap();
@@ -319,28 +321,28 @@ impl Checked<'_> {
         self.all_readable(&repo, promised, hurt).map_err(|error| format!("with a new index: {error}"))
     }
 
-    fn repair(&self, repo: &Arc<Repository>, hurt: &DamagedFrames) -> Result<(), String> {
+    fn repair(&self, repo: &Arc<Repository>, hurt: &ExpectedDamage) -> Result<(), String> {
         let reader = self.world.reader(repo.clone());
         let mut report = repair_with(repo, &reader).map_err(text("repairing"))?;
         if let Some(error) = report.failed.pop() {
             return Err(format!("repairing: {error}"));
         }
-        // It may be whole again, because it was put once more.
+        // The pack may be whole again, because it was put once more.
         let packs = repo.packs(None, 100).map_err(text("packs"))?;
         if packs.iter().any(|info| info.id == hurt.pack) && report.damaged.contains_key(&hurt.pack) {
-            return Err("the damaged pack is there still".into());
+            return Err("the damaged pack is still there".into());
         }
         Ok(())
     }
 
-    fn push_again(&self, repo: &Arc<Repository>, promised: &mut Promised, hurt: &DamagedFrames) -> Result<(), String> {
+    fn push_again(&self, repo: &Arc<Repository>, promised: &mut Promised, hurt: &ExpectedDamage) -> Result<(), String> {
         let packed = self.world.packs_lacking(&**repo, &hurt.files, 1).map_err(text("has"))?;
         let receipt = self.world.push_packs(&**repo, &packed).map_err(text("the next push"))?;
         promised.snapshots.insert(receipt.snapshot, hurt.files.clone());
         Ok(())
     }
 
-    fn all_readable(&self, repo: &Arc<Repository>, promised: &Promised, hurt: &DamagedFrames) -> Result<(), String> {
+    fn all_readable(&self, repo: &Arc<Repository>, promised: &Promised, hurt: &ExpectedDamage) -> Result<(), String> {
         has(repo, &hurt.ids().copied().collect::<Vec<_>>(), "is gone")?;
         let reader = self.world.reader(repo.clone());
         let lost = self.unreadable(&reader, promised, hurt)?;
@@ -353,7 +355,7 @@ impl Checked<'_> {
         &self,
         reader: &Arc<Reader>,
         promised: &Promised,
-        hurt: &DamagedFrames,
+        hurt: &ExpectedDamage,
     ) -> Result<BTreeSet<String>, String> {
         let infos = reader.snapshots().map_err(text("snapshots"))?;
         let mut lost = BTreeSet::new();
@@ -382,8 +384,8 @@ fn read_one(reader: &Arc<Reader>, root: &bkfs_store::format::tree::Node, name: &
     Ok(reader.file(node).read_at(0, node.size as usize)?.to_vec())
 }
 
-/// What a repository lacks, it tells whoever was there before.
-fn told(repo: &Repository, hurt: &DamagedFrames) -> Result<(), String> {
+/// Checks that a repository reports what it lacks to a client that was here before.
+fn told(repo: &Repository, hurt: &ExpectedDamage) -> Result<(), String> {
     if hurt.is_unnoticed {
         return Ok(());
     }
@@ -396,12 +398,12 @@ fn told(repo: &Repository, hurt: &DamagedFrames) -> Result<(), String> {
     let ids: Vec<ChunkId> = hurt.ids().copied().collect();
     let has = repo.has(&ids).map_err(text("has"))?;
     match ids.iter().zip(has).find(|(id, has)| !has && !told.contains(id)) {
-        Some((id, _)) => Err(format!("chunk {id} is lost, and nobody is told")),
+        Some((id, _)) => Err(format!("chunk {id} is lost, but not reported")),
         None => Ok(()),
     }
 }
 
-/// In how many packs a chunk lies.
+/// How many packs have a chunk.
 fn packs_with(repo: &Repository, id: ChunkId) -> Result<usize, String> {
     let mut count = 0;
     for info in repo.packs(None, 100).map_err(text("packs"))? {
@@ -436,7 +438,7 @@ fn a_crash_in_a_repair() {
         crash_in(&[story::init, push_noise, damage, repair]);
     }
     crash_after_death_in(&[story::init, push_noise, hurt_some, repair]);
-    // Found before, or not; what is whole is told by who holds the key.
+    // The damage was found before, or it was not. A key holder tells what is whole.
     for damage in [hurt_some, hurt_table, hurt_trees] {
         crash_in(&[story::init_bare, push_noise, damage, repair]);
     }
@@ -445,7 +447,7 @@ fn a_crash_in_a_repair() {
     crash_in(&[story::init, push_noise, remove, find_missing, repair]);
 }
 
-/// The damaged pack lies in the grave or among the others, and is known to be damaged wherever it is.
+/// The damaged pack is in the grave or among the others. Wherever it is, it is known to be damaged.
 #[test]
 fn a_crash_in_a_repair_above_a_floor() {
     for init in [story::init, story::init_bare] {
@@ -461,7 +463,7 @@ fn a_crash_in_a_repair_above_a_floor() {
 }
 
 #[test]
-fn a_crash_while_what_was_lost_is_pushed_again() {
+fn a_crash_while_lost_data_is_pushed_again() {
     for init in [story::init, story::init_bare] {
         crash_in(&[init, push_noise, hurt_some, find, heal]);
         crash_in(&[init, push_noise, hurt_some, find, heal, repair]);

@@ -1,4 +1,4 @@
-//! File operations that do what is asked, and write it down; or fail, when the test wants them to.
+//! File operations that do what they are asked to and record it, or fail if the test wants them to.
 
 #![allow(dead_code, reason = "the crash and the fault tests use different parts")]
 
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::disk::Op;
 
-/// What is recorded: operations, between them what the test says (promises, usually), and LMDB's file whenever it has
+/// What is recorded: operations, the test's marks between them (usually promises), and LMDB's file whenever it has
 /// changed before an operation.
 #[derive(Debug, Clone)]
 pub enum Event<M> {
@@ -29,14 +29,14 @@ pub enum Event<M> {
 pub struct Fault {
     /// The error number.
     pub errno: i32,
-    /// How many bytes of a write are written before.
+    /// How many bytes of a write are written before the error.
     pub written: usize,
 }
 
 /// Decides which operations fail. It sees the name of the operation and the path.
 pub type Plan = Box<dyn FnMut(&str, &str) -> Option<Fault> + Send>;
 
-/// The recorder; clones share what was recorded.
+/// The recorder. Clones share what was recorded.
 pub struct Recorder<M> {
     inner: Arc<Mutex<Inner<M>>>,
 }
@@ -62,7 +62,7 @@ impl<M> fmt::Debug for Recorder<M> {
 }
 
 impl<M> Recorder<M> {
-    /// Records what happens in a folder, and follows the index in another one.
+    /// Records what happens in a folder, and follows the index in another folder.
     pub fn new(root: &Path, index: &Path) -> Self {
         let (root, index) = (root.to_owned(), index.join("data.mdb"));
         let inner = Inner { root, index, last_index: Arc::default(), events: Vec::new(), plan: None };
@@ -82,17 +82,17 @@ impl<M> Recorder<M> {
         self.inner.lock().events.clone()
     }
 
-    /// How many operations succeeded so far.
+    /// How many operations have succeeded so far.
     pub fn ops(&self) -> usize {
         self.inner.lock().events.iter().filter(|event| matches!(event, Event::Op(_))).count()
     }
 
-    /// From now on, these fail.
+    /// From now on, the operations that `plan` chooses fail.
     pub fn fail(&self, plan: Option<Plan>) {
         self.inner.lock().plan = plan;
     }
 
-    /// Whether an operation is to fail.
+    /// How an operation fails, if it does.
     fn planned(&self, what: &str, path: &Path) -> Option<Fault> {
         let mut inner = self.inner.lock();
         let path = inner.relative(path);
@@ -125,7 +125,7 @@ impl<M> Recorder<M> {
 }
 
 impl<M> Inner<M> {
-    /// Nothing is written to the index while an operation is under way, so its file is as it was before.
+    /// The index is not written to while an operation is under way, so its file is as it was before the operation.
     fn follow_index(&mut self) {
         let bytes = std::fs::read(&self.index).unwrap_or_default();
         if bytes != *self.last_index {
@@ -167,13 +167,13 @@ impl<M: Send + 'static> Files for Recorder<M> {
     }
 
     fn sync(&self, path: &Path, file: &File) -> io::Result<()> {
-        // The medium is the test's to say: nothing need really be synced.
+        // The test decides what the medium keeps, so nothing need really be synced.
         self.run("sync", path, || file.metadata().map(drop), Op::Sync)
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
         if !path.starts_with(&self.inner.lock().root) {
-            // What lies above was there before.
+            // The folders above were there before.
             return Ok(());
         }
         self.run("sync_folder", path, || path.metadata().map(drop), Op::SyncFolder)

@@ -1,4 +1,5 @@
-//! What is done to a repository before and while the power goes: one function a step, which promises what it was told.
+//! What is done to a repository before and while the power fails: one function for each step, which promises what was
+//! acknowledged.
 
 use std::{
     cell::Cell,
@@ -33,7 +34,7 @@ use bkfs_store::{
 };
 
 use crate::{
-    hurt::{self, DamagedFrames},
+    hurt::{self, ExpectedDamage},
     recorder::{Fault, Recorder},
     support::{
         fuse::Fuse,
@@ -47,11 +48,11 @@ const BEGIN: i64 = 1_790_000_000;
 pub const FLOOR: u64 = 14 * DAY;
 
 thread_local! {
-    // Of threads that are begun here, too.
+    // Threads that are started here begin at this time, too.
     static CLOCK: Cell<i64> = const { Cell::new(BEGIN) };
 }
 
-/// The time, as the story has it.
+/// The time in the story.
 pub fn clock() -> Time {
     Time { secs: CLOCK.get(), nanos: 0 }
 }
@@ -60,7 +61,7 @@ pub fn set_clock(secs: i64) {
     CLOCK.set(secs);
 }
 
-/// What the repository has said that it holds, or no longer holds.
+/// What the repository has acknowledged that it holds, or no longer holds.
 #[derive(Debug, Clone)]
 pub enum Promise {
     /// There is a repository, with these key slots.
@@ -79,35 +80,35 @@ pub enum Promise {
     Roster(u64),
     /// A snapshot is about to go to the trash, or to come back from it.
     Moving(SnapshotId),
-    /// A snapshot counts no more.
+    /// A snapshot no longer counts.
     Forgotten(SnapshotId),
     /// A snapshot counts again.
     Back(SnapshotId, Files),
-    /// Frames are written again. Whatever ends that, the next prune does it.
+    /// Frames are rewritten. Whatever ends that early, the next prune completes it.
     Reframing,
-    /// What no snapshot needs may go, to the grave if there is a floor.
+    /// What no snapshot needs may be removed, or go to the grave if there is a floor.
     Pruning,
     /// All that was pruned is there again.
     Revived,
-    /// What was pruned longer ago than the floor says may go for good.
+    /// What was pruned longer ago than the floor may be removed for good.
     Burying,
-    /// The operator makes away with a snapshot.
+    /// The operator purges a snapshot.
     Purged,
-    /// It is this time now.
+    /// It is now this time.
     Clock(i64),
-    /// Some of a pack is about to be damaged beyond mending.
-    Hurting(DamagedFrames),
-    /// That its file is gone is known.
+    /// Part of a pack is about to be damaged beyond mending.
+    Hurting(ExpectedDamage),
+    /// It is known that the pack's file is gone.
     Noticed,
-    /// What could be saved of it is stored.
+    /// What could be saved of the pack is stored.
     Repaired,
-    /// What it has may be stored again.
+    /// The pack's contents may be stored again.
     Healing,
-    /// What was lost with it is stored again.
+    /// What was lost with the pack is stored again.
     Healed,
 }
 
-/// A repository that is written down as it is used.
+/// A repository that is recorded while it is used.
 pub struct Story {
     pub folder: tempfile::TempDir,
     pub world: World,
@@ -116,15 +117,15 @@ pub struct Story {
     floor: u64,
     pushes: u64,
     pruned: Option<PruneStats>,
-    /// What an expired snapshot needed, and some of it another one.
+    /// What an expired snapshot needed. Another snapshot needs some of it.
     shared: Option<(Files, Packed)>,
-    /// A push that has not come to its end.
+    /// A push that has not been completed.
     begun: Option<(Files, Packed)>,
-    /// The push that is hurt.
+    /// The push that is damaged.
     pub noise: Option<hurt::Noise>,
 }
 
-/// A folder in memory, where there is one: nothing here must survive this process.
+/// A folder in memory, if possible: nothing here has to survive this process.
 pub fn folder() -> tempfile::TempDir {
     let shared = Path::new("/dev/shm");
     if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() }.unwrap()
@@ -144,7 +145,7 @@ impl Story {
         story
     }
 
-    /// Time passes.
+    /// Moves the clock on by `secs`, or to `secs` if that is a time.
     fn later(&self, secs: i64) {
         let now = if secs < 1_000_000_000 { CLOCK.get() + secs } else { secs };
         set_clock(now);
@@ -163,7 +164,7 @@ impl Story {
         self.world.reader(self.repo.clone().unwrap())
     }
 
-    /// A file of the repository's.
+    /// A file of the repository.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join("disk/repo").join(name)
     }
@@ -189,7 +190,7 @@ pub fn init_bare(story: &mut Story) -> Result<()> {
 
 pub fn init(story: &mut Story) -> Result<()> {
     match story.repo().init(&story.world.request) {
-        // Somebody died on the last steps. What counts as a repository must be one from now on.
+        // A process died in the last steps. What counts as a repository must be one from now on.
         Err(Error::RepositoryExists { .. }) => {}
         made => made?,
     }
@@ -198,7 +199,7 @@ pub fn init(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// A push: the packs of the last one that did not come to its end, or new ones.
+/// A push: the packs of the last one that was not completed, or new ones.
 pub fn push(story: &mut Story) -> Result<()> {
     put_packs(story)?;
     let (files, packed) = story.begun.as_ref().unwrap();
@@ -221,7 +222,7 @@ fn put_packs(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// The oldest snapshot goes to the trash, comes back, and goes for good.
+/// The oldest snapshot goes to the trash, comes back, and expires.
 pub fn forget(story: &mut Story) -> Result<()> {
     let (repo, full) = (story.repo(), &story.world.full);
     let oldest = repo.snapshots(0, 1)?.remove(0).id;
@@ -241,7 +242,7 @@ pub fn forget(story: &mut Story) -> Result<()> {
     forget(true)
 }
 
-/// Two snapshots that share a pack, the larger of which goes for good: most of the pack is needed by nobody.
+/// Two snapshots share a pack, and the larger one expires: no snapshot needs most of the pack any more.
 pub fn share_and_expire(story: &mut Story) -> Result<()> {
     let (repo, full) = (story.repo(), &story.world.full);
     let (few, mut many) = (World::files(34), Files::new());
@@ -251,7 +252,7 @@ pub fn share_and_expire(story: &mut Story) -> Result<()> {
     all.uploads.iter().for_each(|(_, chunks)| story.recorder.mark(Promise::Chunks(chunks.clone())));
     let (larger, log_len) = (receipt.snapshot, receipt.now.log_len);
     story.recorder.mark(Promise::Snapshot(receipt, many.clone()));
-    // Its files are stored, its tree is not.
+    // Its files are stored; its tree is not.
     let mut packed = story.world.packs(&few);
     packed.uploads.remove(0);
     let receipt = story.world.push_packs(repo, &packed)?;
@@ -265,7 +266,7 @@ pub fn share_and_expire(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// Two snapshots that share frames, of which the one that is left needs one file in eight.
+/// Two snapshots share frames, and the larger one expires. The other one needs one file in eight.
 pub fn share_frames_and_expire(story: &mut Story) -> Result<()> {
     let (repo, full) = (story.repo(), &story.world.full);
     let mut many = Files::new();
@@ -278,7 +279,7 @@ pub fn share_frames_and_expire(story: &mut Story) -> Result<()> {
     story.recorder.mark(Promise::Snapshot(receipt, many));
     let packed = story.world.packs_lacking(repo, &few, 8)?;
     let receipt = story.world.push_packs(repo, &packed)?;
-    assert_eq!(packed.uploads.len(), 1, "its trees");
+    assert_eq!(packed.uploads.len(), 1, "only its trees");
     story.recorder.mark(Promise::Snapshot(receipt, few));
     let tombstones = vec![Signature(Tombstone { repo: full.repo, snapshot: larger, log_len }.sign(full))];
     story.later(15 * DAY as i64);
@@ -288,14 +289,14 @@ pub fn share_frames_and_expire(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// A prune by whoever may push, too: frames of which little is needed are written again.
+/// A prune by a client that may push, too: frames that are mostly dead are rewritten.
 pub fn reframe(story: &mut Story) -> Result<()> {
     story.recorder.mark(Promise::Reframing);
     story.recorder.mark(Promise::Pruning);
     reframe_with(story.repo(), &story.reader(), &story.world, story.folder.path()).map(drop)
 }
 
-/// The same, and nobody has begun it before.
+/// The same, if no process has begun it before.
 pub fn reframe_some(story: &mut Story) -> Result<()> {
     story.recorder.mark(Promise::Reframing);
     story.recorder.mark(Promise::Pruning);
@@ -310,7 +311,7 @@ pub fn reframe_with(repo: &Repository, reader: &Reader, world: &World, cache: &P
     pruner.run(&options, &prune::PruneProgress::default())
 }
 
-/// A push of what a prune has taken, or has condemned: the same packs.
+/// A push of what a prune has taken or condemned: the same packs.
 pub fn put_again(story: &mut Story) -> Result<()> {
     let (files, packed) = story.shared.as_ref().unwrap();
     for (upload, chunks) in &packed.uploads {
@@ -322,7 +323,7 @@ pub fn put_again(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// The same, and the new snapshot goes for good.
+/// The same, and the new snapshot expires.
 pub fn put_and_forget(story: &mut Story) -> Result<()> {
     put_again(story)?;
     story.later(15 * DAY as i64);
@@ -336,7 +337,7 @@ pub fn put_and_forget(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// What nobody needs is swept, and what is left of a pack is copied.
+/// What no snapshot needs is swept, and what is left of a pack is copied.
 pub fn prune(story: &mut Story) -> Result<()> {
     story.recorder.mark(Promise::Pruning);
     let reader = story.reader();
@@ -347,7 +348,7 @@ pub fn prune(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// A prune that ends when it has condemned.
+/// A prune that ends once it has condemned.
 pub fn condemn(story: &mut Story) -> Result<()> {
     story.recorder.mark(Promise::Pruning);
     let repo = story.repo.clone().unwrap();
@@ -363,18 +364,18 @@ pub fn condemn(story: &mut Story) -> Result<()> {
     let pruner = Pruner { reader: &reader, access: &*fuse, push_key: None, cache: story.folder.path() };
     let ended = pruner.run(&options, &prune::PruneProgress::default());
     assert!(matches!(ended, Err(Error::Interrupted)), "{ended:?}");
-    assert_eq!(repo.open(&OpenRequest::default())?.lease.generation, before + 1, "it has condemned");
+    assert_eq!(repo.open(&OpenRequest::default())?.lease.generation, before + 1, "the prune has condemned");
     Ok(())
 }
 
-/// It is given up.
+/// The prune is aborted.
 pub fn abort(story: &mut Story) -> Result<()> {
     assert!(matches!(story.repo().prune(&PruneRequest::Abort)?, PruneReply::Done));
     story.recorder.mark(Promise::Revived);
     Ok(())
 }
 
-/// The operator brings back what prunes have taken.
+/// The operator revives what prunes have taken.
 pub fn revive(story: &mut Story) -> Result<()> {
     story.repo().revive_all()?;
     story.recorder.mark(Promise::Revived);
@@ -389,7 +390,7 @@ pub fn bury(story: &mut Story) -> Result<()> {
     story.repo().tidy().map(drop)
 }
 
-/// The operator makes away with the oldest snapshot.
+/// The operator purges the oldest snapshot.
 pub fn purge(story: &mut Story) -> Result<()> {
     let oldest = story.repo().snapshots(0, 1)?.remove(0).id;
     story.recorder.mark(Promise::Moving(oldest));
@@ -399,7 +400,7 @@ pub fn purge(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// The same, and there was something to take away and something to copy.
+/// The same, with something to remove and something to copy.
 pub fn prune_some(story: &mut Story) -> Result<()> {
     prune(story)?;
     let stats = story.pruned.unwrap();
@@ -407,7 +408,7 @@ pub fn prune_some(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// A push that never commits; later another one, of the same files.
+/// A push that never commits, and later another one of the same files.
 pub fn interrupted_push(story: &mut Story) -> Result<()> {
     put_packs(story)?;
     story.pushes -= 1;
@@ -416,8 +417,8 @@ pub fn interrupted_push(story: &mut Story) -> Result<()> {
     push(story)
 }
 
-/// A process dies after so many operations and does nothing more; another does the same again, to the end. Returns whether
-/// the first came to its end too.
+/// A process dies after `after` operations and does nothing more. Another process does the same again, to the end.
+/// Returns whether the first one completed, too.
 pub fn died_and_again(story: &mut Story, after: usize, run: impl Fn(&mut Story) -> Result<()>) -> bool {
     let mut left = after;
     let dead = move |_: &str, _: &str| match left {
@@ -437,7 +438,7 @@ pub fn died_and_again(story: &mut Story, after: usize, run: impl Fn(&mut Story) 
     done
 }
 
-/// A new passphrase, the old one removed, and a client that joins.
+/// Adds a passphrase, removes the old one, and adds a client.
 pub fn change_keys(story: &mut Story) -> Result<()> {
     let repo = story.repo();
     let new = slot::seal_slot(&story.world.full, b"second", SlotParams::LEAST)?;
@@ -446,7 +447,7 @@ pub fn change_keys(story: &mut Story) -> Result<()> {
     let opened = repo.open(&OpenRequest::default())?;
     let old = story.world.request.slots[0].id;
     story.recorder.mark(Promise::SlotGoing(old));
-    // Whoever died before may have come so far.
+    // A process that died before may have come this far.
     if opened.slots.iter().any(|slot| slot.id == old) {
         repo.remove_slot(old)?;
     }

@@ -1,4 +1,4 @@
-//! Who does what. Each actor is given steps, ends with what went wrong, and writes down what it did.
+//! What the actors do. Each actor takes steps, notes what it does, and returns an error if something is wrong.
 
 use std::{
     collections::HashMap,
@@ -25,7 +25,7 @@ use crate::{
 
 type Outcome = Result<(), String>;
 
-/// A process to work with; sometimes one that is about to die.
+/// A process to work with, sometimes one that is about to die.
 fn process(world: &World, random: &mut Random, slot: usize) -> Result<Arc<Process>, String> {
     for _ in 0..1000 {
         match world.site.get(slot, random.below(3) == 0) {
@@ -40,13 +40,13 @@ fn process(world: &World, random: &mut Random, slot: usize) -> Result<Arc<Proces
             Err(error) => return Err(format!("opening: {error}")),
         }
     }
-    Err("no process lives".into())
+    Err("no process stays alive".into())
 }
 
 /// One step of an actor.
 type Act<'a> = Box<dyn FnMut() -> Outcome + Send + 'a>;
 
-/// Everybody, by name.
+/// All actors, by name.
 pub fn all(world: &World) -> Vec<(String, Act<'_>)> {
     let mut all: Vec<(String, Act<'_>)> = Vec::new();
     for number in 0..3 {
@@ -61,7 +61,7 @@ pub fn all(world: &World) -> Vec<(String, Act<'_>)> {
     all
 }
 
-/// Pushes what changes, forgets, brings back, and reads.
+/// Pushes changes, forgets, brings back, and reads.
 fn client(world: &World, number: u64) -> impl FnMut() -> Outcome {
     let (who, mut random) = (format!("client{number}"), world.random(number + 1));
     let mut client = Client::new(number);
@@ -81,7 +81,7 @@ fn push(world: &World, who: &str, random: &mut Random, client: &mut Client, proc
         let name = format!("f{}", random.below(14));
         match random.below(5) {
             0 => drop(client.tree.remove(&name)),
-            // What others have, too, and had before.
+            // Contents that others have, too, or that were there before.
             _ => drop(client.tree.insert(name, 1 + random.below(60))),
         }
     }
@@ -139,7 +139,7 @@ fn bring_back(world: &World, who: &str, random: &mut Random, process: &Process) 
     outcome
 }
 
-/// A reader that has nothing in its memory.
+/// Reads a snapshot with an empty cache.
 fn read(world: &World, who: &str, random: &mut Random, process: &Process) -> Outcome {
     let Some((id, tree)) = world.model.lock().read(random) else { return Ok(()) };
     world.journal.note(who, format_args!("reads {id}"));
@@ -155,7 +155,7 @@ fn read(world: &World, who: &str, random: &mut Random, process: &Process) -> Out
     outcome.map_err(|problem| format!("snapshot {id}: {problem}"))
 }
 
-/// Prunes, and is cut short; two of them overlap.
+/// Prunes, and is sometimes cut short. There are two pruners, which overlap.
 fn pruner(world: &World, number: u64) -> impl FnMut() -> Outcome {
     let (who, mut random) = (format!("pruner{number}"), world.random(number + 20));
     move || {
@@ -179,11 +179,11 @@ fn pruner(world: &World, number: u64) -> impl FnMut() -> Outcome {
         }
         if random.below(6) == 0 {
             let aborted = process.repo.prune(&PruneRequest::Abort);
-            world.journal.note(&who, "gave up what was condemned");
+            world.journal.note(&who, "aborted what was condemned");
             if let Err(error) = aborted
                 && !process.is_dead()
             {
-                return Err(format!("giving up failed: {error}"));
+                return Err(format!("aborting failed: {error}"));
             }
         }
         std::thread::sleep(Duration::from_millis(random.below(5)));
@@ -191,7 +191,7 @@ fn pruner(world: &World, number: u64) -> impl FnMut() -> Outcome {
     }
 }
 
-/// Has one snapshot open for long, with next to nothing in its memory.
+/// Keeps one snapshot open for a long time, with next to nothing in its cache.
 fn mount(world: &World) -> impl FnMut() -> Outcome {
     let (who, mut random) = ("mount".to_owned(), world.random(40));
     move || {
@@ -207,7 +207,7 @@ fn mount(world: &World) -> impl FnMut() -> Outcome {
             let infos = infos.map_err(|e| format!("the list of snapshots: {e}"))?;
             let info = infos.iter().find(|info| info.id == id).ok_or("it is not there")?;
             for pass in 0..6 {
-                // It remembers what it has open, and no contents.
+                // It keeps the snapshot open, and caches no contents.
                 let reader = world.site.reader(&process.repo, 8 << 10);
                 world.site.verify(&reader, info, &tree).map_err(|e| format!("pass {pass}: {e}"))?;
                 world.journal.note(&who, format_args!("reads on in {id}"));
@@ -220,7 +220,7 @@ fn mount(world: &World) -> impl FnMut() -> Outcome {
     }
 }
 
-/// Checks while others push, forget and prune: nothing is ever wrong.
+/// Checks while others push, forget and prune. A check must never find anything wrong.
 fn checker(world: &World) -> impl FnMut() -> Outcome {
     let (who, mut random) = ("checker".to_owned(), world.random(45));
     move || {
@@ -241,7 +241,7 @@ fn checker(world: &World) -> impl FnMut() -> Outcome {
     }
 }
 
-/// Damages what can be mended, scrubs, lets time pass, and is the operator.
+/// Damages what can be mended, scrubs, lets time pass, and acts as the operator.
 fn keeper(world: &World) -> impl FnMut() -> Outcome {
     let (who, mut random) = ("keeper".to_owned(), world.random(50));
     let mut damaged: HashMap<PathBuf, Vec<(u64, u8)>> = HashMap::new();
@@ -285,7 +285,8 @@ fn keeper(world: &World) -> impl FnMut() -> Outcome {
     }
 }
 
-/// Flips bits in up to two places of a pack or its parity: that can be mended as long as it is not done twice.
+/// Flips bits in up to two places of a pack. That can be mended, as long as a pack is mended before it is damaged
+/// again.
 fn damage(world: &World, who: &str, random: &mut Random, damaged: &mut HashMap<PathBuf, Vec<(u64, u8)>>) {
     let files = world.site.files(&["packs"]);
     let Some(path) = random.choose(&files).cloned() else { return };

@@ -1,5 +1,6 @@
-//! A client as the protocol wants it: it remembers what it knows to be stored, is told at each opening what of that was lost, and asks only for the
-//! rest. What is in `fs/src/push` does the same with files; here there are names and numbers.
+//! A client that follows the protocol: it remembers what it believes to be stored, is told at each opening what of that
+//! was lost, and asks only about the rest. `fs/src/push` does the same with files; here there are only names and
+//! numbers.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -43,7 +44,7 @@ pub fn roster_entry(number: u64) -> RosterClient {
     RosterClient { id: push.client_id(), public, since, until: None, is_trusted: true, label: vec![0x66; 72] }
 }
 
-/// Contents that follow from a number, and do not compress.
+/// Incompressible contents that follow from a number.
 pub fn contents(number: u64) -> Vec<u8> {
     let mut bytes = vec![0; 300 + (number % 7 * 900) as usize];
     blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof().fill(&mut bytes);
@@ -58,7 +59,7 @@ pub struct Client {
     pub tree: Tree,
 }
 
-/// What a push needs, ready to be committed.
+/// A push that is ready to be committed.
 struct Push {
     chunks: Vec<(ChunkKind, ChunkId, Vec<u8>)>,
     root: Node,
@@ -75,7 +76,7 @@ impl Client {
         OpenRequest { client: Some(self.key.client_id()), seen }
     }
 
-    /// Takes what was lost out of what is known.
+    /// Removes what was lost from what is known.
     fn note(&mut self, lost: &Lost, now: Seen) {
         match lost {
             Lost::Ids(ids) => self.known.retain(|id| !ids.contains(id)),
@@ -84,7 +85,7 @@ impl Client {
         self.seen = Some(now);
     }
 
-    /// Pushes its tree. `committing` is told which snapshot is about to be committed.
+    /// Pushes its tree. Calls `committing` before each attempt to commit, with the snapshot's id.
     pub fn push(&mut self, repo: &dyn Access, committing: &mut dyn FnMut(SnapshotId, &Tree)) -> Result<SnapshotId> {
         let mut opened = repo.open(&self.request(self.seen))?;
         self.note(&opened.lost, opened.now);
@@ -111,7 +112,7 @@ impl Client {
                 opened.lease.session = push.session;
                 if opened.now.incarnation != begun.incarnation || opened.head_at_seen != Some(begun.log_head) {
                     return Err(Error::Invalid(format!(
-                        "packs were lost, or the log was put back: {begun:?} {:?}",
+                        "packs were lost, or the log was rolled back: {begun:?} {:?}",
                         opened.now
                     )));
                 }
@@ -149,7 +150,7 @@ impl Client {
         Push { chunks, root, data_key: DataKey::random(), session }
     }
 
-    /// Asks for what is not known, and stores what is not there.
+    /// Asks about chunks that are not known, and stores those that are absent.
     fn store(&self, repo: &dyn Access, push: &mut Push, lease: Lease) -> Result<()> {
         let unknown: Vec<ChunkId> =
             push.chunks.iter().map(|(_, id, _)| *id).filter(|id| !self.known.contains(id)).collect();
@@ -161,7 +162,7 @@ impl Client {
         for kind in [ChunkKind::Data, ChunkKind::Tree] {
             let mut sent = BTreeSet::new();
             let wanted: Vec<_> = push.chunks.iter().filter(|(of, id, _)| *of == kind && absent.contains(id)).collect();
-            // A few frames a pack, so that there are many.
+            // A few frames for each pack, so that there are many packs.
             for part in wanted.chunks(4) {
                 let mut pack = PackWriter::new(kind, self.key.repo, &self.key.signing);
                 pack.add_wrap(&wrap);

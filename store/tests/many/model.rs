@@ -1,4 +1,4 @@
-//! What must be there, and what everybody did.
+//! What must be there, and a journal of what all actors did.
 
 use std::{
     collections::BTreeMap,
@@ -9,17 +9,17 @@ use std::{
 use bkfs_store::base::id::SnapshotId;
 use parking_lot::Mutex;
 
-/// Names of files, and the numbers that their contents follow from.
+/// Names of files, each with the number that its contents follow from.
 pub type Tree = BTreeMap<String, u64>;
 
 /// What is known of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// It was acknowledged, and nobody has asked to forget it: it must be there.
+    /// It was acknowledged, and no actor has asked to forget it: it must be there.
     Counts,
     /// It was forgotten, and is or was in the trash.
     Forgotten,
-    /// Nobody has heard an answer: if it is there, it is whole.
+    /// No reply has arrived: if it is there, it is whole.
     Unknown,
     /// It is gone for good.
     Gone,
@@ -28,9 +28,9 @@ pub enum State {
 struct Entry {
     state: State,
     tree: Tree,
-    /// Who reads it now: nobody forgets it meanwhile.
+    /// How many actors read it now. Until they are done, it is not forgotten.
     readers: usize,
-    /// Somebody changes what becomes of it.
+    /// An actor is changing its fate.
     is_busy: bool,
 }
 
@@ -49,13 +49,13 @@ pub struct Model {
 }
 
 impl Model {
-    /// A push is about to commit. Until it says how that went, nobody else touches it.
+    /// A push is about to commit. Until it reports the outcome, no other actor touches the snapshot.
     pub fn pushing(&mut self, id: SnapshotId, tree: &Tree) {
         let entry = Entry { state: State::Unknown, tree: tree.clone(), readers: 0, is_busy: true };
         self.entries.entry(id).or_insert(entry);
     }
 
-    /// A push has come to its end, which tried to commit these.
+    /// A push that tried to commit these snapshots has ended.
     pub fn pushed(&mut self, tried: &[SnapshotId], committed: Option<SnapshotId>) {
         for id in tried {
             self.release(*id, if Some(*id) == committed { State::Counts } else { State::Unknown });
@@ -63,7 +63,7 @@ impl Model {
         self.pushes += u64::from(committed.is_some());
     }
 
-    /// A snapshot in one of these states whose fate nobody changes and that nobody reads.
+    /// Claims a snapshot in one of these states that no actor is changing or reading.
     pub fn claim(&mut self, random: &mut Random, states: &[State]) -> Option<(SnapshotId, State)> {
         let free = |entry: &Entry| states.contains(&entry.state) && !entry.is_busy && entry.readers == 0;
         let ids: Vec<SnapshotId> = self.entries.iter().filter(|(_, e)| free(e)).map(|(id, _)| *id).collect();
@@ -78,7 +78,7 @@ impl Model {
         (entry.is_busy, entry.state) = (false, state);
     }
 
-    /// A snapshot that counts, to be read.
+    /// Returns a snapshot that counts, and keeps it from being forgotten until `read_done`.
     pub fn read(&mut self, random: &mut Random) -> Option<(SnapshotId, Tree)> {
         let free = |entry: &Entry| entry.state == State::Counts && !entry.is_busy;
         let ids: Vec<SnapshotId> = self.entries.iter().filter(|(_, e)| free(e)).map(|(id, _)| *id).collect();
@@ -93,7 +93,7 @@ impl Model {
         self.reads += 1;
     }
 
-    /// All snapshots; whether each must be there; and what is in it.
+    /// All snapshots, each with whether it must be there and what is in it.
     pub fn all(&self) -> Vec<(SnapshotId, bool, Tree)> {
         self.entries.iter().map(|(id, e)| (*id, e.state == State::Counts, e.tree.clone())).collect()
     }
@@ -101,13 +101,13 @@ impl Model {
     pub fn summary(&self) -> String {
         let Self { pushes, prunes, refused, reads, deaths, damages, checks, revived, .. } = self;
         format!(
-            "{pushes} pushes, {prunes} prunes ({refused} refused or cut short), {reads} snapshots read, {deaths} deaths, \
-             {damages} files damaged, {checks} checks, {revived} brought back"
+            "{pushes} pushes, {prunes} prunes ({refused} refused or cut short), {reads} snapshots read, \
+             {deaths} deaths, {damages} files damaged, {checks} checks, {revived} brought back"
         )
     }
 }
 
-/// What everybody did, in order.
+/// What all actors did, in order.
 pub struct Journal {
     begun: Instant,
     lines: Mutex<Vec<String>>,

@@ -33,18 +33,18 @@ use crate::{
     support::{self, fuse::Fuse},
 };
 
-/// The time, for all worlds.
+/// The time in all worlds.
 pub static CLOCK: AtomicI64 = AtomicI64::new(1_790_000_000);
 
 pub fn clock() -> Time {
     Time { secs: CLOCK.load(SeqCst), nanos: 0 }
 }
 
-/// File operations that end with a process.
+/// File operations that fail once their process is dead.
 #[derive(Debug, Clone, Default)]
 struct Mortal {
     is_dead: Arc<AtomicBool>,
-    /// How many operations are left to it, if somebody has decided that.
+    /// How many operations are left, if the process is going to die.
     left: Arc<Mutex<Option<usize>>>,
 }
 
@@ -73,7 +73,7 @@ macro_rules! mortal {
             })*
 
             fn sync(&self, _: &Path, _: &File) -> io::Result<()> {
-                // No power is lost here.
+                // Loss of power is not tested here.
                 self.alive()
             }
 
@@ -110,13 +110,13 @@ impl Process {
         self.mortal.is_dead.load(SeqCst)
     }
 
-    /// It dies after so many more file operations.
+    /// It dies after this many more file operations.
     pub fn die_after(&self, operations: usize) {
         *self.mortal.left.lock() = Some(operations.max(1));
     }
 }
 
-/// Where the repository is.
+/// The repository's folder, and the processes that use it.
 pub struct Site {
     pub folder: tempfile::TempDir,
     floor: u64,
@@ -139,12 +139,12 @@ impl Site {
         Self { folder, floor, indexes, slots }
     }
 
-    /// A process of its own. Its index is made from nothing.
+    /// A new process, whose index is built from nothing.
     pub fn process(&self, _anew: bool) -> Process {
         open(self.folder.path(), self.floor, self.indexes.fetch_add(1, SeqCst)).unwrap()
     }
 
-    /// The process of a slot, or, if that is dead, the one that takes its place; perhaps without an index.
+    /// The process of a slot. If it is dead, another one takes its place, perhaps without an index.
     pub fn get(&self, slot: usize, anew: bool) -> Result<Arc<Process>> {
         let mut held = self.slots[slot % self.slots.len()].lock();
         if held.is_dead() {
@@ -161,7 +161,7 @@ impl Site {
         Reader::new(repo.clone(), support::full_key(), &support::config_record(), cache)
     }
 
-    /// Reads every file of a snapshot, which must be as it was pushed.
+    /// Reads every file of a snapshot, and compares it with what was pushed.
     pub fn verify(&self, reader: &Reader, info: &SnapshotInfo, tree: &Tree) -> Result<(), String> {
         let root = info.snapshot.root.subtree.unwrap();
         let mut found = BTreeMap::new();
@@ -175,7 +175,7 @@ impl Site {
             }
             found.insert(name, number);
         }
-        if found == *tree { Ok(()) } else { Err(format!("it holds {found:?}, and {tree:?} was pushed")) }
+        if found == *tree { Ok(()) } else { Err(format!("it holds {found:?}, but {tree:?} was pushed")) }
     }
 
     pub fn forget(&self, repo: &Repository, snapshot: SnapshotId, now: bool) -> Result<()> {
@@ -194,7 +194,7 @@ impl Site {
         self.prune_through(repo.clone(), all)
     }
 
-    /// The same, but that it is cut short after some requests.
+    /// The same, cut short after `requests` requests.
     pub fn cut_short(&self, repo: &Arc<Repository>, all: bool, requests: u64) -> Result<PruneReport> {
         let left = AtomicU64::new(requests);
         let allows = move |_: &PruneRequest| left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
@@ -211,7 +211,7 @@ impl Site {
             .run(&options, &PruneProgress::default())
     }
 
-    /// The files of packs and parity that there are, and of the grave.
+    /// All files in the given folders of the repository.
     pub fn files(&self, folders: &[&str]) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for folder in folders {
@@ -229,7 +229,7 @@ impl Site {
         found
     }
 
-    /// What is left of packs. (Unfinished files of dead processes are removed when they are old.)
+    /// What is left of packs. (Unfinished files of dead processes are removed only when they are old.)
     pub fn left(&self) -> Vec<PathBuf> {
         let mut left = self.files(&["packs", "parity", "grave"]);
         left.retain(|path| !path.file_name().unwrap().to_string_lossy().starts_with(".tmp-"));
@@ -252,7 +252,7 @@ fn open_at(folder: &Path, floor: u64, index: PathBuf) -> Result<Process> {
     Ok(Process { repo: Arc::new(repo.with_floor(floor).with_clock(clock)), mortal, index })
 }
 
-/// Whether an error may come from the death of a process alone.
+/// Whether an error can come from nothing but the death of a process.
 pub fn is_death(error: &Error) -> bool {
     error.to_string().contains("this process is dead")
 }

@@ -1,4 +1,4 @@
-//! Scrubbing: what the disk did is found without keys, mended where it can be, and told exactly where not.
+//! Scrubbing: damage by the disk is found without keys, mended if possible, and reported exactly if not.
 
 use std::{fs, path::Path, sync::atomic::Ordering, time::Instant};
 
@@ -20,7 +20,7 @@ use super::world::{World, put, readable, write_at};
 fn scrub(repo: &Repository) -> ScrubReport {
     let report = repo.scrub(&ScrubOptions::default(), &ScrubProgress::default()).unwrap();
     assert!(report.ended.is_some());
-    assert_eq!(repo.last_scrub().unwrap().as_ref(), Some(&report), "it is kept");
+    assert_eq!(repo.last_scrub().unwrap().as_ref(), Some(&report), "the report is kept");
     report
 }
 
@@ -75,7 +75,7 @@ fn every_pack_and_every_parity_is_mended() {
 }
 
 #[test]
-fn what_is_beyond_mending_is_told_exactly() {
+fn damage_beyond_mending_is_reported_exactly() {
     let (world, repo, packs) = filled(Some(Parity::default()));
     let (pack, ids) = &packs[0];
     let at = 4 * SHARD_LEN;
@@ -88,7 +88,7 @@ fn what_is_beyond_mending_is_told_exactly() {
     let unreadable = readable(&repo, pack, ids).iter().filter(|whole| !**whole).count();
     assert_eq!((lost.frames as usize, lost.frames_total), (unreadable, 40));
     assert!(report.problems[0].contains(&pack.id.to_string()), "{}", report.problems[0]);
-    // It is told again, and once.
+    // The next scrub reports it again, exactly once.
     assert_eq!(scrub(&repo).problems_total, 1);
 
     fs::remove_file(world.pack_file(packs[3].0.id)).unwrap();
@@ -116,7 +116,7 @@ fn small_objects_are_mended_from_their_other_copies() {
     let (config, settings, log) = (whole("config"), whole("settings"), whole("log"));
     flip(&world.place().join("config"), 100);
     fs::remove_file(world.place().join("settings.2")).unwrap();
-    // Far from its end, where nobody looks who only appends.
+    // Far from the end, where a writer that only appends does not look.
     flip(&world.place().join("log"), 60);
     let report = scrub(&repo);
     assert_eq!((report.objects_mended, report.problems_total), (3, 0), "{:?}", report.problems);
@@ -133,11 +133,11 @@ fn small_objects_are_mended_from_their_other_copies() {
 }
 
 #[test]
-fn packs_that_the_index_lacks_or_that_lost_their_place_come_back() {
+fn a_pack_that_both_the_disk_and_the_index_lost_comes_back() {
     let (world, repo, packs) = filled(Parity::percent(100));
     let (pack, ids) = &packs[2];
     drop(repo);
-    // The parity of a small pack makes it anew, even if the index was lost as well.
+    // The parity of a small pack recreates the pack, even if the index was lost as well.
     fs::remove_file(world.pack_file(pack.id)).unwrap();
     fs::remove_dir_all(world.index()).unwrap();
     let repo = world.open();
@@ -149,12 +149,12 @@ fn packs_that_the_index_lacks_or_that_lost_their_place_come_back() {
 }
 
 #[test]
-fn a_scrub_that_was_stopped_goes_on_where_it_was() {
+fn a_stopped_scrub_resumes_where_it_was() {
     let (world, repo, packs) = filled(Some(Parity::default()));
     packs.iter().for_each(|(pack, _)| flip(&world.pack_file(pack.id), 700));
     let mut ids: Vec<_> = packs.iter().map(|(pack, _)| pack.id).collect();
     ids.sort();
-    // So slow that it does not get beyond the first pack.
+    // So slow that it does not get past the first pack.
     let options = ScrubOptions { bytes_per_second: Some(1), resume: true };
     let progress = ScrubProgress::default();
     let stopped = std::thread::scope(|scope| {
@@ -167,7 +167,7 @@ fn a_scrub_that_was_stopped_goes_on_where_it_was() {
     });
     assert_eq!((stopped.ended, stopped.packs, stopped.packs_mended), (None, 1, 1));
     assert_eq!(repo.last_scrub().unwrap(), Some(stopped.clone()));
-    // Damage behind it is for the next scrub.
+    // A resumed scrub does not go back. Damage in a pack that it has passed is left to the next scrub.
     flip(&world.pack_file(ids[0]), 700);
     let options = ScrubOptions { bytes_per_second: None, resume: true };
     let report = repo.scrub(&options, &ScrubProgress::default()).unwrap();
@@ -178,7 +178,7 @@ fn a_scrub_that_was_stopped_goes_on_where_it_was() {
 }
 
 #[test]
-fn the_rate_is_held() {
+fn a_scrub_keeps_to_its_rate() {
     let (_world, repo, _) = filled(Some(Parity::default()));
     let since = Instant::now();
     let bytes = scrub(&repo).bytes;
@@ -191,7 +191,7 @@ fn the_rate_is_held() {
 }
 
 #[test]
-fn pushes_and_scrubs_do_not_hurt_each_other() {
+fn pushes_and_scrubs_do_not_disturb_each_other() {
     let (world, repo, _) = filled(Some(Parity::default()));
     let stop = std::sync::atomic::AtomicBool::new(false);
     let more: Vec<_> = (0..30).map(|_| world.pack(2)).collect();

@@ -58,7 +58,7 @@ impl World {
         repo
     }
 
-    /// A pack of so many frames of about 50 KB, and the ids of the chunks in them.
+    /// A pack of `frames` frames of about 50 KB, and the ids of the chunks in them.
     pub fn pack(&self, frames: usize) -> (PackUpload, Vec<ChunkId>) {
         let key = DataKey::random();
         let mut pack = PackWriter::new(ChunkKind::Data, self.client.repo, &self.client.signing);
@@ -93,7 +93,7 @@ pub fn write_at(path: &Path, at: u64, bytes: &[u8]) {
     fs::OpenOptions::new().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
 }
 
-/// Ids whose frames come back as they were stored.
+/// For each id, whether its frame comes back as it was stored.
 pub fn readable(repo: &Repository, whole: &PackUpload, ids: &[ChunkId]) -> Vec<bool> {
     let read = |id: &ChunkId| {
         let reply = repo.read(&ReadRequest { ids: vec![*id], neighbour_bytes: 0 }).unwrap();

@@ -1,4 +1,5 @@
-//! The model as stateright takes it: what can happen next, and what must always and what must sometimes be so.
+//! The model as stateright takes it: what can happen next, what must always be true, and what must be true at some
+//! time.
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Property};
 
@@ -15,11 +16,11 @@ pub enum Step {
     Has(usize, u8),
     Put(usize, u8),
     Learn(usize),
-    /// A put whose answer is lost.
+    /// A put whose reply is lost.
     PutUnheard(usize, u8),
     Commit(usize),
     CommitArrives(usize),
-    /// A commit whose answer is lost.
+    /// A commit whose reply is lost.
     CommitUnheard(usize),
     ClientCrashes(usize),
     StoreCrashes,
@@ -29,7 +30,7 @@ pub enum Step {
     MarkMore(usize),
     Rewrite(usize),
     SayMoved(usize),
-    /// The prune, and the packs that are worth it.
+    /// The prune, and the packs that are worth pruning.
     Plan(usize, Set),
     Condemn(usize),
     Sweep(u8),
@@ -102,15 +103,15 @@ impl Model for World {
             return properties;
         }
         properties.extend([
-            Property::always("(a) and one that is live", live),
-            Property::always("(b) what a commit of the present generation relies on is live", committable),
-            Property::always("(c) what a session relies on is live, or it will be told that it is lost", relied),
+            Property::always("(a) and it has a copy that is live", live),
+            Property::always("(b) what a commit of the current generation relies on is live", committable),
+            Property::always("(c) what a session relies on is live, or the session will hear of the loss", relied),
             Property::always("(d) the condemned set only shrinks, and nothing else is swept", shrinks),
         ]);
-        // A search in which nothing happens finds nothing: these must be met with.
+        // A search in which nothing happens finds nothing. Each of these must happen at some time.
         properties.extend([
             Property::sometimes("all prunes condemn", |w: &World, s: &State| s.generation as usize == w.prunes),
-            Property::sometimes("a session has all that it needs, and is too old to commit", |w: &World, s: &State| {
+            Property::sometimes("a session has all that it needs, but is too old to commit", |w: &World, s: &State| {
                 let is_old = |c: usize| {
                     s.clients[c].session.is_some_and(|e| e.relied == w.content[c] && e.generation < s.generation)
                 };
@@ -177,20 +178,20 @@ fn shrinks(_: &World, state: &State) -> bool {
     !state.swept_outside && set.within(fixed) && set == state.copies_in(Copied::Condemned)
 }
 
-/// What a search came to.
+/// The result of a search.
 #[derive(Debug)]
 pub struct Found {
     /// How many different states were looked at.
     pub states: usize,
     /// How many steps lead to the farthest of them.
     pub depth: usize,
-    /// The shortest way to a violation, if there is one, and what is violated.
+    /// If a property is violated: the property, and the shortest way to the violation.
     pub violation: Option<(&'static str, Vec<Step>)>,
-    /// What should have been met with and was not.
+    /// What should have happened and did not.
     pub unmet: Vec<&'static str>,
 }
 
-/// Looks at every state of a world that at most `depth` steps lead to, nearest first, until something is violated.
+/// Looks at every state of a world that at most `depth` steps lead to, nearest first, until a property is violated.
 pub fn search(world: World, depth: usize) -> Found {
     let checker = world.checker().target_max_depth(depth).finish_when(HasDiscoveries::AnyFailures);
     let checker = checker.spawn_bfs().join();

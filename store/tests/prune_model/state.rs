@@ -1,4 +1,4 @@
-//! What a world is like at one moment: small sets of numbers, so that millions of moments can be looked at.
+//! The state of a world at one moment: small sets of numbers, so that millions of states can be looked at.
 
 use super::world::World;
 
@@ -78,7 +78,7 @@ pub enum Copied {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Snap {
     pub reach: Set,
-    /// Place of its commit in the log.
+    /// The place of its commit in the log.
     pub at: u8,
     pub expired: bool,
 }
@@ -88,26 +88,26 @@ pub struct Snap {
 pub struct Sent {
     pub generation: u8,
     pub reach: Set,
-    /// Whether the session that sent it lives to see the answer.
+    /// Whether the session that sent it lives to see the reply.
     pub awaited: bool,
 }
 
-/// A client's session. All of it is the client's: the store knows of none.
+/// A client's session. All of it is at the client: the store knows of no sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Session {
     pub generation: u8,
-    /// Where the log stood when it went through its source: what was lost is reckoned from there.
+    /// The length of the log when it went through its source. It is told what was lost since then.
     pub seen: u8,
     /// The chunks that it relies on.
     pub relied: Set,
-    /// Whether it relies on them because its file cache holds a whole tree, without having looked at each.
+    /// Whether it relies on them because its file cache holds a whole tree, without having looked at each chunk.
     pub by_cache: bool,
 }
 
 /// A client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Client {
-    /// Whether its file cache holds the tree of what it pushes, and nothing was told to be lost since.
+    /// Whether its file cache holds the tree of what it pushes, and no loss has been reported since.
     pub cached: bool,
     pub session: Option<Session>,
     /// A commit that it sent, which arrives at some time or never.
@@ -115,20 +115,20 @@ pub struct Client {
     pub pushes: u8,
 }
 
-/// A known-set: on a client's disk, so it outlives crashes, and two sessions may share one.
+/// A known-set. It is on a client's disk, so it outlives crashes, and two sessions may share one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Known {
-    /// What is believed to be stored.
+    /// The chunks that are believed to be stored.
     pub ids: Set,
-    /// Up to which place in the log that has been corrected.
+    /// The place in the log up to which this has been corrected.
     pub seen: u8,
 }
 
-/// A prune, as far as its pruner has got. What it has sent may come at any time, more than once, or never.
+/// A prune, as far as its pruner has got. What it has sent may arrive at any time, more than once, or never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Pruner {
     pub mark: Option<Mark>,
-    /// What it says has moved out of the frame of copies 0 and 1.
+    /// What it says it has moved out of the frame of copies 0 and 1.
     pub moved: Option<Set>,
     pub plan: Option<Plan>,
     /// It has condemned.
@@ -144,11 +144,11 @@ pub struct Mark {
     pub log_len: u8,
     /// The chunks that the filters hold.
     pub filter: Set,
-    /// The copies that there were when it began: later ones stay.
+    /// The copies that were there when it began. Later ones stay.
     pub candidates: Set,
 }
 
-/// What is to be condemned: worked out before the lock is taken.
+/// What is going to be condemned, worked out before the lock is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Plan {
     pub set: Set,
@@ -159,9 +159,9 @@ pub struct Plan {
 /// The prune that is open in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Open {
-    /// What is still condemned, copies.
+    /// The copies that are still condemned.
     pub set: Set,
-    /// What was condemned at first.
+    /// The copies that were condemned at first.
     pub fixed: Set,
     pub filter: Set,
 }
@@ -170,10 +170,10 @@ pub struct Open {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct State {
     pub copies: [Copied; COPIES],
-    /// Length of the log; only commits and condemnations are counted.
+    /// Length of the log. Only commits and condemnations are counted.
     pub log: u8,
     pub generation: u8,
-    /// When each chunk last lost its last live copy, a length of the log.
+    /// The length of the log when each chunk last lost its last live copy.
     pub lost_at: [u8; 2],
     pub snapshots: [Option<Snap>; SNAPSHOTS],
     /// The packs that each client has stored since its last commit.
@@ -189,7 +189,7 @@ pub struct State {
 }
 
 impl State {
-    /// The beginning.
+    /// The initial state.
     pub fn new(world: &World) -> State {
         let client = |c: usize| Client { cached: world.tree, session: None, sent: None, pushes: world.pushes[c] };
         let snap = |reach: Set| (!reach.is_empty()).then_some(Snap { reach, at: 0, expired: false });

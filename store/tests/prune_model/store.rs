@@ -1,21 +1,21 @@
-//! What each message does to the state, and when it is refused. Each function is one transaction, durable as a whole or not done
-//! at all; `None` means refused, or nothing to do.
+//! What each message does to the state, and when it is refused. Each function is one transaction: durable as a whole,
+//! or not done at all. `None` means that the message is refused or that there is nothing to do.
 
 use super::{
     state::{CLIENTS, Copied, Mark, Open, Plan, Pruner, Sent, Session, Set, Snap, State},
     world::{Broken, World},
 };
 
-/// Copies 0 and 1, which share a frame where a key holder can write it again.
+/// Copies 0 and 1, which share a frame if a key holder can rewrite it.
 const MIXED: Set = Set(0b11);
 
 impl State {
-    /// What was lost since a place in the log. What has come back since is told, too.
+    /// What was lost since a place in the log, including what has come back since.
     pub fn lost_since(&self, seen: u8) -> Set {
         Set::all(2).filter(|chunk| self.lost_at[chunk as usize] > seen)
     }
 
-    /// Opens, and goes through the source: what the cache or the known-set holds is relied on.
+    /// Opens, and goes through the source: the session relies on what the cache or the known-set holds.
     pub fn open(self, world: &World, c: usize) -> Option<State> {
         if self.clients[c].session.is_some() || self.clients[c].pushes == 0 {
             return None;
@@ -27,13 +27,14 @@ impl State {
         Some(self.collect(world, c, lost))
     }
 
-    /// Notes what was told to be lost, and goes through the source.
+    /// Records what was reported as lost, and goes through the source.
     fn collect(mut self, world: &World, c: usize, lost: Set) -> State {
         let known = &mut self.known[world.set_of[c]];
         known.ids = known.ids.but(lost);
         known.seen = self.log;
         if !lost.is_empty() {
-            // Below the trees of a cache nobody can look: a loss ends them all, for whoever shares the cache.
+            // A client cannot look below the trees of a cache. A loss ends all of them, for every client that shares
+            // the cache.
             let ends = !world.is(Broken::TreesById) || lost.has(0);
             for other in (0..CLIENTS).filter(|other| world.set_of[*other] == world.set_of[c]) {
                 self.clients[other].cached &= !ends;
@@ -45,8 +46,8 @@ impl State {
         self
     }
 
-    /// Opens again, because the commit was refused or the connection broke. If nothing that it relies on was lost since it went through
-    /// its source, it goes on with the new generation.
+    /// Opens again, because the commit was refused or the connection broke. If nothing that the session relies on was
+    /// lost since it went through its source, it continues with the new generation.
     pub fn reopen(mut self, world: &World, c: usize) -> Option<State> {
         let session = self.clients[c].session.filter(|s| s.generation != self.generation)?;
         let lost = self.lost_since(session.seen);
@@ -65,7 +66,8 @@ impl State {
         self.clients[c].session = Some(Session { relied, ..session });
     }
 
-    /// What a session has asked or put enters the known-set, at some time, if nobody has been told more than this session.
+    /// What a session has asked about or put enters the known-set at some time, unless another session has been told
+    /// more than this one.
     pub fn learn(mut self, world: &World, c: usize) -> Option<State> {
         let session = self.clients[c].session.filter(|session| !session.by_cache)?;
         let known = &mut self.known[world.set_of[c]];
@@ -76,7 +78,8 @@ impl State {
         Some(self)
     }
 
-    /// `has`: yes for a chunk with a live copy. (A no changes nothing. A session does nothing before its answers are there.)
+    /// `has`: yes for a chunk with a live copy. (A no changes nothing. A session does nothing until its replies are
+    /// there.)
     pub fn has(mut self, world: &World, c: usize, chunk: u8) -> Option<State> {
         let session = self.clients[c].session?;
         let wanted = world.content[c].but(session.relied).has(chunk);
@@ -87,7 +90,7 @@ impl State {
         Some(self)
     }
 
-    /// `put`: the pack is live from now on, whatever it was; if it was not, it is pinned.
+    /// `put`: the pack is live from now on, whatever it was before. If it was not live, it is pinned.
     pub fn put(mut self, world: &World, c: usize, chunk: u8) -> Option<State> {
         let session = self.clients[c].session?;
         if !world.content[c].but(session.relied).has(chunk) {
@@ -113,7 +116,7 @@ impl State {
         Some(self)
     }
 
-    /// The same, but the client does not hear that it is done, and goes on without relying on it.
+    /// The same, but the client does not receive the reply, and continues without relying on the chunk.
     pub fn put_unheard(self, world: &World, c: usize, chunk: u8) -> Option<State> {
         let session = self.clients[c].session;
         let mut next = self.put(world, c, chunk)?;
@@ -121,8 +124,8 @@ impl State {
         Some(next)
     }
 
-    /// A commit that goes through, of which the client does not hear: the session goes on, and may commit again. (A real one finds its snapshot when
-    /// it asks; here it is one more.)
+    /// A commit that succeeds without the client receiving the reply: the session continues, and may commit again. (A
+    /// real client finds its snapshot when it asks; here there is one more.)
     pub fn commit_unheard(self, world: &World, c: usize) -> Option<State> {
         let session = self.clients[c].session.filter(|s| s.relied == world.content[c])?;
         let sent = Sent { generation: session.generation, reach: session.relied, awaited: false };
@@ -146,7 +149,7 @@ impl State {
         if world.late { Some(self) } else { self.commit(world, c) }
     }
 
-    /// `commit`: refused unless it names the present generation.
+    /// `commit`: refused unless it names the current generation.
     pub fn commit(mut self, world: &World, c: usize) -> Option<State> {
         let sent = self.clients[c].sent.take()?;
         if sent.generation != self.generation && !world.is(Broken::CommitWithoutGeneration) {
@@ -163,7 +166,7 @@ impl State {
             client.session = None;
             let is_sure = session.seen >= known.seen;
             client.cached |= world.tree && is_sure;
-            // What else was logged meanwhile may have been a loss, of which only this session has heard.
+            // If anything else was logged in the meantime, it may have been a loss that only this session was told of.
             if is_sure && (self.log == session.seen + 1 || world.is(Broken::SeenMovesOn)) {
                 known.seen = self.log;
             }
@@ -180,7 +183,8 @@ impl State {
         Some(self)
     }
 
-    /// The store dies and comes back, perhaps without its index: marks and pins are not kept, and what was not logged never was.
+    /// The store dies and comes back, perhaps without its index. Marks and pins are not kept, and what was not logged
+    /// never happened.
     pub fn store_crashes(mut self) -> Option<State> {
         self.pins = [Set::default(); CLIENTS];
         for pruner in self.pruners.iter_mut().filter(|pruner| !pruner.done) {
@@ -203,10 +207,10 @@ impl State {
         Some(self)
     }
 
-    /// A pruner begins, and marks what unexpired snapshots reach, and perhaps some more that the filters hold by chance. One that was
-    /// overtaken may begin again.
+    /// A pruner begins. It marks what unexpired snapshots reach, and perhaps more that the filters hold by chance. A
+    /// pruner that was overtaken may begin again.
     pub fn mark(mut self, p: usize, by_chance: Set) -> Option<State> {
-        // Pruners are all alike, so the first one begins.
+        // All pruners are alike, so the first one begins.
         let fresh = |pruner: &Pruner| !pruner.done && pruner.mark.is_none_or(|m| m.generation != self.generation);
         if self.open.is_some() || self.pruners.iter().position(fresh) != Some(p) {
             return None;
@@ -221,12 +225,12 @@ impl State {
         self.snapshots.iter().flatten().any(|snapshot| snapshot.at > mark.log_len)
     }
 
-    /// Told that snapshots were committed meanwhile, it marks those, too.
+    /// The pruner is told that snapshots were committed in the meantime, and marks those, too.
     pub fn mark_more(mut self, world: &World, p: usize) -> Option<State> {
         let mut mark = self.pruners[p].mark.filter(|mark| !self.pruners[p].done && self.is_grown(mark))?;
         let new = self.snapshots.iter().flatten().filter(|s| s.at > mark.log_len && !s.expired);
         let filter = new.fold(mark.filter, |filter, snapshot| filter.and(snapshot.reach));
-        // What is found live in a frame that had moved was not there when it moved.
+        // A chunk that turns out to be live in a frame that has moved was not moved with it.
         let is_new = !filter.within(mark.filter) && !world.is(Broken::MovedForEver);
         (mark.filter, mark.log_len) = (filter, self.log);
         let moved = self.pruners[p].moved.filter(|_| !is_new);
@@ -234,7 +238,7 @@ impl State {
         Some(self)
     }
 
-    /// A key holder puts what is live of the frame of copies 0 and 1 into packs of its own.
+    /// A key holder puts the live chunks of the frame of copies 0 and 1 into packs of its own.
     pub fn rewrite(mut self, world: &World, p: usize) -> Option<State> {
         let (mark, moves) = self.pruners[p].mark.filter(|_| !self.pruners[p].done).zip(world.moves)?;
         if !MIXED.within(mark.candidates.both(self.copies_in(Copied::Live))) {
@@ -248,14 +252,15 @@ impl State {
         Some(self)
     }
 
-    /// It says that it has. What is not there, or was there before the mark, the store does not believe when it condemns.
+    /// The key holder says that it has done so. When the store condemns, it does not believe this of copies that are
+    /// not there, or that were there before the mark.
     pub fn say_moved(mut self, world: &World, p: usize) -> Option<State> {
         let mark = self.pruners[p].mark.filter(|_| !self.pruners[p].done && world.moves.is_some())?;
         (self.pruners[p].moved, self.pruners[p].plan) = (Some(mark.filter), None);
         (!mark.filter.is_empty()).then_some(self)
     }
 
-    /// Whether nothing in a copy's frame is live by the mark, but for what was moved out of it.
+    /// Whether nothing in a copy's frame is live by the mark, except what was moved out of it.
     fn is_dead_frame(&self, world: &World, p: usize, mark: &Mark, copy: u8) -> bool {
         let Some(moves) = world.moves.filter(|_| MIXED.has(copy)) else {
             return !mark.filter.has(world.chunk_of[copy as usize]);
@@ -283,7 +288,8 @@ impl State {
         (!set.is_empty()).then_some(self)
     }
 
-    /// `condemn`, under the lock: only if no generation has begun since the mark, and no snapshot was committed that is not marked.
+    /// `condemn`, under the lock: only if no generation has begun since the mark, and no unmarked snapshot was
+    /// committed.
     pub fn condemn(mut self, world: &World, p: usize) -> Option<State> {
         let (mark, plan) = self.pruners[p].mark.zip(self.pruners[p].plan)?;
         if mark.generation != self.generation && !world.is(Broken::NoCompareAndSwap) {
@@ -307,7 +313,8 @@ impl State {
         Some(self)
     }
 
-    /// `sweep` of one pack: what is still condemned of it goes to the grave; live frames of it are copied first.
+    /// `sweep` of one pack: what is still condemned in it goes to the grave, after the pack's live frames have been
+    /// copied.
     pub fn sweep(mut self, world: &World, pack: u8) -> Option<State> {
         let open = self.open?;
         let copies = world.copies_of(pack);
@@ -333,7 +340,7 @@ impl State {
         Some(self)
     }
 
-    /// `abort`: what is condemned is live again, and the prune closed.
+    /// `abort`: what is condemned becomes live again, and the prune is closed.
     pub fn abort(mut self) -> Option<State> {
         let open = self.open.take()?;
         open.set.iter().for_each(|copy| self.copies[copy as usize] = Copied::Live);
@@ -350,7 +357,7 @@ impl State {
         Some(self)
     }
 
-    /// Takes copies out of the set; an empty set closes the prune.
+    /// Takes copies out of the set. An empty set closes the prune.
     fn uncondemn(&mut self, copies: Set) {
         if let Some(open) = &mut self.open {
             open.set = open.set.but(copies);
@@ -360,9 +367,9 @@ impl State {
         }
     }
 
-    /// Makes states alike between which nothing that follows can tell: fewer to look at.
+    /// Makes states equal that nothing can tell apart later, so that there are fewer to look at.
     pub fn settled(mut self, world: &World) -> State {
-        // What a client that will not come again knows makes no difference.
+        // What a client knows makes no difference if the client does not come again.
         let done = |c: usize| self.clients[c].pushes == 0 && self.clients[c].session.is_none();
         let done: [bool; CLIENTS] = std::array::from_fn(done);
         for c in 0..CLIENTS {
@@ -373,7 +380,7 @@ impl State {
                 self.clients[c].cached = false;
             }
         }
-        // Generations do not come back, so what belongs to an old one is refused for ever.
+        // Generations do not come back, so everything that belongs to an old one is refused for ever.
         let generation = self.generation;
         if !world.is(Broken::NoCompareAndSwap) {
             for pruner in &mut self.pruners {

@@ -1,37 +1,40 @@
-//! The small worlds that are searched, and the ways in which a protocol can be broken.
+//! The small worlds that are searched, and the ways in which the protocol can be broken.
 
 use super::state::{CLIENTS, COPIES, Set};
 
 /// One way to break the protocol. Each of them loses data, and the search must show how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Broken {
-    /// `open` does not tell what was lost since the client was there.
+    /// `open` does not tell what was lost since the client was last there.
     NoDeltaAtOpen,
-    /// A commit is taken whatever generation it names.
+    /// A commit is accepted whatever generation it names.
     CommitWithoutGeneration,
     /// Condemn does not look for snapshots that were committed since the mark.
     NoLookForCommits,
-    /// Condemn does not compare the generation: of two prunes that overlap both condemn.
+    /// Condemn does not compare the generation: two prunes that overlap both condemn.
     NoCompareAndSwap,
-    /// Not the fixed set is swept but all that is outside the filters when the sweep comes.
+    /// A sweep takes everything that is outside the filters at that moment, not the fixed set.
     SweepOutsideFilter,
-    /// A put of a condemned or buried pack is answered with "already have it", and changes nothing.
+    /// A put of a pack that is condemned or in the grave is answered with "already have it", and changes nothing.
     AlreadyHaveIt,
-    /// A pack that a put made live again is not logged: the store forgets it when it crashes.
+    /// A put that makes a pack live again is not logged: the store forgets it when it crashes.
     RevivalNotLogged,
-    /// A sweep removes a pack that has live frames without having copied them.
+    /// A sweep removes a pack that has live frames without copying them first.
     RepackWithoutCopy,
     /// Of two sessions with one known-set, the one that knows less adds to what the other has corrected.
     SharedSetUnguarded,
-    /// A client whose commit went through takes all that was logged meanwhile for seen, with what it has not noted as lost.
+    /// A client whose commit succeeded records as seen all that was logged in the meantime, with losses that it has not
+    /// recorded.
     SeenMovesOn,
     /// A cached tree is reused as long as its own id is not lost, whatever was lost below it.
     TreesById,
-    /// A key holder says that it has put what is live of a frame elsewhere, and has not.
+    /// A key holder says that it has put the live chunks of a frame elsewhere, but has not.
     MovedWithoutCopy,
-    /// What a key holder has moved is not looked at again when snapshots were committed meanwhile that need more of it.
+    /// What a key holder has moved is not looked at again if snapshots that need more of the frame were committed in
+    /// the meantime.
     MovedForEver,
-    /// A push whose commit was refused looks only at ids that it has looked at, not at the trees that it took from its cache.
+    /// A push whose commit was refused looks only at ids that it has asked about, not at the trees that it took from
+    /// its cache.
     ReopenTrustsTheCache,
 }
 
@@ -43,7 +46,7 @@ const ONE_OR_ALL: [Set; 3] = [Set(0b11111), Set(0b00001), Set(0b00010)];
 /// What exists in a world, and how long it goes on.
 #[derive(Debug, Clone, Copy)]
 pub struct World {
-    /// Whether it is broken, and how.
+    /// How it is broken, if it is.
     pub broken: Option<Broken>,
     /// The pack of each frame copy.
     pub pack_of: [u8; COPIES],
@@ -65,26 +68,27 @@ pub struct World {
     pub set_of: [usize; CLIENTS],
     /// Whether commits may be under way for a while, and outlive their sessions.
     pub late: bool,
-    /// Whether answers may be lost: the store has done what the client does not know of, and is asked again.
+    /// Whether replies may be lost: the store has done something without the client knowing, and is asked again.
     pub lossy: bool,
-    /// Whether chunk 0 is a tree page above chunk 1, so that who reuses it does not look at chunk 1.
+    /// Whether chunk 0 is a tree page above chunk 1, so that a client that reuses it does not look at chunk 1.
     pub tree: bool,
-    /// Which of the live chunks' filter answers may be wrong: ids that a filter may hold though nothing reaches them.
+    /// The chunks for which filters may be wrong: a filter may hold their ids although nothing reaches them.
     pub false_positives: Set,
-    /// Into which copies a sweep copies the live frames of pack 0; none if it does not repack.
+    /// The copies into which a sweep copies the live frames of pack 0. Empty if it does not repack.
     pub repack: Set,
-    /// Which copy of a chunk a key holder makes when it writes the frame of copies 0 and 1 again: `moves[chunk]`. None if it does not.
+    /// The copy of a chunk that a key holder makes when it rewrites the frame of copies 0 and 1: `moves[chunk]`. None
+    /// if no key holder does.
     pub moves: Option<[u8; 2]>,
-    /// Whether packs that were put are pinned until their session commits.
+    /// Whether a pack that is put is pinned until its session commits.
     pub pins: bool,
-    /// The sets of packs of which a prune takes one: not all that is dead is worth taking away.
+    /// The sets of packs from which a prune takes one: not all that is dead is worth removing.
     pub choices: &'static [Set],
     /// How many prunes there are.
     pub prunes: usize,
 }
 
 impl World {
-    /// One chunk, two clients that push it, one that knows it and one that does not, and two prunes.
+    /// One chunk, two clients that push it, one of which knows that it is stored, and two prunes.
     pub fn two_clients() -> World {
         World {
             broken: None,
@@ -109,7 +113,7 @@ impl World {
         }
     }
 
-    /// The same, but that the clients are two sessions of one machine with one known-set.
+    /// The same, but the clients are two sessions of one machine with one known-set.
     pub fn one_machine() -> World {
         World { set_of: [0, 0], ..World::two_clients() }
     }
@@ -134,7 +138,7 @@ impl World {
         }
     }
 
-    /// One chunk with two copies, of which a prune may take one or both.
+    /// One chunk with two copies. A prune may take one or both.
     pub fn two_copies() -> World {
         World {
             live: Set(0b011),
@@ -170,7 +174,7 @@ impl World {
         }
     }
 
-    /// A pack with two frames of which one dies, so that the other is copied out of it.
+    /// A pack with two frames. One of them dies, so the other is copied out of the pack.
     pub fn repack() -> World {
         World {
             broken: None,
@@ -195,7 +199,7 @@ impl World {
         }
     }
 
-    /// One frame with two chunks of which one dies, so that a key holder writes the other again; a client pushes either.
+    /// One frame with two chunks. One of them dies, so a key holder rewrites the other. A client pushes either.
     pub fn mixed(content: Set) -> World {
         World {
             pack_of: [0, 0, 1, 2, 3, 4],
@@ -207,7 +211,7 @@ impl World {
         }
     }
 
-    /// The same with that many pushes of each client, and that many prunes.
+    /// The same with this many pushes for each client, and this many prunes.
     pub fn with(self, pushes: [u8; CLIENTS], prunes: usize) -> World {
         World { pushes, prunes, ..self }
     }
@@ -217,7 +221,7 @@ impl World {
         World { broken: Some(broken), ..self }
     }
 
-    /// Whether it is broken so.
+    /// Whether it is broken in this way.
     pub fn is(&self, broken: Broken) -> bool {
         self.broken == Some(broken)
     }

@@ -1,4 +1,5 @@
-//! Checks and scrubs beside others: what another process prunes, mends or enrols meanwhile is no damage, and nothing goes into quarantine for it.
+//! Checks and scrubs beside other processes: what another process prunes, mends or enrols in the meantime is not
+//! damage, and puts nothing into quarantine.
 
 use std::{
     cell::Cell,
@@ -39,7 +40,8 @@ fn scrub(repo: &Repository) -> ScrubReport {
     repo.scrub(&ScrubOptions::default(), &ScrubProgress::default()).unwrap()
 }
 
-/// Checks all that is stored. `meanwhile` is told the name of each call before the store gets it, and how often that came before.
+/// Checks all that is stored. Before the store gets a call, `meanwhile` gets the call's name and how often it came
+/// before.
 fn check_beside(
     repo: &Arc<Repository>,
     meanwhile: impl Fn(&'static str, usize) + Send + Sync + 'static,
@@ -80,7 +82,7 @@ fn nothing_is_wrong(repo: &Repository, report: &CheckReport) {
 }
 
 #[test]
-fn what_another_process_mends_while_a_check_looks_at_it_is_not_damaged() {
+fn a_pack_that_another_process_mends_during_a_check_is_not_damaged() {
     let (place, repo) = Place::new(0);
     let snapshot = push(&*repo, 0..12);
     repo.wait_for_parity();
@@ -96,7 +98,7 @@ fn what_another_process_mends_while_a_check_looks_at_it_is_not_damaged() {
 }
 
 #[test]
-fn what_another_process_prunes_while_a_check_looks_at_it_is_not_damaged() {
+fn a_pack_that_another_process_prunes_during_a_check_is_not_damaged() {
     for (floor, at) in [(0, "read_pack"), (0, "mend"), (3600, "read_pack"), (3600, "mend")] {
         let (place, repo) = Place::new(floor);
         crate::CLOCK.set(crate::CLOCK.get() + 7200);
@@ -126,9 +128,9 @@ fn what_another_process_prunes_while_a_check_looks_at_it_is_not_damaged() {
     }
 }
 
-/// Who is not on the roster that was read first is on the one that counts.
+/// A client that is not on the roster that was read first is on the one that counts.
 #[test]
-fn what_a_client_stores_that_is_enrolled_while_a_check_runs_is_not_damaged() {
+fn a_pack_of_a_client_that_is_enrolled_during_a_check_is_not_damaged() {
     let (_place, repo) = Place::new(0);
     push(&*repo, 0..12);
     let other = repo.clone();
@@ -137,11 +139,11 @@ fn what_a_client_stores_that_is_enrolled_while_a_check_runs_is_not_damaged() {
             enrol(&other);
         }
     });
-    assert_eq!(report.packs_total, 3, "it has come upon that pack");
+    assert_eq!(report.packs_total, 3, "the check has met that pack");
     nothing_is_wrong(&repo, &report);
 }
 
-/// Puts a client on the roster, which stores a pack.
+/// Puts a client on the roster, and a pack of this client into the store.
 fn enrol(repo: &Repository) {
     let push = full_key().push_key(SigningKey::from_seed(Secret([0x77; 32])), "beta", None);
     let client = RosterClient {
@@ -164,9 +166,10 @@ fn enrol(repo: &Repository) {
     repo.put_pack(Lease::default(), &pack.finish()).unwrap();
 }
 
-/// As a server may have it open that a client has made since, and that nobody has asked for anything.
+/// A server may have opened a repository that a client initialises only later, and may have had no request for it
+/// since.
 #[test]
-fn a_scrub_knows_what_others_have_done_since_the_repository_was_opened() {
+fn a_scrub_knows_what_others_did_since_the_repository_was_opened() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place { folder, floor: 3600, opened: Cell::new(0) };
     let (early, repo) = (place.open(), place.open());
@@ -181,9 +184,9 @@ fn a_scrub_knows_what_others_have_done_since_the_repository_was_opened() {
     assert_eq!((report.packs, report.problems), (3, vec![]));
 }
 
-/// The log brings a pack back before its file moves, and whoever does that may die in between.
+/// The log revives a pack before the pack's file moves. A process may die in between.
 #[test]
-fn a_pack_that_was_brought_back_half_way_is_not_lost() {
+fn a_pack_that_was_revived_halfway_is_not_lost() {
     let (place, repo) = Place::new(3600);
     let first = push(&*repo, 0..12);
     repo.wait_for_parity();
@@ -199,6 +202,6 @@ fn a_pack_that_was_brought_back_half_way_is_not_lost() {
     let report = scrub(&repo);
     assert_eq!((report.packs, report.problems), (2, vec![]));
     assert!(repo.quarantine(None, 1).unwrap().is_empty());
-    assert_eq!(repo.packs(None, 10).unwrap().len(), 2, "they are known again");
+    assert_eq!(repo.packs(None, 10).unwrap().len(), 2, "the packs are known again");
     assert!(packs.iter().all(|id| file(&place, *id).exists() && !grave(id).exists()));
 }

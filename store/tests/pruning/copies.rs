@@ -1,5 +1,5 @@
-//! Packs that the store has made of a client's frames: no client's signature is on them, and they must be as safe from a disk that forgets as
-//! any other.
+//! Packs that the store has made of a client's frames. No client's signature is on them, and they must be as safe from
+//! a disk that forgets as any other pack.
 
 use std::fs;
 
@@ -29,13 +29,13 @@ fn copied(place: &Place) -> (std::path::PathBuf, std::ops::Range<usize>) {
             return (path, footer.table_offset..footer.table_offset + footer.table_len);
         }
     }
-    panic!("there is one");
+    panic!("no pack is a copy");
 }
 
-/// An index that is made anew reads tables only. What it takes from them must be what was written: a wrong id hides a chunk, and a wrong wrap all
-/// that is sealed with its key.
+/// A rebuilt index reads only tables. What it takes from them must be what was written: a wrong id hides a chunk, and a
+/// wrong wrap hides everything that is sealed with its key.
 #[test]
-fn damage_to_the_table_of_a_copied_pack_is_not_taken_for_what_was_written() {
+fn damage_to_the_table_of_a_copied_pack_is_mended_when_the_index_is_rebuilt() {
     let (place, repo) = Place::new(0);
     let (path, table) = copied(&place);
     let whole = fs::read(&path).unwrap();
@@ -50,10 +50,10 @@ fn damage_to_the_table_of_a_copied_pack_is_not_taken_for_what_was_written() {
     }
 }
 
-/// A sweep that dies when some of its packs are gone has copied what the others need, too. Whoever goes on has fewer packs to copy from, so the
-/// same pack of copies would not come of it.
+/// A sweep that dies when some of its packs are gone has copied what its other packs need, too. The sweep that
+/// continues has fewer packs to copy from, so it would not make the same pack of copies again.
 #[test]
-fn a_sweep_that_fails_half_way_leaves_no_second_copy() {
+fn a_sweep_that_fails_halfway_leaves_no_second_copy() {
     let kept = 0..40;
     let prune = |is_in_the_way: bool| {
         let (place, repo) = Place::new(3600);
@@ -62,7 +62,8 @@ fn a_sweep_that_fails_half_way_leaves_no_second_copy() {
         let last = push(&*repo, kept.clone());
         dead.iter().for_each(|id| forget(&*repo, *id, true));
         if is_in_the_way {
-            // The first that is to be moved: the sweep has said of some packs that they are gone then, not of all.
+            // The first pack that is going to be moved. By then, the sweep has recorded some packs as gone, but not
+            // all.
             let first = repo.packs(None, 1).unwrap()[0].id;
             let obstacle = place.folder.path().join(format!("repo/grave/{first}"));
             fs::create_dir_all(&obstacle).unwrap();
@@ -79,9 +80,10 @@ fn a_sweep_that_fails_half_way_leaves_no_second_copy() {
     assert_eq!(prune(true), prune(false));
 }
 
-/// Two packs with the same frame, as two clients may have it that lost an answer: neither is let go for the other's sake.
+/// Two packs with the same frame, which can happen if two clients lose a reply. Neither is removed in the belief that
+/// the other stays.
 #[test]
-fn two_packs_that_both_go_do_not_rely_on_each_other() {
+fn two_packs_that_are_both_removed_do_not_rely_on_each_other() {
     let (place, repo) = Place::new(0);
     let first = push(&*repo, [1, 2]);
     let packs = repo.packs(None, 10).unwrap();
@@ -115,7 +117,7 @@ fn two_packs_that_both_go_do_not_rely_on_each_other() {
 }
 
 #[test]
-fn what_parity_mends_is_mended_and_pruned() {
+fn a_pack_that_parity_mends_is_mended_and_pruned() {
     let (place, repo) = Place::new(0);
     let first = push(&*repo, 0..12);
     let second = push(&*repo, [3, 7]);

@@ -1,4 +1,5 @@
-//! The grave and the floor: what a prune took comes back until its time is over, whoever pruned, and what is due goes.
+//! The grave and the floor: what a prune took can be revived until its time is over, whoever pruned, and is removed
+//! when that time is over.
 
 use bkfs_store::{
     Error,
@@ -9,7 +10,7 @@ use bkfs_store::{
 use crate::{CLOCK, DAY, Place, forget, push, verify};
 
 #[test]
-fn with_a_floor_what_a_prune_took_can_be_brought_back_until_its_time_is_over() {
+fn with_a_floor_pruned_packs_can_be_revived_until_their_time_is_over() {
     let (place, repo) = Place::new(14 * DAY);
     let first = push(&*repo, 0..30);
     condemn_all(&repo);
@@ -21,23 +22,23 @@ fn with_a_floor_what_a_prune_took_can_be_brought_back_until_its_time_is_over() {
     for repo in [repo.clone(), place.open()] {
         verify(&repo, first, &(0..30).collect());
     }
-    // Without the operator it is gone in the end.
+    // If the operator does not revive it, it is gone in the end.
     CLOCK.set(CLOCK.get() + 15 * DAY as i64);
     forget(&*repo, first, true);
     place.prune(&repo);
     assert_eq!((place.files("packs"), place.files("grave")), (0, 2));
-    // A clock that jumps ahead removes nothing before the log has seen it.
+    // A clock that jumps ahead removes nothing before the log has a record of that time.
     CLOCK.set(CLOCK.get() + 15 * DAY as i64);
     place.prune(&repo);
     assert_eq!(place.files("grave"), 2);
     push(&*repo, []);
-    assert_eq!(place.files("parity"), 3, "what is in the grave keeps its parity");
+    assert_eq!(place.files("parity"), 3, "packs in the grave keep their parity");
     place.prune(&repo);
     assert_eq!((place.files("packs"), place.files("grave"), place.files("parity")), (1, 0, 1));
 }
 
 #[test]
-fn what_is_due_goes_without_anybody_pruning() {
+fn what_is_due_is_removed_without_a_prune() {
     let (place, repo) = Place::new(14 * DAY);
     let (first, second) = (push(&*repo, 0..30), push(&*repo, 40..80));
     forget(&*repo, first, false);
@@ -49,7 +50,7 @@ fn what_is_due_goes_without_anybody_pruning() {
     push(&*repo, []);
     assert_eq!(repo.tidy().unwrap(), Tidied::default());
     CLOCK.set(CLOCK.get() + 2 * DAY as i64);
-    assert_eq!(repo.tidy().unwrap(), Tidied::default(), "a clock alone ends nothing");
+    assert_eq!(repo.tidy().unwrap(), Tidied::default(), "the clock alone ends nothing");
     push(&*repo, []);
     let tidied = place.open().tidy().unwrap();
     assert_eq!((tidied.expired, tidied.packs), (1, 4));
@@ -57,7 +58,7 @@ fn what_is_due_goes_without_anybody_pruning() {
     assert!(matches!(repo.unforget(&[first]), Err(Error::SnapshotNotFound(_))));
     repo.unforget(&[second]).unwrap();
 
-    // Without a floor somebody has to say so.
+    // Without a floor, the trash is emptied only on request.
     let (_place, repo) = Place::new(0);
     let first = push(&*repo, 0..30);
     forget(&*repo, first, false);
@@ -66,7 +67,7 @@ fn what_is_due_goes_without_anybody_pruning() {
 }
 
 #[test]
-fn the_floor_holds_for_what_a_crash_left_between_the_log_and_the_move() {
+fn the_floor_holds_after_a_crash_between_the_log_and_the_move() {
     let (place, repo) = Place::new(14 * DAY);
     let first = push(&*repo, 0..30);
     let condemned = condemn_all(&repo);
@@ -93,11 +94,11 @@ fn the_floor_holds_for_what_a_crash_left_between_the_log_and_the_move() {
 }
 
 #[test]
-fn what_is_condemned_and_not_yet_swept_is_spared_by_the_operator() {
+fn an_operator_can_spare_what_is_condemned_and_not_yet_swept() {
     let (place, repo) = Place::new(14 * DAY);
     let first = push(&*repo, 0..30);
     condemn_all(&repo);
-    // By a process of its own, while the server runs.
+    // The operator uses another process while the server runs.
     let revived = place.open().revive_all().unwrap();
     assert_eq!((revived.packs, revived.spared), (0, 2));
     repo.prune(&PruneRequest::Sweep).unwrap();
@@ -105,7 +106,7 @@ fn what_is_condemned_and_not_yet_swept_is_spared_by_the_operator() {
     verify(&repo, first, &(0..30).collect());
 }
 
-/// What a stolen key can do: it says that nothing is live.
+/// What a stolen key can do: claim that nothing is live.
 pub fn condemn_all(repo: &Repository) -> PruneStats {
     let PruneReply::Begun { prune, log_len } = repo.prune(&PruneRequest::Begin).unwrap() else { panic!() };
     for first in 0..=255 {

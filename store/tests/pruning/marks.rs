@@ -1,5 +1,5 @@
-//! What is remembered from one mark to the next: a mark that remembers finds the same as one that walks everything, whatever
-//! happened in between and whatever became of the files.
+//! What is remembered from one mark to the next. A mark that remembers finds the same as one that walks everything,
+//! whatever happened in between and whatever became of the files.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use super::{Arc, BTreeSet, Fuse, Place, contents, forget, prune, push, push_key, verify};
 
-/// What a mark finds, and how often it had to fetch something.
+/// What a mark finds, and how often it has to fetch something.
 fn mark(repo: &Arc<Repository>, cache: &Path) -> (Vec<(u8, Vec<u8>)>, PruneReport, usize) {
     let (filters, fetched) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
     let (sent, calls) = (filters.clone(), fetched.clone());
@@ -37,13 +37,13 @@ fn same_as_anew(repo: &Arc<Repository>, cache: &Path) -> PruneReport {
     let (found, report, _) = mark(repo, cache);
     let empty = tempfile::tempdir().unwrap();
     let (wanted, anew, _) = mark(repo, empty.path());
-    assert!(found == wanted, "other filters: {} and {}", found.len(), wanted.len());
+    assert!(found == wanted, "different filters: {} and {}", found.len(), wanted.len());
     assert_eq!((report.pages, report.chunks, report.stats), (anew.pages, anew.chunks, anew.stats));
     assert_eq!(anew.pages_fetched, anew.pages);
     report
 }
 
-/// The files of the memory.
+/// The files in which marks are remembered.
 fn files(cache: &Path) -> Vec<PathBuf> {
     let folder = cache.join(push_key().repo.to_string()).join("marks");
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
@@ -54,7 +54,7 @@ fn files(cache: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn what_was_walked_is_not_fetched_again() {
+fn trees_that_were_walked_are_not_fetched_again() {
     let (place, repo) = Place::new(0);
     let first = push(&*repo, 0..100);
     push(&*repo, 8..100);
@@ -69,11 +69,11 @@ fn what_was_walked_is_not_fetched_again() {
     assert_eq!((report.pages, report.pages_fetched), (17, 2));
     forget(&*repo, first, true);
     assert_eq!(same_as_anew(&repo, &cache).pages_fetched, 0);
-    assert_eq!(mark(&place.open(), &cache).2, 0, "nor for another process");
+    assert_eq!(mark(&place.open(), &cache).2, 0, "nor by another process");
 }
 
 #[test]
-fn two_prunes_at_once_do_not_share_what_they_remember() {
+fn concurrent_prunes_do_not_share_what_they_remember() {
     let (place, repo) = Place::new(0);
     push(&*repo, 0..30);
     let cache = place.folder.path().join("cache");
@@ -88,12 +88,12 @@ fn two_prunes_at_once_do_not_share_what_they_remember() {
 }
 
 #[test]
-fn another_key_does_not_believe_what_is_remembered() {
+fn what_another_key_has_remembered_is_not_believed() {
     let (place, repo) = Place::new(0);
     push(&*repo, 0..30);
     let cache = place.folder.path().join("cache");
     mark(&repo, &cache);
-    // Who has a push key may write into the folder, and must not be able to say what is dead.
+    // A client with a push key may write into the folder, but must not be able to say what is dead.
     let head = files(&cache).into_iter().find(|path| path.ends_with("head")).unwrap();
     let mut bytes = fs::read(&head).unwrap();
     let sealed = bytes.len() - 32;
@@ -104,7 +104,7 @@ fn another_key_does_not_believe_what_is_remembered() {
 }
 
 #[test]
-fn what_can_not_be_kept_is_no_failure() {
+fn it_is_not_an_error_if_nothing_can_be_remembered() {
     let (place, repo) = Place::new(0);
     push(&*repo, 0..30);
     let cache = place.folder.path().join("cache");
@@ -119,7 +119,7 @@ enum Step {
     Prune,
     /// Which file, what is done to it, and where.
     Damage(usize, u8, usize),
-    /// The files of an earlier moment come back, all or some.
+    /// Files of an earlier moment come back, all or some of them.
     PutBack(usize),
 }
 
@@ -149,7 +149,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_it_finds_the_same(steps in proptest::collection::vec(step(), 1..25)) {
+    fn whatever_happens_a_mark_that_remembers_finds_the_same(steps in proptest::collection::vec(step(), 1..25)) {
         let (place, repo) = Place::new(0);
         let cache = place.folder.path().join("cache");
         let (mut counts, mut copies) = (Vec::new(), Vec::new());

@@ -1,5 +1,5 @@
-//! Frames of which little is live, written again by a key holder: their space comes free, within a budget, and nothing that counts is lost,
-//! wherever it ends and whatever is committed meanwhile.
+//! Mostly dead frames, rewritten by a key holder: their space becomes free, within a budget, and nothing that counts is
+//! lost, wherever the prune ends and whatever is committed in the meantime.
 
 use std::sync::{
     Arc,
@@ -17,7 +17,7 @@ use super::{
     BTreeSet, Fuse, Place, SnapshotId, contents, forget, full_key, prune, prune_as, push_key, push_sharing, verify,
 };
 
-/// Few of each frame of ten.
+/// One file of each frame of ten.
 const FEW: [u8; 4] = [3, 14, 25, 36];
 
 fn few() -> BTreeSet<u8> {
@@ -28,7 +28,7 @@ fn options() -> PruneOptions {
     PruneOptions { is_confirmed: true, reframe_bytes: 1 << 30, ..PruneOptions::default() }
 }
 
-/// A repository with frames of ten files, of which one snapshot needs few.
+/// A repository with frames of ten files. The only snapshot needs one file of each frame.
 fn mixed() -> (Place, Arc<Repository>, SnapshotId) {
     let (place, repo) = Place::new(0);
     let first = push_sharing(&*repo, 0..40, 10);
@@ -38,7 +38,7 @@ fn mixed() -> (Place, Arc<Repository>, SnapshotId) {
 }
 
 #[test]
-fn what_shares_frames_with_little_that_is_needed_goes() {
+fn mostly_dead_frames_are_rewritten_and_their_space_is_freed() {
     let (place, repo, second) = mixed();
     let without = place.prune_with(&repo, &PruneOptions { reframe_bytes: 0, ..options() });
     assert_eq!((without.stats.repacked, without.reframed), (0, 0));
@@ -56,29 +56,29 @@ fn what_shares_frames_with_little_that_is_needed_goes() {
     }
     let again = place.prune(&repo);
     assert_eq!((again.reframed, again.stats.freed_bytes, again.swept.packs), (0, 0, 0));
-    // What went can be pushed again.
+    // What was removed can be pushed again.
     let third = push_sharing(&*repo, 0..40, 10);
     verify(&place.open(), third, &(0..40).collect());
 }
 
 #[test]
-fn a_push_that_relied_on_what_moved_commits() {
+fn a_push_that_relied_on_moved_chunks_can_commit() {
     let (place, repo, _) = mixed();
     let running = super::Push::begin_sharing(&*repo, &few(), 10);
     let seen = Some(running.opened.now);
     place.prune(&repo);
-    let Lost::Ids(lost) = repo.open(&OpenRequest { client: None, seen }).unwrap().lost else { panic!("one by one") };
+    let Lost::Ids(lost) = repo.open(&OpenRequest { client: None, seen }).unwrap().lost else { panic!("not named") };
     let id = |n: u8| push_key().ids().data_id(&contents(n));
     assert!(lost.contains(&id(4)) && FEW.iter().all(|n| !lost.contains(&id(*n))));
     verify(&repo, running.finish(&*repo), &few());
 }
 
 #[test]
-fn the_budget_is_kept() {
+fn rewriting_keeps_to_its_budget() {
     let (place, repo, second) = mixed();
     let frame = 200_000;
     let some = place.prune_with(&repo, &PruneOptions { reframe_bytes: frame * 2, ..options() });
-    // All four lie in one pack, which is written again as a whole or not at all.
+    // All four are in one pack, which is rewritten as a whole or not at all.
     assert_eq!((some.reframed, some.reframed_read_bytes), (0, 0));
     let limits = PruneLimits { unused: Unused::Bytes(u64::MAX), repack_bytes: None };
     assert_eq!(place.prune_with(&repo, &PruneOptions { limits, ..options() }).reframed, 0);
@@ -88,7 +88,7 @@ fn the_budget_is_kept() {
 }
 
 #[test]
-fn without_a_right_to_push_the_rest_is_done() {
+fn without_permission_to_push_everything_but_rewriting_is_done() {
     let (place, repo, second) = mixed();
     let dead = push_sharing(&*repo, 50..60, 1);
     forget(&*repo, dead, true);
@@ -99,7 +99,7 @@ fn without_a_right_to_push_the_rest_is_done() {
 }
 
 #[test]
-fn it_may_end_anywhere_and_is_run_again() {
+fn a_prune_may_end_anywhere_and_be_run_again() {
     let mut ended = 0;
     for steps in 0.. {
         let (place, repo, second) = mixed();
@@ -113,13 +113,13 @@ fn it_may_end_anywhere_and_is_run_again() {
         });
         let done = prune_as(Arc::new(fuse), Some(&push_key()), place.folder.path(), &options());
         verify(&place.open(), second, &few());
-        // Another machine goes on, with nothing in its cache.
+        // Another machine continues, with an empty cache.
         let cache = tempfile::tempdir().unwrap();
         let repo = place.open();
         prune_as(repo.clone(), Some(&push_key()), cache.path(), &options()).unwrap();
         verify(&repo, second, &few());
         verify(&place.open(), second, &few());
-        // At worst what was written lies there twice.
+        // At worst, what was rewritten is stored twice.
         assert!(repo.bytes_stored().unwrap() < 200_000, "after {steps}: {}", repo.bytes_stored().unwrap());
         if done.is_ok() {
             break;
@@ -130,14 +130,14 @@ fn it_may_end_anywhere_and_is_run_again() {
 }
 
 #[test]
-fn a_snapshot_that_is_committed_after_frames_moved_keeps_what_it_needs() {
+fn a_snapshot_committed_after_frames_moved_keeps_what_it_needs() {
     let (place, repo, second) = mixed();
     let (other, came) = (place.open(), Arc::new(AtomicBool::new(false)));
     let late = Arc::new(parking_lot::Mutex::new(None));
     let (is_there, id) = (came.clone(), late.clone());
     let fuse = Fuse::new(repo.clone(), move |request| {
         if matches!(request, PruneRequest::Condemn { dry_run: false, .. }) && !is_there.swap(true, SeqCst) {
-            // It stores nothing but trees: all that it needs is live, in frames that have moved without it.
+            // This push stores only trees. All data that it needs is live, in frames that have moved without that data.
             *id.lock() = Some(push_sharing(&*other, [5, 14, 37], 10));
         }
         true
@@ -149,18 +149,18 @@ fn a_snapshot_that_is_committed_after_frames_moved_keeps_what_it_needs() {
         verify(repo, second, &few());
         verify(repo, late, &[5, 14, 37].into());
     }
-    // Two of the frames were needed as they were; the next prune takes them.
+    // Two of the frames were needed as they were. The next prune takes them.
     place.prune(&repo);
     verify(&place.open(), late, &[5, 14, 37].into());
     verify(&place.open(), second, &few());
 }
 
 #[test]
-fn what_is_said_to_have_moved_and_has_not_stays() {
+fn chunks_that_are_said_to_have_moved_but_have_not_stay() {
     let (place, repo, second) = mixed();
     let fuse = Fuse::new(repo.clone(), |_| true);
     let access: Arc<dyn Access> = Arc::new(fuse);
-    // All that is live is marked by a real mark, up to where it would condemn.
+    // A real mark marks all that is live, and stops where it would condemn.
     let stop = Arc::new(Fuse::new(repo.clone(), |request| !matches!(request, PruneRequest::Condemn { .. })));
     let begun = Arc::new(parking_lot::Mutex::new(0));
     let number = begun.clone();
@@ -187,7 +187,7 @@ fn what_is_said_to_have_moved_and_has_not_stays() {
         let log_len = access.open(&OpenRequest::default()).unwrap().now.log_len;
         let condemn = PruneRequest::Condemn { prune, log_len, limits, dry_run: true, is_confirmed: true };
         let PruneReply::Condemned(stats) = access.prune(&condemn).unwrap() else { panic!("condemned") };
-        // Only the trees of the one that was forgotten.
+        // Only the trees of the forgotten snapshot.
         assert_eq!((stats.dropped, stats.repacked), (1, 0), "{stats:?}");
     };
     let all = |count: usize| {
@@ -205,7 +205,7 @@ fn what_is_said_to_have_moved_and_has_not_stays() {
 }
 
 #[test]
-fn a_frame_that_cannot_be_read_is_left_alone() {
+fn an_unreadable_frame_is_left_alone() {
     let (place, repo, second) = mixed();
     std::fs::remove_dir_all(place.folder.path().join("repo/parity")).unwrap();
     let id = push_key().ids().data_id(&contents(14));
@@ -217,7 +217,7 @@ fn a_frame_that_cannot_be_read_is_left_alone() {
     std::fs::write(&path, &bytes).unwrap();
     let done = place.prune(&repo);
     assert_eq!((done.reframed, done.swept.damaged), (3, 1), "{done:?}");
-    // The pack is damaged, so it stays as it is, and can be put back.
+    // The pack is damaged, so it is left as it is, and can be put back.
     bytes[at + 1000] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
     verify(&place.open(), second, &few());

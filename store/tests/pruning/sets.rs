@@ -1,4 +1,4 @@
-//! How long it is remembered what a prune condemned, and that nobody relies on what is forgotten.
+//! How long the store remembers what a prune condemned, and that no client relies on a set that the store has dropped.
 
 use bkfs_store::{access::*, format::loss::Lost, repository::Repository};
 
@@ -14,7 +14,7 @@ fn later(days: u64) {
 }
 
 #[test]
-fn sets_are_kept_for_ninety_days() {
+fn condemned_sets_are_kept_for_ninety_days() {
     for floor in [0, DAY] {
         let (place, repo) = Place::new(floor);
         let first = push(&*repo, 0..30);
@@ -29,7 +29,7 @@ fn sets_are_kept_for_ninety_days() {
         assert_eq!(repo.tidy().unwrap().sets, 0);
         assert!(matches!(lost(&repo, seen), Lost::Ids(ids) if ids.len() > 30));
         later(2);
-        assert_eq!(repo.tidy().unwrap().sets, 0, "a clock alone ends nothing");
+        assert_eq!(repo.tidy().unwrap().sets, 0, "the clock alone ends nothing");
         let third = push(&*repo, 40..82);
         match floor {
             0 => assert_eq!(place.prune(&repo).swept.packs, 0),
@@ -47,7 +47,7 @@ fn sets_are_kept_for_ninety_days() {
 }
 
 #[test]
-fn what_is_not_swept_yet_is_not_forgotten() {
+fn a_set_that_is_not_swept_yet_is_kept() {
     let (place, repo) = Place::new(0);
     push(&*repo, 0..30);
     condemn_all(&repo);
@@ -55,14 +55,14 @@ fn what_is_not_swept_yet_is_not_forgotten() {
     push(&*repo, 40..50);
     assert_eq!(repo.tidy().unwrap().sets, 0);
     assert_eq!((place.files("prunes"), place.files("prunes.2")), (1, 1));
-    // By another process, which learns of it from the log.
+    // Swept by another process. This one learns of it from the log.
     let PruneReply::Swept(swept) = place.open().prune(&PruneRequest::Sweep).unwrap() else { panic!("swept") };
     assert_eq!((swept.packs, swept.left), (2, 0));
     assert_eq!(repo.tidy().unwrap().sets, 1);
 }
 
 #[test]
-fn what_a_crash_left_before_the_log_named_it_goes() {
+fn a_set_that_a_crash_left_before_the_log_named_it_is_removed() {
     let (place, repo) = Place::new(DAY);
     push(&*repo, 0..3);
     let folder = place.folder.path().join("repo/prunes");

@@ -1,4 +1,4 @@
-//! What two threads or processes can do to one another: found by `many.rs`, and told here one by one.
+//! What two threads or processes can do to each other. `many.rs` found these cases; each is a test of its own here.
 
 use std::{
     path::Path,
@@ -33,7 +33,7 @@ use crate::{
     verify,
 };
 
-/// How long something may take on a busy machine before it counts as waiting for ever.
+/// How long something may take on a busy machine before it counts as a deadlock.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn confirmed() -> PruneOptions {
@@ -41,7 +41,7 @@ fn confirmed() -> PruneOptions {
 }
 
 #[test]
-fn a_prune_that_begins_while_another_condemns_does_not_wait_for_ever() {
+fn a_prune_that_begins_while_another_condemns_does_not_deadlock() {
     let (place, repo) = Place::new(0);
     push(&*repo, 0..3);
     let other = LocalBackend::new(&place.folder.path().join("repo"));
@@ -50,7 +50,7 @@ fn a_prune_that_begins_while_another_condemns_does_not_wait_for_ever() {
         for first in 0..=255 {
             repo.prune(&PruneRequest::Live { prune, filters: vec![Filter { first, bytes: vec![64] }] }).unwrap();
         }
-        // Both come while somebody else appends to the log.
+        // Both requests arrive while another process appends to the log.
         let lock = other.lock().unwrap();
         let (done, ended) = mpsc::channel();
         let limits = PruneLimits::default();
@@ -64,16 +64,16 @@ fn a_prune_that_begins_while_another_condemns_does_not_wait_for_ever() {
             std::thread::sleep(Duration::from_millis(5));
         }
         drop(lock);
-        (0..2).for_each(|_| ended.recv_timeout(PATIENCE).expect("both come to their end"));
+        (0..2).for_each(|_| ended.recv_timeout(PATIENCE).expect("both requests end"));
     }
 }
 
 #[test]
-fn a_prune_whose_snapshots_another_one_takes_is_refused_and_speaks_of_no_damage() {
+fn a_prune_that_another_one_overtakes_is_refused_and_reports_no_damage() {
     let (place, repo) = Place::new(0);
     let first = push(&*repo, 0..30);
     let second = push(&*repo, 40..50);
-    // What it has to walk goes as soon as it has heard of it, before it reads the first page.
+    // What this prune has to walk is removed as soon as it has learned of it, before it reads the first page.
     let (other, scratch, options) = (place.open(), tempfile::tempdir().unwrap(), confirmed());
     let overtaken = AtomicBool::new(false);
     let overtake = move |call: &'static str| {
@@ -90,13 +90,13 @@ fn a_prune_whose_snapshots_another_one_takes_is_refused_and_speaks_of_no_damage(
 }
 
 #[test]
-fn what_another_process_stores_and_moves_can_be_read_without_opening_again() {
+fn what_another_process_stores_and_moves_can_be_read_without_reopening() {
     let (place, repo) = Place::new(0);
     let first = push(&*repo, 0..20);
-    // With an index of its own, as another user's mount has it.
+    // With its own index, as in another user's mount.
     let mount = place.open();
     verify(&mount, first, &(0..20).collect());
-    // All that follows reads without opening again: the log alone tells of it.
+    // All that follows reads without opening again. Only the log tells of changes.
     let read = |n: u8| {
         let ids = vec![push_key().ids().data_id(&crate::contents(n))];
         let reply = mount.read(&ReadRequest { ids, neighbour_bytes: 0 }).unwrap();
@@ -115,7 +115,7 @@ fn what_another_process_stores_and_moves_can_be_read_without_opening_again() {
     read(35);
 }
 
-/// A pack as a client uploads it, with one chunk that nobody else has.
+/// A pack as a client uploads it, with one chunk that no other pack has.
 fn one_pack(n: u64) -> (PackUpload, ChunkId) {
     let (key, data_key, bytes) = (push_key(), DataKey::random(), format!("contents {n}").into_bytes());
     let mut pack = PackWriter::new(ChunkKind::Data, key.repo, &key.signing);
@@ -127,14 +127,15 @@ fn one_pack(n: u64) -> (PackUpload, ChunkId) {
     (pack.finish(), id)
 }
 
-/// A client that has lost the answer to a put and another process that found the pack meanwhile: it is pinned all the same.
+/// A client has lost the reply to a put, and another process has found the pack in the meantime. The pack is pinned
+/// nevertheless.
 #[test]
-fn a_pack_is_pinned_whoever_has_seen_it_first() {
+fn a_pack_is_pinned_whichever_process_saw_it_first() {
     let (place, repo) = Place::new(0);
     let (one, two) = (one_pack(1), one_pack(2));
     repo.put_pack(Lease::default(), &one.0).unwrap();
     let again = |lease| repo.put_pack(lease, &one.0).unwrap();
-    // The first session is over, the second has put it again.
+    // The first session is over. The second one has put the pack again.
     let second = repo.open(&OpenRequest::default()).unwrap().lease;
     again(second);
     let third = place.open();
@@ -147,7 +148,7 @@ fn a_pack_is_pinned_whoever_has_seen_it_first() {
 }
 
 #[test]
-fn what_is_marked_serves_no_index_but_the_one_that_it_was_marked_in() {
+fn a_mark_is_valid_only_in_the_index_that_it_was_made_in() {
     let (place, repo) = Place::new(0);
     let snapshots: Vec<_> = (0..6).map(|n| push(&*repo, n * 10..n * 10 + 10)).collect();
     for snapshot in &snapshots[..3] {
@@ -157,7 +158,7 @@ fn what_is_marked_serves_no_index_but_the_one_that_it_was_marked_in() {
     let logs = ["log", "log.2"].map(|name| place.folder.path().join("repo").join(name));
     let before = std::fs::read(&logs[0]).unwrap();
     repo.unforget(&snapshots[5..]).unwrap();
-    // The log is put back to what it was, under a running store: packs are numbered in another order then.
+    // The log is rolled back under a running store. Packs are numbered in another order then.
     let store = repo.clone();
     let put_back = move |request: &PruneRequest| {
         if matches!(request, PruneRequest::Condemn { .. }) {
@@ -175,7 +176,7 @@ fn what_is_marked_serves_no_index_but_the_one_that_it_was_marked_in() {
     assert_eq!(place.prune(&repo).stats.dropped, 6);
 }
 
-/// Does something when the first pack has got its name.
+/// Runs a hook when the first pack has got its name.
 #[derive(Clone)]
 struct Hooked(Arc<Mutex<Option<Hook>>>);
 
@@ -199,7 +200,7 @@ impl Files for Hooked {
 }
 
 #[test]
-fn a_pack_that_another_process_finds_and_prunes_before_it_is_acknowledged_is_stored_all_the_same() {
+fn a_pack_that_another_process_prunes_before_it_is_acknowledged_is_still_stored() {
     let (place, repo) = Place::new(0);
     push(&*repo, 0..3);
     let (upload, id) = one_pack(1);
@@ -209,7 +210,7 @@ fn a_pack_that_another_process_finds_and_prunes_before_it_is_acknowledged_is_sto
     let hook = move || {
         other.open(&OpenRequest::default()).unwrap();
         let report = prune(other.clone(), scratch.path(), &confirmed()).unwrap();
-        assert_eq!(report.swept.packs, 1, "nobody knows there that it is pinned");
+        assert_eq!(report.swept.packs, 1, "that process does not know that the pack is pinned");
         same.log(0, 100).unwrap();
     };
     let hooked = Hooked(Arc::new(Mutex::new(Some(Box::new(hook)))));
@@ -223,10 +224,10 @@ fn a_pack_that_another_process_finds_and_prunes_before_it_is_acknowledged_is_sto
     }
 }
 
-/// What a sweep does not copy because another pack has it may be condemned there by the next prune, and that pack go, while it still copies: then
-/// it takes nothing on what it knew.
+/// A sweep does not copy what another pack has. While it still copies other frames, the next prune may condemn that
+/// pack, and the pack may go. The sweep then removes nothing on the basis of what it knew.
 #[test]
-fn a_sweep_that_another_prune_overtakes_takes_nothing_away() {
+fn a_sweep_that_another_prune_overtakes_removes_nothing() {
     let (place, repo) = Place::new(0);
     let first = push(&*repo, 0..12);
     let second = push(&*repo, [3, 7]);
@@ -245,7 +246,7 @@ fn a_sweep_that_another_prune_overtakes_takes_nothing_away() {
         assert!(matches!(cut, Err(Error::Interrupted)), "{cut:?}");
     };
     condemn(&repo);
-    // The same packs and the same frames of them, but it is another prune that says so.
+    // The same packs and the same frames, but condemned by another prune.
     let hook = move || {
         other.prune(&PruneRequest::Abort).unwrap();
         condemn(&other);

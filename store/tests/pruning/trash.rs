@@ -1,5 +1,5 @@
-//! Emptying the trash as part of a prune: it counts as gone from the beginning, goes only when it is certain that the prune goes on,
-//! and what is brought back meanwhile stays.
+//! Emptying the trash as part of a prune: its snapshots count as gone from the beginning, they expire only when it is
+//! certain that the prune goes on, and snapshots that are brought back in the meantime stay.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -32,7 +32,7 @@ fn a_refused_prune_leaves_the_trash_alone() {
 }
 
 #[test]
-fn little_goes_with_the_trash_unasked() {
+fn a_small_prune_with_the_trash_needs_no_confirmation() {
     let (place, repo) = Place::new(0);
     let first = push(&*repo, 0..10);
     let second = push(&*repo, 10..60);
@@ -43,7 +43,7 @@ fn little_goes_with_the_trash_unasked() {
 }
 
 #[test]
-fn what_is_not_due_is_kept() {
+fn snapshots_that_are_not_due_are_kept() {
     let (place, repo) = Place::new(14 * DAY);
     let first = push(&*repo, 0..10);
     push(&*repo, 10..60);
@@ -59,7 +59,7 @@ fn what_is_not_due_is_kept() {
 }
 
 #[test]
-fn what_is_brought_back_while_the_trash_is_emptied_stays() {
+fn a_snapshot_brought_back_while_the_trash_is_emptied_stays() {
     for is_confirmed in [false, true] {
         let (place, repo) = Place::new(0);
         let first = push(&*repo, 0..10);
@@ -89,7 +89,7 @@ fn what_is_brought_back_while_the_trash_is_emptied_stays() {
 }
 
 #[test]
-fn what_is_due_may_lie_between_what_is_kept() {
+fn due_snapshots_may_be_between_kept_ones() {
     let (place, repo) = Place::new(0);
     let all: Vec<_> = (0..7).map(|n| push(&*repo, n * 5..n * 5 + 5)).collect();
     for due in [1, 2, 4] {

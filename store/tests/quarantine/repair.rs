@@ -1,4 +1,4 @@
-//! `repair packs`: what is whole is kept, what is lost goes, what is hurt is named, and a push heals the rest.
+//! `repair packs`: whole frames are kept, lost ones are dropped, damaged files are named, and a push heals the rest.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -50,7 +50,7 @@ fn packs(scene: &Scene) -> BTreeSet<PackId> {
 }
 
 #[test]
-fn what_is_whole_is_kept_and_the_rest_healed_by_a_push() {
+fn whole_frames_are_kept_and_a_push_heals_the_rest() {
     for parity in [Some(Parity::default()), None] {
         let scene = Scene::new(parity);
         let repo = scene.open();
@@ -62,7 +62,7 @@ fn what_is_whole_is_kept_and_the_rest_healed_by_a_push() {
         };
         let dropped = Dropped { is_gone: true, kept: 20 - expected.len() as u32, lost: expected.len() as u32 };
 
-        // Dry, it says the same and changes nothing.
+        // A dry run reports the same and changes nothing.
         let now = repo.open(&OpenRequest::default()).unwrap().now;
         let damaged = fs::read(scene.file_of(id)).unwrap();
         let report = repair(&scene.world, &repo, false, true);
@@ -80,17 +80,17 @@ fn what_is_whole_is_kept_and_the_rest_healed_by_a_push() {
             report.problems
         );
         let after = packs(&scene);
-        assert!(!after.contains(&id) && after.len() == 2, "the damaged pack is gone, a new one there");
+        assert!(!after.contains(&id) && after.len() == 2, "the damaged pack is gone, and a new one is there");
         assert_eq!(repo.quarantine(None, 10).unwrap(), vec![]);
-        assert_eq!(scene.lacking(&repo), expected, "what is lost is not stored, all else is");
+        assert_eq!(scene.lacking(&repo), expected, "lost chunks are not stored, all others are");
         assert_eq!(scene.readable(&scene.world.reader(repo.clone())), scene.without(&expected));
         let lost = told(repo.open(&OpenRequest { client: None, seen: Some(now) }).unwrap().lost);
         assert!(lost.is_superset(&expected));
 
-        // Again: there is nothing to do but to name what is hurt.
+        // A second repair has nothing to do but to name the damaged files.
         let report = repair(&scene.world, &repo, true, false);
         assert_eq!((report.packs, report.damaged.len(), report.problems_total), (2, 0, expected.len() as u64));
-        // The same from a new index.
+        // The same with a new index.
         drop(repo);
         fs::remove_dir_all(scene.index()).unwrap();
         let repo = scene.open();
@@ -104,7 +104,7 @@ fn what_is_whole_is_kept_and_the_rest_healed_by_a_push() {
 }
 
 #[test]
-fn what_parity_mends_is_mended_and_nothing_dropped() {
+fn damage_that_parity_mends_is_mended_and_nothing_is_dropped() {
     let scene = Scene::new(Some(Parity::default()));
     let repo = scene.open();
     scene.damage(1_000_000, 10);
@@ -114,20 +114,20 @@ fn what_parity_mends_is_mended_and_nothing_dropped() {
     let report = repair(&scene.world, &repo, false, false);
     assert_eq!((report.mended, report.damaged.len(), report.problems_total), (1, 0, 0));
     assert!(fs::read(scene.file_of(scene.pack().id)).unwrap() == scene.pack().bytes);
-    // Nobody can have a whole pack taken away by calling it damaged.
+    // Nobody can have a whole pack removed by calling it damaged.
     let keep = Keep::Whole;
     let dropped = repo.repair(&RepairRequest::Drop { pack: scene.pack().id, keep }).unwrap();
     assert_eq!(dropped, RepairReply::Dropped(Dropped { is_gone: false, kept: 20, lost: 0 }));
     assert_eq!(scene.lacking(&repo), BTreeSet::new());
 }
 
-/// Parity has what the key holder did not see: it is not dropped on his word.
+/// Parity can recreate what the key holder could not read, so the pack is not dropped on the key holder's word.
 #[test]
-fn what_is_damaged_after_the_store_has_looked_at_it_is_mended_and_nothing_dropped() {
+fn a_pack_damaged_after_the_store_looked_at_it_is_mended_and_not_dropped() {
     let scene = Scene::new(Some(Parity::default()));
     let (repo, id, reads) = (scene.open(), scene.pack().id, AtomicUsize::new(0));
     let path = scene.file_of(id);
-    // They are read in this order.
+    // Packs are read in this order.
     let place = repo.packs(None, 10).unwrap().iter().position(|info| info.id == id).unwrap();
     let watch = move |call: &'static str| {
         if call == "read_pack" && reads.fetch_add(1, SeqCst) == place {
@@ -148,11 +148,11 @@ fn what_is_damaged_after_the_store_has_looked_at_it_is_mended_and_nothing_droppe
 }
 
 #[test]
-fn a_pack_without_a_table_goes_altogether() {
+fn a_pack_without_a_table_is_dropped_as_a_whole() {
     let scene = Scene::new(None);
     let len = scene.pack().bytes.len();
     scene.damage(len - 2000, 2000);
-    // The index knows it, or it does not.
+    // With an index that knows the pack, and with one that does not.
     for with_index in [true, false] {
         if !with_index {
             fs::remove_dir_all(scene.index()).unwrap();
@@ -169,9 +169,10 @@ fn a_pack_without_a_table_goes_altogether() {
     assert_eq!(problems(&scene.world.reader(repo.clone()), &*repo, true).unwrap(), Vec::<String>::new());
 }
 
-/// A pack that is as it was put, with a frame that holds something else than its table says: only a key can tell.
+/// A pack that is as it was put, but one of its frames holds other bytes than its table says. Only a key holder can
+/// tell.
 #[test]
-fn a_frame_that_lies_is_dropped_on_a_key_holders_word() {
+fn a_mislabelled_frame_is_dropped_on_a_key_holders_word() {
     let scene = Scene::new(Some(Parity::default()));
     let repo = scene.open();
     let (push, key) = (&scene.world.push, DataKey::random());
@@ -188,8 +189,8 @@ fn a_frame_that_lies_is_dropped_on_a_key_holders_word() {
     assert_eq!(repo.mend(upload.id).unwrap(), Mending::Whole);
     let found = problems(&scene.world.reader(repo.clone()), &*repo, true).unwrap();
     assert!(found.len() == 1 && found[0].contains(&upload.id.to_string()), "{found:?}");
-    assert_eq!(repo.has(&[honest, promised]).unwrap(), [true, true], "the store believes nobody");
-    assert!(repair(&scene.world, &repo, false, false).damaged.is_empty(), "and finds nothing by itself");
+    assert_eq!(repo.has(&[honest, promised]).unwrap(), [true, true], "the store does not take a client's word for it");
+    assert!(repair(&scene.world, &repo, false, false).damaged.is_empty(), "and the store finds nothing wrong");
     let before = repo.open(&OpenRequest::default()).unwrap();
     let report = repair(&scene.world, &repo, true, false);
     assert_eq!(report.damaged.get(&upload.id), Some(&Dropped { is_gone: true, kept: 1, lost: 1 }));
@@ -201,26 +202,27 @@ fn a_frame_that_lies_is_dropped_on_a_key_holders_word() {
 }
 
 #[test]
-fn under_a_floor_a_dropped_pack_waits_in_the_grave() {
+fn with_a_floor_a_dropped_pack_waits_in_the_grave() {
     let scene = Scene::new(Some(Parity::default()));
     let repo = Arc::new(scene.closed().with_floor(3600));
     scene.damage(5 * SHARD_LEN, 3 * SHARD_LEN);
     repair(&scene.world, &repo, false, false);
     let lost = scene.lacking(&repo);
     assert!(!lost.is_empty() && !scene.file_of(scene.pack().id).exists());
-    // Brought back it is as damaged as it was, and known to be.
+    // Once revived, the pack is as damaged as before, and is known to be.
     assert_eq!(repo.revive_all().unwrap().packs, 1);
     assert!(scene.file_of(scene.pack().id).exists());
     assert_eq!(scene.lacking(&repo), lost);
-    // With a good copy put in its place it is whole.
+    // With a good copy in its place, it is whole.
     write_at(&scene.file_of(scene.pack().id), 0, &scene.pack().bytes);
     assert_eq!(repo.mend(scene.pack().id).unwrap(), Mending::Whole);
     assert_eq!(scene.lacking(&repo), BTreeSet::new());
 }
 
-/// What came back from the grave as damaged as it had been took the place of what a client had put again whole.
+/// Regression: a pack that came back from the grave, as damaged as before, replaced the whole one that a client had put
+/// again.
 #[test]
-fn what_was_put_again_is_not_replaced_by_what_is_in_the_grave() {
+fn a_pack_that_was_put_again_is_not_replaced_by_one_from_the_grave() {
     for before in [true, false] {
         let scene = Scene::new(Some(Parity::default()));
         let repo = Arc::new(scene.closed().with_floor(3600));
@@ -239,9 +241,9 @@ fn what_was_put_again_is_not_replaced_by_what_is_in_the_grave() {
     }
 }
 
-/// A repair named packs that lie in the grave, each time again, as damaged and not to be dropped.
+/// Regression: every repair named the packs in the grave again, as damaged and not to be dropped.
 #[test]
-fn what_lies_in_the_grave_needs_no_repair() {
+fn packs_in_the_grave_need_no_repair() {
     let scene = Scene::new(Some(Parity::default()));
     let repo = Arc::new(scene.closed().with_floor(3600));
     scene.damage(5 * SHARD_LEN, 3 * SHARD_LEN);
@@ -249,14 +251,15 @@ fn what_lies_in_the_grave_needs_no_repair() {
     for dry_run in [true, false] {
         assert_eq!(repair(&scene.world, &repo, false, dry_run).damaged, BTreeMap::new(), "dry: {dry_run}");
     }
-    // Brought back it is damaged as before.
+    // Once revived, the pack is as damaged as before.
     repo.revive_all().unwrap();
     assert_eq!(repair(&scene.world, &repo, false, false).damaged.len(), 1);
 }
 
-/// A pack whose file is gone was let out of quarantine, and its chunks counted as stored until somebody noticed.
+/// Regression: a pack whose file is gone was released from quarantine, and its chunks counted as stored until the loss
+/// was noticed.
 #[test]
-fn a_pack_that_is_gone_is_not_let_out_of_quarantine_as_if_it_were_there() {
+fn a_missing_pack_is_not_released_from_quarantine_as_if_it_were_there() {
     for parity in [Some(Parity::default()), None] {
         let scene = Scene::new(parity);
         let repo = scene.open();
@@ -276,7 +279,7 @@ fn a_pack_that_is_gone_is_not_let_out_of_quarantine_as_if_it_were_there() {
 }
 
 #[test]
-fn damaged_trees_hurt_the_snapshots_that_have_them() {
+fn damaged_trees_affect_only_the_snapshots_that_have_them() {
     let scene = Scene::new(None);
     let repo = scene.open();
     let mut others = scene.files.clone();

@@ -1,4 +1,4 @@
-//! When automatic forgetting must wait for a person, and what happens when the person has confirmed.
+//! When automatic forgetting must wait for a person, and what happens after the person has confirmed.
 
 use bkfs_store::owner::retention::{Hold, Reason};
 
@@ -10,7 +10,7 @@ fn policy() -> Policy {
     Policy { keep_last: number(3), keep_within_daily: "10d".parse().ok(), ..Policy::default() }
 }
 
-/// A target that is pushed to and thinned out: what a nightly job sees.
+/// A target that is pushed to and thinned out, as a nightly job sees it.
 struct Job {
     rows: Vec<SnapshotRow>,
     runs: BTreeMap<Group, LastRun>,
@@ -18,7 +18,7 @@ struct Job {
 }
 
 impl Job {
-    /// Ten daily pushes and a run that goes through.
+    /// Ten daily pushes, and a run that nothing holds.
     fn new() -> Self {
         let mut job = Job { rows: Vec::new(), runs: BTreeMap::new(), next: 0 };
         (0..10).for_each(|day| job.push(day * DAY, 1000));
@@ -51,7 +51,7 @@ fn ordinary_nights_are_not_held() {
         job.push(day * DAY, 1000 + day as u64);
         assert_eq!(job.night(day * DAY + 3600, false), [], "day {day}");
     }
-    assert_eq!(job.rows.len(), 10, "and they forget");
+    assert_eq!(job.rows.len(), 10, "and snapshots are forgotten");
 }
 
 #[test]
@@ -68,10 +68,10 @@ fn a_target_that_shrinks_is_held_however_often_it_is_pushed() {
             assert!(holds[1].to_string().contains("499 files where 1000 are usual"));
         }
     }
-    assert_eq!(job.rows.len(), 58, "nothing went");
+    assert_eq!(job.rows.len(), 58, "nothing was forgotten");
     assert!(!job.night(13 * DAY, true).is_empty());
-    assert!(job.rows.len() < 20, "a person said so");
-    // From now on the new size is usual.
+    assert!(job.rows.len() < 20, "a person confirmed");
+    // From now on, the new size is the usual one.
     job.push(13 * DAY + 60, 490);
     assert_eq!(job.night(13 * DAY + 120, false), []);
     job.push(13 * DAY + 180, 200);
@@ -85,7 +85,7 @@ fn a_confirmed_size_is_usual_from_then_on() {
     assert_eq!(job.night(10 * DAY + 60, false).len(), 2);
     assert_eq!(job.night(10 * DAY + 120, true).len(), 2);
     job.push(11 * DAY, 390);
-    assert_eq!(job.night(11 * DAY + 60, false), [], "the four before it were larger, and are no measure any more");
+    assert_eq!(job.night(11 * DAY + 60, false), [], "the four larger ones before it no longer set the usual size");
     job.push(12 * DAY, 190);
     assert_eq!(job.night(12 * DAY + 60, false).len(), 2);
 }
@@ -111,7 +111,7 @@ fn small_targets_may_shrink_but_not_vanish() {
 }
 
 #[test]
-fn a_snapshot_of_the_future_is_kept_counts_for_nothing_and_holds() {
+fn a_snapshot_from_the_future_is_kept_but_not_counted_and_causes_a_hold() {
     let mut job = Job::new();
     job.push(400 * DAY, 1000);
     job.push(10 * DAY, 1000);
@@ -128,7 +128,7 @@ fn a_snapshot_of_the_future_is_kept_counts_for_nothing_and_holds() {
     assert!(holds[1].to_string().contains("390 days before"), "{}", holds[1]);
     assert!(!job.night(10 * DAY + 120, true).is_empty());
     job.push(11 * DAY, 1000);
-    assert_eq!(job.night(11 * DAY + 60, false), [], "confirmed once is enough");
+    assert_eq!(job.night(11 * DAY + 60, false), [], "one confirmation is enough");
     assert!(job.rows.iter().any(|r| r.received.secs == 400 * DAY));
 }
 
@@ -145,7 +145,7 @@ fn a_clock_that_is_a_few_minutes_off_is_forgiven() {
 #[test]
 fn a_run_in_the_future_holds_until_confirmed() {
     let mut job = Job::new();
-    assert_eq!(job.night(100 * DAY, false), [], "a clock a quarter ahead, with nothing new, does nothing");
+    assert_eq!(job.night(100 * DAY, false), [], "a clock three months ahead, with nothing new, does nothing");
     job.push(10 * DAY, 1000);
     assert!(matches!(job.night(10 * DAY + 60, false)[..], [Hold::RunInFuture { .. }]));
     job.night(10 * DAY + 60, true);
@@ -153,7 +153,7 @@ fn a_run_in_the_future_holds_until_confirmed() {
 }
 
 #[test]
-fn a_gap_that_would_take_most_of_the_past_is_held() {
+fn a_gap_that_would_forget_most_of_the_past_is_held() {
     let mut job = Job::new();
     (0..4).for_each(|n| job.push(60 * DAY + n, 1000));
     let holds = job.night(60 * DAY + 60, false);
@@ -166,7 +166,7 @@ fn a_gap_that_would_take_most_of_the_past_is_held() {
 }
 
 #[test]
-fn a_gap_that_takes_little_and_a_long_weekend_are_not_held() {
+fn a_gap_that_forgets_little_and_a_long_weekend_are_not_held() {
     let generous = Policy { keep_last: number(9), ..Policy::default() };
     let job = Job::new();
     let after = |gap: i64, policy: &Policy| {
@@ -181,7 +181,7 @@ fn a_gap_that_takes_little_and_a_long_weekend_are_not_held() {
 }
 
 #[test]
-fn one_groups_hold_is_not_anothers() {
+fn a_hold_on_one_group_does_not_hold_another() {
     let mut rows: Vec<_> = (0..5).map(|n| row(n, n as i64)).collect();
     rows.extend((5..10).map(|n| SnapshotRow { target: "etc".to_owned(), ..row(n, n as i64) }));
     rows[4].files = 0;

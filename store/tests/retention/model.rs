@@ -1,16 +1,16 @@
-//! Retention against a reference model: another way to the same answers, over small random worlds.
+//! Retention against a reference model, which reaches the same answers in another way, over small random worlds.
 //!
-//! The model counts days since 1970 and makes dates of them by itself, asks of each snapshot alone whether each rule keeps
-//! it, and knows neither sorting nor walking.
+//! The model counts days since 1970 and computes dates from them itself. It decides for each snapshot by itself whether
+//! each rule keeps it, without sorting the snapshots or walking through them.
 
 use proptest::{collection::vec, option, prelude::*, sample::Index};
 
 use super::*;
 
-/// What the model knows of a period: the number of the one that holds a local time in seconds.
+/// What the model knows of a period: the number of the period that contains a local time in seconds.
 type PeriodOf = fn(i64) -> i64;
 
-/// Year, month and day of a day since 1970, proleptic Gregorian, by counting from 1 March of the year 0.
+/// Year, month and day of a day since 1970, proleptic Gregorian, counted from 1 March of the year 0.
 fn civil(day: i64) -> (i64, i64, i64) {
     let z = day + 719_468;
     let (era, of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));
@@ -28,7 +28,7 @@ fn civil(day: i64) -> (i64, i64, i64) {
     (year, if month > 12 { month - 12 } else { month }, left + 1)
 }
 
-/// The day since 1970 of a date; days past the month's end become its last.
+/// The day since 1970 of a date. A day past the end of its month becomes the month's last.
 fn day_of(year: i64, month: i64, day: i64) -> i64 {
     let (years, month) = (year + (month - 1).div_euclid(12), (month - 1).rem_euclid(12) + 1);
     let guess = (years - 1970) * 365 + (years - 1970).div_euclid(4) - 40;
@@ -78,7 +78,7 @@ impl Rules {
         }
     }
 
-    /// How many rules keep a snapshot of a group, in a zone so many seconds east.
+    /// How many rules keep a snapshot of a group, in a zone `east` seconds east of UTC.
     fn keeps(&self, row: &SnapshotRow, group: &[SnapshotRow], east: i64) -> usize {
         let tags = usize::from(self.tag && row.tags == ["t"]);
         if row.received.secs > NOW + 600 {
@@ -133,7 +133,7 @@ fn rules() -> impl Strategy<Value = Rules> {
         .prop_filter("empty", |rules| !rules.policy().is_empty())
 }
 
-/// Snapshots of one or two clients: some minutes, hours, days or months apart, some at the same moment, some of the future.
+/// Snapshots of one or two clients: minutes, hours, days or months apart, some at the same moment, some in the future.
 fn snapshots() -> impl Strategy<Value = Vec<SnapshotRow>> {
     let step = prop_oneof![Just(0), 1..7200_i64, 1..200_000_i64, 1..9_000_000_i64];
     vec((step, 1..3_u8, any::<bool>()), 1..40).prop_map(|steps| {
@@ -151,7 +151,7 @@ fn snapshots() -> impl Strategy<Value = Vec<SnapshotRow>> {
     })
 }
 
-/// Plans with a rule added that keeps something of every group, so that nothing is refused for keeping nothing.
+/// Plans with `rules`. They must keep something of every group, because a policy that keeps nothing is refused.
 fn planned(rows: &[SnapshotRow], rules: &Rules, grouping: Grouping, east: i32) -> Plan {
     let zone = TimeZone::fixed(jiff::tz::Offset::from_seconds(east).unwrap());
     let now = Time { secs: NOW, nanos: 0 };
@@ -200,7 +200,7 @@ proptest! {
     }
 
     #[test]
-    fn order_of_input_is_of_no_account((rows, shuffled) in snapshots().prop_flat_map(|r| (Just(r.clone()), Just(r).prop_shuffle())), rules in rules().prop_map(never_empty)) {
+    fn order_of_input_does_not_matter((rows, shuffled) in snapshots().prop_flat_map(|r| (Just(r.clone()), Just(r).prop_shuffle())), rules in rules().prop_map(never_empty)) {
         prop_assert_eq!(
             planned(&rows, &rules, Grouping::default(), 0),
             planned(&shuffled, &rules, Grouping::default(), 0)
@@ -224,14 +224,14 @@ proptest! {
     }
 
     #[test]
-    fn keep_last_keeps_exactly_so_many(rows in snapshots(), n in 1..50_u32) {
+    fn keep_last_keeps_exactly_that_many(rows in snapshots(), n in 1..50_u32) {
         let rows: Vec<_> = rows.into_iter().filter(|r| r.received.secs <= NOW).collect();
         let plan = planned(&rows, &Rules { last: Some(n), ..Rules::default() }, Grouping::NONE, 0);
         prop_assert_eq!(kept_ids(&plan).len(), rows.len().min(n as usize));
     }
 
     #[test]
-    fn an_older_snapshot_changes_nothing_by_last(rows in snapshots(), n in 1..50_u32, at in any::<Index>()) {
+    fn an_older_snapshot_does_not_change_what_last_keeps(rows in snapshots(), n in 1..50_u32, at in any::<Index>()) {
         let last = Rules { last: Some(n), ..Rules::default() };
         let mut rows = rows;
         rows.sort();
@@ -244,7 +244,7 @@ proptest! {
     }
 
     #[test]
-    fn no_client_can_expel_anothers(rows in snapshots(), rules in rules().prop_map(never_empty), by_host in any::<bool>()) {
+    fn no_client_can_displace_anothers_snapshots(rows in snapshots(), rules in rules().prop_map(never_empty), by_host in any::<bool>()) {
         let grouping = Grouping { client: true, host: by_host, ..Grouping::NONE };
         let mine: Vec<_> = rows.iter().filter(|r| r.client == ClientId([1; 16])).cloned().collect();
         let alone = planned(&mine, &rules, grouping, 0);
@@ -254,7 +254,7 @@ proptest! {
     }
 
     #[test]
-    fn texts_never_panic(text in "[0-9ymdhw,unlimited -]{0,24}|\\PC{0,12}") {
+    fn parsing_text_never_panics(text in "[0-9ymdhw,unlimited -]{0,24}|\\PC{0,12}") {
         let age = text.parse::<bkfs_store::owner::retention::Age>();
         if let Ok(age) = age {
             prop_assert_eq!(age.to_string().parse(), Ok(age));

@@ -1,5 +1,6 @@
-//! The examples that restic and borg publish about their retention: which dates are kept of which. Only the facts are taken from
-//! them: "Removing snapshots according to a policy" of restic's manual, and "borg prune visualized" of borg's.
+//! The examples that restic and borg publish about their retention: which dates of a series are kept. Only the facts
+//! are taken from them: from "Removing snapshots according to a policy" in restic's manual, and from "borg prune
+//! visualized" in borg's.
 
 use jiff::{ToSpan, civil::date};
 
@@ -18,8 +19,8 @@ fn restic_four_dailies_of_sundays() {
     assert_eq!(kept[3].1, ["daily 4 of 4"]);
 }
 
-/// One snapshot a day for a hundred years, `--keep-daily 7 --keep-weekly 5 --keep-monthly 12 --keep-yearly 75`: the last day a
-/// Sunday, as the manual's count of weeklies wants it.
+/// One snapshot a day for a hundred years, `--keep-daily 7 --keep-weekly 5 --keep-monthly 12 --keep-yearly 75`. The
+/// last day is a Sunday, as the manual's count of weekly snapshots requires.
 #[test]
 fn restic_a_hundred_years() {
     let last = date(2019, 11, 17);
@@ -69,7 +70,7 @@ fn restic_a_hundred_years_by_age() {
     assert_eq!(of("yearly within 75y"), 76, "2019 back to 1944");
 }
 
-/// While there are fewer periods than wanted, the oldest stays too.
+/// As long as fewer periods are filled than wanted, the oldest snapshot is kept, too.
 #[test]
 fn restic_keeps_the_oldest_while_counts_are_left() {
     let rows = restic_sundays();
@@ -87,7 +88,7 @@ fn restic_keeps_the_oldest_while_counts_are_left() {
     assert_eq!(dates(&kept(&run(&rows, &policy))), ["2019-11-17", "2019-10-27", "2019-09-29"], "the oldest is too old");
 }
 
-/// Each day of 2015 but 19 December.
+/// Each day of 2015 except 19 December.
 fn borg_year() -> Vec<SnapshotRow> {
     let days = date(2015, 1, 1).series(1.day()).take(365).filter(|day| *day != date(2015, 12, 19));
     daily(days, 20)
@@ -112,8 +113,8 @@ const BORG_DAILIES: [&str; 14] = [
 const BORG_MONTHLIES: [&str; 6] = ["2015-11-30", "2015-10-31", "2015-09-30", "2015-08-31", "2015-07-31", "2015-06-30"];
 const BORG_YEARLIES: [&str; 1] = ["2015-01-01"];
 
-/// `--keep-daily 14 --keep-monthly 6 --keep-yearly 1`: borg passes over the December and the 2015 that the dailies keep. Here they
-/// count, so each of the coarser rules wants one more to come to the same.
+/// `--keep-daily 14 --keep-monthly 6 --keep-yearly 1`: borg skips the December and the 2015 that the daily rule keeps.
+/// Here they count, so each of the coarser rules needs one more for the same result.
 #[test]
 fn borg_year_with_room_for_what_finer_rules_keep() {
     let policy =
@@ -124,7 +125,7 @@ fn borg_year_with_room_for_what_finer_rules_keep() {
     assert_eq!(kept[20].1, ["oldest, until 2 years have one"]);
 }
 
-/// With borg's own numbers the difference is exactly the last month and the oldest.
+/// With borg's own numbers, exactly the last month and the oldest snapshot are missing.
 #[test]
 fn borg_year_with_borgs_numbers() {
     let policy =

@@ -1,5 +1,5 @@
-//! A store that answers some requests of a prune and then no more: what a pruner that dies, or a connection that breaks, looks like
-//! from the store.
+//! A store that answers some requests of a prune and then no more. To the store, this is how a pruner that dies or a
+//! connection that breaks looks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use bkfs_store::{
 };
 use bytes::Bytes;
 
-/// Passes on everything but those requests of a prune that are not allowed any more.
+/// Passes on everything except the requests of a prune that are no longer allowed.
 pub struct Fuse {
     access: Arc<dyn Access>,
     allows: Box<dyn Fn(&PruneRequest) -> bool + Send + Sync>,
@@ -24,7 +24,7 @@ impl Fuse {
         Self { access, allows: Box::new(allows), watch: Box::new(|_| {}) }
     }
 
-    /// Is told the name of each other call before it is passed on.
+    /// `watch` gets the name of each other call before that call is passed on.
     pub fn watched(self, watch: impl Fn(&'static str) + Send + Sync + 'static) -> Self {
         Self { watch: Box::new(watch), ..self }
     }

@@ -1,4 +1,4 @@
-//! What several tests of the store share: fixed keys, and a store that knows nothing but wraps.
+//! What several tests of the store share: fixed keys, and a store that has nothing but wraps.
 
 #![allow(dead_code)]
 
@@ -31,13 +31,13 @@ pub fn full_key() -> FullKey {
     }
 }
 
-/// A push key of it.
+/// A push key made from it.
 pub fn push_key() -> PushKey {
     let signing = SigningKey::from_seed(Secret([0x55; 32]));
     full_key().push_key(signing, "alpha", Some("bkfs://127.0.0.1:7443/alice".into()))
 }
 
-/// The first roster, with the client of [`push_key`]; its label is bytes that do not open.
+/// The first roster, with the client of [`push_key`]. Its label is bytes that do not open.
 pub fn roster() -> Roster {
     let push = push_key();
     let client = RosterClient {
@@ -65,7 +65,7 @@ pub fn time(secs: i64) -> Time {
     Time { secs, nanos: 123_456_789 }
 }
 
-/// A node of a kind, with nothing that the kind does not need.
+/// A node of the given kind, with nothing that the kind does not need.
 pub fn node(name: &[u8], kind: NodeKind) -> Node {
     Node { mode: 0o755, uid: 1000, gid: 1001, mtime: time(-1), ..Node::new(name, kind) }
 }
@@ -101,11 +101,11 @@ pub fn data_key() -> DataKey {
     DataKey::new(Secret([0x99; 32]))
 }
 
-/// A store that hands out wraps and does nothing else.
+/// A store that returns wraps and does nothing else.
 pub struct Wraps(pub Vec<Wrap>);
 
 fn no<T>() -> Result<T> {
-    Err(Error::Invalid("this store knows only wraps".into()))
+    Err(Error::Invalid("this store has only wraps".into()))
 }
 
 impl Open for Wraps {

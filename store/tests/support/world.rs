@@ -1,5 +1,5 @@
 //! A repository's owner, with keys that are the same in every run, and small pushes whose contents follow from their
-//! names: what was pushed can be told from the snapshot's id alone, and compared byte for byte.
+//! names: a snapshot's id alone tells what was pushed, and what is read is compared with that byte for byte.
 
 #![allow(dead_code)]
 
@@ -30,7 +30,7 @@ use super::{config, full_key, node, push_key, roster};
 /// Name and contents of each file of a snapshot.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// Who owns the repository.
+/// The owner of a repository.
 pub struct World {
     pub full: FullKey,
     pub push: PushKey,
@@ -38,7 +38,7 @@ pub struct World {
     pub request: InitRequest,
 }
 
-/// A push before its last step.
+/// A push before its commit.
 pub struct Packed {
     pub root: Node,
     pub key: DataKey,
@@ -63,7 +63,7 @@ impl World {
         (0..4).map(file).collect()
     }
 
-    /// The packs of a push, and no more. `stored` is called after each acknowledged pack with its chunks.
+    /// Stores the packs of a push, and no more. Calls `stored` with the chunks of each pack that is acknowledged.
     pub fn pack(&self, repo: &dyn Access, files: &Files, stored: &mut dyn FnMut(&[ChunkId])) -> Result<Packed> {
         let packed = self.packs(files);
         self.put(repo, &packed, stored)?;
@@ -83,7 +83,7 @@ impl World {
         self.packs_of(files, 1, &|_| true)
     }
 
-    /// Those of a push that sends some of its chunks only, so many of them in a frame.
+    /// The packs of a push that sends only some of its chunks, `sharing` of them in a frame.
     pub fn packs_of(&self, files: &Files, sharing: usize, is_sent: &dyn Fn(&ChunkId) -> bool) -> Packed {
         let (ids, key) = (self.push.ids(), DataKey::random());
         let wrap = self.push.seal().unwrap().wrap(self.push.repo, &key);
@@ -121,7 +121,7 @@ impl World {
         Packed { root, key, uploads }
     }
 
-    /// The last step of a push.
+    /// Commits a push.
     pub fn commit(&self, repo: &dyn Access, packed: &Packed) -> Result<Receipt> {
         let wrap = self.push.seal().unwrap().wrap(self.push.repo, &packed.key);
         let opened = repo.open(&OpenRequest { client: Some(self.push.client_id()), seen: None })?;
@@ -132,11 +132,11 @@ impl World {
             ..super::snapshot(opened.last.map_or(1, |last| last.sequence + 1), opened.last.map(|last| last.id))
         };
         let bytes = snapshot::seal(&snapshot, &self.push, &self.push.ids(), &packed.key, &wrap);
-        // The session of the packs that were put.
+        // The lease has the session of the packs that were put.
         repo.commit(Lease { session: Lease::default().session, ..opened.lease }, &bytes)
     }
 
-    /// A push of packs that are made already.
+    /// A push of packs that are already made.
     pub fn push_packs(&self, repo: &dyn Access, packed: &Packed) -> Result<Receipt> {
         self.put(repo, packed, &mut |_| ())?;
         self.commit(repo, packed)
@@ -148,7 +148,7 @@ impl World {
         self.commit(repo, &packed)
     }
 
-    /// The packs of a push that asks what is stored, and sends the rest.
+    /// The packs of a push that asks which chunks are stored, and sends the rest.
     pub fn packs_lacking(&self, repo: &dyn Access, files: &Files, sharing: usize) -> Result<Packed> {
         let all: Vec<ChunkId> = self.packs(files).uploads.into_iter().flat_map(|(_, chunks)| chunks).collect();
         let has = repo.has(&all)?;
@@ -161,7 +161,7 @@ impl World {
         Reader::new(repo, self.full.clone(), &self.config, 4 << 20)
     }
 
-    /// All snapshots, and the files in each, read and proved. What is wrong comes as text.
+    /// All snapshots and the files in each, read and verified. Problems come as text.
     pub fn read_all(&self, reader: &Reader) -> Result<BTreeMap<SnapshotId, Files>, String> {
         let problems = reader.with_snapshots(|list| list.errors().map(|e| e.to_string()).collect::<Vec<_>>());
         let problems = problems.map_err(|e| e.to_string())?;
@@ -186,7 +186,7 @@ pub fn read_files(reader: &Reader, root: &Node) -> Result<Files> {
     Ok(files)
 }
 
-/// What a check finds wrong.
+/// The problems that a check finds.
 pub fn problems(reader: &Reader, access: &dyn Access, read_data: bool) -> Result<Vec<String>> {
     let opened = access.open(&OpenRequest::default())?;
     let options = CheckOptions { read_data: if read_data { ReadData::All } else { ReadData::None }, threads: 1 };
