@@ -471,7 +471,9 @@ proptest! {
         let rebuilt = place.open();
         prop_assert_eq!(view(&reader(&rebuilt)), view(&witness));
         // Each opening begins a new session.
-        let opened = |repo: &Repository| Opened { lease: Lease::default(), ..repo.open(&OpenRequest::default()).unwrap() };
+        let opened = |repo: &Repository| {
+            Opened { lease: Lease::default(), ..repo.open(&OpenRequest::default()).unwrap() }
+        };
         prop_assert_eq!(opened(&rebuilt), opened(&repo));
     }
 

@@ -519,7 +519,10 @@ proptest! {
 
     /// Compares with a model that knows only which snapshots count and what is in them.
     #[test]
-    fn everything_that_is_not_expired_can_be_read(steps in proptest::collection::vec(step(), 1..40), floor in prop_oneof![Just(0), Just(DAY)]) {
+    fn everything_that_is_not_expired_can_be_read(
+        steps in proptest::collection::vec(step(), 1..40),
+        floor in prop_oneof![Just(0), Just(DAY)],
+    ) {
         let (place, mut repo) = Place::new(floor);
         let mut counts: BTreeMap<SnapshotId, BTreeSet<u8>> = BTreeMap::new();
         let mut has_trash = false;

@@ -200,7 +200,10 @@ proptest! {
     }
 
     #[test]
-    fn order_of_input_does_not_matter((rows, shuffled) in snapshots().prop_flat_map(|r| (Just(r.clone()), Just(r).prop_shuffle())), rules in rules().prop_map(never_empty)) {
+    fn order_of_input_does_not_matter(
+        (rows, shuffled) in snapshots().prop_flat_map(|r| (Just(r.clone()), Just(r).prop_shuffle())),
+        rules in rules().prop_map(never_empty),
+    ) {
         prop_assert_eq!(
             planned(&rows, &rules, Grouping::default(), 0),
             planned(&shuffled, &rules, Grouping::default(), 0)
@@ -208,7 +211,13 @@ proptest! {
     }
 
     #[test]
-    fn a_more_generous_policy_keeps_no_less(rows in snapshots(), rules in rules().prop_map(never_empty), which in 0..13_usize, more in 1..4_u32, unit in 0..4_usize) {
+    fn a_more_generous_policy_keeps_no_less(
+        rows in snapshots(),
+        rules in rules().prop_map(never_empty),
+        which in 0..13_usize,
+        more in 1..4_u32,
+        unit in 0..4_usize,
+    ) {
         let mut generous = rules.clone();
         let count = |n: &mut Option<u32>| *n = Some(n.unwrap_or(0).saturating_add(more).min(UNLIMITED));
         let age = |a: &mut Option<[u32; 4]>| a.get_or_insert([0; 4])[unit] += more;
@@ -219,7 +228,8 @@ proptest! {
             7..=11 => age(&mut generous.every_within[which - 7]),
             _ => generous.tag = true,
         }
-        let (less, more) = (planned(&rows, &rules, Grouping::default(), 0), planned(&rows, &generous, Grouping::default(), 0));
+        let less = planned(&rows, &rules, Grouping::default(), 0);
+        let more = planned(&rows, &generous, Grouping::default(), 0);
         prop_assert!(kept_ids(&less).is_subset(&kept_ids(&more)));
     }
 
@@ -244,7 +254,11 @@ proptest! {
     }
 
     #[test]
-    fn no_client_can_displace_anothers_snapshots(rows in snapshots(), rules in rules().prop_map(never_empty), by_host in any::<bool>()) {
+    fn no_client_can_displace_anothers_snapshots(
+        rows in snapshots(),
+        rules in rules().prop_map(never_empty),
+        by_host in any::<bool>(),
+    ) {
         let grouping = Grouping { client: true, host: by_host, ..Grouping::NONE };
         let mine: Vec<_> = rows.iter().filter(|r| r.client == ClientId([1; 16])).cloned().collect();
         let alone = planned(&mine, &rules, grouping, 0);

@@ -1,7 +1,7 @@
 //! A crate's sources as text: its modules, and which module uses which.
 //!
-//! A *use* is a path in a `use` line or in the code (`module::item`). It counts for the module that defines the item: names
-//! that a module only re-exports (`pub use`) are followed. Declaring a module and re-exporting from it is not a use.
+//! A *use* is a path in a `use` line or in the code (`module::item`). It counts for the module that defines the item:
+//! names that a module only re-exports (`pub use`) are followed. Declaring a module and re-exporting from it are not uses.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -65,8 +65,8 @@ impl Crate {
         }
     }
 
-    /// The module that defines what a path leads to, as seen from a module. None for a path out of the crate, and for one
-    /// that ends at a module: that names it and uses nothing of it.
+    /// Returns the module that defines what a path leads to, as seen from a module. Returns none for a path out of the
+    /// crate, and for a path that ends at a module: that names the module and uses nothing of it.
     fn definition(&self, from: &Module, path: &[String], depth: usize) -> Option<Module> {
         if depth > 8 {
             return None;
@@ -194,8 +194,8 @@ fn without_imports(code: &str) -> String {
     left
 }
 
-/// Collects the paths that a use tree like `a::{b, c::d as e}` stands for, with the names that they are known by. Returns
-/// the text after the tree.
+/// Collects the paths that a use tree like `a::{b, c::d as e}` stands for, with the names that they bring into scope.
+/// Returns the text after the tree.
 fn tree<'a>(text: &'a str, prefix: &[String], paths: &mut Vec<(Vec<String>, String)>) -> &'a str {
     let mut path = prefix.to_vec();
     let mut text = text.trim_start();
@@ -361,7 +361,8 @@ mod tests {
     #[test]
     fn methods_are_counted_by_type() {
         let source = "impl<'a> One<'a> {\n    pub(super) fn a() {}\n    fn b() {\n        fn inner() {}\n    }\n}\n\
-                      impl Trait for One<'_> {\n    fn c() {}\n}\npub struct Two;\nimpl Two {\n    const fn d() {}\n}\n";
+                      impl Trait for One<'_> {\n    fn c() {}\n}\npub struct Two;\n\
+                      impl Two {\n    const fn d() {}\n}\n";
         let of = a_crate(&[("room", source), ("other", "impl One {\n    fn e() {}\n}")]);
         assert_eq!(methods(&of, "room", "impl"), BTreeMap::from([("One".into(), 3), ("Two".into(), 1)]));
         let of = a_crate(&[("room", "pub trait Three: Send {\n    fn a();\n\n    fn b();\n}")]);
