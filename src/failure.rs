@@ -66,7 +66,6 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
         Some(ErrorKind::NoRepository) => Exit::NoRepository,
         Some(ErrorKind::Locked) => Exit::Locked,
         Some(ErrorKind::WrongKey) => Exit::WrongKey,
-        Some(ErrorKind::RolledBack) => Exit::RolledBack,
         Some(ErrorKind::Interrupted) => Exit::Interrupted,
         _ => Exit::Error,
     }

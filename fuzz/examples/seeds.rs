@@ -188,7 +188,7 @@ fn records() -> Done {
         let _: LogRecord = decoder.decode()?;
         let record = &bytes[start..decoder.position()];
         put("log", &format!("record-{n}"), record)?;
-        let (framed, next) = log_file::frame_bytes(at, record);
+        let (framed, next) = log_file::encode_bytes(at, record);
         (at, file) = (next, [file, framed].concat());
         each.push(record);
     }

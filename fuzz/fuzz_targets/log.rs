@@ -14,13 +14,13 @@ use bkfs_store::{
 /// Reads a log up to its end or its damage. Returns how many records it has, and where they end.
 fn read(file: &[u8]) -> (u64, u64) {
     let mut at = Position::default();
-    while let Ok(Some((body, next))) = log_file::split(at, &file[at.offset as usize..]) {
+    while let Ok(Some((body, next))) = log_file::next_record(at, &file[at.offset as usize..]) {
         assert!(body.len() <= 16 << 20 && next.len == at.len + 1);
         assert_eq!(next.offset, at.offset + body.len() as u64 + 36);
         if let Ok(record) = log_file::decode(at, body) {
             assert_eq!(record.seq, at.len);
-            let (framed, _) = log_file::frame(at, &record);
-            let (again, _) = log_file::split(at, &framed).expect("a record").expect("all of it");
+            let (framed, _) = log_file::encode(at, &record);
+            let (again, _) = log_file::next_record(at, &framed).expect("a record").expect("all of it");
             assert_eq!(log_file::decode(at, again).expect("what was framed"), record);
         }
         at = next;
@@ -36,7 +36,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
 
     let (mut input, mut at, mut file) = (Input(data), Position::default(), Vec::new());
     while let Some(body) = input.part() {
-        let (framed, next) = log_file::frame_bytes(at, body);
+        let (framed, next) = log_file::encode_bytes(at, body);
         file.extend_from_slice(&framed);
         at = next;
     }

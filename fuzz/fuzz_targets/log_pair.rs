@@ -54,7 +54,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     for _ in 0..input.u8() % 8 {
         let len = usize::from(input.u8());
         let body = input.bytes(len);
-        let (framed, next) = log_file::frame_bytes(at, body);
+        let (framed, next) = log_file::encode_bytes(at, body);
         whole.extend_from_slice(&framed);
         wanted.push(body.to_vec());
         at = next;

@@ -44,7 +44,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     read(data);
     let (mut input, mut at, mut file) = (Input(data), Position::default(), Vec::new());
     while let Some(body) = input.part() {
-        let (framed, next) = log_file::frame_bytes(at, body);
+        let (framed, next) = log_file::encode_bytes(at, body);
         file.extend_from_slice(&framed);
         at = next;
     }

@@ -495,7 +495,7 @@ fn damage_to_each_record_of_the_log_is_detected() {
     let scene = &*SCENE;
     let log = fs::read(scene.folder.path().join("repo/log")).unwrap();
     let (mut at, mut records) = (Position::default(), 0);
-    while let Some((_, next)) = log_file::split(at, &log[at.offset as usize..]).unwrap() {
+    while let Some((_, next)) = log_file::next_record(at, &log[at.offset as usize..]).unwrap() {
         let folder = tempfile::tempdir().unwrap();
         copy(scene.folder.path(), folder.path());
         fs::remove_dir_all(folder.path().join("index")).unwrap();

@@ -80,11 +80,11 @@ impl Place {
         let path = self.repo().join("log");
         let mut bytes = fs::read(&path).unwrap();
         let (mut at, mut rest) = (Position::default(), &bytes[..]);
-        while let Some((_, next)) = log_file::split(at, rest).unwrap() {
+        while let Some((_, next)) = log_file::next_record(at, rest).unwrap() {
             rest = &rest[(next.offset - at.offset) as usize..];
             at = next;
         }
-        bytes.extend(log_file::frame(at, &LogRecord { seq: at.len, time: clock(), event }).0);
+        bytes.extend(log_file::encode(at, &LogRecord { seq: at.len, time: clock(), event }).0);
         fs::write(path, bytes).unwrap();
     }
 }

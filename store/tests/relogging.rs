@@ -54,7 +54,7 @@ impl Scene {
         drop(repo);
         let log = fs::read(folder.path().join("repo/log")).unwrap();
         let (mut at, mut starts) = (Position::default(), vec![0]);
-        while let Some((_, next)) = log_file::split(at, &log[at.offset as usize..]).unwrap() {
+        while let Some((_, next)) = log_file::next_record(at, &log[at.offset as usize..]).unwrap() {
             starts.push(next.offset as usize);
             at = next;
         }

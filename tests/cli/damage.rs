@@ -268,13 +268,13 @@ fn plant_foreign_snapshot(person: &Person) -> (String, String) {
     }
     let mut log = fs::read(repo.join("log")).unwrap();
     let mut at = Position::default();
-    while let Some((_, next)) = log_file::split(at, &log[at.offset as usize..]).unwrap() {
+    while let Some((_, next)) = log_file::next_record(at, &log[at.offset as usize..]).unwrap() {
         at = next;
     }
     let (client, target) = (key.client_id(), ids.target_tag("home"));
     let event = Event::Commit { snapshot: id, client, target, sequence: 1, sender: None };
     let record = LogRecord { seq: at.len, time: Time { secs: 1_795_165_300, nanos: 0 }, event };
-    log.extend(log_file::frame(at, &record).0);
+    log.extend(log_file::encode(at, &record).0);
     fs::write(repo.join("log"), log).unwrap();
     (id.to_string(), client.to_string())
 }

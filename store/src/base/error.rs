@@ -124,17 +124,6 @@ pub enum Error {
         /// The unknown client.
         client: ClientId,
     },
-    /// The server holds less than it has acknowledged to this client.
-    #[error(
-        "the repository was rolled back: this client has seen entry {seen} of its log, but the server {found}. \
-         Snapshots may be missing: ask the server's operator whether an older copy was restored"
-    )]
-    RolledBack {
-        /// The entry of the log that this client has seen.
-        seen: u64,
-        /// What the server has instead, as a predicate: "has 3 entries".
-        found: String,
-    },
     /// The store's floor still protects a snapshot from being made unrecoverable.
     #[error(
         "snapshot {snapshot} cannot be made unrecoverable before {}: the server protects younger snapshots. \
@@ -216,8 +205,6 @@ pub enum ErrorKind {
     NoPermission,
     /// Stored bytes are wrong or missing.
     Damaged,
-    /// The server holds an older state than this client has seen.
-    RolledBack,
     /// No space is left.
     Full,
     /// The network or the server cannot be reached.
@@ -247,7 +234,6 @@ impl Error {
             | Error::Damaged { .. }
             | Error::KeyMissing { .. }
             | Error::NotOnRoster { .. } => ErrorKind::Damaged,
-            Error::RolledBack { .. } => ErrorKind::RolledBack,
             Error::Full { .. } => ErrorKind::Full,
             Error::Unreachable(_) => ErrorKind::Unreachable,
             Error::SnapshotNotFound(_) => ErrorKind::NotFound,

@@ -152,7 +152,7 @@ impl Registry {
         let (mut position, mut bytes) = (start, Vec::new());
         for event in events {
             let record = codec::encode(&Record { secs: now_secs(), event: event.clone() });
-            let (framed, next) = log_file::frame_bytes(position, &record);
+            let (framed, next) = log_file::encode_bytes(position, &record);
             bytes.extend(framed);
             position = next;
         }

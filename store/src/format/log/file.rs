@@ -34,12 +34,12 @@ pub struct Position {
 }
 
 /// Encodes a record that follows `at` for the file. Returns its bytes and the position after it.
-pub fn frame(at: Position, record: &LogRecord) -> (Vec<u8>, Position) {
-    frame_bytes(at, &record.encode())
+pub fn encode(at: Position, record: &LogRecord) -> (Vec<u8>, Position) {
+    encode_bytes(at, &record.encode())
 }
 
-/// Encodes a record for the file, like [`frame`], from the bytes of the record.
-pub fn frame_bytes(at: Position, body: &[u8]) -> (Vec<u8>, Position) {
+/// Encodes a record for the file, like [`encode`], from the bytes of the record.
+pub fn encode_bytes(at: Position, body: &[u8]) -> (Vec<u8>, Position) {
     let head = LogRecord::link(at.head, body);
     let mut bytes = Vec::with_capacity(body.len() + OVERHEAD);
     bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
@@ -49,7 +49,7 @@ pub fn frame_bytes(at: Position, body: &[u8]) -> (Vec<u8>, Position) {
     (bytes, next)
 }
 
-/// Decodes the bytes of a record that [`split`] found at `at`.
+/// Decodes the bytes of a record that [`next_record`] found at `at`.
 pub fn decode(at: Position, raw: &[u8]) -> Result<LogRecord> {
     let record: LogRecord = codec::decode("a record of the log", raw)?;
     match record.seq == at.len {
@@ -60,7 +60,7 @@ pub fn decode(at: Position, raw: &[u8]) -> Result<LogRecord> {
 
 /// Finds the record at `at`, where `bytes` begins. Returns it encoded, and the position after it, or `None` if `bytes`
 /// ends before the record does.
-pub fn split(at: Position, bytes: &[u8]) -> Result<Option<(&[u8], Position)>> {
+pub fn next_record(at: Position, bytes: &[u8]) -> Result<Option<(&[u8], Position)>> {
     let Some(len) = bytes.first_chunk::<4>() else { return Ok(None) };
     let len = u32::from_le_bytes(*len) as usize;
     if len > RECORD_MAX {
@@ -92,10 +92,11 @@ mod tests {
     #[test]
     fn records_chain_and_a_torn_record_is_none() {
         let start = Position::default();
-        let (one, next) = frame(start, &record(0));
-        let (two, end) = frame(next, &record(1));
+        let (one, next) = encode(start, &record(0));
+        let (two, end) = encode(next, &record(1));
         let file = [one.clone(), two].concat();
-        let parse = |at, bytes| split(at, bytes).map(|found| found.map(|(raw, next)| (decode(at, raw).unwrap(), next)));
+        let parse =
+            |at, bytes| next_record(at, bytes).map(|found| found.map(|(raw, next)| (decode(at, raw).unwrap(), next)));
         let (read, at) = parse(start, &file).unwrap().unwrap();
         assert_eq!((read, at), (record(0), next));
         assert_eq!(parse(at, &file[one.len()..]).unwrap().unwrap(), (record(1), end));
@@ -107,11 +108,11 @@ mod tests {
     proptest! {
         #[test]
         fn a_flipped_bit_never_passes(at: prop::sample::Index, bit in 0u32..8) {
-            let (mut bytes, _) = frame(Position::default(), &record(0));
+            let (mut bytes, _) = encode(Position::default(), &record(0));
             let at = at.index(bytes.len());
             bytes[at] ^= 1u8 << bit;
             // A larger length makes the record look torn; every other change is an error.
-            prop_assert!(!matches!(split(Position::default(), &bytes), Ok(Some(_))));
+            prop_assert!(!matches!(next_record(Position::default(), &bytes), Ok(Some(_))));
         }
     }
 }

@@ -57,7 +57,7 @@ pub fn salvage(first: &[u8], second: &[u8]) -> Salvaged {
     found.cut = rest(first).max(rest(second));
     // A crash tears the append to the first file: a record is appended to the second only after the first has all of
     // it.
-    let is_torn = matches!(file::split(at, first.get(at.offset as usize..).unwrap_or_default()), Ok(None));
+    let is_torn = matches!(file::next_record(at, first.get(at.offset as usize..).unwrap_or_default()), Ok(None));
     found.is_cut_damaged = if second.is_empty() { !is_torn } else { rest(second) > 0 };
     found
 }
@@ -65,7 +65,7 @@ pub fn salvage(first: &[u8], second: &[u8]) -> Salvaged {
 /// Returns the record at this position, if it is whole in one of the files.
 fn whole_record(at: Position, files: [&[u8]; 2]) -> Option<(Vec<u8>, Position)> {
     files.iter().find_map(|file| {
-        let (raw, next) = file::split(at, file.get(at.offset as usize..)?).ok()??;
+        let (raw, next) = file::next_record(at, file.get(at.offset as usize..)?).ok()??;
         Some((raw.to_vec(), next))
     })
 }
@@ -88,7 +88,7 @@ fn mixed_record(at: Position, files: [&[u8]; 2]) -> Option<(Vec<u8>, Position)> 
                     mixture[run.clone()].copy_from_slice(&two[run.clone()]);
                 }
             }
-            if let Ok(Some((raw, next))) = file::split(at, &mixture) {
+            if let Ok(Some((raw, next))) = file::next_record(at, &mixture) {
                 return Some((raw.to_vec(), next));
             }
         }
@@ -122,7 +122,7 @@ fn record_at(at: Position, file: &[u8], offset: usize) -> Option<Position> {
     }
     let head = Hash::from_slice(file.get(offset - Hash::LEN..offset)?)?;
     let here = Position { len: 0, head, offset: offset as u64 };
-    let (raw, _) = file::split(here, &file[offset..]).ok()??;
+    let (raw, _) = file::next_record(here, &file[offset..]).ok()??;
     let record: LogRecord = codec::decode("a record of the log", raw).ok()?;
     // Each of the records in between took at least this many bytes.
     let most = (offset - at.offset as usize) / (OVERHEAD + 1);
@@ -144,7 +144,7 @@ mod tests {
             let signed = blake3::hash(&seq.to_le_bytes()).as_bytes().repeat(1 + seq as usize % 5);
             let record = LogRecord { seq, time: Time { secs: seq as i64, nanos: 0 }, event: Event::Roster { signed } };
             starts.push(bytes.len());
-            let (framed, next) = file::frame(at, &record);
+            let (framed, next) = file::encode(at, &record);
             bytes.extend(framed);
             raws.push(record.encode());
             at = next;

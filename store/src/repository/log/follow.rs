@@ -228,7 +228,7 @@ impl Log {
         let (mut at, mut bytes) = (start, Vec::new());
         for event in events {
             let record = LogRecord { seq: at.len, time: self.now(), event: event.clone() };
-            let (framed, next) = log_file::frame(at, &record);
+            let (framed, next) = log_file::encode(at, &record);
             bytes.extend(framed);
             at = next;
         }

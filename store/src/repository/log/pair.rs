@@ -206,7 +206,7 @@ fn end(backend: &dyn Backend, name: &str) -> Result<Option<Position>> {
         let Ok(Some(bytes)) = readable(backend.get_range(name, at.offset, READ))? else { return Ok(None) };
         let start = at;
         let mut rest = &bytes[..];
-        while let Ok(Some((_, next))) = log_file::split(at, rest) {
+        while let Ok(Some((_, next))) = log_file::next_record(at, rest) {
             rest = &rest[(next.offset - at.offset) as usize..];
             at = next;
         }
@@ -241,7 +241,7 @@ enum End {
 /// Takes the records that count from the beginning of some bytes, which begin at `at`.
 fn take(mut at: Position, mut bytes: &[u8], counts: u64, records: &mut Vec<Record>) -> End {
     loop {
-        match log_file::split(at, bytes) {
+        match log_file::next_record(at, bytes) {
             Ok(Some((_, next))) if next.offset > counts => return End::Enough,
             Ok(Some((raw, next))) => {
                 records.push((raw.to_vec(), next));
@@ -260,7 +260,7 @@ fn merge<'a>(first: Option<&'a [u8]>, second: Option<&'a [u8]>) -> Result<Vec<u8
     loop {
         let rest = |file: Option<&'a [u8]>| file.and_then(|bytes| bytes.get(at.offset as usize..)).unwrap_or_default();
         let (one, two) = (rest(first), rest(second));
-        match (log_file::split(at, one), log_file::split(at, two)) {
+        match (log_file::next_record(at, one), log_file::next_record(at, two)) {
             (Ok(Some((_, next))), _) => {
                 whole.extend_from_slice(&one[..(next.offset - at.offset) as usize]);
                 at = next;
@@ -311,8 +311,8 @@ mod tests {
     fn an_unreadable_log_is_not_an_empty_log() {
         let folder = tempfile::tempdir().unwrap();
         let log = LogPair::new("log", "log.2");
-        let (mut bytes, at) = log_file::frame_bytes(Position::default(), b"one");
-        let (two, at) = log_file::frame_bytes(at, b"two");
+        let (mut bytes, at) = log_file::encode_bytes(Position::default(), b"one");
+        let (two, at) = log_file::encode_bytes(at, b"two");
         bytes.extend(two);
         log.append(&LocalBackend::new(folder.path()), Position::default(), &bytes).unwrap();
 

@@ -172,7 +172,7 @@ fn keep(backend: &dyn Backend, names: &[&str; 2], files: &[Option<Bytes>; 2]) ->
 fn frames(records: &[Vec<u8>]) -> Vec<u8> {
     let (mut at, mut bytes) = (Position::default(), Vec::new());
     for raw in records {
-        let (framed, next) = log_file::frame_bytes(at, raw);
+        let (framed, next) = log_file::encode_bytes(at, raw);
         bytes.extend(framed);
         at = next;
     }
