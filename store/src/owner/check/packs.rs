@@ -37,7 +37,8 @@ pub(super) struct BadChunks {
 pub(super) fn check(check: &CheckContext<'_>, options: &CheckOptions, report: &mut CheckReport) -> Result<BadChunks> {
     let progress = check.progress;
     let packs = list(check.access, || progress.fail_if_stopped())?;
-    // The roster is fetched after the list, because a client that stored one of the packs may have been enrolled just now.
+    // The roster is fetched after the list, because a client that stored one of the packs may have been enrolled just
+    // now.
     let roster = check.reader.roster()?;
     report.packs_total = packs.len() as u64;
     let packs = choose(packs, options.read_data);
@@ -77,8 +78,8 @@ struct CheckedPack {
     is_disputed: bool,
 }
 
-/// Checks a pack and, if it is damaged, has the store mend it. Others mend and prune meanwhile. So damage only counts if
-/// it is still there after the store has said that the pack is whole, and a pack that was pruned has none.
+/// Checks a pack and, if it is damaged, has the store mend it. Others mend and prune meanwhile. So damage only counts
+/// if it is still there after the store has said that the pack is whole, and a pack that was pruned has none.
 fn check_pack(check: &CheckContext<'_>, roster: &Roster, info: &PackInfo) -> Result<CheckedPack> {
     let access = check.access;
     let (mut is_mended, mut reads) = (false, 0);

@@ -1,9 +1,10 @@
-//! Rewriting mixed frames: those in which some chunks are live and many are dead. Chunks of small files share frames, and the
-//! store cannot open a frame: as long as one chunk is needed, all of them stay. A key holder fetches such frames, within a
-//! budget, and writes their live chunks into new packs, as a push would.
+//! Rewriting mixed frames: those in which some chunks are live and many are dead. Chunks of small files share frames,
+//! and the store cannot open a frame: as long as one chunk is needed, all of them stay. A key holder fetches such
+//! frames, within a budget, and writes their live chunks into new packs, as a push would.
 //!
-//! This step deletes nothing. The new packs are durable before the store is told which chunks have moved, and the store checks
-//! that for itself. If the prune ends in between, some chunks are stored twice. A frame that cannot be read stays as it is.
+//! This step deletes nothing. The new packs are durable before the store is told which chunks have moved, and the store
+//! checks that for itself. If the prune ends in between, some chunks are stored twice. A frame that cannot be read
+//! stays as it is.
 
 mod copy_writer;
 

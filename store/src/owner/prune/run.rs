@@ -176,8 +176,8 @@ impl<'a> PruneRun<'a> {
         Ok(Continue(marked))
     }
 
-    /// Ends the prune if condemning would have to be confirmed. This is asked before anything is rewritten: rewriting frames
-    /// never makes more live data go.
+    /// Ends the prune if condemning would have to be confirmed. This is asked before anything is rewritten: rewriting
+    /// frames never makes more live data go.
     fn confirm(&mut self, marked: Marked<'a>) -> Result<Step<'a>> {
         if self.is_confirmed {
             return Ok(Continue(marked));

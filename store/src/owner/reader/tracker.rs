@@ -1,10 +1,10 @@
-//! Keeps the list of snapshots up to date: follows the log, fetches new snapshots, verifies and opens them, looks for gaps
-//! in their chains, and sorts them by their fates.
+//! Keeps the list of snapshots up to date: follows the log, fetches new snapshots, verifies and opens them, looks for
+//! gaps in their chains, and sorts them by their fates.
 //!
-//! The log says what was committed, forgotten and brought back. A snapshot only counts as forgotten if a tombstone of the
-//! admin key covers it ([`crate::format::tombstone`]). If it is gone without one, the list says that the store's operator
-//! removed it. Chains are followed across snapshots that are gone: the log names them, and the next snapshot of the client
-//! must name the same predecessor.
+//! The log says what was committed, forgotten and brought back. A snapshot only counts as forgotten if a tombstone of
+//! the admin key covers it ([`crate::format::tombstone`]). If it is gone without one, the list says that the store's
+//! operator removed it. Chains are followed across snapshots that are gone: the log names them, and the next snapshot
+//! of the client must name the same predecessor.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -100,8 +100,8 @@ impl Tracked {
         Fate::is_expired(self.fate(id))
     }
 
-    /// Adds a snapshot that cannot be shown. Its sequence number and its id are known all the same, so the next snapshot
-    /// of the chain does not count as a gap.
+    /// Adds a snapshot that cannot be shown. Its sequence number and its id are known all the same, so the next
+    /// snapshot of the chain does not count as a gap.
     fn add_broken(&mut self, commit: &Commit, error: Error) {
         self.chains.skip(commit.client, commit.sequence, commit.id);
         self.list.broken.push(commit.broken(error));

@@ -1,4 +1,5 @@
-//! The requests of a repair. Each function sends one kind of request and expects the one kind of reply that belongs to it.
+//! The requests of a repair. Each function sends one kind of request and expects the one kind of reply that belongs to
+//! it.
 
 use crate::{
     access::{Dropped, Keep, Maintain, Mending, QUARANTINE_MAX, RepairReply, RepairRequest},
