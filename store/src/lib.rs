@@ -1,4 +1,5 @@
-//! bkfs at rest: a repository of encrypted, deduplicated snapshots, from its bytes on disk to reading a file with a key.
+//! bkfs at rest: a repository of encrypted, deduplicated snapshots, from its bytes on disk to reading a file with a
+//! key.
 //!
 //! This crate does not use the network, FUSE, a terminal, the home directory or the environment.
 //!

@@ -85,9 +85,9 @@ pub struct Opened {
     pub protect_secs: u64,
 }
 
-/// What a session was told. The generation of a repository goes up whenever frames are condemned or quarantined. A
-/// snapshot is only committed under the present generation, so its client has been told of every loss that may concern
-/// it.
+/// Ties a session to a generation of the repository. The generation goes up whenever frames are condemned or
+/// quarantined. A snapshot is only committed under the present generation, so its client knows of every loss that may
+/// concern it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Lease {
     /// The session: a random number. A prune does not take packs that the session stored and did not commit yet, for 7

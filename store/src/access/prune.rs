@@ -44,9 +44,10 @@ pub enum PruneRequest {
         #[n(1)]
         filters: Vec<Filter>,
     },
-    /// Decides what goes, and begins a new generation. Durable on return. The reply is [`PruneReply::Condemned`],
-    /// [`PruneReply::Unconfirmed`] or [`PruneReply::Grown`]; only the first condemns anything. Fails with
-    /// [`crate::Error::LeaseRefused`] if another prune has condemned something since this one began.
+    /// Condemns dead frames, within the limits, and begins a new generation. Durable on return. The reply is
+    /// [`PruneReply::Condemned`], [`PruneReply::Unconfirmed`] or [`PruneReply::Grown`]; only the first condemns
+    /// anything. Fails with [`crate::Error::LeaseRefused`] if another prune has condemned something since this one
+    /// began.
     #[n(2)]
     Condemn {
         /// The number from [`PruneReply::Begun`].
@@ -61,7 +62,7 @@ pub enum PruneRequest {
         /// Change nothing: reply with what would be condemned.
         #[n(3)]
         dry_run: bool,
-        /// Condemn even if more than half of the repository goes.
+        /// Condemn even if that removes more than half of the repository.
         #[n(4)]
         is_confirmed: bool,
     },
@@ -213,7 +214,7 @@ pub enum PruneReply {
         #[n(0)]
         log_len: u64,
     },
-    /// Nothing is condemned, because more than half of the repository would go and that is not confirmed.
+    /// Nothing is condemned, because that would remove more than half of the repository and is not confirmed.
     #[n(3)]
     Unconfirmed(#[n(0)] PruneStats),
     /// What is condemned; on a dry run, what would be.
@@ -267,7 +268,7 @@ pub struct PruneStats {
 }
 
 impl PruneStats {
-    /// Whether more than half of the repository goes, which must be confirmed.
+    /// Whether more than half of the repository is removed, which must be confirmed.
     pub fn is_most(&self) -> bool {
         self.freed_bytes > self.bytes / 2
     }

@@ -17,7 +17,7 @@
 //!
 //! **Concurrency.** Others push, forget, prune, mend and enrol clients during a check. What they remove is not a
 //! problem. So when something is missing, the check looks again whether its snapshot has gone since, or its pack is no
-//! longer listed. A damaged pack is read again if the store says that it is whole.
+//! longer listed. A damaged pack is read again if the store reports it as whole.
 
 mod context;
 mod findings;

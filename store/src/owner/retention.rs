@@ -22,16 +22,17 @@
 //!
 //! These are the rules of restic's `forget`, whose published examples are among the tests, with three differences: time
 //! is the store's; snapshots from the future take no place from others; and one month before 31 March is the last of
-//! February, not 3 March. borg's rules differ in one point: a period of which a finer rule keeps the snapshot does not
-//! count for a coarser rule. So borg's `--keep-daily 14 --keep-monthly 6` reaches one month further back than the same
-//! rules here. With counts that leave room for that, both keep the same snapshots; that is tested, too.
+//! February, not 3 March. borg's rules differ in one point: if a finer rule keeps a period's snapshot, that period does
+//! not count for a coarser rule. So borg's `--keep-daily 14 --keep-monthly 6` reaches one month further back than the
+//! same rules here. With counts that leave room for that, both keep the same snapshots; that is tested, too.
 //!
 //! **Refused** are a policy without a rule, and a policy that keeps nothing of some group (only `keep_tag` can do
 //! that). To forget a whole group, its snapshots must be named.
 //!
-//! **Holds.** A [`Hold`] says that something looks wrong with a group: it shrank, or a clock jumped. The decisions are
-//! made all the same, so that a person can see them. Automatic forgetting must leave a held group alone until a person
-//! confirms. Holds compare with the group's [`LastRun`], which the caller stores after each run ([`Plan::runs`]).
+//! **Holds.** A [`Hold`] reports that something looks wrong with a group: it shrank, or a clock jumped. The decisions
+//! are made all the same, so that a person can see them. Automatic forgetting must leave a held group alone until a
+//! person confirms. Holds compare with the group's [`LastRun`], which the caller stores after each run
+//! ([`Plan::runs`]).
 //!
 //! Not here: the age below which a server deletes nothing, the trash, and forgetting by id, to which holds do not
 //! apply.

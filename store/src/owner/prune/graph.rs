@@ -63,7 +63,7 @@ pub(super) struct PageGraph {
     /// The number in the name of the file of entries; none if it has no name.
     entries_file: Option<u64>,
     names: NameIndex,
-    /// Entries that snapshots reach, as far as they were followed.
+    /// Entries that are known to be reached.
     reached: Bits,
     /// Entries whose keys were passed on, and whose pages were followed.
     visited: Bits,
@@ -167,8 +167,8 @@ impl PageGraph {
         Ok(count)
     }
 
-    /// Saves the graph for the next prune. `is_complete` says that all snapshots were walked, so that entries that are
-    /// not reached can be dropped. If saving fails, only the next prune's speed suffers.
+    /// Saves the graph for the next prune. If `is_complete`, all snapshots were walked, so entries that are not reached
+    /// can be dropped. If saving fails, only the next prune's speed suffers.
     pub fn save(&mut self, is_complete: bool) {
         if self.lock.is_none() {
             return;

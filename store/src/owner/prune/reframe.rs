@@ -57,7 +57,7 @@ impl LiveFrame<'_> {
 }
 
 impl<'a> Reframer<'a> {
-    /// Returns a reframer that fetches at most `budget` bytes of frames, as far as whole frames allow.
+    /// Returns a reframer that fetches at most `budget` bytes of frames.
     pub fn new(reader: &'a Reader, access: &'a dyn Push, push_key: &'a PushKey, budget: u64) -> Result<Self> {
         let (written, kept) = (HashSet::new(), HashSet::new());
         Ok(Self { reader, access, sealer: Sealer::new(push_key)?, budget, written, kept })

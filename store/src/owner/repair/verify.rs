@@ -52,8 +52,8 @@ fn verify_once(reader: &Reader, access: &dyn Access, info: &PackInfo, options: &
     let mending = requests::verify(access, info.id, options.dry_run)?;
     let is_mended = matches!(mending, Mending::Mended(_));
     let known = match &mending {
-        // On a dry run the spans and the pack's table tell which frames are damaged. Otherwise the store says that
-        // later.
+        // On a dry run the spans and the pack's table tell which frames are damaged. Otherwise the store determines
+        // them when the pack is dropped.
         Mending::Lost(spans) => {
             Some(match access.read_pack(info.id).ok().and_then(|bytes| PackTable::salvage(&bytes)) {
                 Some(table) if options.dry_run => Hurt::Frames(touched_frames(&table, spans)),

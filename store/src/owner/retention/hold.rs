@@ -165,8 +165,8 @@ fn ahead_secs(time: Time, than: Time) -> i64 {
     time.secs.saturating_sub(than.secs).saturating_sub(borrow)
 }
 
-/// Returns what looks wrong with a group. `rows` are its snapshots, newest first; `kept` says of each whether it is
-/// kept.
+/// Returns what looks wrong with a group. `rows` are its snapshots, newest first; `kept` has a flag for each row:
+/// whether the snapshot is kept.
 pub(super) fn holds(rows: &[&SnapshotRow], kept: &[bool], now: Time, run: Option<&LastRun>) -> Vec<Hold> {
     let mut holds = Vec::new();
     let mut by_log: Vec<(&SnapshotRow, bool)> = rows.iter().copied().zip(kept.iter().copied()).collect();
