@@ -259,7 +259,7 @@ fn messages() -> Done {
     let lost = Lost::Ids(vec![ChunkId([9; 32])]);
     put("prune", "condemned", &CondemnedSet { generation: 3, packs, lost }.encode())?;
     let forget =
-        ForgetRequest { tombstones: vec![Signature(golden("tombstone-1.hex")?)], now: true, empty_trash: true };
+        ForgetRequest { tombstones: vec![SignedTombstone(golden("tombstone-1.hex")?)], now: true, empty_trash: true };
     let asks = [
         vec![cbor_bytes(&[7; 16])],
         vec![cbor(init)],

@@ -1,12 +1,28 @@
-//! The seam: what a store of ciphertext offers. An embedded repository, a server's storage, a repository in memory and a
-//! remote client look alike from here.
+//! The seam: the traits through which a store of ciphertext is used. An embedded repository, a repository of a server,
+//! a repository in memory and a remote client all look the same from here.
 //!
-//! There is a trait for each kind of caller: [`Read`], [`Push`], [`Manage`] and [`Maintain`]; [`Open`] belongs to readers and
-//! pushers alike. [`Access`] is their sum.
+//! There is a trait for each kind of caller. [`Access`] is their sum.
 //!
-//! All calls block and may be made from many threads at once. Nothing here needs a key of the repository, and nothing
-//! here trusts the caller: an implementation bounds and verifies everything that it is given. Each method states what is
-//! durable when it returns.
+//! | trait | for |
+//! |---|---|
+//! | [`Open`] | everybody: open a repository, wait for news |
+//! | [`Read`] | readers: frames, keys, snapshots, the log |
+//! | [`Push`] | pushers: what is stored already, packs, commits |
+//! | [`Manage`] | owners: clients, passphrase slots, forgetting snapshots |
+//! | [`Maintain`] | maintenance: prune, repair, whole packs |
+//!
+//! **Trust.** Nothing here needs or accepts a key of the repository. An implementation trusts no caller: it bounds and
+//! verifies all that it is given. A caller trusts no store either: it verifies what it gets back, with keys or hashes.
+//!
+//! **Calls.** All calls block, and may be made from many threads. A call whose reply was lost may be repeated without
+//! harm; only [`Manage::init`] fails the second time. Lists of ids are limited to [`IDS_MAX`]; longer ones fail with
+//! [`crate::Error::TooLarge`].
+//!
+//! **Durability.** Each method states what is durable when it returns. What is durable survives a crash of the machine
+//! (except in a repository in memory).
+//!
+//! **Encoding.** The types that travel over the network are CBOR; the numbers of their fields and variants are part of
+//! the protocol (`docs/PROTOCOL.md`).
 
 mod maintain;
 mod manage;
@@ -17,7 +33,7 @@ mod read;
 mod repair;
 
 pub use maintain::{Maintain, PackInfo};
-pub use manage::{FORGET_MAX, ForgetReply, ForgetRequest, InitRequest, Manage, Signature};
+pub use manage::{FORGET_MAX, ForgetReply, ForgetRequest, InitRequest, Manage, SignedTombstone};
 pub use open::{LastSnapshot, Lease, OPENED_SNAPSHOTS_MAX, Open, OpenRequest, Opened, Seen};
 pub use prune::{
     COMMITTED_MAX, CommittedSnapshot, Filter, MixedFrame, MovedFrame, PruneLimits, PruneReply, PruneRequest,
@@ -27,7 +43,7 @@ pub use push::{Push, Receipt};
 pub use read::{LOG_BYTES, Mending, READ_BYTES_MAX, Read, ReadReply, ReadRequest, SNAPSHOTS_BYTES, SealedFrame, Span};
 pub use repair::{Dropped, Keep, QUARANTINE_MAX, RepairReply, RepairRequest};
 
-/// How many ids one request names at most.
+/// How many ids one request may name.
 pub const IDS_MAX: usize = 65_536;
 
 /// All that a store offers.

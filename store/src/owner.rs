@@ -4,8 +4,8 @@
 //! - [`retention`] decides which snapshots to keep: pure functions over plain rows;
 //! - [`check`] verifies a repository, [`repair`] repairs its packs, [`prune`] reclaims space.
 //!
-//! All of them reach the store through the traits of [`crate::access`], and trust nothing that comes back before they have
-//! verified it.
+//! All of them reach the store through the traits of [`crate::access`], and trust nothing that comes back before they
+//! have verified it.
 
 pub mod check;
 pub mod keyring;

@@ -14,7 +14,7 @@ use std::{cell::Cell, collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use bkfs_store::{
     Error, ErrorKind, Result,
-    access::{ForgetRequest, Manage, Open, OpenRequest, Push, Signature},
+    access::{ForgetRequest, Manage, Open, OpenRequest, Push, SignedTombstone},
     base::{
         id::{ChunkId, SnapshotId},
         time::Time,
@@ -138,7 +138,7 @@ fn share_and_expire(place: &Place, repo: &Arc<Repository>) -> Result<()> {
     CLOCK.set(CLOCK.get() + 15 * DAY as i64);
     let full = &place.world.full;
     let tombstone = Tombstone { repo: full.repo, snapshot: receipt.snapshot, log_len: receipt.now.log_len }.sign(full);
-    let forget = ForgetRequest { tombstones: vec![Signature(tombstone)], now: true, empty_trash: false };
+    let forget = ForgetRequest { tombstones: vec![SignedTombstone(tombstone)], now: true, empty_trash: false };
     repo.forget(&forget).map(drop)
 }
 

@@ -103,9 +103,9 @@ fn push(repo: &dyn Access) -> SnapshotId {
     repo.commit(opened.lease, &bytes).unwrap().snapshot
 }
 
-fn tombstone_by(full: &FullKey, repo: &dyn Access, snapshot: SnapshotId) -> Signature {
+fn tombstone_by(full: &FullKey, repo: &dyn Access, snapshot: SnapshotId) -> SignedTombstone {
     let log_len = repo.open(&OpenRequest::default()).unwrap().now.log_len;
-    Signature(Tombstone { repo: full_key().repo, snapshot, log_len }.sign(full))
+    SignedTombstone(Tombstone { repo: full_key().repo, snapshot, log_len }.sign(full))
 }
 
 fn request(repo: &dyn Access, ids: &[SnapshotId], now: bool) -> ForgetRequest {
@@ -258,8 +258,12 @@ fn only_the_admin_key_forgets() {
     let (one, two) = (push(&*repo), push(&*repo));
     let foreign = FullKey { admin: FullKey::random(full_key().repo).admin, ..full_key() };
     let other_repo = Tombstone { repo: RepoId([9; 16]), snapshot: one, log_len: 99 }.sign(&full_key());
-    for bad in [tombstone_by(&foreign, &*repo, one), Signature(other_repo), Signature(vec![0; 9000]), Signature(vec![])]
-    {
+    for bad in [
+        tombstone_by(&foreign, &*repo, one),
+        SignedTombstone(other_repo),
+        SignedTombstone(vec![0; 9000]),
+        SignedTombstone(vec![]),
+    ] {
         let request =
             ForgetRequest { tombstones: vec![tombstone_by(&full_key(), &*repo, two), bad], ..Default::default() };
         repo.forget(&request).unwrap_err();

@@ -267,7 +267,7 @@ fn push(repo: &dyn Access, files: impl IntoIterator<Item = u8>) -> SnapshotId {
 fn forget(repo: &dyn Access, id: SnapshotId, now: bool) {
     let log_len = repo.open(&OpenRequest::default()).unwrap().now.log_len;
     let tombstone = Tombstone { repo: full_key().repo, snapshot: id, log_len }.sign(&full_key());
-    repo.forget(&ForgetRequest { tombstones: vec![Signature(tombstone)], now, empty_trash: false }).unwrap();
+    repo.forget(&ForgetRequest { tombstones: vec![SignedTombstone(tombstone)], now, empty_trash: false }).unwrap();
 }
 
 /// Reads every file of a snapshot, with all caches empty.

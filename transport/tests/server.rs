@@ -7,7 +7,8 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use bkfs_store::{
     Error, ErrorKind,
     access::{
-        ForgetRequest, InitRequest, Lease, Maintain, Manage, Open, OpenRequest, Push, Read, ReadRequest, Signature,
+        ForgetRequest, InitRequest, Lease, Maintain, Manage, Open, OpenRequest, Push, Read, ReadRequest,
+        SignedTombstone,
     },
     base::{
         id::{ChunkId, RepoId, SnapshotId},
@@ -119,7 +120,7 @@ fn empty_root(mtime: Time) -> Node {
 
 fn forget_request(remote: &Remote, full: &FullKey, snapshots: &[SnapshotId], now: bool) -> ForgetRequest {
     let log_len = remote.open(&OpenRequest::default()).unwrap().now.log_len;
-    let sign = |id: &SnapshotId| Signature(Tombstone { repo: full.repo, snapshot: *id, log_len }.sign(full));
+    let sign = |id: &SnapshotId| SignedTombstone(Tombstone { repo: full.repo, snapshot: *id, log_len }.sign(full));
     ForgetRequest { tombstones: snapshots.iter().map(sign).collect(), now, empty_trash: false }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use bkfs_store::{
     Error,
-    access::{Access, FORGET_MAX, ForgetRequest, Signature},
+    access::{Access, FORGET_MAX, ForgetRequest, SignedTombstone},
     base::{id::SnapshotId, time::Time},
     format::{fate::protected_until, keys::FullKey, tombstone::Tombstone},
 };
@@ -82,7 +82,7 @@ impl Executor<'_> {
         for ids in ids.chunks(FORGET_MAX) {
             let sign = |id: &SnapshotId| {
                 let tombstone = Tombstone { repo: self.full.repo, snapshot: *id, log_len: self.log_len };
-                Signature(tombstone.sign(self.full))
+                SignedTombstone(tombstone.sign(self.full))
             };
             let tombstones = ids.iter().map(sign).collect();
             self.access.forget(&ForgetRequest { tombstones, now, empty_trash: false })?;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use bkfs_store::{
     Error,
-    access::{FORGET_MAX, ForgetRequest, Signature},
+    access::{FORGET_MAX, ForgetRequest, SignedTombstone},
     base::id::SnapshotId,
     format::tombstone::Tombstone,
     repository::{self, LogReport},
@@ -148,7 +148,7 @@ fn forget_lost(context: &Context, args: &SnapshotsArgs, is_rewritten: bool) -> R
     if !args.dry_run {
         for ids in lost.chunks(FORGET_MAX) {
             let tombstone = |id: &SnapshotId| Tombstone { repo: full.repo, snapshot: *id, log_len };
-            let tombstones = ids.iter().map(|id| Signature(tombstone(id).sign(&full))).collect();
+            let tombstones = ids.iter().map(|id| SignedTombstone(tombstone(id).sign(&full))).collect();
             session.access.forget(&ForgetRequest { tombstones, ..ForgetRequest::default() })?;
         }
     }

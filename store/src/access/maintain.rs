@@ -1,12 +1,15 @@
-//! Keeping a store in order.
+//! Maintaining a store.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::{PruneReply, PruneRequest, RepairReply, RepairRequest};
+use super::{
+    prune::{PruneReply, PruneRequest},
+    repair::{RepairReply, RepairRequest},
+};
 use crate::base::{error::Result, id::PackId};
 
-/// A pack in the store, as `check` lists them.
+/// A pack in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct PackInfo {
     /// The pack.
@@ -17,17 +20,19 @@ pub struct PackInfo {
     pub len: u64,
 }
 
-/// What keeps a store in order: listing and fetching whole packs, reclaiming space, repairing damage.
+/// Maintaining a store: listing and fetching whole packs, reclaiming space, repairing damage.
 pub trait Maintain: Send + Sync {
-    /// The packs whose ids follow `after`, in the order of their ids; at most `limit`.
+    /// Lists the packs whose ids follow `after`, in the order of their ids; at most `limit`. Returns an empty list
+    /// after the last pack. Packs that were swept or dropped are not listed.
     fn packs(&self, after: Option<PackId>, limit: u32) -> Result<Vec<PackInfo>>;
 
-    /// A whole pack, as stored.
+    /// Returns a whole pack as it is stored. Its bytes may be damaged. Fails with [`crate::Error::PackDamaged`] if its
+    /// file is missing.
     fn read_pack(&self, id: PackId) -> Result<Bytes>;
 
-    /// One step of a prune, by a holder of the full key. What is durable on return is said at each request.
+    /// Does one step of a prune. Each request states its reply and what is durable on return.
     fn prune(&self, request: &PruneRequest) -> Result<PruneReply>;
 
-    /// One step of a repair, by a holder of the full key. What is durable on return is said at each request.
+    /// Does one step of a repair. Each request states its reply and what is durable on return.
     fn repair(&self, request: &RepairRequest) -> Result<RepairReply>;
 }

@@ -1,4 +1,6 @@
-//! Opening a repository, and hearing of what is new in it.
+//! Opening a repository, and waiting for news of it.
+
+use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 
@@ -10,22 +12,22 @@ use crate::{
     format::{keys::Slot, loss::Lost, snapshot::SnapshotObject},
 };
 
-/// How many newest snapshots [`Opened`] carries at most.
+/// How many of the newest snapshots [`Opened`] holds at most.
 pub const OPENED_SNAPSHOTS_MAX: usize = 32;
 
 /// What a client knows when it opens a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct OpenRequest {
-    /// The client that will push, if it will.
+    /// The client that is going to push; none if none is.
     #[n(0)]
     pub client: Option<ClientId>,
-    /// What the client saw when it was here last.
+    /// The log as the client saw it last.
     #[n(1)]
     pub seen: Option<Seen>,
 }
 
-/// A point of the repository's past that a client remembers.
+/// A position in the repository's log, as a client remembers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Seen {
     /// The life of the store.
@@ -39,7 +41,8 @@ pub struct Seen {
     pub log_head: Hash,
 }
 
-/// The answer to opening a repository: all that `ls` of a mount and an unchanged push need, in one reply.
+/// The reply to opening a repository. It has all that `ls` of a mount and an unchanged push need, so they cost one
+/// round trip.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Opened {
@@ -52,42 +55,46 @@ pub struct Opened {
     /// The passphrase slots; empty if the caller may not read.
     #[n(2)]
     pub slots: Vec<Slot>,
-    /// Where the log stands now.
+    /// The end of the log.
     #[n(3)]
     pub now: Seen,
-    /// The log's head at the length that the client remembers; none if the log is shorter or no length was given.
+    /// The log's head at the length that the client remembers; none if the log is shorter, or if the client named no
+    /// length. A head that differs from the remembered one shows a rollback.
     #[n(4)]
     pub head_at_seen: Option<Hash>,
-    /// The session's claim on what it has now seen.
+    /// The lease of the session that begins with this reply.
     #[n(6)]
     pub lease: Lease,
-    /// What the client must subtract from what it believes to be stored.
+    /// The chunks that were lost since the position that the client remembers: it must no longer believe that they are
+    /// stored.
     #[n(7)]
     pub lost: Lost,
-    /// How many chunks are stored; 0 means that nothing need be asked.
+    /// How many chunks are stored. If there are none, a client need not ask for any.
     #[n(8)]
     pub chunks: u64,
-    /// The newest snapshot of the client that opened, by its own count.
+    /// The newest snapshot of the client that opened, by the client's own count.
     #[n(9)]
     pub last: Option<LastSnapshot>,
-    /// The newest snapshots, oldest first, at most [`OPENED_SNAPSHOTS_MAX`], and fewer if they are more than [`SNAPSHOTS_BYTES`]
-    /// together; empty if the caller may not read.
+    /// The newest snapshots, oldest first: at most [`OPENED_SNAPSHOTS_MAX`], and fewer once they reach
+    /// [`super::SNAPSHOTS_BYTES`] together. Empty if the caller may not read.
     #[n(10)]
     pub snapshots: Vec<SnapshotObject>,
-    /// The store's floor, in seconds: what was received later than that ago cannot be made unrecoverable.
+    /// The store's floor, in seconds: a snapshot that was received less than this ago cannot be made unrecoverable.
     #[n(11)]
     #[cbor(default)]
     pub protect_secs: u64,
 }
 
-/// What a session has been told of. A repository's generation goes up whenever frames are condemned; a snapshot commits only
-/// under the present one, so that whoever relied on what is condemned has heard of it.
+/// Ties a session to a generation of the repository. The generation goes up whenever frames are condemned or
+/// quarantined. A snapshot is only committed under the present generation, so its client knows of every loss that may
+/// concern it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Lease {
-    /// The session: a random number. Packs that it stores are not pruned before it commits.
+    /// The session: a random number. A prune does not take packs that the session stored and did not commit yet, for 7
+    /// days.
     #[n(0)]
     pub session: u64,
-    /// The generation up to which it was told what was lost.
+    /// The generation up to which the session was told what was lost.
     #[n(1)]
     pub generation: u64,
 }
@@ -98,16 +105,16 @@ pub struct LastSnapshot {
     /// The snapshot.
     #[n(0)]
     pub id: SnapshotId,
-    /// The client's own count.
+    /// Its number, by the client's own count.
     #[n(1)]
     pub sequence: u64,
 }
 
 /// Opening a repository, and waiting for news of it.
 pub trait Open: Send + Sync {
-    /// Opens the repository, and begins a session if a client is named.
+    /// Opens the repository and begins a session. Fails with [`crate::Error::NoRepository`] if there is none.
     fn open(&self, request: &OpenRequest) -> Result<Opened>;
 
-    /// Waits until the log is longer than `len` records or the time is over; returns its length.
-    fn wait_log(&self, len: u64, timeout: std::time::Duration) -> Result<u64>;
+    /// Waits until the log has more than `len` records or the time is over. Returns the log's length, in records.
+    fn wait_log(&self, len: u64, timeout: Duration) -> Result<u64>;
 }

@@ -1,4 +1,4 @@
-//! What is said in a prune.
+//! The requests and replies of a prune.
 
 use minicbor::{Decode, Encode};
 
@@ -7,91 +7,102 @@ use crate::{
     format::{frame::ChunkKind, loss::FrameBits},
 };
 
-/// How many snapshots one [`PruneReply::Committed`] names at most.
+/// How many snapshots one [`PruneReply::Committed`] lists at most.
 pub const COMMITTED_MAX: usize = 65_536;
 
-/// Which of the ids with one first byte are live.
+/// Some of the live ids that have one first byte.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Filter {
     /// First byte of the ids.
     #[n(0)]
     pub first: u8,
-    /// The filter, encoded ([`crate::format::filter::encode_filter`]).
+    /// The encoded filter ([`crate::format::filter::encode_filter`]).
     #[cbor(n(1), with = "minicbor::bytes")]
     pub bytes: Vec<u8>,
 }
 
 /// One step of a prune: see `docs/design/0012-condemn-at-once.md`.
+///
+/// Until something is condemned, a prune is in the store's memory only. A step of a prune that the store does not know
+/// any more fails with [`crate::Error::LeaseRefused`]: begin again.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(flat)]
 pub enum PruneRequest {
-    /// Begins to mark: nothing is live yet. Answered with [`PruneReply::Begun`]; refused while something is condemned and not
-    /// yet swept. Nothing is durable.
+    /// Begins to mark: nothing is live yet. Takes the place of a prune that has not condemned anything. Fails with
+    /// [`crate::Error::LeaseRefused`] if something is condemned and not swept yet. Nothing is durable. The reply is
+    /// [`PruneReply::Begun`].
     #[n(0)]
     Begin,
-    /// Marks as live what filters hold. Answered with [`PruneReply::Done`]. Nothing is durable.
+    /// Marks the ids that the filters hold as live. Nothing is durable. The reply is [`PruneReply::Done`].
     #[n(1)]
     Live {
-        /// The number that `Begin` was answered with.
+        /// The number from [`PruneReply::Begun`].
         #[n(0)]
         prune: u64,
-        /// The filters, as many as go into a request.
+        /// The filters, as many as fit into a request. Each first byte needs at least one filter before anything can be
+        /// condemned.
         #[n(1)]
         filters: Vec<Filter>,
     },
-    /// Fixes what is to go, durably, and begins a new generation. Answered with [`PruneReply::Condemned`]; or with
-    /// [`PruneReply::Grown`] if snapshots were committed that are not marked.
+    /// Condemns dead frames, within the limits, and begins a new generation. Durable on return. The reply is
+    /// [`PruneReply::Condemned`], [`PruneReply::Unconfirmed`] or [`PruneReply::Grown`]; only the first condemns
+    /// anything. Fails with [`crate::Error::LeaseRefused`] if another prune has condemned something since this one
+    /// began.
     #[n(2)]
     Condemn {
-        /// The number that `Begin` was answered with.
+        /// The number from [`PruneReply::Begun`].
         #[n(0)]
         prune: u64,
-        /// All commits before this place in the log are marked.
+        /// All snapshots are marked that were committed before this length of the log, in records.
         #[n(1)]
         log_len: u64,
         /// How far to go.
         #[n(2)]
         limits: PruneLimits,
-        /// Only say what would be done.
+        /// Change nothing: reply with what would be condemned.
         #[n(3)]
         dry_run: bool,
-        /// Go on although more than half of the repository goes.
+        /// Condemn even if that removes more than half of the repository.
         #[n(4)]
         is_confirmed: bool,
     },
-    /// Takes away some of what is condemned, durably. Answered with [`PruneReply::Swept`]; to be repeated until nothing is left.
+    /// Removes some of the condemned frames, after copying the live ones of their packs. Durable on return. To be
+    /// repeated until nothing is left. The reply is [`PruneReply::Swept`].
     #[n(3)]
     Sweep,
-    /// Makes all that is condemned and not yet swept live again, durably. Answered with [`PruneReply::Done`].
+    /// Makes all condemned frames that are not swept yet live again. Durable on return. The reply is
+    /// [`PruneReply::Done`].
     #[n(4)]
     Abort,
-    /// Asks for the snapshots that are committed at this place of the log or later and not gone for good, those in the trash
-    /// among them. Answered with [`PruneReply::Committed`].
+    /// Lists the snapshots that were committed at log record `from` or later and have not expired, including those in
+    /// the trash. The reply is [`PruneReply::Committed`].
     #[n(5)]
     Committed {
-        /// The place.
+        /// The first log record.
         #[n(0)]
         from: u64,
     },
-    /// Asks, when all is marked, for frames in which much is dead and something live: only who can open them can write what is live
-    /// into others. Answered with [`PruneReply::Mixed`]: those that are best done next, none if enough is done. Nothing is durable.
+    /// Asks for mixed frames: those in which many chunks are dead and some are live. Only a key holder can open them
+    /// and write the live chunks into other frames. Everything must be marked before. Nothing is durable. The reply is
+    /// [`PruneReply::Mixed`].
     #[n(6)]
     Mixed {
-        /// The number that `Begin` was answered with.
+        /// The number from [`PruneReply::Begun`].
         #[n(0)]
         prune: u64,
         /// How far the prune goes.
         #[n(1)]
         limits: PruneLimits,
-        /// Bytes of frames at most.
+        /// How many bytes of frames to list at most.
         #[n(2)]
         bytes: u64,
     },
-    /// Says of such frames which of their chunks are live and were put in other packs since `Begin`: then nothing in them is live, unless
-    /// a later filter says so. Answered with [`PruneReply::Done`]. Nothing is durable; what is not there is noticed at `Condemn`.
+    /// Reports mixed frames whose live chunks were put in other packs since the prune began. Nothing in those frames is
+    /// live any more, unless a later filter says so. Nothing is durable; condemning checks whether the copies are
+    /// there. The reply is [`PruneReply::Done`].
     #[n(7)]
     Moved {
-        /// The number that `Begin` was answered with.
+        /// The number from [`PruneReply::Begun`].
         #[n(0)]
         prune: u64,
         /// The frames, at most [`super::IDS_MAX`].
@@ -100,16 +111,16 @@ pub enum PruneRequest {
     },
 }
 
-/// A frame in which much is dead.
+/// A frame in which many chunks are dead and some are live.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct MixedFrame {
     /// The pack.
     #[n(0)]
     pub pack: PackId,
-    /// Number of the frame in it.
+    /// The number of the frame in the pack.
     #[n(1)]
     pub frame: u32,
-    /// What is in it.
+    /// The kind of its chunks.
     #[n(2)]
     pub kind: ChunkKind,
     /// Its length in bytes.
@@ -120,42 +131,42 @@ pub struct MixedFrame {
     pub ids: Vec<ChunkId>,
 }
 
-/// A frame of which all that is live lies in another pack, too.
+/// A frame whose live chunks are all in other packs, too.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct MovedFrame {
     /// The pack.
     #[n(0)]
     pub pack: PackId,
-    /// Number of the frame in it.
+    /// The number of the frame in the pack.
     #[n(1)]
     pub frame: u32,
-    /// Which of its chunks are live, a bit each.
+    /// Which of its chunks are live: one bit for each.
     #[n(2)]
     pub chunks: FrameBits,
 }
 
-/// A snapshot that is not gone for good.
+/// A snapshot that has not expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct CommittedSnapshot {
-    /// Place of its commit in the log.
+    /// The log record that committed it.
     #[n(0)]
     pub log_seq: u64,
     /// The snapshot.
     #[n(1)]
     pub id: SnapshotId,
-    /// Whether emptying the trash would now let it go.
+    /// Whether emptying the trash would expire it now.
     #[n(2)]
     pub is_due: bool,
 }
 
-/// How much may be unused.
+/// How much of a repository may be unused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(flat)]
 pub enum Unused {
-    /// So many thousandths of what is used.
+    /// Thousandths of what is used.
     #[n(0)]
     PerMille(#[n(0)] u32),
-    /// So many bytes.
+    /// Bytes.
     #[n(1)]
     Bytes(#[n(0)] u64),
 }
@@ -164,21 +175,22 @@ pub enum Unused {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct PruneLimits {
-    /// How much of what is kept may be unused afterwards. Packs are written again until it is no more.
+    /// How much of what is kept may be unused afterwards. Packs are repacked until no more is unused.
     #[n(0)]
     pub unused: Unused,
-    /// How many bytes are written again at most.
+    /// How many bytes are copied into new packs at most; none for no limit.
     #[n(1)]
     pub repack_bytes: Option<u64>,
 }
 
 impl Default for PruneLimits {
+    /// 5 % may be unused. There is no limit on what is copied.
     fn default() -> Self {
         Self { unused: Unused::PerMille(50), repack_bytes: None }
     }
 }
 
-/// The answer to a [`PruneRequest`].
+/// The reply to a [`PruneRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(flat)]
 pub enum PruneReply {
@@ -188,33 +200,35 @@ pub enum PruneReply {
     /// Marking has begun.
     #[n(1)]
     Begun {
-        /// Names the prune in what follows.
+        /// Identifies the prune in later requests.
         #[n(0)]
         prune: u64,
-        /// Commits before this place in the log must be marked.
+        /// All snapshots must be marked that were committed before this length of the log, in records.
         #[n(1)]
         log_len: u64,
     },
-    /// Snapshots were committed meanwhile: mark those, too.
+    /// Nothing is condemned, because snapshots were committed that are not marked: mark those, too.
     #[n(2)]
     Grown {
-        /// Commits before this place in the log must be marked.
+        /// All snapshots must be marked that were committed before this length of the log, in records.
         #[n(0)]
         log_len: u64,
     },
-    /// More than half of the repository would go, which must be confirmed.
+    /// Nothing is condemned, because that would remove more than half of the repository and is not confirmed.
     #[n(3)]
     Unconfirmed(#[n(0)] PruneStats),
-    /// It is condemned, or would be.
+    /// What is condemned; on a dry run, what would be.
     #[n(4)]
     Condemned(#[n(0)] PruneStats),
-    /// Some of it is gone.
+    /// Some of what was condemned is gone.
     #[n(5)]
     Swept(#[n(0)] Swept),
-    /// The first of the snapshots that were asked for, at most [`COMMITTED_MAX`], oldest first; fewer than that are all.
+    /// The first snapshots that were asked for, at most [`COMMITTED_MAX`], oldest first. If there are fewer, these are
+    /// all.
     #[n(6)]
     Committed(#[n(0)] Vec<CommittedSnapshot>),
-    /// Frames in which much is dead, with at most [`super::IDS_MAX`] chunks or one frame.
+    /// The mixed frames that are best rewritten next; none if enough is done. They hold at most [`super::IDS_MAX`]
+    /// chunks, unless it is one frame.
     #[n(7)]
     Mixed(#[n(0)] Vec<MixedFrame>),
 }
@@ -226,35 +240,35 @@ pub struct PruneStats {
     /// Packs before.
     #[n(0)]
     pub packs: u64,
-    /// Their bytes.
+    /// Bytes of those packs.
     #[n(1)]
     pub bytes: u64,
-    /// Packs in which nothing is live.
+    /// Packs in which nothing is live. They are dropped.
     #[n(2)]
     pub dropped: u64,
-    /// Packs of which the live frames are written again.
+    /// Packs whose live frames are copied into new packs.
     #[n(3)]
     pub repacked: u64,
-    /// Bytes of these live frames.
+    /// Bytes of those live frames.
     #[n(4)]
     pub copied_bytes: u64,
-    /// Bytes that become free.
+    /// Bytes that are freed.
     #[n(5)]
     pub freed_bytes: u64,
-    /// Dead bytes that stay, because too little would be won by taking them.
+    /// Bytes of dead frames that stay, because too little would be gained by removing them.
     #[n(6)]
     pub unused_bytes: u64,
-    /// Bytes of packs that stay because a push that has not ended may need them.
+    /// Bytes of packs that have dead frames and stay, because they are pinned for a push that has not ended.
     #[n(7)]
     pub pinned_bytes: u64,
-    /// About how many dead bytes stay because they share frames with what is live.
+    /// An estimate of the dead bytes in mixed frames that stay.
     #[n(8)]
     #[cbor(default)]
     pub mixed_bytes: u64,
 }
 
 impl PruneStats {
-    /// Whether more than half of the repository goes: that must be confirmed.
+    /// Whether more than half of the repository is removed, which must be confirmed.
     pub fn is_most(&self) -> bool {
         self.freed_bytes > self.bytes / 2
     }
@@ -267,13 +281,13 @@ pub struct Swept {
     /// Packs that are gone.
     #[n(0)]
     pub packs: u64,
-    /// Their bytes.
+    /// Bytes of those packs.
     #[n(1)]
     pub bytes: u64,
-    /// Bytes of packs written in their place.
+    /// Bytes of the packs that were written in their place.
     #[n(2)]
     pub written_bytes: u64,
-    /// Packs that are kept because they are damaged.
+    /// Condemned packs that are kept because they are damaged.
     #[n(3)]
     pub damaged: u64,
     /// Packs that are still condemned.

@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{Lease, Open, Seen};
+use super::open::{Lease, Open, Seen};
 use crate::{
     base::{
         error::Result,
@@ -18,24 +18,30 @@ pub struct Receipt {
     /// The snapshot.
     #[n(0)]
     pub snapshot: SnapshotId,
-    /// When the store received it.
+    /// When the store received it, by the store's clock.
     #[n(1)]
     pub received: Time,
-    /// Where the log stands with it.
+    /// The end of the log. The commit is in it.
     #[n(2)]
     pub now: Seen,
 }
 
 /// What a push needs: to ask what is stored, to store packs, and to commit.
 pub trait Push: Open {
-    /// Which of the ids (at most [`IDS_MAX`]) have a live copy.
+    /// Returns for each id (at most [`super::IDS_MAX`]) whether the chunk has a live copy.
     fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>>;
 
-    /// Stores a pack. On return it is durable, its chunks are found, and it is pinned by the session. Storing a pack again is
-    /// no error; one that was condemned or swept is live again.
+    /// Stores a pack. On return it is durable, its chunks are found, and it is pinned for the session. A pack that is
+    /// stored already may be put again; if it was condemned or swept, it becomes live again. Fails with
+    /// [`crate::Error::NotOnRoster`] if the client that signed it is not on the roster.
     fn put_pack(&self, lease: Lease, pack: &PackUpload) -> Result<()>;
 
-    /// Commits a snapshot under a lease. On return it is durable. Every pack that it needs must have been put before. Refused
-    /// with [`crate::Error::LeaseRefused`] if frames were condemned since the lease: open again, and see what was lost.
+    /// Commits a snapshot. Every pack that it needs must have been put before. On return it is durable. Committing it
+    /// again returns its receipt again.
+    ///
+    /// Fails with [`crate::Error::LeaseRefused`] if the lease's generation is not the present one: something may have
+    /// been lost since. Open again, put what the snapshot needs of the lost chunks, and commit under the new
+    /// generation. Also fails with it if the snapshot's number is not the next one of its client, because another push
+    /// of the client has committed.
     fn commit(&self, lease: Lease, snapshot: &[u8]) -> Result<Receipt>;
 }

@@ -1,8 +1,8 @@
-//! What is said in a repair.
+//! The requests and replies of a repair.
 
 use minicbor::{Decode, Encode};
 
-use super::Mending;
+use super::read::Mending;
 use crate::{
     base::id::PackId,
     format::loss::{FrameBits, Quarantined},
@@ -12,8 +12,8 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(flat)]
 pub enum RepairRequest {
-    /// Verifies a pack, whole, and mends it, as [`super::Access::mend`] does; dry, it only says what would come of that. Answered with
-    /// [`RepairReply::Verified`].
+    /// Verifies a whole pack and mends it, like [`super::Read::mend`]. A dry run changes nothing and returns what
+    /// mending would achieve. The reply is [`RepairReply::Verified`].
     #[n(0)]
     Verify {
         /// The pack.
@@ -23,65 +23,65 @@ pub enum RepairRequest {
         #[n(1)]
         dry_run: bool,
     },
-    /// The packs of which frames are in quarantine and whose ids follow `after`, at most [`QUARANTINE_MAX`]. Answered with
-    /// [`RepairReply::Quarantine`].
+    /// Lists the packs that have frames in quarantine and whose ids follow `after`, at most [`QUARANTINE_MAX`], in the
+    /// order of their ids. The reply is [`RepairReply::Quarantine`].
     #[n(1)]
     Quarantine {
-        /// The last one of those that came before.
+        /// The last pack of the list before; none for the first list.
         #[n(0)]
         after: Option<PackId>,
     },
-    /// Takes a damaged pack away, durably, after copying the frames that are to be kept into a new one; what is lost by that
-    /// is told. Answered with [`RepairReply::Dropped`].
+    /// Removes a damaged pack after copying the frames to keep into a new one. What is lost with it, and was not lost
+    /// before, is recorded as lost. Durable on return. The reply is [`RepairReply::Dropped`].
     #[n(2)]
     Drop {
         /// The pack.
         #[n(0)]
         pack: PackId,
-        /// What of it to keep.
+        /// Which frames to keep.
         #[n(1)]
         keep: Keep,
     },
 }
 
-/// How many packs one [`RepairReply::Quarantine`] names at most.
+/// How many packs one [`RepairReply::Quarantine`] lists at most.
 pub const QUARANTINE_MAX: usize = 1024;
 
 /// Which frames of a damaged pack to keep.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(flat)]
 pub enum Keep {
-    /// Those that the store knows to be whole.
+    /// The frames that the store knows to be whole.
     #[n(0)]
     Whole,
-    /// Of those that the store does not know to be damaged, these, which a key holder has opened.
+    /// These frames, which a key holder has opened, except those that the store knows to be damaged.
     #[n(1)]
     Opened(#[n(0)] FrameBits),
 }
 
-/// The answer to a [`RepairRequest`].
+/// The reply to a [`RepairRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(flat)]
 pub enum RepairReply {
-    /// What came of it, or would.
+    /// What mending achieved, or would achieve.
     #[n(0)]
     Verified(#[n(0)] Mending),
-    /// Some packs in quarantine.
+    /// Packs with frames in quarantine. If there are fewer than [`QUARANTINE_MAX`], these are the last.
     #[n(1)]
     Quarantine(#[n(0)] Vec<Quarantined>),
-    /// What became of a pack.
+    /// What became of the pack.
     #[n(2)]
     Dropped(#[n(0)] Dropped),
 }
 
-/// What became of a pack that was taken away.
+/// What became of a pack that was to be dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct Dropped {
-    /// Whether it is gone. It stays if there is nothing wrong with it.
+    /// Whether the pack is gone. It stays if nothing is wrong with it.
     #[n(0)]
     pub is_gone: bool,
-    /// Frames that are in a new pack.
+    /// Frames that were kept, in a new pack.
     #[n(1)]
     pub kept: u32,
     /// Frames that are gone with it.

@@ -3,21 +3,21 @@
 //!
 //! A check has three parts:
 //!
-//! - *History*: the log's chain of hashes, the rosters in it, the snapshots and their chains; and that the store withholds
-//!   no committed snapshot.
+//! - *History*: the log's chain of hashes, the rosters in it, the snapshots and their chains; and that the store
+//!   withholds no committed snapshot.
 //! - *Packs*, on request: all of them or some ([`ReadData`]). Each pack is read whole. Its id, table and signature are
 //!   verified, every frame is opened, and every chunk is compared with its id.
-//! - *Trees*: every page that a snapshot reaches is loaded, and the store is asked for the chunks that files need. Chunks
-//!   that the store lacks or that are in a bad frame are read, so that the report names the damaged files.
+//! - *Trees*: every page that a snapshot reaches is loaded, and the store is asked for the chunks that files need.
+//!   Chunks that the store lacks or that are in a bad frame are read, so that the report names the damaged files.
 //!
-//! Problems do not end a check: all of them are reported. A check changes nothing itself, but it has the store mend packs
-//! that parity can mend, and [quarantine](crate::format::loss) those that it cannot. Memory is bounded, except for 16
-//! bytes for each tree page and 32 for each chunk in a bad frame: the store is asked for chunks of data in batches, and
-//! asked again rather than remembered.
+//! Problems do not end a check: all of them are reported. A check changes nothing itself, but it has the store mend
+//! packs that parity can mend, and [quarantine](crate::format::loss) those that it cannot. Memory is bounded, except
+//! for 16 bytes for each tree page and 32 for each chunk in a bad frame: the store is asked for chunks of data in
+//! batches, and asked again rather than remembered.
 //!
-//! **Concurrency.** Others push, forget, prune, mend and enrol clients during a check. What they remove is not a problem.
-//! So when something is missing, the check looks again whether its snapshot has gone since, or its pack is no longer
-//! listed. A damaged pack is read again if the store says that it is whole.
+//! **Concurrency.** Others push, forget, prune, mend and enrol clients during a check. What they remove is not a
+//! problem. So when something is missing, the check looks again whether its snapshot has gone since, or its pack is no
+//! longer listed. A damaged pack is read again if the store reports it as whole.
 
 mod context;
 mod findings;

@@ -1,8 +1,8 @@
 //! The data keys that the holder of a full key has opened.
 //!
 //! Every push has a data key of its own. The key's wrap is stored in packs and snapshots. Opening a wrap costs a key
-//! decapsulation, so opened keys are kept for as long as the ring lives: a few hundred bytes for each push. Threads that
-//! miss the same key may each open it. That is harmless, and too rare to be worth a lock.
+//! decapsulation, so opened keys are kept for as long as the ring lives: a few hundred bytes for each push. Threads
+//! that miss the same key may each open it. That is harmless, and too rare to be worth a lock.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -74,8 +74,8 @@ impl KeyRing {
         Err(failed)
     }
 
-    /// Fetches and opens the wraps of those keys that are not known yet, [`IDS_MAX`] in a request. A missing wrap is not
-    /// an error here.
+    /// Fetches and opens the wraps of those keys that are not known yet, [`IDS_MAX`] in a request. A missing wrap is
+    /// not an error here.
     pub fn prefetch(&self, ids: &[KeyId]) -> Result<()> {
         let unknown: Vec<KeyId> = ids.iter().copied().filter(|id| self.known(*id).is_none()).collect();
         for part in unknown.chunks(IDS_MAX) {
@@ -105,7 +105,8 @@ impl KeyRing {
         snapshot::open(stored, id, &self.ids, &*self.learn(&stored.wrap)?)
     }
 
-    /// Verifies and opens a snapshot object from the store: its id, its client on the roster, its signature and its seal.
+    /// Verifies and opens a snapshot object from the store: its id, its client on the roster, its signature and its
+    /// seal.
     pub fn open_object(&self, object: &SnapshotObject, roster: &Roster) -> Result<(StoredSnapshot, Snapshot)> {
         if snapshot_id(&object.bytes) != object.id {
             let reason = "its bytes do not have its id".to_owned();

@@ -54,7 +54,7 @@ fn preceding(mut id: PackId) -> Option<PackId> {
 pub(crate) struct PackFindings {
     /// All errors.
     pub errors: Vec<Error>,
-    /// The numbers of the frames that do not hold what the table says.
+    /// The numbers of the frames that do not hold the chunks that the table names.
     pub bad_frames: Vec<u32>,
     /// The chunks that those frames should hold.
     pub bad_chunks: Vec<ChunkId>,

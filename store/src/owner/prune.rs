@@ -1,4 +1,5 @@
-//! Pruning with the full key: finds what snapshots reach, tells the store, and has it reclaim the space of everything else.
+//! Pruning with the full key: finds what snapshots reach, tells the store, and has it reclaim the space of everything
+//! else.
 //!
 //! ```text
 //! sweep what an earlier prune left ─► begin ─► mark ─► condemn ─► sweep, until nothing is left
@@ -8,13 +9,13 @@
 //!
 //! Between mark and condemn, a client that may push rewrites frames that are mostly dead (`reframe`).
 //!
-//! The trees of all snapshots are walked, including those in the trash. What each page names is remembered from one prune to the
-//! next (`graph`), so only new pages are fetched. If there are many ids, they are kept on disk, so memory hardly grows with
-//! the repository. No data crosses the network: the store receives about 3 bytes for each id, and copies by itself what it
-//! must copy.
+//! The trees of all snapshots are walked, including those in the trash. What each page names is remembered from one
+//! prune to the next (`graph`), so only new pages are fetched. If there are many ids, they are kept on disk, so memory
+//! hardly grows with the repository. Except for frames that are rewritten, no data crosses the network: the store
+//! receives about 3 bytes for each id, and copies by itself what it must copy.
 //!
-//! If a tree cannot be read, the prune ends before anything is condemned. A prune may be stopped at any moment; the next one
-//! continues. The store's half of a prune is described in `docs/design/0012-condemn-at-once.md`.
+//! If a tree cannot be read, the prune ends before anything is condemned. A prune may be stopped at any moment; the
+//! next one continues. The store's half of a prune is described in `docs/design/0012-condemn-at-once.md`.
 
 mod blocks;
 mod damage;
@@ -45,8 +46,8 @@ use crate::base::error::{Error, Result};
 const ROUNDS_MAX: usize = 50;
 
 impl Pruner<'_> {
-    /// Prunes the repository. What is condemned or swept is durable on return. Fails with [`Error::LeaseRefused`] if another
-    /// prune runs at the same time, or if snapshots are committed faster than they can be marked.
+    /// Prunes the repository. What is condemned or swept is durable on return. Fails with [`Error::LeaseRefused`] if
+    /// another prune runs at the same time, or if snapshots are committed faster than they can be marked.
     pub fn run(&self, options: &PruneOptions, progress: &PruneProgress) -> Result<PruneReport> {
         let mut report = PruneReport::default();
         match self.attempt(options, progress, &mut report) {

@@ -166,13 +166,13 @@ impl Reader {
         self.with_snapshots(|list| list.snapshots.clone())
     }
 
-    /// Brings the list of snapshots up to date and passes it to `show`. The list is locked meanwhile: `show` must not
-    /// ask this reader for snapshots.
+    /// Brings the list of snapshots up to date and passes it to `show`. The list is locked during the call: `show` must
+    /// not ask this reader for snapshots.
     pub fn with_snapshots<T>(&self, show: impl FnOnce(&SnapshotList) -> T) -> Result<T> {
         self.snapshots.with_list(show)
     }
 
-    /// Whether the log says by now that a snapshot has expired.
+    /// Returns whether a snapshot has expired by now, according to the log.
     pub(crate) fn is_gone(&self, id: &SnapshotId) -> Result<bool> {
         self.snapshots.is_gone(id)
     }

@@ -1,13 +1,15 @@
-//! Repairing the packs of a repository with its full key: what parity can mend is mended, damaged packs are dropped after
-//! their whole frames were copied, and what is still damaged is named.
+//! Repairing the packs of a repository with its full key: what parity can mend is mended, damaged packs are dropped
+//! after their whole frames were copied, and what is still damaged is named.
 //!
 //! ```text
-//! every pack ─► the store verifies and mends it ─► frames are opened (on request) ─► damaged packs are dropped ─► trees are walked
+//! the store verifies and mends every pack ─► frames are opened, on request ─► damaged packs are dropped
+//!                                                                                        │
+//!                                  trees are walked, to name damaged files and snapshots ◄┘
 //! ```
 //!
 //! The store verifies and copies by itself, so no data crosses the network. The exception is a damaged pack without
-//! parity: only a key can tell which of its frames are whole, so it is fetched. An error with one pack does not keep the
-//! others from being repaired. A repair may be stopped at any moment and run again.
+//! parity: only a key can tell which of its frames are whole, so it is fetched. An error with one pack does not keep
+//! the others from being repaired. A repair may be stopped at any moment and run again.
 
 mod damaged_snapshots;
 mod errors;
@@ -40,8 +42,8 @@ use crate::{
 
 pub use report::{RepairOptions, RepairReport};
 
-/// Repairs the packs of a repository. `access` is the store that `reader` reads from, and `opened` its reply to opening it.
-/// `progress` counts packs, then snapshots. Returns an error only if the repair cannot continue.
+/// Repairs the packs of a repository. `access` is the store that `reader` reads from, and `opened` its reply to opening
+/// it. `progress` counts packs, then snapshots. Returns an error only if the repair cannot continue.
 pub fn repair_packs(
     reader: &Reader,
     access: &dyn Access,

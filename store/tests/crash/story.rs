@@ -14,7 +14,7 @@ use bkfs_store::{
     Error, Result,
     access::{
         ForgetRequest, Lease, Maintain, Manage, Open, OpenRequest, PruneReply, PruneRequest, PruneStats, Push, Read,
-        Receipt, Signature,
+        Receipt, SignedTombstone,
     },
     base::{
         id::{ChunkId, SlotId, SnapshotId},
@@ -229,7 +229,7 @@ pub fn forget(story: &mut Story) -> Result<()> {
     let forget = |now| {
         let log_len = repo.open(&OpenRequest::default())?.now.log_len;
         let tombstone = Tombstone { repo: full.repo, snapshot: oldest, log_len };
-        let tombstones = vec![Signature(tombstone.sign(full))];
+        let tombstones = vec![SignedTombstone(tombstone.sign(full))];
         story.recorder.mark(Promise::Moving(oldest));
         repo.forget(&ForgetRequest { tombstones, now, empty_trash: false })?;
         story.recorder.mark(Promise::Forgotten(oldest));
@@ -257,7 +257,7 @@ pub fn share_and_expire(story: &mut Story) -> Result<()> {
     packed.uploads.remove(0);
     let receipt = story.world.push_packs(repo, &packed)?;
     story.recorder.mark(Promise::Snapshot(receipt, few));
-    let tombstones = vec![Signature(Tombstone { repo: full.repo, snapshot: larger, log_len }.sign(full))];
+    let tombstones = vec![SignedTombstone(Tombstone { repo: full.repo, snapshot: larger, log_len }.sign(full))];
     story.later(15 * DAY as i64);
     story.recorder.mark(Promise::Moving(larger));
     repo.forget(&ForgetRequest { tombstones, now: true, empty_trash: false })?;
@@ -281,7 +281,7 @@ pub fn share_frames_and_expire(story: &mut Story) -> Result<()> {
     let receipt = story.world.push_packs(repo, &packed)?;
     assert_eq!(packed.uploads.len(), 1, "only its trees");
     story.recorder.mark(Promise::Snapshot(receipt, few));
-    let tombstones = vec![Signature(Tombstone { repo: full.repo, snapshot: larger, log_len }.sign(full))];
+    let tombstones = vec![SignedTombstone(Tombstone { repo: full.repo, snapshot: larger, log_len }.sign(full))];
     story.later(15 * DAY as i64);
     story.recorder.mark(Promise::Moving(larger));
     repo.forget(&ForgetRequest { tombstones, now: true, empty_trash: false })?;
@@ -330,7 +330,7 @@ pub fn put_and_forget(story: &mut Story) -> Result<()> {
     let (repo, full) = (story.repo(), &story.world.full);
     let (newest, log_len) =
         (repo.snapshots(0, 100)?.pop().unwrap().id, repo.open(&OpenRequest::default())?.now.log_len);
-    let tombstones = vec![Signature(Tombstone { repo: full.repo, snapshot: newest, log_len }.sign(full))];
+    let tombstones = vec![SignedTombstone(Tombstone { repo: full.repo, snapshot: newest, log_len }.sign(full))];
     story.recorder.mark(Promise::Moving(newest));
     repo.forget(&ForgetRequest { tombstones, now: true, empty_trash: false })?;
     story.recorder.mark(Promise::Forgotten(newest));

@@ -182,7 +182,7 @@ impl Site {
         let full = support::full_key();
         let log_len = repo.open(&OpenRequest::default())?.now.log_len;
         let signed = Tombstone { repo: full.repo, snapshot, log_len }.sign(&full);
-        repo.forget(&ForgetRequest { tombstones: vec![Signature(signed)], now, empty_trash: false }).map(drop)
+        repo.forget(&ForgetRequest { tombstones: vec![SignedTombstone(signed)], now, empty_trash: false }).map(drop)
     }
 
     pub fn empty_trash(&self, repo: &Repository) -> Result<()> {

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// How often a pack is read if the check finds damage in it while the store says that it is whole.
+/// How often a pack is read if the check finds damage in it while the store reports it as whole.
 const READS_MAX: usize = 3;
 
 /// The chunks that were found to be in bad frames or unreadable packs.
@@ -37,7 +37,8 @@ pub(super) struct BadChunks {
 pub(super) fn check(check: &CheckContext<'_>, options: &CheckOptions, report: &mut CheckReport) -> Result<BadChunks> {
     let progress = check.progress;
     let packs = list(check.access, || progress.fail_if_stopped())?;
-    // The roster is fetched after the list, because a client that stored one of the packs may have been enrolled just now.
+    // The roster is fetched after the list, because a client that stored one of the packs may have been enrolled just
+    // now.
     let roster = check.reader.roster()?;
     report.packs_total = packs.len() as u64;
     let packs = choose(packs, options.read_data);
@@ -72,13 +73,13 @@ pub(super) fn check(check: &CheckContext<'_>, options: &CheckOptions, report: &m
 struct CheckedPack {
     found: PackFindings,
     is_mended: bool,
-    /// The check finds damage, and the store finds none or fails to say. (If the store finds frames lost, it says so of
-    /// each chunk when it is asked for it.)
+    /// The check finds damage, and the store finds none or fails to say. (If the store itself finds frames lost, its
+    /// replies about their chunks show that.)
     is_disputed: bool,
 }
 
-/// Checks a pack and, if it is damaged, has the store mend it. Others mend and prune meanwhile. So damage only counts if
-/// it is still there after the store has said that the pack is whole, and a pack that was pruned has none.
+/// Checks a pack and, if it is damaged, has the store mend it. Others mend and prune at the same time. So damage only
+/// counts if it is still there after the store has reported the pack as whole, and a pack that was pruned has none.
 fn check_pack(check: &CheckContext<'_>, roster: &Roster, info: &PackInfo) -> Result<CheckedPack> {
     let access = check.access;
     let (mut is_mended, mut reads) = (false, 0);

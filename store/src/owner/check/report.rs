@@ -49,7 +49,8 @@ pub struct CheckReport {
     pub packs_total: u64,
     /// The last pack that was read, in the order of [`super::ReadData::Next`].
     pub reached: Option<PackId>,
-    /// References to chunks that are in damaged packs only and can still be read. The store does not count them as stored.
+    /// References to chunks that are in damaged packs only and can still be read. The store does not count them as
+    /// stored.
     pub chunks_at_risk: u64,
     /// Packs that were damaged and were mended by the store.
     pub packs_mended: u64,

@@ -1,8 +1,9 @@
 //! Which packs a check reads.
 //!
-//! A part `n/m` is the same set of packs each time: a pack's id decides to which part it belongs. The parts `1/m` to `m/m`
-//! together cover all packs, even if packs were added in between. A share is a round trip: each check begins after the
-//! last pack of the check before. So twenty checks of 5 % read everything. Twenty random samples would miss a third.
+//! A part `n/m` is the same set of packs each time: a pack's id decides to which part it belongs. The parts `1/m` to
+//! `m/m` together cover all packs, even if packs were added in between. A share is a round trip: each check begins
+//! after the last pack of the check before. So twenty checks of 5 % read everything. Twenty random samples would miss a
+//! third.
 
 use crate::{access::PackInfo, base::id::PackId};
 
@@ -39,8 +40,8 @@ pub enum Share {
     Bytes(u64),
 }
 
-/// Chooses from all packs, which are in the order of their ids. A share chooses at least one pack, if there is one, and at
-/// least the bytes that it asks for.
+/// Chooses from all packs, which are in the order of their ids. A share chooses at least one pack, if there is one, and
+/// at least the bytes that it asks for.
 pub(super) fn choose(mut packs: Vec<PackInfo>, read_data: ReadData) -> Vec<PackInfo> {
     match read_data {
         ReadData::None => Vec::new(),

@@ -93,7 +93,7 @@ struct PageTask {
     expected: Expected,
 }
 
-/// What the parent of a page says about it.
+/// What the parent of a page states about it.
 enum Expected {
     /// The root page of a folder.
     Folder(Subtree),
@@ -141,7 +141,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Loads a page, compares it with what its parent says, and adds tasks for what is below it.
+    /// Loads a page, compares it with what its parent states, and adds tasks for what is below it.
     fn page(&mut self, task: &PageTask) -> Result<()> {
         let page = self.check.reader.page(task.id)?;
         let wrong = |reason: &str| Error::damaged(format!("tree page {}", task.id), reason);

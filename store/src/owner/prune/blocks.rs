@@ -1,7 +1,8 @@
-//! A file of blocks. The hash of each block is kept elsewhere, so a block that is read back is the one that was written.
+//! A file of blocks. The hash of each block is kept elsewhere, so a block that is read back is the one that was
+//! written.
 //!
-//! New blocks wait in memory, so that a mark of ordinary size needs no disk. They are written to the file when there are
-//! many, or when they are to be kept. If nothing is to be kept, the file has no name.
+//! New blocks wait in memory, so that a mark of ordinary size needs no disk. They are written to the file when there
+//! are many, or when they are to be kept. If nothing is to be kept, the file has no name.
 
 use std::{
     fs::File,
@@ -118,8 +119,8 @@ impl BlockFile {
         }
     }
 
-    /// Writes all blocks to the file, and creates it if there is none yet. Does not make them durable: a block that is lost is
-    /// noticed by its hash.
+    /// Writes all blocks to the file, and creates it if there is none yet. Does not make them durable: a block that is
+    /// lost is noticed by its hash.
     pub fn write(&mut self) -> Result<()> {
         let path = &self.path;
         let file = match &mut self.file {

@@ -1,24 +1,26 @@
-//! The graph of pages: what each tree page and each snapshot names, remembered from one prune to the next. A page that was
-//! walked once is not fetched again.
+//! The graph of pages: what each tree page and each snapshot names, remembered from one prune to the next. A page that
+//! was walked once is not fetched again.
 //!
-//! A page never changes, so what it names stays true forever. An *entry* holds the keys of the chunks that a page or snapshot
-//! names, and the numbers of the entries of the pages that it names. Those numbers are lower than its own, because an entry
-//! is added after all entries below it. So one pass over the entries, from the last to the first, finds all that snapshots
-//! reach, with one bit for each entry.
+//! A page never changes, so what it names stays true forever. An *entry* holds the keys of the chunks that a page or
+//! snapshot names, and the numbers of the entries of the pages that it names. Those numbers are lower than its own,
+//! because an entry is added after all entries below it. So one pass over the entries, from the last to the first,
+//! finds all that snapshots reach, with one bit for each entry.
 //!
 //! ```text
-//! FOLDER/head             which blocks belong to the graph, and their hashes; authenticated with a key derived from the full key
-//! FOLDER/N.entries        blocks of entries
-//! FOLDER/N.names          id of a page or snapshot -> number of its entry, sorted
+//! FOLDER/head        the blocks and their hashes; authenticated with a key derived from the full key
+//! FOLDER/N.entries   blocks of entries
+//! FOLDER/N.names     id of a page or snapshot -> number of its entry, sorted
+//!
 //! entry := keys, varint | pages, varint | a key, 9 bytes ... | own number - number of a page, varint ...
 //! ```
 //!
-//! Blocks that are missing, cut off, changed or written with another key are noticed by their hashes before they are used.
-//! Then all trees are walked again: the files can be deleted at any moment. Older versions of the files are just as good, they
-//! only know less. When most entries are not reached any more, the files are rewritten without them.
+//! Blocks that are missing, cut off, changed or written with another key are noticed by their hashes before they are
+//! used. Then all trees are walked again: the files can be deleted at any moment. Older versions of the files are just
+//! as good, they only know less. When most entries are not reached any more, the files are rewritten without them.
 //!
-//! **How it grows.** On disk, 9 bytes for each chunk that a page names and 24 for each page. In memory, two bits for each page
-//! and a thousandth of what is on disk. New entries and names take up to about 60 MiB; beyond that, they go to disk.
+//! **How it grows.** On disk, 9 bytes for each chunk that a page names and 24 for each page. In memory, two bits for
+//! each page and a thousandth of what is on disk. New entries and names take up to about 60 MiB; beyond that, they go
+//! to disk.
 
 mod bits;
 mod entries;
@@ -61,7 +63,7 @@ pub(super) struct PageGraph {
     /// The number in the name of the file of entries; none if it has no name.
     entries_file: Option<u64>,
     names: NameIndex,
-    /// Entries that snapshots reach, as far as they were followed.
+    /// Entries that are known to be reached.
     reached: Bits,
     /// Entries whose keys were passed on, and whose pages were followed.
     visited: Bits,
@@ -125,8 +127,8 @@ impl PageGraph {
         }
     }
 
-    /// Adds what a page or snapshot names, and returns the number of its entry. All pages that it names must have been added
-    /// before.
+    /// Adds what a page or snapshot names, and returns the number of its entry. All pages that it names must have been
+    /// added before.
     pub fn add(&mut self, name: IdPrefix, entry: &Entry) -> Result<u64> {
         let number = self.entries.add(entry)?;
         self.is_saved = false;
@@ -139,8 +141,8 @@ impl PageGraph {
         self.reached.set(number);
     }
 
-    /// Visits all entries that are reached and were not visited before, and passes their keys to `each`. Returns how many
-    /// entries it visited.
+    /// Visits all entries that are reached and were not visited before, and passes their keys to `each`. Returns how
+    /// many entries it visited.
     pub fn visit_new(&mut self, each: &mut dyn FnMut(ChunkKey) -> Result<()>) -> Result<u64> {
         self.entries.end_block()?;
         let mut count = 0;
@@ -165,8 +167,8 @@ impl PageGraph {
         Ok(count)
     }
 
-    /// Saves the graph for the next prune. `is_complete` says that all snapshots were walked, so that entries that are not
-    /// reached can be dropped. If saving fails, only the next prune's speed suffers.
+    /// Saves the graph for the next prune. If `is_complete`, all snapshots were walked, so entries that are not reached
+    /// can be dropped. If saving fails, only the next prune's speed suffers.
     pub fn save(&mut self, is_complete: bool) {
         if self.lock.is_none() {
             return;

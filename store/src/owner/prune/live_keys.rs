@@ -1,5 +1,5 @@
-//! The keys of all live chunks, collected on their way to the store: sorted by the first byte of the id, and on disk if there
-//! are many.
+//! The keys of all live chunks, collected on their way to the store: sorted by the first byte of the id, and on disk if
+//! there are many.
 
 use std::{
     fs::File,
@@ -72,8 +72,8 @@ impl LiveKeys {
         Ok(())
     }
 
-    /// Passes all keys to `each` as encoded filters, each with its first byte, and forgets the keys. The first time, there is
-    /// at least one filter for every first byte.
+    /// Passes all keys to `each` as encoded filters, each with its first byte, and forgets the keys. The first time,
+    /// there is at least one filter for every first byte.
     pub fn take_filters(&mut self, each: &mut dyn FnMut(u8, Vec<u8>) -> Result<()>) -> Result<()> {
         self.held = 0;
         for (first, shard) in self.shards.iter_mut().enumerate() {

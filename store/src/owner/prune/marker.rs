@@ -87,9 +87,9 @@ impl<'a> Marker<'a> {
 
     /// Finds all that the snapshots reach that these log records committed.
     ///
-    /// With `skips_due`, snapshots that emptying the trash would expire count as gone. Then the trash must be emptied before
-    /// anything is condemned, and everything walked once more without skipping: somebody may have brought one of them back
-    /// in between.
+    /// With `skips_due`, snapshots that emptying the trash would expire count as gone. Then the trash must be emptied
+    /// before anything is condemned, and everything walked once more without skipping: one of them may have been
+    /// brought back in between.
     pub fn walk(&mut self, records: Range<u64>, skips_due: bool, progress: &PruneProgress) -> Result<Walked> {
         let walked = match self.try_walk(records.clone(), skips_due, progress) {
             Err(error) if is_cache_damage(&error) => {

@@ -17,8 +17,8 @@ pub struct Pruner<'a> {
     pub access: &'a dyn Access,
     /// The key of a client that may push. Mixed frames are rewritten with it; without a key they stay as they are.
     pub push_key: Option<&'a PushKey>,
-    /// A folder for what does not fit into memory, and for what saves the next prune from walking all trees again. It may
-    /// be emptied at any moment.
+    /// A folder for what does not fit into memory, and for what saves the next prune from walking all trees again. It
+    /// may be emptied at any moment.
     pub cache: &'a Path,
 }
 
@@ -37,8 +37,8 @@ pub struct PruneOptions {
     pub dry_run: bool,
     /// Continue even if more than half of the repository would go.
     pub is_confirmed: bool,
-    /// First expire the snapshots in the trash that are due. They are not expired if more than half of the repository would
-    /// go then and that is not confirmed.
+    /// First expire the snapshots in the trash that are due. They are not expired if more than half of the repository
+    /// would go then and that is not confirmed.
     pub empty_trash: bool,
     /// How many bytes of mixed frames are fetched and rewritten at most. Needs a push key.
     pub reframe_bytes: u64,

@@ -1,9 +1,10 @@
-//! Rewriting mixed frames: those in which some chunks are live and many are dead. Chunks of small files share frames, and the
-//! store cannot open a frame: as long as one chunk is needed, all of them stay. A key holder fetches such frames, within a
-//! budget, and writes their live chunks into new packs, as a push would.
+//! Rewriting mixed frames: those in which some chunks are live and many are dead. Chunks of small files share frames,
+//! and the store cannot open a frame: as long as one chunk is needed, all of them stay. A key holder fetches such
+//! frames, within a budget, and writes their live chunks into new packs, as a push would.
 //!
-//! This step deletes nothing. The new packs are durable before the store is told which chunks have moved, and the store checks
-//! that for itself. If the prune ends in between, some chunks are stored twice. A frame that cannot be read stays as it is.
+//! This step deletes nothing. The new packs are durable before the store is told which chunks have moved, and the store
+//! checks that for itself. If the prune ends in between, some chunks are stored twice. A frame that cannot be read
+//! stays as it is.
 
 mod copy_writer;
 
@@ -56,7 +57,7 @@ impl LiveFrame<'_> {
 }
 
 impl<'a> Reframer<'a> {
-    /// Returns a reframer that fetches at most `budget` bytes of frames, as far as whole frames allow.
+    /// Returns a reframer that fetches at most `budget` bytes of frames.
     pub fn new(reader: &'a Reader, access: &'a dyn Push, push_key: &'a PushKey, budget: u64) -> Result<Self> {
         let (written, kept) = (HashSet::new(), HashSet::new());
         Ok(Self { reader, access, sealer: Sealer::new(push_key)?, budget, written, kept })

@@ -28,7 +28,7 @@ pub struct PruneReport {
     pub reframed_written_bytes: u64,
     /// Mixed frames that could not be read. They are left as they are.
     pub frames_lost: u64,
-    /// Whether the prune did nothing because more than half of the repository would have gone, and that was not confirmed
-    /// ([`super::PruneOptions::is_confirmed`]).
+    /// Whether the prune did nothing because more than half of the repository would have gone, and that was not
+    /// confirmed ([`super::PruneOptions::is_confirmed`]).
     pub is_unconfirmed: bool,
 }

@@ -53,7 +53,7 @@ pub(super) enum Next<'a> {
     End,
 }
 
-/// Either the prune goes on with what is marked, or the round ends.
+/// The round continues with what is marked, or it ends.
 type Step<'a> = ControlFlow<Next<'a>, Marked<'a>>;
 
 impl<'a> PruneRun<'a> {
@@ -78,7 +78,7 @@ impl<'a> PruneRun<'a> {
         }
     }
 
-    /// Marks what is not marked yet, and goes on as far as possible.
+    /// Marks what is not marked yet, then takes the steps that follow, until the prune ends or more has to be marked.
     pub fn round(&mut self, marking: Marking<'a>) -> Result<Next<'a>> {
         let marked = self.mark(marking)?;
         let marked = match self.empty_trash(marked)? {
@@ -176,8 +176,8 @@ impl<'a> PruneRun<'a> {
         Ok(Continue(marked))
     }
 
-    /// Ends the prune if condemning would have to be confirmed. This is asked before anything is rewritten: rewriting frames
-    /// never makes more live data go.
+    /// Ends the prune if condemning would have to be confirmed. This is asked before anything is rewritten: rewriting
+    /// frames never makes more live data go.
     fn confirm(&mut self, marked: Marked<'a>) -> Result<Step<'a>> {
         if self.is_confirmed {
             return Ok(Continue(marked));

@@ -12,8 +12,8 @@ use crate::{
     crypto,
 };
 
-/// Creates a file in a folder and removes its name at once, so that nothing of it is left behind. Creates the folder if it
-/// is missing.
+/// Creates a file in a folder and removes its name right away, so that nothing of it is left behind. Creates the folder
+/// if it is missing.
 pub(super) fn unnamed_file(folder: &Path) -> Result<File> {
     let name = format!(".prune-{}-{:016x}", std::process::id(), u64::from_le_bytes(crypto::random()));
     let path = folder.join(name);

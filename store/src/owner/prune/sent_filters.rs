@@ -1,5 +1,5 @@
-//! The filters that were sent to the store. Rewriting a mixed frame must treat as live exactly what the store was told is
-//! live, no more and no less.
+//! The filters that were sent to the store. Rewriting a mixed frame must treat as live exactly what the store was told
+//! is live, no more and no less.
 
 use std::path::Path;
 

@@ -36,8 +36,9 @@ pub(super) fn committed(access: &dyn Maintain, records: Range<u64>) -> Result<Ve
     }
 }
 
-/// Fetches the roots of snapshots, which are in the order of the log. Leaves out those that have expired since. Fails at the
-/// first snapshot that does not open: nothing may count as dead as long as it is unknown what that snapshot needs.
+/// Fetches the roots of snapshots, which are in the order of the log. Leaves out those that have expired since. Fails
+/// at the first snapshot that does not open: nothing may count as dead as long as it is unknown what that snapshot
+/// needs.
 pub(super) fn roots(
     reader: &Reader,
     access: &dyn Maintain,

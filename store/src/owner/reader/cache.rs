@@ -13,9 +13,9 @@ use crate::{base::id::ChunkId, format::tree::Page};
 /// Decoded tree pages get one part in four of the budget.
 const PAGES_SHARE: u64 = 4;
 
-/// The part of the chunk cache that is reserved for chunks that were used more than once. A chunk that was fetched ahead
-/// waits in the other part and must still be there when its reader comes. With the cache's default of 97 % it was not:
-/// every third chunk of a sequential read was fetched twice.
+/// The part of the chunk cache that is reserved for chunks that were used more than once. A chunk that was fetched
+/// ahead waits in the other part and must still be there when its reader comes. With the cache's default of 97 % it was
+/// not: every third chunk of a sequential read was fetched twice.
 const CHUNKS_HOT: f64 = 0.5;
 /// The same for tree pages. The upper ones are used again and again.
 const PAGES_HOT: f64 = 0.9;

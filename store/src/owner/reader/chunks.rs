@@ -203,7 +203,8 @@ impl ChunkReader {
             };
             let count = chunks.len();
             let asked_for = chunks.iter().filter(|(id, _)| wanted.contains_key(id)).count();
-            // A caller that asks for many chunks names all that it needs: if it needs little of a frame, it needs no more.
+            // A caller that asks for many chunks names all that it needs: if it needs little of a frame, it needs no
+            // more.
             let keeps_all = total == 1 || asked_for * KEEP_ALL_RATIO >= count;
             for (id, chunk) in chunks {
                 if wanted.remove(&id).is_some() || keeps_all {

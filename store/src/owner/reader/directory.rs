@@ -124,7 +124,7 @@ impl<'a> Directory<'a> {
 }
 
 fn miscounted(id: ChunkId) -> Error {
-    Error::damaged(format!("tree page {id}"), "it has fewer entries than its parent page says")
+    Error::damaged(format!("tree page {id}"), "it has fewer entries than its parent page states")
 }
 
 fn not_a_directory(id: ChunkId) -> Error {

@@ -35,8 +35,8 @@ impl<'a> FileContent<'a> {
         self.len() == 0
     }
 
-    /// Returns the extents that touch `offset..offset + len`, whole and in order, each with its offset in the file. A file
-    /// whose contents are in its node has no extents.
+    /// Returns the extents that touch `offset..offset + len`, whole and in order, each with its offset in the file. A
+    /// file whose contents are in its node has no extents.
     pub fn extents(&self, offset: u64, len: u64) -> Result<Vec<(u64, Extent)>> {
         let end = offset.saturating_add(len).min(self.node.size);
         let mut found = Vec::new();
@@ -100,8 +100,8 @@ impl<'a> FileContent<'a> {
         self.seek(offset, |extent| matches!(extent, Extent::Data { .. }))
     }
 
-    /// Returns the first offset at or after `offset` that is in a hole; none if `offset` is beyond the end. The file's end
-    /// counts as a hole.
+    /// Returns the first offset at or after `offset` that is in a hole; none if `offset` is beyond the end. The file's
+    /// end counts as a hole.
     pub fn next_hole(&self, offset: u64) -> Result<Option<u64>> {
         if offset >= self.node.size {
             return Ok(None);

@@ -1,10 +1,10 @@
-//! Keeps the list of snapshots up to date: follows the log, fetches new snapshots, verifies and opens them, looks for gaps
-//! in their chains, and sorts them by their fates.
+//! Keeps the list of snapshots up to date: follows the log, fetches new snapshots, verifies and opens them, looks for
+//! gaps in their chains, and sorts them by their fates.
 //!
-//! The log says what was committed, forgotten and brought back. A snapshot only counts as forgotten if a tombstone of the
-//! admin key covers it ([`crate::format::tombstone`]). If it is gone without one, the list says that the store's operator
-//! removed it. Chains are followed across snapshots that are gone: the log names them, and the next snapshot of the client
-//! must name the same predecessor.
+//! The log records what was committed, forgotten and brought back. A snapshot only counts as forgotten if a tombstone
+//! of the admin key covers it ([`crate::format::tombstone`]). A snapshot that is gone without one is listed as removed
+//! by the store's operator. Chains are followed across snapshots that are gone: the log names them, and the next
+//! snapshot of the client must name the same predecessor.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -52,7 +52,7 @@ pub(super) struct SnapshotTracker {
 struct Tracked {
     /// How many log records were read.
     log_len: u64,
-    /// What the log says of each snapshot that was ever committed.
+    /// What the log records about each snapshot that was ever committed.
     known: HashMap<SnapshotId, Known>,
     /// Commits whose snapshots are still to be fetched, by log record.
     waiting: BTreeMap<u64, Commit>,
@@ -81,7 +81,7 @@ impl Commit {
     }
 }
 
-/// What the log says of a snapshot.
+/// What the log records about a snapshot.
 #[derive(Debug, Clone, Copy)]
 struct Known {
     fate: Option<Fate>,
@@ -100,8 +100,8 @@ impl Tracked {
         Fate::is_expired(self.fate(id))
     }
 
-    /// Adds a snapshot that cannot be shown. Its sequence number and its id are known all the same, so the next snapshot
-    /// of the chain does not count as a gap.
+    /// Adds a snapshot that cannot be shown. Its sequence number and its id are known all the same, so the next
+    /// snapshot of the chain does not count as a gap.
     fn add_broken(&mut self, commit: &Commit, error: Error) {
         self.chains.skip(commit.client, commit.sequence, commit.id);
         self.list.broken.push(commit.broken(error));
@@ -152,7 +152,7 @@ impl SnapshotTracker {
         Ok(show(&tracked.list))
     }
 
-    /// Whether the log says by now that a snapshot has expired.
+    /// Returns whether a snapshot has expired by now, according to the log.
     pub fn is_gone(&self, id: &SnapshotId) -> Result<bool> {
         let mut tracked = self.tracked.lock();
         self.follow_log(&mut tracked)?;
@@ -223,7 +223,7 @@ impl SnapshotTracker {
         tracked.is_unsorted |= known.fate != before;
     }
 
-    /// Fetches the snapshots of waiting commits, the first of which is `first`, and adds them to the list.
+    /// Fetches the snapshots of waiting commits, from log record `first`, and adds them to the list.
     fn fetch_waiting(&self, tracked: &mut Tracked, first: u64) -> Result<()> {
         let fetched = self.access.snapshots(first, SNAPSHOTS_PER_REQUEST)?;
         if fetched.windows(2).any(|two| two[0].log_seq >= two[1].log_seq)

@@ -1,8 +1,8 @@
 //! Finding the damaged snapshots: those that reach a page or chunk that cannot be read.
 //!
-//! A check names each damaged file once, with the newest snapshot that has it. Here every tree page is read again, and it is
-//! remembered of each whether anything at or below it is damaged. So pages that snapshots share cost nothing. This is only
-//! done if a check has found problems.
+//! A check names each damaged file once, with the newest snapshot that has it. Here every tree page is read again, and
+//! it is remembered of each whether anything at or below it is damaged. So pages that snapshots share cost nothing.
+//! This is only done if a check has found problems.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -23,8 +23,8 @@ use crate::{
 /// How many chunks one request asks for.
 const ASKED_MAX: usize = 16_384;
 
-/// Finds all snapshots that need something that cannot be read, including those in the trash. Finds none if there are no
-/// `problems`.
+/// Finds all snapshots that need something that cannot be read, including those in the trash. Finds none if there are
+/// no `problems`.
 pub(super) fn find(
     reader: &Reader,
     access: &dyn Access,

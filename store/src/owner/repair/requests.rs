@@ -1,4 +1,5 @@
-//! The requests of a repair. Each function sends one kind of request and expects the one kind of reply that belongs to it.
+//! The requests of a repair. Each function sends one kind of request and expects the one kind of reply that belongs to
+//! it.
 
 use crate::{
     access::{Dropped, Keep, Maintain, Mending, QUARANTINE_MAX, RepairReply, RepairRequest},
@@ -17,7 +18,7 @@ pub(super) fn verify(access: &dyn Maintain, pack: PackId, dry_run: bool) -> Resu
     }
 }
 
-/// Lists all packs of which frames are in quarantine, in the order of their ids.
+/// Lists all packs with frames in quarantine, in the order of their ids.
 pub(super) fn quarantined(access: &dyn Maintain) -> Result<Vec<Quarantined>> {
     let mut all: Vec<Quarantined> = Vec::new();
     loop {

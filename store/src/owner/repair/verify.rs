@@ -42,7 +42,8 @@ pub(super) fn verify_pack(
         return Ok(first);
     }
     // The store finds this pack whole, and it would be dropped only because the key does not open a frame. So verify it
-    // once more: it may have been damaged after the store looked and before its frames were opened. Then parity mends it.
+    // once more: it may have been damaged after the store looked and before its frames were opened. Then parity mends
+    // it.
     let second = verify_once(reader, access, info, options)?;
     Ok(Verdict { is_mended: first.is_mended || second.is_mended, ..second })
 }
@@ -51,7 +52,8 @@ fn verify_once(reader: &Reader, access: &dyn Access, info: &PackInfo, options: &
     let mending = requests::verify(access, info.id, options.dry_run)?;
     let is_mended = matches!(mending, Mending::Mended(_));
     let known = match &mending {
-        // On a dry run the spans and the pack's table tell which frames are damaged. Otherwise the store says that later.
+        // On a dry run the spans and the pack's table tell which frames are damaged. Otherwise the store determines
+        // them when the pack is dropped.
         Mending::Lost(spans) => {
             Some(match access.read_pack(info.id).ok().and_then(|bytes| PackTable::salvage(&bytes)) {
                 Some(table) if options.dry_run => DamagedFrames::Frames(touched_frames(&table, spans)),
@@ -79,7 +81,8 @@ fn verify_once(reader: &Reader, access: &dyn Access, info: &PackInfo, options: &
     Ok(Verdict { is_mended, is_whole, damage })
 }
 
-/// Fetches a pack and opens its frames. Returns how many frames it has, and which of them open and hold what they should.
+/// Fetches a pack and opens its frames. Returns how many frames it has, and which of them open and hold what they
+/// should.
 fn open_pack(reader: &Reader, access: &dyn Access, info: &PackInfo) -> Result<(usize, FrameBits)> {
     let bytes = access.read_pack(info.id)?;
     let Some(table) = PackTable::salvage(&bytes).filter(|table| table.id == info.id) else {

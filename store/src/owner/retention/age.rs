@@ -1,7 +1,7 @@
 //! Ages as people write them: `2y5m7d3h`.
 //!
 //! Years, months and days are those of the calendar, so `1m` before 31 March is the last of February. Hours are 3,600
-//! seconds. There is no unit for weeks, because it is hard to see if somebody typed `1m` instead of `1w`: write `7d`.
+//! seconds. There is no unit for weeks, because a typo between `1m` and `1w` is hard to see: write `7d`.
 
 use std::{fmt, str::FromStr};
 

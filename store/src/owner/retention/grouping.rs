@@ -1,8 +1,8 @@
 //! How snapshots fall into groups.
 //!
-//! The host of a group is the client *and* the name that its machine claims, because only the client is authenticated. So no
-//! client can get its snapshots into another client's group. A grouping by target or paths alone mixes clients, and trusts all
-//! of them.
+//! The host of a group is the client *and* the name that its machine claims, because only the client is authenticated.
+//! So no client can get its snapshots into another client's group. A grouping by target or paths alone mixes clients,
+//! and trusts all of them.
 
 use std::{collections::BTreeMap, str::FromStr};
 

@@ -1,22 +1,22 @@
 //! Holds: what looks wrong with a group, so that nothing of it should be forgotten before a person confirms.
 //!
-//! **A target that shrinks.** The newest snapshot has less than half of the bytes, or of the files, of the median of the
-//! [`BASE`] snapshots before it. A disk may not have been mounted, an exclusion may be wrong, an intruder may have deleted
-//! files. *Before it* means before the last run: however many small snapshots follow, they are compared with what was there
-//! when nothing looked wrong, until a person confirms. Small targets often change by half, so a median below [`FILES_MIN`]
-//! files or [`BYTES_MIN`] bytes only counts if nothing is left.
+//! **A target that shrinks.** The newest snapshot has less than half of the bytes, or of the files, of the median of
+//! the [`BASE`] snapshots before it. A disk may not have been mounted, an exclusion may be wrong, an intruder may have
+//! deleted files. *Before it* means before the last run: however many small snapshots follow, they are compared with
+//! what was there when nothing looked wrong, until a person confirms. Small targets often change by half, so a median
+//! below [`FILES_MIN`] files or [`BYTES_MIN`] bytes only counts if nothing is left.
 //!
-//! **A clock that jumps.** Retention counts by the store's clock: if that clock runs ahead, new snapshots look old. A group is
-//! held if its receive times do not follow the order of the log, if it has snapshots from the future, or if its last run was
-//! in the future. A jump ahead that is over leaves one trace: a gap between the snapshots that the last run saw and the
-//! ones since. A gap is held if it is longer than [`GAP_SECS`] and more than half of the snapshots that the last run kept
-//! would go together. A machine that was switched off for months looks the same, and is worth a look, too, before its history
-//! is thinned out.
+//! **A clock that jumps.** Retention counts by the store's clock: if that clock runs ahead, new snapshots look old. A
+//! group is held if its receive times do not follow the order of the log, if it has snapshots from the future, or if
+//! its last run was in the future. A jump ahead that is over leaves one trace: a gap between the snapshots that the
+//! last run saw and the ones since. A gap is held if it is longer than [`GAP_SECS`] and more than half of the snapshots
+//! that the last run kept would go together. A machine that was switched off for months looks the same, and is worth a
+//! look, too, before its history is thinned out.
 //!
 //! Clocks are adjusted a little now and then: differences up to [`SKEW_SECS`] are ignored.
 //!
-//! What a person has confirmed is below [`LastRun::confirmed_len`] in the log, and does not hold the group again. That is a
-//! length of the log, because the log cannot jump.
+//! What a person has confirmed is below [`LastRun::confirmed_len`] in the log, and does not hold the group again. That
+//! is a length of the log, because the log cannot jump.
 
 use std::fmt;
 
@@ -165,7 +165,8 @@ fn ahead_secs(time: Time, than: Time) -> i64 {
     time.secs.saturating_sub(than.secs).saturating_sub(borrow)
 }
 
-/// Returns what looks wrong with a group. `rows` are its snapshots, newest first; `kept` says of each whether it is kept.
+/// Returns what looks wrong with a group. `rows` are its snapshots, newest first; `kept` has a flag for each row:
+/// whether the snapshot is kept.
 pub(super) fn holds(rows: &[&SnapshotRow], kept: &[bool], now: Time, run: Option<&LastRun>) -> Vec<Hold> {
     let mut holds = Vec::new();
     let mut by_log: Vec<(&SnapshotRow, bool)> = rows.iter().copied().zip(kept.iter().copied()).collect();
@@ -208,8 +209,8 @@ fn shrinks(seen: &[(&SnapshotRow, bool)], new: &[(&SnapshotRow, bool)], confirme
     }
 }
 
-/// Compares receive times with the order of the log and with now, and adds the worst difference of each kind. (If a clock was
-/// set back to before what was confirmed, the time of the last run shows it.)
+/// Compares receive times with the order of the log and with now, and adds the worst difference of each kind. (If a
+/// clock was set back to before what was confirmed, the time of the last run shows it.)
 fn jumps(unconfirmed: &[(&SnapshotRow, bool)], now: Time, holds: &mut Vec<Hold>) {
     let ahead = unconfirmed.iter().map(|(row, _)| (ahead_secs(row.received, now), row.id)).max();
     if let Some((ahead_secs, snapshot)) = ahead.filter(|(ahead, _)| *ahead > SKEW_SECS) {
@@ -232,7 +233,8 @@ fn jumps(unconfirmed: &[(&SnapshotRow, bool)], now: Time, holds: &mut Vec<Hold>)
     }
 }
 
-/// Returns the median. Of an even number of values it is the higher of the middle two, so that a doubtful group is held.
+/// Returns the median. Of an even number of values it is the higher of the middle two, so that a doubtful group is
+/// held.
 fn median(mut values: Vec<u64>) -> Option<u64> {
     values.sort_unstable();
     values.get(values.len() / 2).copied()

@@ -50,8 +50,8 @@ pub struct Plan {
     pub groups: Vec<GroupPlan>,
 }
 
-/// Applies a policy to snapshots, given in any order. A snapshot that is given twice counts once. `runs` has what the last run
-/// saw of each group, as [`Plan::runs`] returned it; a group without an entry is new.
+/// Applies a policy to snapshots, given in any order. A snapshot that is given twice counts once. `runs` has what the
+/// last run saw of each group, as [`Plan::runs`] returned it; a group without an entry is new.
 pub fn plan(
     snapshots: &[SnapshotRow],
     policy: &Policy,
@@ -82,8 +82,8 @@ pub fn plan(
 }
 
 impl Plan {
-    /// Returns the last runs to store after this plan was executed at `now`. Held groups keep what `before` has of them, unless
-    /// a person `confirmed`: then they are not held again for the same snapshots.
+    /// Returns the last runs to store after this plan was executed at `now`. Held groups keep what `before` has of
+    /// them, unless a person `confirmed`: then they are not held again for the same snapshots.
     pub fn runs(&self, before: &BTreeMap<Group, LastRun>, now: Time, confirmed: bool) -> BTreeMap<Group, LastRun> {
         let mut runs = before.clone();
         for group in self.groups.iter().filter(|g| confirmed || g.holds.is_empty()) {

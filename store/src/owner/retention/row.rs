@@ -1,7 +1,7 @@
 //! The rows that retention works on.
 //!
-//! The client and the target of a snapshot are authenticated: the client signs both. Host and paths are only what that client
-//! claims.
+//! The client and the target of a snapshot are authenticated: the client signs both. Host and paths are only what that
+//! client claims.
 
 use crate::{
     base::{

@@ -8,7 +8,7 @@ pub(super) struct Bits(Vec<u64>);
 pub(super) struct Ranks(Vec<u64>);
 
 impl Bits {
-    /// Returns bits of which the first `count` are set.
+    /// Returns bits with the first `count` set.
     pub fn first(count: u64) -> Self {
         let mut bits = Self(vec![u64::MAX; (count / 64) as usize]);
         (count / 64 * 64..count).for_each(|number| bits.set(number));

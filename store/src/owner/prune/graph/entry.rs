@@ -6,19 +6,19 @@ use crate::{
 };
 
 /// A chunk as filters know it: the first byte of its id, and its [filter key](filter_key).
-pub(in crate::owner::prune) type ChunkKey = (u8, u64);
+pub(crate) type ChunkKey = (u8, u64);
 
 /// Length of a stored key in bytes.
 const KEY_LEN: usize = 9;
 
 /// Returns the key of a chunk.
-pub(in crate::owner::prune) fn chunk_key(id: &ChunkId) -> ChunkKey {
+pub(crate) fn chunk_key(id: &ChunkId) -> ChunkKey {
     (id.0[0], filter_key(id))
 }
 
 /// What one page or snapshot names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(in crate::owner::prune) struct Entry {
+pub(crate) struct Entry {
     /// The keys of the chunks of data that it names; for a page, also its own key.
     pub keys: Vec<ChunkKey>,
     /// The numbers of the entries of the pages that it names.

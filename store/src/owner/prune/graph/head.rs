@@ -1,5 +1,5 @@
-//! The head: a small file that says which blocks belong to the graph. It is authenticated with a key that only a holder of
-//! the full key has. Otherwise, somebody who changes what a page seems to name could make a prune delete what is needed.
+//! The head: a small file that lists the blocks of the graph. It is authenticated with a key that only a holder of the
+//! full key has. Otherwise, an attacker who changes what a page seems to name could make a prune delete what is needed.
 
 use std::{
     fs,

@@ -1,8 +1,8 @@
 //! Finds the entry of a page or snapshot by its id: sorted tables in blocks, and new names in memory.
 //!
-//! A search in a table reads one block. When there are many new names, they become a table of their own; all tables are merged
-//! into one when the names are saved. In memory are sixteen bytes for every block of 170 names, and at most name a million
-//! new names.
+//! A search in a table reads one block. When there are many new names, they become a table of their own; all tables are
+//! merged into one when the names are saved. In memory are sixteen bytes for every block of 170 names, and at most name
+//! a million new names.
 
 use std::{
     collections::HashMap,
@@ -84,7 +84,8 @@ impl NameIndex {
         Ok(())
     }
 
-    /// Merges all names into one table in a file. `renumber` returns the new number for each number; none drops the name.
+    /// Merges all names into one table in a file. `renumber` returns the new number for each number; none drops the
+    /// name.
     pub fn merge_into(&mut self, file: &Path, renumber: impl Fn(u64) -> Option<u64>) -> Result<StoredTable> {
         let new = sorted(std::mem::take(&mut self.new));
         let mut sources: Vec<Peekable<Box<dyn Iterator<Item = Result<Row>> + '_>>> = Vec::new();

@@ -71,7 +71,13 @@ proptest! {
 
     /// Roots are reached in several rounds. The graph may be saved and opened again in between.
     #[test]
-    fn reached_entries_are_visited_once(model in model(), rounds in proptest::collection::vec((proptest::collection::vec(any::<usize>(), 0..5), any::<bool>(), any::<bool>()), 1..5)) {
+    fn reached_entries_are_visited_once(
+        model in model(),
+        rounds in proptest::collection::vec(
+            (proptest::collection::vec(any::<usize>(), 0..5), any::<bool>(), any::<bool>()),
+            1..5,
+        ),
+    ) {
         let folder = tempfile::tempdir().unwrap();
         let full = full();
         let mut graph = PageGraph::open(folder.path(), &full);
@@ -182,7 +188,10 @@ fn names_in_several_tables_are_found_and_merged() {
 
 proptest! {
     #[test]
-    fn any_bytes_decode_to_an_entry_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..200), number in any::<u64>()) {
+    fn any_bytes_decode_to_an_entry_or_none(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        number in any::<u64>(),
+    ) {
         let mut rest = &bytes[..];
         if let Some(entry) = Entry::decode(&mut rest, number) {
             prop_assert!(entry.pages.iter().all(|page| *page < number));
