@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | [`base`] | ids, errors, time, the encoding of records | |
 //! | [`crypto`] | AEAD, signatures, sealing to a public key, signed envelopes; no formats | as arguments |
-//! | [`format`] | the formats: frames, packs, trees, snapshots, the log, keys; pure functions over bytes, no I/O | as arguments |
+//! | [`format`](mod@format) | the formats: frames, packs, trees, snapshots, the log, keys; pure functions over bytes, no I/O | as arguments |
 //! | [`access`] | **the seam**: the traits through which a store is used, and their requests and replies | never |
 //! | [`repository`] | below the seam: a repository's store with its index; commit, prune, scrub, repair | never |
 //! | [`owner`] | above the seam: what the holder of a full key does; read, check, retention, prune, repair | full key |

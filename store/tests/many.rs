@@ -202,7 +202,7 @@ impl World {
     /// Checks everything, then removes everything.
     fn end(&self) -> Result<(), String> {
         let text = |what: &'static str| move |error: bkfs_store::Error| format!("in the end, {what}: {error}");
-        let process = self.site.process(true);
+        let process = self.site.process();
         let repo = &process.repo;
         let options = scrub::ScrubOptions::default();
         let report = repo.scrub(&options, &scrub::ScrubProgress::default()).map_err(text("scrubbing"))?;
@@ -253,6 +253,6 @@ impl World {
             return Err(format!("when everything is forgotten, this is left: {packs:?} with {ids:?}, {left:?}"));
         }
         drop(process);
-        Arc::new(self.site.process(true)).repo.packs(None, 10).map_err(text("opening")).map(drop)
+        self.site.process().repo.packs(None, 10).map_err(text("opening")).map(drop)
     }
 }

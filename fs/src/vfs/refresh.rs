@@ -1,8 +1,8 @@
 //! Which snapshots are shown: loaded once, and brought up to date while the mount is alive.
 //!
 //! The list is renewed in two ways. A lookup above the snapshots asks for the length of the log, at most once in
-//! [`CHECK_EVERY`]. And a thread waits for the log to grow, and tells the kernel to drop what it cached. While the
-//! store is unreachable the last list stays, and lookups do not wait for the store again until [`RETRY_AFTER`] has
+//! `CHECK_EVERY`. And a thread waits for the log to grow, and tells the kernel to drop what it cached. While the
+//! store is unreachable the last list stays, and lookups do not wait for the store again until `RETRY_AFTER` has
 //! passed.
 
 use std::{

@@ -1,6 +1,6 @@
 //! Retention: which snapshots a policy keeps, which ones it forgets, and why.
 //!
-//! [`plan`] is a pure function over plain rows. It reads neither a store nor a clock, and it does not execute the
+//! [`plan()`] is a pure function over plain rows. It reads neither a store nor a clock, and it does not execute the
 //! [`Plan`]. Snapshots are divided into groups ([`Grouping`]), and the policy is applied to each group separately. A
 //! snapshot is kept if any rule keeps it, and its [`Decision`] names every rule that does ([`Reason`]). A snapshot
 //! without a reason is forgotten.

@@ -140,7 +140,7 @@ impl Site {
     }
 
     /// A new process, whose index is built from nothing.
-    pub fn process(&self, _anew: bool) -> Process {
+    pub fn process(&self) -> Process {
         open(self.folder.path(), self.floor, self.indexes.fetch_add(1, SeqCst)).unwrap()
     }
 

@@ -1,7 +1,8 @@
 //! A crate's sources as text: its modules, and which module uses which.
 //!
 //! A *use* is a path in a `use` line or in the code (`module::item`). It counts for the module that defines the item:
-//! names that a module only re-exports (`pub use`) are followed. Declaring a module and re-exporting from it are not uses.
+//! names that a module only re-exports (`pub use`) are followed. Declaring a module and re-exporting from it are not
+//! uses.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -7,14 +7,14 @@ use super::group::Group;
 pub enum RetentionError {
     /// The policy has no rule.
     #[error(
-        "the policy keeps nothing, so nothing was forgotten: give at least one --keep-… above 0, or name the snapshots to \
-         forget"
+        "the policy keeps nothing, so nothing was forgotten: give at least one --keep-… above 0, or name the snapshots \
+         to forget"
     )]
     EmptyPolicy,
     /// The policy's rules keep no snapshot of a group.
     #[error(
-        "the policy would forget all {snapshots} snapshots of {group}, so nothing was forgotten: add --keep-last 1, or name \
-         the snapshots to forget"
+        "the policy would forget all {snapshots} snapshots of {group}, so nothing was forgotten: add --keep-last 1, or \
+         name the snapshots to forget"
     )]
     KeepsNothing {
         /// The group.
