@@ -1,8 +1,8 @@
 //! `bkfs forget`: moves snapshots to the trash, either the ones that are named or the ones that a policy does not keep.
 //!
 //! A pure function decides what a policy keeps ([`bkfs_store::owner::retention`]). This file gathers its input,
-//! [`mod@execute`] carries out the decision, and [`report`] prints it. Nothing is forgotten in a group that is held, until
-//! a person confirms.
+//! [`mod@execute`] carries out the decision, and [`report`] prints it. Nothing is forgotten in a group that is held,
+//! until a person confirms.
 
 mod args;
 mod execute;

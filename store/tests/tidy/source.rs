@@ -267,7 +267,7 @@ fn paths(code: &str) -> Vec<Vec<String>> {
 pub fn methods(of: &Crate, room: &str, head: &str) -> BTreeMap<String, usize> {
     let mut found: BTreeMap<String, usize> = BTreeMap::new();
     for (module, source) in &of.modules {
-        if !module.first().is_some_and(|first| first == room) {
+        if module.first().is_none_or(|first| first != room) {
             continue;
         }
         let mut current = None;
