@@ -28,7 +28,7 @@ Examples:
   bkfs init -r /media/usb/repo            # create a repository in a folder
   bkfs push -r /media/usb/repo ~          # back up your home folder
   bkfs mount -r /media/usb/repo /mnt/b    # browse every version as folders; restore with cp
-  bkfs join TOKEN                         # enrol with a server; then use -r bkfs://HOST:PORT/ACCOUNT";
+  bkfs join TOKEN                         # enrol; then use -r bkfs://HOST:PORT/ACCOUNT";
 
 const EXIT_CODES: &str = "\
 Exit codes:
