@@ -19,7 +19,7 @@ const REPO: RepoId = RepoId([1; 16]);
 
 #[divan::bench]
 fn chunk(bencher: Bencher<'_, '_>) {
-    let ids = IdKeys::new(Secret([1; 32]));
+    let ids = IdKeys::new(Secret::new([1; 32]));
     let chunker = Chunker::new(&ChunkerParams::default(), ids.chunker()).unwrap();
     let bytes = noise(8 << 20, 1);
     bencher.counter(BytesCount::new(bytes.len())).bench(|| {
@@ -34,7 +34,7 @@ fn chunk(bencher: Bencher<'_, '_>) {
 
 #[divan::bench(args = [512, 4096, 65_536])]
 fn id(bencher: Bencher<'_, '_>, len: usize) {
-    let ids = IdKeys::new(Secret([1; 32]));
+    let ids = IdKeys::new(Secret::new([1; 32]));
     let bytes = noise(len, 1);
     bencher.counter(BytesCount::new(len)).bench(|| ids.data_id(&bytes));
 }

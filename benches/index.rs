@@ -8,6 +8,7 @@ use bkfs_store::{
     format::{
         frame::{ChunkKind, FrameBuilder},
         pack::{Pack, PackTable, PackWriter},
+        roster::Domains,
     },
     repository::index::Index,
 };
@@ -21,8 +22,8 @@ const PACKS: usize = 122;
 /// Returns the table of a pack whose chunks are in no other pack, and the length of the pack.
 fn table() -> (PackTable, u64) {
     let (repo, key) = (RepoId([1; 16]), DataKey::random());
-    let mut writer = PackWriter::new(ChunkKind::Data, repo, &SigningKey::from_seed(Secret(random())));
-    writer.add_wrap(&SealSecret::random().public().wrap(repo, &key));
+    let mut writer = PackWriter::new(ChunkKind::Data, repo, &SigningKey::from_seed(Secret::new(random())));
+    writer.add_wrap(&SealSecret::random(Default::default()).public().wrap(repo, &key));
     for _ in 0..CHUNKS / 16 {
         let mut frame = FrameBuilder::new();
         (0..16).for_each(|_| frame.push(b"some"));
@@ -66,11 +67,15 @@ fn insert(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn hit(bencher: Bencher<'_, '_>) {
     let filled = filled();
-    bencher.counter(ItemsCount::new(filled.ids.len())).bench_local(|| filled.index.chunks().has(&filled.ids).unwrap());
+    bencher
+        .counter(ItemsCount::new(filled.ids.len()))
+        .bench_local(|| filled.index.chunks().has(&filled.ids, None, &Domains::default()).unwrap());
 }
 
 #[divan::bench]
 fn miss(bencher: Bencher<'_, '_>) {
     let (filled, ids) = (filled(), (0..CHUNKS).map(|_| ChunkId(random())).collect::<Vec<_>>());
-    bencher.counter(ItemsCount::new(ids.len())).bench_local(|| filled.index.chunks().has(&ids).unwrap());
+    bencher
+        .counter(ItemsCount::new(ids.len()))
+        .bench_local(|| filled.index.chunks().has(&ids, None, &Domains::default()).unwrap());
 }

@@ -5,7 +5,10 @@ use std::{fs, path::Path, sync::Arc};
 use bkfs_fs::push::{OpenedRepository, Push, PushOptions};
 use bkfs_store::{
     access::{Access, InitRequest, OpenRequest},
-    base::{id::RepoId, time::Time},
+    base::{
+        id::{DomainId, RepoId},
+        time::Time,
+    },
     crypto::random,
     format::{
         config::{ChunkerParams, Config, verify_config},
@@ -70,7 +73,7 @@ pub struct Owner {
 pub fn owner(access: &dyn Access) -> Owner {
     let now = Time { secs: 1_700_000_000, nanos: 0 };
     let full = FullKey::random(RepoId(random()));
-    let (push, entry) = full.new_client("bench", None, true, now);
+    let (push, entry) = full.new_client("bench", None, DomainId::OWNER, now);
     let roster = full.sign_roster(&Roster { repo: full.repo, number: 1, clients: vec![entry] });
     let config = full.config(now, ChunkerParams::default());
     access.init(&InitRequest { config: config.clone(), roster, slots: vec![] }).unwrap();
@@ -79,7 +82,7 @@ pub fn owner(access: &dyn Access) -> Owner {
 
 /// Pushes a folder.
 pub fn push_folder(access: &Arc<dyn Access>, owner: &Owner, source: &Path, cache: &Path) {
-    let seen = bkfs_fs::push::last_seen(cache, owner.full.repo);
+    let seen = bkfs_fs::push::last_seen(cache, owner.full.repo, owner.push.client_id());
     let opened = access.open(&OpenRequest { client: Some(owner.push.client_id()), seen }).unwrap();
     let options = PushOptions {
         target: "bench".into(),

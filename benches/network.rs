@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bkfs_store::{
-    access::{Lease, Maintain, Open, OpenRequest, Push},
+    access::{Lease, Open, OpenRequest, Push, Read},
     base::id::ChunkId,
     crypto::DataKey,
     format::{
@@ -39,7 +39,7 @@ fn site() -> Site {
     let account: Name = "bench".parse().unwrap();
     let token = server::invite(folder.path(), &account, "all".parse().unwrap(), None, VALID).unwrap();
     let identity = Identity::generate().unwrap();
-    let url = client::join(&token, &identity).unwrap();
+    let url = client::join(&token, &identity).unwrap().url;
     let remote = Remote::connect(&url, &identity, token.fingerprint).unwrap();
     let owner = owner(&remote);
     Site { remote, owner, running, _folder: folder }
@@ -85,6 +85,6 @@ fn upload(bencher: Bencher<'_, '_>) {
 fn request(bencher: Bencher<'_, '_>) {
     let site = site();
     site.remote.open(&OpenRequest::default()).unwrap();
-    bencher.bench_local(|| site.remote.has(&[ChunkId([1; 32])]).unwrap());
+    bencher.bench_local(|| site.remote.has(None, &[ChunkId([1; 32])]).unwrap());
     site.running.stop();
 }

@@ -35,7 +35,7 @@ fn nodes(count: usize) -> Vec<Node> {
 
 fn pages(nodes: &[Node]) -> Vec<(ChunkId, Vec<u8>)> {
     let mut pages = Vec::new();
-    let mut builder = TreeBuilder::new(&IdKeys::new(Secret([1; 32])));
+    let mut builder = TreeBuilder::new(&IdKeys::new(Secret::new([1; 32])));
     let mut out = |id, bytes| pages.push((id, bytes));
     nodes.iter().for_each(|node| builder.add(node, &mut out).unwrap());
     builder.finish(&mut out).unwrap();

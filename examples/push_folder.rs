@@ -19,7 +19,10 @@ use std::{
 use bkfs_fs::push::{OpenedRepository, Push, PushOptions};
 use bkfs_store::{
     access::{InitRequest, Manage, Open, OpenRequest},
-    base::{id::RepoId, time::Time},
+    base::{
+        id::{DomainId, RepoId},
+        time::Time,
+    },
     crypto::random,
     format::{
         config::{ChunkerParams, verify_config},
@@ -72,7 +75,7 @@ fn init(store: &Repository) -> Result<KeyFile, Box<dyn Error>> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let now = Time { secs: i64::try_from(since.as_secs())?, nanos: since.subsec_nanos() };
     let full = FullKey::random(RepoId(random()));
-    let (push, entry) = full.new_client("laptop", None, true, now);
+    let (push, entry) = full.new_client("laptop", None, DomainId::OWNER, now);
     let roster = Roster { repo: full.repo, number: 1, clients: vec![entry] };
     let config = full.config(now, ChunkerParams::default());
     store.init(&InitRequest { config, roster: full.sign_roster(&roster), slots: vec![] })?;

@@ -7,8 +7,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 examples/setup.sh
 
-cargo build --release --locked --quiet
-bkfs=$PWD/target/release/bkfs
+echo "building bkfs; the first time, this takes some minutes"
+cargo build --release --locked
+bkfs=$(realpath "${CARGO_TARGET_DIR:-target}")/release/bkfs
 
 work=$(mktemp -d)
 export BKFS_CONFIG_DIR=$work/config BKFS_CACHE_DIR=$work/cache BKFS_PASSWORD=correct-horse-battery-staple

@@ -15,7 +15,10 @@ use std::{
 
 use bkfs_store::{
     access::{InitRequest, Manage, Open, OpenRequest},
-    base::{id::RepoId, time::Time},
+    base::{
+        id::{DomainId, RepoId},
+        time::Time,
+    },
     crypto::random,
     format::{config::ChunkerParams, keys::FullKey, roster::Roster},
 };
@@ -37,13 +40,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // The client joins with the token, which also names the server's certificate.
     let identity = Identity::generate()?;
-    let url = client::join(&token, &identity)?;
+    let url = client::join(&token, &identity)?.url;
     println!("joined {url}");
 
     // It makes a repository. The full key never leaves the client.
     let now = Time { secs: 1_800_000_000, nanos: 0 };
     let full = FullKey::random(RepoId(random()));
-    let (laptop, entry) = full.new_client("laptop", None, true, now);
+    let (laptop, entry) = full.new_client("laptop", None, DomainId::OWNER, now);
     let roster = Roster { repo: full.repo, number: 1, clients: vec![entry] };
     let remote = Remote::connect(&url, &identity, token.fingerprint)?;
     remote.init(&InitRequest {

@@ -12,6 +12,10 @@ want setfacl acl
 want setfattr attr
 want git git
 want unshare util-linux
+want mksquashfs squashfs-tools
+want script bsdutils
+want mkfs.exfat exfatprogs
+want mount.exfat-fuse exfat-fuse
 [ ${#need[@]} -eq 0 ] && exit 0
 
 sudo=

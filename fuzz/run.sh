@@ -12,5 +12,8 @@ cargo run --quiet --manifest-path fuzz/Cargo.toml --target-dir target --no-defau
 [ "$seconds" -gt 0 ] && limit=-max_total_time=$seconds || limit=-runs=0
 for target in "${targets[@]}"; do
   printf '\n== %s\n' "$target"
-  cargo fuzz run "$target" -- "$limit" -max_len=65536 -rss_limit_mb=2048 -timeout=25 -print_final_stats=1
+  mkdir -p "fuzz/grown/$target" "fuzz/corpus/$target"
+  # What is found goes into the first folder.
+  cargo fuzz run "$target" "fuzz/grown/$target" "fuzz/corpus/$target" -- \
+    "$limit" -max_len=65536 -rss_limit_mb=2048 -timeout=25 -print_final_stats=1
 done

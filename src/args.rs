@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
-use bkfs_store::format::erasure::Parity;
+use bkfs_store::{base::label::Label, format::erasure::Parity};
 use clap::Args;
 
 /// The options that every command takes.
@@ -35,7 +35,7 @@ pub struct GlobalArgs {
 /// The option that names the repository.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RepoArgs {
-    /// The repository: the path of a folder, or bkfs://HOST:PORT/ACCOUNT[/NAME]
+    /// The repository: the path of a folder, or bkfs://HOST:PORT/ACCOUNT[/NAME] (./x:y is always a path)
     #[arg(short, long, value_name = "REPO", env = "BKFS_REPOSITORY", hide_env_values = true)]
     pub repository: Option<String>,
 }
@@ -56,6 +56,39 @@ impl FromStr for ParityArg {
     }
 }
 
+/// A limit in bytes; none is no limit. A type of its own, because clap takes an `Option` for an argument that may be
+/// missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeLimit(pub Option<u64>);
+
+/// A limit of a number; none is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountLimit(pub Option<u64>);
+
+/// Parses a tag. Options that take tags split their value at commas first.
+pub fn parse_tag(text: &str) -> Result<String, String> {
+    parse_label(Label::Tag, text)
+}
+
+/// Parses the name of a target.
+pub fn parse_target(text: &str) -> Result<String, String> {
+    parse_label(Label::Target, text)
+}
+
+/// Parses the name of a host.
+pub fn parse_host(text: &str) -> Result<String, String> {
+    parse_label(Label::Host, text)
+}
+
+/// Parses the label of a client.
+pub fn parse_client_label(text: &str) -> Result<String, String> {
+    parse_label(Label::Client, text)
+}
+
+fn parse_label(label: Label, text: &str) -> Result<String, String> {
+    label.check(text).map(str::to_owned).map_err(|error| error.to_string())
+}
+
 /// Parses a size in bytes: `500`, `500K`, `2GiB`. Units are powers of 1024.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -70,6 +103,24 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     };
     let number: u64 = number.parse().map_err(|_| format!("{text:?} is not a size; give one like 500M"))?;
     number.checked_mul(1 << shift).ok_or_else(|| format!("{text} is too large"))
+}
+
+/// Parses a limit of bytes, or `off`.
+pub fn parse_size_limit(text: &str) -> Result<SizeLimit, String> {
+    match text {
+        "off" => Ok(SizeLimit(None)),
+        text => parse_size(text).map(|bytes| SizeLimit(Some(bytes))).map_err(|why| format!("{why}, or off")),
+    }
+}
+
+/// Parses a limit of a number, or `off`.
+pub fn parse_limit(text: &str) -> Result<CountLimit, String> {
+    match text {
+        "off" => Ok(CountLimit(None)),
+        text => {
+            text.parse().map(|n| CountLimit(Some(n))).map_err(|_| format!("{text:?} is not a number; give one, or off"))
+        }
+    }
 }
 
 /// Parses a duration: `90s`, `30m`, `1h`, `2d`, `3w`.

@@ -3,17 +3,24 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use bkfs_fs::select::{Candidate, Coverage, Here, SnapshotFilter, coverage};
 use bkfs_store::{
     Error,
     access::Read,
-    base::{id::SnapshotId, time::Time},
+    base::{
+        id::{ClientId, SnapshotId},
+        time::Time,
+    },
     format::{keys::FullKey, tree::Node},
-    owner::reader::{BrokenSnapshot, PurgedSnapshot, Reader, SnapshotInfo, TrashedSnapshot},
+    owner::reader::{BrokenSnapshot, Contradiction, PurgedSnapshot, Reader, SnapshotInfo, TrashedSnapshot},
 };
 
 use crate::{
-    context::Context,
-    selector::{Candidate, Filters, Selector, choose},
+    clients::Clients,
+    context::{Context, host_name, working_folder},
+    failure::{Exit, Failure, OUTDATED_HINT},
+    output, rollback,
+    selector::{Filters, Selector, SnapshotName, choose, describe},
     session::Session,
 };
 
@@ -22,15 +29,24 @@ const CACHE_BYTES: usize = 48 << 20;
 /// Bytes of chunks and tree pages that a mount caches.
 const MOUNT_CACHE_BYTES: usize = 128 << 20;
 
+/// How many older snapshots are searched for a path that the newest one lacks.
+const LOOK_BACK_MAX: usize = 64;
+
 /// A snapshot that is stored but cannot be read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct UnreadableSnapshot {
     /// The snapshot's id.
     pub id: SnapshotId,
+    /// The client that pushed it.
+    pub client: ClientId,
     /// When the store received it.
     pub received: Time,
     /// Whether it is in the trash.
     pub is_trashed: bool,
+    /// What is wrong with it.
+    pub reason: String,
+    /// Whether it was pushed after the seal key was rotated, and the key that is used is from before.
+    pub is_newer_than_key: bool,
 }
 
 /// A repository opened for reading, with its snapshots.
@@ -47,31 +63,45 @@ pub struct Catalog {
     pub purged: Vec<PurgedSnapshot>,
     /// Length of the log that this catalog was made from, in records.
     pub log_len: u64,
+    /// The clients on the roster.
+    pub clients: Clients,
+    /// The client that this machine is, if it is one.
+    client: Option<ClientId>,
+    /// Whether to say on standard error what was chosen.
+    says_choice: bool,
 }
 
 impl Catalog {
     /// Reads the list of snapshots with the full key. Prints a warning about each problem in it, and about a rollback.
     pub fn open(context: &Context, session: &Session, operation: &'static str) -> Result<Self> {
         session.warn_of_rollback();
-        let full = session.full_key(context, operation)?;
-        Self::with_key(session, &full)
+        let full = session.reading_key(context, operation)?;
+        Self::with_key(context, session, &full)
     }
 
     /// Does the same for a mount, with a larger cache.
     pub fn open_for_mount(context: &Context, session: &Session, access: Arc<dyn Read>) -> Result<Self> {
         session.warn_of_rollback();
-        let full = session.full_key(context, "mounting")?;
-        Self::with(session, access, &full, MOUNT_CACHE_BYTES)
+        let full = session.reading_key(context, "mounting")?;
+        Self::with(context, session, access, &full, MOUNT_CACHE_BYTES)
     }
 
     /// Reads the list of snapshots with a key that the caller has already, so that no passphrase is asked for twice.
-    pub fn with_key(session: &Session, full: &FullKey) -> Result<Self> {
-        Self::with(session, session.access.clone(), full, CACHE_BYTES)
+    pub fn with_key(context: &Context, session: &Session, full: &FullKey) -> Result<Self> {
+        Self::with(context, session, session.access.clone(), full, CACHE_BYTES)
     }
 
-    fn with(session: &Session, access: Arc<dyn Read>, full: &FullKey, cache_bytes: usize) -> Result<Self> {
+    fn with(
+        context: &Context,
+        session: &Session,
+        access: Arc<dyn Read>,
+        full: &FullKey,
+        cache_bytes: usize,
+    ) -> Result<Self> {
         let reader = Reader::new(access, full.clone(), &session.config, cache_bytes);
-        let (catalog, problems) = reader.with_snapshots(|list| {
+        reader.announce_log(session.opened.now);
+        let (mut catalog, problems) = reader.with_snapshots(|list| {
+            list.contradictions.iter().for_each(|found| rollback::found(contradiction(session, found)));
             let catalog = Self {
                 reader: reader.clone(),
                 snapshots: list.snapshots.clone(),
@@ -79,35 +109,128 @@ impl Catalog {
                 unreadable: list.broken.iter().map(unreadable).collect(),
                 purged: list.purged.clone(),
                 log_len: list.log_len,
+                clients: Clients::default(),
+                client: session.client(),
+                says_choice: !context.quiet,
             };
-            // The owner knows about a snapshot in the trash.
-            let broken = list.broken.iter().filter(|broken| !broken.is_trashed).map(|broken| &broken.error);
-            (catalog, broken.chain(&list.problems).map(Error::to_string).collect::<Vec<_>>())
+            (catalog, list.problems.iter().map(Error::to_string).collect::<Vec<_>>())
         })?;
+        rollback::warn();
+        catalog.clients = Clients::of(&session.opened.roster, full)?;
+        // The owner knows about a snapshot in the trash.
+        for broken in catalog.unreadable.iter().filter(|broken| !broken.is_trashed) {
+            let (client, received) = (catalog.clients.name(broken.client), output::time_local(broken.received));
+            let id = broken.id.short();
+            output::note(format!("warning: snapshot {id} of {client}, received {received}: {}", broken.reason));
+        }
         for problem in problems.into_iter().chain(catalog.purged.iter().map(PurgedSnapshot::to_string)) {
-            eprintln!("bkfs: warning: {problem}");
+            output::note(format!("warning: {problem}"));
         }
         Ok(catalog)
     }
 
+    /// Returns the index of the one of `infos`, oldest first, that the selector names.
+    pub fn choose_of(&self, infos: &[&SnapshotInfo], selector: &Selector, filters: &Filters) -> Result<usize> {
+        let candidates: Vec<Candidate<'_>> = infos.iter().copied().map(Candidate::from).collect();
+        let (host, folder) = (host_name(), working_folder());
+        let here = Here { client: self.client, host: &host, working_folder: folder.as_deref() };
+        let filter = filters.filter(&self.clients)?;
+        let chosen = choose(&candidates, &selector.name, selector.wanted(), &filter, here, &self.clients);
+        let chosen_id = chosen.as_ref().ok().map(|index| infos[*index].id);
+        if let Some(failure) = self.key_is_outdated_for(&selector.name, chosen_id) {
+            return Err(failure.into());
+        }
+        let index = chosen?;
+        if self.says_choice && selector.name == SnapshotName::Latest {
+            output::note(format!("latest is {}", describe(&candidates[index])));
+        }
+        Ok(index)
+    }
+
+    /// Returns the failure for a name that may mean a snapshot from after a rotation of the seal key, if the key in use
+    /// is from before. Who asks for the latest one must not get an older one.
+    fn key_is_outdated_for(&self, name: &SnapshotName, chosen: Option<SnapshotId>) -> Option<Failure> {
+        let is_meant = |newer: &&UnreadableSnapshot| match name {
+            SnapshotName::Latest => true,
+            SnapshotName::Id(prefix) => chosen.is_none() && newer.id.to_string().starts_with(prefix),
+            SnapshotName::Time(_) => chosen.is_none(),
+        };
+        let newer = self.unreadable.iter().filter(|broken| broken.is_newer_than_key && !broken.is_trashed);
+        let newest = newer.filter(is_meant).max_by_key(|newer| newer.received)?;
+        let (client, received) = (self.clients.name(newest.client), output::time_local(newest.received));
+        let message = match name {
+            SnapshotName::Latest => format!(
+                "the latest snapshot is not known: {} of {client}, received {received}, was pushed after the seal key \
+                 was rotated, and this key is from before",
+                newest.id.short()
+            ),
+            _ => format!("snapshot {} of {client}, received {received}: {}", newest.id.short(), newest.reason),
+        };
+        let hint = format!("{OUTDATED_HINT}. An older snapshot can be named by its id (`bkfs snapshots`)");
+        Some(Failure::new(message, hint).exit(Exit::WrongKey))
+    }
+
     /// Returns the snapshot that the selector names.
     pub fn choose(&self, selector: &Selector, filters: &Filters) -> Result<&SnapshotInfo> {
-        let candidates: Vec<Candidate<'_>> =
-            self.snapshots.iter().map(|info| Candidate { id: info.id, snapshot: &info.snapshot }).collect();
-        Ok(&self.snapshots[choose(&candidates, &selector.name, filters)?])
+        let infos: Vec<&SnapshotInfo> = self.snapshots.iter().collect();
+        Ok(infos[self.choose_of(&infos, selector, filters)?])
     }
 
     /// Returns the snapshot that the selector names and the entry at its path. Without a path, that is the root.
     pub fn find(&self, selector: &Selector, filters: &Filters) -> Result<(&SnapshotInfo, Node)> {
         let info = self.choose(selector, filters)?;
         let path = selector.path.as_deref().unwrap_or_default();
-        let node = self.reader.resolve(&info.snapshot.root, path)?;
-        Ok((info, node))
+        match self.reader.resolve(&info.snapshot.root, path) {
+            Ok(node) => Ok((info, node)),
+            Err(Error::SnapshotNotFound(why)) if selector.name == SnapshotName::Latest => {
+                Err(Failure::new(why, self.where_to_look(info, path, &filters.filter(&self.clients)?)).into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Says which older snapshots have a path that the newest one lacks: of each series, the newest that has it.
+    fn where_to_look(&self, newest: &SnapshotInfo, path: &[u8], filter: &SnapshotFilter) -> String {
+        let own = Candidate::from(newest);
+        let may_hold = |info: &&SnapshotInfo| {
+            info.id != newest.id
+                && filter.matches(info.client, &info.snapshot)
+                && (info.client == newest.client || info.snapshot.host == newest.snapshot.host)
+                && coverage(&info.snapshot, path, false) != Coverage::Nothing
+        };
+        let older: Vec<&SnapshotInfo> = self.snapshots.iter().rev().filter(may_hold).take(LOOK_BACK_MAX).collect();
+        let mut found: Vec<Candidate<'_>> = Vec::new();
+        for info in &older {
+            let candidate = Candidate::from(*info);
+            let is_known = found.iter().any(|known| known.series() == candidate.series());
+            if !is_known && self.reader.resolve(&info.snapshot.root, path).is_ok() {
+                found.push(candidate);
+            }
+        }
+        // The series that was chosen comes first.
+        found.sort_by_key(|candidate| candidate.series() != own.series());
+        let places: Vec<String> = found.iter().map(describe).collect();
+        match places.is_empty() {
+            false => format!("the newest snapshots that have it: {}", places.join("; ")),
+            true if older.is_empty() => "no older snapshot holds that path".to_owned(),
+            true => format!("searched in {}: none has it", output::count(older.len() as u64, "older snapshot")),
+        }
     }
 }
 
+/// Says that the store contradicts itself or a client, and what to do.
+pub fn contradiction(session: &Session, found: &Contradiction) -> String {
+    format!(
+        "{}: {found}\n      compare with what other machines of this repository see (`bkfs snapshots`, `bkfs check`), \
+         and ask the server's operator whether copies of it were run at the same time",
+        session.place
+    )
+}
+
 fn unreadable(broken: &BrokenSnapshot) -> UnreadableSnapshot {
-    UnreadableSnapshot { id: broken.id, received: broken.received, is_trashed: broken.is_trashed }
+    let BrokenSnapshot { id, client, received, is_trashed, .. } = *broken;
+    let is_newer_than_key = matches!(broken.error, Error::KeyOutdated { .. });
+    UnreadableSnapshot { id, client, received, is_trashed, reason: broken.error.to_string(), is_newer_than_key }
 }
 
 /// Opens a reader with the full key, without reading the list of snapshots.

@@ -34,12 +34,12 @@ const EXIT_CODES: &str = "\
 Exit codes:
     0  success
     1  error
-    3  partly done: some source files could not be read, or forgetting was held
+    3  partly done: some source files could not be read, a source lost all its files, or forgetting was held
    10  no repository there
    11  repository locked, or session refused
    12  wrong passphrase or key
    13  repository rolled back to an older state
-  130  interrupted";
+  128+N  ended by signal N: 130 after Ctrl-C";
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 pub mod cat;
 pub mod check;
+pub mod client;
 pub mod forget;
 pub mod init;
 pub mod join;
@@ -46,13 +47,20 @@ pub enum Command {
     #[command(subcommand)]
     Repair(repair::RepairCommand),
     Prune(prune::PruneArgs),
-    /// Manage passphrases, keys and clients
+    /// Manage passphrases and keys
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Manage the machines that push to a repository
+    #[command(subcommand)]
+    Client(client::ClientCommand),
 }
 
 /// Runs a command.
 pub fn run(context: &Context, command: Command) -> Result<Exit> {
+    // A server uses no folders of the user who runs it.
+    if !matches!(command, Command::Server(_)) {
+        context.folders.check_owner()?;
+    }
     match command {
         Command::Server(command) => server::run(context, command),
         Command::Join(args) => join::run(context, args),
@@ -70,5 +78,6 @@ pub fn run(context: &Context, command: Command) -> Result<Exit> {
         Command::Repair(command) => repair::run(context, command),
         Command::Prune(args) => prune::run(context, args),
         Command::Key(command) => key::run(context, command),
+        Command::Client(command) => client::run(context, command),
     }
 }

@@ -1,16 +1,17 @@
 //! The folders of the user who runs the program, and what is kept in them between runs.
 //!
-//! The configuration folder holds what should not be lost: this machine's network identity, the certificate
-//! fingerprints of known servers, and a folder for each repository with the push key and what was last seen there. The
+//! The configuration folder holds what should not be lost: this machine's network identity, the known
+//! servers, and a folder for each repository with the push key and what was last seen there. The
 //! cache folder can be deleted at any time. Private files have mode 0600 and are written whole, by rename.
 //!
 //! ```text
 //! ~/.config/bkfs/                     BKFS_CONFIG_DIR, else XDG_CONFIG_HOME/bkfs
 //!   identity                          network identity of this machine and user
-//!   places.toml                       which repository is at which path or URL; fingerprints of servers
+//!   places.toml                       which repository is at which path; known servers, by fingerprint
 //!   repositories/ID/push.key          this machine's push key
-//!   repositories/ID/seen.toml         the log and this machine's snapshots as last seen, to detect a rollback
+//!   repositories/ID/seen.toml         what was last seen of each copy, to detect a rollback
 //!   repositories/ID/check.toml        where the last check of a share of the data ended
+//!   repositories/ID/sources.toml      what this machine has pushed, to detect disks that are not mounted
 //!   repositories/ID/retention.toml    what the last automatic forgetting saw, to detect a source that shrinks
 //! ~/.cache/bkfs/                      BKFS_CACHE_DIR, else XDG_CACHE_HOME/bkfs
 //! ```
@@ -20,17 +21,19 @@ mod folder;
 mod last_check;
 mod places;
 mod retention_runs;
+mod sources;
 
 pub use files::{make_private_dir, read_optional, write_private};
-pub use folder::{RepoFolder, SeenState};
-pub use places::Places;
+pub use folder::{Accepted, RepoFolder, SeenState};
+pub use places::{KnownServer, Places};
+pub use sources::SeriesSources;
 
 use std::{env, path::PathBuf};
 
 use anyhow::{Context, Result};
 use bkfs_store::base::id::RepoId;
 
-use crate::failure::Failure;
+use crate::{failure::Failure, owner::check_own_folder};
 
 /// The configuration folder and the cache folder.
 #[derive(Debug, Clone)]
@@ -48,6 +51,14 @@ impl Folders {
             config: folder(config, "XDG_CONFIG_HOME", ".config", "BKFS_CONFIG_DIR")?,
             cache: folder(cache, "XDG_CACHE_HOME", ".cache", "BKFS_CACHE_DIR")?,
         })
+    }
+
+    /// Fails if this is root, and the folders are another user's.
+    pub fn check_owner(&self) -> Result<()> {
+        let home = env::home_dir();
+        let is_below_home = |folder: &PathBuf| home.as_ref().is_some_and(|home| folder.starts_with(home));
+        check_own_folder("configuration folder", &self.config, is_below_home(&self.config))?;
+        check_own_folder("cache folder", &self.cache, is_below_home(&self.cache))
     }
 
     /// Returns the folder of a repository.

@@ -1,10 +1,15 @@
 //! The global options and the environment, resolved once.
 
-use std::{io::IsTerminal, path::PathBuf};
+use std::{io::IsTerminal, os::unix::ffi::OsStringExt, path::PathBuf};
 
 use anyhow::Result;
+use bkfs_fs::userdb::OwnerNames;
 
-use crate::{args::GlobalArgs, config::Folders};
+use crate::{
+    args::{GlobalArgs, parse_host},
+    config::Folders,
+    output,
+};
 
 /// What every command knows about its user and its options.
 #[derive(Debug, Clone)]
@@ -36,9 +41,10 @@ impl Context {
         })
     }
 
-    /// Returns whether to draw progress: only if a person watches and did not ask for silence.
+    /// Returns whether to draw progress: only if a person watches who asked neither for silence nor for more lines,
+    /// which the drawing would overwrite.
     pub fn shows_progress(&self) -> bool {
-        !self.quiet && !self.json && std::io::stderr().is_terminal()
+        !self.quiet && !self.json && self.verbose == 0 && std::io::stderr().is_terminal()
     }
 
     /// Returns whether to print a summary: on a terminal, or with `-v`. Otherwise a command that succeeds prints
@@ -50,14 +56,24 @@ impl Context {
 
 /// Returns the name of this machine.
 pub fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if name.is_empty() { "localhost".to_owned() } else { name }
+    let name = output::name(rustix::system::uname().nodename().to_bytes());
+    parse_host(name.trim()).unwrap_or_else(|_| "localhost".to_owned())
 }
 
-/// Returns the name of the user, or the user's number if the environment has no name.
+/// Returns the working folder if a person is watching: only then may it decide what a command means.
+pub fn working_folder() -> Option<Vec<u8>> {
+    let folder = std::env::current_dir().ok().filter(|_| std::io::stderr().is_terminal())?;
+    Some(folder.into_os_string().into_vec())
+}
+
+/// Returns the name of the user: what the system calls it, or else the environment, or else its number.
 pub fn user_name() -> String {
+    let uid = rustix::process::getuid().as_raw();
+    if let Some(name) = OwnerNames::default().user(uid) {
+        return name;
+    }
     let named = ["USER", "LOGNAME"].iter().filter_map(|name| std::env::var(name).ok()).find(|name| !name.is_empty());
-    named.unwrap_or_else(|| rustix::process::getuid().as_raw().to_string())
+    named.unwrap_or_else(|| uid.to_string())
 }
 
 /// Returns the program's name and version, as snapshots record them.

@@ -4,7 +4,7 @@ use anyhow::Result;
 use bkfs_store::{
     Error,
     access::{Access, OpenRequest},
-    base::id::ClientId,
+    base::id::{ClientId, DomainId},
     format::{
         keys::{FullKey, PushKey},
         roster::{Roster, RosterView},
@@ -22,9 +22,9 @@ pub fn add_client(
     full: &FullKey,
     label: &str,
     url: Option<String>,
-    trusted: bool,
+    domain: DomainId,
 ) -> Result<PushKey> {
-    let (push, entry) = full.new_client(label, url, trusted, output::now());
+    let (push, entry) = full.new_client(label, url, domain, output::now());
     update_roster(access, full, |view| Ok(view.with_client(entry.clone())))?;
     Ok(push)
 }

@@ -4,6 +4,18 @@
 //! printed as one line that names the object. If something can be done about it, a second line says what.
 
 use bkfs_store::ErrorKind;
+use serde::Serialize;
+
+use crate::{denied::denied, output};
+
+/// What to do on a machine whose client was ended.
+pub const ENDED_HINT: &str = "if this machine should push again: `bkfs key enrol` makes it a new client, with the \
+     passphrase; without it, write a key with `bkfs key export-push FILE` on a machine that can read, and use it here \
+     with `bkfs key enrol --push-key FILE`";
+/// What to do with a full key that lacks the newest seal key.
+pub const OUTDATED_HINT: &str = "use a passphrase, key file or recovery sheet from after the rotation; with one of \
+     them, `bkfs key add`, `bkfs key export-full` and `bkfs key recovery` make new ones, and `bkfs key unlock` unlocks \
+     again";
 
 /// The exit codes. The program returns no others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +24,8 @@ pub enum Exit {
     Success = 0,
     /// Something failed, or the usage was wrong.
     Error = 1,
-    /// Partly done: a snapshot was made, but parts of the source could not be read; or forgetting was held for some
-    /// groups.
+    /// Partly done: a snapshot was made, but parts of the source could not be read, or a source has lost all its files;
+    /// or forgetting was held for some groups.
     Incomplete = 3,
     /// There is no repository at the place.
     NoRepository = 10,
@@ -62,6 +74,9 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return failure.exit;
     }
+    if let Some(bkfs_store::Error::SealKeyMissing { .. }) = error.downcast_ref() {
+        return Exit::RolledBack;
+    }
     match error.downcast_ref::<bkfs_store::Error>().map(bkfs_store::Error::kind) {
         Some(ErrorKind::NoRepository) => Exit::NoRepository,
         Some(ErrorKind::Locked) => Exit::Locked,
@@ -73,36 +88,74 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
 
 /// Returns whether the reader of our output closed the pipe (`bkfs ls ... | head`). To a person that is not an error.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe))
+    let kind = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<serde_json::Error>() {
+        Some(json) => json.io_error_kind(),
+        None => cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind),
+    };
+    error.chain().any(|cause| kind(cause) == Some(std::io::ErrorKind::BrokenPipe))
 }
 
-/// Returns the lines that a person sees.
-pub fn describe(error: &anyhow::Error) -> String {
-    let mut text = String::from("bkfs");
+/// An error, as `--json` prints it.
+#[derive(Serialize)]
+struct ErrorJson {
+    error: Described,
+}
+
+/// What an error says.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Described {
+    /// What happened, to what.
+    message: String,
+    /// What to do about it. Empty if nothing can be done.
+    hint: String,
+    /// The exit code.
+    exit: u8,
+}
+
+/// Prints an error on standard error: as an object for programs, or as lines for people.
+pub fn print(error: &anyhow::Error, is_json: bool) {
+    let described = ErrorJson { error: describe(error) };
+    if is_json && let Ok(text) = output::json_text(&described) {
+        eprintln!("{text}");
+        return;
+    }
+    let Described { message, hint, .. } = described.error;
+    let separator = if hint.is_empty() { "" } else { "\n      " };
+    output::note(format!("{message}{separator}{hint}"));
+}
+
+/// Returns the failure for arguments that are wrong.
+pub fn usage(error: &clap::Error) -> Failure {
+    let text = error.to_string();
+    let message = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
+    let (message, hint) = message.split_once("\n\n").unwrap_or((message, ""));
+    Failure::new(message, hint.trim())
+}
+
+/// Returns what an error says.
+fn describe(error: &anyhow::Error) -> Described {
+    let mut message = String::new();
     for cause in error.chain().map(ToString::to_string) {
         // Many errors include their cause in their own text.
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
+        if message.is_empty() {
+            message = cause;
+        } else if !message.contains(&cause) {
+            message.push_str(": ");
+            message.push_str(&cause);
         }
     }
     let hint = match error.downcast_ref::<Failure>() {
         Some(failure) => failure.hint.clone(),
-        None => error.downcast_ref::<bkfs_store::Error>().map(hint).unwrap_or_default().to_owned(),
+        None => error.downcast_ref::<bkfs_store::Error>().map(hint).unwrap_or_default(),
     };
-    if !hint.is_empty() {
-        text.push_str("\n      ");
-        text.push_str(&hint);
-    }
-    text
+    Described { message, hint, exit: exit_of(error) as u8 }
 }
 
 /// Returns what to do about an error of the store, if its own text does not say that.
-fn hint(error: &bkfs_store::Error) -> &'static str {
+fn hint(error: &bkfs_store::Error) -> String {
     use bkfs_store::Error;
-    match error {
+    let text = match error {
+        Error::Io { path, source } if source.kind() == std::io::ErrorKind::PermissionDenied => return denied(path),
         Error::RepositoryExists { .. } => {
             "nothing was changed; to use this repository, run any other command with the same -r"
         }
@@ -113,14 +166,40 @@ fn hint(error: &bkfs_store::Error) -> &'static str {
         Error::WrongKey { .. } => {
             "check --key-file (BKFS_KEY_FILE) and -r (BKFS_REPOSITORY): they belong to different repositories"
         }
+        Error::KeyOutdated { .. } => OUTDATED_HINT,
+        Error::SealKeyMissing { .. } => {
+            "the server's operator knows whether an older copy was put back; a passphrase or key from before the \
+             rotation opens what is older"
+        }
         Error::ChunkMissing { .. }
         | Error::FrameDamaged { .. }
         | Error::PackDamaged { .. }
         | Error::SnapshotDamaged { .. }
         | Error::KeyMissing { .. } => "everything else can still be read; `bkfs check --read-data` lists all damage",
-        Error::NotOnRoster { .. } => "`bkfs key list` lists the clients on the roster",
+        Error::Full { .. } => {
+            "`bkfs forget` and `bkfs prune` work on a full disk; so does the operator's `bkfs server reclaim`, which \
+             frees what a server keeps of pruned data"
+        }
+        Error::StillFull { .. } => {
+            "or make room in the repository: `bkfs prune --end-pushes` removes what interrupted pushes left; on a \
+             server, the operator's `bkfs server reclaim` also frees what it keeps of pruned data"
+        }
+        Error::NotShown { .. } => {
+            "no snapshot was made, and nothing that this server says it has is believed any more: the next push asks \
+             about all of it. Tell the server's operator, who can verify its disk with `bkfs server scrub`; a machine \
+             that can read finds what is missing with `bkfs check --read-data`"
+        }
+        Error::ClientEnded { .. } => ENDED_HINT,
+        Error::OverQuota { .. } => {
+            "what was forgotten or pruned counts until it has left the server's trash and grave; `bkfs server account \
+             quota` and `bkfs server account limit` change the limits"
+        }
+        Error::NotOnRoster { .. } => {
+            "`bkfs key list` lists the clients; `bkfs key enrol` makes this machine one again if its client was removed"
+        }
         _ => "",
-    }
+    };
+    text.to_owned()
 }
 
 #[cfg(test)]
@@ -131,14 +210,17 @@ mod tests {
     fn every_kind_of_error_has_its_exit_code() {
         let code = |e: bkfs_store::Error| exit_of(&anyhow::Error::new(e).context("while doing something"));
         assert_eq!(code(bkfs_store::Error::NoRepository { place: "/x".into() }), Exit::NoRepository);
-        assert_eq!(code(bkfs_store::Error::WrongPassphrase { slots: 1 }), Exit::WrongKey);
+        assert_eq!(code(bkfs_store::Error::WrongPassphrase { slots: 1, untried: 0 }), Exit::WrongKey);
         assert_eq!(code(bkfs_store::Error::PushKeyCannotRead { operation: "ls" }), Exit::WrongKey);
         assert_eq!(code(bkfs_store::Error::Locked { what: "x".into() }), Exit::Locked);
         assert_eq!(code(bkfs_store::Error::Interrupted), Exit::Interrupted);
+        assert_eq!(code(bkfs_store::Error::KeyOutdated { have: 1, needed: 2 }), Exit::WrongKey);
+        assert_eq!(code(bkfs_store::Error::SealKeyMissing { shown: 1 }), Exit::RolledBack);
         assert_eq!(code(bkfs_store::Error::Invalid("x".into())), Exit::Error);
         let failure = Failure::new("a", "b").exit(Exit::RolledBack);
-        assert_eq!(describe(&failure.into()), "bkfs: a\n      b");
+        let described = Described { message: "a".into(), hint: "b".into(), exit: 13 };
+        assert_eq!(describe(&failure.into()), described);
         let cause = bkfs_store::Error::io("/x", std::io::Error::other("no luck"));
-        assert_eq!(describe(&anyhow::Error::new(cause).context("copying")), "bkfs: copying: /x: no luck");
+        assert_eq!(describe(&anyhow::Error::new(cause).context("copying")).message, "copying: /x: no luck");
     }
 }

@@ -5,92 +5,113 @@
 //! `mount.bkfs` the program is a helper for mount(8): see [`mount_helper`].
 
 mod args;
+mod ask;
 mod catalog;
 mod cli;
+mod clients;
 mod commands;
 mod config;
 mod context;
+mod denied;
 mod enrol;
 mod failure;
 mod kernel_keyring;
+mod log_writer;
+mod logging;
 mod mount_helper;
 mod output;
+mod owner;
 mod passphrase;
 mod place;
 mod progress;
+mod rollback;
+mod secrecy;
 mod selector;
 mod session;
 mod signals;
 mod work;
 
-use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode};
 
-use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use clap::{CommandFactory, Parser, builder::Resettable};
 
 use crate::{
-    args::GlobalArgs,
     cli::Cli,
+    commands::{
+        Command,
+        server::{self, ServerCommand},
+    },
     context::Context,
-    failure::{Exit, describe, exit_of, is_closed_pipe},
+    failure::{Exit, exit_of, is_closed_pipe},
 };
 
 fn main() -> ExitCode {
     bkfs_fs::allocator::configure();
     let args: Vec<OsString> = std::env::args_os().collect();
-    let outcome = match mount_helper::is_called(&args) {
+    let is_json = asks_for_json(&args);
+    let run = |args: Vec<OsString>| match mount_helper::is_called(&args) {
         true => run_as_helper(args),
-        false => run(args),
+        false => run(args, is_json),
     };
-    match outcome {
-        Ok(exit) => exit.into(),
-        Err(error) if is_closed_pipe(&error) => Exit::Success.into(),
+    let exit = match signals::catch().and_then(|()| run(args)) {
+        Ok(exit) => exit,
+        Err(error) if is_closed_pipe(&error) => Exit::Success,
         Err(error) => {
-            eprintln!("{}", describe(&error));
-            exit_of(&error).into()
+            failure::print(&error, is_json);
+            exit_of(&error)
         }
+    };
+    if exit == Exit::Interrupted {
+        signals::end_if_stopped();
     }
+    exit.into()
 }
 
-fn run(args: Vec<OsString>) -> anyhow::Result<Exit> {
-    let cli = match Cli::try_parse_from(args) {
+/// Whether the arguments ask for JSON. Known before they are parsed, because they may be wrong.
+fn asks_for_json(args: &[OsString]) -> bool {
+    args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json")
+}
+
+fn run(args: Vec<OsString>, is_json: bool) -> anyhow::Result<Exit> {
+    let cli = match Cli::try_parse_from(&args).map_err(|error| without_environment(error, args)) {
         Ok(cli) => cli,
+        Err(error) if error.use_stderr() && is_json => return Err(failure::usage(&error).into()),
         Err(error) => {
             // Help and version are not errors, and neither is a pipe that closes while they are printed.
             let _ = error.print();
             return Ok(if error.use_stderr() { Exit::Error } else { Exit::Success });
         }
     };
-    start_logging(&cli.global);
+    match &cli.command {
+        Command::Server(ServerCommand::Run(args)) => {
+            let settings = server::run::Settings::read(&args.data.folder()?, &args.settings)?;
+            logging::start_for_server(&cli.global, settings.log_format, settings.log_level)?;
+        }
+        _ => {
+            logging::start(&cli.global)?;
+            secrecy::hide_memory();
+        }
+    }
     let context = Context::new(&cli.global)?;
-    commands::run(&context, cli.command)
+    commands::run(&context, cli.command).map(rollback::exit_after)
+}
+
+/// Returns the error for wrong arguments as it would be without the environment: clap counts options that are set there
+/// as given, and would show them in every usage line.
+fn without_environment(error: clap::Error, args: Vec<OsString>) -> clap::Error {
+    fn forget(command: clap::Command) -> clap::Command {
+        command.mut_args(|arg| arg.env(Resettable::Reset)).mut_subcommands(forget)
+    }
+    let again = forget(Cli::command()).try_get_matches_from(args);
+    again.err().filter(|again| again.kind() == error.kind()).unwrap_or(error)
 }
 
 fn run_as_helper(args: Vec<OsString>) -> anyhow::Result<Exit> {
     let (global, args) = mount_helper::parse(args)?;
-    start_logging(&global);
-    commands::mount::run(&Context::new(&global)?, args)
-}
-
-/// Sends warnings to standard error; `-v` and BKFS_LOG ask for more. Warnings of fuser are left out: it warns when
-/// umount(8) unmounts before it does, which is how a mount normally ends.
-fn start_logging(global: &GlobalArgs) {
-    let level = match (global.quiet, global.verbose) {
-        (true, _) => "error",
-        (false, 0) => "warn,fuser=error",
-        (false, 1) => "warn,fuser=error,bkfs=info,bkfs_store=info,bkfs_fs=info,bkfs_transport=info",
-        (false, 2) => "info,bkfs=debug,bkfs_store=debug,bkfs_fs=debug,bkfs_transport=debug",
-        (false, _) => "trace",
-    };
-    let filter = EnvFilter::try_from_env("BKFS_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(global.verbose > 1);
-    // journald and cron add their own times, and on a terminal times are noise.
-    let _ = match global.verbose > 1 {
-        true => subscriber.try_init(),
-        false => subscriber.without_time().try_init(),
-    };
+    logging::start(&global)?;
+    secrecy::hide_memory();
+    let context = Context::new(&global)?;
+    context.folders.check_owner()?;
+    // For mount(8), any other code says that nothing is mounted. The warning was printed.
+    commands::mount::run(&context, args).map(|exit| if exit == Exit::RolledBack { Exit::Success } else { exit })
 }

@@ -16,9 +16,10 @@ use std::{
 };
 
 use anyhow::Result;
+use bkfs_store::base::label;
 
 use crate::{
-    args::{GlobalArgs, RepoArgs},
+    args::{GlobalArgs, RepoArgs, parse_host, parse_target},
     commands::mount::MountArgs,
     failure::Failure,
 };
@@ -27,7 +28,7 @@ const NAME: &str = "mount.bkfs";
 const USAGE: &str = "usage: mount.bkfs REPO MOUNTPOINT [-o OPTION,...]";
 
 /// Options that are accepted and have no effect here.
-const IGNORED: [&str; 23] = [
+const IGNORED: [&str; 22] = [
     "ro",
     "rw",
     "auto",
@@ -39,7 +40,6 @@ const IGNORED: [&str; 23] = [
     "owner",
     "defaults",
     "_netdev",
-    "nofail",
     "exec",
     "nosuid",
     "nodev",
@@ -102,10 +102,10 @@ pub fn parse(args: Vec<OsString>) -> Result<(GlobalArgs, MountArgs)> {
 }
 
 fn options(list: &OsStr, global: &mut GlobalArgs, mount: &mut MountArgs) -> Result<()> {
-    for option in list.as_bytes().split(|b| *b == b',').filter(|option| !option.is_empty()) {
+    for option in split(list.as_bytes()).into_iter().filter(|option| !option.is_empty()) {
         let (name, value) = match option.iter().position(|b| *b == b'=') {
             Some(at) => (&option[..at], Some(OsStr::from_bytes(&option[at + 1..]))),
-            None => (option, None),
+            None => (&option[..], None),
         };
         // Options in fstab are written both ways.
         let name = String::from_utf8_lossy(name).replace('_', "-");
@@ -120,6 +120,7 @@ fn options(list: &OsStr, global: &mut GlobalArgs, mount: &mut MountArgs) -> Resu
                 let selector = crate::selector::Selector::parse(OsStr::new(&text()?)).map_err(|e| usage(&e))?;
                 mount.snapshot = Some(selector);
             }
+            "nofail" => mount.nofail = true,
             "allow-other" => mount.allow_other = true,
             "dev" => mount.dev = true,
             "suid" => mount.suid = true,
@@ -128,9 +129,11 @@ fn options(list: &OsStr, global: &mut GlobalArgs, mount: &mut MountArgs) -> Resu
             "password-file" => global.password_file = Some(text()?.into()),
             "config-dir" => global.config_dir = Some(text()?.into()),
             "cache-dir" => global.cache_dir = Some(text()?.into()),
-            "host" => mount.filters.host = Some(text()?),
-            "target" => mount.filters.target = Some(text()?),
-            "tag" => mount.filters.tag.push(text()?),
+            "client" => mount.filters.client = Some(text()?),
+            "host" => mount.filters.host = Some(parse_host(&text()?).map_err(|e| usage(&e))?),
+            "target" => mount.filters.target = Some(parse_target(&text()?).map_err(|e| usage(&e))?),
+            "tag" => mount.filters.tag.extend(label::tags(&text()?).map_err(|e| usage(&e.to_string()))?),
+            "path" => mount.filters.path.push(text()?.into()),
             other if other.starts_with("x-") || other.starts_with("comment") => {}
             _ if IGNORED.iter().any(|known| known.replace('_', "-") == name) => {}
             _ => return Err(usage(&format!("unknown option {name}"))),
@@ -139,9 +142,24 @@ fn options(list: &OsStr, global: &mut GlobalArgs, mount: &mut MountArgs) -> Resu
     Ok(())
 }
 
+/// Splits a list of options at its commas. As for mount(8), a comma in double quotes is part of a value; the default
+/// name of a target with several paths has one. The quotes are dropped.
+fn split(list: &[u8]) -> Vec<Vec<u8>> {
+    let (mut options, mut is_quoted) = (vec![Vec::new()], false);
+    for byte in list {
+        match (byte, options.last_mut()) {
+            (b'"', _) => is_quoted = !is_quoted,
+            (b',', _) if !is_quoted => options.push(Vec::new()),
+            (byte, Some(option)) => option.push(*byte),
+            (_, None) => {}
+        }
+    }
+    options
+}
+
 fn usage(problem: &str) -> anyhow::Error {
-    let hint = "options: snapshot=S, allow_other, key-file=F, password-file=F, config-dir=D, cache-dir=D, host=H, \
-        target=T, tag=T";
+    let hint = "options: snapshot=S, allow_other, key-file=F, password-file=F, config-dir=D, cache-dir=D, client=C, \
+        host=H, target=T, tag=T, path=P; a value with a comma is written in double quotes";
     let message = if problem.is_empty() { USAGE.to_owned() } else { format!("{NAME}: {problem}; {USAGE}") };
     Failure::new(message, hint).into()
 }
@@ -169,6 +187,13 @@ mod tests {
         assert_eq!(mount.mountpoint, Path::new("/mnt"));
         assert!(mount.allow_other && mount.background && mount.snapshot.is_some());
         assert_eq!(global.key_file.as_deref(), Some(Path::new("/k")));
+        let (_, mount) =
+            parsed(&["/repo", "/mnt", "-o", r#"nofail,target="h:/a,/b",tag=x,"tag=y,z",path=/a"#]).unwrap();
+        assert_eq!((mount.nofail, mount.filters.target.as_deref()), (true, Some("h:/a,/b")));
+        assert_eq!(
+            (mount.filters.tag, mount.filters.path),
+            (vec!["x".to_owned(), "y".into(), "z".into()], vec!["/a".into()])
+        );
         let (global, mount) = parsed(&["-sv", "/repo", "-ohost=a", "/mnt", "-t", "bkfs"]).unwrap();
         assert_eq!((global.verbose, mount.filters.host.as_deref()), (1, Some("a")));
     }

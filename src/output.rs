@@ -1,30 +1,76 @@
 //! Output for people and scripts: sizes, times, tables, JSON, and names that are safe to print on a terminal.
 
 use std::{
-    fmt::Write as _,
+    borrow::Cow,
+    fmt::{Display, Write as _},
     io::{IsTerminal, Write},
 };
 
 use anyhow::Result;
-use bkfs_store::base::time::Time;
+use bkfs_store::base::{label::is_visible, time::Time};
 use jiff::{Timestamp, tz::TimeZone};
+use serde::Serialize;
 
 /// Writes a line to standard output. A closed pipe becomes an error that ends the program without a message.
 pub fn line(text: impl AsRef<str>) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_ref().as_bytes())?;
+    out.write_all(printable(text.as_ref()).as_bytes())?;
     out.write_all(b"\n")?;
     Ok(())
 }
 
-/// Writes a value as one line of JSON.
-pub fn json(value: &impl serde::Serialize) -> Result<()> {
-    line(serde_json::to_string(value)?)
+/// Writes a line to standard error, with the program's name.
+pub fn note(text: impl Display) {
+    eprintln!("bkfs: {}", printable(&text.to_string()));
 }
 
-/// Writes a value as indented JSON.
-pub fn json_pretty(value: &impl serde::Serialize) -> Result<()> {
-    line(serde_json::to_string_pretty(value)?)
+/// The version of what `--json` prints. It grows when a field is renamed, removed or means something else; a new field
+/// alone does not change it.
+const JSON_VERSION: u32 = 1;
+
+/// An object with its version.
+#[derive(Serialize)]
+struct Versioned<'a, T> {
+    version: u32,
+    #[serde(flatten)]
+    value: &'a T,
+}
+
+/// Returns an object with its version, as one line of JSON. The value must be a struct or a map.
+pub fn json_text(value: &impl Serialize) -> Result<String> {
+    Ok(printable_json(serde_json::to_string(&Versioned { version: JSON_VERSION, value })?))
+}
+
+/// Writes an object with its version as one line of JSON. The value must be a struct or a map.
+pub fn json(value: &impl Serialize) -> Result<()> {
+    line(json_text(value)?)
+}
+
+/// Writes an object with its version as indented JSON. The value must be a struct or a map.
+pub fn json_pretty(value: &impl Serialize) -> Result<()> {
+    line(printable_json(serde_json::to_string_pretty(&Versioned { version: JSON_VERSION, value })?))
+}
+
+/// Writes a list as indented JSON.
+pub fn json_list(rows: &[impl Serialize]) -> Result<()> {
+    line(printable_json(serde_json::to_string_pretty(rows)?))
+}
+
+/// Escapes what could control a terminal. JSON itself asks that only of the first 32 characters; a terminal also obeys
+/// others, and JSON is printed on terminals. Characters that are not visible only occur in strings.
+pub fn printable_json(text: String) -> String {
+    let is_unsafe = |c: char| c != '\n' && !is_visible(c);
+    if !text.contains(is_unsafe) {
+        return text;
+    }
+    let mut safe = String::with_capacity(text.len() + 64);
+    for c in text.chars() {
+        match is_unsafe(c) {
+            true => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| safe.push_str(&format!("\\u{unit:04x}"))),
+            false => safe.push(c),
+        }
+    }
+    safe
 }
 
 /// Formats a number of bytes for people: `999 B`, `1.50 KiB`, `20.0 GiB`.
@@ -62,25 +108,23 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
-/// Formats a time as it appears in names of folders and in selectors: `2026-11-20T090000Z`.
-pub fn time_name(time: Time) -> String {
-    match timestamp(time) {
-        Some(t) => t.strftime("%Y-%m-%dT%H%M%SZ").to_string(),
-        None => format!("@{}", time.secs),
-    }
-}
-
 /// Formats a time as RFC 3339, for JSON.
 pub fn time_json(time: Time) -> String {
     timestamp(time).map_or_else(|| format!("@{}", time.secs), |t| t.to_string())
 }
 
-/// Formats a time for people: in the local time zone, to the second.
+/// Formats a time for people: in the local time zone, to the second. In the hour that a clock shows twice, the offset
+/// from UTC follows. Every time that this prints can be typed back as the name of a snapshot.
 pub fn time_local(time: Time) -> String {
-    match timestamp(time) {
-        Some(t) => t.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
-        None => format!("@{}", time.secs),
-    }
+    time_local_in(time, &TimeZone::system())
+}
+
+/// Does the same for a given time zone.
+pub fn time_local_in(time: Time, zone: &TimeZone) -> String {
+    let Some(moment) = timestamp(time) else { return format!("@{}", time.secs) };
+    let local = zone.to_datetime(moment);
+    let offset = if zone.to_ambiguous_timestamp(local).is_ambiguous() { "%:z" } else { "" };
+    moment.to_zoned(zone.clone()).strftime(&format!("%Y-%m-%d %H:%M:%S{offset}")).to_string()
 }
 
 /// Returns the current time by the system's clock.
@@ -94,7 +138,7 @@ pub fn now() -> Time {
 }
 
 /// Returns the calendar time, or `None` if the calendar has no such year: the time of a snapshot can be any number.
-fn timestamp(time: Time) -> Option<Timestamp> {
+pub fn timestamp(time: Time) -> Option<Timestamp> {
     let whole = Timestamp::from_second(time.secs).ok()?;
     whole.checked_add(jiff::SignedDuration::from_nanos(time.nanos.into())).ok()
 }
@@ -107,7 +151,7 @@ pub fn name(bytes: &[u8]) -> String {
         for c in chunk.valid().chars() {
             match c {
                 '\\' => text.push_str("\\\\"),
-                c if c.is_control() || is_invisible(c) => text.extend(c.escape_default()),
+                c if !is_visible(c) => text.extend(c.escape_default()),
                 c => text.push(c),
             }
         }
@@ -118,17 +162,28 @@ pub fn name(bytes: &[u8]) -> String {
     text
 }
 
+/// Returns text without anything that controls a terminal. Lines stay lines.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let is_unsafe = |c: char| c != '\n' && !is_visible(c);
+    if !text.contains(is_unsafe) {
+        return text.into();
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match is_unsafe(c) {
+            true => safe.extend(c.escape_default()),
+            false => safe.push(c),
+        }
+    }
+    safe.into()
+}
+
 /// Returns a name as bytes for standard output: escaped on a terminal, and unchanged for a program that reads them.
 pub fn name_for_stdout(bytes: &[u8]) -> Vec<u8> {
     match std::io::stdout().is_terminal() {
         true => name(bytes).into_bytes(),
         false => bytes.to_vec(),
     }
-}
-
-/// Returns whether a character reorders or hides text.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// A table. Columns are left-aligned unless they are listed as right-aligned.
@@ -168,7 +223,7 @@ impl Table {
             text.push_str(rendered.trim_end());
             text.push('\n');
         }
-        std::io::stdout().lock().write_all(text.as_bytes())?;
+        std::io::stdout().lock().write_all(printable(&text).as_bytes())?;
         Ok(())
     }
 }
@@ -193,9 +248,8 @@ mod tests {
 
     #[test]
     fn every_time_has_a_name() {
-        assert_eq!(time_name(Time { secs: 1_795_165_200, nanos: 5 }), "2026-11-20T090000Z");
         assert_eq!(time_json(Time { secs: 0, nanos: 500_000_000 }), "1970-01-01T00:00:00.5Z");
-        assert_eq!(time_name(Time { secs: i64::MAX, nanos: 0 }), format!("@{}", i64::MAX));
+        assert_eq!(time_local(Time { secs: i64::MAX, nanos: 0 }), format!("@{}", i64::MAX));
         assert_eq!(time_json(Time { secs: -1, nanos: 999_999_999 }), "1969-12-31T23:59:59.999999999Z");
     }
 
@@ -205,5 +259,10 @@ mod tests {
         assert_eq!(name(b"a\x1b[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
         assert_eq!(name(b"\xff\\"), "\\xff\\\\");
         assert_eq!(name("a\u{202e}b".as_bytes()), "a\\u{202e}b");
+        assert_eq!(printable("cannot open a\x1b]0;x\x07\\b:\nno"), "cannot open a\\u{1b}]0;x\\u{7}\\b:\nno");
+        assert_eq!(printable("gr\u{fc}n\r"), "gr\u{fc}n\\r");
+        let json = printable_json(serde_json::to_string("gr\u{fc}n \u{9b}31m \u{202e}").unwrap());
+        assert_eq!(json, r#""grün \u009b31m \u202e""#);
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), "gr\u{fc}n \u{9b}31m \u{202e}");
     }
 }

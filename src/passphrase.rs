@@ -1,41 +1,81 @@
 //! Where passphrases come from: `--password-file`, BKFS_PASSWORD, BKFS_PASSWORD_FILE, BKFS_PASSWORD_COMMAND, and a
 //! prompt on a terminal, in this order. Without a terminal nothing ever waits for input. Passphrases are wiped from
 //! memory after use.
+//!
+//! A passphrase that is typed wrong is asked for again, twice; one from another source is tried once. Both Unicode
+//! forms of it are tried (`forms`), and new ones are stored in one of them.
+
+mod forms;
 
 use std::{
     env,
     io::{IsTerminal, Read},
-    os::unix::process::ExitStatusExt,
+    os::{
+        fd::AsRawFd,
+        unix::process::{CommandExt, ExitStatusExt},
+    },
     path::Path,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result};
+use bkfs_store::Error;
+use rustix::pipe::PipeFlags;
 use zeroize::Zeroizing;
 
 use crate::{
     context::Context,
     failure::{Exit, Failure},
+    signals,
 };
 
+/// How often a person is asked.
+const PROMPTS: u32 = 3;
+/// The name of the prompt, in messages.
+const PROMPT: &str = "the prompt";
 /// Maximum length of a passphrase in bytes.
 const LEN_MAX: usize = 4096;
 
 /// A passphrase. It is wiped when dropped.
 pub type Passphrase = Zeroizing<String>;
 
-/// Returns the passphrase that opens the repository, or `None` if there is neither a source nor a terminal.
-pub fn existing(context: &Context, place: &str) -> Result<Option<Passphrase>> {
-    if let Some(path) = &context.password_file {
-        return from_file(path).map(Some);
+/// Opens something at `place` with its passphrase. `open` is given one after another, and fails with
+/// [`Error::WrongPassphrase`] if it does not fit. Returns `None` if there is neither a source nor a terminal.
+pub fn open<T>(context: &Context, place: &str, open: impl Fn(&[u8]) -> Result<T, Error>) -> Result<Option<T>> {
+    let given = match &context.password_file {
+        Some(path) => Some(from_file(path)?),
+        None => from_environment("BKFS_PASSWORD")?,
+    };
+    if let Some(passphrase) = given {
+        return Ok(Some(try_forms(&passphrase, &open)?));
     }
-    if let Some(passphrase) = from_environment("BKFS_PASSWORD")? {
-        return Ok(Some(passphrase));
+    if !has_terminal() {
+        return Ok(None);
     }
-    match has_terminal() {
-        true => prompt(&format!("Passphrase of {place}: ")).map(Some),
-        false => Ok(None),
+    for left in (0..PROMPTS).rev() {
+        let passphrase = prompt(&format!("Passphrase of {place}: "))?;
+        if passphrase.is_empty() && left > 0 {
+            eprintln!("the passphrase is empty, try again");
+            continue;
+        }
+        match try_forms(&check_len(passphrase, PROMPT)?, &open) {
+            Err(Error::WrongPassphrase { .. }) if left > 0 => eprintln!("wrong passphrase, try again"),
+            opened => return Ok(Some(opened?)),
+        }
     }
+    Ok(None)
+}
+
+/// Tries the forms of a passphrase.
+fn try_forms<T>(passphrase: &Passphrase, open: impl Fn(&[u8]) -> Result<T, Error>) -> Result<T, Error> {
+    let mut tried = Err(Error::WrongPassphrase { slots: 0, untried: 0 });
+    for form in forms::to_try(passphrase) {
+        tried = open(form.as_bytes());
+        if !matches!(tried, Err(Error::WrongPassphrase { .. })) {
+            break;
+        }
+    }
+    tried
 }
 
 /// Returns whether a passphrase can be had without asking a person.
@@ -68,16 +108,16 @@ pub fn additional(file: Option<&Path>) -> Result<Passphrase> {
 }
 
 fn new_passphrase(file: Option<&Path>, variable: &str, ask: &str, missing: &str, hint: &str) -> Result<Passphrase> {
-    if let Some(path) = file {
-        return from_file(path);
-    }
-    if let Some(passphrase) = from_environment(variable)? {
-        return Ok(passphrase);
-    }
-    match has_terminal() {
-        true => prompt_twice(ask),
-        false => Err(Failure::new(missing, hint).exit(Exit::WrongKey).into()),
-    }
+    let given = match file {
+        Some(path) => Some(from_file(path)?),
+        None => from_environment(variable)?,
+    };
+    let passphrase = match given {
+        Some(passphrase) => passphrase,
+        None if has_terminal() => prompt_twice(ask)?,
+        None => return Err(Failure::new(missing, hint).exit(Exit::WrongKey).into()),
+    };
+    Ok(forms::stored(&passphrase))
 }
 
 /// Returns the error for a passphrase that was not given and cannot be asked for. `what` says what needs it.
@@ -114,11 +154,42 @@ fn from_file(path: &Path) -> Result<Passphrase> {
     read(file, &path.display().to_string())
 }
 
-/// Runs a command in the shell and returns what it prints.
+/// The variables that hold passphrases themselves.
+const SECRET_VARIABLES: [&str; 2] = ["BKFS_PASSWORD", "BKFS_NEW_PASSWORD"];
+
+/// Starts the program again without the passphrase in its environment, if it is there: the kernel shows the environment
+/// that a process began with as long as the process lives. The passphrase goes through a pipe, which the new program
+/// reads like a file. For programs that run for long. Returns if there is nothing to hide, or no way to.
+pub fn leave_environment() -> Result<()> {
+    let Some(passphrase) = non_empty(SECRET_VARIABLES[0]).map(|value| Zeroizing::new(value.into_encoded_bytes()))
+    else {
+        return Ok(());
+    };
+    // The pipe must hold it: nobody reads before it is written.
+    if passphrase.len() > LEN_MAX || !Path::new("/proc/self/fd").exists() {
+        return Ok(());
+    }
+    // Open across exec, for this one program.
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::empty()).context("making a pipe")?;
+    rustix::io::write(&writer, &passphrase).context("writing to a pipe")?;
+    drop(writer);
+    let mut args = env::args_os();
+    let mut command = Command::new(env::current_exe().context("finding the program's own file")?);
+    command.arg0(args.next().unwrap_or_default()).args(args);
+    for name in SECRET_VARIABLES {
+        command.env_remove(name);
+    }
+    command.env("BKFS_PASSWORD_FILE", format!("/proc/self/fd/{}", reader.as_raw_fd()));
+    Err(command.exec()).context("starting the program without the passphrase in its environment")
+}
+
+/// Runs a command in the shell and returns what it prints. It gets no passphrase in its environment.
 fn from_command(command: &std::ffi::OsStr, name: &str) -> Result<Passphrase> {
     let mut child = Command::new("/bin/sh")
         .arg("-c")
         .arg(command)
+        .env_remove(SECRET_VARIABLES[0])
+        .env_remove(SECRET_VARIABLES[1])
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("running {name} with /bin/sh"))?;
@@ -148,7 +219,13 @@ fn read(source: impl Read, name: &str) -> Result<Passphrase> {
 
 fn check_len(passphrase: Passphrase, name: &str) -> Result<Passphrase> {
     match passphrase.len() {
-        0 => Err(Failure::new(format!("the passphrase from {name} is empty"), "").exit(Exit::WrongKey).into()),
+        0 => {
+            let hint = match name {
+                PROMPT => "run the command again, and type the passphrase",
+                _ => "it must hold the passphrase, and nothing else but one line end",
+            };
+            Err(Failure::new(format!("the passphrase from {name} is empty"), hint).exit(Exit::WrongKey).into())
+        }
         len if len > LEN_MAX => {
             Err(Failure::new(format!("the passphrase from {name} is longer than {LEN_MAX} bytes"), "").into())
         }
@@ -160,18 +237,34 @@ fn has_terminal() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
+/// Asks for a passphrase, which may be empty.
 fn prompt(text: &str) -> Result<Passphrase> {
-    let passphrase = Zeroizing::new(rpassword::prompt_password(text).context("asking for the passphrase")?);
-    check_len(passphrase, "the prompt")
+    let answer = {
+        let _terminal = signals::TerminalGuard::new();
+        rpassword::prompt_password(text).map(Zeroizing::new)
+    };
+    match answer {
+        // Ctrl-C is a character while the prompt hides what is typed.
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
+            eprintln!();
+            signals::end(signal_hook::consts::SIGINT)
+        }
+        answer => Ok(answer.context("asking for the passphrase")?),
+    }
 }
 
 fn prompt_twice(text: &str) -> Result<Passphrase> {
-    let passphrase = prompt(text)?;
-    let again = prompt("Repeat the passphrase: ")?;
-    match *passphrase == *again {
-        true => Ok(passphrase),
-        false => Err(Failure::new("the two passphrases are different", "nothing was changed").into()),
+    for left in (0..PROMPTS).rev() {
+        let passphrase = check_len(prompt(text)?, PROMPT)?;
+        let again = prompt("Repeat the passphrase: ")?;
+        if *passphrase == *again {
+            return Ok(passphrase);
+        }
+        if left > 0 {
+            eprintln!("the two passphrases are different, try again");
+        }
     }
+    Err(Failure::new("the two passphrases are different", "nothing was changed").into())
 }
 
 #[cfg(test)]

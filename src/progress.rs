@@ -2,20 +2,24 @@
 //! Nothing is drawn if standard error is not a terminal, or with `--quiet` or `--json`.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use bkfs_transport::client;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::context::Context;
+use crate::{context::Context, output};
 
 /// Time between two drawings of the line.
 const INTERVAL: Duration = Duration::from_millis(200);
+/// The span over which a speed is measured.
+const SPEED_OVER: Duration = Duration::from_secs(5);
 
 /// A line that is being drawn. Dropping it clears the line.
 pub struct ProgressLine {
@@ -27,6 +31,8 @@ pub struct ProgressLine {
 pub struct ProgressView {
     /// How much is done, and the total. `None` if the total is unknown.
     pub done: Option<(u64, u64)>,
+    /// Bytes that were moved so far, to show how fast. `None` if there is nothing to tell.
+    pub moved: Option<u64>,
     /// The text after the bar.
     pub text: String,
 }
@@ -41,11 +47,12 @@ impl ProgressLine {
         let stopped = stop.clone();
         let draw = move || {
             let bar = ProgressBar::new(0);
-            let known = ProgressStyle::with_template("{bar:24} {percent:>3} %  {elapsed}  {wide_msg}");
+            let known = ProgressStyle::with_template("{bar:24} {percent:>3} %  {elapsed}, {eta} left  {wide_msg}");
             let unknown = ProgressStyle::with_template("{spinner} {elapsed}  {wide_msg}");
             let (Ok(known), Ok(unknown)) = (known, unknown) else { return };
             bar.set_style(unknown);
             let mut is_known = false;
+            let mut speed = Speed::default();
             while !stopped.load(Ordering::Acquire) {
                 let view = view();
                 if let Some((done, total)) = view.done.filter(|(_, total)| *total > 0) {
@@ -56,7 +63,12 @@ impl ProgressLine {
                     bar.set_length(total);
                     bar.set_position(done.min(total));
                 }
-                bar.set_message(view.text);
+                let speed = view.moved.and_then(|moved| speed.update(Instant::now(), moved));
+                bar.set_message(match speed {
+                    _ if client::is_waiting() => format!("waiting for the server  {}", view.text),
+                    Some(speed) => format!("{}/s  {}", output::size(speed), view.text),
+                    None => view.text,
+                });
                 bar.tick();
                 std::thread::park_timeout(INTERVAL);
             }
@@ -64,6 +76,26 @@ impl ProgressLine {
         };
         let thread = std::thread::Builder::new().name("progress".into()).spawn(draw);
         Self { drawing: thread.ok().map(|thread| (stop, thread)) }
+    }
+}
+
+/// How fast a counter grows, over the last few seconds.
+#[derive(Default)]
+struct Speed {
+    samples: VecDeque<(Instant, u64)>,
+}
+
+impl Speed {
+    /// Adds a reading of the counter. Returns the growth in a second; none until there is enough to tell.
+    fn update(&mut self, now: Instant, count: u64) -> Option<u64> {
+        self.samples.push_back((now, count));
+        while self.samples.len() > 2 && self.samples.get(1).is_some_and(|(at, _)| now - *at >= SPEED_OVER) {
+            self.samples.pop_front();
+        }
+        let (first, before) = *self.samples.front()?;
+        let millis = u64::try_from((now - first).as_millis()).ok()?;
+        let grown = count.saturating_sub(before);
+        (millis >= 1000).then(|| grown.saturating_mul(1000) / millis)
     }
 }
 
@@ -75,5 +107,24 @@ impl Drop for ProgressLine {
             // A panic while drawing must not fail the command.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speed_is_that_of_the_last_seconds() {
+        let begin = Instant::now();
+        let mut speed = Speed::default();
+        let mut at = |tenths: u64, count| speed.update(begin + Duration::from_millis(100 * tenths), count);
+        assert_eq!((at(0, 0), at(5, 500)), (None, None));
+        assert_eq!(at(10, 1000), Some(1000));
+        for tenths in 11..=100 {
+            at(tenths, 1000);
+        }
+        assert_eq!(at(101, 1000), Some(0));
+        assert_eq!(at(102, 100), Some(0), "a counter that starts again is no speed");
     }
 }

@@ -1,7 +1,12 @@
 //! How to name a snapshot on the command line: `SNAPSHOT[:PATH]`. SNAPSHOT is an id or a prefix of one, `latest`, or a
-//! time like `2026-11-20T090000Z` or a prefix of one, like `2026-11-20`.
+//! time ([`TimePattern`]).
 //!
 //! Filters limit the snapshots to choose from. A name that fits several snapshots is refused, and the error lists them.
+//! What `latest` means is decided in [`bkfs_fs::select`].
+
+mod choose;
+mod filters;
+mod time;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -9,17 +14,13 @@ use std::{
     str::FromStr,
 };
 
-use bkfs_store::{
-    Error, Result,
-    base::{id::SnapshotId, time::Time},
-    format::snapshot::Snapshot,
-};
-use clap::{
-    Args,
-    builder::{OsStringValueParser, TypedValueParser},
-};
+use bkfs_fs::select::WantedPath;
+use bkfs_store::base::id::SnapshotId;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use crate::output;
+pub use choose::{choose, describe};
+pub use filters::Filters;
+pub use time::TimePattern;
 
 /// The name of a snapshot on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +29,19 @@ pub enum SnapshotName {
     Latest,
     /// The one whose id begins with this text.
     Id(String),
-    /// The one whose time begins with this text, written like the names of folders in a mount.
-    Time(String),
+    /// The one of this time.
+    Time(TimePattern),
+}
+
+impl SnapshotName {
+    /// Returns the name as it can be typed.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Latest => "latest",
+            Self::Id(text) => text,
+            Self::Time(pattern) => pattern.text(),
+        }
+    }
 }
 
 impl FromStr for SnapshotName {
@@ -41,25 +53,15 @@ impl FromStr for SnapshotName {
             Ok(Self::Latest)
         } else if (1..=SnapshotId::LEN * 2).contains(&s.len()) && is_hex(s) {
             Ok(Self::Id(s.to_ascii_lowercase()))
-        } else if is_time_prefix(s) {
-            // `--json` prints RFC 3339, with colons. Here it means the same as the name without colons.
-            Ok(Self::Time(s.replace(':', "")))
+        } else if let Ok(pattern) = s.parse() {
+            Ok(Self::Time(pattern))
         } else {
             Err(format!(
-                "{s:?} is not a snapshot: give an id or a prefix of one, latest, or a time like 2026-11-20T090000Z"
+                "{s:?} is not a snapshot: give an id or a prefix of one, latest, or a time like '2026-11-20 \
+                 09:00:00' or 2026-11-20T090000Z"
             ))
         }
     }
-}
-
-fn is_time_prefix(s: &str) -> bool {
-    let s = s.as_bytes();
-    let digits = |range: std::ops::Range<usize>| s.get(range).is_some_and(|d| d.iter().all(u8::is_ascii_digit));
-    s.len() >= 7
-        && digits(0..4)
-        && s[4] == b'-'
-        && digits(5..7)
-        && s[7..].iter().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'T' | b'Z' | b':' | b'.'))
 }
 
 /// `SNAPSHOT[:PATH]`.
@@ -69,32 +71,70 @@ pub struct Selector {
     pub name: SnapshotName,
     /// The path in the snapshot, without leading or trailing slashes, if one was given.
     pub path: Option<Vec<u8>>,
+    /// Whether the path was written with a slash at its beginning.
+    pub is_absolute: bool,
+}
+
+impl From<SnapshotName> for Selector {
+    fn from(name: SnapshotName) -> Self {
+        Self { name, path: None, is_absolute: false }
+    }
 }
 
 impl Selector {
     /// Parses a selector. The path begins after the first colon, so it may contain colons. It need not be UTF-8.
     pub fn parse(text: &OsStr) -> Result<Self, String> {
         let bytes = text.as_bytes();
-        let (name, path) = match bytes.iter().position(|b| *b == b':') {
-            Some(colon) => (&bytes[..colon], Some(clean_path(&bytes[colon + 1..])?)),
+        let is_clock = |part: &[u8]| part.len() == 2 && part.iter().all(u8::is_ascii_digit);
+        if bytes.len() > 2 && bytes.split(|b| *b == b':').all(is_clock) {
+            let text = text.to_string_lossy();
+            return Err(format!("{text:?} has no date: write a date and a time as one argument, in quotes"));
+        }
+        // A time may contain colons. The path begins after the first colon that is not part of it.
+        let time_len = match TimePattern::parse_prefix(bytes).filter(|_| TimePattern::is_meant(bytes)) {
+            Some((pattern, rest)) if is_unclear(&pattern, rest) => {
+                let text = text.to_string_lossy();
+                return Err(format!(
+                    "{text:?} is neither a time nor a time with a path: write a time like 2026-11-20T09:00:00, and a \
+                     path that looks like a number with ./ before it"
+                ));
+            }
+            Some((_, rest)) => bytes.len() - rest.len(),
+            None => 0,
+        };
+        let (name, path) = match bytes[time_len..].iter().position(|b| *b == b':') {
+            Some(colon) => (&bytes[..time_len + colon], Some(&bytes[time_len + colon + 1..])),
             None => (bytes, None),
         };
+        let is_absolute = path.is_some_and(|path| path.starts_with(b"/"));
+        let path = path.map(clean_path).transpose()?;
         let name = std::str::from_utf8(name).map_err(|_| "the name of the snapshot is not UTF-8".to_owned())?;
-        Ok(Self { name: name.parse()?, path })
+        Ok(Self { name: name.parse()?, path, is_absolute })
+    }
+
+    /// Returns what the user wants of the snapshot.
+    pub fn wanted(&self) -> Option<WantedPath<'_>> {
+        self.path.as_deref().map(|path| WantedPath { path, is_absolute: self.is_absolute })
     }
 
     /// Returns the text from which [`Selector::parse`] makes the same selector.
     pub fn to_os_string(&self) -> OsString {
-        let mut bytes = match &self.name {
-            SnapshotName::Latest => b"latest".to_vec(),
-            SnapshotName::Id(text) | SnapshotName::Time(text) => text.clone().into_bytes(),
-        };
+        let mut bytes = self.name.text().as_bytes().to_vec();
         if let Some(path) = &self.path {
             bytes.push(b':');
+            // A number after a time would be a part of the time.
+            bytes.extend_from_slice(if self.is_absolute { b"/" } else { b"./" });
             bytes.extend_from_slice(path);
         }
         OsString::from_vec(bytes)
     }
+}
+
+/// Whether what follows a time looks like more of the time, but is not: it must not become a path.
+fn is_unclear(pattern: &TimePattern, rest: &[u8]) -> bool {
+    let looks_like_time = |b: &u8| b.is_ascii_digit() || matches!(b, b':' | b'.' | b'+' | b'-' | b'Z' | b'T');
+    let path = rest.strip_prefix(b":").unwrap_or_default();
+    pattern.could_continue() && path.first().is_some_and(u8::is_ascii_digit) && path.iter().all(looks_like_time)
 }
 
 /// Cleans a path below a snapshot's root: `/a//b/./` becomes `a/b`. Refuses `..`.
@@ -115,128 +155,28 @@ pub fn value_parser() -> impl TypedValueParser<Value = Selector> {
     OsStringValueParser::new().try_map(|text| Selector::parse(&text))
 }
 
-/// Options that limit the snapshots to choose from.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Snapshot filters")]
-pub struct Filters {
-    /// Consider only snapshots of this machine
-    #[arg(long, value_name = "HOST")]
-    pub host: Option<String>,
-    /// Consider only snapshots of this target
-    #[arg(long, value_name = "NAME")]
-    pub target: Option<String>,
-    /// Consider only snapshots with this tag (repeat to require several tags)
-    #[arg(long, value_name = "TAG")]
-    pub tag: Vec<String>,
-    /// Consider only snapshots of pushes that named PATH (repeat to require several paths)
-    #[arg(long, value_name = "PATH")]
-    pub path: Vec<OsString>,
-}
-
-impl Filters {
-    /// Returns whether a snapshot passes all filters.
-    pub fn matches(&self, snapshot: &Snapshot) -> bool {
-        let trimmed = |path: &OsStr| match path.as_bytes() {
-            b"/" => b"/".to_vec(),
-            bytes => bytes.strip_suffix(b"/").unwrap_or(bytes).to_vec(),
-        };
-        self.host.as_ref().is_none_or(|host| *host == snapshot.host)
-            && self.target.as_ref().is_none_or(|target| *target == snapshot.target)
-            && self.tag.iter().all(|tag| snapshot.tags.contains(tag))
-            && self.path.iter().all(|path| snapshot.paths.iter().any(|p| p.0 == trimmed(path)))
-    }
-
-    /// Returns whether no filter is set.
-    pub fn is_empty(&self) -> bool {
-        self.host.is_none() && self.target.is_none() && self.tag.is_empty() && self.path.is_empty()
-    }
-}
-
-/// A snapshot that can be chosen.
-#[derive(Debug, Clone, Copy)]
-pub struct Candidate<'a> {
-    /// The snapshot's id.
-    pub id: SnapshotId,
-    /// The snapshot.
-    pub snapshot: &'a Snapshot,
-}
-
-/// Chooses one of the candidates, which are sorted from oldest to newest. Returns its index.
-pub fn choose(candidates: &[Candidate<'_>], name: &SnapshotName, filters: &Filters) -> Result<usize> {
-    let fits = |c: &Candidate<'_>| {
-        filters.matches(c.snapshot)
-            && match name {
-                SnapshotName::Latest => true,
-                SnapshotName::Id(prefix) => c.id.to_string().starts_with(prefix),
-                SnapshotName::Time(prefix) => time_fits(c.snapshot.time, prefix),
-            }
-    };
-    let found: Vec<usize> = candidates.iter().enumerate().filter(|(_, c)| fits(c)).map(|(i, _)| i).collect();
-    match (found.as_slice(), name) {
-        ([], _) => Err(Error::SnapshotNotFound(none_found(candidates.len(), name, filters))),
-        (all, SnapshotName::Latest) => {
-            Ok(all.iter().copied().max_by_key(|i| (candidates[*i].snapshot.time, *i)).unwrap_or_default())
-        }
-        ([one], _) => Ok(*one),
-        (several, SnapshotName::Id(text) | SnapshotName::Time(text)) => {
-            let mut names: Vec<String> = several
-                .iter()
-                .take(8)
-                .map(|i| format!("{} ({})", candidates[*i].id.short(), output::time_name(candidates[*i].snapshot.time)))
-                .collect();
-            if several.len() > names.len() {
-                names.push("...".to_owned());
-            }
-            let count = several.len();
-            Err(Error::SnapshotNotFound(format!("{text} fits {count} snapshots; choose one: {}", names.join(", "))))
-        }
-    }
-}
-
-/// Returns whether a time begins with the prefix, either as the name of a folder in a mount or with its fraction.
-fn time_fits(time: Time, prefix: &str) -> bool {
-    output::time_name(time).starts_with(prefix) || output::time_json(time).replace(':', "").starts_with(prefix)
-}
-
-fn none_found(all: usize, name: &SnapshotName, filters: &Filters) -> String {
-    let what = match name {
-        SnapshotName::Latest => "there is no snapshot".to_owned(),
-        SnapshotName::Id(text) => format!("no snapshot has an id that begins with {text}"),
-        SnapshotName::Time(text) => format!("no snapshot was made at {text} (times are in UTC)"),
-    };
-    let limited = if filters.is_empty() { "" } else { " among those that pass --host, --target, --tag and --path" };
-    match all {
-        0 => "the repository has no snapshots yet; `bkfs push` makes one".to_owned(),
-        _ => format!("{what}{limited}; `bkfs snapshots` lists all snapshots"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use bkfs_store::{
-        base::id::{ChunkId, Hash},
-        format::{
-            snapshot::{PathBytes, PushStats},
-            tree::{Node, NodeKind, Subtree, Totals},
-        },
-    };
-
     use super::*;
 
     fn parse(text: &str) -> Result<Selector, String> {
         Selector::parse(OsStr::new(text))
     }
 
+    fn time(text: &str) -> SnapshotName {
+        SnapshotName::Time(text.parse().unwrap())
+    }
+
     #[test]
     fn all_forms_are_parsed() {
-        assert_eq!(parse("latest").unwrap(), Selector { name: SnapshotName::Latest, path: None });
+        assert_eq!(parse("latest").unwrap(), Selector { name: SnapshotName::Latest, path: None, is_absolute: false });
         assert_eq!(parse("latest:").unwrap().path, Some(vec![]));
         assert_eq!(
             parse("AB12:/etc//./x:y/").unwrap(),
-            Selector { name: SnapshotName::Id("ab12".into()), path: Some(b"etc/x:y".to_vec()) }
+            Selector { name: SnapshotName::Id("ab12".into()), path: Some(b"etc/x:y".to_vec()), is_absolute: true }
         );
-        assert_eq!(parse("2026-11-20T090000Z:a").unwrap().name, SnapshotName::Time("2026-11-20T090000Z".into()));
-        assert_eq!(parse("2026-11").unwrap().name, SnapshotName::Time("2026-11".into()));
+        assert_eq!(parse("2026-11-20T090000Z:a").unwrap().name, time("2026-11-20T090000Z"));
+        assert_eq!(parse("2026-11").unwrap().name, time("2026-11"));
         assert_eq!(parse("20261120").unwrap().name, SnapshotName::Id("20261120".into()));
         for bad in ["", ":x", "newest", "latest:a/../b", "2026-1", &"a".repeat(65)] {
             assert!(parse(bad).is_err(), "{bad}");
@@ -245,49 +185,31 @@ mod tests {
         assert_eq!(path, Some(vec![0xff]));
     }
 
-    fn snapshot(secs: i64, host: &str, tags: &[&str]) -> Snapshot {
-        let root = Node {
-            mode: 0o755,
-            subtree: Some(Subtree { id: ChunkId::default(), entries: 0, totals: Totals::default() }),
-            ..Node::new(b"", NodeKind::Directory)
-        };
-        Snapshot {
-            time: Time { secs, nanos: 0 },
-            host: host.into(),
-            user: "u".into(),
-            target: "home".into(),
-            paths: vec![PathBytes(b"/home".to_vec())],
-            tags: tags.iter().map(|t| (*t).into()).collect(),
-            root,
-            stats: PushStats::default(),
-            program: "bkfs".into(),
-            sequence: 1,
-            previous: None,
-            log_len: 0,
-            log_head: Hash::default(),
-        }
-    }
-
     #[test]
-    fn one_is_chosen_or_the_error_says_why_not() {
-        let snapshots = [snapshot(1_795_165_200, "a", &["x"]), snapshot(1_795_165_260, "b", &[])];
-        let ids = [SnapshotId([0x11; 32]), SnapshotId([0x12; 32])];
-        let candidates: Vec<_> = snapshots.iter().zip(ids).map(|(snapshot, id)| Candidate { id, snapshot }).collect();
-        let pick = |text: &str, filters: &Filters| choose(&candidates, &parse(text).unwrap().name, filters);
-        let none = Filters::default();
-        assert_eq!(pick("latest", &none).unwrap(), 1);
-        assert_eq!(pick("11", &none).unwrap(), 0);
-        assert_eq!(pick("2026-11-20T090000Z", &none).unwrap(), 0);
-        assert!(pick("1", &none).unwrap_err().to_string().contains("fits 2 snapshots"));
-        assert!(pick("2026-11-20", &none).unwrap_err().to_string().contains("12121212"));
-        assert!(pick("ff", &none).unwrap_err().to_string().contains("begins with ff"));
-        let host = Filters { host: Some("a".into()), ..none.clone() };
-        assert_eq!(pick("latest", &host).unwrap(), 0);
-        assert_eq!(pick("1", &host).unwrap(), 0);
-        let tag = Filters { tag: vec!["x".into()], path: vec!["/home/".into()], ..none.clone() };
-        assert_eq!(pick("latest", &tag).unwrap(), 0);
-        let path = Filters { path: vec!["/etc".into()], ..none };
-        assert!(pick("latest", &path).unwrap_err().to_string().contains("--path"));
-        assert!(choose(&[], &SnapshotName::Latest, &path).unwrap_err().to_string().contains("no snapshots yet"));
+    fn the_colons_of_a_time_do_not_begin_a_path() {
+        for (text, name, path) in [
+            ("2026-11-28T11:16:00", "2026-11-28T11:16:00", None),
+            ("2026-11-28 11:16:00", "2026-11-28 11:16:00", None),
+            ("2026-11-28T11:16", "2026-11-28T11:16", None),
+            ("2026-11-28T11:16:00:etc/x", "2026-11-28T11:16:00", Some("etc/x")),
+            ("2026-11-28T11:16:00.25+01:00:/20", "2026-11-28T11:16:00.25+01:00", Some("20")),
+            ("2026-11-28T11:16:00+01:etc", "2026-11-28T11:16:00+01", Some("etc")),
+            ("2026-11-28T11:16:00Z:16", "2026-11-28T11:16:00Z", Some("16")),
+            ("2026-11-28T11:etc", "2026-11-28T11", Some("etc")),
+            ("2026-11-28T11:16/x", "2026-11-28T11", Some("16/x")),
+            ("2026-11-28T11:./16", "2026-11-28T11", Some("16")),
+            ("2026-11-28T111600Z-2:a", "2026-11-28T111600Z-2", Some("a")),
+            ("2026-11-28:16", "2026-11-28", Some("16")),
+            ("@12:34", "@12", Some("34")),
+        ] {
+            let parsed = parse(text).unwrap();
+            assert_eq!((&parsed.name, parsed.path.as_deref()), (&time(name), path.map(str::as_bytes)), "{text}");
+            assert_eq!(Selector::parse(&parsed.to_os_string()), Ok(parsed), "{text}");
+        }
+        for unclear in ["2026-11-28T11:1", "2026-11-28T11:61:00", "2026-11-28T11:16:0", "2026-11-28T11:16:99"] {
+            assert!(parse(unclear).unwrap_err().contains("neither a time nor"), "{unclear}");
+        }
+        assert!(parse("11:16:00").unwrap_err().contains("in quotes"));
+        assert!(parse("2026-11-28T1").is_err() && parse("2026-11-28x").is_err());
     }
 }

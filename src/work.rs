@@ -6,8 +6,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
-
 use crate::{
     context::Context,
     progress::{ProgressLine, ProgressView},
@@ -22,11 +20,11 @@ pub struct Work<'a, P> {
 
 impl<'a, P: Default + Send + Sync + 'static> Work<'a, P> {
     /// Prepares the work. From now on the first signal calls `stop`, and the second one ends the process.
-    pub fn new(context: &'a Context, stop: impl FnOnce(&P) + Send + 'static) -> Result<Self> {
+    pub fn new(context: &'a Context, stop: impl FnOnce(&P) + Send + 'static) -> Self {
         let progress = Arc::new(P::default());
         let stopped = progress.clone();
-        signals::on_stop(move || stop(&stopped))?;
-        Ok(Self { context, progress })
+        signals::on_stop(move || stop(&stopped));
+        Self { context, progress }
     }
 
     /// Runs `work`, and draws what `view` returns until it ends. Can be called again, with the same counters.

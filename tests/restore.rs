@@ -4,7 +4,12 @@
 
 mod common;
 
-use std::{fs, os::unix::fs::MetadataExt, process::Command};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use common::{
     compare,
@@ -70,14 +75,51 @@ fn restoring_onto_existing_files() {
     let dest = person.path("part");
     person.run(["restore".as_ref(), "latest:/folder".as_ref(), dest.as_os_str()]);
     assert_eq!(fs::read(dest.join("file")).unwrap(), b"stored");
-    let dest = person.path("one");
+    // A single file gets the name that cp would give it.
+    let one = person.path("one");
+    person.run(["restore".as_ref(), "latest:same".as_ref(), one.as_os_str()]);
+    assert_eq!(fs::read(&one).unwrap(), b"stored");
+    person.run(["restore", "latest:same", person.path("two/").to_str().unwrap()]);
+    assert_eq!(fs::read(person.path("two/same")).unwrap(), b"stored");
     person.run(["restore".as_ref(), "latest:same".as_ref(), dest.as_os_str()]);
     assert_eq!(fs::read(dest.join("same")).unwrap(), b"stored");
+    fs::write(&one, "mine, edited").unwrap();
+    let differs = person.output(["restore".as_ref(), "latest:same".as_ref(), one.as_os_str()]);
+    assert_eq!(differs.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&differs.stderr).contains("one: exists and differs"));
+    assert_eq!(fs::read(&one).unwrap(), b"mine, edited");
     let missing = person.output(["restore".as_ref(), "latest:no/such".as_ref(), dest.as_os_str()]);
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("/no"));
     let climbing = person.output(["restore".as_ref(), "latest:../..".as_ref(), dest.as_os_str()]);
     assert_eq!(climbing.status.code(), Some(1));
+}
+
+fn give_to_nobody(path: &Path) {
+    assert!(Command::new("chown").args(["-R", "65534:65534"]).arg(path).status().unwrap().success());
+}
+
+/// Gives the repository and a new folder, which is returned, to a user without privileges. Every user may run the
+/// program.
+fn nobodys_home(person: &Person) -> PathBuf {
+    let home = person.path("home");
+    fs::create_dir(&home).unwrap();
+    give_to_nobody(&home);
+    give_to_nobody(&person.path("repo"));
+    fs::set_permissions(person.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // The program itself may be in a folder that other users cannot enter.
+    person.copied_program();
+    home
+}
+
+/// Returns the command that runs the program as this user.
+fn as_nobody(person: &Person) -> Command {
+    let home = person.path("home");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(person.path("bkfs"));
+    command.env("BKFS_REPOSITORY", &person.repo).env("BKFS_PASSWORD", "correct horse battery staple");
+    command.env("BKFS_CONFIG_DIR", home.join("config")).env("BKFS_CACHE_DIR", home.join("cache"));
+    command
 }
 
 #[test]
@@ -90,21 +132,8 @@ fn restoring_as_an_unprivileged_user() {
     fs::create_dir(&source).unwrap();
     odd_tree::make(&source, Size { folder_entries: 10, ..Size::SMALL });
     person.push(&source);
-    let home = person.path("home");
-    fs::create_dir(&home).unwrap();
-    let allow = Command::new("chown").args(["-R", "65534:65534"]).args([&home, &person.path("repo")]).status();
-    assert!(allow.unwrap().success());
-    fs::set_permissions(person.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    // The program itself may be in a folder that other users cannot enter.
-    let program = person.path("bkfs");
-    fs::copy(env!("CARGO_BIN_EXE_bkfs"), &program).unwrap();
-    let restore = || {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&program);
-        command.env("BKFS_REPOSITORY", &person.repo).env("BKFS_PASSWORD", "correct horse battery staple");
-        command.env("BKFS_CONFIG_DIR", home.join("config")).env("BKFS_CACHE_DIR", home.join("cache"));
-        command.args(["restore", "latest"]).arg(home.join("restored")).output()
-    };
+    let home = nobodys_home(&person);
+    let restore = || as_nobody(&person).args(["restore", "latest"]).arg(home.join("restored")).output();
     let Ok(output) = restore() else { skip!("setpriv is not installed") };
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "devices are reported: {stderr}");
@@ -119,6 +148,38 @@ fn restoring_as_an_unprivileged_user() {
     let stderr_again = String::from_utf8_lossy(&again.stderr);
     assert_eq!(stderr_again.matches("only by root").count(), stderr.matches("only by root").count(), "{stderr_again}");
     assert_eq!(again.status.code(), Some(1));
+}
+
+#[test]
+fn overwriting_as_an_unprivileged_user_sets_only_what_differs() {
+    if !rustix::process::geteuid().is_root() {
+        skip!("only root can become another user");
+    }
+    let person = Person::with_repo();
+    let source = person.path("source");
+    fs::create_dir(&source).unwrap();
+    for (name, mode) in [("read-only", 0o400), ("closed", 0)] {
+        fs::write(source.join(name), name).unwrap();
+        if xattr::set(source.join(name), "user.note", b"kept").is_err() {
+            skip!("no extended attributes here");
+        }
+        fs::set_permissions(source.join(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+    give_to_nobody(&source);
+    person.push(&source);
+    let home = nobodys_home(&person);
+    let restore = || as_nobody(&person).args(["restore", "--overwrite", "latest"]).arg(home.join("restored")).output();
+    let restored = |name: &str| home.join("restored").join(name);
+    for round in 0..3 {
+        let Ok(output) = restore() else { skip!("setpriv is not installed") };
+        assert!(output.status.success(), "round {round}: {}", String::from_utf8_lossy(&output.stderr));
+        for (name, mode) in [("read-only", 0o400), ("closed", 0)] {
+            assert_eq!(xattr::get(restored(name), "user.note").unwrap().unwrap(), b"kept");
+            assert_eq!(fs::metadata(restored(name)).unwrap().mode() & 0o7777, mode);
+        }
+        // One that differs is set, although the file may not be written to.
+        xattr::set(restored("read-only"), "user.note", b"changed").unwrap();
+    }
 }
 
 #[test]

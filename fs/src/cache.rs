@@ -15,6 +15,7 @@ pub mod record;
 mod spool;
 
 use std::{
+    fs::DirBuilder,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
@@ -24,12 +25,12 @@ use bkfs_store::{
     access::Seen,
     base::{
         codec,
-        id::{RepoId, TargetTag},
+        id::{ClientId, RepoId, TargetTag},
     },
-    repository::index::lmdb::{self, EnvError},
+    repository::index::lmdb::{self, EnvError, Environment, Layout, Table},
 };
 use heed::{
-    CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RwTxn, WithoutTls,
+    CommitOrAbort, Database, RwTxn,
     types::{Bytes, Str, Unit},
 };
 
@@ -41,11 +42,13 @@ pub use losses::{LossView, Losses};
 pub use spool::{Change, Spool};
 
 /// The environment's layout. An environment of another layout is emptied.
-const VERSION: &[u8] = b"1";
-/// Address space reserved for the map, in bytes; files grow only as they are filled. Enough for about a billion chunks.
-const MAP_BYTES: usize = 64 << 30;
-/// Transactions that may read at a time.
-const READERS: u32 = 512;
+const VERSION: &[u8] = b"2";
+/// The map is address space; files grow only as they are filled. Enough for about a billion chunks.
+const LAYOUT: Layout<'_> = Layout { map_bytes: 64 << 30, readers: 512, tables: &[DIRS, KNOWN, LOST, META] };
+const DIRS: Table<'_> = Table { name: "dirs", has_duplicates: false };
+const KNOWN: Table<'_> = Table { name: "known", has_duplicates: false };
+const LOST: Table<'_> = Table { name: "lost", has_duplicates: false };
+const META: Table<'_> = Table { name: "meta", has_duplicates: false };
 /// Bytes of records in one transaction.
 const BATCH_BYTES: usize = 16 << 20;
 /// Key of the point of the log at which the last committed push left the repository.
@@ -54,7 +57,7 @@ const SEEN: &str = "seen";
 /// What is remembered of the pushes to one repository.
 pub struct Cache {
     folder: PathBuf,
-    env: Env<WithoutTls>,
+    env: Environment,
     /// Segments of records, by directory and number.
     dirs: Database<'static, Bytes, Bytes>,
     /// The known-set.
@@ -73,10 +76,11 @@ type Databases = (
 );
 
 impl Cache {
-    /// Opens the cache of a repository below the user's cache folder, or creates one.
-    pub fn open(cache_dir: &Path, repo: RepoId) -> Result<Self> {
-        let folder = cache_dir.join(repo.to_string()).join("push");
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|e| Error::io(&folder, e))?;
+    /// Opens a client's cache for a repository below the user's cache folder, or creates one. Each client has its own,
+    /// because what one client may rely on another must not, if it is of another trust domain.
+    pub fn open(cache_dir: &Path, repo: RepoId, client: ClientId) -> Result<Self> {
+        let folder = cache_dir.join(repo.to_string()).join("push").join(client.to_string());
+        lmdb::make_folder(&folder, |folder| DirBuilder::new().recursive(true).mode(0o700).create(folder))?;
         let opened = match Self::open_env(&folder) {
             Err(EnvError::Damage(reason)) => {
                 tracing::warn!("the file cache in {} is damaged and is recreated: {reason}", folder.display());
@@ -89,42 +93,42 @@ impl Cache {
         Ok(Self { folder, env, dirs, known, lost, meta })
     }
 
-    fn open_env(folder: &Path) -> Result<(Env<WithoutTls>, Databases), EnvError> {
-        lmdb::prepare(folder, READERS)?;
-        Self::open_prepared(folder).map_err(|error| match error {
+    fn open_env(folder: &Path) -> Result<(Environment, Databases), EnvError> {
+        let env_error = |error| match error {
             heed::Error::EnvAlreadyOpened => {
                 EnvError::Other(Error::Locked { what: format!("the file cache in {}", folder.display()) })
             }
             error => EnvError::new(folder, error),
-        })
+        };
+        let env = Environment::open(folder, &LAYOUT)?;
+        let databases = Self::open_databases(&env).map_err(env_error)?;
+        Ok((env, databases))
     }
 
-    fn open_prepared(folder: &Path) -> heed::Result<(Env<WithoutTls>, Databases)> {
-        let mut options = EnvOpenOptions::new().read_txn_without_tls();
-        options.map_size(MAP_BYTES).max_dbs(4).max_readers(READERS);
-        // SAFETY: the folder belongs to this user, and only this program writes there. If the machine crashes,
-        // NO_META_SYNC can lose the last transactions but not the integrity. What is lost is only read again.
-        let env = unsafe {
-            options.flags(EnvFlags::NO_META_SYNC);
-            options.open(folder)?
-        };
+    fn open_databases(env: &Environment) -> heed::Result<Databases> {
         let databases = env
-            .create_databases_and_commit(env.write_txn()?, |opener, txn| -> heed::Result<_> {
-                let dirs = opener.create_database::<Bytes, Bytes>(txn, Some("dirs"))?;
-                let known = opener.create_database::<Bytes, Unit>(txn, Some("known"))?;
-                let lost = opener.create_database::<Bytes, Bytes>(txn, Some("lost"))?;
-                let meta = opener.create_database::<Str, Bytes>(txn, Some("meta"))?;
-                if meta.get(txn, "version")? != Some(VERSION) {
-                    dirs.clear(txn)?;
-                    known.clear(txn)?;
-                    lost.clear(txn)?;
-                    meta.clear(txn)?;
-                    meta.put(txn, "version", VERSION)?;
-                }
+            .env()
+            .create_databases_and_commit(env.env().write_txn()?, |opener, txn| -> heed::Result<_> {
+                let dirs = opener.create_database::<Bytes, Bytes>(txn, Some(DIRS.name))?;
+                let known = opener.create_database::<Bytes, Unit>(txn, Some(KNOWN.name))?;
+                let lost = opener.create_database::<Bytes, Bytes>(txn, Some(LOST.name))?;
+                let meta = opener.create_database::<Str, Bytes>(txn, Some(META.name))?;
                 Ok(CommitOrAbort::<_, ()>::Commit((dirs, known, lost, meta)))
             })?
             .unwrap_commit();
-        Ok((env, databases))
+        let (dirs, known, lost, meta) = databases;
+        let txn = env.read_txn()?;
+        if meta.get(&txn, "version")? != Some(VERSION) {
+            drop(txn);
+            let mut txn = env.write_txn()?;
+            dirs.clear(&mut txn)?;
+            known.clear(&mut txn)?;
+            lost.clear(&mut txn)?;
+            meta.clear(&mut txn)?;
+            meta.put(&mut txn, "version", VERSION)?;
+            txn.commit()?;
+        }
+        Ok(databases)
     }
 
     /// The point of the log at which the repository was last seen. The client names it when it opens the repository, so
@@ -152,7 +156,7 @@ impl Cache {
 
     /// Writes what a committed push claims, and the point of the log at which it saw the repository.
     pub fn apply(&self, spool: Spool, seen: Option<Seen>) -> Result<()> {
-        self.try_apply(spool, seen).map_err(|e| lmdb::error(&self.folder, e))
+        self.try_apply(spool, seen).map_err(|e| self.env.error(e))
     }
 
     fn try_apply(&self, spool: Spool, seen: Option<Seen>) -> heed::Result<()> {

@@ -6,13 +6,14 @@
 //! rules say.
 
 use std::{
-    ffi::OsStr,
     io,
-    os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+mod pattern;
+
+use self::pattern::Pattern;
 
 /// The tag file of <https://bford.info/cachedir/>.
 pub const CACHEDIR_TAG: &[u8] = b"CACHEDIR.TAG";
@@ -47,48 +48,40 @@ pub enum ExcludeError {
         /// The operating system's error.
         source: io::Error,
     },
-    /// A pattern is not valid.
-    #[error("the pattern {pattern:?} is not valid: {reason}")]
-    Pattern {
-        /// The pattern.
-        pattern: String,
-        /// What is wrong.
-        reason: String,
-    },
 }
 
 /// The compiled rules.
 #[derive(Debug)]
 pub struct Excludes {
-    matcher: Option<Gitignore>,
+    rules: Vec<Rule>,
     if_present: Vec<Vec<u8>>,
     caches: bool,
     larger_than: Option<u64>,
     one_file_system: bool,
 }
 
+/// One pattern, and whether it has decided about an entry.
+#[derive(Debug)]
+struct Rule {
+    pattern: Pattern,
+    is_used: AtomicBool,
+}
+
 impl Excludes {
-    /// Reads the pattern files and compiles all patterns.
+    /// Reads the pattern files and compiles all patterns. As in git, no pattern is invalid: one that makes no sense
+    /// matches nothing.
     pub fn new(options: &ExcludeOptions) -> Result<Self, ExcludeError> {
-        let mut builder = GitignoreBuilder::new("/");
+        let mut rules = Vec::new();
+        let mut add = |text: &[u8]| {
+            let patterns = pattern::parse_lines(text);
+            rules.extend(patterns.map(|pattern| Rule { pattern, is_used: AtomicBool::new(false) }));
+        };
         for path in &options.files {
-            let read = |source| ExcludeError::Read { path: path.clone(), source };
-            let text = std::fs::read(path).map_err(read)?;
-            let text = String::from_utf8(text)
-                .map_err(|_| read(io::Error::new(io::ErrorKind::InvalidData, "it is not valid UTF-8")))?;
-            for line in text.strip_prefix('\u{feff}').unwrap_or(&text).lines() {
-                add(&mut builder, line)?;
-            }
+            add(&std::fs::read(path).map_err(|source| ExcludeError::Read { path: path.clone(), source })?);
         }
-        for pattern in &options.patterns {
-            add(&mut builder, pattern)?;
-        }
-        let matcher = builder.build().map_err(|e| ExcludeError::Pattern {
-            pattern: "(all patterns together)".to_owned(),
-            reason: e.to_string(),
-        })?;
+        options.patterns.iter().for_each(|pattern| add(pattern.as_bytes()));
         Ok(Self {
-            matcher: (!matcher.is_empty()).then_some(matcher),
+            rules,
             if_present: options.if_present.clone(),
             caches: options.caches,
             larger_than: options.larger_than,
@@ -99,15 +92,23 @@ impl Excludes {
     /// Whether there are patterns. Without them [`Excludes::matches`] is always false, and callers need not build
     /// paths.
     pub fn has_patterns(&self) -> bool {
-        self.matcher.is_some()
+        !self.rules.is_empty()
     }
 
-    /// Whether the patterns exclude the entry at a path (bytes, without a leading slash).
+    /// Whether the patterns exclude the entry at a path (bytes, without a leading slash). The last pattern that
+    /// matches decides.
     pub fn matches(&self, path: &[u8], is_dir: bool) -> bool {
-        match &self.matcher {
-            Some(matcher) => matcher.matched(Path::new(OsStr::from_bytes(path)), is_dir).is_ignore(),
-            None => false,
-        }
+        let decisive = self.rules.iter().rev().find(|rule| rule.pattern.matches(path, is_dir));
+        decisive.is_some_and(|rule| {
+            rule.is_used.store(true, Ordering::Relaxed);
+            !rule.pattern.is_negative
+        })
+    }
+
+    /// The patterns that have decided about no entry so far, as they were written.
+    pub fn unused_patterns(&self) -> Vec<String> {
+        let unused = self.rules.iter().filter(|rule| !rule.is_used.load(Ordering::Relaxed));
+        unused.map(|rule| String::from_utf8_lossy(&rule.pattern.written).into_owned()).collect()
     }
 
     /// Whether a file of this size is excluded.
@@ -140,11 +141,6 @@ impl Excludes {
     }
 }
 
-fn add(builder: &mut GitignoreBuilder, pattern: &str) -> Result<(), ExcludeError> {
-    let invalid = |reason: String| ExcludeError::Pattern { pattern: pattern.to_owned(), reason };
-    builder.add_line(None, pattern).map(|_| ()).map_err(|e| invalid(e.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +168,27 @@ mod tests {
             (&["# comment"], "# comment", false, false),
             (&["[ab]?"], "bz", false, true),
             (&["\\!odd"], "!odd", false, true),
+            // Braces and dollar signs are ordinary characters.
+            (&["{a,b}"], "a", true, false),
+            (&["{a,b}"], "{a,b}", false, true),
+            (&["a{"], "a{", false, true),
+            (&["$x"], "$x", false, true),
+            (&["[[:upper:]]*"], "Ab", false, true),
+            (&["[[:upper:]]*"], "ab", false, false),
+            // Two stars in the middle of a component are one star. (Right after the first text they mean folders, in
+            // git, too.)
+            (&["x/?**b"], "x/acb", false, true),
+            (&["x/?**b"], "x/ac/b", false, false),
+            (&["x/a**/b"], "x/ac/d/b", false, true),
+            (&["a/**/b"], "a/b", false, true),
+            (&["a/**/b"], "a/c/d/b", false, true),
+            (&["a/**"], "a", true, false),
+            // What is not a pattern matches nothing.
+            (&["[z-b]"], "y", false, false),
+            (&["[ab"], "a", false, false),
+            (&["x\\"], "x", false, false),
+            (&["a "], "a", false, true),
+            (&["a\\ "], "a ", false, true),
         ];
         for (patterns, path, is_dir, expected) in table {
             assert_eq!(excludes(patterns).matches(path.as_bytes(), *is_dir), *expected, "{patterns:?} {path}");
@@ -184,11 +201,17 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_rule_is_refused_by_name() {
-        let options = ExcludeOptions { patterns: vec!["[z-a]".to_owned()], ..Default::default() };
-        assert!(matches!(Excludes::new(&options), Err(ExcludeError::Pattern { pattern, .. }) if pattern == "[z-a]"));
+    fn a_missing_pattern_file_is_refused_by_name() {
         let options = ExcludeOptions { files: vec!["/nonexistent/patterns".into()], ..Default::default() };
-        assert!(matches!(Excludes::new(&options), Err(ExcludeError::Read { .. })));
+        let error = Excludes::new(&options).unwrap_err().to_string();
+        assert!(error.starts_with("cannot read the pattern file /nonexistent/patterns"), "{error}");
+    }
+
+    #[test]
+    fn patterns_that_decide_nothing_are_known() {
+        let rules = excludes(&["*.o", "!keep.o", "/nowhere/", "{a,b}"]);
+        assert!(rules.matches(b"d/x.o", false) && !rules.matches(b"d/keep.o", false) && !rules.matches(b"a", true));
+        assert_eq!(rules.unused_patterns(), ["/nowhere/", "{a,b}"]);
     }
 
     #[test]

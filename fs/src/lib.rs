@@ -23,7 +23,10 @@
 //! use bkfs_fs::push::{OpenedRepository, Push, PushOptions};
 //! use bkfs_store::{
 //!     access::{Access, InitRequest, OpenRequest},
-//!     base::{id::RepoId, time::Time},
+//!     base::{
+//!         id::{DomainId, RepoId},
+//!         time::Time,
+//!     },
 //!     format::{
 //!         config::{ChunkerParams, verify_config},
 //!         keys::FullKey,
@@ -41,7 +44,7 @@
 //!
 //! // The owner creates a repository with one client.
 //! let full_key = FullKey::random(RepoId([7; 16]));
-//! let (push_key, entry) = full_key.new_client("laptop", None, false, Time::default());
+//! let (push_key, entry) = full_key.new_client("laptop", None, DomainId::OWNER, Time::default());
 //! let roster = full_key.sign_roster(&Roster { repo: full_key.repo, number: 1, clients: vec![entry] });
 //! let config = full_key.config(Time::default(), ChunkerParams::default());
 //! let access: Arc<dyn Access> = Arc::new(Repository::memory()?);
@@ -51,7 +54,8 @@
 //! let opened = access.open(&OpenRequest { client: Some(push_key.client_id()), seen: None })?;
 //! let config = verify_config(&opened.config)?;
 //! let repository = OpenedRepository { access: access.clone(), opened: &opened, config: &config, key: &push_key };
-//! let options = PushOptions { base: Some(source), paths: vec![".".into()], ..PushOptions::default() };
+//! let (target, host) = ("letters".to_owned(), "alpha".to_owned());
+//! let options = PushOptions { target, host, base: Some(source), paths: vec![".".into()], ..PushOptions::default() };
 //! let report = Push::new(repository, &dir.path().join("cache"), &options).run()?;
 //! assert_eq!((report.totals.files, report.stats.errors), (1, 0));
 //!
@@ -67,11 +71,14 @@
 pub mod allocator;
 pub mod cache;
 pub mod exclude;
+pub mod filesystem;
 pub mod metadata;
 pub mod mount;
 mod pool;
+pub mod privileges;
 pub mod push;
 pub mod restore;
+pub mod select;
 pub mod userdb;
 pub mod vfs;
 pub mod walk;

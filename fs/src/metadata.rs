@@ -20,6 +20,8 @@ use rustix::{
 
 use crate::userdb::OwnerNames;
 
+/// Asks for [`Stat::mount`], unique if the kernel can. rustix has no name for it.
+const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 /// The kernel's limit for a value, and for a list of names.
 const XATTR_BYTES_MAX: usize = 64 * 1024;
 
@@ -42,6 +44,9 @@ pub struct Stat {
     pub links: u32,
     /// The file system's device number: the major number in the upper 32 bits, the minor in the lower.
     pub device: u64,
+    /// The mount in which it was found; 0 before Linux 5.8. Since 6.8 the number is never used again until the next
+    /// boot.
+    pub mount: u64,
     /// The device that a device node represents.
     pub rdev: Device,
     /// Last change of the contents.
@@ -69,7 +74,7 @@ impl Stat {
     }
 
     fn call<F: AsFd>(dir: F, name: &CStr, flags: AtFlags) -> io::Result<Self> {
-        let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+        let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID | MNT_ID_UNIQUE;
         let x = rustix::fs::statx(dir, name, flags | AtFlags::NO_AUTOMOUNT, mask)?;
         Self::from_statx(&x).ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "an unknown kind of file"))
     }
@@ -87,6 +92,7 @@ impl Stat {
             _ => return None,
         };
         let has_btime = x.stx_mask & StatxFlags::BTIME.bits() != 0;
+        let has_mount = x.stx_mask & (StatxFlags::MNT_ID | MNT_ID_UNIQUE).bits() != 0;
         Some(Self {
             kind,
             mode: mode & 0o7777,
@@ -96,6 +102,7 @@ impl Stat {
             inode: x.stx_ino,
             links: x.stx_nlink,
             device: u64::from(x.stx_dev_major) << 32 | u64::from(x.stx_dev_minor),
+            mount: if has_mount { x.stx_mnt_id } else { 0 },
             rdev: Device { major: x.stx_rdev_major, minor: x.stx_rdev_minor },
             mtime: time(&x.stx_mtime),
             ctime: time(&x.stx_ctime),
@@ -103,10 +110,16 @@ impl Stat {
         })
     }
 
-    /// Returns whether the two show no sign of a change: same inode, kind, length and times.
+    /// Returns whether the two are of one inode. Only within a push, because device numbers change at boot.
+    pub fn is_same_inode(&self, other: &Stat) -> bool {
+        (self.kind, self.device, self.inode, self.btime) == (other.kind, other.device, other.inode, other.btime)
+    }
+
+    /// Returns whether the two are of one inode and show no sign of a change: same length, times, owner and mode.
     pub fn is_same(&self, other: &Stat) -> bool {
-        (self.kind, self.inode, self.size, self.mtime, self.ctime)
-            == (other.kind, other.inode, other.size, other.mtime, other.ctime)
+        self.is_same_inode(other)
+            && (self.size, self.mtime, self.ctime) == (other.size, other.mtime, other.ctime)
+            && (self.mode, self.uid, self.gid) == (other.mode, other.uid, other.gid)
     }
 
     /// Returns a node with everything that `statx` returns. The caller adds what else its kind needs.

@@ -51,7 +51,7 @@ pub fn mount(reader: &Arc<Reader>, mountpoint: &Path, options: &MountOptions) ->
     let mountpoint = point::check(mountpoint)?;
     point::check_fuse()?;
     let source: Arc<dyn VfsSource> = reader.clone();
-    let vfs_options = VfsOptions::new(owner());
+    let vfs_options = VfsOptions { filter: options.filter.clone(), ..VfsOptions::new(owner()) };
     let vfs = match options.snapshot {
         None => Vfs::all(source, vfs_options)?,
         Some(id) => {

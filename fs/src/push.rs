@@ -16,6 +16,8 @@
 
 mod assemble;
 mod budget;
+mod challenge;
+mod change;
 mod chunk_writer;
 mod clock;
 mod collected;
@@ -24,6 +26,7 @@ mod context;
 mod dedup;
 mod event;
 mod file_assembler;
+mod link_groups;
 mod options;
 mod pending_file;
 mod piece;
@@ -32,20 +35,28 @@ mod problems;
 mod progress;
 mod read;
 mod record;
+mod sample;
 mod scan;
 mod seal;
 mod session;
+mod sources;
+mod timed_file;
 
 use std::{path::Path, sync::Arc, time::Instant};
 
 use bkfs_store::{
     Error, Result,
     access::{self, Opened, Seen},
-    base::id::RepoId,
-    format::{config::Config, keys::PushKey},
+    base::id::{ClientId, RepoId},
+    format::{
+        config::Config,
+        keys::{PushKey, SealKeys},
+    },
 };
 
-pub use options::{PushOptions, PushReport};
+pub use change::Change;
+pub use context::OnChange;
+pub use options::{PushOptions, PushReport, PushedSource};
 pub use progress::PushProgress;
 
 use self::{clock::Clock, context::PushContext, problems::ProblemList, session::PushSession};
@@ -55,15 +66,15 @@ use crate::cache::Cache;
 /// not sent again.
 const ROUNDS: usize = 5;
 
-/// The point of the log at which this machine last saw a repository: for [`OpenRequest::seen`] of the opening that a
-/// push follows.
+/// The point of the log at which a client of this machine last saw a repository: for [`OpenRequest::seen`] of the
+/// opening that a push follows.
 ///
 /// [`OpenRequest::seen`]: bkfs_store::access::OpenRequest::seen
-pub fn last_seen(cache_dir: &Path, repo: RepoId) -> Option<Seen> {
+pub fn last_seen(cache_dir: &Path, repo: RepoId, client: ClientId) -> Option<Seen> {
     if !cache_dir.join(repo.to_string()).exists() {
         return None;
     }
-    Cache::open(cache_dir, repo).ok()?.seen()
+    Cache::open(cache_dir, repo, client).ok()?.seen()
 }
 
 /// A repository that was opened for a push.
@@ -85,18 +96,25 @@ pub struct Push<'a> {
     cache_dir: &'a Path,
     options: &'a PushOptions,
     progress: Arc<PushProgress>,
+    on_change: Option<&'a OnChange>,
     clock: Clock,
 }
 
 impl<'a> Push<'a> {
     /// A push into a repository. What this machine remembers of its pushes is below `cache_dir`.
     pub fn new(repository: OpenedRepository<'a>, cache_dir: &'a Path, options: &'a PushOptions) -> Self {
-        Self { repository, cache_dir, options, progress: Arc::default(), clock: clock::now }
+        Self { repository, cache_dir, options, progress: Arc::default(), on_change: None, clock: clock::now }
     }
 
     /// Counts in `progress`. The push stops when [`PushProgress::stop`] is set.
     pub fn progress(mut self, progress: &Arc<PushProgress>) -> Self {
         self.progress = progress.clone();
+        self
+    }
+
+    /// Tells `on_change` of each entry that is new or changed, folders apart.
+    pub fn on_change(mut self, on_change: &'a OnChange) -> Self {
+        self.on_change = Some(on_change);
         self
     }
 
@@ -112,42 +130,73 @@ impl<'a> Push<'a> {
     /// Entries that cannot be read are no error: the report lists them. Fails with [`Error::Locked`] if another process
     /// pushes the same target, and with [`Error::Interrupted`] if it is stopped.
     pub fn run(self) -> Result<PushReport> {
-        let OpenedRepository { access, opened, config, key } = self.repository;
-        key.check_config(config)?;
+        let OpenedRepository { access, opened, config, .. } = self.repository;
+        self.repository.key.check_config(config)?;
+        let (key, rotated);
+        key = SealKeys::verify(&opened.seal_keys, config)?.renew(self.repository.key)?;
+        self.options.check_names()?;
         let (begun, time) = (Instant::now(), (self.clock)());
         let ids = key.ids();
-        let cache = Arc::new(Cache::open(self.cache_dir, key.repo)?);
+        let cache = Arc::new(Cache::open(self.cache_dir, key.repo, key.client_id())?);
         let _lock = cache.lock_target(ids.target_tag(&self.options.target))?;
-        let context = PushContext {
+        let mut context = PushContext {
             access,
             config,
-            key,
+            key: &key,
             ids,
             options: self.options,
             cache,
             problems: Arc::new(ProblemList::new(self.progress.clone())),
             progress: self.progress,
+            on_change: self.on_change,
             clock: self.clock,
             time,
             begun,
         };
         let mut session = PushSession::new(&context, opened.clone())?;
-        for _ in 0..ROUNDS {
-            let collected = pipeline::collect(&context, &session)?;
-            if !collected.is_still_stored(context.access.as_ref())? {
-                // A chunk that the cache relied on is gone and was never reported as lost. Trust nothing, once.
-                if !session.distrust_cache(&context)? {
-                    let reason = "chunks disappear from the repository during the push; run `bkfs check`";
-                    return Err(Error::Invalid(reason.into()));
-                }
-                continue;
-            }
-            if let Some(report) = commit::commit(&context, &mut session, collected)? {
-                return Ok(report);
-            }
+        let mut pushed = run_rounds(&mut context, &mut session);
+        if let Err(Error::LeaseRefused { .. }) = &pushed
+            && let Some(key) = session.rotated(&context)?
+        {
+            // The seal key was rotated meanwhile. What is stored already stays of use.
+            rotated = key;
+            context.key = &rotated;
+            begin_again(&mut context);
+            pushed = run_rounds(&mut context, &mut session);
         }
-        Err(Error::LeaseRefused { reason: "prunes keep taking chunks that the push needs".into() })
+        if let Err(Error::NotShown { .. }) = &pushed {
+            session.forget_known(&context);
+        }
+        pushed
     }
+}
+
+/// Goes through the source until everything that it holds is stored, and commits.
+fn run_rounds(context: &mut PushContext<'_>, session: &mut PushSession) -> Result<PushReport> {
+    for _ in 0..ROUNDS {
+        let collected = pipeline::collect(context, session)?;
+        challenge::challenge_sent(context, session, &collected.to_challenge)?;
+        if !collected.missing.is_empty() {
+            // A challenge found it missing, and the store knows that now.
+            session.distrust_cache(context)?;
+        } else if !collected.is_still_stored(context.access.as_ref(), context.key.client_id())? {
+            // A chunk that the cache relied on is gone and was never reported as lost. Trust nothing, once.
+            if !session.distrust_cache(context)? {
+                let reason = "chunks disappear from the repository during the push; run `bkfs check`";
+                return Err(Error::Invalid(reason.into()));
+            }
+        } else if let Some(report) = commit::commit(context, session, collected)? {
+            return Ok(report);
+        }
+        begin_again(context);
+    }
+    Err(Error::LeaseRefused { reason: "prunes keep taking chunks that the push needs".into() })
+}
+
+/// Prepares to go through the source again. What was found is found again.
+fn begin_again(context: &mut PushContext<'_>) {
+    context.problems.clear();
+    context.on_change = None;
 }
 
 #[cfg(test)]

@@ -13,8 +13,9 @@
 //! checked here again, relative to the handle of the folder that holds it, and no symbolic link is followed. For the
 //! same reason, paths may be longer than the system's limit.
 //!
-//! An existing entry is left alone if it is what would be restored (same kind, and for files the same size and
-//! modification time). Otherwise it is reported and left alone too, unless [`RestoreOptions::overwrite`] is set.
+//! An existing entry is left alone if it is what would be restored (same kind, and for files the same size, and the
+//! modification time or what the destination makes of it: `kept_times`). What the destination cannot hold is counted by
+//! kind (`limits`). Otherwise it is reported and left alone too, unless [`RestoreOptions::overwrite`] is set.
 //! `docs/SEMANTICS.md` states the rules for users.
 //!
 //! Not here: which snapshot is restored, and how progress is shown. Nothing is flushed to disk: after a power cut, run
@@ -29,7 +30,9 @@ mod entry;
 mod file;
 mod folder;
 mod handle;
+mod kept_times;
 mod large;
+mod limits;
 mod link;
 mod options;
 mod owner;
@@ -47,12 +50,18 @@ mod task;
 mod temp;
 #[cfg(test)]
 mod tests;
+mod times;
 mod worker;
 
-use std::{path::Path, sync::Arc};
+use std::{os::unix::ffi::OsStrExt, path::Path, sync::Arc};
 
-use bkfs_store::{Result, format::tree::Node, owner::reader::Reader};
+use bkfs_store::{
+    Result,
+    format::tree::{Node, NodeKind},
+    owner::reader::Reader,
+};
 
+pub use limits::{Limit, LimitMet};
 pub use options::RestoreOptions;
 pub use owner::RestoreOwners;
 pub use progress::RestoreProgress;
@@ -61,8 +70,9 @@ pub use report::{Problem, Reason, RestoreReport};
 /// Restores a tree, or one path of it, below `dest`.
 ///
 /// `root` is a snapshot's root node. Without `path`, everything in it appears in `dest`. With the path of a folder, the
-/// contents of that folder do; with the path of another entry, that entry does, under its name. `dest` and its parents
-/// are created if missing. A new or empty `dest` gets the attributes of the folder that is restored into it; any other
+/// contents of that folder do. With the path of another entry, `dest` is read as cp does: in an existing folder, or one
+/// that is named with a slash at its end, the entry appears under its name; otherwise `dest` is the entry. Folders are
+/// created if missing. A new or empty `dest` gets the attributes of the folder that is restored into it; any other
 /// keeps its own, unless `options.overwrite` is set.
 ///
 /// An error means that the restore ended early. Problems of single entries are in the report.
@@ -78,5 +88,19 @@ pub fn restore(
         None => root.clone(),
         Some(path) => reader.resolve(root, path)?,
     };
+    let (node, dest) = place(node, dest);
     run::run(&**reader, node, dest, options, progress)
+}
+
+/// Returns the node with the name that it gets, and the folder that it is restored into.
+fn place(node: Node, dest: &Path) -> (Node, &Path) {
+    let bytes = dest.as_os_str().as_bytes();
+    let is_folder = bytes.ends_with(b"/") || bytes.ends_with(b"/.") || dest.is_dir();
+    match (dest.file_name(), dest.parent()) {
+        (Some(name), Some(parent)) if node.kind != NodeKind::Directory && !is_folder => {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            (Node { name: name.as_bytes().to_vec(), ..node }, parent)
+        }
+        _ => (node, dest),
+    }
 }

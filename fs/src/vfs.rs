@@ -9,9 +9,11 @@
 //! do.
 
 pub mod attr;
+pub mod component;
 pub mod entry;
 pub mod error;
 pub mod inode;
+pub mod latest;
 pub mod names;
 pub mod options;
 pub mod prefetch;
@@ -20,6 +22,7 @@ pub mod refresh;
 pub mod source;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod top;
 mod warnings;
 
 use std::sync::Arc;
@@ -32,17 +35,19 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 pub use attr::{Attr, MountOwner};
-pub use entry::{Entry, Listed, Statfs, Ttl};
+pub use entry::{Entry, Listed, Ttl};
 pub use error::{Error, Result};
 pub use options::VfsOptions;
 pub use source::{Seek, ShownSnapshot, VfsSource};
 
 use inode::{DirInstance, DirKind, Inode, InodeTable, NewDir, PathKey};
-use names::{TopDir, TopItem};
 use prefetch::{Cursors, PrefetchPool};
 use recent::{RecentFile, RecentFiles};
 use refresh::{CurrentSnapshots, SnapshotList};
+use top::{TopDir, TopItem};
 use warnings::Warnings;
+
+use crate::privileges;
 
 /// How many offsets of a listing `.` and `..` take; those of the entries follow.
 const DOT_COOKIES: u64 = 2;
@@ -62,9 +67,9 @@ pub struct Vfs {
 }
 
 impl Vfs {
-    /// Returns a file system that shows all snapshots.
+    /// Returns a file system that shows all snapshots that pass the filter of the options.
     pub fn all(source: Arc<dyn VfsSource>, options: VfsOptions) -> bkfs_store::Result<Self> {
-        let current = Arc::new(CurrentSnapshots::load(source.clone())?);
+        let current = Arc::new(CurrentSnapshots::load(source.clone(), options.filter.clone())?);
         let attr = Attr::top_dir(inode::ROOT, options.owner, current.known().changed);
         Ok(Self::new(source, options, DirKind::Top(TopDir::Root), attr, Some(current)))
     }
@@ -75,7 +80,7 @@ impl Vfs {
         snapshot: Arc<ShownSnapshot>,
         options: VfsOptions,
     ) -> bkfs_store::Result<Self> {
-        let attr = Attr::of(inode::ROOT, &snapshot.record.root);
+        let attr = Attr::of(inode::ROOT, &snapshot.record.root, snapshot.is_trusted);
         let kind = tree_of(&snapshot, PathKey::ROOT)?;
         Ok(Self::new(source, options, kind, attr, None))
     }
@@ -141,8 +146,8 @@ impl Vfs {
                 }
             },
             Inode::Entry(dir, index) => match &dir.kind {
-                DirKind::Tree { .. } => {
-                    let attr = self.with_node(&dir, index, ino, |node| Attr::of(ino, node))?;
+                DirKind::Tree { snapshot, .. } => {
+                    let attr = self.with_node(&dir, index, ino, |node| Attr::of(ino, node, snapshot.is_trusted))?;
                     Ok(Entry { attr, ttl: Ttl::Forever })
                 }
                 DirKind::Top(top) => {
@@ -246,35 +251,20 @@ impl Vfs {
 
     /// Returns the value of an extended attribute.
     pub fn getxattr(&self, ino: u64, name: &[u8]) -> Result<Vec<u8>> {
-        let find = |node: &Node| node.xattrs().iter().find(|xattr| xattr.name == name).map(|x| x.value.clone());
+        let find = |node: &Node, is_shown: &dyn Fn(&[u8]) -> bool| {
+            let found = node.xattrs().iter().find(|xattr| xattr.name == name && is_shown(name));
+            found.map(|xattr| xattr.value.clone())
+        };
         self.xattrs(ino, find)?.flatten().ok_or(Error::NoAttribute)
     }
 
     /// Returns the names of the extended attributes, each followed by a NUL.
     pub fn listxattr(&self, ino: u64) -> Result<Vec<u8>> {
-        let list = |node: &Node| {
-            let names = node.xattrs().iter().flat_map(|xattr| [xattr.name.as_slice(), b"\0"]);
-            names.collect::<Vec<_>>().concat()
+        let list = |node: &Node, is_shown: &dyn Fn(&[u8]) -> bool| {
+            let shown = node.xattrs().iter().filter(|xattr| is_shown(&xattr.name));
+            shown.flat_map(|xattr| [xattr.name.as_slice(), b"\0"]).collect::<Vec<_>>().concat()
         };
         Ok(self.xattrs(ino, list)?.unwrap_or_default())
-    }
-
-    /// Returns how much is shown.
-    pub fn statfs(&self) -> Statfs {
-        let add = |all: Statfs, snapshot: &ShownSnapshot| {
-            let totals = snapshot.record.root.subtree.map(|subtree| subtree.totals).unwrap_or_default();
-            let entries = totals.files.saturating_add(totals.dirs).saturating_add(totals.others).saturating_add(1);
-            Statfs { bytes: all.bytes.saturating_add(totals.bytes), entries: all.entries.saturating_add(entries) }
-        };
-        let none = Statfs { bytes: 0, entries: 0 };
-        match (&self.current, self.table.get(inode::ROOT)) {
-            (Some(current), _) => current.known().names.snapshots().fold(none, |all, snapshot| add(all, snapshot)),
-            (None, Some(Inode::Dir(root))) => match &root.kind {
-                DirKind::Tree { snapshot, .. } => add(none, snapshot),
-                DirKind::Top(_) => none,
-            },
-            _ => none,
-        }
     }
 
     /// Returns how many directories and hard-linked inodes the kernel holds.
@@ -310,13 +300,11 @@ impl Vfs {
         self.current.as_ref().map(|current| current.up_to_date()).ok_or(Error::Stale)
     }
 
-    /// Returns the target of a folder's `latest`, if the inode still represents it.
+    /// Returns the target of a link to a newest snapshot, if the inode still represents it.
     fn latest(&self, top: &TopDir, index: u64) -> Result<(Arc<SnapshotList>, Vec<u8>)> {
         let list = self.up_to_date()?;
-        match list.names.find(top, b"latest") {
-            Some(TopItem::Latest { target, log_seq }) if latest_index(log_seq) == index => Ok((list, target)),
-            _ => Err(Error::Stale),
-        }
+        let target = list.names.link_target(top, |log_seq| latest_index(log_seq) == index).ok_or(Error::Stale)?;
+        Ok((list, target))
     }
 
     fn list_top(
@@ -364,7 +352,7 @@ impl Vfs {
             TopItem::Snapshot(snapshot) => {
                 let key = dir.key.child(b'v', &[name, &snapshot.id.0]);
                 let kind = tree_of(snapshot, key).map_err(|_| Error::Io)?;
-                let attr = Attr::of(0, &snapshot.record.root);
+                let attr = Attr::of(0, &snapshot.record.root, snapshot.is_trusted);
                 let held = self.table.hold_dir(NewDir { key, name, parent: dir, index: 0, kind, attr });
                 Ok(Entry { attr: held.attr, ttl: Ttl::Short })
             }
@@ -378,7 +366,7 @@ impl Vfs {
             (Some(subtree), _) if node.is_dir() => {
                 let kind = DirKind::Tree { subtree: *subtree, snapshot: snapshot.clone(), root: *root };
                 let key = dir.key.child(b'd', &[&index.to_le_bytes()]);
-                let (name, attr) = (node.name.as_slice(), Attr::of(0, node));
+                let (name, attr) = (node.name.as_slice(), Attr::of(0, node, snapshot.is_trusted));
                 self.table.hold_dir(NewDir { key, name, parent: dir, index, kind, attr }).attr
             }
             (_, Some(group)) => {
@@ -387,12 +375,12 @@ impl Vfs {
                     (None, target) => target.clone().unwrap_or_default(),
                 };
                 let key = inode::link_key(root, group, node.size, &content);
-                Attr::of(self.table.hold_link(key, dir, index), node)
+                Attr::of(self.table.hold_link(key, dir, index), node, snapshot.is_trusted)
             }
             _ => {
                 let ino = dir.entry_ino(index).ok_or(Error::Overflow)?;
                 self.table.hold_entry(dir);
-                Attr::of(ino, node)
+                Attr::of(ino, node, snapshot.is_trusted)
             }
         };
         Ok(Entry { attr, ttl: Ttl::Forever })
@@ -411,20 +399,19 @@ impl Vfs {
         }
     }
 
-    /// Calls `show` with the node that has an inode's extended attributes. Returns none for an inode above the
-    /// snapshots.
-    fn xattrs<T>(&self, ino: u64, mut show: impl FnMut(&Node) -> T) -> Result<Option<T>> {
+    /// Calls `show` with the node that has an inode's extended attributes, and with what decides by its name whether an
+    /// attribute is shown. Returns none for an inode above the snapshots.
+    fn xattrs<T>(&self, ino: u64, show: impl Fn(&Node, &dyn Fn(&[u8]) -> bool) -> T) -> Result<Option<T>> {
+        let (Inode::Entry(dir, _) | Inode::Dir(dir)) = &self.inode(ino)?;
+        let DirKind::Tree { snapshot, .. } = &dir.kind else { return Ok(None) };
+        let show = |node: &Node| show(node, &|name| snapshot.is_trusted || !privileges::is_privileged_xattr(name));
         match self.inode(ino)? {
-            Inode::Entry(dir, index) => match dir.kind {
-                DirKind::Top(_) => Ok(None),
-                DirKind::Tree { .. } => self.with_node(&dir, index, ino, show).map(Some),
-            },
-            Inode::Dir(dir) => match (&dir.kind, &dir.parent) {
-                (DirKind::Top(_), _) => Ok(None),
-                (DirKind::Tree { .. }, Some(parent)) if matches!(parent.kind, DirKind::Tree { .. }) => {
+            Inode::Entry(dir, index) => self.with_node(&dir, index, ino, show).map(Some),
+            Inode::Dir(dir) => match &dir.parent {
+                Some(parent) if matches!(parent.kind, DirKind::Tree { .. }) => {
                     self.with_node(parent, dir.index, ino, show).map(Some)
                 }
-                (DirKind::Tree { snapshot, .. }, _) => Ok(Some(show(&snapshot.record.root))),
+                _ => Ok(Some(show(&snapshot.record.root))),
             },
         }
     }

@@ -69,6 +69,7 @@ impl Walk {
             path: DirPath::root(key),
             mount_root: mount_root(&roots.base)?.into(),
             device: stat.device,
+            mount: stat.mount,
             root_device: plan.is_included.then_some(stat.device),
             plan: Some(plan.clone()),
             is_included: plan.is_included,
@@ -78,7 +79,7 @@ impl Walk {
         let walker = Arc::new(Walker::new(lister, ListQueue::new(ahead_dirs_max)));
         // The root is open already. Listing it here gives the threads something to begin with.
         let listed = walker.list(dir, Box::default());
-        let root = Arc::new(ListTask::root(path, stat.device, plan, listed));
+        let root = Arc::new(ListTask::root(path, &stat, plan, listed));
         Ok((Self { walker, threads: Threads::default() }, root, stat))
     }
 
@@ -113,6 +114,11 @@ impl Walk {
         let task =
             if is_dir && listed.tasks.as_slice().first().is_some_and(is_next) { listed.tasks.next() } else { None };
         Some((entry, task))
+    }
+
+    /// The exclusion patterns that have decided about no entry so far.
+    pub fn unused_patterns(&self) -> Vec<String> {
+        self.walker.unused_patterns()
     }
 
     /// Starts the threads when the first subdirectory waits: a small walk needs none. Fewer threads than wanted, even

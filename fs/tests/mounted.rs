@@ -208,9 +208,9 @@ fn a_push_appears_and_damage_is_an_error() {
     assert_eq!(fs::read_dir(place.join("snapshots")).unwrap().count(), 2);
     mount.unmount().unwrap();
 
-    // Flip a byte in the middle of the largest file of the repository, which is a pack.
+    // Flip a byte in the middle of the largest pack.
     let mut largest = (0, dir.path().to_owned());
-    let mut folders = vec![dir.path().join("repo")];
+    let mut folders = vec![dir.path().join("repo/packs")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let (path, meta) = entry.map(|entry| (entry.path(), entry.metadata().unwrap())).unwrap();

@@ -1,6 +1,6 @@
-//! Writes the seeds of the fuzz targets, `corpus/TARGET/seed-NAME`: the store's golden bytes, taken apart for targets
-//! that want only what is behind a seal, and a message of every kind. Random parts (nonces, keys) differ from run to
-//! run.
+//! Writes the seeds of the fuzz targets, `grown/TARGET/seed-NAME`: the store's golden bytes, taken apart for targets
+//! that want only what is behind a seal, a message of every kind, and programs of sessions. Random parts (nonces, keys)
+//! differ from run to run.
 
 use std::{fs, io, path::PathBuf};
 
@@ -8,7 +8,7 @@ use bkfs_fs::cache::{
     Change, Spool,
     record::{CachedEntry, RecordStamp, RecordWriter},
 };
-use bkfs_fuzz::{keys, support};
+use bkfs_fuzz::{keys, message::Call, support};
 use bkfs_store::{
     access::*,
     base::{codec, id::*},
@@ -25,10 +25,11 @@ use bkfs_store::{
         },
         loss::{DamagedFrames, FrameBits, Lost, Quarantined},
         pack::{Footer, PackWriter},
-        roster::Roster,
+        roster::{Roster, Standing},
         snapshot::{SnapshotObject, StoredSnapshot},
         tombstone::Tombstone,
         tree::*,
+        verdict::Verdict,
     },
     repository::prune::condemned::{CondemnedPack, CondemnedSet},
 };
@@ -39,13 +40,14 @@ use minicbor::{Decoder, Encode};
 type Done = Result<(), Box<dyn std::error::Error>>;
 
 fn put(target: &str, name: &str, bytes: &[u8]) -> Done {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("grown").join(target);
     fs::create_dir_all(&folder)?;
     Ok(fs::write(folder.join(format!("seed-{name}")), bytes)?)
 }
 
 fn golden(name: &str) -> io::Result<Vec<u8>> {
-    let bytes = fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../store/tests/golden").join(name))?;
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../store/tests/golden").join(name);
+    let bytes = fs::read(&path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
     if !name.ends_with(".hex") {
         return Ok(bytes);
     }
@@ -165,32 +167,40 @@ fn records() -> Done {
     let payload = |bytes: &[u8]| Signed::decode("a golden record", bytes).map(|signed| signed.payload);
     for (target, name, magic) in [
         ("config", "config-1", Config::HEADER.magic),
-        ("roster", "roster-1", Roster::HEADER.magic),
+        ("roster", "roster-2", Roster::HEADER.magic),
         ("snapshot", "stored-snapshot-1", StoredSnapshot::HEADER.magic),
-        ("tombstone", "tombstone-1", Tombstone::HEADER.magic),
+        ("tombstone", "tombstone-2", Tombstone::HEADER.magic),
+        ("verdict", "verdict-1", Verdict::HEADER.magic),
     ] {
         let bytes = golden(&format!("{name}.hex"))?;
         put(target, "signed", &bytes)?;
         assert!(payload(&bytes)?.starts_with(&magic));
         put(target, "payload", &payload(&bytes)?)?;
     }
+    let signed = golden("seal-keys-1.hex")?.split_off(32);
+    put("seal_keys", "payload", &payload(&signed)?)?;
+    put("seal_keys", "signed", &signed)?;
     put("snapshot", "record", &golden("snapshot-record-1.hex")?)?;
     put("roster", "label", &[&cbor("alpha")[..], &[0; 26]].concat())?;
-    let (_, client) = keys().full.new_client("beta", None, false, support::time(1));
+    let (_, client) = keys().full.new_client("beta", None, DomainId::OWNER, support::time(1));
     let mut next = support::roster();
     (next.number, next.clients) = (2, [next.clients, vec![client]].concat());
     put("roster", "next", &Roster::HEADER.encode(&next))?;
 
-    let bytes = golden("log-records-1.hex")?;
-    let (mut decoder, mut at, mut file, mut each) = (Decoder::new(&bytes), Position::default(), vec![], vec![]);
-    for n in 0..10 {
-        let start = decoder.position();
-        let _: LogRecord = decoder.decode()?;
-        let record = &bytes[start..decoder.position()];
-        put("log", &format!("record-{n}"), record)?;
-        let (framed, next) = log_file::encode_bytes(at, record);
-        (at, file) = (next, [file, framed].concat());
-        each.push(record);
+    let (mut at, mut file, mut each) = (Position::default(), vec![], vec![]);
+    for number in 1..=5 {
+        // The head of their chain follows the records.
+        let bytes = golden(&format!("log-records-{number}.hex"))?;
+        let mut decoder = Decoder::new(&bytes);
+        while decoder.position() + 32 < bytes.len() {
+            let start = decoder.position();
+            let _: LogRecord = decoder.decode()?;
+            let record = bytes[start..decoder.position()].to_vec();
+            put("log", &format!("record-{}", each.len()), &record)?;
+            let (framed, next) = log_file::encode_bytes(at, &record);
+            (at, file) = (next, [file, framed].concat());
+            each.push(record);
+        }
     }
     put("log", "file", &file)?;
     let (bodies, flip, cut) = (b"\x03\x05alpha\x04beta\x05gamma", b"\x01\x01\x09\x00\x01", b"\x01\x00\x30\x00");
@@ -202,7 +212,7 @@ fn records() -> Done {
         put("parity", &format!("flip-{sample}"), &[sample, 1, 20, 0, 0, 0, 1, 255, 0])?;
         put("parity", &format!("forged-{sample}"), &[sample + 129, 10, 0, 3, 1, 20, 0, 0, 0, 1, 255, 0])?;
     }
-    put("log", "parts", &parts(each))
+    put("log", "parts", &parts(each.iter().map(Vec::as_slice)))
 }
 
 fn credentials() -> Done {
@@ -210,7 +220,9 @@ fn credentials() -> Done {
         let text = String::from_utf8(golden(&format!("{name}.hex"))?)?;
         KeyFile::decode(text.as_bytes())?;
         put("key_file", name, text.as_bytes())?;
-        let body: String = text.lines().filter(|line| !line.starts_with(['-', '#'])).collect();
+        // A check group ends each line.
+        let lines = text.lines().filter(|line| !line.starts_with(['-', '#']));
+        let body: String = lines.filter_map(|line| line.split_whitespace().next()).collect();
         put("key_file", &format!("{name}-record"), &BASE64.decode(body.as_bytes())?)?;
     }
     put("full_key", "record", &golden("full-key-1.hex")?)?;
@@ -218,6 +230,7 @@ fn credentials() -> Done {
     put("full_key", "typed", &[&[7; 112][..], &[3, 0, b'o', 50, 0, b'-']].concat())?;
     put("slot", "golden", &golden("slot-1.hex")?)?;
     put("wrap", "record", &cbor(&keys().wrap))?;
+    put("wrap", "numbered", &golden("wrap-2.hex")?)?;
     put("wrap", "public", &keys().push.seal_public)?;
     put("wrap", "changed", &[1, 9, 0, 7, 7, 7])
 }
@@ -245,13 +258,19 @@ fn messages() -> Done {
         last: Some(LastSnapshot { id: SnapshotId([5; 32]), sequence: 1 }),
         snapshots: vec![object.clone()],
         protect_secs: 5,
+        time: support::time(6),
+        standing: Some(Standing::Active),
+        room: Some(Room { limit: 9, used: 8 }),
+        seal_keys: vec![],
     };
     let receipt = Receipt { snapshot: SnapshotId([5; 32]), received: support::time(7), now: seen };
-    let read = ReadRequest { ids: vec![ChunkId([9; 32])], neighbour_bytes: 5 };
+    let read = ReadRequest { ids: vec![ChunkId([9; 32])], neighbour_bytes: 5, avoid: vec![] };
     let lease = Lease { session: 1, generation: 2 };
     let limits = PruneLimits::default();
-    let condemn = PruneRequest::Condemn { prune: 1, log_len: 2, limits, dry_run: true, is_confirmed: true };
-    put("message", "condemn", &map(&[cbor("alice"), cbor("main"), array(&[cbor(18u32), cbor(condemn)])]))?;
+    let (prune, log_len, dry_run, is_confirmed, hold) = (1, 2, true, true, false);
+    let condemn = PruneRequest::Condemn { prune, log_len, limits, dry_run, is_confirmed, hold };
+    put("message", "condemn", &array(&[cbor(18u32), cbor(condemn)]))?;
+    put("message", "head", &map(&[cbor("alice"), cbor("main"), cbor(18u32)]))?;
     put("prune", "filter", &encode_filter(&mut [1 << 60, 7, 9 << 50]))?;
     let mut frames = FrameBits::none(20);
     frames.set(17);
@@ -259,12 +278,12 @@ fn messages() -> Done {
     let lost = Lost::Ids(vec![ChunkId([9; 32])]);
     put("prune", "condemned", &CondemnedSet { generation: 3, packs, lost }.encode())?;
     let forget =
-        ForgetRequest { tombstones: vec![SignedTombstone(golden("tombstone-1.hex")?)], now: true, empty_trash: true };
+        ForgetRequest { tombstones: vec![SignedTombstone(golden("tombstone-2.hex")?)], now: true, empty_trash: true };
     let asks = [
         vec![cbor_bytes(&[7; 16])],
         vec![cbor(init)],
         vec![cbor(open)],
-        vec![ids.clone()],
+        vec![cbor(Some(ClientId([1; 16]))), ids.clone()],
         vec![id.clone(), number.clone(), cbor(lease)],
         vec![cbor(read)],
         vec![ids.clone()],
@@ -286,7 +305,7 @@ fn messages() -> Done {
     ];
     let ask = |name: &str, number: usize, fields: Vec<Vec<u8>>| {
         let ask = array(&[vec![cbor(number)], fields].concat());
-        put("message", &format!("ask-{name}"), &map(&[cbor("alice"), cbor("main"), ask]))
+        put("message", &format!("ask-{name}"), &ask)
     };
     for (at, fields) in asks.into_iter().enumerate() {
         ask(&at.to_string(), at, fields)?;
@@ -307,7 +326,7 @@ fn messages() -> Done {
         ask(&format!("repair-{at}"), 22, vec![cbor(request)])?;
     }
     let prunes = [
-        PruneRequest::Begin,
+        PruneRequest::Begin { dry_run: true, ends_pushes: false },
         PruneRequest::Sweep,
         PruneRequest::Abort,
         PruneRequest::Committed { from: 7 },
@@ -331,7 +350,7 @@ fn messages() -> Done {
         vec![array(&[cbor(object)])],
         vec![array(&[bytes.clone(), bytes])],
         vec![number.clone()],
-        vec![array(&[cbor(PackInfo { id: PackId([1; 32]), len: 5 })])],
+        vec![array(&[cbor(PackInfo { id: PackId([1; 32]), len: 5, is_suspect: true, judged: Judged::Refused })])],
         vec![number.clone()],
         vec![cbor(ForgetReply { forgotten: 1, expired: vec![SnapshotId([5; 32])] })],
         vec![cbor(PruneReply::Swept(Swept::default()))],
@@ -343,6 +362,7 @@ fn messages() -> Done {
     let reply = |name: &str, number: usize, fields: Vec<Vec<u8>>| {
         put("message", &format!("reply-{name}"), &array(&[vec![cbor(number)], fields].concat()))
     };
+    reply("joined", 23, vec![cbor(31u32)])?;
     reply("places", 21, vec![array(&[number.clone(), number.clone()])])?;
     let spans = vec![Span { start: 0, end: 65_536 }, Span { start: 131_072, end: 131_073 }];
     for (at, mending) in
@@ -382,6 +402,9 @@ fn messages() -> Done {
         Event::Quarantine { generation: 3, packs: vec![], lost: Lost::Everything },
         Event::Release { packs },
         Event::Gap,
+        Event::Verdict { signed: vec![1; 9], generation: Some(4), lost: Lost::Everything },
+        Event::Inherit { packs: vec![pack] },
+        Event::SealKeys { signed: vec![1; 9] },
     ];
     for (at, event) in events.into_iter().enumerate() {
         let record = LogRecord { seq: at as u64, time: support::time(9), event };
@@ -413,7 +436,8 @@ fn messages() -> Done {
 
 fn network() -> Done {
     let (hash, name) = (cbor(Hash([7; 32])), cbor("alice"));
-    put("token", "record", &map(&[cbor("nas.example:7443"), hash.clone(), name.clone(), cbor_bytes(&[9; 16])]))?;
+    let addresses = || array(&[cbor("nas.example:7443"), cbor("[::1]:1")]);
+    put("token", "record", &map(&[addresses(), hash.clone(), name.clone(), cbor_bytes(&[9; 16])]))?;
     for (at, text) in ["bkfs://nas.lan:7443/alice", "bkfs://[::1]:9/alice/work.2", "push, read", "all", "a.b-c_d"]
         .into_iter()
         .chain(["mzxw6ytboi", "77c264b2514ee0dc5e76c175acc75fc7ec162be45e41f52060c2996f141d7bcd"])
@@ -424,15 +448,61 @@ fn network() -> Done {
     put("identity", "new", &Identity::generate()?.encode())?;
     let record = |event: &[Vec<u8>]| array(&[cbor(1_763_000_000i64), array(event)]);
     let log = [
-        record(&[cbor(0u32), cbor(1u32), cbor("host:1"), cbor(0u64)]),
+        record(&[cbor(0u32), cbor(1u32), addresses(), cbor(0u64)]),
         record(&[cbor(1u32), hash.clone(), name.clone(), cbor(3u32), cbor(1i64)]),
         record(&[cbor(2u32), hash.clone(), hash, name.clone(), cbor(3u32)]),
         record(&[cbor(3u32), name, cbor(5u64)]),
+        record(&[cbor(4u32), addresses()]),
     ];
     put("server_log", "parts", &parts(log.iter().map(Vec::as_slice)))
 }
 
+/// Programs: the first byte has options, each step begins with its number.
+fn sessions() -> Done {
+    const FLOOR: u8 = 3;
+    const PARITY: u8 = 4;
+    // The owner's client pushes f1 and f2; a stranger's client pushes f1 with the same contents, and f3.
+    let owner: &[u8] = &[0, 0, 1, 0x09, 0x12];
+    let stranger: &[u8] = &[0, 2, 1, 0x09, 0x23];
+    let prune: &[u8] = &[13, 4];
+    let program =
+        |name: &str, options: u8, steps: &[&[u8]]| put("session", name, &[&[options][..], &steps.concat()].concat());
+    program("honest", 0, &[owner, stranger, prune])?;
+    program("parity", PARITY, &[owner, stranger, &[19, 4], prune])?;
+    // Both tree and data are forged, before and after the honest push; the owner checks, repairs and prunes.
+    program("forged", 0, &[owner, &[5, 0, 0x30, 0, 0], &[5, 0, 0x30, 1, 0], stranger, &[15, 1], stranger, prune])?;
+    program("forged-before", 0, &[&[5, 0x10, 0xf2, 0, 0], &[0, 2, 1, 0x09, 0x1a], &[15, 1], owner, prune, &[16, 1]])?;
+    program("rubbish-key", 0, &[owner, &[5, 3, 0x30, 0, 0], &[5, 0x13, 0x30, 0, 0], owner, &[15, 1], prune])?;
+    program("not-sealed", 0, &[owner, &[5, 0x28, 0x30, 1, 0], stranger, &[15, 1], &[16, 1], prune])?;
+    program("stolen", 0, &[owner, &[8, 3, 0, 0, 0, 0], &[8, 7, 1, 0, 0, 0], &[15, 1], stranger, prune])?;
+    // The thief commits under an honest client's lease, between its requests, and the owner prunes before it commits.
+    let commit: &[u8] = &[9, 0, 0, 2, 0, 0];
+    program("between", 0, &[owner, &[0, 1, 5, 0x1c, 0x25, 0b11_1000], commit, &[13, 4 + 16 + 32], prune])?;
+    program("cut-off", 0, &[&[0, 0, 0x49, 0x09, 0x12], &[14, 4, 9], &[0, 0, 0x79, 0x1b, 0x24], owner, prune])?;
+    program("blocked", 0, &[owner, commit, prune, &[13, 4 + 16], stranger, &[13, 4 + 8]])?;
+    program("false-head", 0, &[owner, &[9, 0xc4, 1, 0, 0, 0], &[9, 0x4d, 9, 0, 0, 0], &[15, 0], stranger])?;
+    program("floor", FLOOR, &[owner, &[11, 0, 0], &[17, 7], &[19, 0], &[12, 0], &[18, 1], &[11, 1, 0], prune])?;
+    program("forgotten", 0, &[owner, owner, &[11, 1, 0], &[14, 6, 4], &[18, 1], stranger, &[19, 1], prune])?;
+    program("clock", FLOOR, &[owner, &[17, 10], stranger, &[17, 11], &[11, 2, 0], &[17, 129], &[13, 6]])?;
+    program("lies", 0, &[owner, &[10, 0, 0, 0x30, 0], &[10, 1, 0, 0x30, 0], &[10, 5, 2, 0x30, 1], stranger, prune])?;
+    let calls = [
+        Call::Has(None, vec![ChunkId([9; 32])]),
+        Call::Open(OpenRequest::default(), None),
+        Call::Prove(None, vec![Challenge { id: ChunkId([9; 32]), at: 5 }]),
+        Call::PutPack(PackId([1; 32]), 4, Lease { session: 1, generation: 1 }),
+        Call::Commit(Lease { session: 1, generation: 1 }, golden("stored-snapshot-1.hex")?),
+        Call::PutRoster(golden("roster-2.hex")?),
+        Call::WaitLog(1, 1),
+    ];
+    for (at, call) in calls.iter().enumerate() {
+        let call = [&[4][..], &parts([&cbor(call)[..]])].concat();
+        program(&format!("call-{at}"), 0, &[owner, &call, stranger])?;
+    }
+    Ok(())
+}
+
 fn main() -> Done {
+    sessions()?;
     frames()?;
     packs()?;
     trees()?;

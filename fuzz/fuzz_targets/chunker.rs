@@ -40,7 +40,7 @@ fn source(input: &mut Input<'_>) -> Vec<u8> {
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut input = Input(data);
     let params = params(&mut input);
-    let Ok(chunker) = Chunker::new(&params, &Secret([7; 32])) else { return };
+    let Ok(chunker) = Chunker::new(&params, &Secret::new([7; 32])) else { return };
     let (min, max) = (params.min as usize, params.max as usize);
     assert!(params.candidates.is_power_of_two() && (512..=1 << 20).contains(&params.candidates));
     assert!((1..=65_536).contains(&params.accept) && (512..=1 << 20).contains(&min));

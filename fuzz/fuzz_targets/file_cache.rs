@@ -9,7 +9,7 @@ use bkfs_fuzz::{Input, encodes_back, keys};
 
 static CACHE: LazyLock<(tempfile::TempDir, Cache)> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let cache = Cache::open(folder.path(), keys().full.repo).expect("a cache");
+    let cache = Cache::open(folder.path(), keys().full.repo, Default::default()).expect("a cache");
     (folder, cache)
 });
 

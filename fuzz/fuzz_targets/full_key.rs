@@ -23,18 +23,25 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut input = Input(data);
     let full = FullKey {
         repo: RepoId(input.array()),
-        id_key: Secret(input.array()),
-        seal: SealSecret::from_seed(Secret(input.array())),
-        admin: SigningKey::from_seed(Secret(input.array())),
+        id_key: Secret::new(input.array()),
+        seal: SealSecret::from_seed(Secret::new(input.array()), Default::default()),
+        older: vec![],
+        admin: SigningKey::from_seed(Secret::new(input.array())),
     };
+    let divided = full.recovery_shares(2, 2).expect("two of two sheets");
+    let mut sheets: Vec<char> = divided.iter().flat_map(|sheet| sheet.chars()).collect();
     let mut typed: Vec<char> = full.recovery_text().chars().collect();
     assert_eq!(FullKey::from_recovery_text(&full.recovery_text()).expect("what was written").encode(), full.encode());
     while !input.0.is_empty() {
         let (at, to) = (usize::from(input.u16()) % typed.len(), char::from(input.u8()));
         typed[at] = to;
+        let at = at * 7 % sheets.len();
+        sheets[at] = to;
     }
     // A text that is still accepted gives the original key.
-    if let Ok(read) = FullKey::from_recovery_text(&typed.iter().collect::<String>()) {
-        assert_eq!(read.encode(), full.encode());
+    for text in [typed, sheets] {
+        if let Ok(read) = FullKey::from_recovery_text(&text.iter().collect::<String>()) {
+            assert_eq!(read.encode(), full.encode());
+        }
     }
 });

@@ -12,7 +12,7 @@ use bkfs_store::{
     access::{InitRequest, Manage},
     repository::{
         Repository,
-        backend::{Backend, Listed, Lock, MemoryBackend},
+        backend::{Backend, Listed, Lock, MemoryBackend, Room},
         scrub::{ScrubOptions, ScrubProgress, ScrubReport},
     },
 };
@@ -51,6 +51,10 @@ impl Backend for Shared {
     }
     fn stamp(&self, folder: &str) -> Result<Option<u64>> {
         self.0.stamp(folder)
+    }
+
+    fn room(&self) -> Option<Room> {
+        self.0.room()
     }
     fn append(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
         self.0.append(name, offset, bytes)
@@ -96,8 +100,6 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         Err(Error::NewerVersion { .. }) => return,
         repo => repo.expect("bad settings do not prevent opening"),
     };
-    let parity = repo.parity().expect("settings that were read");
-    assert!(parity.is_none_or(|parity| (1..=100).contains(&parity.get())));
     let last = repo.last_scrub().expect("unreadable results count as none");
     if let Some(report) = &last {
         encodes_back(report);

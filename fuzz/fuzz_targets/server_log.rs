@@ -4,14 +4,18 @@
 #![no_main]
 #![allow(dead_code, missing_docs)]
 
-#[path = "../../transport/src/server/accounts.rs"]
-mod accounts;
-#[path = "../../transport/src/server/event.rs"]
-mod event;
+#[path = "../../transport/src/addresses.rs"]
+mod addresses;
 #[path = "../../transport/src/permission.rs"]
 mod permission;
-#[path = "../../transport/src/server/registry.rs"]
-mod registry;
+#[path = "../../transport/src/server"]
+mod server {
+    pub mod accounts;
+    pub mod event;
+    pub mod invitation;
+    pub mod quota;
+    pub mod registry;
+}
 #[path = "../../transport/src/token.rs"]
 mod token;
 #[path = "../../transport/src/url.rs"]
@@ -24,7 +28,7 @@ use bkfs_store::{
     base::id::Hash,
     format::log::file::{self as log_file, Position},
 };
-use registry::Registry;
+use server::registry::Registry;
 
 static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a temporary folder"));
 
@@ -35,8 +39,12 @@ fn read(file: &[u8]) -> bool {
     let good = registry.refresh().is_ok();
     assert_eq!(registry.refresh().is_ok(), good);
     let account = url::Name::default_repository();
-    let _ = (registry.address(), registry.permissions(Hash([1; 32]), &account), registry.quota(&account));
+    registry.permissions(Hash([1; 32]), &account, &account);
     registry.is_known(Hash([1; 32]));
+    registry.ask(|accounts| {
+        accounts.addresses();
+        accounts.all().keys().for_each(|name| drop(accounts.bounds(name)));
+    });
     good
 }
 

@@ -11,7 +11,7 @@ use bkfs_store::{
 
 fn unwrap(wrap: &Wrap) {
     let keys = keys();
-    if let Ok(key) = keys.full.seal.unwrap(keys.full.repo, wrap) {
+    if let Ok(key) = keys.full.unwrap(wrap) {
         assert_eq!((key.id(), wrap), (keys.data.id(), &keys.wrap));
     }
 }
@@ -20,9 +20,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let keys = keys();
     if let Ok(wrap) = codec::decode::<Wrap>("a wrap", data) {
         encodes_back(&wrap);
-        let _ = keys.full.seal.unwrap(keys.full.repo, &wrap);
+        let _ = keys.full.unwrap(&wrap);
     }
-    if let Ok(public) = SealPublic::from_bytes(data) {
+    if let Ok(public) = SealPublic::from_bytes(data, Default::default()) {
         assert_eq!(public.to_bytes(), data);
         let wrap = public.wrap(keys.full.repo, &keys.data);
         assert_eq!((wrap.encapsulated.len(), wrap.sealed.len()), (1120, 48));

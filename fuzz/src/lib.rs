@@ -1,9 +1,48 @@
-//! Shared by the fuzz targets: the keys of the store's golden bytes, a parser that cuts the input into parts, and the
-//! property that most records must have.
+//! Shared by the fuzz targets: the keys of the store's golden bytes, a parser that cuts the input into parts, the
+//! property that most records must have, and [sessions](session).
+//!
+//! Parts of the store's tests, and modules of `transport` that are private in part, are compiled in by their paths.
+
+pub mod session;
 
 #[allow(missing_docs, clippy::all, reason = "it is part of the tests")]
 #[path = "../../store/tests/support/mod.rs"]
 pub mod support;
+
+#[allow(dead_code, clippy::all, reason = "it is part of the tests")]
+#[path = "../../store/tests/many/client.rs"]
+mod client;
+#[allow(dead_code, clippy::all, reason = "it is part of the tests")]
+#[path = "../../store/tests/many/model.rs"]
+mod model;
+/// What `client` takes the time from.
+mod process {
+    pub use crate::session::clock;
+}
+
+#[path = "../../transport/src/addresses.rs"]
+mod addresses;
+#[allow(dead_code, reason = "it is part of transport")]
+#[path = "../../transport/src/server/authorization.rs"]
+mod authorization;
+#[allow(dead_code, reason = "it is part of transport")]
+#[path = "../../transport/src/key_proof.rs"]
+mod key_proof;
+#[allow(dead_code, reason = "it is part of transport")]
+#[path = "../../transport/src/message.rs"]
+pub mod message;
+#[allow(dead_code, reason = "it is part of transport")]
+#[path = "../../transport/src/permission.rs"]
+pub mod permission;
+#[allow(dead_code, reason = "it is part of transport")]
+#[path = "../../transport/src/token.rs"]
+pub mod token;
+#[allow(dead_code, reason = "it is part of transport")]
+#[path = "../../transport/src/url.rs"]
+pub mod url;
+#[allow(dead_code, reason = "it is part of transport")]
+#[path = "../../transport/src/wire_error.rs"]
+pub mod wire_error;
 
 use std::{
     fmt::Debug,

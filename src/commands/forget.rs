@@ -2,14 +2,17 @@
 //!
 //! A pure function decides what a policy keeps ([`bkfs_store::owner::retention`]). This file gathers its input,
 //! [`mod@execute`] carries out the decision, and [`report`] prints it. Nothing is forgotten in a group that is held,
-//! until a person confirms.
+//! until a person confirms. [`broken`] forgets what cannot be read.
 
 mod args;
+mod broken;
 mod execute;
 mod policy;
 mod report;
 
 pub use args::ForgetArgs;
+pub use broken::{forget_broken, list_broken};
+pub use execute::Executor;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,15 +27,14 @@ use bkfs_store::{
 use jiff::tz::TimeZone;
 
 use self::{
-    execute::{Chosen, Executor, Outcome},
+    execute::{Chosen, Outcome},
     policy::forgotten,
 };
 use crate::{
     catalog::Catalog,
     context::Context,
     failure::{Exit, Failure},
-    output,
-    selector::{Candidate, Filters, SnapshotName, choose},
+    selector::{Filters, SnapshotName},
     session::Session,
 };
 
@@ -45,6 +47,11 @@ pub fn run(context: &Context, args: ForgetArgs) -> Result<Exit> {
             let hint = "the --keep-* options choose snapshots themselves: either name snapshots or give a policy";
             return Err(Failure::new("both snapshots and a policy were given", hint).into());
         }
+        (_, true) if args.broken => {
+            let hint = "--broken chooses snapshots itself, or among those that are named";
+            return Err(Failure::new("both --broken and a policy were given", hint).into());
+        }
+        (true, false) if args.broken => {}
         // Checked here, before anyone is asked for a passphrase.
         (true, false) if args.empty_trash => return empty(context, &args),
         (true, _) if args.policy.policy().is_empty() => return Err(retention::RetentionError::EmptyPolicy.into()),
@@ -57,13 +64,18 @@ pub fn run(context: &Context, args: ForgetArgs) -> Result<Exit> {
         _ => session.warn_of_rollback(),
     }
     let full = session.full_key(context, OPERATION)?;
-    let catalog = Catalog::with_key(&session, &full)?;
+    let catalog = Catalog::with_key(context, &session, &full)?;
     let executor = Executor {
         access: session.access.as_ref(),
         full: &full,
         log_len: catalog.log_len,
         protect_secs: session.opened.protect_secs,
+        time: session.opened.time,
+        is_broken: args.broken,
     };
+    if args.broken {
+        return broken::run(context, &args, &catalog, &executor);
+    }
     match args.snapshots.is_empty() {
         true => by_policy(context, &args, &session, &catalog, &executor),
         false => by_name(context, &args, &catalog, &executor),
@@ -77,9 +89,11 @@ fn by_policy(
     catalog: &Catalog,
     executor: &Executor<'_>,
 ) -> Result<Exit> {
+    let filter = args.filters.filter(&catalog.clients)?;
     let rows: Vec<SnapshotRow> =
-        catalog.snapshots.iter().filter(|info| args.filters.matches(&info.snapshot)).map(policy::row).collect();
-    let (grouping, now) = (args.policy.grouping(), output::now());
+        catalog.snapshots.iter().filter(|info| filter.matches(info.client, &info.snapshot)).map(policy::row).collect();
+    // By the clock that gave the snapshots their times. This machine's may differ.
+    let (grouping, now) = (args.policy.grouping(), session.opened.time);
     let groups: BTreeSet<Group> = rows.iter().map(|row| grouping.group(row)).collect();
     let runs = session.folder.retention_runs(&groups)?;
     let plan = retention::plan(&rows, &args.policy.policy(), grouping, &TimeZone::system(), now, &runs)?;
@@ -139,10 +153,9 @@ fn named<'a>(catalog: &'a Catalog, name: &SnapshotName, filters: &Filters) -> Re
     }
     let by_id = matches!(name, SnapshotName::Id(_));
     let trash = catalog.trash.iter().map(|trashed| &trashed.info).filter(|_| by_id);
-    let infos: Vec<&SnapshotInfo> = catalog.snapshots.iter().chain(trash).collect();
-    let candidates: Vec<Candidate<'_>> =
-        infos.iter().map(|info| Candidate { id: info.id, snapshot: &info.snapshot }).collect();
-    let info = infos[choose(&candidates, name, filters)?];
+    let mut infos: Vec<&SnapshotInfo> = catalog.snapshots.iter().chain(trash).collect();
+    infos.sort_by_key(|info| info.order());
+    let info = infos[catalog.choose_of(&infos, &name.clone().into(), filters)?];
     Ok(NamedSnapshot { id: info.id, received: Some(info.received), info: Some(info) })
 }
 

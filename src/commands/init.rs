@@ -4,12 +4,15 @@ use anyhow::Result;
 use bkfs_store::{
     Error, ErrorKind,
     access::{InitRequest, OpenRequest},
-    base::id::RepoId,
+    base::{
+        id::{DomainId, RepoId},
+        medium,
+    },
     crypto::random,
     format::{
         config::ChunkerParams,
         keys::{
-            FullKey, KeyFile,
+            FullKey, KeyFile, SlotInfo,
             slot::{self, SlotParams},
         },
         roster::Roster,
@@ -53,6 +56,9 @@ const PARITY_HELP: &str = "Space for error correction, in percent of the data (1
     protect against the loss of a disk: keep a second repository for that. On a server, the operator sets the amount \
     (`bkfs server run --parity`)";
 
+/// The label of the passphrase slot that a repository begins with.
+const FIRST_SLOT_LABEL: &str = "first";
+
 #[derive(Serialize)]
 struct InitJson {
     repository: String,
@@ -75,22 +81,26 @@ pub fn run(context: &Context, args: InitArgs) -> Result<Exit> {
     let passphrase = passphrase::initial(context)?;
 
     let now = output::now();
+    let slot_info = SlotInfo { label: FIRST_SLOT_LABEL.to_owned(), host: host_name(), created: now };
     let full = FullKey::random(RepoId(random()));
     let url = Some(place.to_string());
-    let (push, client) = full.new_client(&host_name(), url, true, now);
+    let (push, client) = full.new_client(&host_name(), url, DomainId::OWNER, now);
     let roster = Roster { repo: full.repo, number: 1, clients: vec![client] };
     access.init(&InitRequest {
         config: full.config(now, ChunkerParams::default()),
         roster: full.sign_roster(&roster),
-        slots: vec![slot::seal_slot(&full, passphrase.as_bytes(), SlotParams::default())?],
+        slots: vec![slot::seal_slot(&full, passphrase.as_bytes(), SlotParams::default(), &slot_info)?],
     })?;
 
     let folder = context.folders.repository(full.repo);
     let client = push.client_id();
     folder.set_push_key(&KeyFile::Push(push).encode())?;
     context.folders.places().set_repository(&place.to_string(), full.repo)?;
-    folder.advance(access.open(&OpenRequest::default())?.now)?;
+    folder.advance(&place.copy(), access.open(&OpenRequest::default())?.now)?;
 
+    if !context.quiet {
+        medium::lacks().iter().for_each(|lack| output::note(format!("note: {place}: {lack}")));
+    }
     if context.json {
         output::json(&InitJson {
             repository: full.repo.to_string(),

@@ -30,8 +30,8 @@ const BATCH: usize = 1024;
     long_about = "List a folder in a snapshot, or the snapshot's root if no path is given.\n\n\
         Names of folders end with a slash. With -l, each line looks like one of `ls -l`; a + after the mode means that \
         the entry has extended attributes.",
-    after_help = "SNAPSHOT is an id or a prefix of one, latest, or a time in UTC like 2026-11-20T090000Z or a prefix \
-        of one.\n\n\
+    after_help = "SNAPSHOT is an id or a prefix of one, latest, or a time: '2026-11-20 09:00:00' and 2026-11-20 are \
+        local, 2026-11-20T090000Z is in UTC.\n\n\
         Examples:\n  bkfs ls latest\n  bkfs ls -l latest:/home/me --host alpha\n  bkfs ls -R 3f0c11aa:etc"
 )]
 pub struct LsArgs {
@@ -119,7 +119,7 @@ fn list(
 
 fn write_entry(out: &mut impl Write, context: &Context, long: bool, path: &[u8], node: &Node) -> Result<()> {
     if context.json {
-        serde_json::to_writer(&mut *out, &row(path, node))?;
+        out.write_all(output::printable_json(serde_json::to_string(&row(path, node))?).as_bytes())?;
     } else {
         if long {
             write!(

@@ -1,6 +1,8 @@
 //! `bkfs prune`: reclaims the space of data that no snapshot needs.
 
-use std::{io::IsTerminal, str::FromStr, sync::atomic::Ordering};
+mod report;
+
+use std::{str::FromStr, sync::atomic::Ordering, time::Duration};
 
 use anyhow::Result;
 use bkfs_store::{
@@ -8,14 +10,16 @@ use bkfs_store::{
     owner::prune::{PruneOptions, PruneProgress, PruneReport, Pruner},
 };
 use clap::Args;
-use serde::Serialize;
 
 use crate::{
     args::{RepoArgs, parse_size},
-    catalog,
+    ask, catalog,
+    clients::Clients,
+    commands::forget::{self, Executor},
     context::Context,
     failure::{Exit, Failure},
     output,
+    place::Place,
     progress::ProgressView,
     session::Session,
     work::Work,
@@ -31,9 +35,13 @@ use crate::{
         nothing is needed, and copies what is needed out of packs that are mostly unused. It does that itself, so no \
         data crosses the network, except for small files that share a frame with data that is no longer needed \
         (--max-reframe-size).\n\n\
+        A snapshot that cannot be read may need anything, so it stops the prune. It is shown, with its client, and you \
+        are asked whether to forget it as broken, as with `bkfs forget --broken`.\n\n\
         Pushes and mounts continue during a prune. You can stop it at any time; the next prune continues where it was. \
-        A server keeps pruned data for its --protect age before the space is free, and `bkfs server revive` brings the \
-        data back.",
+        A server keeps pruned data in its grave for its --protect age before the space is free, and `bkfs server \
+        revive` brings the data back. What a push has sent is kept for a week if the push was cut short, so that the \
+        next one finds it. --end-pushes removes that at once, in a repository in a folder; on a server, `bkfs server \
+        reclaim` does. What is printed tells the space that is free now from the space in the grave.",
     after_help = "Examples:\n  bkfs prune\n  bkfs prune --dry-run\n  \
         bkfs prune --max-unused 0    # as small as possible\n  bkfs prune --max-repack-size 10G --keep-trash"
 )]
@@ -55,6 +63,9 @@ pub struct PruneArgs {
     /// Delete nothing from the trash
     #[arg(long)]
     keep_trash: bool,
+    /// Also remove what pushes have sent that have not ended; a push that still runs sends it again
+    #[arg(long)]
+    end_pushes: bool,
     /// Do not ask, even if more than half of the repository would be removed
     #[arg(short = 'y', long)]
     yes: bool,
@@ -83,36 +94,18 @@ impl FromStr for MaxUnused {
     }
 }
 
-#[derive(Serialize)]
-struct PruneJson {
-    dry_run: bool,
-    snapshots_expired: u64,
-    packs: u64,
-    bytes: u64,
-    packs_dropped: u64,
-    packs_repacked: u64,
-    bytes_copied: u64,
-    bytes_freed: u64,
-    bytes_unused: u64,
-    bytes_mixed: u64,
-    bytes_pinned: u64,
-    frames_reframed: u64,
-    bytes_reframed: u64,
-    bytes_reframed_written: u64,
-    packs_damaged: u64,
-    tree_pages: u64,
-    tree_pages_fetched: u64,
-    bytes_sent: u64,
-}
-
 /// Runs `bkfs prune`.
 pub fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
+    if let (true, Place::Url(_)) = (args.end_pushes, &session.place) {
+        let what = format!("{}: only the server's operator can end pushes; nothing was changed", session.place);
+        return Err(Failure::new(what, "the operator runs `bkfs server reclaim`").into());
+    }
     let reader = catalog::open_reader(context, &session, "pruning")?;
     if let Some(failure) = session.rollback_failure() {
         return Err(failure.into());
     }
-    let work = Work::new(context, |progress: &PruneProgress| progress.stop.store(true, Ordering::Relaxed))?;
+    let work = Work::new(context, |progress: &PruneProgress| progress.stop.store(true, Ordering::Relaxed));
     let limits = PruneLimits { unused: args.max_unused.0, repack_bytes: args.max_repack_size };
     let mut options = PruneOptions {
         limits,
@@ -120,17 +113,32 @@ pub fn run(context: &Context, args: PruneArgs) -> Result<Exit> {
         is_confirmed: args.yes,
         empty_trash: !args.keep_trash,
         reframe_bytes: args.max_reframe_size,
+        ends_pushes: args.end_pushes,
     };
     let (push_key, cache) = (session.push_key(), &*context.folders.cache);
     let pruner = Pruner { reader: &reader, access: &*session.access, push_key, cache };
     let pruned = |options: &PruneOptions| work.run(view, |progress| pruner.run(options, progress));
     let mut report = pruned(&options)?;
+    while !report.blocking.is_empty() {
+        // Forgetting them is asked about each time: more of them may have been pushed meanwhile.
+        forget::list_broken(&report.blocking, &Clients::of(&session.opened.roster, reader.keys().full())?);
+        let executor = Executor {
+            access: &*session.access,
+            full: reader.keys().full(),
+            log_len: session.access.wait_log(0, Duration::ZERO)?,
+            protect_secs: session.opened.protect_secs,
+            time: session.opened.time,
+            is_broken: true,
+        };
+        forget::forget_broken(context, &report.blocking, &executor)?;
+        report = pruned(&options)?;
+    }
     if report.is_unconfirmed {
         confirm(context, &report)?;
         options.is_confirmed = true;
         report = pruned(&options)?;
     }
-    print(context, &args, &report)?;
+    report::print(context, args.dry_run, &report)?;
     Ok(if report.swept.damaged == 0 { Exit::Success } else { Exit::Error })
 }
 
@@ -144,17 +152,7 @@ fn confirm(context: &Context, report: &PruneReport) -> Result<()> {
         // This happens only if the repository shrank while the trash was emptied.
         gone => format!("{} deleted from the trash, and nothing else was done", output::count(gone, "snapshot")),
     };
-    let failure = || Failure::new(format!("{what}; {done}"), "if that is right, run the command again with --yes");
-    if context.quiet || context.json || !std::io::stdin().is_terminal() {
-        return Err(failure().into());
-    }
-    eprint!("{what}. Continue? [y/N] ");
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    match answer.trim() {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => Err(failure().into()),
-    }
+    ask::confirm(context, &format!("{what}; {done}"), "Remove it?", "--yes")
 }
 
 fn view(progress: &PruneProgress) -> ProgressView {
@@ -163,73 +161,11 @@ fn view(progress: &PruneProgress) -> ProgressView {
     if packs_total > 0 && packs < packs_total {
         return ProgressView {
             done: Some((packs, packs_total)),
+            moved: None,
             text: format!("packs removed: {packs} of {packs_total}"),
         };
     }
     let (snapshots, total) = (load(&progress.snapshots), load(&progress.snapshots_total));
     let text = format!("snapshots: {snapshots} of {total}, {} tree pages", load(&progress.pages));
-    ProgressView { done: Some((snapshots, total)), text }
-}
-
-fn print(context: &Context, args: &PruneArgs, report: &PruneReport) -> Result<()> {
-    let (stats, expired) = (&report.stats, report.expired);
-    // This includes what an earlier prune had left to free.
-    let freed = match args.dry_run {
-        true => stats.freed_bytes,
-        false => report.swept.bytes.saturating_sub(report.swept.written_bytes + report.reframed_written_bytes),
-    };
-    if context.json {
-        return output::json_pretty(&PruneJson {
-            dry_run: args.dry_run,
-            snapshots_expired: expired,
-            packs: stats.packs,
-            bytes: stats.bytes,
-            packs_dropped: stats.dropped,
-            packs_repacked: stats.repacked,
-            bytes_copied: stats.copied_bytes,
-            bytes_freed: freed,
-            bytes_unused: stats.unused_bytes,
-            bytes_mixed: stats.mixed_bytes,
-            bytes_pinned: stats.pinned_bytes,
-            frames_reframed: report.reframed,
-            bytes_reframed: report.reframed_read_bytes,
-            bytes_reframed_written: report.reframed_written_bytes,
-            packs_damaged: report.swept.damaged,
-            tree_pages: report.pages,
-            tree_pages_fetched: report.pages_fetched,
-            bytes_sent: report.sent_bytes,
-        });
-    }
-    if report.swept.damaged > 0 {
-        eprintln!("bkfs: {} left unchanged", output::count(report.swept.damaged, "damaged pack"));
-    }
-    if context.quiet {
-        return Ok(());
-    }
-    let verb = if args.dry_run { "would free" } else { "freed" };
-    let mut text = format!("{verb} {} of {}", output::size(freed), output::size(stats.bytes));
-    if stats.dropped + stats.repacked > 0 {
-        let (dropped, repacked) = (output::count(stats.dropped, "pack"), output::count(stats.repacked, "pack"));
-        text += &format!(": {dropped} dropped, {repacked} rewritten ({})", output::size(stats.copied_bytes));
-    }
-    if report.reframed_read_bytes > 0 {
-        let verb = if args.dry_run { "to be fetched and sent again" } else { "fetched and sent again" };
-        let (read, written) = (output::size(report.reframed_read_bytes), output::size(report.reframed_written_bytes));
-        text += &match args.dry_run {
-            true => format!("; {read} {verb}"),
-            false => format!("; {read} {verb} as {written}"),
-        };
-    }
-    let unused = stats.unused_bytes + stats.mixed_bytes;
-    if unused > 0 {
-        text += &format!("; {} unused remain", output::size(unused));
-    }
-    if stats.pinned_bytes > 0 {
-        text += &format!("; {} kept for pushes that have not ended", output::size(stats.pinned_bytes));
-    }
-    if expired > 0 {
-        let verb = if args.dry_run { "would delete" } else { "deleted" };
-        text = format!("{verb} {} from the trash\n{text}", output::count(expired, "snapshot"));
-    }
-    output::line(text)
+    ProgressView { done: Some((snapshots, total)), moved: None, text }
 }

@@ -1,7 +1,7 @@
 //! `bkfs scrub`: verifies and mends a repository in a folder, without keys. `bkfs server scrub` does the same for the
 //! repositories of a server, and prints the same report.
 
-use std::{sync::atomic::Ordering, time::Instant};
+use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use bkfs_store::{
@@ -68,11 +68,14 @@ pub fn run(context: &Context, args: ScrubArgs) -> Result<Exit> {
         true => bkfs_store::repository::scrub::last_scrub_in(path)?,
         false => {
             let repository = Repository::local(path, &place.index_dir(context))?;
-            Some(Scrubber::new(context, &args.how)?.scrub(&repository)?)
+            Some(Scrubber::new(context, &args.how).scrub(&repository)?)
         }
     };
     match context.json {
-        true => output::json_pretty(&found.as_ref().map(ScrubJson::of))?,
+        true => match &found {
+            Some(found) => output::json_pretty(&ScrubJson::of(found))?,
+            None => output::line("null")?,
+        },
         false => print(context, &place.to_string(), found.as_ref())?,
     }
     Ok(exit(found.iter()))
@@ -86,17 +89,14 @@ pub struct Scrubber<'a> {
 
 impl<'a> Scrubber<'a> {
     /// Catches the signals that stop the program.
-    pub fn new(context: &'a Context, how: &ScrubFlags) -> Result<Self> {
-        let work = Work::new(context, |progress: &ScrubProgress| progress.stop.store(true, Ordering::Relaxed))?;
-        Ok(Self { options: ScrubOptions { bytes_per_second: how.rate, resume: false }, work })
+    pub fn new(context: &'a Context, how: &ScrubFlags) -> Self {
+        let work = Work::new(context, |progress: &ScrubProgress| progress.stop.store(true, Ordering::Relaxed));
+        Self { options: ScrubOptions { bytes_per_second: how.rate, resume: false }, work }
     }
 
     /// Scrubs one repository.
     pub fn scrub(&self, repository: &Repository) -> Result<ScrubReport> {
-        let since = Instant::now();
-        Ok(self
-            .work
-            .run(move |progress| view(progress, since), |progress| repository.scrub(&self.options, progress))?)
+        Ok(self.work.run(view, |progress| repository.scrub(&self.options, progress))?)
     }
 
     /// Returns whether a signal has asked to stop.
@@ -105,13 +105,11 @@ impl<'a> Scrubber<'a> {
     }
 }
 
-fn view(progress: &ScrubProgress, since: Instant) -> ProgressView {
+fn view(progress: &ScrubProgress) -> ProgressView {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (bytes, total) = (load(&progress.bytes), load(&progress.bytes_total));
-    let rate = bytes as f64 / since.elapsed().as_secs_f64().max(0.001);
-    let text =
-        format!("scrubbing: {} of {}, {}/s", output::size(bytes), output::size(total), output::size(rate as u64));
-    ProgressView { done: Some((bytes, total)), text }
+    let text = format!("scrubbing: {} of {}", output::size(bytes), output::size(total));
+    ProgressView { done: Some((bytes, total)), moved: Some(bytes), text }
 }
 
 /// Returns the exit code for what was found.
@@ -129,11 +127,11 @@ pub fn print(context: &Context, place: &str, found: Option<&ScrubReport>) -> Res
         return output::line(format!("{place}: never scrubbed"));
     };
     for problem in &report.problems {
-        eprintln!("bkfs: {place}: {problem}");
+        output::note(format!("{place}: {problem}"));
     }
     let listed = report.problems.len() as u64;
     if report.problems_total > listed {
-        eprintln!("bkfs: {place}: ... and {} more", report.problems_total - listed);
+        output::note(format!("{place}: ... and {} more", report.problems_total - listed));
     }
     if context.quiet {
         return Ok(());

@@ -1,35 +1,51 @@
-//! `bkfs server`: creates and runs a server, invites clients, purges snapshots, and brings back what was pruned. The
-//! operator runs these commands: they need access to the folder of the server's data.
+//! `bkfs server`: creates and runs a server, manages accounts and clients, purges snapshots, and brings back or frees
+//! what was pruned. The operator runs these commands: they need access to the folder of the server's data. Only `known`
+//! is for clients: it concerns the servers that this machine knows.
 
+mod account;
+mod backup;
+mod client;
 mod data;
+mod invite;
+mod known;
 mod purge;
+mod reclaim;
 mod repair;
 mod revive;
+pub mod run;
 mod scrub;
 
-use std::{net::SocketAddr, str::FromStr, sync::mpsc, time::Duration};
+use std::time::Duration;
 
 use anyhow::Result;
-use bkfs_transport::{Name, Permissions, server};
+use bkfs_transport::{Addresses, server};
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use self::data::DataArgs;
-use crate::{
-    args::{ParityArg, parse_duration, parse_size},
-    context::Context,
-    failure::Exit,
-    output, signals,
-};
+use crate::{args::parse_duration, context::Context, failure::Exit, output};
 
 /// The subcommands of `bkfs server`. A doc comment on a variant would replace the long text of its arguments.
 #[derive(Debug, Subcommand)]
 pub enum ServerCommand {
     /// Create a server's data folder
     Init(InitArgs),
-    /// Run the server until it is stopped
-    Run(RunArgs),
-    Invite(InviteArgs),
+    Run(run::RunArgs),
+    Config(run::ConfigArgs),
+    Backup(backup::BackupArgs),
+    Set(SetArgs),
+    Invite(invite::InviteArgs),
+    /// Manage accounts: what they store, and their limits
+    #[command(subcommand)]
+    Account(account::AccountCommand),
+    /// Manage the clients of an account: what each may do
+    #[command(subcommand)]
+    Client(client::ClientCommand),
+    /// Manage the servers that this machine knows as a client
+    #[command(subcommand)]
+    Known(known::KnownCommand),
     Purge(purge::PurgeArgs),
+    Reclaim(reclaim::ReclaimArgs),
     /// Repair damage that is not mended automatically
     #[command(subcommand)]
     Repair(repair::ServerRepairCommand),
@@ -43,120 +59,76 @@ pub enum ServerCommand {
 pub struct InitArgs {
     #[command(flatten)]
     data: DataArgs,
-    /// The address at which clients reach the server; invitations contain it
-    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:7443")]
-    address: String,
+    /// The addresses at which clients reach the server, in the order in which to try them; invitations contain them
+    #[arg(long, value_name = "HOST:PORT,...", default_value = "localhost:7443")]
+    address: Addresses,
     /// Let no client make anything unrecoverable that is younger than this
     #[arg(long, value_name = "TIME", default_value = "14d", value_parser = parse_duration)]
     protect: Duration,
 }
 
-/// Arguments of `server run`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  bkfs server run --data /srv/bkfs --listen 0.0.0.0:7443")]
-pub struct RunArgs {
-    #[command(flatten)]
-    data: DataArgs,
-    /// The address and UDP port to listen on
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:7443")]
-    listen: SocketAddr,
-    /// Space for error correction in new repositories, in percent of the data, or off
-    #[arg(long, value_name = "PERCENT|off", default_value = "5%")]
-    parity: ParityArg,
-    /// Verify and mend each repository this often, or off
-    #[arg(long, value_name = "TIME|off", default_value = "30d")]
-    scrub_every: IntervalArg,
-    /// Read at most this much per second to scrub
-    #[arg(long, value_name = "SIZE", default_value = "20M", value_parser = parse_size)]
-    scrub_rate: u64,
-    /// Delete what is due from the trash and the grave this often. Only tests need another time
-    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = parse_duration, hide = true)]
-    tidy_every: Duration,
-}
-
-/// The time between two scrubs, or `off`.
-#[derive(Debug, Clone, Copy)]
-struct IntervalArg(Option<Duration>);
-
-impl FromStr for IntervalArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(Self(None)),
-            text => parse_duration(text).map(|every| Self(Some(every))).map_err(|e| format!("{e}, or off")),
-        }
-    }
-}
-
-/// Arguments of `server invite`.
+/// Arguments of `server set`.
 #[derive(Debug, Args)]
 #[command(
-    about = "Print a token that invites one client",
-    long_about = "Print a token that invites one client to an account. The token can be used once, for a limited time. \
-        The first invitation creates the account. Works whether or not the server is running.",
-    after_help = "Examples:\n  bkfs server invite --data /srv/bkfs alice --can all\n  \
-        bkfs server invite --data /srv/bkfs alice --can push --quota 200G --valid 1h\n\n\
-        Permissions: push, read, forget, prune, admin (create repositories, change passphrases), or all."
+    about = "Change the addresses that invitations contain",
+    long_about = "Change the addresses that invitations contain from now on. Works whether or not the server is \
+        running; where it listens is up to `bkfs server run --listen`.\n\n\
+        Tokens that were not used yet contain the old addresses. A client that has joined finds the server at a new \
+        address by itself, by the server's certificate: when its user names the new address with -r, or after \
+        `bkfs server known rename OLD NEW` there.",
+    after_help = "Examples:\n  bkfs server set --data /srv/bkfs --address backup.example.org:7443\n  \
+        bkfs server set --data /srv/bkfs --address nas.lan:7443,backup.example.org:7443"
 )]
-pub struct InviteArgs {
+pub struct SetArgs {
     #[command(flatten)]
     data: DataArgs,
-    /// The account to invite to
-    account: Name,
-    /// Give the client these permissions
-    #[arg(long, value_name = "LIST", default_value = "push,read")]
-    can: Permissions,
-    /// Let the account store at most this much, like 500M or 200G
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    quota: Option<u64>,
-    /// Let the token be used for this long
-    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = parse_duration)]
-    valid: Duration,
+    /// The addresses at which clients reach the server, in the order in which to try them
+    #[arg(long, value_name = "HOST:PORT,...")]
+    address: Addresses,
 }
 
 /// Runs a subcommand.
 pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
     match command {
         ServerCommand::Init(args) => {
-            let data = args.data.folder()?;
-            server::init(&data, &args.address, args.protect.as_secs())?;
-            if !context.quiet {
+            let data = args.data.folder_to_write()?;
+            let addresses = args.address.to_string();
+            server::init(&data, &addresses, args.protect.as_secs())?;
+            if context.json {
+                output::json(&json!({ "data": data, "address": addresses, "protect": args.protect.as_secs() }))?;
+            } else if !context.quiet {
                 output::line(format!(
                     "created a server in {}; invitations will contain {}",
                     data.display(),
-                    args.address
+                    addresses
                 ))?;
             }
         }
-        ServerCommand::Invite(args) => {
-            let data = args.data.folder()?;
-            let token = server::invite(&data, &args.account, args.can, args.quota, args.valid)?.text();
-            match context.json {
-                true => output::json(&serde_json::json!({ "token": *token }))?,
-                false => output::line(&token)?,
-            }
-        }
+        ServerCommand::Set(args) => set(context, &args)?,
+        ServerCommand::Invite(args) => invite::run(context, &args)?,
+        ServerCommand::Account(command) => account::run(context, command)?,
+        ServerCommand::Client(command) => client::run(context, command)?,
+        ServerCommand::Known(command) => known::run(context, command)?,
         ServerCommand::Purge(args) => purge::run(context, &args)?,
+        ServerCommand::Reclaim(args) => reclaim::run(context, &args)?,
         ServerCommand::Repair(command) => return repair::run(context, command),
         ServerCommand::Revive(args) => revive::run(context, &args)?,
         ServerCommand::Scrub(args) => return scrub::run(context, args),
-        ServerCommand::Run(args) => {
-            let schedule = |every| server::ScrubSchedule { every, bytes_per_second: args.scrub_rate };
-            let scrub = args.scrub_every.0.map(schedule);
-            let options = server::Options { parity: args.parity.0, scrub, tidy_every: args.tidy_every };
-            let (stop, stopped) = mpsc::channel();
-            signals::on_stop(move || {
-                let _ = stop.send(());
-            })?;
-            let running = server::start(&args.data.folder()?, args.listen, options)?;
-            output::line(format!("listening on {}", running.local_addr()))?;
-            // Errors are ignored: without a service manager nobody needs to be notified.
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-            let _ = stopped.recv();
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-            running.stop();
-        }
+        ServerCommand::Backup(args) => backup::run(context, &args)?,
+        ServerCommand::Config(args) => run::show(context, &args)?,
+        ServerCommand::Run(args) => return run::run(context, &args),
     }
     Ok(Exit::Success)
+}
+
+/// Changes the server's addresses.
+fn set(context: &Context, args: &SetArgs) -> Result<()> {
+    let data = args.data.folder()?;
+    server::set_addresses(&data, &args.address)?;
+    let addresses = args.address.to_string();
+    match (context.json, context.quiet) {
+        (true, _) => output::json(&json!({ "data": data, "address": addresses })),
+        (false, true) => Ok(()),
+        (false, false) => output::line(format!("invitations will contain {addresses}")),
+    }
 }

@@ -1,13 +1,20 @@
 //! `bkfs snapshots`: lists the snapshots, or the ones in the trash.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
-use bkfs_store::{base::time::Time, format::snapshot::PathBytes, owner::reader::SnapshotInfo};
+use bkfs_store::{
+    base::time::Time,
+    format::{fate, snapshot::PathBytes},
+    owner::reader::SnapshotInfo,
+};
 use clap::Args;
 use serde::Serialize;
 
 use crate::{
     args::RepoArgs,
     catalog::Catalog,
+    clients::Clients,
     context::Context,
     failure::Exit,
     output::{self, Table},
@@ -19,9 +26,11 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     about = "List the snapshots",
-    long_about = "List the snapshots, oldest first.\n\n\
+    long_about = "List the snapshots, oldest first: in the order in which the repository received them, \
+        whatever the clocks of the machines that pushed them said.\n\n\
         For each one, print the beginning of its id, which other commands accept; its time, in the local time zone; \
-        how many files and bytes it holds; how many bytes its push added to the repository; its tags; and its target. \
+        how many files and bytes it holds; how many bytes its push added to the repository; its tags; its target; and \
+        its client, if they are of several clients. \
         --json prints more.",
     after_help = "Examples:\n  bkfs snapshots\n  bkfs snapshots --host alpha --tag nightly\n  \
         bkfs snapshots --json | jq -r '.[-1].id'\n  \
@@ -49,6 +58,8 @@ struct SnapshotJson<'a> {
     paths: Vec<String>,
     tags: &'a [String],
     client: String,
+    /// The label of the client, as in `bkfs key list`.
+    client_label: Option<&'a str>,
     program: &'a str,
     files: u64,
     dirs: u64,
@@ -81,14 +92,25 @@ struct AddedJson {
 pub fn run(context: &Context, args: SnapshotsArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
     let catalog = Catalog::open(context, &session, "listing snapshots")?;
-    let protect_secs = session.opened.protect_secs;
+    // Until when a snapshot must stay in the trash; none if the store has no floor.
+    let (now, protect_secs) = (session.opened.time, session.opened.protect_secs);
+    let kept_until = |since| (protect_secs > 0).then(|| fate::kept_until(since, now, protect_secs));
     let all: Vec<(&SnapshotInfo, Option<Time>)> = match args.trash {
         true => catalog.trash.iter().map(|trashed| (&trashed.info, Some(trashed.since))).collect(),
         false => catalog.snapshots.iter().map(|info| (info, None)).collect(),
     };
-    let chosen: Vec<_> = all.iter().filter(|(info, _)| args.filters.matches(&info.snapshot)).collect();
+    if args.trash {
+        for broken in catalog.unreadable.iter().filter(|broken| broken.is_trashed) {
+            let (client, received) = (catalog.clients.name(broken.client), output::time_local(broken.received));
+            let id = broken.id.short();
+            output::note(format!("in the trash: snapshot {id} of {client}, received {received}: {}", broken.reason));
+        }
+    }
+    let filter = args.filters.filter(&catalog.clients)?;
+    let chosen: Vec<_> = all.iter().filter(|(info, _)| filter.matches(info.client, &info.snapshot)).collect();
     if context.json {
-        output::json_pretty(&chosen.iter().map(|(info, since)| row(info, *since, protect_secs)).collect::<Vec<_>>())?;
+        let rows = chosen.iter().map(|(info, since)| row(info, &catalog.clients, *since, since.and_then(kept_until)));
+        output::json_list(&rows.collect::<Vec<_>>())?;
         return Ok(Exit::Success);
     }
     if chosen.is_empty() {
@@ -97,10 +119,15 @@ pub fn run(context: &Context, args: SnapshotsArgs) -> Result<Exit> {
             (true, false) => "no snapshots yet",
             (false, _) => "no snapshot passes the filters",
         };
-        eprintln!("bkfs: {what}");
+        output::note(what);
         return Ok(Exit::Success);
     }
     let mut head = vec!["ID", "TIME", "FILES", "SIZE", "ADDED", "TAGS", "TARGET"];
+    // Any client can use any name for its targets and its host.
+    let shows_client = chosen.iter().map(|(info, _)| info.client).collect::<BTreeSet<_>>().len() > 1;
+    if shows_client {
+        head.push("CLIENT");
+    }
     if args.trash {
         head.extend(["FORGOTTEN", "KEPT UNTIL"]);
     }
@@ -117,9 +144,13 @@ pub fn run(context: &Context, args: SnapshotsArgs) -> Result<Exit> {
             output::name(snapshot.tags.join(",").as_bytes()),
             output::name(snapshot.target.as_bytes()),
         ];
+        if shows_client {
+            let label = catalog.clients.label(info.client).unwrap_or_default();
+            cells.push(format!("{} {}", info.client.short(), output::name(label.as_bytes())));
+        }
         if let Some(since) = since {
             cells.push(output::time_local(*since));
-            cells.push(kept_until(*since, protect_secs).map_or_else(|| "prune".into(), output::time_local));
+            cells.push(kept_until(*since).map_or_else(|| "prune".into(), output::time_local));
         }
         table.row(cells);
     }
@@ -127,16 +158,16 @@ pub fn run(context: &Context, args: SnapshotsArgs) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// Returns until when a snapshot must stay in the trash, or `None` if the store has no floor.
-fn kept_until(since: Time, protect_secs: u64) -> Option<Time> {
-    (protect_secs > 0).then(|| since.plus_secs(protect_secs))
-}
-
 fn totals(info: &SnapshotInfo) -> bkfs_store::format::tree::Totals {
     info.snapshot.root.subtree.map(|s| s.totals).unwrap_or_default()
 }
 
-fn row(info: &SnapshotInfo, since: Option<Time>, protect_secs: u64) -> SnapshotJson<'_> {
+fn row<'a>(
+    info: &'a SnapshotInfo,
+    clients: &'a Clients,
+    since: Option<Time>,
+    kept_until: Option<Time>,
+) -> SnapshotJson<'a> {
     let snapshot = &info.snapshot;
     let (totals, stats) = (totals(info), &snapshot.stats);
     SnapshotJson {
@@ -149,6 +180,7 @@ fn row(info: &SnapshotInfo, since: Option<Time>, protect_secs: u64) -> SnapshotJ
         paths: snapshot.paths.iter().map(|PathBytes(p)| String::from_utf8_lossy(p).into_owned()).collect(),
         tags: &snapshot.tags,
         client: info.client.to_string(),
+        client_label: clients.label(info.client),
         program: &snapshot.program,
         files: totals.files,
         dirs: totals.dirs,
@@ -166,6 +198,6 @@ fn row(info: &SnapshotInfo, since: Option<Time>, protect_secs: u64) -> SnapshotJ
             errors: stats.errors,
         },
         forgotten: since.map(output::time_json),
-        kept_until: since.and_then(|since| kept_until(since, protect_secs)).map(output::time_json),
+        kept_until: kept_until.map(output::time_json),
     }
 }

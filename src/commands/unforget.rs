@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use bkfs_store::{access::FORGET_MAX, base::id::SnapshotId};
+use bkfs_store::{access::FORGET_MAX, base::id::SnapshotId, owner::reader::SnapshotInfo};
 use clap::Args;
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use crate::{
     context::Context,
     failure::{Exit, Failure},
     output,
-    selector::{Candidate, Filters, SnapshotName, choose},
+    selector::{Filters, SnapshotName},
     session::Session,
 };
 
@@ -57,16 +57,13 @@ pub fn run(context: &Context, args: UnforgetArgs) -> Result<Exit> {
         )
         .into());
     }
-    let candidates: Vec<Candidate<'_>> = catalog
-        .trash
-        .iter()
-        .map(|trashed| Candidate { id: trashed.info.id, snapshot: &trashed.info.snapshot })
-        .collect();
+    let infos: Vec<&SnapshotInfo> = catalog.trash.iter().map(|trashed| &trashed.info).collect();
+    let filter = args.filters.filter(&catalog.clients)?;
     let mut chosen: BTreeSet<SnapshotId> = BTreeSet::new();
     if args.all {
-        chosen.extend(candidates.iter().filter(|c| args.filters.matches(c.snapshot)).map(|c| c.id));
+        chosen.extend(infos.iter().filter(|info| filter.matches(info.client, &info.snapshot)).map(|info| info.id));
     }
-    if args.all && args.filters.is_empty() {
+    if args.all && filter.is_empty() {
         chosen.extend(broken());
     }
     for name in &args.snapshots {
@@ -76,10 +73,10 @@ pub fn run(context: &Context, args: UnforgetArgs) -> Result<Exit> {
             chosen.insert(id);
             continue;
         }
-        let index = choose(&candidates, name, &args.filters).map_err(|error| {
+        let index = catalog.choose_of(&infos, &name.clone().into(), &args.filters).map_err(|error| {
             Failure::new(format!("in the trash: {error}"), "`bkfs snapshots --trash` lists the snapshots there")
         })?;
-        chosen.insert(candidates[index].id);
+        chosen.insert(infos[index].id);
     }
     let chosen: Vec<SnapshotId> = chosen.into_iter().collect();
     for ids in chosen.chunks(FORGET_MAX) {
@@ -87,7 +84,8 @@ pub fn run(context: &Context, args: UnforgetArgs) -> Result<Exit> {
     }
     if context.json {
         output::json(&UnforgetJson { restored: chosen.iter().map(SnapshotId::to_string).collect() })?;
-    } else if context.shows_summary() {
+    } else if context.shows_summary() || !context.quiet && !chosen.is_empty() {
+        chosen.iter().try_for_each(|id| output::line(format!("{} brought back", id.short())))?;
         output::line(format!("{} brought back from the trash", output::count(chosen.len() as u64, "snapshot")))?;
     }
     Ok(Exit::Success)

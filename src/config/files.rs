@@ -8,8 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use bkfs_store::base::medium::{self, FileLock};
 
-use crate::failure::Failure;
+use crate::{denied::denied, failure::Failure};
 
 /// Maximum length of a configuration file in bytes.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -17,6 +18,9 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Creates a folder that only its owner can enter, and the missing folders above it.
 pub fn make_private_dir(path: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| {
+        if e.kind() == std::io::ErrorKind::PermissionDenied {
+            return Failure::new(format!("cannot create {}: {e}", path.display()), denied(path)).into();
+        }
         let hint = "to use other folders, set --config-dir and --cache-dir, or BKFS_CONFIG_DIR and BKFS_CACHE_DIR";
         Failure::new(format!("cannot create {}: {e}", path.display()), hint).into()
     })
@@ -26,8 +30,7 @@ pub fn make_private_dir(path: &Path) -> Result<()> {
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     replace_private(path, bytes)?;
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let sync = || File::open(parent)?.sync_all();
-    sync().with_context(|| format!("writing {}", path.display()))
+    medium::sync_folder(parent).with_context(|| format!("writing {}", path.display()))
 }
 
 /// Writes a file like [`write_private`], but a power cut may bring the older file back.
@@ -42,7 +45,12 @@ fn replace_private(path: &Path, bytes: &[u8]) -> Result<()> {
         file.sync_all()?;
         fs::rename(&temporary, path)
     };
-    write().inspect_err(|_| drop(fs::remove_file(&temporary))).with_context(|| format!("writing {}", path.display()))
+    write().inspect_err(|_| drop(fs::remove_file(&temporary))).map_err(|e| match e.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            Failure::new(format!("cannot write {}: {e}", path.display()), denied(parent)).into()
+        }
+        _ => anyhow::Error::new(e).context(format!("writing {}", path.display())),
+    })
 }
 
 /// Reads a file, or returns `None` if it does not exist. Refuses files that are too long.
@@ -50,6 +58,9 @@ pub fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            return Err(Failure::new(format!("cannot read {}: {e}", path.display()), denied(path)).into());
+        }
         Err(e) => return Err(e).with_context(|| format!("reading {}", path.display())),
     };
     let mut bytes = Vec::new();
@@ -60,23 +71,33 @@ pub fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Reads a TOML file, or returns the default if it does not exist.
-pub(super) fn read_toml<T: serde::de::DeserializeOwned + Default>(path: &Path) -> Result<T> {
+/// What a TOML file remembers.
+pub(super) trait Remembered: serde::de::DeserializeOwned + serde::Serialize + Default {
+    /// What bkfs does not know any more if the file is removed, in words.
+    const WHAT: &str;
+}
+
+/// Reads a TOML file, or returns the default if it does not exist. One that exists is never empty.
+pub(super) fn read_toml<T: Remembered>(path: &Path) -> Result<T> {
     let Some(bytes) = read_optional(path)? else { return Ok(T::default()) };
-    let text = String::from_utf8(bytes).with_context(|| format!("{} is not text", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
+    let read = || match String::from_utf8(bytes) {
+        Ok(text) if text.trim().is_empty() => Err("it is empty".to_owned()),
+        Ok(text) => toml::from_str(&text).map_err(|e| e.to_string()),
+        Err(_) => Err("it is not text".to_owned()),
+    };
+    read().map_err(|why| {
+        let what = format!("{} is damaged: {}; restore it from a copy, or remove it", path.display(), why.trim_end());
+        Failure::new(what, format!("without it, this machine does not know any more {}", T::WHAT)).into()
+    })
 }
 
 /// Changes a TOML file under a lock, so that no other process changes it at the same time. These files record
 /// observations. A power cut may bring back an older observation, but that is still true.
-pub(super) fn update_toml<T>(path: &Path, change: impl FnOnce(&mut T)) -> Result<()>
-where
-    T: serde::de::DeserializeOwned + serde::Serialize + Default,
-{
+pub(super) fn update_toml<T: Remembered>(path: &Path, change: impl FnOnce(&mut T)) -> Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     make_private_dir(parent)?;
-    let lock = File::open(parent).with_context(|| format!("opening {}", parent.display()))?;
-    lock.lock().with_context(|| format!("locking {}", parent.display()))?;
+    let lock = parent.join(".lock");
+    let _lock = FileLock::wait(&lock).with_context(|| format!("locking {}", lock.display()))?;
     let mut value: T = read_toml(path)?;
     change(&mut value);
     replace_private(path, toml::to_string(&value).context("encoding TOML")?.as_bytes())

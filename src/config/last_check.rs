@@ -6,7 +6,7 @@ use bkfs_store::base::id::PackId;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    files::{read_toml, update_toml},
+    files::{Remembered, read_toml, update_toml},
     folder::RepoFolder,
 };
 
@@ -17,6 +17,10 @@ struct LastCheckToml {
     /// The last pack that was read.
     #[serde(default)]
     reached: String,
+}
+
+impl Remembered for LastCheckToml {
+    const WHAT: &str = "where the last check of a share ended, and the next one begins at the first pack";
 }
 
 impl RepoFolder {

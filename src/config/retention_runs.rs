@@ -13,7 +13,7 @@ use bkfs_store::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    files::{read_toml, update_toml},
+    files::{Remembered, read_toml, update_toml},
     folder::RepoFolder,
 };
 
@@ -24,6 +24,10 @@ const NAME_MAX: usize = 160;
 struct RunsToml {
     #[serde(default)]
     groups: BTreeMap<String, GroupRun>,
+}
+
+impl Remembered for RunsToml {
+    const WHAT: &str = "when it last ran `forget`, and the next run is like a first one";
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,10 +6,10 @@
 //! | trait | for |
 //! |---|---|
 //! | [`Open`] | everybody: open a repository, wait for news |
-//! | [`Read`] | readers: frames, keys, snapshots, the log |
+//! | [`Read`] | readers: frames, keys, snapshots, the log, whole packs, verdicts |
 //! | [`Push`] | pushers: what is stored already, packs, commits |
 //! | [`Manage`] | owners: clients, passphrase slots, forgetting snapshots |
-//! | [`Maintain`] | maintenance: prune, repair, whole packs |
+//! | [`Maintain`] | maintenance: prune, repair, the list of packs |
 //!
 //! **Trust.** Nothing here needs or accepts a key of the repository. An implementation trusts no caller: it bounds and
 //! verifies all that it is given. A caller trusts no store either: it verifies what it gets back, with keys or hashes.
@@ -24,6 +24,7 @@
 //! **Encoding.** The types that travel over the network are CBOR; the numbers of their fields and variants are part of
 //! the protocol (`docs/PROTOCOL.md`).
 
+mod challenge;
 mod maintain;
 mod manage;
 mod open;
@@ -31,20 +32,28 @@ mod prune;
 mod push;
 mod read;
 mod repair;
+mod space;
 
-pub use maintain::{Maintain, PackInfo};
+pub use challenge::{CHALLENGES_MAX, Challenge, PROOF_BYTES, ProofPlace, Proofs};
+pub use maintain::{Judged, Maintain, PackInfo};
 pub use manage::{FORGET_MAX, ForgetReply, ForgetRequest, InitRequest, Manage, SignedTombstone};
-pub use open::{LastSnapshot, Lease, OPENED_SNAPSHOTS_MAX, Open, OpenRequest, Opened, Seen};
+pub use open::{LastSnapshot, Lease, OPENED_SNAPSHOTS_MAX, Open, OpenRequest, Opened, Room, Seen};
 pub use prune::{
-    COMMITTED_MAX, CommittedSnapshot, Filter, MixedFrame, MovedFrame, PruneLimits, PruneReply, PruneRequest,
-    PruneStats, Swept, Unused,
+    COMMITTED_MAX, CommittedSnapshot, FILTERS_MAX, Filter, MixedFrame, MovedFrame, PruneLimits, PruneReply,
+    PruneRequest, PruneStats, Swept, Unused,
 };
 pub use push::{Push, Receipt};
-pub use read::{LOG_BYTES, Mending, READ_BYTES_MAX, Read, ReadReply, ReadRequest, SNAPSHOTS_BYTES, SealedFrame, Span};
-pub use repair::{Dropped, Keep, QUARANTINE_MAX, RepairReply, RepairRequest};
+pub use read::{
+    AVOID_MAX, LOG_BYTES, Mending, READ_BYTES_MAX, Read, ReadReply, ReadRequest, SNAPSHOTS_BYTES, SealedFrame, Span,
+};
+pub use repair::{CONTESTED_MAX, Dropped, Keep, QUARANTINE_MAX, RepairReply, RepairRequest};
+pub use space::Space;
 
 /// How many ids one request may name.
 pub const IDS_MAX: usize = 65_536;
+
+/// How many data keys one request may name. The wraps of as many keys take about 5 MB.
+pub const KEYS_MAX: usize = 4096;
 
 /// All that a store offers.
 pub trait Access: Read + Push + Manage + Maintain {}

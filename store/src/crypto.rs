@@ -5,6 +5,7 @@
 
 mod aead;
 mod data_key;
+mod locked;
 mod secret;
 mod sign;
 pub mod signed;
@@ -14,4 +15,4 @@ pub use aead::{AeadKey, NONCE_LEN, TAG_LEN};
 pub use data_key::DataKey;
 pub use secret::{Secret, random};
 pub use sign::{SIGNATURE_LEN, SigningKey, VerifyingKey};
-pub use wrap::{SealPublic, SealSecret, Wrap};
+pub use wrap::{SealNumber, SealPublic, SealSecret, Wrap};

@@ -9,7 +9,7 @@
 //!    [`compress`], which need nothing else;
 //! 2. [`log`] (uses `loss`), [`frame`] (uses `compress`), [`chunker`] (uses `config`), [`keys`] (uses `config` and
 //!    `roster`);
-//! 3. [`pack`] (uses `frame` and `roster`), [`tombstone`] and [`tree`] (use `keys`);
+//! 3. [`pack`] with [`slice`] (uses `frame` and `roster`), [`tombstone`], [`verdict`] and [`tree`] (use `keys`);
 //! 4. [`erasure`] (uses `pack`), [`content`] (uses `keys` and `tree`), [`snapshot`] (uses `keys`, `roster` and `tree`).
 
 pub mod chunker;
@@ -25,6 +25,8 @@ pub mod log;
 pub mod loss;
 pub mod pack;
 pub mod roster;
+pub mod slice;
 pub mod snapshot;
 pub mod tombstone;
 pub mod tree;
+pub mod verdict;

@@ -29,7 +29,10 @@
 //!
 //! use bkfs_store::{
 //!     access::{Access, InitRequest, OpenRequest},
-//!     base::{id::RepoId, time::Time},
+//!     base::{
+//!         id::{DomainId, RepoId},
+//!         time::Time,
+//!     },
 //!     crypto::{DataKey, random},
 //!     format::{
 //!         compress::LEVEL_DEFAULT,
@@ -49,7 +52,7 @@
 //! // The owner creates the repository and enrols a client. The full key stays with the owner.
 //! let now = Time { secs: 1_800_000_000, nanos: 0 };
 //! let full = FullKey::random(RepoId(random()));
-//! let (push, client) = full.new_client("laptop", None, false, now);
+//! let (push, client) = full.new_client("laptop", None, DomainId::OWNER, now);
 //! let roster = Roster { repo: full.repo, number: 1, clients: vec![client] };
 //! let access: Arc<dyn Access> = Arc::new(Repository::memory()?);
 //! access.init(&InitRequest {

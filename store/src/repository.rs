@@ -12,6 +12,7 @@
 //! prunes/<hash>, .2/        what prunes condemned      }
 //! grave/<pack id>           packs that were swept, until their time is over
 //! scrub                     what the last scrub found
+//! reserve                   takes room until the disk is full; then forgets and prunes use the room
 //! lock                      held by the process that appends to the log
 //! ```
 //!
@@ -43,27 +44,33 @@ mod limits;
 pub mod log;
 mod maintenance;
 mod objects;
+mod operator;
 mod packs;
 pub mod prune;
 pub mod repair;
+mod reserve;
 pub mod scrub;
 mod snapshots;
+mod usage;
 
 pub use log::LogReport;
-pub use prune::{Revived, Tidied};
+pub use operator::Operator;
+pub use prune::{Reclaimable, Reclaimed, Revived, Tidied};
 pub use repair::IndexReport;
+pub use usage::{Usage, stores_snapshot};
 
 use std::{path::Path, sync::Arc};
 
 use self::{
     backend::{Backend, LocalBackend, MemoryBackend},
-    index::{CommitRow, Index},
+    index::Index,
     log::{Log, Rosters},
     maintenance::Maintenance,
     objects::Objects,
     packs::{Packs, files::PackFiles, find::Finder, mend::Mender, put::PackStore, quarantine::Quarantine},
     prune::{PruneParts, Prunes, copier::Copier, grave::Grave},
     repair::drop::PackDropper,
+    reserve::Reserve,
     scrub::{ScrubOptions, ScrubProgress, ScrubReport, Scrubber},
     snapshots::{Snapshots, floor::Floor},
 };
@@ -71,10 +78,10 @@ use crate::{
     access::{Lease, Receipt},
     base::{
         error::{Error, Result},
-        id::{Hash, PackId, SnapshotId},
+        id::{Hash, PackId},
         time::Time,
     },
-    format::{erasure::Parity, loss::Quarantined},
+    format::{erasure::Parity, loss::Quarantined, roster::Roster},
 };
 
 /// A repository's store.
@@ -139,9 +146,9 @@ impl Repository {
         Ok(self.objects.config()?.parity)
     }
 
-    /// Bytes of all packs that the index knows.
-    pub fn bytes_stored(&self) -> Result<u64> {
-        self.packs.bytes_stored()
+    /// The newest roster, verified.
+    pub fn roster(&self) -> Result<Arc<Roster>> {
+        self.log.roster()
     }
 
     /// Whether a pack's file has its full length, and none of its frames is condemned or in quarantine. If so, the pack
@@ -155,17 +162,9 @@ impl Repository {
         self.snapshots.commit(lease, snapshot, sender)
     }
 
-    /// All snapshots that were ever committed, oldest first: what an operator can see of them without a key.
-    pub fn commits(&self) -> Result<Vec<CommitRow>> {
-        self.objects.config()?;
-        self.snapshots.commits()
-    }
-
-    /// Makes snapshots unrecoverable, whatever their age: for the store's operator, who has its files and no key. Each
-    /// is named by its id or by the id's first digits. Returns the snapshots that are now gone.
-    pub fn purge(&self, names: &[String]) -> Result<Vec<SnapshotId>> {
-        self.objects.config()?;
-        self.snapshots.purge(names)
+    /// The same repository in the hands of its store's operator.
+    pub fn operator(&self) -> Operator<'_> {
+        Operator { objects: &self.objects, snapshots: &self.snapshots, prunes: &self.prunes }
     }
 
     /// The packs that have frames in quarantine, in the order of their ids.
@@ -173,28 +172,9 @@ impl Repository {
         self.packs.quarantined(after, limit)
     }
 
-    /// Makes the parity that a crash left missing, in the background. Storing a pack does this as well.
-    pub fn resume_parity(&self) -> Result<()> {
-        self.packs.resume_parity()
-    }
-
     /// Waits for the parity of all packs that were stored so far.
     pub fn wait_for_parity(&self) {
         self.packs.wait_for_parity();
-    }
-
-    /// Lets go what is due: what has been in the trash and in the grave for as long as the floor says. Without a floor,
-    /// only a prune empties the trash: then nothing has to stay in it, so emptying it should be a person's decision.
-    pub fn tidy(&self) -> Result<Tidied> {
-        self.objects.config()?;
-        self.prunes.tidy()
-    }
-
-    /// Brings back all swept packs that are in the grave, and all condemned frames: for the store's operator, when a
-    /// prune has taken too much.
-    pub fn revive_all(&self) -> Result<Revived> {
-        self.objects.config()?;
-        self.prunes.revive_all()
     }
 
     /// Verifies everything that is stored, and mends what can be mended. The results are kept; those of a scrub that
@@ -211,12 +191,18 @@ impl Repository {
     }
 }
 
+/// Makes the parity that a crash left missing, in the background. Storing a pack does this as well.
+pub fn resume_parity(repository: &Repository) -> Result<()> {
+    repository.packs.resume_parity()
+}
+
 /// Puts a repository together, and brings its index up to date if it exists.
 fn compose(backend: Arc<dyn Backend>, index: Arc<Index>) -> Result<Repository> {
     let objects = Arc::new(Objects::new(backend.clone()));
     let rosters = Arc::new(Rosters::new(index.clone(), objects.clone()));
     let files = Arc::new(PackFiles::new(backend.clone(), index.clone(), rosters.clone()));
-    let log = Arc::new(Log::new(backend.clone(), index.clone(), objects.clone(), rosters, files.clone()));
+    let reserve = Arc::new(Reserve::new(backend.clone()));
+    let log = Arc::new(Log::new(backend.clone(), reserve, index.clone(), objects.clone(), rosters, files.clone()));
 
     let quarantine = Arc::new(Quarantine::new(index.clone(), log.clone(), files.clone()));
     let mender = Arc::new(Mender::new(index.clone(), objects.clone(), log.clone(), files.clone(), quarantine.clone()));

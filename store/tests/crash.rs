@@ -63,6 +63,8 @@ struct Promised {
     slots: BTreeSet<SlotId>,
     slots_gone: BTreeSet<SlotId>,
     roster: u64,
+    /// How many seal keys there are at least; 0 if they are not looked at.
+    seal_keys: u32,
     seen: Option<Seen>,
     count: usize,
     /// What a prune may have taken. If there is a floor, it must come back.
@@ -91,6 +93,11 @@ impl Promised {
             Promise::Slot(id) => drop(self.slots.insert(*id)),
             Promise::SlotGoing(id) => drop(self.slots.remove(id)),
             Promise::SlotGone(id) => drop(self.slots_gone.insert(*id)),
+            Promise::Rotating => {
+                self.slots.clear();
+                self.seal_keys = self.seal_keys.max(1);
+            }
+            Promise::Rotated(number) => self.seal_keys = *number,
             Promise::Roster(number) => self.roster = *number,
             Promise::Moving(id) => {
                 self.snapshots.remove(id);
@@ -423,4 +430,11 @@ fn a_crash_in_an_operators_purge() {
 fn a_crash_in_a_change_of_keys() {
     crash_in(&[story::init, story::push, story::change_keys]);
     crash_after_death_in(&[story::init, story::push, story::change_keys]);
+}
+
+/// The passphrase always opens a slot with the newest seal key: what is pushed can be read.
+#[test]
+fn a_crash_in_a_rotation_of_the_seal_key() {
+    crash_in(&[story::init, story::push, story::rotate]);
+    crash_after_death_in(&[story::init, story::push, story::rotate]);
 }

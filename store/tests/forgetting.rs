@@ -48,6 +48,17 @@ fn advance(secs: u64) {
     CLOCK.set(CLOCK.get() + secs as i64);
 }
 
+/// Lets time pass for a store that looks at its clock every day, as a server does.
+fn pass(repo: &Repository, secs: u64) {
+    let mut left = secs;
+    while left > 0 {
+        let step = left.min(DAY);
+        advance(step);
+        repo.forget(&ForgetRequest::default()).unwrap();
+        left -= step;
+    }
+}
+
 /// A repository in a folder.
 struct Place {
     folder: tempfile::TempDir,
@@ -98,6 +109,7 @@ fn push(repo: &dyn Access) -> SnapshotId {
     let opened = repo.open(&OpenRequest { client: Some(push.client_id()), seen: None }).unwrap();
     let mut record = snapshot(opened.last.map_or(1, |last| last.sequence + 1), opened.last.map(|last| last.id));
     record.time = clock();
+    (record.log_len, record.log_head) = (opened.now.log_len, opened.now.log_head);
     let key = data_key();
     let bytes = snapshot::seal(&record, &push, &push.ids(), &key, &push.seal().unwrap().wrap(push.repo, &key));
     repo.commit(opened.lease, &bytes).unwrap().snapshot
@@ -105,7 +117,7 @@ fn push(repo: &dyn Access) -> SnapshotId {
 
 fn tombstone_by(full: &FullKey, repo: &dyn Access, snapshot: SnapshotId) -> SignedTombstone {
     let log_len = repo.open(&OpenRequest::default()).unwrap().now.log_len;
-    SignedTombstone(Tombstone { repo: full_key().repo, snapshot, log_len }.sign(full))
+    SignedTombstone(Tombstone { repo: full_key().repo, snapshot, log_len, is_broken: false }.sign(full))
 }
 
 fn request(repo: &dyn Access, ids: &[SnapshotId], now: bool) -> ForgetRequest {
@@ -215,10 +227,10 @@ fn chains_hold_across_snapshots_that_are_gone() {
 fn the_floor_protects_younger_snapshots() {
     let (_place, repo) = Place::new(FLOOR);
     let old = push(&*repo);
-    advance(10 * DAY);
+    pass(&repo, 10 * DAY);
     let young = push(&*repo);
     assert_eq!(repo.open(&OpenRequest::default()).unwrap().protect_secs, FLOOR);
-    advance(5 * DAY);
+    pass(&repo, 5 * DAY);
     let error = repo.forget(&request(&*repo, &[old, young], true)).unwrap_err();
     let until = jiff::Timestamp::from_second(CLOCK.get() + 9 * DAY as i64).unwrap().to_string();
     assert!(matches!(&error, Error::Protected { snapshot, .. } if *snapshot == young), "{error}");
@@ -228,7 +240,7 @@ fn the_floor_protects_younger_snapshots() {
     assert_eq!(repo.forget(&request(&*repo, &[old], true)).unwrap().expired, [old]);
     forget(&*repo, &[young]);
     assert!(repo.forget(&request(&*repo, &[young], true)).is_err(), "not through the trash either");
-    advance(9 * DAY);
+    pass(&repo, 9 * DAY);
     assert_eq!(repo.forget(&request(&*repo, &[young], true)).unwrap().expired, [young]);
 }
 
@@ -236,20 +248,70 @@ fn the_floor_protects_younger_snapshots() {
 fn snapshots_expire_only_after_their_time_in_the_trash() {
     let (_place, repo) = Place::new(FLOOR);
     let (one, two) = (push(&*repo), push(&*repo));
-    advance(100 * DAY);
+    pass(&repo, 100 * DAY);
     push(&*repo);
     forget(&*repo, &[one]);
     assert_eq!(empty_trash(&*repo), [], "even an old snapshot stays long enough for its owner to notice");
-    advance(7 * DAY);
+    pass(&repo, 7 * DAY);
     forget(&*repo, &[two]);
-    advance(7 * DAY);
-    assert_eq!(empty_trash(&*repo), [], "no record of the log is that recent yet");
-    push(&*repo);
-    assert_eq!(empty_trash(&*repo), [one]);
+    pass(&repo, 7 * DAY);
+    assert_eq!(empty_trash(&*repo), [one], "although nothing was pushed since");
     repo.unforget(&[two]).unwrap();
-    advance(100 * DAY);
+    pass(&repo, 100 * DAY);
     push(&*repo);
     assert_eq!(empty_trash(&*repo), []);
+}
+
+#[test]
+fn one_jump_of_the_clock_empties_no_trash_and_keeps_nothing_for_years() {
+    let (_place, repo) = Place::new(FLOOR);
+    let (one, two) = (push(&*repo), push(&*repo));
+    pass(&repo, 20 * DAY);
+    forget(&*repo, &[one]);
+    pass(&repo, DAY);
+    // The clock is ten years ahead, and the store is used meanwhile.
+    let years = 3650 * DAY;
+    advance(years);
+    let during = push(&*repo);
+    assert_eq!(empty_trash(&*repo), []);
+    forget(&*repo, &[two]);
+    pass(&repo, DAY);
+    assert_eq!(empty_trash(&*repo), [], "a push makes the time no better");
+    assert!(repo.forget(&request(&*repo, &[during], true)).is_err());
+    // It is set right. What was forgotten under the wrong clock stays for as long as it would from now on.
+    CLOCK.set(CLOCK.get() - years as i64);
+    assert_eq!(empty_trash(&*repo), []);
+    pass(&repo, FLOOR - 2 * DAY);
+    assert_eq!(empty_trash(&*repo), [one]);
+    pass(&repo, 2 * DAY);
+    assert_eq!(empty_trash(&*repo), [two]);
+    assert_eq!(repo.forget(&request(&*repo, &[during], true)).unwrap().expired, [during]);
+}
+
+#[test]
+fn what_is_forgotten_before_the_clock_is_set_stays_for_its_time() {
+    let (place, repo) = Place::new(FLOOR);
+    let one = push(&*repo);
+    pass(&repo, 20 * DAY);
+    // The machine is switched off for a month, and begins in 1970 until it has asked for the time.
+    let off = CLOCK.get();
+    CLOCK.set(100);
+    let early = push(&*repo);
+    forget(&*repo, &[one]);
+    CLOCK.set(off + 30 * DAY as i64);
+    assert_eq!(view(&reader(&repo)).trash, [(one, Time { secs: off, nanos: 0 })], "no record is older than the log");
+    assert_eq!(empty_trash(&*repo), []);
+    assert!(repo.forget(&request(&*repo, &[early], true)).is_err());
+    // What the store remembers of its clock is made again from the log if it is lost.
+    drop(repo);
+    std::fs::remove_file(place.repo().join("clock")).unwrap();
+    let repo = place.open();
+    pass(&repo, FLOOR - 3 * DAY);
+    assert_eq!(empty_trash(&*repo), []);
+    assert!(repo.forget(&request(&*repo, &[early], true)).is_err());
+    pass(&repo, 3 * DAY);
+    assert_eq!(empty_trash(&*repo), [one]);
+    assert_eq!(repo.forget(&request(&*repo, &[early], true)).unwrap().expired, [early]);
 }
 
 #[test]
@@ -257,7 +319,8 @@ fn only_the_admin_key_forgets() {
     let (place, repo) = Place::new(0);
     let (one, two) = (push(&*repo), push(&*repo));
     let foreign = FullKey { admin: FullKey::random(full_key().repo).admin, ..full_key() };
-    let other_repo = Tombstone { repo: RepoId([9; 16]), snapshot: one, log_len: 99 }.sign(&full_key());
+    let other_repo =
+        Tombstone { repo: RepoId([9; 16]), snapshot: one, log_len: 99, is_broken: false }.sign(&full_key());
     for bad in [
         tombstone_by(&foreign, &*repo, one),
         SignedTombstone(other_repo),
@@ -296,11 +359,11 @@ fn an_operator_can_purge_and_the_owner_sees_it() {
     assert_eq!(view(&seen).shown.len(), 3);
     forget(&*repo, &[ids[2]]);
     for bad in ["", "1234567", "zzzzzzzzzz", &"0".repeat(64)] {
-        assert!(repo.purge(&[ids[0].to_string(), bad.to_owned()]).is_err(), "{bad}");
+        assert!(repo.operator().purge(&[ids[0].to_string(), bad.to_owned()]).is_err(), "{bad}");
     }
     let names = [ids[1].to_string()[..12].to_owned(), ids[2].to_string().to_uppercase(), ids[1].to_string()];
-    assert_eq!(repo.purge(&names).unwrap(), [ids[1], ids[2]]);
-    assert!(repo.purge(&names).is_err(), "they are already gone");
+    assert_eq!(repo.operator().purge(&names).unwrap(), [ids[1], ids[2]]);
+    assert!(repo.operator().purge(&names).is_err(), "they are already gone");
     let want = View { shown: vec![ids[0]], purged: vec![ids[1]], ..View::default() };
     assert_eq!(view(&seen), want);
     assert_eq!(view(&reader(&repo)), want);
@@ -384,11 +447,8 @@ proptest! {
         let witness = reader(&repo);
         let mut order: Vec<SnapshotId> = Vec::new();
         let mut model: BTreeMap<SnapshotId, (Time, Is)> = BTreeMap::new();
-        let mut newest = clock();
         for op in ops {
             let pick = |at: usize| (!order.is_empty()).then(|| order[at % order.len()]);
-            let before = repo.open(&OpenRequest::default()).unwrap().now.log_len;
-            let old_newest = newest;
             match op {
                 Op::Push => {
                     let id = push(&*repo);
@@ -428,7 +488,7 @@ proptest! {
                 Op::EmptyTrash => {
                     let expired = empty_trash(&*repo);
                     for (id, (_, is)) in &mut model {
-                        let due = matches!(is, Is::Trash(since) if old_newest.secs - since.secs >= FLOOR as i64);
+                        let due = matches!(is, Is::Trash(since) if clock().secs - since.secs >= FLOOR as i64);
                         prop_assert_eq!(expired.contains(id), due);
                         if due {
                             *is = Is::Gone;
@@ -437,7 +497,7 @@ proptest! {
                 }
                 Op::Purge(at) => if let Some(id) = pick(at) {
                     let is = &mut model.get_mut(&id).unwrap().1;
-                    let done = repo.purge(&[id.to_string()]);
+                    let done = repo.operator().purge(&[id.to_string()]);
                     prop_assert_eq!(done.is_err(), matches!(is, Is::Gone | Is::Purged));
                     match is {
                         Is::Shown => *is = Is::Purged,
@@ -445,13 +505,10 @@ proptest! {
                         _ => {}
                     }
                 },
-                Op::Wait(secs) => advance(secs),
+                Op::Wait(secs) => pass(&repo, secs),
                 Op::Rebuild => repo = place.open(),
             }
             let opened = repo.open(&OpenRequest { client: Some(push_key().client_id()), seen: None }).unwrap();
-            if opened.now.log_len > before {
-                newest = clock();
-            }
             let chosen = |want: fn(&Is) -> bool| {
                 order.iter().copied().filter(|id| want(&model[id].1)).collect::<Vec<_>>()
             };
@@ -485,7 +542,8 @@ proptest! {
     fn arbitrary_bytes_are_not_a_tombstone(bytes: Vec<u8>, at: prop::sample::Index, bit in 0u32..8) {
         let admin = full_key().admin.verifying_key();
         prop_assert!(Tombstone::verify(&bytes, &admin, full_key().repo).is_err());
-        let tombstone = Tombstone { repo: full_key().repo, snapshot: SnapshotId([4; 32]), log_len: 9 };
+        let (repo, snapshot) = (full_key().repo, SnapshotId([4; 32]));
+        let tombstone = Tombstone { repo, snapshot, log_len: 9, is_broken: false };
         let mut signed = tombstone.sign(&full_key());
         prop_assert_eq!(Tombstone::verify(&signed, &admin, full_key().repo).unwrap(), tombstone);
         let at = at.index(signed.len());
@@ -496,6 +554,6 @@ proptest! {
 
 #[test]
 fn a_fate_survives_encoding() {
-    let bytes = codec::encode(&Fate::Trash { since: time(4) });
-    assert_eq!(codec::decode::<Fate>("a fate", &bytes).unwrap(), Fate::Trash { since: time(4) });
+    let bytes = codec::encode(&Fate::Trash { since: time(4), is_broken: true });
+    assert_eq!(codec::decode::<Fate>("a fate", &bytes).unwrap(), Fate::Trash { since: time(4), is_broken: true });
 }

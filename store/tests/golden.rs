@@ -11,11 +11,13 @@ mod support;
 use std::{fs, path::PathBuf, sync::Arc};
 
 use bkfs_store::{
+    Error,
     base::{codec, id::*, time::Time},
+    crypto::{SealNumber, SealSecret, Secret, Wrap},
     format::{
         config::verify_config,
         keys::{
-            FullKey, KeyFile,
+            FullKey, KeyFile, SealKeys, SlotInfo,
             slot::{self, SlotParams},
         },
         log::{Event, LogRecord},
@@ -24,6 +26,7 @@ use bkfs_store::{
         snapshot,
         tombstone::Tombstone,
         tree::*,
+        verdict::{Refused, Verdict},
     },
     owner::keyring::KeyRing,
 };
@@ -127,7 +130,23 @@ fn log_events() -> Vec<LogRecord> {
     numbered.map(|(seq, event)| LogRecord { seq: seq as u64, time: time(1_763_000_000), event }).collect()
 }
 
-/// The kinds that came last.
+/// What key holders find.
+fn verdict_events() -> Vec<LogRecord> {
+    let events = vec![
+        Event::Verdict { signed: vec![4; 8], generation: Some(5), lost: Lost::Ids(vec![ChunkId([15; 32])]) },
+        Event::Verdict { signed: vec![4; 8], generation: None, lost: Lost::Ids(vec![]) },
+        Event::Inherit { packs: vec![PackId([13; 32])] },
+    ];
+    let numbered = events.into_iter().enumerate();
+    numbered.map(|(seq, event)| LogRecord { seq: seq as u64, time: time(1_763_000_000), event }).collect()
+}
+
+/// A rotation of the seal key.
+fn seal_key_events() -> Vec<LogRecord> {
+    vec![LogRecord { seq: 0, time: time(1_763_000_000), event: Event::SealKeys { signed: vec![5; 6] } }]
+}
+
+/// The kinds that came after those.
 fn latest_events() -> Vec<LogRecord> {
     vec![LogRecord { seq: 0, time: time(1_763_000_000), event: Event::Gap }]
 }
@@ -154,9 +173,13 @@ fn later_events() -> Vec<LogRecord> {
 
 #[test]
 fn log_records() {
-    for (name, records) in
-        [("log-records-1", log_events()), ("log-records-2", later_events()), ("log-records-3", latest_events())]
-    {
+    for (name, records) in [
+        ("log-records-1", log_events()),
+        ("log-records-2", later_events()),
+        ("log-records-3", latest_events()),
+        ("log-records-4", verdict_events()),
+        ("log-records-5", seal_key_events()),
+    ] {
         golden_records(name, records);
     }
 }
@@ -176,12 +199,25 @@ fn golden_records(name: &str, records: Vec<LogRecord>) {
 
 #[test]
 fn tombstone() {
-    let tombstone = Tombstone { repo: full_key().repo, snapshot: SnapshotId([4; 32]), log_len: 9 };
-    let bytes = golden("tombstone-1", || tombstone.sign(&full_key()));
+    let tombstone = Tombstone { repo: full_key().repo, snapshot: SnapshotId([4; 32]), log_len: 9, is_broken: false };
+    let bytes = golden("tombstone-2", || tombstone.sign(&full_key()));
     let admin = full_key().admin.verifying_key();
     assert_eq!(Tombstone::verify(&bytes, &admin, full_key().repo).unwrap(), tombstone);
     // Signing is deterministic.
-    same("tombstone-1", &tombstone.sign(&full_key()));
+    same("tombstone-2", &tombstone.sign(&full_key()));
+}
+
+#[test]
+fn verdict() {
+    let mut frames = FrameBits::none(12);
+    frames.set(9);
+    let refused = vec![Refused { pack: PackId([14; 32]), frames }];
+    let verdict = Verdict { repo: full_key().repo, verified: vec![PackId([13; 32])], refused };
+    let bytes = golden("verdict-1", || verdict.sign(&full_key()));
+    let admin = full_key().admin.verifying_key();
+    assert_eq!(Verdict::verify(&bytes, &admin, full_key().repo).unwrap(), verdict);
+    assert!(Verdict::verify(&bytes, &admin, RepoId([9; 16])).is_err());
+    same("verdict-1", &verdict.sign(&full_key()));
 }
 
 #[test]
@@ -197,9 +233,28 @@ fn configuration() {
 #[test]
 fn rosters() {
     let full = full_key();
-    same("roster-1", &full.sign_roster(&roster()));
-    let bytes = golden("roster-1", Vec::new);
+    same("roster-2", &full.sign_roster(&roster()));
+    let bytes = golden("roster-2", Vec::new);
     assert_eq!(verify_roster(&bytes, &full.admin.verifying_key(), full.repo).unwrap(), roster());
+}
+
+#[test]
+fn seal_keys_and_what_is_sealed_to_the_second() {
+    // The new private key, then the list.
+    let bytes = golden("seal-keys-1", || {
+        let rotated = support::seal_keys().rotate(&full_key()).unwrap();
+        [&rotated.full.seal.seed().bytes()[..], &rotated.signed].concat()
+    });
+    let (seed, signed) = bytes.split_at(32);
+    let list = SealKeys::verify(signed, &support::config_record()).unwrap();
+    let seal = SealSecret::from_seed(Secret::new(seed.try_into().unwrap()), SealNumber::FIRST);
+    let full = list.complete(&FullKey { seal, ..full_key() }).unwrap();
+    assert_eq!((list.number(), full.seal.number(), full.older.len()), (SealNumber(2), SealNumber(2), 1));
+    assert_eq!(full.older[0].seed().bytes(), full_key().seal.seed().bytes());
+    let wrap = golden("wrap-2", || codec::encode(&full.seal.public().wrap(full.repo, &data_key())));
+    let wrap: Wrap = codec::decode("a wrap", &wrap).unwrap();
+    assert_eq!((wrap.seal_key, full.unwrap(&wrap).unwrap().id()), (SealNumber(2), data_key().id()));
+    assert!(matches!(full_key().unwrap(&wrap), Err(Error::KeyOutdated { have: 1, needed: 2 })));
 }
 
 #[test]
@@ -219,6 +274,11 @@ fn full_keys() {
     same("recovery-1", full.recovery_text().as_bytes());
     let words = String::from_utf8(golden("recovery-1", Vec::new)).unwrap();
     assert_eq!(FullKey::from_recovery_text(&words).unwrap().encode(), full.encode());
+    // Each division is another one.
+    let divide =
+        || full.recovery_shares(2, 3).unwrap().iter().map(|sheet| sheet.as_bytes()).collect::<Vec<_>>().concat();
+    let sheets = String::from_utf8(golden("recovery-shares-1", divide)).unwrap();
+    assert_eq!(FullKey::from_recovery_text(&sheets).unwrap().encode(), full.encode());
 }
 
 #[test]
@@ -239,19 +299,22 @@ fn key_files() {
 #[test]
 fn slots() {
     let id = SlotId([0xdd; 16]);
+    let info = SlotInfo { label: "the safe".into(), host: "alpha".into(), created: time(1_763_000_000) };
     // The slot's name is bound to its bytes, so the file holds both.
     let bytes = golden("slot-1", || {
-        let slot = slot::seal_slot(&full_key(), b"correct horse", SlotParams::LEAST).unwrap();
+        let slot = slot::seal_slot(&full_key(), b"correct horse", SlotParams::LEAST, &info).unwrap();
         [&slot.id.0[..], &slot.bytes].concat()
     });
     let (name, bytes) = bytes.split_at(SlotId::LEN);
     let slot = bkfs_store::format::keys::Slot { id: SlotId::from_slice(name).unwrap(), bytes: bytes.to_vec() };
     assert_ne!(slot.id, id);
     assert_eq!(slot::slot_params(&slot).unwrap(), SlotParams::LEAST);
+    assert_eq!(slot::slot_info(&full_key(), &slot).unwrap(), info);
     assert_eq!(slot::open_slot(&slot, b"correct horse").unwrap().unwrap().encode(), full_key().encode());
     assert!(slot::open_slot(&slot, b"wrong horse").unwrap().is_none());
     let moved = bkfs_store::format::keys::Slot { id, ..slot };
     assert!(slot::open_slot(&moved, b"correct horse").unwrap().is_none());
+    assert!(slot::slot_info(&full_key(), &moved).is_err());
 }
 
 #[test]
@@ -273,8 +336,8 @@ fn stored_snapshots() {
 proptest::proptest! {
     #[test]
     fn damaged_records_do_not_panic(at: proptest::sample::Index, to: u8, cut: bool) {
-        let records = ["nodes-1", "log-records-1", "snapshot-record-1", "config-1", "roster-1", "full-key-1"];
-        for name in records.into_iter().chain(["stored-snapshot-1"]) {
+        let records = ["nodes-1", "log-records-1", "snapshot-record-1", "config-1", "roster-2", "full-key-1"];
+        for name in records.into_iter().chain(["stored-snapshot-1", "seal-keys-1"]) {
             let mut bytes = golden(name, Vec::new);
             let at = at.index(bytes.len());
             if cut { bytes.truncate(at) } else { bytes[at] = to }
@@ -289,6 +352,7 @@ proptest::proptest! {
             let _ = verify_config(&bytes);
             let _ = verify_roster(&bytes, &full_key().admin.verifying_key(), full_key().repo);
             let _ = FullKey::decode(&bytes);
+            let _ = SealKeys::verify(bytes.get(32..).unwrap_or_default(), &support::config_record());
         }
     }
 }

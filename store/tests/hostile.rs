@@ -4,14 +4,21 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering::SeqCst},
+};
 
 use bkfs_store::{
     Error,
-    access::{InitRequest, Lease, Manage, Open, OpenRequest, Push, Read},
+    access::{
+        Filter, ForgetRequest, InitRequest, Lease, Maintain, Manage, Open, OpenRequest, PruneLimits, PruneReply,
+        PruneRequest, Push, Read,
+    },
     base::{id::*, time::Time},
     crypto::{DataKey, Wrap},
     format::{
+        filter::encode_filter,
         frame::{ChunkKind, FRAME_MAX, FrameBuilder},
         keys::{
             PushKey, Slot,
@@ -51,7 +58,7 @@ fn pack(push: &PushKey, key: &DataKey, wrap: &Wrap, chunk: &[u8]) -> bkfs_store:
 fn garbage_under_a_data_keys_id_does_not_hide_the_key() {
     let full = full_key();
     let repository = repository();
-    let (thief, entry) = full.new_client("thief", None, false, time(1));
+    let (thief, entry) = full.new_client("thief", None, DomainId::OWNER, time(1));
     repository.put_roster(&full.sign_roster(&view().with_client(entry))).unwrap();
 
     let key = DataKey::random();
@@ -79,7 +86,7 @@ fn a_client_that_has_ended_cannot_put_packs() {
     let refused = repository.put_pack(Lease::default(), &pack(&push, &key, &wrap, b"after"));
     assert!(matches!(refused, Err(Error::NotOnRoster { .. })), "{refused:?}");
     let ids = [push.ids().data_id(b"before"), push.ids().data_id(b"after")];
-    assert_eq!(repository.has(&ids).unwrap(), [true, false]);
+    assert_eq!(repository.has(None, &ids).unwrap(), [true, false]);
 }
 
 #[test]
@@ -93,7 +100,7 @@ fn rosters_are_consecutive_and_drop_no_client() {
     for bad in [&roster(), &gap, &dropped] {
         assert!(repository.put_roster(&full.sign_roster(bad)).is_err());
     }
-    let (_, entry) = full.new_client("beta", None, false, time(1));
+    let (_, entry) = full.new_client("beta", None, DomainId::OWNER, time(1));
     let next = full.sign_roster(&view().with_client(entry));
     repository.put_roster(&next).unwrap();
     assert!(repository.put_roster(&next).is_err());
@@ -102,7 +109,7 @@ fn rosters_are_consecutive_and_drop_no_client() {
 #[test]
 fn no_more_slots_are_stored_than_are_tried() {
     let repository = repository();
-    let slot = |number: u8| slot::seal_slot(&full_key(), &[number], SlotParams::LEAST).unwrap();
+    let slot = |number: u8| slot::seal_slot(&full_key(), &[number], SlotParams::LEAST, &Default::default()).unwrap();
     assert!(repository.put_slot(&Slot { id: SlotId([0; 16]), bytes: vec![0; slot::SLOT_MAX + 1] }).is_err());
     let slots: Vec<Slot> = (0..slot::SLOTS_MAX as u8).map(slot).collect();
     slots.iter().for_each(|slot| repository.put_slot(slot).unwrap());
@@ -110,7 +117,7 @@ fn no_more_slots_are_stored_than_are_tried() {
     repository.put_slot(&slots[0]).unwrap();
     let opened = repository.open(&OpenRequest::default()).unwrap();
     let last = slots.len() as u8 - 1;
-    assert_eq!(slot::open_any(&opened.slots, &[last]).unwrap().encode(), full_key().encode());
+    assert_eq!(slot::open_any(&opened.slots, &[last], &seal_keys()).unwrap().1.encode(), full_key().encode());
 }
 
 /// The largest page (a node with very large attributes), in the largest frame that it can make.
@@ -127,5 +134,87 @@ fn the_largest_frame_fits_a_pack() {
     repository.put_pack(Lease::default(), &upload).unwrap();
     assert!(upload.bytes.len() > 8 << 20 && upload.bytes.len() < FRAME_MAX + (64 << 10));
     let id: ChunkId = push.ids().data_id(&noise);
-    assert_eq!(repository.has(&[id]).unwrap(), [true]);
+    assert_eq!(repository.has(None, &[id]).unwrap(), [true]);
+}
+
+/// Runs something that would take hours if its cost were the square of what a client sends.
+fn ends(run: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(run);
+    let started = std::time::Instant::now();
+    while !thread.is_finished() {
+        assert!(started.elapsed() < std::time::Duration::from_secs(120), "it does not end");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    thread.join().unwrap();
+}
+
+/// A pack of frames of one byte each, with the ids that each frame is said to hold. No frame holds what it claims.
+fn claiming(push: &PushKey, claims: &[Vec<ChunkId>]) -> bkfs_store::format::pack::PackUpload {
+    let (full, key) = (full_key(), DataKey::random());
+    let mut pack = PackWriter::new(ChunkKind::Data, push.repo, &push.signing);
+    pack.add_wrap(&full.seal.public().wrap(full.repo, &key));
+    let mut frame = FrameBuilder::new();
+    frame.push(b"x");
+    let sealed = frame.seal(push.repo, ChunkKind::Data, &key, 1);
+    claims.iter().for_each(|ids| pack.add(&sealed, ids));
+    pack.finish()
+}
+
+/// An id with three chosen bytes at its beginning.
+fn crowded(number: u32) -> ChunkId {
+    let mut id = ChunkId(*blake3::hash(&number.to_le_bytes()).as_bytes());
+    id.0[..3].copy_from_slice(b"abc");
+    id
+}
+
+#[test]
+fn ids_that_begin_alike_do_not_make_look_ups_slow() {
+    ends(|| {
+        let repository = repository();
+        let ids: Vec<ChunkId> = (0..262_144).map(crowded).collect();
+        let claims: Vec<Vec<ChunkId>> = ids.chunks(4).map(<[_]>::to_vec).collect();
+        repository.put_pack(Lease::default(), &claiming(&push_key(), &claims)).unwrap();
+        let asked: Vec<ChunkId> = (262_144 - 30_000..262_144 + 30_000).map(crowded).collect();
+        let has = repository.has(None, &asked).unwrap();
+        assert_eq!(has, (0..60_000).map(|n| n < 30_000).collect::<Vec<_>>());
+        assert_eq!(repository.places(&asked).unwrap().iter().filter(|place| **place != 0).count(), 30_000);
+    });
+}
+
+#[test]
+fn copies_of_one_chunk_do_not_make_a_prune_slow() {
+    ends(|| {
+        static NOW: AtomicI64 = AtomicI64::new(1);
+        let repository = repository().with_clock(|| Time { secs: NOW.load(SeqCst), nanos: 0 });
+        let claims: Vec<Vec<ChunkId>> = (0..65_536).map(|n| vec![crowded(1), crowded(n + 2)]).collect();
+        repository.put_pack(Lease { session: 1, generation: 1 }, &claiming(&push_key(), &claims)).unwrap();
+        // Nothing is live, and the pack's session has ended.
+        for _ in 0..8 {
+            NOW.fetch_add(86_400, SeqCst);
+            repository.forget(&ForgetRequest::default()).unwrap();
+        }
+        let begun = repository.prune(&PruneRequest::Begin { dry_run: false, ends_pushes: false }).unwrap();
+        let PruneReply::Begun { prune, log_len } = begun else { panic!("{begun:?}") };
+        let filters = (0..=255).map(|first| Filter { first, bytes: encode_filter(&mut []) }).collect();
+        repository.prune(&PruneRequest::Live { prune, filters }).unwrap();
+        let limits = PruneLimits::default();
+        let condemn = PruneRequest::Condemn { prune, log_len, limits, dry_run: false, is_confirmed: true, hold: false };
+        let reply = repository.prune(&condemn).unwrap();
+        assert!(matches!(&reply, PruneReply::Condemned(stats) if stats.dropped == 1), "{reply:?}");
+        // Now all copies are dead.
+        assert_eq!(repository.has(None, &vec![crowded(1); 65_536]).unwrap(), vec![false; 65_536]);
+    });
+}
+
+#[test]
+fn a_request_of_empty_items_does_not_grow() {
+    // Each empty tombstone is one byte, and 24 in memory.
+    let mut bytes = bkfs_store::base::codec::encode(&ForgetRequest::default());
+    let list = bytes.iter().position(|byte| *byte == 0x80).unwrap();
+    let (mut head, tail) = (bytes[..list].to_vec(), bytes.split_off(list + 1));
+    head.extend([0x9a, 0, 0x7f, 0, 0]);
+    head.extend(vec![0x40; 0x7f_0000]);
+    head.extend(tail);
+    let error = bkfs_store::base::codec::decode::<ForgetRequest>("a request", &head).unwrap_err();
+    assert!(error.to_string().contains("more than 8192 items"), "{error}");
 }

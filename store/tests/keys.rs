@@ -25,23 +25,45 @@ use support::*;
 #[test]
 fn any_slot_opens_and_a_damaged_one_does_not_hide_the_others() {
     let full = full_key();
-    let one = slot::seal_slot(&full, b"one", SlotParams::LEAST).unwrap();
-    let two = slot::seal_slot(&full, b"two", SlotParams::LEAST).unwrap();
+    let one = slot::seal_slot(&full, b"one", SlotParams::LEAST, &Default::default()).unwrap();
+    let two = slot::seal_slot(&full, b"two", SlotParams::LEAST, &Default::default()).unwrap();
     let broken = Slot { id: SlotId([1; 16]), bytes: b"rubbish".to_vec() };
     let slots = [broken.clone(), one, two];
     for passphrase in [b"one", b"two"] {
-        assert_eq!(slot::open_any(&slots, passphrase).unwrap().encode(), full.encode());
+        assert_eq!(slot::open_any(&slots, passphrase, &seal_keys()).unwrap().1.encode(), full.encode());
     }
-    assert!(matches!(slot::open_any(&slots, b"three"), Err(Error::WrongPassphrase { slots: 2 })));
-    assert!(matches!(slot::open_any(&[broken], b"one"), Err(Error::Damaged { .. })));
-    assert!(matches!(slot::open_any(&[], b"one"), Err(Error::WrongPassphrase { slots: 0 })));
+    assert!(matches!(
+        slot::open_any(&slots, b"three", &seal_keys()),
+        Err(Error::WrongPassphrase { slots: 2, untried: 1 })
+    ));
+    assert!(matches!(slot::open_any(&[broken], b"one", &seal_keys()), Err(Error::Damaged { .. })));
+    assert!(matches!(slot::open_any(&[], b"one", &seal_keys()), Err(Error::WrongPassphrase { slots: 0, untried: 0 })));
+}
+
+/// A store may add slots. Each costs as much as one may.
+#[test]
+fn the_cheapest_slots_are_tried_first_and_all_within_a_bound() {
+    let full = full_key();
+    let costly = SlotParams { memory_kib: 8 * 1024, passes: 256, lanes: 1 };
+    let costly = slot::seal_slot(&full, b"another", costly, &Default::default()).unwrap();
+    let own = slot::seal_slot(&full, b"own", SlotParams::LEAST, &Default::default()).unwrap();
+    let mut slots = vec![costly; 63];
+    slots.push(own.clone());
+    assert_eq!(slot::open_any(&slots, b"own", &seal_keys()).unwrap().0, own.id);
+    // Three of the costly ones fit beside it.
+    assert!(matches!(
+        slot::open_any(&slots, b"wrong", &seal_keys()),
+        Err(Error::WrongPassphrase { slots: 4, untried: 60 })
+    ));
+    let error = slot::open_any(&slots, b"wrong", &seal_keys()).unwrap_err().to_string();
+    assert!(error.contains("4 tried, 60 refused"), "{error}");
 }
 
 #[test]
 fn two_slots_for_one_passphrase_share_nothing() {
     let full = full_key();
-    let one = slot::seal_slot(&full, b"same", SlotParams::LEAST).unwrap();
-    let two = slot::seal_slot(&full, b"same", SlotParams::LEAST).unwrap();
+    let one = slot::seal_slot(&full, b"same", SlotParams::LEAST, &Default::default()).unwrap();
+    let two = slot::seal_slot(&full, b"same", SlotParams::LEAST, &Default::default()).unwrap();
     assert_ne!(one.id, two.id);
     assert_ne!(one.bytes, two.bytes);
 }
@@ -53,17 +75,17 @@ fn slot_parameters_are_bounded_both_ways() {
     for bad in [
         SlotParams { memory_kib: memory_kib - 1, passes, lanes },
         SlotParams { memory_kib: u32::MAX, passes, lanes },
-        SlotParams { memory_kib: 1024 * 1024, passes: 17, lanes },
+        SlotParams { memory_kib: 1024 * 1024, passes: 3, lanes },
         SlotParams { memory_kib, passes: 0, lanes },
         SlotParams { memory_kib, passes: u32::MAX, lanes },
         SlotParams { memory_kib, passes, lanes: 0 },
         SlotParams { memory_kib, passes, lanes: 65 },
     ] {
         assert!(bad.check().is_err(), "{bad:?}");
-        assert!(slot::seal_slot(&full_key(), b"x", bad).is_err());
+        assert!(slot::seal_slot(&full_key(), b"x", bad, &Default::default()).is_err());
     }
     // A slot from outside with parameters out of bounds is refused before any work is done.
-    let slot = slot::seal_slot(&full_key(), b"x", SlotParams::LEAST).unwrap();
+    let slot = slot::seal_slot(&full_key(), b"x", SlotParams::LEAST, &Default::default()).unwrap();
     // CBOR of memory 8192, passes 1, lanes 1.
     let good = [0, 0x19, 0x20, 0, 1, 1, 2, 1];
     let at = slot.bytes.windows(good.len()).position(|w| w == good).unwrap();
@@ -76,7 +98,7 @@ fn slot_parameters_are_bounded_both_ways() {
 
 #[test]
 fn newer_formats_are_reported_as_such() {
-    let mut slot = slot::seal_slot(&full_key(), b"x", SlotParams::LEAST).unwrap();
+    let mut slot = slot::seal_slot(&full_key(), b"x", SlotParams::LEAST, &Default::default()).unwrap();
     slot.bytes[8] = 2;
     assert!(matches!(slot::open_slot(&slot, b"x"), Err(Error::NewerVersion { found: 2, known: 1, .. })));
     let mut full = full_key().encode();
@@ -86,7 +108,7 @@ fn newer_formats_are_reported_as_such() {
 
 #[test]
 fn key_files_keep_their_contents() {
-    let (push, _) = full_key().new_client("läptop\n# evil", None, false, time(5));
+    let (push, _) = full_key().new_client("läptop\n# evil", None, DomainId::OWNER, time(5));
     let text = KeyFile::Push(push.clone()).encode();
     let read = KeyFile::decode(&text).unwrap();
     assert_eq!(read.push().label, "läptop\n# evil");
@@ -101,14 +123,46 @@ fn key_files_keep_their_contents() {
 fn errors_of_damaged_key_files_say_what_is_wrong() {
     let text = String::from_utf8(KeyFile::Push(push_key()).encode().to_vec()).unwrap();
     let says = |text: &str| KeyFile::decode(text.as_bytes()).unwrap_err().to_string();
-    assert!(says("").contains("does not begin"));
+    assert!(says("").contains("it is empty"));
     assert!(says(&text[..400]).contains("cut off"));
     assert!(says(&text.replace("END BKFS PUSH", "END BKFS FULL")).contains("does not end"));
     assert!(says(&(text.clone() + "more\n")).contains("does not end"));
     assert!(says(&text.replace("PUSH KEY", "FULL KEY")).contains("full key file"));
     let lines: Vec<&str> = text.lines().collect();
     let swapped = text.replace(lines[2], "§").replace(lines[3], lines[2]).replace('§', lines[3]);
-    assert!(says(&swapped).contains("checksum"));
+    let lines_read = says(&swapped);
+    assert!(lines_read.contains("line") && lines_read.contains("missing"), "{lines_read}");
+    // Each line has a check: the one that is damaged is named as an editor counts it.
+    let damaged = |line: usize, by: &str| {
+        let mut lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+        match by {
+            "change" => {
+                let c = if lines[line].starts_with('A') { "B" } else { "A" };
+                lines[line].replace_range(0..1, c);
+            }
+            "cut" => drop(lines[line].remove(7)),
+            "remove" => drop(lines.remove(line)),
+            "double" => lines.insert(line, lines[line].clone()),
+            _ => unreachable!(),
+        }
+        says(&lines.join("\n"))
+    };
+    for line in [2, 7, lines.len() - 3] {
+        assert!(damaged(line, "change").ends_with(&format!("line {} is damaged", line + 1)), "{line}");
+        assert!(damaged(line, "cut").ends_with(&format!("line {} is damaged", line + 1)), "{line}");
+        assert!(damaged(line, "double").ends_with(&format!("line {} is there twice", line + 2)), "{line}");
+    }
+    assert!(damaged(7, "remove").ends_with("before line 8, a line is missing"), "{}", damaged(7, "remove"));
+    // Without any of its checks.
+    let without_check = |line: &&str| match line.starts_with(['-', '#']) {
+        true => format!("{line}\n"),
+        false => line.split(' ').next().unwrap().to_owned() + "\n",
+    };
+    let bare: String = lines.iter().map(without_check).collect();
+    assert!(says(&bare).contains("line 3 is damaged; line 4 is damaged; line 5 is damaged; and "), "{}", says(&bare));
+    // As a mail quotes it.
+    let quoted: String = text.lines().map(|line| format!(">> {line}\r\n")).collect();
+    assert_eq!(KeyFile::decode(format!("\u{feff}{quoted}").as_bytes()).unwrap().encode().as_slice(), text.as_bytes());
     assert!(says(&"x".repeat(70_000)).contains("too large"));
 }
 
@@ -116,14 +170,16 @@ fn errors_of_damaged_key_files_say_what_is_wrong() {
 fn a_push_key_holds_no_secret_that_opens_anything() {
     let full = full_key();
     let text = KeyFile::Push(push_key()).encode();
+    // Behind the space is the check of the line.
+    let digits = |line: &str| line.split(' ').next().unwrap().to_owned();
     let body: String =
-        String::from_utf8(text.to_vec()).unwrap().lines().filter(|l| !l.starts_with(['-', '#'])).collect();
-    let secrets = [full.seal.seed().0, full.admin.seed().0];
+        String::from_utf8(text.to_vec()).unwrap().lines().filter(|l| !l.starts_with(['-', '#'])).map(digits).collect();
+    let secrets = [full.seal.seed().bytes(), full.admin.seed().bytes()];
     let decoded = decode_base64(&body);
     for secret in secrets {
         assert!(!decoded.windows(32).any(|w| w == secret));
     }
-    assert!(decoded.windows(32).any(|w| w == full.id_key.0), "the test can find a key");
+    assert!(decoded.windows(32).any(|w| w == full.id_key.bytes()), "the test can find a key");
 }
 
 fn decode_base64(text: &str) -> Vec<u8> {
@@ -143,7 +199,7 @@ fn rosters_are_checked_and_chained() {
     let first = roster();
     let mut view = RosterView::new(&full.sign_roster(&first), admin, full.repo).unwrap();
 
-    let (_, beta) = full.new_client("beta", None, false, time(6));
+    let (_, beta) = full.new_client("beta", None, DomainId::OWNER, time(6));
     let second = view.with_client(beta.clone());
     view.advance(&full.sign_roster(&second)).unwrap();
     assert_eq!(view.newest().number, 2);
@@ -291,7 +347,7 @@ proptest! {
 
     #[test]
     fn changed_slots_do_not_open(at: prop::sample::Index, bit in 0u32..8) {
-        let mut slot = slot::seal_slot(&full_key(), b"x", SlotParams::LEAST).unwrap();
+        let mut slot = slot::seal_slot(&full_key(), b"x", SlotParams::LEAST, &Default::default()).unwrap();
         let at = at.index(slot.bytes.len());
         slot.bytes[at] ^= 1u8 << bit;
         prop_assert!(!matches!(slot::open_slot(&slot, b"x"), Ok(Some(_))));
@@ -300,7 +356,7 @@ proptest! {
     #[test]
     fn only_its_passphrase_opens_a_slot(passphrase: Vec<u8>, other: Vec<u8>) {
         prop_assume!(passphrase != other);
-        let slot = slot::seal_slot(&full_key(), &passphrase, SlotParams::LEAST).unwrap();
+        let slot = slot::seal_slot(&full_key(), &passphrase, SlotParams::LEAST, &Default::default()).unwrap();
         prop_assert!(slot::open_slot(&slot, &passphrase).unwrap().is_some());
         prop_assert!(slot::open_slot(&slot, &other).unwrap().is_none());
     }

@@ -27,7 +27,7 @@ use bkfs_store::{
     },
     repository::{
         Repository,
-        backend::{Backend, Listed, LocalBackend, Lock},
+        backend::{Backend, Listed, LocalBackend, Lock, Room},
     },
 };
 use bytes::Bytes;
@@ -98,6 +98,10 @@ impl Backend for Shared {
     fn stamp(&self, folder: &str) -> Result<Option<u64>> {
         self.0.disk.stamp(folder)
     }
+
+    fn room(&self) -> Option<Room> {
+        self.0.disk.room()
+    }
     fn append(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
         self.0.disk.append(name, offset, bytes)
     }
@@ -111,19 +115,21 @@ fn every_pack_gets_parity_unless_parity_is_off() {
     for parity in [Some(Parity::default()), Parity::percent(30), None] {
         let world = World::new();
         let repo = world.made(parity);
-        let (pack, _) = world.pack(40);
-        put(&repo, &pack);
-        drop(repo);
-        let share = fs::metadata(world.parity_file(pack.id)).map(|m| m.len() * 100 / pack.bytes.len() as u64).ok();
-        match parity.map(Parity::get) {
-            None => assert!(!world.place().join("parity").exists()),
-            // 5 % of 32 shards, but at least two shards.
-            Some(5) => assert!(share.is_some_and(|share| (6..=8).contains(&share)), "{share:?} %"),
-            Some(_) => assert!(share.is_some_and(|share| (30..=34).contains(&share)), "{share:?} %"),
-        }
+        let check = |repo: Repository, frames| {
+            let (pack, _) = world.pack(frames);
+            put(&repo, &pack);
+            drop(repo);
+            let share = fs::metadata(world.parity_file(pack.id)).map(|m| m.len() * 100 / pack.bytes.len() as u64).ok();
+            match parity.map(Parity::get) {
+                None => assert!(!world.place().join("parity").exists()),
+                // 5 % of 32 shards, but at least two shards.
+                Some(5) => assert!(share.is_some_and(|share| (6..=8).contains(&share)), "{share:?} %"),
+                Some(_) => assert!(share.is_some_and(|share| (30..=34).contains(&share)), "{share:?} %"),
+            }
+        };
+        check(repo, 40);
         // Parity is a setting of the repository, not of the process that opens it.
-        let again = world.open().with_parity(Parity::percent(90));
-        assert_eq!(again.parity().unwrap(), parity);
+        check(world.open().with_parity(Parity::percent(90)), 41);
     }
 }
 
@@ -237,7 +243,7 @@ fn unreadable_sectors_are_mended_and_cost_only_their_own_frames_until_then() {
     let sector = 600_000..604_096;
     *disk.unreadable.lock() = Some((format!("packs/{:02x}/{}", pack.id.0[0], pack.id), sector.clone()));
     // All frames are requested at once, and read in one run.
-    let reply = repo.read(&ReadRequest { ids: ids.clone(), neighbour_bytes: 0 }).unwrap();
+    let reply = repo.read(&ReadRequest { ids: ids.clone(), neighbour_bytes: 0, avoid: vec![] }).unwrap();
     let bad = reply.frames.iter().filter(|frame| frame.bytes.is_empty()).count();
     assert_eq!((reply.frames.len(), bad), (40, 1));
     assert_eq!(repo.mend(pack.id).unwrap(), Mending::Mended(1));
@@ -278,13 +284,13 @@ fn parity_that_could_not_be_written_is_written_later() {
     packs.iter().for_each(|pack| fs::remove_file(world.parity_file(pack.id)).unwrap());
     fs::remove_dir_all(world.index()).unwrap();
     let repo = world.open();
-    repo.resume_parity().unwrap();
+    bkfs_store::repository::resume_parity(&repo).unwrap();
     until(|| packs.iter().all(|pack| world.parity_file(pack.id).exists()));
     drop(repo);
     // Once done, the work is not repeated.
     fs::remove_file(world.parity_file(packs[0].id)).unwrap();
     let repo = world.open();
-    repo.resume_parity().unwrap();
+    bkfs_store::repository::resume_parity(&repo).unwrap();
     put(&repo, &world.pack(1).0);
     drop(repo);
     assert!(!world.parity_file(packs[0].id).exists());
@@ -320,7 +326,7 @@ fn reading_continues_while_a_pack_is_mended() {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 for id in &ids[5..] {
-                    let reply = repo.read(&ReadRequest { ids: vec![*id], neighbour_bytes: 0 }).unwrap();
+                    let reply = repo.read(&ReadRequest { ids: vec![*id], neighbour_bytes: 0, avoid: vec![] }).unwrap();
                     let frame = &reply.frames[0].bytes;
                     assert!(pack.bytes.windows(frame.len()).any(|window| window == &frame[..]) && !frame.is_empty());
                 }

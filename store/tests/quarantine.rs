@@ -107,7 +107,7 @@ impl Scene {
     /// The data chunks that a repository says it does not have.
     fn lacking(&self, repo: &Repository) -> BTreeSet<ChunkId> {
         let ids = self.ids();
-        let has = repo.has(&ids).unwrap();
+        let has = repo.has(None, &ids).unwrap();
         ids.into_iter().zip(has).filter(|(_, has)| !has).map(|(id, _)| id).collect()
     }
 

@@ -8,7 +8,7 @@ use bkfs_store::{
     Error, Result,
     access::{Mending, Open, OpenRequest, Opened, Read, ReadReply, ReadRequest, SealedFrame},
     base::{
-        id::{ChunkId, KeyId, PackId, RepoId},
+        id::{ChunkId, DomainId, KeyId, PackId, RepoId},
         time::Time,
     },
     crypto::{DataKey, Wrap, random},
@@ -20,6 +20,7 @@ use bkfs_store::{
     },
     owner::reader::Reader,
 };
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 /// A store of frames with one chunk each. It records what is read, and can make readers wait.
@@ -101,13 +102,21 @@ impl Read for Frames {
     fn mend(&self, _: PackId) -> Result<Mending> {
         none()
     }
+
+    fn read_pack(&self, _: PackId) -> Result<Bytes> {
+        none()
+    }
+
+    fn judge(&self, _: &[u8]) -> Result<()> {
+        none()
+    }
 }
 
 /// A store and a reader of `count` chunks of about 64 KiB.
 fn reader(count: usize, cache_bytes: usize) -> (Arc<Frames>, Arc<Reader>, Vec<ChunkId>) {
     let full = FullKey::random(RepoId(random()));
     let now = Time { secs: 1_000_000_000, nanos: 0 };
-    let (push, _) = full.new_client("host", None, true, now);
+    let (push, _) = full.new_client("host", None, DomainId::OWNER, now);
     let key = DataKey::random();
     let frame = |n: usize| {
         let chunk = vec![n as u8; 65_000 + n];

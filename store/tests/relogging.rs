@@ -25,7 +25,7 @@ use bkfs_store::{
     },
     repository::{
         LogReport, Repository,
-        backend::{Backend, Listed, LocalBackend, Lock},
+        backend::{Backend, Listed, LocalBackend, Lock, Room},
     },
 };
 use bytes::Bytes;
@@ -222,6 +222,10 @@ impl Backend for Dying {
     }
     fn stamp(&self, folder: &str) -> Result<Option<u64>> {
         self.disk.stamp(folder)
+    }
+
+    fn room(&self) -> Option<Room> {
+        self.disk.room()
     }
     fn append(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
         self.disk.append(name, offset, bytes)

@@ -56,7 +56,7 @@ fn a_snapshot_opens_as_it_was_sealed() {
 
 #[test]
 fn clients_that_are_not_on_the_roster_do_not_count() {
-    let (stranger, entry) = full_key().new_client("beta", None, false, time(1));
+    let (stranger, entry) = full_key().new_client("beta", None, DomainId::OWNER, time(1));
     let bytes = seal_as(&stranger, &snapshot(1, None));
     let error = snapshot::verify_stored(&bytes, &roster(), time(1)).unwrap_err();
     assert!(matches!(&error, Error::NotOnRoster { client, .. } if *client == stranger.client_id()), "{error}");

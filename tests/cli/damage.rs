@@ -234,6 +234,7 @@ fn plant_foreign_snapshot(person: &Person) -> (String, String) {
         repo: config.repo,
         id_key: Secret::random(),
         seal_public: config.seal_public.clone(),
+        seal_number: Default::default(),
         admin_public: VerifyingKey::from_slice(&config.admin_public).unwrap(),
         signing: SigningKey::random(),
         label: "mallory".into(),

@@ -52,6 +52,28 @@ fn trash(person: &Person) -> Vec<String> {
 }
 
 #[test]
+fn what_went_is_said_off_a_terminal_as_well() {
+    let person = Person::with_repo();
+    let all = pushes(&person, 4);
+    let short = |n: usize| all[n][..8].to_owned();
+    let said = person.run(["forget", &all[0]]);
+    assert_eq!(said.lines().next(), Some(&*format!("{} moved to the trash", short(0))), "{said}");
+    let said = person.run(["forget", "--keep-last", "1"]);
+    let went = |n| said.contains(&format!("{} moved to the trash\n", short(n)));
+    assert!(went(1) && went(2) && said.contains("2 snapshots moved") && said.contains("1 kept"), "{said}");
+    // Nothing to forget: nothing to say.
+    assert_eq!(person.run(["forget", "--keep-last", "1"]), "");
+    let said = person.run(["unforget", &all[1]]);
+    assert_eq!(said.lines().next(), Some(&*format!("{} brought back", short(1))), "{said}");
+    let said = person.run(["forget", "--now", &all[1]]);
+    assert!(said.contains(&format!("{} gone for good", short(1))), "{said}");
+    let said = person.run(["forget", "--empty-trash"]);
+    assert!(said.contains(&format!("{} gone for good", short(0))), "{said}");
+    assert_eq!(person.run(["forget", "--empty-trash"]), "");
+    assert_eq!(person.run(["forget", "--quiet", "latest"]), "");
+}
+
+#[test]
 fn named_snapshots_go_to_the_trash_and_come_back() {
     let person = Person::with_repo();
     let all = pushes(&person, 4);
@@ -119,7 +141,9 @@ fn a_policy_reports_what_it_keeps_and_why() {
     assert_eq!(report["groups"][0]["keep"][0]["reasons"][0], "last 1 of 2");
     assert_eq!(report["dry_run"], true);
 
-    assert_eq!(person.run(&args[..5]), "", "cron sees no output");
+    let said = person.run(&args[..5]);
+    assert!(all[..3].iter().all(|id| said.contains(&format!("{} moved to the trash\n", &id[..8]))), "{said}");
+    assert_eq!(person.run(&args[..5]), "", "where nothing goes, cron sees no output");
     assert_eq!(shown(&person), all[3..]);
     assert_eq!(trash(&person), all[..3]);
     // Snapshots in the trash are not chosen again, and do not count for --keep-last.

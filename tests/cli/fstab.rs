@@ -55,7 +55,7 @@ impl System {
         make_source(&person.path("src"));
         person.push(&person.path("src"));
         fs::create_dir(person.path("mnt")).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_bkfs"), person.path("bkfs")).unwrap();
+        person.copied_program();
         fs::set_permissions(person.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(person.path("password"), "correct horse battery staple\n").unwrap();
         person.run([OsStr::new("key"), OsStr::new("export-full"), person.path("full.key").as_os_str()]);

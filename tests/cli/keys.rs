@@ -116,9 +116,9 @@ fn an_exported_push_key_pushes_and_reads_nothing() {
     for args in [&["snapshots"][..], &["ls", "latest"], &["check"], &["key", "list"]] {
         expect(&other(args), 12, &["push key cannot read"]);
     }
-    assert_eq!(person.run(["cat", "latest:of-laptop-2"]), "y\n", "the owner can read it");
+    assert_eq!(person.run(["cat", "--client", "laptop", "latest:of-laptop-2"]), "y\n", "the owner can read it");
     let clients = person.run(["key", "list"]);
-    assert!(clients.contains("laptop") && clients.contains("push"), "{clients}");
+    assert!(clients.contains("laptop") && clients.contains("GROUP") && clients.contains("owner"), "{clients}");
 }
 
 #[test]
@@ -205,9 +205,9 @@ fn a_revoked_client_cannot_push() {
     person.run(["key", "export-push", key.to_str().unwrap()]);
     let list: serde_json::Value = serde_json::from_str(&person.run(["key", "list", "--json"])).unwrap();
     let id = list["clients"][1]["id"].as_str().unwrap();
-    person.run(["key", "remove", &id[..12]]);
+    person.run(["client", "revoke", &id[..12]]);
     let output = person.command().env("BKFS_KEY_FILE", &key).args(["push", "/etc/hostname"]).output().unwrap();
-    expect(&output, 1, &[id, "roster"]);
+    expect(&output, 12, &[&id[..8], "was removed"]);
     expect(&person.output(["push", "/etc/hostname"]), 0, &[]);
 }
 

@@ -225,7 +225,7 @@ fn a_nearly_full_disk_causes_errors_but_no_loss() {
 }
 
 #[test]
-fn a_prune_on_a_nearly_full_server_causes_errors_but_no_loss() {
+fn a_prune_on_a_nearly_full_server_works_or_loses_nothing() {
     if !rustix::process::geteuid().is_root() {
         crate::skip!("only root can mount a small disk");
     }
@@ -269,8 +269,8 @@ fn a_prune_on_a_nearly_full_server_causes_errors_but_no_loss() {
         expect(&person.output(["prune", "--yes", "--max-unused", "0"]), 0, &[]);
         person.run(["check", "--read-data"]);
     }
-    // How many of each depends on the space that the index needs.
-    assert!(refused > 0 && pruned > 0, "{refused} prunes had no room, {pruned} had enough");
+    // The reserve is enough for almost all.
+    assert!(pruned > refused, "{refused} prunes had no room, {pruned} had enough");
     person.push(&source);
     let out = person.path("out");
     person.run(["restore", "latest", out.to_str().unwrap()]);

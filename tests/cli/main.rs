@@ -6,20 +6,46 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod accounts;
+mod clients;
+mod copies;
 mod damage;
+mod derived;
+mod empty;
 mod exclude;
+mod filesystems;
 mod forget;
 mod fstab;
+mod json;
 mod keys;
 mod killing;
+mod latest;
+mod lengths;
+mod listing;
 mod many;
+mod medium;
 mod mounting;
+mod names;
 mod network;
+mod operations;
+mod owner;
+mod packaging;
+mod passphrase;
+mod places;
 mod prune;
+mod recovery;
 mod repair;
+mod reserve;
+mod restart;
 mod rollback;
+mod rotate;
 mod scrub;
+mod secrets;
+mod servers;
+mod signals;
 mod source;
+mod sources;
+mod space;
 mod usage;
 
 use std::{

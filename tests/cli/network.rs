@@ -9,8 +9,13 @@ use std::{
 use rustix::process::{Pid, Signal};
 
 use crate::{
-    common::program::{Person, Server},
-    expect, make_source, text,
+    common::{
+        program::{Person, Server},
+        terminal::Terminal,
+    },
+    expect, make_source, noise,
+    servers::logged,
+    text,
 };
 
 /// Returns an operator, a server, and a person with one push in a repository on it.
@@ -88,7 +93,7 @@ fn a_push_only_machine_joins_with_its_key() {
     let mut args = push_args(&source);
     args.extend(["--key-file", key.to_str().unwrap()]);
     expect(&elsewhere(&person, "keyless", &args), 0, &[]);
-    assert_eq!(person.run(["cat", "latest:of-laptop-2"]), "y\n");
+    assert_eq!(person.run(["cat", "--client", "laptop", "latest:of-laptop-2"]), "y\n");
 }
 
 #[test]
@@ -112,7 +117,7 @@ fn a_token_works_once_and_only_if_complete() {
     expect(&elsewhere(&person, "b", &["join", "nonsense"]), 1, &["token"]);
     // A missing key file does not use up the token.
     let token = server.invite(&operator, "alice", "push");
-    expect(&elsewhere(&person, "b", &["join", &token, "--push-key", "/no/such.key"]), 1, &["/no/such.key"]);
+    expect(&elsewhere(&person, "b", &["join", &token, "--push-key", "/no/such.key"]), 12, &["/no/such.key"]);
     expect(&elsewhere(&person, "b", &["join", &token]), 0, &[]);
 }
 
@@ -149,7 +154,7 @@ fn a_server_with_another_certificate_is_refused() {
     let (_operator, server, person) = pushed();
     let places = person.path("config/places.toml");
     let text = fs::read_to_string(&places).unwrap();
-    let entry = text.lines().find(|line| line.contains(&server.address) && !line.contains("bkfs://")).unwrap();
+    let entry = text.lines().find(|line| line.starts_with("fingerprint")).unwrap();
     let digits = entry.split('"').rev().nth(1).unwrap();
     let wrong: String = digits.chars().map(|c| if c == '0' { '1' } else { '0' }).collect();
     fs::write(&places, text.replace(digits, &wrong)).unwrap();
@@ -244,7 +249,7 @@ fn an_older_copy_of_a_server_is_detected() {
     fs::remove_dir_all(&data).unwrap();
     fs::rename(&copy, &data).unwrap();
     let _server = Server::run(&operator, &data, &address);
-    expect(&person.output(["snapshots"]), 0, &["warning", "rolled back"]);
+    expect(&person.output(["snapshots"]), 13, &["warning", "rolled back"]);
     expect(&person.output(["check"]), 13, &["rolled back"]);
     expect(&person.output(push_args(&source)), 13, &["rolled back"]);
     expect(&person.output(["check", "--read-data", "--accept-rollback"]), 0, &[]);
@@ -268,6 +273,7 @@ fn a_full_disk_on_the_server_is_reported_to_the_client() {
     person.push(&source);
     fs::write(source.join("huge"), crate::noise(3, 24 << 20)).unwrap();
     expect(&person.output(push_args(&source)), 1, &["no space left", "nothing was lost"]);
+    logged(&server, &["ERROR", "a request failed", "account=alice", "no space left"]);
     expect(&person.output(["cat", "latest:hello"]), 0, &[]);
     fs::remove_file(source.join("huge")).unwrap();
     disk.grow();
@@ -298,4 +304,25 @@ fn a_damaged_pack_on_the_server_is_mended_or_reported_to_the_client() {
     let name = pack.file_name().unwrap().to_str().unwrap();
     expect(&person.output(["check", "--read-data"]), 1, &[name, "sub/big"]);
     expect(&person.output(["cat", "latest:hello"]), 0, &[]);
+}
+
+#[test]
+fn progress_says_when_it_waits_for_the_server() {
+    let (_operator, server, person) = pushed();
+    let source = person.path("large");
+    fs::create_dir(&source).unwrap();
+    for number in 0..60 {
+        fs::write(source.join(number.to_string()), noise(100 + number, 2 << 20)).unwrap();
+    }
+    let mut command = person.command();
+    command.args(["push", "-C"]).arg(&source).arg(".").env("COLUMNS", "200");
+    let Some(mut terminal) = Terminal::start(&command) else { crate::skip!("there is no script(1)") };
+    terminal.expect("sent");
+    kill(&server);
+    terminal.expect("waiting for the server");
+    // The first one asks to stop; the second one does not wait for the server.
+    terminal.press("\u{3}");
+    terminal.press("\u{3}");
+    let (code, shown) = terminal.end();
+    assert_eq!(code, 130, "{shown}");
 }

@@ -23,12 +23,12 @@ const MIB: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Writes a file that does not compress to the folder that is pushed.
-fn write(person: &Person, name: &str, seed: u64, len: usize) {
+pub fn write(person: &Person, name: &str, seed: u64, len: usize) {
     fs::create_dir_all(person.path("src")).unwrap();
     fs::write(person.path("src").join(name), noise(seed, len)).unwrap();
 }
 
-fn remove(person: &Person, name: &str) {
+pub fn remove(person: &Person, name: &str) {
     fs::remove_file(person.path("src").join(name)).unwrap();
 }
 
@@ -38,20 +38,20 @@ fn push(person: &Person) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn pushed(person: &Person) -> String {
+pub fn pushed(person: &Person) -> String {
     push(person)["snapshot"].as_str().unwrap().to_owned()
 }
 
-fn json(person: &Person, args: &[&str]) -> Value {
+pub fn json(person: &Person, args: &[&str]) -> Value {
     serde_json::from_str(&person.run(args.iter().chain(&["--json"]))).unwrap()
 }
 
-fn number(report: &Value, name: &str) -> u64 {
+pub fn number(report: &Value, name: &str) -> u64 {
     report[name].as_u64().unwrap_or_else(|| panic!("{name} in {report}"))
 }
 
 /// Returns all files below a folder, with their lengths.
-fn files(folder: &Path) -> BTreeMap<PathBuf, u64> {
+pub fn files(folder: &Path) -> BTreeMap<PathBuf, u64> {
     let mut found = BTreeMap::new();
     let mut todo = vec![folder.to_owned()];
     while let Some(folder) = todo.pop() {
@@ -67,7 +67,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, u64> {
     found
 }
 
-fn bytes(folder: &Path) -> usize {
+pub fn bytes(folder: &Path) -> usize {
     files(folder).values().sum::<u64>() as usize
 }
 
@@ -83,7 +83,7 @@ fn expect_intact(person: &Person) {
 
 /// Pushes two snapshots. About a fifth of the data is needed only by the first, and shares a pack with data that the
 /// second needs, too.
-fn fill(person: &Person) -> [String; 2] {
+pub fn fill(person: &Person) -> [String; 2] {
     write(person, "going", 1, MIB);
     write(person, "staying", 2, 3 * MIB);
     let first = pushed(person);
@@ -110,7 +110,6 @@ fn pruning_frees_space(person: &Person, repo: &Path) {
     let (before, report) = (bytes(&repo.join("packs")), json(person, &["prune"]));
     let after = bytes(&repo.join("packs"));
     assert!(before - after > MIB - 1000 && before - after < MIB + MIB / 4, "{before} to {after}");
-    assert_eq!(number(&report, "bytes_freed") as usize, before - after, "{report}");
     assert_eq!(number(&report, "packs_repacked"), 1, "{report}");
     assert!(number(&report, "bytes_copied") as usize >= 3 * MIB, "{report}");
     assert!(number(&report, "bytes_sent") < 4000 && number(&report, "tree_pages") >= 1, "{report}");
@@ -488,7 +487,7 @@ fn under_a_floor_the_operator_can_bring_everything_back() {
 
     let total = bytes(&repo.join("packs"));
     let report = json(&person, &["prune"]);
-    assert!(number(&report, "bytes_freed") as usize > MIB - 1000, "{report}");
+    assert!(number(&report, "bytes_to_grave") as usize > MIB - 1000, "{report}");
     let packs = bytes(&repo.join("packs"));
     assert!(total - packs > MIB - 1000 && bytes(&repo.join("grave")) > 4 * MIB, "{total} to {packs}");
     expect(&person.output(["prune"]), 0, &[]);
@@ -546,7 +545,7 @@ fn a_server_deletes_by_itself_what_is_due() {
     later();
     eventually(|| trash() == 0);
     let grave = data.join("accounts/alice/main/grave");
-    assert!(number(&json(&person, &["prune", "--keep-trash"]), "bytes_freed") as usize > MIB - 1000);
+    assert!(number(&json(&person, &["prune", "--keep-trash"]), "bytes_to_grave") as usize > MIB - 1000);
     assert!(bytes(&grave) > MIB, "it stays in the grave for three seconds");
     later();
     eventually(|| bytes(&grave) == 0);

@@ -128,7 +128,8 @@ fn checks_of_shares_read_all_data_in_turn() {
 fn a_push_only_machine_heals_what_it_cannot_read() {
     let (operator, server, person) = network::pushed();
     let key = person.path("laptop.key");
-    person.run(["key", "export-push", key.to_str().unwrap()]);
+    // In the group of the owner: in a group of its own, the machine would have stored all of it a second time.
+    person.run(["key", "export-push", "--group", "owner", key.to_str().unwrap()]);
     let token = server.invite(&operator, "alice", "push");
     let laptop = |args: &[&str]| {
         let mut command = person.command();
@@ -366,7 +367,7 @@ fn an_unreadable_snapshot_is_forgotten() {
         flip(&person.path("repo").join(folder).join(&lost), 100);
     }
     expect(&person.output(["check"]), 1, &[&lost]);
-    expect(&person.output(["prune", "--yes"]), 1, &[&lost]);
+    expect(&person.output(["prune", "--yes"]), 1, &[&lost[..8]]);
     let output = person.output(["repair", "snapshots", "--dry-run", "--json"]);
     expect(&output, 1, &[]);
     assert_eq!(json(&output)["snapshots_lost"], serde_json::json!([lost]));

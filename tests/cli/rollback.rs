@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use crate::{common::program::Person, expect, make_source};
+use crate::{
+    common::program::{Person, cannot_mount},
+    expect, make_source, skip,
+};
 
 fn copy(from: &Path, to: &Path) {
     let status = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
@@ -24,12 +27,44 @@ fn rolled_back() -> Person {
 }
 
 #[test]
-fn reading_warns_and_continues() {
+fn reading_warns_continues_and_ends_with_the_exit_code_of_a_rollback() {
     let person = rolled_back();
-    expect(&person.output(["snapshots"]), 0, &["warning", "rolled back", person.repo.as_str()]);
-    expect(&person.output(["cat", "latest:hello"]), 0, &["rolled back"]);
-    expect(&person.output(["cat", "latest:hello"]), 0, &["rolled back"]);
+    expect(&person.output(["snapshots"]), 13, &["warning", "rolled back", person.repo.as_str()]);
+    let read = person.output(["cat", "latest:hello"]);
+    expect(&read, 13, &["rolled back"]);
+    assert_eq!(read.stdout, b"hello\n");
+    expect(&person.output(["ls", "latest"]), 13, &["rolled back"]);
+    let out = person.path("out");
+    expect(&person.output(["restore", "latest", out.to_str().unwrap()]), 13, &["rolled back"]);
+    assert_eq!(std::fs::read(out.join("hello")).unwrap(), b"hello\n");
+    expect(&person.output(["key", "list"]), 13, &["rolled back"]);
+    let json = person.output(["snapshots", "--json"]);
+    expect(&json, 13, &["rolled back"]);
+    assert!(json.stdout.starts_with(b"["), "the list is printed all the same");
     expect(&person.output(["check"]), 13, &["rolled back", "--accept-rollback"]);
+    // A command that fails ends as it always does.
+    expect(&person.output(["cat", "latest:no-such-file"]), 1, &["rolled back"]);
+    expect(&person.output(["check", "--accept-rollback"]), 0, &[]);
+    expect(&person.output(["cat", "latest:hello"]), 0, &[]);
+}
+
+#[test]
+fn a_mount_of_an_older_copy_shows_it_and_ends_with_the_exit_code_of_a_rollback() {
+    if let Some(reason) = cannot_mount() {
+        skip!("{reason}");
+    }
+    let person = rolled_back();
+    let mut mount = person.mount(&[]);
+    assert_eq!(std::fs::read(mount.latest().join("hello")).unwrap(), b"hello\n");
+    let pid = rustix::process::Pid::from_raw(mount.id() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(mount.wait().code(), Some(13));
+    // In the background, the command that made the mount says it.
+    let point = person.path("mount");
+    expect(&person.output(["mount", "--background", point.to_str().unwrap()]), 13, &["rolled back"]);
+    assert_eq!(std::fs::read(point.join("latest/hello")).unwrap(), b"hello\n");
+    let unmounted = std::process::Command::new("umount").arg(&point).status().unwrap();
+    assert!(unmounted.success());
 }
 
 #[test]
@@ -37,7 +72,7 @@ fn a_push_completes_and_reports_the_rollback() {
     let person = rolled_back();
     let source = person.path("src");
     expect(&person.output(["push", "-C", source.to_str().unwrap(), "."]), 13, &["rolled back"]);
-    expect(&person.output(["cat", "latest:later"]), 0, &["rolled back"]);
+    expect(&person.output(["cat", "latest:later"]), 13, &["rolled back"]);
     // It keeps reporting that until a person has looked.
     expect(&person.output(["push", "-C", source.to_str().unwrap(), "."]), 13, &["rolled back"]);
     expect(&person.output(["check", "--read-data", "--accept-rollback"]), 0, &[]);
@@ -52,11 +87,14 @@ fn a_push_completes_and_reports_the_rollback() {
 #[test]
 fn nothing_is_forgotten_in_an_older_copy() {
     let person = rolled_back();
-    let ids = || person.run(["snapshots", "--json"]).matches("\"id\"").count();
+    let ids = || {
+        let list = String::from_utf8(person.output(["snapshots", "--json"]).stdout).unwrap();
+        list.matches("\"id\"").count()
+    };
     for args in [&["forget", "--keep-last", "1"][..], &["forget", "latest"], &["forget", "--empty-trash"]] {
         expect(&person.output(args), 13, &["rolled back", "--accept-rollback"]);
     }
-    expect(&person.output(["forget", "--keep-last", "1", "--dry-run"]), 0, &["warning", "rolled back"]);
+    expect(&person.output(["forget", "--keep-last", "1", "--dry-run"]), 13, &["warning", "rolled back"]);
     assert_eq!(ids(), 1);
     expect(&person.output(["check", "--accept-rollback"]), 0, &[]);
     expect(&person.output(["forget", "latest"]), 0, &[]);
@@ -79,7 +117,7 @@ fn a_lost_index_is_rebuilt_without_a_warning() {
     make_source(&person.path("src"));
     person.push(&person.path("src"));
     std::fs::remove_dir_all(person.path("cache")).unwrap();
-    let output = person.output(["cat", "latest:hello"]);
+    let output = person.output(["--quiet", "cat", "latest:hello"]);
     expect(&output, 0, &[]);
     assert!(output.stderr.is_empty());
     person.push(&person.path("src"));

@@ -10,8 +10,7 @@ pub fn as_nobody(person: &Person) -> Option<Command> {
         return Some(person.command());
     }
     // The user must have access to the program and to the test's folder.
-    let program = person.path("bkfs");
-    fs::copy(env!("CARGO_BIN_EXE_bkfs"), &program).unwrap();
+    let program = person.copied_program();
     fs::set_permissions(person.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new("/usr/bin/setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
@@ -69,12 +68,17 @@ fn an_unreadable_parent_folder_does_not_prevent_a_push() {
     let closed = |mode| fs::set_permissions(&home, fs::Permissions::from_mode(mode)).unwrap();
     closed(0o311);
     let push = |args: &[&str]| as_nobody(&person).unwrap().arg("push").args(args).output().unwrap();
-    let list = || crate::text(&as_nobody(&person).unwrap().args(["ls", "-R", "latest"]).output().unwrap().stdout);
-    expect(&push(&[own.to_str().unwrap()]), 0, &[]);
+    let list = |target: &str| {
+        let output = as_nobody(&person).unwrap().args(["ls", "-R", "--target", target, "latest"]).output().unwrap();
+        crate::text(&output.stdout)
+    };
+    expect(&push(&["--target", "own", own.to_str().unwrap()]), 0, &[]);
     let below = own.strip_prefix("/").unwrap().display().to_string();
-    assert!(list().ends_with(&format!("{below}/\n{below}/hello\n{below}/sub/\n{below}/sub/big\n{below}/sub/small\n")));
-    expect(&push(&["-C", home.to_str().unwrap(), "own/sub"]), 0, &[]);
-    assert_eq!(list(), "own/\nown/sub/\nown/sub/big\nown/sub/small\n");
+    assert!(
+        list("own").ends_with(&format!("{below}/\n{below}/hello\n{below}/sub/\n{below}/sub/big\n{below}/sub/small\n"))
+    );
+    expect(&push(&["--target", "sub", "-C", home.to_str().unwrap(), "own/sub"]), 0, &[]);
+    assert_eq!(list("sub"), "own/\nown/sub/\nown/sub/big\nown/sub/small\n");
     // The folder itself cannot be read.
     expect(&push(&[home.to_str().unwrap()]), 3, &["/home: Permission denied"]);
     closed(0o600);
@@ -83,16 +87,36 @@ fn an_unreadable_parent_folder_does_not_prevent_a_push() {
 }
 
 #[test]
+fn a_path_with_links_means_what_it_means_to_cat() {
+    let person = Person::with_repo();
+    let source = person.path("src");
+    fs::create_dir_all(source.join("real/sub/deep")).unwrap();
+    fs::write(source.join("real/sub/f"), "right").unwrap();
+    fs::write(source.join("f"), "wrong").unwrap();
+    std::os::unix::fs::symlink("real/sub/deep", source.join("d")).unwrap();
+    std::os::unix::fs::symlink("real", source.join("link")).unwrap();
+    let base = source.to_str().unwrap();
+    person.run(["push", "-C", base, "--target", "up", "d/../f"]);
+    assert_eq!(person.run(["ls", "-R", "--target", "up", "latest"]), "real/\nreal/sub/\nreal/sub/f\n");
+    assert_eq!(person.run(["cat", "--target", "up", "latest:real/sub/f"]), "right");
+    person.run(["push", "-C", base, "--target", "link", "link", "link/sub"]);
+    let listed = person.run(["ls", "-R", "--target", "link", "latest"]);
+    assert_eq!(listed, "link\nreal/\nreal/sub/\nreal/sub/deep/\nreal/sub/f\n");
+}
+
+#[test]
 fn a_missing_source_is_named() {
     let person = Person::with_repo();
     expect(&person.output(["push", "/no/such/folder"]), 1, &["/no/such/folder", "nothing was pushed"]);
     expect(&person.output(["push", "-C", "/no/such/base", "."]), 1, &["/no/such/base"]);
     expect(&person.output(["push", "-C", "/etc/hostname", "."]), 1, &["/etc/hostname", "not a folder"]);
-    // One of several is missing: the others are pushed.
+    // One of several is missing: in a series that exists, the others are pushed.
     make_source(&person.path("src"));
-    let output = person.output(["push", "/no/such/folder", person.path("src").to_str().unwrap()]);
+    let source = person.path("src");
+    person.run(["push", "--target", "t", source.to_str().unwrap()]);
+    let output = person.output(["push", "--target", "t", "/no/such/folder", source.to_str().unwrap()]);
     expect(&output, 3, &["bkfs: /no/such/folder: No such file", "1 part"]);
-    assert_eq!(person.run(["snapshots", "--json"]).matches("\"received\"").count(), 1);
+    assert_eq!(person.run(["snapshots", "--json"]).matches("\"received\"").count(), 2);
 }
 
 /// A disk of 8 MB. It is unmounted when dropped.
@@ -104,8 +128,14 @@ pub struct SmallDisk {
 impl SmallDisk {
     /// Mounts a small disk, or returns `None` if that is not possible.
     pub fn new(path: &Path) -> Option<Self> {
+        Self::with_size(path, 8)
+    }
+
+    /// Does the same, with a size in MiB.
+    pub fn with_size(path: &Path, mib: usize) -> Option<Self> {
         fs::create_dir(path).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(path).status();
+        let size = format!("size={mib}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).status();
         mounted.is_ok_and(|status| status.success()).then(|| Self { path: path.to_owned() })
     }
 

@@ -136,7 +136,7 @@ fn a_closed_pipe_is_not_an_error() {
     person.push(&person.path("src"));
     let mut child = person
         .command()
-        .args(["cat", "latest:sub/big"])
+        .args(["--quiet", "cat", "latest:sub/big"])
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn()

@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod compare;
+pub mod json_doc;
 pub mod odd_tree;
+pub mod poor_disk;
 pub mod program;
+pub mod terminal;
 
 /// Prints why a test is skipped, and returns from it.
 #[macro_export]

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::json_doc;
+
 /// How long the slowest start may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -40,6 +42,23 @@ impl Person {
         self.dir.path().join(name)
     }
 
+    /// Returns a copy of the program in the person's folder, for users who cannot enter the folder of the original.
+    ///
+    /// Another process writes the copy: a program that another thread starts meanwhile would inherit this process's
+    /// open file, and nobody can run a program that is open for writing ("Text file busy").
+    pub fn copied_program(&self) -> PathBuf {
+        let copy = self.path("bkfs");
+        if !copy.exists() {
+            assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_bkfs")).arg(&copy).status().unwrap().success());
+        }
+        copy
+    }
+
+    /// Returns the name of this machine, as snapshots record it.
+    pub fn host(&self) -> String {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    }
+
     /// Returns the command that runs the program.
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bkfs"));
@@ -60,7 +79,10 @@ impl Person {
 
     /// Runs the program until it ends.
     pub fn output<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
-        self.command().args(args).output().expect("the program runs")
+        let args: Vec<A> = args.into_iter().collect();
+        let output = self.command().args(&args).output().expect("the program runs");
+        json_doc::check(&args, &output);
+        output
     }
 
     /// Runs the program, asserts that it succeeds, and returns what it printed.
@@ -82,6 +104,13 @@ impl Person {
     /// Pushes the contents of a folder: the root of the snapshot is that folder.
     pub fn push(&self, folder: &Path) {
         self.run([OsStr::new("push"), OsStr::new("-C"), folder.as_os_str(), OsStr::new(".")]);
+    }
+
+    /// Returns the id of the newest snapshot, of whatever series.
+    pub fn newest(&self) -> String {
+        let list: serde_json::Value = serde_json::from_str(&self.run(["snapshots", "--json"])).expect("JSON");
+        let newest = list.as_array().and_then(|list| list.last()).expect("a snapshot");
+        newest["id"].as_str().expect("an id").to_owned()
     }
 
     /// Mounts the repository.
@@ -158,6 +187,7 @@ impl Drop for Mount {
 pub struct Server {
     child: Child,
     data: PathBuf,
+    log: PathBuf,
     /// The address at which it listens.
     pub address: String,
 }
@@ -187,15 +217,25 @@ impl Server {
     pub fn run_with(person: &Person, data: &Path, address: &str, extra: &[&str]) -> Self {
         let mut command = person.command();
         command.args(["server", "run", "--listen", address, "--data"]).arg(data).args(extra);
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program runs");
+        // A server has no passphrase.
+        command.env_remove("BKFS_PASSWORD");
+        // All servers that run on a folder append to one log. The disk that holds the folder may be full.
+        let log = person.path(data.file_name().and_then(OsStr::to_str).expect("a name")).with_extension("log");
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("a file for its log");
+        let mut child = command.stdout(Stdio::piped()).stderr(file).spawn().expect("the program runs");
         let stdout = child.stdout.take().expect("its output");
-        let server = Self { child, data: data.to_owned(), address: address.to_owned() };
+        let server = Self { child, data: data.to_owned(), log, address: address.to_owned() };
         let mut lines = BufReader::new(stdout).lines();
         let ready = lines.find_map(|line| line.ok().filter(|line| line.starts_with("listening on ")));
-        assert!(ready.is_some(), "the server reports that it listens");
+        assert!(ready.is_some(), "the server reports that it listens: {}", server.log());
         // Read whatever else it prints, so that the pipe never fills.
         std::thread::spawn(move || lines.for_each(drop));
         server
+    }
+
+    /// Returns what the server has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("its log")
     }
 
     /// Returns the id of the server's process.

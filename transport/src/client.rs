@@ -5,30 +5,42 @@
 //! without harm; a pack continues from the byte up to which the server has it. Streams of packs have a lower priority
 //! than requests.
 //!
-//! `link` keeps the connection and retries, `exchange` runs one request on a stream, and each of the other files
-//! implements one or two traits of the seam.
+//! `dial` finds the server at its addresses, `link` keeps the connection and retries, `exchange` runs one request on a
+//! stream, and each of the other files implements one or two traits of the seam.
 
+mod dial;
 mod exchange;
 mod link;
 mod maintain;
 mod manage;
 mod push;
 mod read;
+mod waiting;
+
+pub use waiting::is_waiting;
 
 use std::time::Duration;
 
-use bkfs_store::{Error, Result, base::id::Hash};
+use bkfs_store::{
+    Error, Result,
+    base::id::{ClientId, Hash},
+    format::keys::PushKey,
+};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
 use self::{
-    exchange::{Exchange, exchange, expect_reply},
+    dial::{Dialer, Expected},
+    exchange::{Exchange, Request, exchange, expect_reply},
     link::Link,
 };
 use crate::{
-    identity::Identity,
-    message::{Call, Reply, Request},
-    stream,
+    identity::{self, Identity},
+    key_proof::KeyProof,
+    message::{Call, Reply},
+    permission::Permissions,
+    stream::{self, StreamError},
     token::Token,
     url::{Name, RepoUrl},
 };
@@ -42,6 +54,10 @@ pub struct Remote {
     link: Link,
     account: Name,
     repository: Name,
+    /// The fingerprint of the client's own certificate.
+    identity: Hash,
+    /// What is shown with each opening.
+    proof: Mutex<Option<KeyProof>>,
 }
 
 impl std::fmt::Debug for Remote {
@@ -50,28 +66,74 @@ impl std::fmt::Debug for Remote {
     }
 }
 
-/// Enrols an identity with a token. Returns the URL of the account.
-pub fn join(token: &Token, identity: &Identity) -> Result<RepoUrl> {
-    let url = RepoUrl::new(&token.address, token.account.clone())?;
-    let remote = Remote::connect(&url, identity, token.fingerprint)?;
-    expect_reply!(remote.call_once(Call::Join(token.secret.clone()))?, Reply::Done => url)
+/// What an identity has joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joined {
+    /// The URL of the account, with the address that answered.
+    pub url: RepoUrl,
+    /// All that the identity may do in the account.
+    pub can: Permissions,
+}
+
+/// Enrols an identity with a token.
+pub fn join(token: &Token, identity: &Identity) -> Result<Joined> {
+    let first = token.addresses.first().map(String::as_str).unwrap_or_default();
+    let url = RepoUrl::new(first, token.account.clone())?;
+    let remote = Remote::connect_via(&url, &token.addresses, identity, token.fingerprint)?;
+    let url = RepoUrl::new(&remote.link.address(), token.account.clone())?;
+    expect_reply!(remote.call_once(Call::Join(token.secret.clone()))?, Reply::Joined(can) => Joined { url, can })
+}
+
+/// Finds out which of several servers is at an address. Returns its fingerprint, or fails if it is none of them.
+pub fn recognise(address: &str, identity: &Identity, fingerprints: &[Hash]) -> Result<Hash> {
+    let expected = Expected::AnyOf(fingerprints.to_vec());
+    let (runtime, dialer) = (runtime()?, Dialer::new(&[address.to_owned()], identity, &expected)?);
+    let connection = runtime.block_on(dialer.connect())?;
+    dialer.close();
+    let found = identity::peer_fingerprint(&connection);
+    found.ok_or_else(|| Error::Unreachable(format!("the server at {address} showed no certificate")))
+}
+
+/// The settings of QUIC connections to the server with a fingerprint, for those who speak the protocol themselves, with
+/// [`crate::message`] and [`crate::stream`].
+pub fn quic_config(identity: &Identity, fingerprint: Hash) -> Result<quinn::ClientConfig> {
+    dial::config(identity, &[fingerprint]).map(|(config, _)| config)
+}
+
+fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("bkfs-net")
+        .enable_all()
+        .build()
+        .map_err(|e| Error::Unreachable(format!("cannot start network threads: {e}")))
 }
 
 impl Remote {
     /// Connects to the repository's server, which must show the certificate with this fingerprint.
     pub fn connect(url: &RepoUrl, identity: &Identity, fingerprint: Hash) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("bkfs-net")
-            .enable_all()
-            .build()
-            .map_err(|e| Error::Unreachable(format!("cannot start network threads: {e}")))?;
-        let link = {
-            let _entered = runtime.enter();
-            Link::new(url.server(), identity, fingerprint)?
-        };
+        Self::connect_via(url, &[url.server()], identity, fingerprint)
+    }
+
+    /// Connects to the repository's server at the first of these addresses that answers, instead of the one in the URL.
+    pub fn connect_via(url: &RepoUrl, addresses: &[String], identity: &Identity, fingerprint: Hash) -> Result<Self> {
+        let (runtime, dialer) = (runtime()?, Dialer::new(addresses, identity, &Expected::One(fingerprint))?);
+        let link = Link::new(dialer);
         runtime.block_on(link.connection())?;
-        Ok(Self { runtime, link, account: url.account.clone(), repository: url.repository() })
+        let (account, repository) = (url.account.clone(), url.repository());
+        Ok(Self { runtime, link, account, repository, identity: identity.fingerprint(), proof: Mutex::new(None) })
+    }
+
+    /// From now on, shows the server with each opening that this identity holds a key of the repository. A client that
+    /// may not read needs that to learn about its own snapshots, and it lets an admin end the identity with the key.
+    pub fn show(&self, key: &PushKey) {
+        *self.proof.lock() = Some(KeyProof::new(key, self.identity));
+    }
+
+    /// Ends the permissions of all identities that hold the key of a client. The roster must have ended the client
+    /// before. Returns their fingerprints. Needs the permission admin.
+    pub fn revoke_holders(&self, client: ClientId) -> Result<Vec<Hash>> {
+        expect_reply!(self.call(Call::RevokeHolders(client))?, Reply::Revoked(holders) => holders)
     }
 
     /// Sets for how long a call tries to reach a lost server before it fails.
@@ -80,7 +142,7 @@ impl Remote {
     }
 
     fn request(&self, call: Call) -> Request {
-        Request { account: self.account.clone(), repository: self.repository.clone(), call }
+        Request::new(&self.account, &self.repository, &call)
     }
 
     /// Makes a call, and repeats it if the connection is lost before the reply arrives.
@@ -88,7 +150,7 @@ impl Remote {
         let request = self.request(call);
         self.runtime.block_on(self.link.with_retries(async |connection| {
             let exchange = exchange(connection, &request, REQUEST_PRIORITY).await?;
-            Ok(Ok(exchange.reply))
+            Ok(exchange.reply.unless_busy())
         }))
     }
 
@@ -99,7 +161,10 @@ impl Remote {
             let connection = self.link.connection().await?;
             match exchange(&connection, &request, REQUEST_PRIORITY).await {
                 Ok(exchange) => Ok(exchange.reply),
-                Err(error) => Err(self.link.connection_lost(&error)),
+                Err(error) => {
+                    let reason = connection.close_reason().map_or(error.0, |reason| reason.to_string());
+                    Err(self.link.connection_lost(&StreamError(reason)))
+                }
             }
         })
     }
@@ -110,7 +175,7 @@ impl Remote {
         let request = self.request(call);
         self.runtime.block_on(self.link.with_retries(async |connection| {
             let Exchange { reply, mut receive, .. } = exchange(connection, &request, REQUEST_PRIORITY).await?;
-            let (value, len) = match parse(reply) {
+            let (value, len) = match reply.unless_busy().and_then(&parse) {
                 Ok(parsed) => parsed,
                 Err(error) => return Ok(Err(error)),
             };
@@ -123,6 +188,6 @@ impl Remote {
 
 impl Drop for Remote {
     fn drop(&mut self) {
-        self.link.close();
+        self.runtime.block_on(self.link.close());
     }
 }

@@ -98,6 +98,13 @@ pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> Hash {
     Hash::of(&[certificate])
 }
 
+/// The fingerprint of the certificate that the other side of a connection showed.
+pub(crate) fn peer_fingerprint(connection: &quinn::Connection) -> Option<Hash> {
+    let identity = connection.peer_identity()?;
+    let chain = identity.downcast_ref::<Vec<CertificateDer<'static>>>()?;
+    chain.first().map(fingerprint)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

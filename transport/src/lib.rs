@@ -8,9 +8,10 @@
 //!
 //! # The map
 //!
-//! - `url`, `permission`, `identity`, `token`: what names an account, what a client may do, what it is known by, and
-//!   what invites it;
-//! - `message`, `wire_error`: what client and server send each other; `stream`: how it travels on a stream of QUIC;
+//! - `url`, `addresses`, `permission`, `identity`, `token`: what names an account and a server, what a client may do,
+//!   what it is known by, and what invites it;
+//! - [`message`], [`wire_error`]: what client and server send each other; [`stream`]: how it travels on a stream of
+//!   QUIC;
 //! - `tls`, `quic`, `congestion`: the settings of connections;
 //! - [`client`]: connects, retries, and implements the traits of [`bkfs_store::access`];
 //! - [`server`]: accounts and what each client may do, the answers to requests, and what a server does by itself.
@@ -48,7 +49,7 @@
 //!
 //! // The client makes itself an identity, joins with the token, and connects.
 //! let identity = Identity::generate()?;
-//! let url = client::join(&token, &identity)?;
+//! let url = client::join(&token, &identity)?.url;
 //! let remote = Remote::connect(&url, &identity, token.fingerprint)?;
 //!
 //! // It makes a repository with keys that the server never sees, and opens it.
@@ -65,20 +66,25 @@
 //! # }
 //! ```
 
+mod addresses;
 pub mod client;
 mod congestion;
 mod identity;
-mod message;
+mod key_proof;
+pub mod message;
 mod permission;
+
 mod quic;
 pub mod server;
-mod stream;
+pub mod stream;
 mod tls;
 mod token;
 mod url;
-mod wire_error;
+pub mod wire_error;
 
+pub use addresses::Addresses;
 pub use identity::Identity;
+pub use key_proof::KeyProof;
 pub use permission::Permissions;
-pub use token::Token;
+pub use token::{Token, TokenSecret};
 pub use url::{DEFAULT_REPOSITORY, Name, RepoUrl};

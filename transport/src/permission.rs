@@ -50,10 +50,11 @@ impl FromStr for Permissions {
     fn from_str(s: &str) -> Result<Self> {
         s.split(',').map(str::trim).try_fold(Self::NONE, |sum, word| match word {
             "all" => Ok(sum.union(Self::ALL)),
+            "none" if s.trim() == "none" => Ok(sum),
             word => match NAMES.iter().find(|(name, _)| *name == word) {
                 Some((_, bit)) => Ok(sum.union(Self(*bit))),
                 None => Err(Error::Invalid(format!(
-                    "{word:?} is not a permission; give a list of push, read, forget, prune and admin, or all"
+                    "{word:?} is not a permission; give a list of push, read, forget, prune and admin, or all, or none"
                 ))),
             },
         })
@@ -64,6 +65,9 @@ impl fmt::Display for Permissions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.contains(Self::ALL) {
             return f.write_str("all");
+        }
+        if !self.intersects(Self::ALL) {
+            return f.write_str("none");
         }
         let names: Vec<_> = NAMES.iter().filter(|(_, bit)| self.0 & bit != 0).map(|(name, _)| *name).collect();
         f.write_str(&names.join(","))
@@ -80,6 +84,8 @@ mod tests {
         assert_eq!("all".parse::<Permissions>().unwrap().to_string(), "all");
         assert_eq!("admin,push".parse::<Permissions>().unwrap().to_string(), "push,admin");
         assert!("".parse::<Permissions>().is_err());
+        assert_eq!("none".parse::<Permissions>().unwrap().to_string(), "none");
+        assert!("push,none".parse::<Permissions>().is_err());
         assert!("push,root".parse::<Permissions>().is_err());
     }
 }

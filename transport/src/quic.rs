@@ -15,25 +15,33 @@ use crate::congestion::ByDistanceConfig;
 
 /// The most bytes in flight on one stream. The default of 1.25 MB is far too little for a fast or long link.
 const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
-/// The most bytes in flight on one connection, in each direction.
+/// The most bytes in flight on one connection, in each direction, as a client grants them.
 const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
-/// The most requests that one client may have running.
-const STREAMS_MAX: u32 = 256;
+/// The most requests that one client may have running on a connection.
+pub const STREAMS_MAX: u32 = 256;
+/// What a server grants to a peer before it knows that it is a client: one request, and this many bytes.
+const STRANGER_WINDOW: u32 = 16 * 1024;
 /// A peer that has been silent for this long is gone.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-/// How often an idle client shows that it is still there.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often an idle client shows that it is still there. The server's answer shows the client the same, so a call that
+/// waits for its reply notices within this time that the server was restarted.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// The shortest time between two stateless resets. After a restart each client needs one, so quinn's 20 ms would make
+/// hundreds of clients wait for their next probe, which comes later each time. A reset is smaller than the packet that
+/// it answers, so it amplifies nothing.
+const RESET_INTERVAL: Duration = Duration::from_millis(1);
 /// The buffer size that sockets request from the kernel. It may grant less.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
-/// The settings of a connection, at the client or at the server.
+/// The settings of a connection, at the client or at the server. A server grants its clients more once it knows them.
 pub fn transport(is_client: bool) -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
+    let (window, streams) = if is_client { (CONNECTION_WINDOW, 0) } else { (STRANGER_WINDOW, 1) };
     config
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
-        .send_window(u64::from(CONNECTION_WINDOW))
-        .max_concurrent_bidi_streams(VarInt::from_u32(if is_client { 0 } else { STREAMS_MAX }))
+        .receive_window(VarInt::from_u32(window))
+        .send_window(u64::from(window))
+        .max_concurrent_bidi_streams(VarInt::from_u32(streams))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .congestion_controller_factory(Arc::new(ByDistanceConfig::default()))
@@ -50,6 +58,7 @@ pub fn endpoint(secret: &[u8]) -> EndpointConfig {
     let ids = derive("bkfs 2026-11-21 QUIC connection ids");
     let ids = u64::from_le_bytes(*ids.first_chunk().expect("32 bytes"));
     let mut config = EndpointConfig::new(Arc::new(ResetKey(derive("bkfs 2026-11-21 QUIC stateless resets"))));
+    config.min_reset_interval(RESET_INTERVAL);
     config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
     config
 }
@@ -77,8 +86,13 @@ impl HmacKey for ResetKey {
 pub fn socket(address: SocketAddr) -> Result<UdpSocket> {
     let socket =
         UdpSocket::bind(address).map_err(|e| Error::Unreachable(format!("cannot listen on {address}: {e}")))?;
-    // The kernel caps these. Smaller buffers are slower, but not wrong.
-    let _ = sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
-    let _ = sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER_BYTES);
+    enlarge_buffers(&socket);
     Ok(socket)
+}
+
+/// Requests large buffers for a socket.
+pub fn enlarge_buffers(socket: &UdpSocket) {
+    // The kernel caps these. Smaller buffers are slower, but not wrong.
+    let _ = sockopt::set_socket_recv_buffer_size(socket, SOCKET_BUFFER_BYTES);
+    let _ = sockopt::set_socket_send_buffer_size(socket, SOCKET_BUFFER_BYTES);
 }

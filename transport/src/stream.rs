@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! message := length u32, little-endian | CBOR
-//! stream  := client: request, then for a pack its bytes from the offset that the server named
+//! stream  := client: head of the request, call, then for a pack its bytes from the offset that the server named
 //!            server: reply, then for reads the bytes of the frames or of the pack
 //! ```
 
 use bkfs_store::{Result, base::codec};
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
-use quinn::{RecvStream, SendStream};
+use quinn::RecvStream;
 
 /// Why a stream or a connection failed. A type of its own tells this apart from an error that the peer sent as a reply.
 #[derive(Debug)]
@@ -21,13 +21,13 @@ impl<E: std::error::Error> From<E> for StreamError {
     }
 }
 
-/// Sends a message.
-pub async fn send<T: Encode<()>>(stream: &mut SendStream, message: &T) -> Result<(), StreamError> {
+/// Encodes a message with its length before it.
+pub fn encode<T: Encode<()>>(message: &T) -> Bytes {
     let mut bytes = vec![0; 4];
     bytes.extend(codec::encode(message));
     let len = (bytes.len() - 4) as u32;
     bytes[..4].copy_from_slice(&len.to_le_bytes());
-    Ok(stream.write_all(&bytes).await?)
+    bytes.into()
 }
 
 /// Receives a message of at most `max` bytes.

@@ -1,9 +1,9 @@
 //! TLS on both sides: who accepts which certificate.
 //!
 //! TLS 1.3 only, with aws-lc-rs and the post-quantum hybrid key exchange first. There are no certificate authorities.
-//! The client accepts exactly one server certificate: the one with the fingerprint that it was given. The server
-//! accepts any client certificate, and looks up its fingerprint afterwards. In both directions TLS proves that the peer
-//! holds the certificate's key. Names and dates in certificates are ignored. CA-verified servers are not supported yet.
+//! The client accepts only the server certificates with the fingerprints that it was given. The server accepts any
+//! client certificate, and looks up its fingerprint afterwards. In both directions TLS proves that the peer holds the
+//! certificate's key. Names and dates in certificates are ignored. CA-verified servers are not supported yet.
 
 use std::sync::Arc;
 
@@ -25,15 +25,18 @@ const ALPN: &[u8] = b"bkfs/1";
 /// The fingerprint of the last server certificate that the client rejected, if it rejected one.
 pub(crate) type RejectedCertificate = Arc<Mutex<Option<Hash>>>;
 
-/// The client's configuration: it shows `identity`, and accepts only the server certificate with this fingerprint.
+/// The client's configuration: it shows `identity`, and accepts only server certificates with these fingerprints.
 pub(crate) fn client_config(
     identity: &Identity,
-    fingerprint: Hash,
+    fingerprints: &[Hash],
 ) -> Result<(rustls::ClientConfig, RejectedCertificate)> {
     let provider = provider();
     let rejected = RejectedCertificate::default();
     let algorithms = provider.signature_verification_algorithms;
-    let verifier = Verifier { algorithms, accepts: OneServer { fingerprint, rejected: rejected.clone() } };
+    let verifier = Verifier {
+        algorithms,
+        accepts: KnownServers { fingerprints: fingerprints.to_vec(), rejected: rejected.clone() },
+    };
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(Identity::unusable)?
@@ -75,10 +78,10 @@ struct Verifier<P> {
     accepts: P,
 }
 
-/// The client's policy: one server certificate, known by its fingerprint.
+/// The client's policy: certificates that are known by their fingerprints. Usually it is one.
 #[derive(Debug)]
-struct OneServer {
-    fingerprint: Hash,
+struct KnownServers {
+    fingerprints: Vec<Hash>,
     rejected: RejectedCertificate,
 }
 
@@ -113,7 +116,7 @@ macro_rules! signature_checks {
     };
 }
 
-impl ServerCertVerifier for Verifier<OneServer> {
+impl ServerCertVerifier for Verifier<KnownServers> {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -123,7 +126,7 @@ impl ServerCertVerifier for Verifier<OneServer> {
         _: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
         let found = identity::fingerprint(end_entity);
-        if found == self.accepts.fingerprint {
+        if self.accepts.fingerprints.contains(&found) {
             return Ok(ServerCertVerified::assertion());
         }
         *self.accepts.rejected.lock() = Some(found);
@@ -157,12 +160,12 @@ mod tests {
     #[test]
     fn both_sides_use_an_identity() {
         let identity = Identity::generate().unwrap();
-        assert!(client_config(&identity, Hash::default()).is_ok());
+        assert!(client_config(&identity, &[Hash::default()]).is_ok());
         assert!(server_config(&identity).is_ok());
     }
 
     #[test]
     fn an_identity_of_rubbish_is_refused() {
-        assert!(client_config(&Identity::rubbish(), Hash::default()).is_err());
+        assert!(client_config(&Identity::rubbish(), &[Hash::default()]).is_err());
     }
 }

@@ -11,7 +11,7 @@ use data_encoding::{BASE32_NOPAD_NOCASE, Encoding};
 use minicbor::{Decode, Encode};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::url::{self, Name};
+use crate::{addresses::Addresses, url::Name};
 
 /// RFC 4648 base32 without padding, written in lower case: one word to a double click, safe in shells, mail and URLs.
 /// Left-over bits must be zero.
@@ -19,15 +19,16 @@ const BASE32: Encoding = BASE32_NOPAD_NOCASE;
 
 const PREFIX: &str = "bkfs1";
 const CHECK_LEN: usize = 4;
-const TEXT_MAX: usize = 1024;
+/// The longest token: eight addresses with names of 253 characters.
+const TEXT_MAX: usize = 4096;
 
 /// An invitation to a server.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Token {
-    /// The server's address, `HOST:PORT`.
+    /// The server's addresses.
     #[n(0)]
-    pub address: String,
+    pub addresses: Addresses,
     /// The fingerprint of the server's certificate.
     #[n(1)]
     pub fingerprint: Hash,
@@ -70,6 +71,9 @@ impl Token {
     pub fn parse(text: &str) -> Result<Self> {
         let bad = |why: &str| Error::Invalid(format!("this is not a valid invitation token: {why}"));
         let text = text.trim();
+        if text.is_empty() {
+            return Err(bad("it is empty"));
+        }
         if text.len() > TEXT_MAX {
             return Err(bad("it is too long"));
         }
@@ -80,9 +84,7 @@ impl Token {
         if Hash::of(&[record]).0[..CHECK_LEN] != *check {
             return Err(bad("it was cut or mistyped"));
         }
-        let mut token: Self = codec::decode("the token", record).map_err(|e| bad(&e.to_string()))?;
-        token.address = url::normalize_address(&token.address)?;
-        Ok(token)
+        codec::decode("the token", record).map_err(|e| bad(&e.to_string()))
     }
 
     /// The token's text: one word.
@@ -111,15 +113,15 @@ mod tests {
 
     fn token() -> Token {
         Token {
-            address: "nas.example:7443".into(),
+            addresses: "nas.example:7443,10.0.0.2:7443".parse().unwrap(),
             fingerprint: Hash([7; 32]),
             account: "alice".parse().unwrap(),
             secret: TokenSecret([9; 16]),
         }
     }
 
-    const TEXT: &str = "bkfs1uqaha3tbomxgk6dbnvygyzj2g42dimyblaqaobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqo\
-        bycmvqwy2ldmubvacijbeeqscijbeeqscijbeeqscjceqrkq";
+    const TEXT: &str = "bkfs1uqaie4domfzs4zlymfwxa3dfhi3tinbtnuytalrqfyyc4mr2g42dimyblaqaobyha4dqobyha4dqobyha4dqo\
+        byha4dqobyha4dqobyha4dqobycmvqwy2ldmubvacijbeeqscijbeeqscijbeeqscmyg7ixc";
 
     #[test]
     fn the_text_does_not_change() {
@@ -127,6 +129,14 @@ mod tests {
         assert_eq!(Token::parse(TEXT).unwrap(), token());
         let upper = format!("{PREFIX}{}", TEXT[PREFIX.len()..].to_ascii_uppercase());
         assert_eq!(Token::parse(&upper).unwrap(), token());
+    }
+
+    #[test]
+    fn the_longest_token_is_read_back() {
+        let hosts = (0..8).map(|i| format!("{i}{}", "x".repeat(252)));
+        let token =
+            Token { addresses: Addresses::new(hosts).unwrap(), account: "a".repeat(64).parse().unwrap(), ..token() };
+        assert_eq!(Token::parse(&token.text()).unwrap(), token);
     }
 
     #[test]

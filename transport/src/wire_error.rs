@@ -37,6 +37,17 @@ pub enum WireError {
     Protected(#[n(0)] SnapshotId, #[n(1)] i64),
     #[n(12)]
     SnapshotNotFound(#[n(0)] String),
+    #[n(13)]
+    StillFull(#[n(0)] String),
+    /// Nothing is wrong with the call. The client makes it again.
+    #[n(14)]
+    Busy(#[n(0)] String),
+    #[n(15)]
+    CommitsHeld(#[n(0)] u64),
+    #[n(20)]
+    OverQuota(#[n(0)] String),
+    #[n(21)]
+    ClientEnded(#[n(0)] ClientId, #[n(1)] i64),
 }
 
 impl WireError {
@@ -49,12 +60,17 @@ impl WireError {
             Error::ChunkMissing { id } => Self::ChunkMissing(*id),
             Error::LeaseRefused { reason } => Self::LeaseRefused(reason.clone()),
             Error::Full { .. } => Self::Full("the server".into()),
+            Error::StillFull { .. } => Self::StillFull("the server".into()),
             Error::PackDamaged { pack, reason } => Self::PackDamaged(*pack, reason.clone()),
             Error::SnapshotDamaged { snapshot, reason } => Self::SnapshotDamaged(*snapshot, reason.clone()),
             Error::NotOnRoster { what, client } => Self::NotOnRoster(what.clone(), *client),
             Error::Damaged { what, reason } => Self::Damaged(what.clone(), reason.clone()),
             Error::Protected { snapshot, until_secs } => Self::Protected(*snapshot, *until_secs),
             Error::SnapshotNotFound(text) => Self::SnapshotNotFound(text.clone()),
+            Error::Unreachable(reason) => Self::Busy(reason.clone()),
+            Error::CommitsHeld { millis } => Self::CommitsHeld(*millis),
+            Error::OverQuota { reason } => Self::OverQuota(reason.clone()),
+            Error::ClientEnded { client, until_secs } => Self::ClientEnded(*client, *until_secs),
             Error::Io { source, .. } => Self::Other(format!("the server's storage failed: {source}")),
             Error::Index { .. } => Self::Other("the server's index failed: see the server's log".into()),
             other => Self::Other(other.to_string()),
@@ -64,21 +80,31 @@ impl WireError {
     /// Returns the error that the client's callers see.
     pub fn into_error(self) -> Error {
         match self {
-            Self::Other(text) => Error::Invalid(text),
-            Self::NoRepository(place) => Error::NoRepository { place },
-            Self::RepositoryExists(place) => Error::RepositoryExists { place },
-            Self::NoPermission(operation) => Error::NoPermission { operation },
+            Self::Other(text) => Error::Invalid(one_line(&text)),
+            Self::NoRepository(place) => Error::NoRepository { place: one_line(&place) },
+            Self::RepositoryExists(place) => Error::RepositoryExists { place: one_line(&place) },
+            Self::NoPermission(operation) => Error::NoPermission { operation: one_line(&operation) },
             Self::ChunkMissing(id) => Error::ChunkMissing { id },
-            Self::LeaseRefused(reason) => Error::LeaseRefused { reason },
-            Self::Full(place) => Error::Full { place },
-            Self::PackDamaged(pack, reason) => Error::PackDamaged { pack, reason },
-            Self::SnapshotDamaged(snapshot, reason) => Error::SnapshotDamaged { snapshot, reason },
-            Self::NotOnRoster(what, client) => Error::NotOnRoster { what, client },
-            Self::Damaged(what, reason) => Error::Damaged { what, reason },
+            Self::LeaseRefused(reason) => Error::LeaseRefused { reason: one_line(&reason) },
+            Self::Full(place) => Error::Full { place: one_line(&place) },
+            Self::StillFull(place) => Error::StillFull { place: one_line(&place) },
+            Self::PackDamaged(pack, reason) => Error::PackDamaged { pack, reason: one_line(&reason) },
+            Self::SnapshotDamaged(snapshot, reason) => Error::SnapshotDamaged { snapshot, reason: one_line(&reason) },
+            Self::NotOnRoster(what, client) => Error::NotOnRoster { what: one_line(&what), client },
+            Self::Damaged(what, reason) => Error::Damaged { what: one_line(&what), reason: one_line(&reason) },
             Self::Protected(snapshot, until_secs) => Error::Protected { snapshot, until_secs },
-            Self::SnapshotNotFound(text) => Error::SnapshotNotFound(text),
+            Self::SnapshotNotFound(text) => Error::SnapshotNotFound(one_line(&text)),
+            Self::Busy(reason) => Error::Unreachable(one_line(&reason)),
+            Self::CommitsHeld(millis) => Error::CommitsHeld { millis },
+            Self::OverQuota(reason) => Error::OverQuota { reason: one_line(&reason) },
+            Self::ClientEnded(client, until_secs) => Error::ClientEnded { client, until_secs },
         }
     }
+}
+
+/// A text of the other side as one line: it must not look like a line of this program's own.
+pub(crate) fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
 }
 
 #[cfg(test)]
@@ -92,17 +118,22 @@ mod tests {
             Error::NoPermission { operation: "read".into() },
             Error::LeaseRefused { reason: "x".into() },
             Error::Full { place: "here".into() },
+            Error::StillFull { place: "here".into() },
             Error::ChunkMissing { id: ChunkId([1; 32]) },
             Error::NoRepository { place: "y".into() },
             Error::Protected { snapshot: SnapshotId([1; 32]), until_secs: 1 },
             Error::SnapshotNotFound("z".into()),
+            Error::Unreachable("busy".into()),
+            Error::CommitsHeld { millis: 7 },
+            Error::OverQuota { reason: "q".into() },
+            Error::ClientEnded { client: ClientId([1; 16]), until_secs: 1 },
         ] {
             let bytes = codec::encode(&WireError::new(&error, "place"));
             let back: WireError = codec::decode("an error", &bytes).unwrap();
             let back = back.into_error();
             assert_eq!(back.kind(), error.kind());
             // Each side names a place in its own words.
-            if !matches!(error, Error::NoRepository { .. } | Error::Full { .. }) {
+            if !matches!(error, Error::NoRepository { .. } | Error::Full { .. } | Error::StillFull { .. }) {
                 assert_eq!(back.to_string(), error.to_string());
             }
         }

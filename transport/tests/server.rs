@@ -11,7 +11,7 @@ use bkfs_store::{
         SignedTombstone,
     },
     base::{
-        id::{ChunkId, RepoId, SnapshotId},
+        id::{ChunkId, DomainId, RepoId, SnapshotId},
         time::Time,
     },
     crypto::{DataKey, random},
@@ -66,7 +66,7 @@ impl ServerFolder {
         let name: Name = account.parse().unwrap();
         let token = server::invite(self.data(), &name, can.parse().unwrap(), None, HOUR).unwrap();
         let identity = Identity::generate().unwrap();
-        let url = client::join(&token, &identity).unwrap();
+        let url = client::join(&token, &identity).unwrap().url;
         (identity, url, token.fingerprint)
     }
 
@@ -84,7 +84,7 @@ fn repository() -> (InitRequest, PushKey) {
 fn repository_with_full_key() -> (InitRequest, PushKey, FullKey) {
     let full = FullKey::random(RepoId(random()));
     let now = Time { secs: 1_000_000_000, nanos: 0 };
-    let (push, client) = full.new_client("host", None, true, now);
+    let (push, client) = full.new_client("host", None, DomainId::OWNER, now);
     let roster = full.sign_roster(&Roster { repo: full.repo, number: 1, clients: vec![client] });
     (InitRequest { config: full.config(now, ChunkerParams::default()), roster, slots: vec![] }, push, full)
 }
@@ -120,7 +120,9 @@ fn empty_root(mtime: Time) -> Node {
 
 fn forget_request(remote: &Remote, full: &FullKey, snapshots: &[SnapshotId], now: bool) -> ForgetRequest {
     let log_len = remote.open(&OpenRequest::default()).unwrap().now.log_len;
-    let sign = |id: &SnapshotId| SignedTombstone(Tombstone { repo: full.repo, snapshot: *id, log_len }.sign(full));
+    let sign = |id: &SnapshotId| {
+        SignedTombstone(Tombstone { repo: full.repo, snapshot: *id, log_len, is_broken: false }.sign(full))
+    };
     ForgetRequest { tombstones: snapshots.iter().map(sign).collect(), now, empty_trash: false }
 }
 
@@ -151,10 +153,11 @@ fn a_pack_is_stored_and_read_back() {
     let (upload, id) = pack(&push, 12_000_000);
     remote.put_pack(Lease::default(), &upload).unwrap();
     remote.put_pack(Lease::default(), &upload).unwrap();
-    assert_eq!(remote.has(&[id, ChunkId([1; 32])]).unwrap(), [true, false]);
+    assert_eq!(remote.has(None, &[id, ChunkId([1; 32])]).unwrap(), [true, false]);
     let (_, first) = pack(&push, 1000);
     assert_eq!(remote.places(&[id, first, id]).unwrap(), [119, 0, 119]);
-    let reply = remote.read(&ReadRequest { ids: vec![id, ChunkId([1; 32])], neighbour_bytes: 0 }).unwrap();
+    let reply =
+        remote.read(&ReadRequest { ids: vec![id, ChunkId([1; 32])], neighbour_bytes: 0, avoid: vec![] }).unwrap();
     assert_eq!((reply.frames.len(), reply.done, reply.missing.len()), (1, 2, 1));
     assert_eq!(remote.read_pack(upload.id).unwrap(), upload.bytes);
     assert_eq!(remote.packs(None, 10).unwrap().len(), 1);
@@ -174,7 +177,7 @@ fn permissions_are_enforced() {
     writer.put_pack(Lease::default(), &upload).unwrap();
     let opened = writer.open(&OpenRequest::default()).unwrap();
     assert!(opened.slots.is_empty() && opened.snapshots.is_empty());
-    let read = ReadRequest { ids: vec![id], neighbour_bytes: 0 };
+    let read = ReadRequest { ids: vec![id], neighbour_bytes: 0, avoid: vec![] };
     for error in [
         writer.read(&read).unwrap_err(),
         writer.places(&[id]).unwrap_err(),
@@ -225,10 +228,10 @@ fn a_client_reconnects_to_a_restarted_server() {
         put.join().unwrap().unwrap();
         again
     });
-    assert_eq!(remote.has(&[id]).unwrap(), [true]);
+    assert_eq!(remote.has(None, &[id]).unwrap(), [true]);
     again.stop();
     remote.set_retry_timeout(Duration::from_millis(100));
-    let error = remote.has(&[id]).unwrap_err();
+    let error = remote.has(None, &[id]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
 }
 
@@ -246,7 +249,7 @@ fn many_clients_and_accounts_work_at_once() {
                     for _ in 0..3 {
                         let (upload, id) = pack(&push, 500_000);
                         remote.put_pack(Lease::default(), &upload).unwrap();
-                        assert_eq!(remote.has(&[id]).unwrap(), [true]);
+                        assert_eq!(remote.has(None, &[id]).unwrap(), [true]);
                     }
                 });
             }
@@ -261,7 +264,7 @@ fn a_quota_is_enforced() {
     let name: Name = "alice".parse().unwrap();
     let token = server::invite(folder.data(), &name, Permissions::ALL, Some(250_000), HOUR).unwrap();
     let identity = Identity::generate().unwrap();
-    let url = client::join(&token, &identity).unwrap();
+    let url = client::join(&token, &identity).unwrap().url;
     let remote = Remote::connect(&url, &identity, token.fingerprint).unwrap();
     remote.init(&request).unwrap();
     let first = pack(&push, 100_000).0;

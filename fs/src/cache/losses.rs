@@ -12,7 +12,6 @@ use bkfs_store::{
     access::Seen,
     base::{codec, id::ChunkId},
     format::loss::Lost,
-    repository::index::lmdb,
 };
 use heed::{RoTxn, WithoutTls};
 
@@ -87,7 +86,7 @@ impl Cache {
             }
             txn.commit()
         };
-        put().map_err(|e| lmdb::error(&self.folder, e))?;
+        put().map_err(|e| self.env.error(e))?;
         ids.clear();
         Ok(())
     }
@@ -115,7 +114,7 @@ impl Cache {
             Lost::Ids(ids) if ids.is_empty() => self.view_without_losses(now),
             _ => self.try_note_lost(lost, now),
         };
-        view.map_err(|e| lmdb::error(&self.folder, e))
+        view.map_err(|e| self.env.error(e))
     }
 
     /// The view of a session to which no loss was reported.

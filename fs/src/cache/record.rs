@@ -3,9 +3,9 @@
 //! A record is a sequence of segments, so a directory of a million entries is never in memory as a whole. Each segment:
 //!
 //! ```text
-//! version u8 = 1 | flags u8 (1: last) | generation u64 | trailer length u16 | epoch u32
+//! version u8 = 2 | flags u8 (1: last) | generation u64 | trailer length u16 | epoch u32
 //!     | entries | trailer | checksum 8 bytes
-//! entry: flags u8 (1: distrusted) | name length u8 | stamp 41 bytes | node length u32 | name | node
+//! entry: flags u8 (1: distrusted) | name length u8 | stamp 49 bytes | node length u32 | name | node
 //! ```
 //!
 //! Numbers are little-endian. The generation is random for each push and the same in all segments of a record. If a
@@ -21,9 +21,9 @@ use bkfs_store::{
 };
 
 use super::spool::Spool;
-use crate::metadata::Stat;
+use crate::{filesystem::FilesystemId, metadata::Stat};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const FLAG_LAST: u8 = 1;
 const FLAG_DISTRUSTED: u8 = 1;
 const HEADER: usize = 16;
@@ -33,13 +33,13 @@ const ENTRY_HEADER: usize = 2 + STAMP + 4;
 const SEGMENT: usize = 64 * 1024;
 
 /// Length of a stamp.
-pub const STAMP: usize = 41;
+pub const STAMP: usize = 49;
 
 /// What must be the same for an entry to count as unchanged.
 pub type Stamp = [u8; STAMP];
 
-/// The stamp of an entry: kind, inode, size, mtime, ctime.
-pub fn stamp(stat: &Stat) -> Stamp {
+/// The stamp of an entry: kind, inode, size, mtime, ctime, and the file system on which they prove something.
+pub fn stamp(stat: &Stat, filesystem: &FilesystemId) -> Stamp {
     let mut stamp = [0; STAMP];
     stamp[0] = match stat.kind {
         NodeKind::File => 0,
@@ -58,6 +58,7 @@ pub fn stamp(stat: &Stat) -> Stamp {
     stamp[25..29].copy_from_slice(&stat.mtime.nanos.to_le_bytes());
     stamp[29..37].copy_from_slice(&stat.ctime.secs.to_le_bytes());
     stamp[37..41].copy_from_slice(&stat.ctime.nanos.to_le_bytes());
+    stamp[41..].copy_from_slice(filesystem);
     stamp
 }
 

@@ -50,14 +50,14 @@ fn read(cache: &Cache, key: [u8; 16]) -> (usize, Option<Subtree>) {
 #[test]
 fn records_are_read_back() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
+    let cache = Cache::open(dir.path(), RepoId([1; 16]), ClientId([7; 16])).unwrap();
     assert!(Cursor::new(&cache, [0; 16]).is_absent());
     for (key, count, node) in [(1, 0, 0), (2, 1, 5), (3, 5000, 100), (4, 3, 300_000)] {
         write(&cache, [key; 16], key, count, node);
         assert_eq!(read(&cache, [key; 16]), (count, Some(subtree(count as u64))));
     }
     drop(cache);
-    let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
+    let cache = Cache::open(dir.path(), RepoId([1; 16]), ClientId([7; 16])).unwrap();
     assert_eq!(read(&cache, [3; 16]).0, 5000);
     // A shorter record over a longer one hides its rest.
     write(&cache, [3; 16], 9, 2, 100);
@@ -67,7 +67,7 @@ fn records_are_read_back() {
 #[test]
 fn a_mix_of_generations_or_any_damage_ends_the_record() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
+    let cache = Cache::open(dir.path(), RepoId([1; 16]), ClientId([7; 16])).unwrap();
     write(&cache, [1; 16], 1, 5000, 100);
     let segments: Vec<_> = (0..).map_while(|n| cache.segment(&[1; 16], n)).collect();
     assert!(segments.len() > 3);
@@ -90,7 +90,7 @@ fn a_mix_of_generations_or_any_damage_ends_the_record() {
 #[test]
 fn removing_a_directory_removes_all_below_it() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
+    let cache = Cache::open(dir.path(), RepoId([1; 16]), ClientId([7; 16])).unwrap();
     write(&cache, [1; 16], 1, 15, 10);
     let below = crate::walk::child_key(&[1; 16], b"000010");
     let other = crate::walk::child_key(&[1; 16], b"000001");
@@ -116,7 +116,7 @@ fn nothing_lost(cache: &Cache, log_len: u64) -> LossView {
 #[test]
 fn a_session_does_not_add_what_a_later_session_noted_as_lost() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
+    let cache = Cache::open(dir.path(), RepoId([1; 16]), ClientId([7; 16])).unwrap();
     let ids: Vec<_> = (0..4u8).map(|i| ChunkId([i; 32])).collect();
     let older = nothing_lost(&cache, 7);
     cache.add_known(&mut ids[..1].to_vec(), &older).unwrap();
@@ -150,7 +150,7 @@ fn a_session_does_not_add_what_a_later_session_noted_as_lost() {
 #[test]
 fn losses_are_remembered() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
+    let cache = Cache::open(dir.path(), RepoId([1; 16]), ClientId([7; 16])).unwrap();
     write(&cache, [1; 16], 1, 10, 10);
     assert_eq!((cache.epoch(), Cursor::new(&cache, [1; 16]).epoch()), (0, 3));
     let ids: Vec<_> = (0..10u8).map(|i| ChunkId([i; 32])).collect();
@@ -176,7 +176,7 @@ fn losses_are_remembered() {
 #[test]
 fn the_known_set_and_the_point_last_seen_are_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
+    let cache = Cache::open(dir.path(), RepoId([1; 16]), ClientId([7; 16])).unwrap();
     let ids: Vec<_> = (0..100u8).map(|i| ChunkId([i; 32])).collect();
     cache.add_known(&mut ids[..50].to_vec(), &nothing_lost(&cache, 7)).unwrap();
     assert_eq!(cache.known(&ids), (0..100).map(|i| i < 50).collect::<Vec<_>>());
@@ -186,30 +186,30 @@ fn the_known_set_and_the_point_last_seen_are_kept() {
     assert_eq!(cache.seen(), None);
     cache.apply(cache.spool(), Some(seen)).unwrap();
     assert_eq!(cache.seen(), Some(seen));
-    assert_eq!(Cache::open(dir.path(), RepoId([2; 16])).unwrap().seen(), None);
+    assert_eq!(Cache::open(dir.path(), RepoId([2; 16]), ClientId([7; 16])).unwrap().seen(), None);
 }
 
 #[test]
 fn a_damaged_environment_is_recreated() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
+    let cache = Cache::open(dir.path(), RepoId([1; 16]), ClientId([7; 16])).unwrap();
     write(&cache, [1; 16], 1, 5000, 100);
     let folder = cache.folder.clone();
     drop(cache);
     let path = folder.join("data.mdb");
     let len = std::fs::metadata(&path).unwrap().len();
     OpenOptions::new().write(true).open(&path).unwrap().set_len(len / 2).unwrap();
-    let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
+    let cache = Cache::open(dir.path(), RepoId([1; 16]), ClientId([7; 16])).unwrap();
     assert!(Cursor::new(&cache, [1; 16]).is_absent());
     drop(cache);
     std::fs::write(&path, b"not a database").unwrap();
-    assert_eq!(Cache::open(dir.path(), RepoId([1; 16])).unwrap().seen(), None);
+    assert_eq!(Cache::open(dir.path(), RepoId([1; 16]), ClientId([7; 16])).unwrap().seen(), None);
 }
 
 #[test]
 fn only_one_push_of_a_target_runs_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = Cache::open(dir.path(), RepoId([1; 16])).unwrap();
+    let cache = Cache::open(dir.path(), RepoId([1; 16]), ClientId([7; 16])).unwrap();
     let held = cache.lock_target(TargetTag([1; 16])).unwrap();
     assert!(matches!(cache.lock_target(TargetTag([1; 16])), Err(Error::Locked { .. })));
     assert!(cache.lock_target(TargetTag([2; 16])).is_ok());

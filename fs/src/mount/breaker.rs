@@ -17,6 +17,7 @@ use bkfs_store::{
     crypto::Wrap,
     format::snapshot::SnapshotObject,
 };
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 /// How long a failure is remembered. A person hardly notices the delay when the store comes back.
@@ -113,6 +114,14 @@ impl Read for Breaker {
 
     fn mend(&self, id: PackId) -> Result<Mending> {
         self.call(|access| access.mend(id))
+    }
+
+    fn read_pack(&self, id: PackId) -> Result<Bytes> {
+        self.call(|access| access.read_pack(id))
+    }
+
+    fn judge(&self, verdict: &[u8]) -> Result<()> {
+        self.call(|access| access.judge(verdict))
     }
 }
 

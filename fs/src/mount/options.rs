@@ -2,11 +2,15 @@
 
 use bkfs_store::base::id::SnapshotId;
 
+use crate::select::SnapshotFilter;
+
 /// How a repository is mounted.
 #[derive(Debug, Clone)]
 pub struct MountOptions {
     /// Show this snapshot at the root. Without it, all snapshots appear in folders.
     pub snapshot: Option<SnapshotId>,
+    /// Show only the snapshots that pass this filter, now and later. It does not limit `snapshot`.
+    pub filter: SnapshotFilter,
     /// Give every user access, subject to owner, mode and ACL; otherwise only the user who mounts has access.
     pub allow_other: bool,
     /// Threads that answer the kernel, at least 1.
@@ -27,6 +31,7 @@ impl Default for MountOptions {
         let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8) * 2;
         Self {
             snapshot: None,
+            filter: SnapshotFilter::default(),
             allow_other: false,
             threads,
             dev: false,

@@ -18,6 +18,7 @@ use bkfs_store::{
     },
     format::tree::{Content, Device, Extent, Node, NodeKind, Xattr},
 };
+use rustix::mount::{MountFlags, mount_remount};
 use tempfile::TempDir;
 
 use super::*;
@@ -163,7 +164,7 @@ fn every_kind_and_attribute_is_shown() {
     assert_eq!(xattr::get(&path, "user.none").unwrap(), None);
     assert_eq!(xattr::get(mounted.path(FIRST).join("sticky"), "user.dir").unwrap().unwrap(), [7; 10_000]);
     let shown = rustix::fs::statvfs(mounted.dir.path()).unwrap();
-    assert_eq!((shown.f_files, shown.f_namemax, shown.f_bfree), (7, 255, 0));
+    assert_eq!((shown.f_blocks, shown.f_files, shown.f_namemax), (0, 0, 255), "no disk that could be full");
 }
 
 #[test]
@@ -268,8 +269,9 @@ fn new_snapshots_appear_while_mounted() {
     assert_eq!(names(&mounted.path("snapshots")), ["1970-01-01T000000Z"]);
     assert_eq!(fs::read_link(mounted.path("latest")).unwrap(), Path::new(FIRST));
     let root = mounted.memory.dir(b"", vec![testing::file(b"new", 4)]);
-    mounted.memory.push(60, "etc", "alpha", &[], root);
-    wait_for("the listing", || names(&mounted.path("snapshots")).len() == 2);
+    mounted.memory.push(60, "home", "alpha", &[], root.clone());
+    mounted.memory.push(120, "etc", "alpha", &[], mounted.memory.dir(b"", vec![]));
+    wait_for("the listing", || names(&mounted.path("snapshots")).len() == 3);
     wait_for("the link", || fs::read(mounted.path("latest/new")).is_ok_and(|bytes| bytes.len() == 4));
     wait_for("the target", || names(&mounted.path("targets")) == ["etc", "home"]);
     assert_eq!(fs::read(mounted.path("snapshots/1970-01-01T000100Z/new")).unwrap().len(), 4);
@@ -367,14 +369,16 @@ fn known_folders_are_opened_and_listed_without_requests() {
         }
     };
     walk();
-    walk();
-    let before = mounted.memory.lookups.load(Ordering::SeqCst);
-    walk();
-    assert_eq!(errno(fs::metadata(path.join("none"))), libc::ENOENT);
-    let once = mounted.memory.lookups.load(Ordering::SeqCst) - before;
-    assert_eq!(errno(fs::metadata(path.join("none"))), libc::ENOENT);
-    assert_eq!(mounted.memory.lookups.load(Ordering::SeqCst) - before, once);
-    assert_eq!(once, 1, "listing and attributes come from the kernel's cache; one name was new to it");
+    let lookups = || mounted.memory.lookups.load(Ordering::SeqCst);
+    let cost = |action: &dyn Fn()| {
+        let before = lookups();
+        action();
+        lookups() - before
+    };
+    // The kernel may drop what it caches when memory is short, so one walk without a request is enough.
+    assert!((0..20).any(|_| cost(&walk) == 0), "listing and attributes come from the kernel's cache");
+    let miss = || assert_eq!(errno(fs::metadata(path.join("none"))), libc::ENOENT);
+    assert!((0..20).any(|_| cost(&miss) == 0), "so does the absence of a name");
 }
 
 #[test]
@@ -389,10 +393,11 @@ fn inodes_that_the_kernel_forgets_are_released() {
     }
     assert!(mounted.vfs.held().0 >= 50);
     if !point::is_root() {
-        return println!("skipped the rest: dropping caches needs root");
+        return println!("skipped the rest: a remount needs root");
     }
-    wait_for("the kernel to drop its caches", || {
-        fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+    // A remount drops what the kernel caches of this mount; /proc/sys/vm/drop_caches would take it from every mount.
+    wait_for("the kernel to forget the folders", || {
+        mount_remount(mounted.path(""), MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV, "").unwrap();
         mounted.vfs.held().0 < 50
     });
     assert_eq!(names(&mounted.path(FIRST)).len(), 50);

@@ -10,19 +10,23 @@ use std::{io, path::Path, sync::Arc};
 use bkfs_store::{
     Error, Result,
     base::{codec, id::ChunkId},
-    format::tree::{Content, Node, Subtree, TreeBuilder},
+    format::tree::{Content, Node, NodeKind, Subtree, TreeBuilder},
 };
 use crossbeam_channel::Receiver;
 
 use super::{
+    change::{Change, FileCounts},
     chunk_writer::ChunkWriter,
-    context::PushContext,
+    context::{OnChange, PushContext},
     event::{DirEntry, Event, NewEntry, is_distrusted},
     file_assembler::FileAssembler,
+    options::PushedSource,
     piece::FileEnd,
     problems::ProblemList,
     progress::PushProgress,
     record::{data_chunks, root_entry_key},
+    sample::Sample,
+    sources::SourceCounts,
 };
 use crate::{
     cache::{
@@ -32,9 +36,6 @@ use crate::{
     walk::{self, DirPath, Problems},
 };
 
-/// How many of the remembered chunks that a push relies on are asked about, so that a loss is noticed early.
-const SAMPLE: usize = 64;
-
 /// Puts the snapshot together.
 pub struct Assembler<'a> {
     cache: &'a Cache,
@@ -43,34 +44,16 @@ pub struct Assembler<'a> {
     stamp: RecordStamp,
     writer: ChunkWriter<'a>,
     files: FileAssembler<'a>,
+    sources: SourceCounts,
     problems: &'a ProblemList,
     progress: &'a PushProgress,
     base: &'a Path,
+    on_change: Option<&'a OnChange>,
+    counts: FileCounts,
     /// The root pages of trees and content trees that are reused. The sample joins them at the end.
     relied_on: Vec<ChunkId>,
+    /// Of the remembered chunks of files, to notice a loss early.
     sample: Sample,
-}
-
-/// A few of many ids, each as likely as any other.
-#[derive(Default)]
-struct Sample {
-    ids: Vec<ChunkId>,
-    offered: u64,
-}
-
-impl Sample {
-    fn add(&mut self, id: ChunkId) {
-        self.offered += 1;
-        if self.ids.len() < SAMPLE {
-            self.ids.push(id);
-            return;
-        }
-        // Ids are uniform and secret, so their own bytes serve as random numbers.
-        let random = u64::from_le_bytes([id.0[0], id.0[1], id.0[2], id.0[3], id.0[4], id.0[5], id.0[6], id.0[7]]);
-        if let Some(slot) = self.ids.get_mut((random % self.offered) as usize) {
-            *slot = id;
-        }
-    }
 }
 
 /// A directory on the way from the root to the assembler's position.
@@ -80,6 +63,8 @@ struct DirAssembly<'a> {
     state: TreeState<'a>,
     /// Trees of its subdirectories that are reused, while the directory is clean.
     reused: Vec<ChunkId>,
+    /// What the last push stored under the name that comes next.
+    replaced: Option<Node>,
 }
 
 enum TreeState<'a> {
@@ -95,7 +80,7 @@ struct DirtyTree<'a> {
 
 impl DirAssembly<'_> {
     fn new(path: Arc<DirPath>, entry: DirEntry) -> Self {
-        Self { path, entry, state: TreeState::Clean { kept: 0 }, reused: Vec::new() }
+        Self { path, entry, state: TreeState::Clean { kept: 0 }, reused: Vec::new(), replaced: None }
     }
 }
 
@@ -115,6 +100,10 @@ pub struct Assembled {
     pub spool: Spool,
     /// Ids that must still be stored.
     pub relied_on: Vec<ChunkId>,
+    /// The files that were looked at more closely. The scanner counts the others.
+    pub counts: FileCounts,
+    /// What was counted of each source.
+    pub sources: Vec<PushedSource>,
 }
 
 impl<'a> Assembler<'a> {
@@ -125,6 +114,7 @@ impl<'a> Assembler<'a> {
         stamp: RecordStamp,
         writer: ChunkWriter<'a>,
         files: FileAssembler<'a>,
+        sources: SourceCounts,
     ) -> Self {
         Self {
             cache: &context.cache,
@@ -132,9 +122,12 @@ impl<'a> Assembler<'a> {
             stamp,
             writer,
             files,
+            sources,
             problems: &context.problems,
             progress: &context.progress,
             base,
+            on_change: context.on_change,
+            counts: FileCounts::default(),
             relied_on: Vec::new(),
             sample: Sample::default(),
         }
@@ -159,8 +152,11 @@ impl<'a> Assembler<'a> {
                 Event::Enter { path, entry } => stack.push(DirAssembly::new(path, entry)),
                 Event::Kept(count) => self.keep(top, count)?,
                 Event::Gone(count) => self.remove(top, count)?,
-                Event::Replaced => self.dirty(top)?.old.advance(),
-                Event::New(entry) => self.add_new(top, *entry)?,
+                Event::Replaced => self.replace(top)?,
+                Event::New(entry) => {
+                    self.note_change(top, &entry.node);
+                    self.add_new(top, *entry)?;
+                }
                 Event::File(file) => {
                     if let Some(end) = self.files.file(&file, &mut self.writer)? {
                         self.add_file(top, end)?;
@@ -175,6 +171,7 @@ impl<'a> Assembler<'a> {
                     let Some(dir) = stack.pop() else { continue };
                     let path = dir.path.clone();
                     let finished = self.leave(dir, subtree)?;
+                    self.sources.ended(&path, finished.subtree.totals.files);
                     match stack.last_mut() {
                         Some(parent) => self.add_dir(parent, finished)?,
                         None => return self.finish(&path, finished),
@@ -209,7 +206,7 @@ impl<'a> Assembler<'a> {
     fn copy(&mut self, dirty: &mut DirtyTree<'a>) -> Result<()> {
         let entry = dirty.old.entry().ok_or_else(record_ended)?;
         let node = entry.decode()?;
-        data_chunks(&node).for_each(|id| self.sample.add(id));
+        data_chunks(&node).for_each(|id| self.sample.offer(id));
         if let Some(Content::Tree(id)) = &node.content {
             self.relied_on.push(*id);
         }
@@ -247,13 +244,34 @@ impl<'a> Assembler<'a> {
         Ok(())
     }
 
+    /// Passes the next entry of the old record. A different one follows under its name, if that can be read.
+    fn replace(&mut self, dir: &mut DirAssembly<'a>) -> Result<()> {
+        let old = &mut self.dirty(dir)?.old;
+        let was = old.entry().and_then(|entry| entry.decode().ok());
+        old.advance();
+        dir.replaced = was;
+        Ok(())
+    }
+
+    /// Compares an entry with what the last push stored under its name, and counts it if it is a file.
+    fn note_change(&mut self, dir: &mut DirAssembly<'a>, node: &Node) {
+        let was = dir.replaced.take().filter(|was| was.name == node.name);
+        let change = Change::between(was.as_ref(), node);
+        if node.kind == NodeKind::File {
+            self.counts.add(change);
+        }
+        if let (Some(change), Some(on_change)) = (change, self.on_change) {
+            on_change(change, &walk::join(self.base, &dir.path.entry(&node.name)));
+        }
+    }
+
     fn add_new(&mut self, dir: &mut DirAssembly<'a>, new: NewEntry) -> Result<()> {
         self.dirty(dir)?;
         let TreeState::Dirty(dirty) = &mut dir.state else { return Ok(()) };
         let bytes = codec::encode(&new.node);
         let entry = CachedEntry {
             name: &new.node.name,
-            stamp: &stamp(&new.stat),
+            stamp: &stamp(&new.stat, &new.filesystem),
             is_distrusted: new.is_distrusted,
             node: &bytes,
         };
@@ -262,16 +280,18 @@ impl<'a> Assembler<'a> {
     }
 
     fn add_file(&mut self, dir: &mut DirAssembly<'a>, end: FileEnd) -> Result<()> {
+        self.note_change(dir, &end.node);
         let path = || walk::join(self.base, &dir.path.entry(&end.node.name));
         if end.is_changing {
             self.problems.problem(path(), io::Error::other("it changed while it was read"));
         }
-        let is_incomplete = end.is_changing || end.xattr_error.is_some();
+        let is_incomplete = end.is_changing || end.xattr_error.is_some() || end.is_distrusted;
         if let Some(error) = end.xattr_error {
             self.problems.problem(path(), error);
         }
         let is_distrusted = is_incomplete || is_distrusted(&end.stat, end.read_at);
-        self.add_new(dir, NewEntry { node: end.node, stat: end.stat, is_distrusted })
+        let (stat, filesystem) = (end.stat, end.filesystem);
+        self.add_new(dir, NewEntry { node: end.node, stat, filesystem, is_distrusted })
     }
 
     /// Ends a directory. `reusable` is the tree of its record, if the whole record was kept.
@@ -326,7 +346,9 @@ impl<'a> Assembler<'a> {
         };
         let (node, entry_stamp, is_distrusted, is_same) = match (kept, finished.entry) {
             (Some((entry, is_same)), _) => (entry.decode()?, entry.stamp.to_vec(), entry.is_distrusted, is_same),
-            (None, DirEntry::New(new)) => (new.node, stamp(&new.stat).to_vec(), new.is_distrusted, false),
+            (None, DirEntry::New(new)) => {
+                (new.node, stamp(&new.stat, &new.filesystem).to_vec(), new.is_distrusted, false)
+            }
             (None, DirEntry::Kept(_)) => return Err(Error::damaged("the file cache", "the root's record is missing")),
         };
         let root = Node { subtree: Some(finished.subtree), ..node };
@@ -337,9 +359,10 @@ impl<'a> Assembler<'a> {
             record.add(&entry, &mut self.spool);
             record.finish(&finished.subtree, &mut self.spool);
         }
-        self.relied_on.extend(self.sample.ids);
+        self.relied_on.extend(self.sample.ids());
         self.writer.finish()?;
-        Ok(Assembled { root, spool: self.spool, relied_on: self.relied_on })
+        let sources = self.sources.into_sources();
+        Ok(Assembled { root, spool: self.spool, relied_on: self.relied_on, counts: self.counts, sources })
     }
 }
 

@@ -35,8 +35,7 @@ pub struct ChunkWriter<'a> {
     ids: &'a IdKeys,
     dedup: &'a Dedup,
     announcer: Announcer,
-    /// None in a dry run: chunks are counted, but not sealed.
-    sealing: Option<&'a Sealing<'a>>,
+    sealing: &'a Sealing<'a>,
     progress: &'a PushProgress,
     small: FrameGroup,
     pages: FrameGroup,
@@ -53,12 +52,7 @@ struct FrameGroup {
 
 impl<'a> ChunkWriter<'a> {
     /// A writer that has been given no chunks yet.
-    pub fn new(
-        ids: &'a IdKeys,
-        dedup: &'a Dedup,
-        sealing: Option<&'a Sealing<'a>>,
-        progress: &'a PushProgress,
-    ) -> Self {
+    pub fn new(ids: &'a IdKeys, dedup: &'a Dedup, sealing: &'a Sealing<'a>, progress: &'a PushProgress) -> Self {
         Self {
             ids,
             dedup,
@@ -115,13 +109,12 @@ impl<'a> ChunkWriter<'a> {
     /// Adds a new chunk of contents. A small one shares a frame.
     pub fn add_data(&mut self, id: ChunkId, bytes: &[u8], is_small: bool) -> Result<()> {
         self.count(bytes.len());
-        let Some(sealing) = self.sealing else { return Ok(()) };
         if is_small {
-            return self.small.add(ChunkKind::Data, GATHER_BYTES, id, bytes, sealing);
+            return self.small.add(ChunkKind::Data, GATHER_BYTES, id, bytes, self.sealing);
         }
         let mut alone = FrameGroup::default();
-        alone.add(ChunkKind::Data, GATHER_BYTES, id, bytes, sealing)?;
-        alone.flush(ChunkKind::Data, sealing)
+        alone.add(ChunkKind::Data, GATHER_BYTES, id, bytes, self.sealing)?;
+        alone.flush(ChunkKind::Data, self.sealing)
     }
 
     fn add_pages(&mut self, pages: Vec<(ChunkId, Vec<u8>)>) -> Result<()> {
@@ -144,10 +137,7 @@ impl<'a> ChunkWriter<'a> {
             return Ok(());
         }
         self.count(bytes.len());
-        match self.sealing {
-            Some(sealing) => self.pages.add(ChunkKind::Tree, PAGE_FRAME, id, &bytes, sealing),
-            None => Ok(()),
-        }
+        self.pages.add(ChunkKind::Tree, PAGE_FRAME, id, &bytes, self.sealing)
     }
 
     fn count(&self, bytes: usize) {
@@ -160,11 +150,8 @@ impl<'a> ChunkWriter<'a> {
         while !self.waiting.is_empty() {
             self.settle_page()?;
         }
-        if let Some(sealing) = self.sealing {
-            self.small.flush(ChunkKind::Data, sealing)?;
-            self.pages.flush(ChunkKind::Tree, sealing)?;
-        }
-        Ok(())
+        self.small.flush(ChunkKind::Data, self.sealing)?;
+        self.pages.flush(ChunkKind::Tree, self.sealing)
     }
 }
 

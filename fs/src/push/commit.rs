@@ -15,6 +15,9 @@ use super::{collected::Collected, context::PushContext, options::PushReport, ses
 
 /// How many times a commit is tried.
 const ATTEMPTS: u32 = 5;
+/// How many times a commit is tried while a prune holds commits back, about once a second. The store ends that much
+/// earlier.
+const HELD_ATTEMPTS: u32 = 120;
 
 /// Commits what is stored. Returns none if some of it has been lost since: then the source must be gone through again.
 pub fn commit(
@@ -30,7 +33,9 @@ pub fn commit(
         seen: None,
         stats,
         totals: collected.assembled.root.subtree.map(|s| s.totals).unwrap_or_default(),
+        sources: collected.assembled.sources.clone(),
         problems: context.problems.take(),
+        unused_patterns: collected.scanned.unused_patterns.clone(),
     };
     if context.options.dry_run {
         return Ok(Some(report));
@@ -54,14 +59,15 @@ pub fn commit(
 }
 
 fn stats(context: &PushContext<'_>, collected: &Collected) -> PushStats {
+    let counts = collected.assembled.counts;
     PushStats {
-        files_new: collected.counts.new,
-        files_changed: collected.counts.changed,
-        files_unchanged: collected.counts.unchanged,
+        files_new: counts.new,
+        files_changed: counts.changed,
+        files_unchanged: counts.unchanged.saturating_add(collected.scanned.unchanged),
         bytes_read: context.progress.bytes_read.load(Relaxed),
         chunks_new: collected.chunks_new,
         bytes_new: collected.bytes_new,
-        bytes_stored: collected.bytes_stored,
+        bytes_stored: context.progress.bytes_stored.load(Relaxed),
         duration_ms: u64::try_from(context.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         errors: context.progress.errors.load(Relaxed),
     }
@@ -99,8 +105,13 @@ fn commit_snapshot(
     collected: &Collected,
 ) -> Result<Option<Receipt>> {
     let begun = session.opened().now;
-    let mut attempt = 1;
+    let (mut attempt, mut held) = (1, 0);
+    // A commit whose reply did not come may take effect while a later one is tried.
+    let mut sent = Vec::new();
     loop {
+        if context.progress.is_stopped() {
+            return Err(Error::Interrupted);
+        }
         let opened = session.opened();
         (snapshot.sequence, snapshot.previous) = match opened.last {
             Some(LastSnapshot { id, sequence }) => (sequence.saturating_add(1), Some(id)),
@@ -109,9 +120,15 @@ fn commit_snapshot(
         (snapshot.log_len, snapshot.log_head) = (opened.now.log_len, opened.now.log_head);
         let data_key = &collected.data_key;
         let bytes = snapshot::seal(&snapshot, context.key, &context.ids, &data_key.key, &data_key.wrap);
+        sent.push(snapshot::snapshot_id(&bytes));
         let error = match context.access.commit(opened.lease, &bytes) {
             Ok(receipt) => return Ok(Some(receipt)),
-            Err(error @ (Error::Unreachable(_) | Error::LeaseRefused { .. })) if attempt < ATTEMPTS => error,
+            Err(Error::CommitsHeld { millis }) if held < HELD_ATTEMPTS => {
+                held += 1;
+                std::thread::sleep(Duration::from_millis(millis.min(1000)));
+                continue;
+            }
+            Err(error @ (Error::Unreachable(_) | Error::LeaseRefused { .. })) => error,
             Err(error) => return Err(error),
         };
         tracing::debug!("the commit failed, the repository is opened again: {error}");
@@ -119,8 +136,11 @@ fn commit_snapshot(
         session.reopen(context, &begun)?;
         let opened = session.opened();
         // The reply may have been lost, not the commit.
-        if let Some(last) = opened.last.filter(|last| last.id == snapshot::snapshot_id(&bytes)) {
+        if let Some(last) = opened.last.filter(|last| sent.contains(&last.id)) {
             return Ok(Some(Receipt { snapshot: last.id, received: (context.clock)(), now: opened.now }));
+        }
+        if attempt == ATTEMPTS {
+            return Err(error);
         }
         if !is_unaffected(opened, collected) {
             session.note_losses(context)?;

@@ -1,6 +1,6 @@
 //! What stays the same throughout a push, for its stages to borrow from.
 
-use std::{sync::Arc, time::Instant};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use bkfs_store::{
     access::Push,
@@ -11,8 +11,11 @@ use bkfs_store::{
     },
 };
 
-use super::{clock::Clock, options::PushOptions, problems::ProblemList, progress::PushProgress};
+use super::{change::Change, clock::Clock, options::PushOptions, problems::ProblemList, progress::PushProgress};
 use crate::cache::Cache;
+
+/// Is told of each entry that is new or changed, as soon as it is known.
+pub type OnChange = dyn Fn(Change, &Path) + Sync;
 
 /// What stays the same throughout a push. Each stage keeps only what it uses.
 pub struct PushContext<'a> {
@@ -32,6 +35,8 @@ pub struct PushContext<'a> {
     pub progress: Arc<PushProgress>,
     /// The entries that could not be read.
     pub problems: Arc<ProblemList>,
+    /// Who wants to know what changed.
+    pub on_change: Option<&'a OnChange>,
     /// The wall clock.
     pub clock: Clock,
     /// When the push began, by the wall clock.

@@ -9,9 +9,14 @@ use std::{
     sync::Arc,
 };
 
-use bkfs_store::{Error, Result, access::Push, base::id::ChunkId};
+use bkfs_store::{
+    Error, Result,
+    access::Push,
+    base::id::{ChunkId, ClientId},
+};
 use parking_lot::{Condvar, Mutex};
 
+use super::sample::Sample;
 use crate::{
     cache::{Cache, LossView},
     pool::Threads,
@@ -48,6 +53,8 @@ pub struct Dedup {
 
 struct Shared {
     access: Arc<dyn Push>,
+    /// The client that is going to rely on the answers.
+    client: ClientId,
     known_set: Option<(Arc<Cache>, LossView)>,
     sent_max: usize,
     state: Mutex<DedupState>,
@@ -67,6 +74,10 @@ struct DedupState {
     is_complete: bool,
     /// The chunks that were found to be stored and are needed.
     found: FoundChunks,
+    /// Of these chunks, to be challenged.
+    relied_on: Sample,
+    /// Of the chunks that were sent and acknowledged, to be challenged.
+    acknowledged: Sample,
     queue: Vec<ChunkId>,
     /// Ids for the known-set, to be written many at a time.
     unwritten: Vec<ChunkId>,
@@ -79,9 +90,15 @@ struct DedupState {
 impl Dedup {
     /// A value that is ready to answer. With a known-set, that is asked before the repository, and learns its answers.
     /// `is_empty` means that the repository has no chunks.
-    pub fn new(access: Arc<dyn Push>, known_set: Option<(Arc<Cache>, LossView)>, is_empty: bool) -> Self {
+    pub fn new(
+        access: Arc<dyn Push>,
+        client: ClientId,
+        known_set: Option<(Arc<Cache>, LossView)>,
+        is_empty: bool,
+    ) -> Self {
         let shared = Shared {
             access,
+            client,
             known_set,
             sent_max: SENT_MAX,
             state: Mutex::new(DedupState { is_complete: is_empty, ..DedupState::default() }),
@@ -132,6 +149,7 @@ impl Dedup {
                 state.answers.remove(&key);
                 if stored {
                     state.found.add(key);
+                    state.relied_on.offer(*id);
                 }
                 if !stored || state.sent.len() < STORED_MAX {
                     state.sent.insert(key);
@@ -152,9 +170,20 @@ impl Dedup {
         NeededChunks { sent: (!state.has_dropped_ids).then_some(sent), found: std::mem::take(&mut state.found) }
     }
 
+    /// Takes a few of the chunks that were found to be stored.
+    pub fn take_relied_on(&self) -> Sample {
+        std::mem::take(&mut self.shared.state.lock().relied_on)
+    }
+
+    /// Takes a few of the chunks that were sent and acknowledged.
+    pub fn take_acknowledged(&self) -> Sample {
+        std::mem::take(&mut self.shared.state.lock().acknowledged)
+    }
+
     /// Notes that sent chunks are stored, and adds them to the known-set.
     pub fn acknowledged(&self, ids: &[ChunkId]) {
         let mut state = self.shared.state.lock();
+        ids.iter().for_each(|id| state.acknowledged.offer(*id));
         if state.sent.len() > self.shared.sent_max {
             (state.has_dropped_ids, state.is_complete) = (true, false);
             for id in ids {
@@ -301,7 +330,7 @@ impl Shared {
         if ids.is_empty() {
             return Ok(());
         }
-        let stored = self.access.has(&ids)?;
+        let stored = self.access.has(Some(self.client), &ids)?;
         if stored.len() != ids.len() {
             let reason =
                 format!("the repository was asked about {} chunks and answered for {}", ids.len(), stored.len());
@@ -340,7 +369,7 @@ mod tests {
     #[test]
     fn a_sent_chunk_whose_id_was_dropped_is_asked_for() {
         let store = Fake::new();
-        let mut dedup = Dedup::new(store.clone(), None, true);
+        let mut dedup = Dedup::new(store.clone(), ClientId::default(), None, true);
         Arc::get_mut(&mut dedup.shared).unwrap().sent_max = 1;
         dedup.start();
         let [a, b, c] = [1, 2, 3].map(|b| ChunkId([b; 32]));

@@ -8,7 +8,7 @@ use bkfs_store::{
 };
 
 use super::pending_file::PendingFile;
-use crate::{metadata::Stat, walk::DirPath};
+use crate::{filesystem::FilesystemId, metadata::Stat, walk::DirPath};
 
 /// If an entry changed this shortly before it was looked at, in seconds, it may change again without a trace in its
 /// times.
@@ -54,6 +54,8 @@ pub struct NewEntry {
     pub node: Node,
     /// The state that the node was made from.
     pub stat: Stat,
+    /// The file system that it is on.
+    pub filesystem: FilesystemId,
     /// See [`is_distrusted`].
     pub is_distrusted: bool,
 }

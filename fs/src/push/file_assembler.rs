@@ -1,7 +1,7 @@
 //! Putting files together: the pieces of a file become its node, and its new chunks go to the chunk writer.
 //!
 //! Files come in the order of the push. Most are read ahead by the reading threads. Further names of a file reuse
-//! what was read under its first name.
+//! what was read under its first name, if the file was then as it was when the further name was listed.
 
 use std::{
     collections::HashMap,
@@ -95,18 +95,30 @@ impl<'a> FileAssembler<'a> {
         self.finish(job, state, writer)
     }
 
-    /// Takes another name of a file. Reads the file here if it could not be read under its first name.
+    /// Takes another name of a file. Reads the file here if it could not be read under its first name, or was not the
+    /// same then.
     pub fn link(&mut self, file: &PendingFile, writer: &mut ChunkWriter<'_>) -> Result<Option<FileEnd>> {
         let job = &file.job;
         let Some(group) = job.hard_link else { return self.read_here(job, writer) };
-        let Some(linked) = self.links.get_mut(&group) else { return self.read_here(job, writer) };
-        let mut end = linked.end.for_other_name();
-        end.node.name = job.name.to_vec();
+        let Some(mut linked) = self.links.remove(&group) else { return self.read_here(job, writer) };
+        let end = if linked.end.stat.is_same(&job.stat) {
+            let mut end = linked.end.for_other_name();
+            end.node.name = job.name.to_vec();
+            Some(end)
+        } else {
+            // The file changed between the two names. If they do not hold the same, a restore must not link them.
+            let mut end = self.read_here(job, writer)?;
+            if let Some(end) = end.as_mut().filter(|end| !end.is_same_file(&linked.end)) {
+                (end.node.hard_link, end.is_distrusted) = (None, true);
+            }
+            end
+        };
         linked.names_left = linked.names_left.saturating_sub(1);
-        if linked.names_left == 0 {
-            self.links.remove(&group);
-        }
-        Ok(Some(end))
+        match linked.names_left {
+            0 => self.links.remove(&group),
+            _ => self.links.insert(group, linked),
+        };
+        Ok(end)
     }
 
     /// Reads a file on this thread.
@@ -165,7 +177,7 @@ impl<'a> FileAssembler<'a> {
                 false => Content::Inline(Vec::new()),
             });
         }
-        if let Some(group) = job.hard_link {
+        if let Some(group) = end.node.hard_link {
             let names_left = job.stat.links.saturating_sub(1);
             self.links.entry(group).or_insert_with(|| LinkedFile { end: end.for_other_name(), names_left });
         }

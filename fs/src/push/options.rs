@@ -3,8 +3,9 @@
 use std::{io, path::PathBuf};
 
 use bkfs_store::{
+    Result,
     access::Seen,
-    base::{id::SnapshotId, time::Time},
+    base::{id::SnapshotId, label::Label, time::Time},
     format::{snapshot::PushStats, tree::Totals},
 };
 
@@ -34,10 +35,31 @@ pub struct PushOptions {
     /// Keep the known-set: a local set of the ids that are known to be stored. For a repository behind a network, where
     /// each question costs a round trip.
     pub keeps_known_set: bool,
+    /// Challenge the repository to show some of what the push relies on. For a repository on a server: in a local one,
+    /// this program would only ask itself.
+    pub challenges: bool,
     /// The program and its version, for the snapshot.
     pub program: String,
     /// Level of compression; 0 stands for the default.
     pub level: i32,
+}
+
+impl PushOptions {
+    /// Fails if a name is not one that a person can type again.
+    pub(super) fn check_names(&self) -> Result<()> {
+        Label::Target.check(&self.target)?;
+        Label::Host.check(&self.host)?;
+        self.tags.iter().try_for_each(|tag| Label::Tag.check(tag).map(drop))
+    }
+}
+
+/// A path that was pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushedSource {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How many files it holds, all below it included. None if it is not a folder, or does not exist.
+    pub files: Option<u64>,
 }
 
 /// The result of a push.
@@ -55,6 +77,10 @@ pub struct PushReport {
     pub stats: PushStats,
     /// What the snapshot holds.
     pub totals: Totals,
+    /// The paths that were pushed, each once.
+    pub sources: Vec<PushedSource>,
     /// Entries that the snapshot lacks, or holds only in part: the first ten thousand of `stats.errors`.
     pub problems: Vec<(PathBuf, io::Error)>,
+    /// Patterns that decided about no entry, as they were written.
+    pub unused_patterns: Vec<String>,
 }

@@ -11,7 +11,11 @@ use bkfs_store::{
 };
 
 use super::budget::Closed;
-use crate::{metadata::Stat, walk::SourceDir};
+use crate::{
+    filesystem::{Filesystem, FilesystemId},
+    metadata::Stat,
+    walk::SourceDir,
+};
 
 /// A file to be read.
 pub struct ReadJob {
@@ -23,6 +27,8 @@ pub struct ReadJob {
     pub name: Box<[u8]>,
     /// Its state when the directory was listed.
     pub stat: Stat,
+    /// The file system that it is on.
+    pub filesystem: Filesystem,
     /// The group of its names, if the inode has others.
     pub hard_link: Option<HardLinkGroup>,
 }
@@ -54,18 +60,32 @@ pub struct FileEnd {
     pub node: Node,
     /// The state that the contents belong to.
     pub stat: Stat,
+    /// The file system that it is on.
+    pub filesystem: FilesystemId,
     /// When reading began.
     pub read_at: Time,
     /// Whether the file changed each time it was read.
     pub is_changing: bool,
     /// Why the extended attributes are missing.
     pub xattr_error: Option<io::Error>,
+    /// Whether the next push must read the file again even if its state is the same then.
+    pub is_distrusted: bool,
 }
 
 impl FileEnd {
+    /// Whether both are the same file with the same contents and attributes, whatever its name.
+    pub fn is_same_file(&self, other: &FileEnd) -> bool {
+        let mut named = self.node.clone();
+        named.name.clone_from(&other.node.name);
+        // Names that come and go meanwhile change nothing in the file.
+        (named.ctime, named.links) = (other.node.ctime, other.node.links);
+        self.stat.is_same_inode(&other.stat) && named == other.node
+    }
+
     /// The same for another name of the file, without problems: they are reported once.
     pub fn for_other_name(&self) -> Self {
-        Self { node: self.node.clone(), stat: self.stat, read_at: self.read_at, is_changing: false, xattr_error: None }
+        let Self { ref node, stat, filesystem, read_at, is_distrusted, .. } = *self;
+        Self { node: node.clone(), stat, filesystem, read_at, is_changing: false, xattr_error: None, is_distrusted }
     }
 }
 

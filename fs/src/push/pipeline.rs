@@ -21,6 +21,7 @@ use crossbeam_channel::bounded;
 use super::{
     assemble::{Assembled, Assembler},
     budget::Budget,
+    challenge::Challenges,
     chunk_writer::ChunkWriter,
     collected::Collected,
     context::PushContext,
@@ -30,9 +31,10 @@ use super::{
     pending_file::PendingFile,
     read::FileReader,
     record::root_key,
-    scan::{FileCounts, ScanOutput, Scanner},
+    scan::{ScanOutput, Scanned, Scanner},
     seal::{Sealer, WrappedKey},
     session::PushSession,
+    sources::SourceCounts,
 };
 use crate::{
     cache::record::RecordStamp,
@@ -59,9 +61,11 @@ pub fn collect(context: &PushContext<'_>, session: &PushSession) -> Result<Colle
     let (walk, root, stat) = Walk::start(&roots, excludes, context.problems.clone(), root_key)
         .map_err(|error| Error::io(&roots.base, error))?;
 
+    let sources = SourceCounts::new(&roots, root_key);
     let data_key = WrappedKey::random(context.key)?;
     let known_set = options.keeps_known_set.then(|| (context.cache.clone(), session.losses()));
-    let mut dedup = Dedup::new(context.access.clone(), known_set, session.opened().chunks == 0);
+    let mut dedup =
+        Dedup::new(context.access.clone(), context.key.client_id(), known_set, session.opened().chunks == 0);
     dedup.start();
     let announcer = dedup.announcer();
     let (ids, progress) = (context.ids.clone(), context.progress.clone());
@@ -70,8 +74,9 @@ pub fn collect(context: &PushContext<'_>, session: &PushSession) -> Result<Colle
     let sealer = Sealer::new(context, &data_key, &dedup, session.lease());
     let queued = FILES.min(walk::raise_file_limit() / 4);
 
-    let (scanned, assembled, stored) = thread::scope(|scope| -> io::Result<_> {
-        let sealing = if options.dry_run { None } else { Some(sealer.start(scope)?) };
+    let mut challenger = Challenges::new(context, session);
+    let (scanned, assembled, sealed, missing) = thread::scope(|scope| -> io::Result<_> {
+        let sealing = sealer.start(scope)?;
         let (events, to_assemble) = bounded(EVENTS);
         let (reader, budget, base) = (&reader, &budget, roots.base.as_path());
         let scan = move || {
@@ -80,32 +85,39 @@ pub fn collect(context: &PushContext<'_>, session: &PushSession) -> Result<Colle
         };
         let scanning = Builder::new().name("scan".to_owned()).spawn_scoped(scope, scan)?;
 
-        let writer = ChunkWriter::new(&context.ids, &dedup, sealing.as_ref(), &context.progress);
+        let writer = ChunkWriter::new(&context.ids, &dedup, &sealing, &context.progress);
         let files = FileAssembler::new(context, base, budget, reader, &dedup);
-        let assembler = Assembler::new(context, base, record_stamp(session), writer, files);
+        let assembler = Assembler::new(context, base, record_stamp(session), writer, files, sources);
         // However the assembler ends, no reader may wait for it afterwards.
         let closing = budget.closing();
         let assembled = assembler.run(to_assemble);
         drop(closing);
-        let scanned = scanning.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok((scanned, assembled, sealing.map(|sealing| sealing.finish())))
+        let mut scanned = scanning.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // The last packs are still on their way.
+        let missing = match (&assembled, &mut scanned) {
+            (Ok(assembled), Ok(scanned)) => challenger.relied_on(&dedup, assembled, scanned),
+            _ => Ok(Vec::new()),
+        };
+        Ok((scanned, assembled, sealing.finish(), missing))
     })
     .map_err(|error| Error::io("cannot start a thread", error))?;
 
     dedup.flush();
     context.progress.bytes_held_max.fetch_max(budget.used_max() as u64, Relaxed);
-    let (assembled, counts, stored) = first_cause(scanned, assembled, stored.transpose())?;
+    let (assembled, scanned) = first_cause(scanned, assembled, sealed)?;
+    let missing = missing?;
     let count = |counter: &AtomicU64| counter.load(Relaxed);
     let needed = dedup.needed();
     Ok(Collected {
         assembled,
-        counts,
+        scanned,
         roots,
         data_key,
         chunks_new: count(&context.progress.chunks_new),
         bytes_new: count(&context.progress.bytes_new),
-        bytes_stored: stored.unwrap_or(0),
         needed,
+        missing,
+        to_challenge: challenger.sent(&dedup),
     })
 }
 
@@ -146,14 +158,14 @@ fn record_stamp(session: &PushSession) -> RecordStamp {
 
 /// The results of all stages, or the error that stopped the first of them. The others were only interrupted by it.
 fn first_cause(
-    counts: Result<FileCounts>,
+    scanned: Result<Scanned>,
     assembled: Result<Assembled>,
-    stored: Result<Option<u64>>,
-) -> Result<(Assembled, FileCounts, Option<u64>)> {
-    match (assembled, counts, stored) {
-        (Ok(assembled), Ok(counts), Ok(stored)) => Ok((assembled, counts, stored)),
-        (assembled, counts, stored) => {
-            let errors = [stored.err(), assembled.err(), counts.err()];
+    sealed: Result<()>,
+) -> Result<(Assembled, Scanned)> {
+    match (assembled, scanned, sealed) {
+        (Ok(assembled), Ok(scanned), Ok(())) => Ok((assembled, scanned)),
+        (assembled, scanned, sealed) => {
+            let errors = [sealed.err(), assembled.err(), scanned.err()];
             let mut errors: Vec<Error> = errors.into_iter().flatten().collect();
             let first = errors.iter().position(|e| !matches!(e, Error::Interrupted)).unwrap_or(0);
             Err(errors.swap_remove(first))

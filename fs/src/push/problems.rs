@@ -1,6 +1,10 @@
 //! The entries that could not be read, or not as a whole.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+};
 
 use parking_lot::Mutex;
 
@@ -21,6 +25,12 @@ impl ProblemList {
     /// An empty list. Every problem also counts in `progress`.
     pub fn new(progress: Arc<PushProgress>) -> Self {
         Self { list: Mutex::default(), progress }
+    }
+
+    /// Forgets everything: the source is gone through again.
+    pub fn clear(&self) {
+        self.list.lock().clear();
+        self.progress.errors.store(0, Ordering::Relaxed);
     }
 
     /// Takes the problems that were kept.

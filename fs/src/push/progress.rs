@@ -7,7 +7,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// The counters of a running push. They only grow.
+/// The counters of a running push.
 #[derive(Debug, Default)]
 pub struct PushProgress {
     /// Files that were looked at, unchanged ones included.
@@ -16,6 +16,8 @@ pub struct PushProgress {
     pub dirs: AtomicU64,
     /// Bytes of all files that were looked at.
     pub bytes: AtomicU64,
+    /// What `bytes` was at the end of the last push of the same paths; 0 if there was none.
+    pub bytes_expected: AtomicU64,
     /// Files whose contents were read.
     pub files_read: AtomicU64,
     /// Bytes of contents that were read.
@@ -24,7 +26,7 @@ pub struct PushProgress {
     pub chunks_new: AtomicU64,
     /// Bytes of these chunks.
     pub bytes_new: AtomicU64,
-    /// Bytes of packs that the repository has acknowledged.
+    /// Bytes of packs that the repository has acknowledged. In a dry run, of packs that would be sent.
     pub bytes_stored: AtomicU64,
     /// Entries that could not be read, or not as a whole.
     pub errors: AtomicU64,

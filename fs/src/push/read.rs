@@ -3,6 +3,9 @@
 //! What is read goes to a [`PieceSink`] piece by piece, so a file of any size passes through a bounded buffer. A file
 //! whose times or length changed while it was read is read again, a few times (a very large one is not). Then it is
 //! kept as it was read last, and reported. The file system is asked for holes; zeros are never searched for.
+//!
+//! A file whose length means nothing, as in `/proc`, is read to its end, as is one that says that it is empty and is
+//! not. What the next push would compare proves nothing about such a file, so the next push reads it again.
 
 use std::{
     io,
@@ -30,8 +33,10 @@ use super::{
     dedup::Announcer,
     piece::{FileEnd, Piece, PieceSink, ReadJob},
     progress::{self, PushProgress},
+    timed_file::TimedFile,
 };
 use crate::{
+    filesystem::Sizes,
     metadata::{self, Stat},
     userdb::OwnerNames,
     walk::SourceDir,
@@ -120,23 +125,37 @@ impl FileReader {
         let mut read_at = (self.clock)();
         let file = open(&job.dir, &job.name)?;
         let mut expected = job.stat;
+        let sizes = job.filesystem.sizes;
         let mut attempt = 1;
         let (after, body, is_changing) = loop {
-            let body = match expected.size <= SMALL_MAX {
-                true => self.read_small(&file, expected.size)?,
-                false => self.read_large(&file, expected.size, sink)?,
+            let is_unsized = match sizes {
+                Sizes::Exact => false,
+                Sizes::ZeroMeansUnknown => expected.size == 0,
+                Sizes::Meaningless => true,
+            };
+            let mut body = match expected.size {
+                _ if is_unsized => self.read_unsized(&file, sink)?,
+                0..=SMALL_MAX => self.read_small(&file, expected.size)?,
+                _ => self.read_large(&file, expected.size, sink)?,
             };
             let after = Stat::of_handle(&file)?;
             if after.kind != NodeKind::File {
                 return Err(ReadError::Failed(io::Error::other("it is not a file any more")));
             }
+            if matches!(body, Body::NotEmpty) && after.size == 0 {
+                body = self.read_unsized(&file, sink)?;
+            }
             // A file that replaced the listed one will do, if it does not change.
-            let is_steady = body.len() == after.size && after.is_same(&expected);
+            let is_steady = match sizes {
+                Sizes::Meaningless => true,
+                _ if after.size == 0 && expected.size == 0 => after.is_same(&expected),
+                _ => body.len() == after.size && after.is_same(&expected),
+            };
             let attempts = if after.size > AGAIN_MAX { 1 } else { ATTEMPTS };
             if is_steady || attempt >= attempts {
                 break (after, body, !is_steady);
             }
-            if matches!(body, Body::InSink(_)) {
+            if !matches!(body, Body::Held(_)) {
                 sink.piece(Piece::Restart)?;
             }
             (attempt, expected, read_at) = (attempt + 1, after, (self.clock)());
@@ -148,7 +167,9 @@ impl FileReader {
         let mut node = after.node(&job.name, &self.owners);
         node.size = body.len();
         node.xattrs = xattrs;
-        node.hard_link = job.hard_link;
+        // If another inode has the name now, nothing is known of that inode's other names.
+        let is_replaced = !after.is_same_inode(&job.stat);
+        node.hard_link = job.hard_link.filter(|_| !is_replaced);
         match body {
             Body::Held(bytes) if bytes.len() <= Content::INLINE_MAX => node.content = Some(Content::Inline(bytes)),
             Body::Held(bytes) => {
@@ -157,10 +178,17 @@ impl FileReader {
                 sink.reserve(bytes.len())?;
                 sink.piece(Piece::Chunk { id, bytes, is_small: true })?;
             }
-            Body::InSink(_) => {}
+            Body::NotEmpty | Body::InSink(_) => {}
         }
         progress::add(&self.progress.files_read, 1);
-        let end = FileEnd { node, stat: after, read_at, is_changing, xattr_error };
+        let proves_nothing = match sizes {
+            Sizes::Exact => node.size != after.size,
+            Sizes::ZeroMeansUnknown => node.size != after.size || after.size == 0,
+            Sizes::Meaningless => true,
+        };
+        let is_distrusted = proves_nothing || is_replaced && after.links > 1;
+        let filesystem = job.filesystem.id;
+        let end = FileEnd { node, stat: after, filesystem, read_at, is_changing, xattr_error, is_distrusted };
         Ok(sink.piece(Piece::End(Box::new(end)))?)
     }
 
@@ -181,6 +209,9 @@ impl FileReader {
             }
         }
         progress::add(&self.progress.bytes_read, len as u64);
+        if size == 0 && len > 0 {
+            return Ok(Body::NotEmpty);
+        }
         // If the file has grown, only its expected length is kept.
         bytes.truncate(len.min(size as usize));
         Ok(Body::Held(bytes))
@@ -206,22 +237,62 @@ impl FileReader {
         Ok(Body::InSink(at))
     }
 
+    /// Reads a file to its end, however long it says it is.
+    fn read_unsized(&self, file: &OwnedFd, sink: &mut dyn PieceSink) -> Result<Body, ReadError> {
+        // Not every such file has offsets. One that has may have been read before.
+        let _ = rustix::fs::seek(file, SeekFrom::Start(0));
+        let mut timed = TimedFile::start(file.try_clone()?)?;
+        let mut start = Vec::new();
+        while start.len() as u64 <= SMALL_MAX {
+            let part = timed.next_part()?;
+            if part.is_empty() {
+                progress::add(&self.progress.bytes_read, start.len() as u64);
+                return Ok(Body::Held(start));
+            }
+            start.extend(part);
+        }
+        let mut rest = start.into_iter();
+        let next = |buffer: &mut [u8]| {
+            if rest.len() == 0 {
+                rest = timed.next_part()?.into_iter();
+            }
+            let len = rest.len().min(buffer.len());
+            buffer[..len].iter_mut().zip(rest.by_ref()).for_each(|(to, byte)| *to = byte);
+            Ok(len)
+        };
+        Ok(Body::InSink(self.read_chunks(next, sink)?))
+    }
+
     /// Reads the data from `start` to `end` in chunks. Returns the offset at which the data ended.
     fn read_stretch(&self, file: &OwnedFd, start: u64, end: u64, sink: &mut dyn PieceSink) -> Result<u64, ReadError> {
+        let mut at = start;
+        let next = |buffer: &mut [u8]| {
+            let want = (end - at).min(buffer.len() as u64) as usize;
+            let len = if want > 0 { rustix::io::pread(file, &mut buffer[..want], at)? } else { 0 };
+            at += len as u64;
+            Ok(len)
+        };
+        Ok(start + self.read_chunks(next, sink)?)
+    }
+
+    /// Cuts what `next` reads into chunks, until it reads nothing. Returns how many bytes it read.
+    fn read_chunks(
+        &self,
+        mut next: impl FnMut(&mut [u8]) -> io::Result<usize>,
+        sink: &mut dyn PieceSink,
+    ) -> Result<u64, ReadError> {
         let mut buffer = vec![0; self.chunk_max * BUFFER_CHUNKS];
         let mut held = 0;
-        let mut at = start;
+        let mut total = 0;
         let mut is_last = false;
         while !is_last || held > 0 {
             while held < buffer.len() && !is_last {
-                let want = (end - at).min((buffer.len() - held) as u64) as usize;
-                match rustix::io::pread(file, &mut buffer[held..held + want], at) {
+                match next(&mut buffer[held..]) {
                     Ok(0) => is_last = true,
-                    Ok(n) => (held, at) = (held + n, at + n as u64),
-                    Err(Errno::INTR) => {}
+                    Ok(n) => (held, total) = (held + n, total + n as u64),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return Err(error.into()),
                 }
-                is_last |= at == end;
             }
             if self.progress.is_stopped() {
                 return Err(ReadError::Closed);
@@ -243,7 +314,7 @@ impl FileReader {
                 sink.piece(Piece::Chunk { id, bytes, is_small: false })?;
             }
         }
-        Ok(at)
+        Ok(total)
     }
 }
 
@@ -274,6 +345,8 @@ fn next_data(file: &OwnedFd, at: u64, size: u64) -> io::Result<(u64, u64)> {
 enum Body {
     /// The contents of a small file.
     Held(Vec<u8>),
+    /// The file says that it is empty, and is not.
+    NotEmpty,
     /// How many bytes of a large file went to the sink.
     InSink(u64),
 }
@@ -282,6 +355,7 @@ impl Body {
     fn len(&self) -> u64 {
         match self {
             Body::Held(bytes) => bytes.len() as u64,
+            Body::NotEmpty => 0,
             Body::InSink(len) => *len,
         }
     }

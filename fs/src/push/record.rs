@@ -27,6 +27,14 @@ pub fn root_entry_key(root: &DirPath) -> [u8; 16] {
     walk::child_key(&root.key(), b"/")
 }
 
+/// The chunks that a node names: of its contents, or the root page of its content tree.
+pub fn chunks(node: &Node) -> Vec<ChunkId> {
+    match &node.content {
+        Some(Content::Tree(page)) => vec![*page],
+        _ => data_chunks(node).collect(),
+    }
+}
+
 /// The chunks of contents that a node names.
 pub fn data_chunks(node: &Node) -> impl Iterator<Item = ChunkId> + '_ {
     let extents = match &node.content {

@@ -4,19 +4,22 @@
 //! stream of [`Event`]s. Files that must be read go to the readers as well. Unchanged entries are only counted: whether
 //! their nodes are needed shows when the directory ends.
 
-use std::{collections::HashSet, io, path::Path, sync::Arc, time::Instant};
+use std::{
+    collections::HashSet,
+    io,
+    path::Path,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
+};
 
 use bkfs_store::{
     Error, Result,
     access::Push,
     base::{
-        id::{ChunkId, HardLinkGroup},
+        id::{ChunkId, ClientId},
         time::Time,
     },
-    format::{
-        keys::IdKeys,
-        tree::{Content, Node, NodeKind, Xattr},
-    },
+    format::tree::{Content, Node, NodeKind, Xattr},
 };
 use crossbeam_channel::Sender;
 
@@ -24,15 +27,18 @@ use super::{
     clock::Clock,
     context::PushContext,
     event::{DirEntry, Event, NewEntry, is_distrusted},
+    link_groups::LinkGroups,
     pending_file::PendingFile,
     piece::ReadJob,
     problems::ProblemList,
     progress::{self, PushProgress},
-    record::{data_chunks, root_entry_key},
+    record::{chunks, data_chunks, root_entry_key},
+    sample::{RandomNumbers, Sample},
     session::RecordTrust,
 };
 use crate::{
     cache::{Cache, Cursor, Losses, record::stamp},
+    filesystem::{Filesystem, Filesystems, Sizes},
     metadata::{self, Stat},
     pool::{SubmitError, WorkerPool},
     userdb::OwnerNames,
@@ -42,15 +48,15 @@ use crate::{
 /// Ids in one question.
 const ASK_MAX: usize = 16 * 1024;
 
-/// Counts of files, for the snapshot's statistics.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct FileCounts {
-    /// Files that the record did not have.
-    pub new: u64,
-    /// Files that differ from the record.
-    pub changed: u64,
+/// What the scanner knows at the end.
+#[derive(Debug, Default)]
+pub struct Scanned {
     /// Files that are as in the record.
     pub unchanged: u64,
+    /// Patterns that decided about no entry.
+    pub unused_patterns: Vec<String>,
+    /// A few of the chunks that unchanged entries rely on.
+    pub relied_on: Sample,
 }
 
 /// Where the scanner sends what it finds.
@@ -65,20 +71,23 @@ pub struct ScanOutput<'a> {
 pub struct Scanner<'a> {
     walk: Walk,
     access: &'a dyn Push,
+    client: ClientId,
     cache: &'a Cache,
     trust: RecordTrust,
-    ids: &'a IdKeys,
     owners: &'a OwnerNames,
     problems: &'a ProblemList,
     progress: &'a PushProgress,
     base: &'a Path,
     clock: Clock,
     output: ScanOutput<'a>,
-    counts: FileCounts,
+    unchanged: u64,
     /// How many files were numbered.
     files: u64,
-    /// The hard-link groups that came before.
-    linked: HashSet<HardLinkGroup>,
+    links: LinkGroups<'a>,
+    filesystems: Filesystems,
+    /// Of the chunks that unchanged entries rely on.
+    relied_on: Sample,
+    random: RandomNumbers,
 }
 
 /// A directory on the way from the root to the scanner's position.
@@ -96,6 +105,13 @@ struct DirScan<'a> {
     looked_at: Time,
 }
 
+/// The state of a directory when its parent was listed.
+struct DirState<'s> {
+    stat: &'s Stat,
+    filesystem: Filesystem,
+    looked_at: Time,
+}
+
 impl<'a> Scanner<'a> {
     /// A scanner that has found nothing yet. Paths in messages are below `base`.
     pub fn new(
@@ -109,30 +125,37 @@ impl<'a> Scanner<'a> {
         Self {
             walk,
             access: context.access.as_ref(),
+            client: context.key.client_id(),
             cache: &context.cache,
             trust,
-            ids: &context.ids,
             owners,
             problems: &context.problems,
             progress: &context.progress,
             base,
             clock: context.clock,
             output,
-            counts: FileCounts::default(),
+            unchanged: 0,
             files: 0,
-            linked: HashSet::new(),
+            links: LinkGroups::new(&context.ids),
+            filesystems: Filesystems::default(),
+            relied_on: Sample::default(),
+            random: RandomNumbers::default(),
         }
     }
 
     /// Goes through the whole source.
-    pub fn run(mut self, root: &Arc<ListTask>, stat: Stat) -> Result<FileCounts> {
+    pub fn run(mut self, root: &Arc<ListTask>, stat: Stat) -> Result<Scanned> {
         let path = root.path().clone();
         let mut record = Cursor::new(self.cache, root_entry_key(&path));
+        let last_totals = record.entry().and_then(|was| was.decode().ok()).and_then(|node| node.subtree);
+        self.progress.bytes_expected.store(last_totals.map_or(0, |subtree| subtree.totals.bytes), Relaxed);
         let listed = self.walk.take(root).map_err(|e| Error::io(self.base, e))?;
         let looked_at = self.time_of(listed.looked_at);
         let root_dir = listed.dir.clone();
         let attributes = || metadata::xattrs_of_handle(&root_dir);
-        let entry = self.dir_entry(&mut record, b"", &stat, attributes, &path, looked_at);
+        let filesystem = self.filesystems.of_handle(&root_dir, &stat);
+        let state = DirState { stat: &stat, filesystem, looked_at };
+        let entry = self.dir_entry(&mut record, b"", state, attributes, &path);
         let mut stack = vec![self.enter(path, entry, Some(listed))?];
         while let Some(top) = stack.last_mut() {
             if self.progress.is_stopped() {
@@ -150,7 +173,8 @@ impl<'a> Scanner<'a> {
                 }
             }
         }
-        Ok(self.counts)
+        let Self { unchanged, relied_on, walk, .. } = self;
+        Ok(Scanned { unchanged, unused_patterns: walk.unused_patterns(), relied_on })
     }
 
     fn enter(&mut self, path: Arc<DirPath>, entry: DirEntry, listed: Option<Listed>) -> Result<DirScan<'a>> {
@@ -191,7 +215,7 @@ impl<'a> Scanner<'a> {
             cursor.advance();
             if is_end || ids.len() >= ASK_MAX {
                 for ids in ids.chunks(ASK_MAX) {
-                    let stored = self.access.has(ids)?;
+                    let stored = self.access.has(Some(self.client), ids)?;
                     missing.extend(ids.iter().zip(stored).filter(|(_, stored)| !stored).map(|(id, _)| *id));
                 }
                 ids.clear();
@@ -207,6 +231,9 @@ impl<'a> Scanner<'a> {
         self.send_kept(scan)?;
         progress::add(&self.progress.dirs, 1);
         let subtree = if scan.is_whole { scan.cursor.subtree() } else { None };
+        if let Some(subtree) = subtree {
+            self.relied_on.offer(subtree.id);
+        }
         self.send(Event::Leave(subtree))
     }
 
@@ -251,16 +278,30 @@ impl<'a> Scanner<'a> {
             return self.directory(scan, &dir, &name, &stat, task).map(Some);
         }
         let has_record = was.is_some();
-        let is_kept = was.is_some_and(|was| {
-            !self.trust.distrusts_all
-                && !was.is_distrusted
-                && was.stamp == stamp(&stat)
-                && (scan.losses == Losses::None || was.decode().is_ok_and(|node| self.is_stored(scan, &node)))
-        });
+        let filesystem = self.filesystems.of_entry(&dir, dir.mount, &name, &stat);
+        let is_linked = stat.links > 1;
+        let is_kept = was
+            .filter(|was| !self.trust.distrusts_all && !was.is_distrusted && was.stamp == stamp(&stat, &filesystem.id))
+            .is_some_and(|was| {
+                // The node is looked at only if something in it is in question.
+                (scan.losses == Losses::None && !is_linked)
+                    || was.decode().is_ok_and(|node| {
+                        (scan.losses == Losses::None || self.is_stored(scan, &node))
+                            && (!is_linked || self.links.keep(&stat, node.hard_link))
+                    })
+            });
         if is_kept {
+            if let Some(entry) = scan.cursor.entry() {
+                // A node is decoded only if it is taken into the sample.
+                let number = &mut self.random;
+                self.relied_on.offer_with(|| {
+                    let chunks = chunks(&entry.decode().ok()?);
+                    chunks.get((number.next() % chunks.len().max(1) as u64) as usize).copied()
+                });
+            }
             scan.cursor.advance();
             scan.kept += 1;
-            self.counts.unchanged += u64::from(stat.kind == NodeKind::File);
+            self.unchanged += u64::from(stat.kind == NodeKind::File);
             return Ok(None);
         }
         self.send_kept(scan)?;
@@ -270,16 +311,13 @@ impl<'a> Scanner<'a> {
             self.send(Event::Replaced)?;
         }
         if stat.kind == NodeKind::File {
-            match has_record {
-                true => self.counts.changed += 1,
-                false => self.counts.new += 1,
-            }
-            self.file(dir, name, stat)?;
+            self.file(dir, name, stat, filesystem)?;
         } else {
             match self.other(&dir, &name, &stat) {
                 Ok(node) => {
-                    let is_distrusted = is_distrusted(&stat, scan.looked_at);
-                    self.send(Event::New(Box::new(NewEntry { node, stat, is_distrusted })))?;
+                    let is_distrusted = is_distrusted(&stat, scan.looked_at) || filesystem.sizes == Sizes::Meaningless;
+                    let filesystem = filesystem.id;
+                    self.send(Event::New(Box::new(NewEntry { node, stat, filesystem, is_distrusted })))?;
                 }
                 Err(error) => self.problem(&dir.path, &name, error),
             }
@@ -312,7 +350,12 @@ impl<'a> Scanner<'a> {
             Some(handle) => metadata::xattrs_of_handle(handle),
             None => metadata::xattrs_of_entry(dir, name),
         };
-        let entry = self.dir_entry(&mut scan.cursor, name, stat, attributes, &dir.path, scan.looked_at);
+        let filesystem = match &handle {
+            Some(handle) => self.filesystems.of_handle(handle, stat),
+            None => self.filesystems.of_entry(dir, dir.mount, name, stat),
+        };
+        let state = DirState { stat, filesystem, looked_at: scan.looked_at };
+        let entry = self.dir_entry(&mut scan.cursor, name, state, attributes, &dir.path);
         if matches!(entry, DirEntry::New(_)) {
             scan.is_whole = false;
             if has_record {
@@ -327,15 +370,15 @@ impl<'a> Scanner<'a> {
         &self,
         cursor: &mut Cursor<'a>,
         name: &[u8],
-        stat: &Stat,
+        state: DirState<'_>,
         attributes: impl FnOnce() -> io::Result<Option<Vec<Xattr>>>,
         parent: &DirPath,
-        looked_at: Time,
     ) -> DirEntry {
+        let DirState { stat, filesystem, looked_at } = state;
         let was = cursor.entry().filter(|was| was.name == name);
         let has_record = was.is_some();
         let kept = was
-            .filter(|was| !self.trust.distrusts_all && !was.is_distrusted && was.stamp == stamp(stat))
+            .filter(|was| !self.trust.distrusts_all && !was.is_distrusted && was.stamp == stamp(stat, &filesystem.id))
             .and_then(|was| was.decode().ok())
             .and_then(|node| node.subtree);
         if has_record {
@@ -353,7 +396,7 @@ impl<'a> Scanner<'a> {
                 is_distrusted = true;
             }
         }
-        DirEntry::New(Box::new(NewEntry { node, stat: *stat, is_distrusted }))
+        DirEntry::New(Box::new(NewEntry { node, stat: *stat, filesystem: filesystem.id, is_distrusted }))
     }
 
     /// Whether the contents of a remembered node are still stored, by the losses that were reported.
@@ -367,12 +410,13 @@ impl<'a> Scanner<'a> {
             })
     }
 
-    fn file(&mut self, dir: Arc<SourceDir>, name: Box<[u8]>, stat: Stat) -> Result<()> {
-        let hard_link = (stat.links > 1).then(|| self.ids.hard_link(&dir.mount_root, stat.inode, stat.btime));
-        let is_other_name = hard_link.is_some_and(|group| !self.linked.insert(group));
+    fn file(&mut self, dir: Arc<SourceDir>, name: Box<[u8]>, stat: Stat, filesystem: Filesystem) -> Result<()> {
+        let assigned = (stat.links > 1).then(|| self.links.assign(&dir.mount_root, &stat));
+        let hard_link = assigned.map(|assigned| assigned.group);
         self.files += 1;
-        let file = Arc::new(PendingFile::new(ReadJob { number: self.files, dir, name, stat, hard_link }));
-        if is_other_name {
+        let job = ReadJob { number: self.files, dir, name, stat, filesystem, hard_link };
+        let file = Arc::new(PendingFile::new(job));
+        if assigned.is_some_and(|assigned| !assigned.is_first) {
             return self.send(Event::Link(file));
         }
         self.send(Event::File(file.clone()))?;
@@ -387,7 +431,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The node of an entry that is neither a file nor a directory.
-    fn other(&self, dir: &Arc<SourceDir>, name: &[u8], stat: &Stat) -> io::Result<Node> {
+    fn other(&mut self, dir: &Arc<SourceDir>, name: &[u8], stat: &Stat) -> io::Result<Node> {
         let mut node = stat.node(name, self.owners);
         if stat.kind == NodeKind::Symlink {
             node.target = Some(metadata::link_target(dir, &metadata::c_name(name)?)?);
@@ -398,7 +442,10 @@ impl<'a> Scanner<'a> {
             _ => Err(error),
         })?;
         if stat.links > 1 {
-            node.hard_link = Some(self.ids.hard_link(&dir.mount_root, stat.inode, stat.btime));
+            let assigned = self.links.assign(&dir.mount_root, stat);
+            // If another link has replaced it since, its target must not be linked to the other names.
+            let is_still_there = || Stat::of(dir, &metadata::c_name(name)?);
+            node.hard_link = is_still_there().is_ok_and(|now| now.is_same(stat)).then_some(assigned.group);
         }
         Ok(node)
     }

@@ -8,10 +8,7 @@ use std::{
     io,
     num::NonZero,
     ops::ControlFlow,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     thread::{Builder, Scope, ScopedJoinHandle},
 };
 
@@ -68,8 +65,8 @@ pub struct Sealer<'a> {
     progress: &'a PushProgress,
     lease: Lease,
     level: i32,
-    /// Bytes of packs that are stored.
-    stored: AtomicU64,
+    /// Packs are made and counted, but not sent.
+    is_dry_run: bool,
     /// The error that stopped the stages.
     failed: Mutex<Option<Error>>,
 }
@@ -78,7 +75,7 @@ pub struct Sealer<'a> {
 pub struct Sealing<'scope> {
     jobs: Sender<SealJob>,
     order: Sender<OrderedFrame>,
-    packer: ScopedJoinHandle<'scope, Result<u64>>,
+    packer: ScopedJoinHandle<'scope, Result<()>>,
 }
 
 /// The stages have stopped. [`Sealing::finish`] returns the reason.
@@ -114,7 +111,7 @@ impl<'a> Sealer<'a> {
             progress: &context.progress,
             lease,
             level: if level == 0 { LEVEL_DEFAULT } else { level },
-            stored: AtomicU64::new(0),
+            is_dry_run: context.options.dry_run,
             failed: Mutex::default(),
         }
     }
@@ -134,12 +131,12 @@ impl<'a> Sealer<'a> {
         Ok(Sealing { jobs, order, packer })
     }
 
-    /// Packs frames in order. Returns how many bytes were stored.
+    /// Packs frames in order.
     fn pack<'scope, 'env>(
         &'env self,
         scope: &'scope Scope<'scope, 'env>,
         frames: Receiver<OrderedFrame>,
-    ) -> Result<u64> {
+    ) -> Result<()> {
         let upload = move |upload| self.upload(upload);
         let mut uploads = WorkerPool::full(scope, "upload", UPLOADS, 0, upload)
             .map_err(|error| Error::io("cannot start a thread", error))?;
@@ -164,7 +161,7 @@ impl<'a> Sealer<'a> {
         uploads.finish();
         match self.failed.lock().take() {
             Some(error) => Err(error),
-            None => Ok(self.stored.load(Relaxed)),
+            None => Ok(()),
         }
     }
 
@@ -174,11 +171,14 @@ impl<'a> Sealer<'a> {
         if self.failed.lock().is_some() {
             return ControlFlow::Break(());
         }
+        if self.is_dry_run {
+            progress::add(&self.progress.bytes_stored, len);
+            return ControlFlow::Continue(());
+        }
         if let Err(error) = self.access.put_pack(self.lease, &upload.pack) {
             self.failed.lock().get_or_insert(error);
             return ControlFlow::Break(());
         }
-        progress::add(&self.stored, len);
         progress::add(&self.progress.bytes_stored, len);
         self.dedup.acknowledged(&upload.ids);
         ControlFlow::Continue(())
@@ -193,8 +193,8 @@ impl Sealing<'_> {
         self.jobs.send(SealJob { kind, frame, sealed }).map_err(|_| Stopped)
     }
 
-    /// Waits until every pack is stored. Returns the bytes of all packs.
-    pub fn finish(self) -> Result<u64> {
+    /// Waits until every pack is stored.
+    pub fn finish(self) -> Result<()> {
         drop((self.jobs, self.order));
         self.packer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }

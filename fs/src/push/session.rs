@@ -3,7 +3,10 @@
 use bkfs_store::{
     Error, Result,
     access::{Lease, OpenRequest, Opened, Seen},
-    format::loss::Lost,
+    format::{
+        keys::{PushKey, SealKeys},
+        loss::Lost,
+    },
 };
 
 use super::context::PushContext;
@@ -67,6 +70,14 @@ impl PushSession {
         Ok(true)
     }
 
+    /// Forgets everything that is known to be stored, after the store did not show what it says it has: the next push
+    /// asks about all of it.
+    pub fn forget_known(&self, context: &PushContext<'_>) {
+        if let Err(error) = context.cache.note_lost(&Lost::Everything, self.opened.now) {
+            tracing::warn!("the file cache cannot be written: {error}");
+        }
+    }
+
     /// Opens the repository again. The reply reports what was lost since `begun`, the point of the log at the first
     /// opening: an earlier reply may not have arrived.
     pub fn reopen(&mut self, context: &PushContext<'_>, begun: &Seen) -> Result<()> {
@@ -80,6 +91,19 @@ impl PushSession {
             return Err(Error::LeaseRefused { reason });
         }
         Ok(())
+    }
+
+    /// Opens the repository again, and returns the key of the push with the newest seal key if the seal key was rotated
+    /// since the push began.
+    pub fn rotated(&mut self, context: &PushContext<'_>) -> Result<Option<PushKey>> {
+        let begun = self.opened.now;
+        self.reopen(context, &begun)?;
+        self.note_losses(context)?;
+        let seal_keys = SealKeys::verify(&self.opened.seal_keys, context.config)?;
+        match seal_keys.number() == context.key.seal_number {
+            true => Ok(None),
+            false => seal_keys.renew(context.key).map(Some),
+        }
     }
 
     /// Notes the losses that the last opening reported.

@@ -2,8 +2,11 @@
 
 mod changes;
 pub(super) mod fake;
+mod images;
+mod links;
 mod lost;
 mod reading;
+mod rotated;
 
 use std::{
     fs,
@@ -73,7 +76,7 @@ impl Case {
     fn try_push(&mut self) -> Result<PushReport> {
         self.progress = Arc::default();
         let access: Arc<dyn access::Push> = self.store.clone();
-        let seen = last_seen(self.cache.path(), self.store.client.repo);
+        let seen = last_seen(self.cache.path(), self.store.client.repo, self.store.client.client_id());
         let opened = access.open(&OpenRequest { client: Some(self.store.client.client_id()), seen })?;
         let (config, key) = (&self.store.config, &self.store.client);
         let repository = OpenedRepository { access: access.clone(), opened: &opened, config, key };
@@ -129,7 +132,8 @@ fn a_push_without_changes_reads_asks_and_stores_nothing() {
     // Reading everything again gives the same tree and sends nothing.
     case.options.force = true;
     let report = case.push();
-    assert_eq!((report.stats.files_changed, report.stats.chunks_new, case.puts()), (53, 0, puts));
+    assert_eq!((report.stats.files_read(), report.stats.chunks_new, case.puts()), (0, 0, puts));
+    assert_eq!((report.stats.files_unchanged, report.stats.bytes_read > 4_000_000), (53, true));
     assert_eq!(case.root(), root);
 }
 
@@ -141,7 +145,8 @@ fn recent_changes_are_distrusted() {
     case.push();
     let root = case.root();
     let report = case.push();
-    assert_eq!((report.stats.bytes_read, report.stats.files_changed, report.stats.chunks_new), (5000, 1, 0));
+    // It is read again, but it is the same.
+    assert_eq!((report.stats.bytes_read, report.stats.files_unchanged, report.stats.chunks_new), (5000, 1, 0));
     assert_eq!(case.root(), root);
 }
 
@@ -210,7 +215,7 @@ fn read_back(case: &Case, path: &str, expected: &[u8]) -> bkfs_store::format::tr
 
 /// The node of the only entry of the root directory.
 fn only_node(case: &Case) -> bkfs_store::format::tree::Node {
-    let cache = Cache::open(case.cache.path(), case.store.client.repo).unwrap();
+    let cache = Cache::open(case.cache.path(), case.store.client.repo, case.store.client.client_id()).unwrap();
     let mut found = Vec::new();
     let roots = Roots::new(case.options.base.as_deref(), &case.options.paths).unwrap();
     let key = root_key(&case.store.client.ids(), &case.options.target, &roots);
@@ -320,6 +325,7 @@ fn a_dry_run_counts_and_leaves_no_trace() {
     for _ in 0..2 {
         let report = case.push();
         assert!(report.snapshot.is_none() && report.stats.bytes_new > 500_000 && report.stats.files_new == 1);
+        assert!(report.stats.bytes_stored > 500_000, "it says what would be sent: {:?}", report.stats);
         assert_eq!((case.puts(), case.store.commits.load(Relaxed)), (0, 0));
     }
 }
@@ -332,6 +338,19 @@ fn a_commit_whose_reply_is_lost_is_made_once() {
     let report = case.push();
     assert_eq!(case.store.state.lock().snapshots.len(), 1);
     assert_eq!(report.snapshot, Some(case.store.state.lock().snapshots[0].0));
+}
+
+#[test]
+fn a_commit_that_takes_effect_after_it_was_given_up_is_made_once() {
+    // The last of these commits is refused in the last attempt.
+    for slow in 1..=4 {
+        let mut case = Case::new();
+        case.write("f", b"x");
+        case.store.slow.store(slow, Relaxed);
+        let report = case.push();
+        assert_eq!(case.store.state.lock().snapshots.len(), 1, "{slow}");
+        assert_eq!(report.snapshot, Some(case.store.state.lock().snapshots[0].0));
+    }
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! What to do if an entry with the name exists already: a pure function, so that the rule is in one place.
 
-use bkfs_store::format::tree::{Node, NodeKind};
+use bkfs_store::{
+    base::time::Time,
+    format::tree::{Node, NodeKind},
+};
 use rustix::fs::{FileType, Stat};
 
-use super::{options::RestoreOptions, report::Reason};
+use super::{options::RestoreOptions, report::Reason, times::mtime};
 
 /// What to do with an entry that is not a folder.
 #[derive(Debug)]
@@ -18,12 +21,14 @@ pub(super) enum Decision {
     Refuse(Reason),
 }
 
-/// Decides for a node and the existing entry with its name. `target` reads the existing symbolic link.
+/// Decides for a node and the existing entry with its name. `target` reads the existing symbolic link. `kept_time`
+/// returns what the destination makes of the stored time.
 pub(super) fn decide(
     node: &Node,
     found: Option<&Stat>,
     options: &RestoreOptions,
     target: impl FnOnce() -> Option<Vec<u8>>,
+    kept_time: impl FnOnce() -> Option<Time>,
 ) -> Decision {
     let Some(stat) = found else { return Decision::Create { replace: false } };
     if kind_of(stat) == Some(NodeKind::Directory) {
@@ -31,7 +36,7 @@ pub(super) fn decide(
     }
     let is_same = kind_of(stat) == Some(node.kind)
         && match node.kind {
-            NodeKind::File => looks_same(node, stat),
+            NodeKind::File => looks_same(node, stat, kept_time),
             NodeKind::Symlink => target().as_deref() == node.target.as_deref(),
             NodeKind::CharDevice | NodeKind::BlockDevice => {
                 node.device.is_some_and(|d| stat.st_rdev == rustix::fs::makedev(d.major, d.minor))
@@ -47,12 +52,12 @@ pub(super) fn decide(
     }
 }
 
-/// Returns whether a file has the stored size and modification time.
-pub(super) fn looks_same(node: &Node, stat: &Stat) -> bool {
+/// Returns whether a file has the stored size and modification time, or what the destination makes of that time.
+pub(super) fn looks_same(node: &Node, stat: &Stat, kept_time: impl FnOnce() -> Option<Time>) -> bool {
+    let found = mtime(stat);
     kind_of(stat) == Some(node.kind)
         && stat.st_size as u64 == node.size
-        && stat.st_mtime == node.mtime.secs
-        && stat.st_mtime_nsec == u64::from(node.mtime.nanos)
+        && (found == node.mtime || kept_time() == Some(found))
 }
 
 /// Returns the kind of an existing entry; none for a kind that is never stored.

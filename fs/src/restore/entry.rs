@@ -14,10 +14,11 @@ use rustix::{
 use super::{
     attributes::EntryHandle,
     decide::{Decision, decide},
-    destination::Destination,
+    destination::{Attributed, Destination},
     folder::Folder,
     handle::open_beneath,
-    link::{Claim, HardLinks, Linked, Waiting},
+    limits::Limit,
+    link::{Claim, HardLinks, LinkKey, Linked, Waiting},
     plan::FilePlan,
     report::Reason,
     restored::{How, Restored, identity},
@@ -69,7 +70,7 @@ impl<'a> Entries<'a> {
 
     /// Restores an entry that is not a folder, except for the contents of a file.
     pub(super) fn restore(&self, folder: &Arc<Folder>, node: Node) -> Next {
-        let (node, is_first_name) = match node.hard_link {
+        let (node, is_first_name) = match LinkKey::of(&node) {
             None => (node, false),
             Some(group) => match self.links.claim(group, folder, node) {
                 Claim::Wait => return Next::default(),
@@ -78,8 +79,9 @@ impl<'a> Entries<'a> {
                     Ok(Linked::Done(restored)) => {
                         return Next::entries(self.settle(folder, &node, false, 0, Ok(restored)));
                     }
-                    Ok(Linked::Impossible(error)) => {
-                        self.shared.problem(&folder.dir, &node.name, Reason::NotLinked(error));
+                    // It becomes a file of its own.
+                    Ok(Linked::Impossible) => {
+                        self.shared.meet(Limit::HardLinks, true, &folder.dir, &node.name);
                         (node, false)
                     }
                     Err(reason) => return Next::entries(self.settle(folder, &node, false, 0, Err(reason))),
@@ -121,7 +123,7 @@ impl<'a> Entries<'a> {
             }
             Err(reason) => self.shared.problem(&folder.dir, &node.name, reason),
         }
-        match node.hard_link.filter(|_| is_first_name) {
+        match LinkKey::of(node).filter(|_| is_first_name) {
             Some(group) => self.links.settle(group, &folder.dir, &node.name, identity),
             None => Vec::new(),
         }
@@ -132,7 +134,8 @@ impl<'a> Entries<'a> {
         let fd = self.destination.handles.get(&folder.dir).map_err(Reason::system("open the folder"))?;
         let found = folder.find(&fd, name)?;
         let target = || Some(rustix::fs::readlinkat(&fd, name, Vec::new()).ok()?.into_bytes());
-        match (decide(node, found.as_ref(), self.shared.options, target), &found) {
+        let kept_time = || self.destination.kept_time(&fd, node, found.as_ref()?);
+        match (decide(node, found.as_ref(), self.shared.options, target, kept_time), &found) {
             (Decision::Refuse(reason), _) => Err(reason),
             (Decision::Create { replace }, _) if node.kind == NodeKind::File => Ok(Need::Write { replace }),
             (Decision::Create { replace }, _) => self.create_special(folder, fd, node, replace).map(Need::Nothing),
@@ -152,6 +155,9 @@ impl<'a> Entries<'a> {
     ) -> Result<Restored, Reason> {
         let temp = self.destination.temps.next();
         let name = temp.as_slice();
+        if node.device.is_some() && !self.shared.options.privileged {
+            return Err(Reason::Untrusted);
+        }
         // Only its owner has access until the attributes are set.
         let mode = Mode::RUSR | Mode::WUSR;
         let make = |kind, device| rustix::fs::mknodat(&fd, name, kind, mode, device);
@@ -173,8 +179,8 @@ impl<'a> Entries<'a> {
         let path =
             open_beneath(&fd, &temp.name, OFlags::PATH, Mode::empty()).map_err(Reason::system("open the new entry"))?;
         let handle = EntryHandle::Path(path.as_fd());
-        let stat = handle.stat().map_err(Reason::system("open the new entry"))?;
-        self.destination.set_attributes(&folder.dir, &node.name, handle, node, folder.hands_down_acl);
+        let how = Attributed::New { strip_acl: folder.hands_down_acl };
+        let stat = self.destination.set_attributes(&folder.dir, &node.name, handle, node, how)?;
         temp.rename(&node.name, replace).map_err(Reason::cannot_rename)?;
         Ok(Restored::created(identity(&stat)))
     }

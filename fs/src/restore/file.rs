@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use super::{
     attributes::EntryHandle,
     content::{self, Part},
-    destination::Destination,
+    destination::{Attributed, Destination},
     folder::Folder,
     handle::open_beneath,
     report::Reason,
@@ -38,8 +38,9 @@ impl<'a> Files<'a> {
         let name = self.destination.temps.next();
         let access = if self.shared.options.verify { OFlags::RDWR } else { OFlags::WRONLY };
         let flags = OFlags::CREATE | OFlags::EXCL | access;
-        let file = open_beneath(&fd, &name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-        Ok((file.into(), Temp::new(fd, name)))
+        let file = open_beneath(&fd, &name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?.into();
+        let temp = Temp::file(fd, name, &file);
+        Ok((file, temp))
     }
 
     /// Writes contents, and reads them back if the restore verifies.
@@ -67,8 +68,8 @@ impl<'a> Files<'a> {
         replace: bool,
     ) -> Result<Restored, Reason> {
         let handle = EntryHandle::Open(file.as_fd());
-        let stat = handle.stat().map_err(cannot_write)?;
-        self.destination.set_attributes(&folder.dir, &node.name, handle, node, folder.hands_down_acl);
+        let how = Attributed::New { strip_acl: folder.hands_down_acl };
+        let stat = self.destination.set_attributes(&folder.dir, &node.name, handle, node, how)?;
         temp.rename(&node.name, replace).map_err(Reason::cannot_rename)?;
         Ok(Restored::created(identity(&stat)))
     }

@@ -21,11 +21,11 @@ use rustix::{
 use super::{
     attributes::{EntryHandle, has_default_acl},
     decide::kind_of,
-    destination::Destination,
+    destination::{Attributed, Destination},
     handle::{DestDir, is_file_name, open_beneath, open_dir},
     report::Reason,
     shared::Shared,
-    temp::{MARK, create_mark, is_temp},
+    temp::{MARK, create_mark, is_temp, remove_leftover},
 };
 
 /// How many entries of a folder are listed at a time. While the tree is read ahead, that many are held of each folder
@@ -174,18 +174,19 @@ impl<'a> Folders<'a> {
         Err(Reason::Differs)
     }
 
-    /// Removes the temporary files that a killed restore left in a folder, except those that are stored entries.
+    /// Removes the temporary files that a killed restore left in a folder, except those that are stored entries. `node`
+    /// is the stored folder, or the single entry that is restored into the folder.
     pub(super) fn remove_leftovers(&self, fd: &OwnedFd, node: &Node) -> io::Result<()> {
-        let Some(subtree) = &node.subtree else { return Ok(()) };
+        let is_stored = |name: &[u8]| match &node.subtree {
+            // What cannot be looked up may be stored.
+            Some(subtree) => self.shared.source.lookup(subtree, name).map_or(true, |found| found.is_some()),
+            None => name == node.name,
+        };
         for entry in rustix::fs::Dir::read_from(fd)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
-            let is_stored = || self.shared.source.lookup(subtree, name).map(|found| found.is_some());
-            if is_temp(name) && name != MARK && !is_stored().unwrap_or(true) {
-                match rustix::fs::unlinkat(fd, name, AtFlags::empty()) {
-                    Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
-                    Err(error) => return Err(error.into()),
-                }
+            if is_temp(name) && !is_stored(name) {
+                remove_leftover(fd, name)?;
             }
         }
         Ok(())
@@ -222,6 +223,8 @@ impl<'a> Folders<'a> {
         while let Some(mut folder) = next.and_then(Arc::into_inner) {
             if !self.shared.is_stopped() {
                 self.finish(&folder);
+                // Its turn comes next, unless something else in it is not done.
+                self.destination.handles.open_parent(&folder.dir);
             }
             next = folder.parent.take();
         }
@@ -237,7 +240,14 @@ impl<'a> Folders<'a> {
                         let _ = rustix::fs::unlinkat(&fd, MARK, AtFlags::empty());
                     }
                     let handle = EntryHandle::Open(fd.as_fd());
-                    self.destination.set_attributes(&folder.dir, b"", handle, &folder.node, folder.strip_acl);
+                    let strip_acl = folder.strip_acl;
+                    let how = match folder.is_new {
+                        true => Attributed::New { strip_acl },
+                        false => Attributed::Existing { strip_acl },
+                    };
+                    if let Err(reason) = self.destination.set_attributes(&folder.dir, b"", handle, &folder.node, how) {
+                        self.shared.problem(&folder.dir, b"", reason);
+                    }
                 }
                 Err(error) => self.shared.problem(&folder.dir, b"", Reason::System { what: "open the folder", error }),
             }

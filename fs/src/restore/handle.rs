@@ -106,6 +106,19 @@ impl DirHandles {
         Ok(fd)
     }
 
+    /// Opens the parent of an open folder, if it was closed, by the name `..`. On the way up from a deep folder this
+    /// takes one call for each folder; from the top it would take one for each folder above. A folder that was moved
+    /// has another parent, which its identity shows.
+    pub(super) fn open_parent(&self, dir: &DestDir) {
+        let Some(parent) = dir.parent.as_ref().filter(|parent| parent.identity.get().is_some()) else { return };
+        let Some(fd) = dir.open.lock().clone().filter(|_| parent.open.lock().is_none()) else { return };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if let Ok(above) = rustix::fs::openat(&fd, "..", flags, Mode::empty()) {
+            // If it is another folder, it is looked for from the top.
+            let _ = self.adopt(parent, above);
+        }
+    }
+
     /// Keeps a handle that the caller has just opened for `dir`.
     pub(super) fn adopt(&self, dir: &Arc<DestDir>, fd: OwnedFd) -> io::Result<Arc<OwnedFd>> {
         let stat = rustix::fs::fstat(&fd)?;
@@ -169,4 +182,45 @@ pub(super) fn is_file_name(name: &[u8]) -> bool {
         && !name.contains(&0)
         && name != b"."
         && name != b".."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Makes folders in each other, with few handles open. Returns the deepest.
+    fn chain(handles: &DirHandles, dir: &std::path::Path, depth: usize) -> Arc<DestDir> {
+        let mut at = DestDir::root(std::fs::File::open(dir).unwrap().into());
+        for _ in 0..depth {
+            let fd = handles.get(&at).unwrap();
+            rustix::fs::mkdirat(&fd, "d", Mode::RWXU).unwrap();
+            let below = DestDir::child(&at, b"d");
+            handles.adopt(&below, open_dir(&fd, b"d").unwrap()).unwrap();
+            at = below;
+        }
+        at
+    }
+
+    #[test]
+    fn on_the_way_up_each_folder_is_opened_from_the_one_below() {
+        let (dir, handles) = (tempfile::tempdir().unwrap(), DirHandles::new(16));
+        let mut at = chain(&handles, dir.path(), 200);
+        let mut reopened = 0;
+        while let Some(parent) = at.parent.clone() {
+            reopened += usize::from(parent.open.lock().is_none());
+            handles.open_parent(&at);
+            assert!(parent.open.lock().is_some(), "it would have to be opened from the top");
+            at = parent;
+        }
+        assert!(reopened > 150, "most were closed on the way down: {reopened}");
+    }
+
+    #[test]
+    fn a_folder_that_was_moved_does_not_lead_to_its_new_parent() {
+        let (dir, handles) = (tempfile::tempdir().unwrap(), DirHandles::new(1));
+        let deepest = chain(&handles, dir.path(), 3);
+        std::fs::rename(dir.path().join("d/d/d"), dir.path().join("moved")).unwrap();
+        handles.open_parent(&deepest);
+        assert!(deepest.parent.as_ref().unwrap().open.lock().is_none());
+    }
 }

@@ -2,11 +2,14 @@
 //!
 //! The first name that a thread meets is restored like any file. The others wait, and are then linked to it. A group
 //! is forgotten once all its names have been met.
+//!
+//! Names of one group that hold different contents are not one file: a file that changed during the push may be stored
+//! so. Each of them is restored by itself, as the mount shows them.
 
-use std::{collections::HashMap, io, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use bkfs_store::{
-    base::id::HardLinkGroup,
+    base::codec,
     format::tree::{Node, NodeKind},
 };
 use parking_lot::Mutex;
@@ -63,15 +66,36 @@ pub(super) enum Claim {
 pub(super) enum Linked {
     /// The name exists now.
     Done(Restored),
-    /// The file system does not support the link, or no more links to this file.
-    Impossible(io::Error),
+    /// The file system does not support the link, or no more links to this file, or nothing shows that the new name is
+    /// of the same file.
+    Impossible,
 }
 
 /// The groups that were met so far.
 pub(super) struct HardLinks<'a> {
     shared: &'a Shared<'a>,
     destination: &'a Destination<'a>,
-    groups: Mutex<HashMap<HardLinkGroup, LinkGroup>>,
+    groups: Mutex<HashMap<LinkKey, LinkGroup>>,
+}
+
+/// Names a file with several names: a hash of its group and contents.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct LinkKey([u8; 16]);
+
+impl LinkKey {
+    /// The key of a node; none if it has no group.
+    pub(super) fn of(node: &Node) -> Option<Self> {
+        let group = node.hard_link?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&group.0).update(&node.size.to_le_bytes());
+        match (&node.content, &node.target) {
+            (Some(content), _) => hasher.update(&codec::encode(content)),
+            (None, target) => hasher.update(target.as_deref().unwrap_or_default()),
+        };
+        let mut key = [0; 16];
+        key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Some(Self(key))
+    }
 }
 
 impl<'a> HardLinks<'a> {
@@ -81,7 +105,7 @@ impl<'a> HardLinks<'a> {
     }
 
     /// Decides what to do with a name that belongs to a group.
-    pub(super) fn claim(&self, group: HardLinkGroup, folder: &Arc<Folder>, node: Node) -> Claim {
+    pub(super) fn claim(&self, group: LinkKey, folder: &Arc<Folder>, node: Node) -> Claim {
         let mut groups = self.groups.lock();
         let Some(entry) = groups.get_mut(&group) else {
             groups.insert(group, LinkGroup { met: 1, state: GroupState::InProgress(Vec::new()) });
@@ -107,7 +131,7 @@ impl<'a> HardLinks<'a> {
     /// that wait for it.
     pub(super) fn settle(
         &self,
-        group: HardLinkGroup,
+        group: LinkKey,
         dir: &Arc<DestDir>,
         name: &[u8],
         identity: Option<(u64, u64)>,
@@ -133,29 +157,38 @@ impl<'a> HardLinks<'a> {
                 return Err(Reason::IsFolder { stored: kind_name(node.kind) });
             }
             // It looks the same: an earlier run restored it, but met the names in another order. Nothing is lost.
-            Some(stat) if self.shared.options.overwrite || looks_same(node, stat) => true,
+            Some(stat)
+                if self.shared.options.overwrite
+                    || looks_same(node, stat, || self.destination.kept_time(&fd, node, stat)) =>
+            {
+                true
+            }
             Some(_) => return Err(Reason::Differs),
             None => false,
         };
         // Only root can reopen a folder that was finished with a mode that denies access to its owner.
-        let first_fd = match handles.get(&first.dir) {
-            Ok(fd) => fd,
-            Err(error) => return Ok(Linked::Impossible(error)),
-        };
-        let failed = |error| Reason::System { what: "create a hard link", error };
+        let Ok(first_fd) = handles.get(&first.dir) else { return Ok(Linked::Impossible) };
+        let failed = Reason::system("create a hard link");
         let name = self.destination.temps.next();
         match rustix::fs::linkat(&first_fd, first.name.as_slice(), &fd, name.as_slice(), AtFlags::empty()) {
             Ok(()) => {}
-            Err(error @ (Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP)) => {
-                return Ok(Linked::Impossible(error.into()));
-            }
-            Err(error) => return Err(failed(error.into())),
+            Err(
+                Errno::MLINK
+                | Errno::XDEV
+                | Errno::PERM
+                | Errno::ACCESS
+                | Errno::OPNOTSUPP
+                | Errno::NOSYS
+                | Errno::INVAL,
+            ) => return Ok(Linked::Impossible),
+            Err(error) => return Err(failed(error)),
         }
         let temp = Temp::new(fd.clone(), name);
-        let stat = rustix::fs::statat(&fd, temp.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| failed(error.into()))?;
+        let stat = rustix::fs::statat(&fd, temp.name.as_slice(), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        // Some file systems, like sshfs, number the names and not the files. Or the first name was replaced during the
+        // restore, and this is a link to what replaced it. Dropping the temporary name removes it.
         if identity(&stat) != first.identity {
-            return Err(failed(io::Error::other("the first name was replaced during the restore")));
+            return Ok(Linked::Impossible);
         }
         temp.rename(&node.name, replace).map_err(Reason::cannot_rename)?;
         Ok(Linked::Done(Restored::linked(first.identity)))

@@ -13,6 +13,9 @@ pub struct RestoreOptions {
     pub verify: bool,
     /// Which owner the restored entries get, where the system lets us choose.
     pub owners: RestoreOwners,
+    /// Restore set-id bits of files, `security.*` and `trusted.*` attributes, and device nodes. For snapshots of
+    /// clients that are trusted with the machine ([`crate::privileges`]).
+    pub privileged: bool,
     /// Number of threads; at least 1.
     pub threads: usize,
     /// Roughly how many bytes of contents all threads together hold at a time.
@@ -27,6 +30,7 @@ impl Default for RestoreOptions {
             overwrite: false,
             verify: false,
             owners: RestoreOwners::Numeric,
+            privileged: false,
             threads: (cores * 2).clamp(8, 16),
             memory_bytes: 32 * 1024 * 1024,
         }

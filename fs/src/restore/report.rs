@@ -4,6 +4,8 @@ use std::{fmt, io, path::PathBuf};
 
 use bkfs_store::Error;
 
+use super::limits::LimitMet;
+
 /// What a restore did.
 #[derive(Debug, Default)]
 pub struct RestoreReport {
@@ -23,6 +25,8 @@ pub struct RestoreReport {
     pub owners_skipped: u64,
     /// Attributes (`security.*`, `trusted.*`) that could not be set, because that takes root.
     pub xattrs_skipped: u64,
+    /// What the destination cannot hold.
+    pub limits: Vec<LimitMet>,
     /// Entries that were not restored, or only in part; at most [`RestoreReport::PROBLEMS_MAX`].
     pub problems: Vec<Problem>,
     /// How many problems there were in all.
@@ -32,6 +36,11 @@ pub struct RestoreReport {
 impl RestoreReport {
     /// How many problems are kept.
     pub const PROBLEMS_MAX: usize = 1000;
+
+    /// Returns whether everything that is stored is there now.
+    pub fn is_whole(&self) -> bool {
+        self.problems_total == 0 && !self.limits.iter().any(|met| met.is_loss)
+    }
 }
 
 /// An entry that was not restored as stored.
@@ -68,9 +77,9 @@ pub enum Reason {
     /// A device, which only root can create.
     #[error("a device can be created only by root; skipped")]
     Device,
-    /// The file system cannot link the name to the first name of the same file.
-    #[error("restored as a separate file, because it cannot be a hard link here: {0}")]
-    NotLinked(io::Error),
+    /// A device of a client that is not trusted with the machine. It is counted as [`super::Limit::Privileges`].
+    #[error("a device of an untrusted client; skipped")]
+    Untrusted,
     /// The system refused.
     #[error("cannot {what}: {error}")]
     System {

@@ -6,6 +6,7 @@ use std::{
     ffi::OsStr,
     io,
     os::unix::ffi::OsStrExt,
+    path::PathBuf,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 
 use super::{
     handle::DestDir,
+    limits::{Limit, Limits},
     options::RestoreOptions,
     progress::RestoreProgress,
     report::{Problem, Reason, RestoreReport},
@@ -39,6 +41,7 @@ pub(super) struct Shared<'a> {
     pub(super) options: &'a RestoreOptions,
     pub(super) progress: &'a RestoreProgress,
     pub(super) counts: Counts,
+    limits: Limits,
     problems: Mutex<Vec<Problem>>,
     /// The error that ended the restore.
     failure: Mutex<Option<Error>>,
@@ -57,6 +60,7 @@ impl<'a> Shared<'a> {
             options,
             progress,
             counts: Counts::default(),
+            limits: Limits::default(),
             problems: Mutex::default(),
             failure: Mutex::default(),
             has_failed: AtomicBool::new(false),
@@ -68,14 +72,18 @@ impl<'a> Shared<'a> {
         self.progress.is_stopped() || self.has_failed.load(Ordering::Relaxed)
     }
 
+    /// Counts an entry, or the folder itself if the name is empty, for which the destination cannot hold something.
+    /// `is_new`: this restore created it.
+    pub(super) fn meet(&self, limit: Limit, is_new: bool, dir: &DestDir, name: &[u8]) {
+        self.limits.meet(limit, is_new, || path_of(dir, name));
+    }
+
     /// Records what went wrong with an entry, or with the folder itself if the name is empty. Ends the restore if it is
     /// pointless to continue.
     pub(super) fn problem(&self, dir: &DestDir, name: &[u8], reason: Reason) {
-        let mut path = dir.path();
-        if !name.is_empty() {
-            path.push(OsStr::from_bytes(name));
-        }
+        let path = path_of(dir, name);
         match reason {
+            Reason::Untrusted => self.meet(Limit::Privileges, true, dir, name),
             Reason::Store(error)
                 if !matches!(error.kind(), ErrorKind::Damaged | ErrorKind::NotFound | ErrorKind::Other) =>
             {
@@ -121,8 +129,18 @@ impl<'a> Shared<'a> {
             bytes: bytes.into_inner(),
             owners_skipped: owners_skipped.into_inner(),
             xattrs_skipped: xattrs_skipped.into_inner(),
+            limits: self.limits.into_list(),
             problems_total: self.progress.problems.load(Ordering::Relaxed),
             problems,
         })
     }
+}
+
+/// Returns the path of an entry relative to the destination; that of the folder if the name is empty.
+fn path_of(dir: &DestDir, name: &[u8]) -> PathBuf {
+    let mut path = dir.path();
+    if !name.is_empty() {
+        path.push(OsStr::from_bytes(name));
+    }
+    path
 }

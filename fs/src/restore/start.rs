@@ -63,6 +63,7 @@ pub(super) fn start(shared: &Shared<'_>, folders: &Folders<'_>, node: Node, dest
 
     let (is_new, is_marked) = inspect(&fd).map_err(failed)?;
     if !is_dir {
+        folders.remove_leftovers(&fd, &node).map_err(failed)?;
         let folder = Folder::destination(fd, stand_in(&node), false);
         return Ok(Started { lock, folder, begin: Begin::Entry(Box::new(node)) });
     }

@@ -1,10 +1,13 @@
 //! Restores from a source in memory: of ordinary trees, and of trees that no repository would accept.
 
 mod ahead;
+mod deep;
 mod existing;
 mod fake;
 mod hostile;
 mod kinds;
+mod limits;
+mod names;
 mod resume;
 
 use std::path::Path;
@@ -15,7 +18,7 @@ use fake::Fake;
 
 fn options() -> RestoreOptions {
     // A small window: files of a few megabytes take several steps.
-    RestoreOptions { threads: 4, memory_bytes: 4 << 20, ..RestoreOptions::default() }
+    RestoreOptions { privileged: true, threads: 4, memory_bytes: 4 << 20, ..RestoreOptions::default() }
 }
 
 fn try_restore(fake: &Fake, root: &Node, dest: &Path, options: &RestoreOptions) -> Result<RestoreReport> {

@@ -5,6 +5,8 @@ use bkfs_store::{
     format::tree::{Content, Extent, Node, NodeKind},
 };
 
+use crate::privileges;
+
 /// What stat(2) returns for an inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attr {
@@ -35,8 +37,9 @@ pub struct Attr {
 }
 
 impl Attr {
-    /// Returns the attributes of a node.
-    pub fn of(ino: u64, node: &Node) -> Self {
+    /// Returns the attributes of a node. If its client is not trusted, programs do not change their user, and devices
+    /// lead nowhere.
+    pub fn of(ino: u64, node: &Node, is_trusted: bool) -> Self {
         let size = match (&node.target, node.kind) {
             (Some(target), NodeKind::Symlink) => target.len() as u64,
             (_, NodeKind::File) => node.size,
@@ -46,11 +49,11 @@ impl Attr {
         Self {
             ino,
             kind: node.kind,
-            mode: (node.mode & 0o7777) as u16,
+            mode: (if is_trusted { node.mode } else { privileges::plain_mode(node) } & 0o7777) as u16,
             nlink: if node.is_dir() { 1 } else { node.links.unwrap_or(1).max(1) },
             uid: node.uid,
             gid: node.gid,
-            device: node.device.map_or((0, 0), |d| (d.major, d.minor)),
+            device: node.device.filter(|_| is_trusted).map_or((0, 0), |d| (d.major, d.minor)),
             size,
             blocks: blocks(node),
             mtime: node.mtime,
@@ -125,12 +128,12 @@ mod tests {
         let mut node = testing::file(b"x", 1 << 30);
         let id = ChunkId([1; 32]);
         node.content = Some(Content::Extents(vec![Extent::Hole { len: (1 << 30) - 10 }, Extent::Data { id, len: 10 }]));
-        let attr = Attr::of(7, &node);
+        let attr = Attr::of(7, &node, true);
         assert_eq!((attr.size, attr.blocks), (1 << 30, 8));
         node.content = Some(Content::Extents(vec![Extent::Hole { len: 1 << 30 }]));
-        assert_eq!(Attr::of(7, &node).blocks, 0);
+        assert_eq!(Attr::of(7, &node, true).blocks, 0);
         node.content = Some(Content::Tree(id));
-        assert!(Attr::of(7, &node).blocks * 512 < 1 << 30, "fewer, which makes cp look for holes");
+        assert!(Attr::of(7, &node, true).blocks * 512 < 1 << 30, "fewer, which makes cp look for holes");
     }
 
     #[test]
@@ -139,10 +142,11 @@ mod tests {
         node.mode = 0o4755;
         node.links = Some(3);
         node.mtime = Time { secs: -5, nanos: 7 };
-        let attr = Attr::of(9, &node);
+        let attr = Attr::of(9, &node, true);
         assert_eq!((attr.ino, attr.mode, attr.nlink, attr.size, attr.blocks), (9, 0o4755, 3, 5, 8));
+        assert_eq!(Attr::of(9, &node, false).mode, 0o755);
         assert_eq!((attr.mtime, attr.ctime), (node.mtime, node.mtime));
         node.ctime = Some(Time { secs: 1, nanos: 0 });
-        assert_eq!(Attr::of(9, &node).ctime.secs, 1);
+        assert_eq!(Attr::of(9, &node, true).ctime.secs, 1);
     }
 }

@@ -34,12 +34,3 @@ pub struct Listed<'a> {
     /// The offset at which the listing continues after it.
     pub next: u64,
 }
-
-/// What statfs(2) returns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Statfs {
-    /// Bytes of all files shown.
-    pub bytes: u64,
-    /// Entries shown.
-    pub entries: u64,
-}

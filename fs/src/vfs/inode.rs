@@ -31,7 +31,7 @@ use std::{
 use bkfs_store::{base::id::HardLinkGroup, format::tree::Subtree};
 use parking_lot::{Mutex, RwLock};
 
-use super::{attr::Attr, names::TopDir, source::ShownSnapshot};
+use super::{attr::Attr, source::ShownSnapshot, top::TopDir};
 
 /// The number of the mount's root, by FUSE's convention.
 pub const ROOT: u64 = 1;
@@ -141,6 +141,16 @@ impl DirInstance {
         }
         names.reverse();
         names.join("/")
+    }
+}
+
+impl Drop for DirInstance {
+    /// Drops the ancestors in a loop: recursion could overflow the stack in a deep tree.
+    fn drop(&mut self) {
+        let mut next = self.parent.take();
+        while let Some(parent) = next {
+            next = Arc::into_inner(parent).and_then(|mut dir| dir.parent.take());
+        }
     }
 }
 

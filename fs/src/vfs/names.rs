@@ -1,100 +1,36 @@
 //! The names above the snapshots: the folders at the top of the mount, and what is in them.
 //!
 //! ```text
-//! latest -> snapshots/2026-11-20T090000Z
+//! latest -> snapshots/2026-11-20T090000Z     with several series: a folder, latest/<target> -> ../snapshots/...
 //! snapshots/2026-11-20T090000Z/
 //! ids/<id>/                                  a unique prefix of four digits or more is found too
-//! targets/<target>/2026-11-20T090000Z/       and latest; likewise hosts/ and tags/
+//! targets/<target>/2026-11-20T090000Z/       and latest, like that of the root
+//! hosts/<host>/...  tags/<tag>/...           the same
 //! ```
 //!
-//! The names are a pure function of the list of snapshots. A snapshot has the same name everywhere: its time in UTC. If
-//! several have the same second, `-2`, `-3` and so on are appended in the order of their commits, so a new snapshot
-//! never renames an older one. Listings continue at cookies, which stay valid when snapshots come or go between two
-//! calls.
+//! The names are a function of the list of snapshots, of the filter that says which are shown, and of what was decided
+//! about `latest` ([`super::latest`]). A filter changes no name. A snapshot has the same name everywhere: its time in
+//! UTC. If several have the same second, `-2`, `-3` and so on are appended in the order of their commits, so a new
+//! snapshot never renames an older one. Listings continue at cookies, which stay valid when snapshots come or go
+//! between two calls.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
-use bkfs_store::base::{
-    id::{Hash, SnapshotId},
-    time::Time,
+use bkfs_store::base::id::{Hash, SnapshotId};
+
+use super::{
+    component::{component, time_name},
+    latest::{LatestShape, LatestShapes, SeriesKey},
+    source::ShownSnapshot,
+    top::{GroupBy, LatestFolder, TopDir, TopEntry, TopItem},
 };
+use crate::select::{Candidate, SnapshotFilter, newest_of_each_series};
 
-use super::source::ShownSnapshot;
-
-/// The longest name that Linux allows.
-const NAME_MAX: usize = 255;
 /// The shortest prefix of an id that is looked up.
 const PREFIX_MIN: usize = 4;
-
-/// How snapshots are grouped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum GroupBy {
-    /// By target.
-    Targets,
-    /// By the machine that was backed up.
-    Hosts,
-    /// By tag.
-    Tags,
-}
-
-impl GroupBy {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Targets, Self::Hosts, Self::Tags];
-
-    /// Returns the name of the folder that has the groups.
-    pub fn name(self) -> &'static [u8] {
-        match self {
-            Self::Targets => b"targets",
-            Self::Hosts => b"hosts",
-            Self::Tags => b"tags",
-        }
-    }
-}
-
-/// A folder above the snapshots.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum TopDir {
-    /// The mount's root.
-    Root,
-    /// `snapshots/`
-    Snapshots,
-    /// `ids/`
-    Ids,
-    /// `targets/`, `hosts/` or `tags/`
-    Groups(GroupBy),
-    /// A folder in one of these.
-    Group(GroupBy, Arc<[u8]>),
-}
-
-/// An entry of such a folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TopItem {
-    /// A folder.
-    Dir(TopDir),
-    /// A snapshot.
-    Snapshot(Arc<ShownSnapshot>),
-    /// The symbolic link to the newest snapshot.
-    Latest {
-        /// Where it leads.
-        target: Vec<u8>,
-        /// Number of the snapshot's commit in the log.
-        log_seq: u64,
-    },
-}
-
-/// A named entry in a listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopEntry {
-    /// Its name.
-    pub name: Vec<u8>,
-    /// What it is.
-    pub item: TopItem,
-    /// Where the listing continues after it; ascending, less than 2^62.
-    pub cookie: u64,
-}
 
 struct NamedSnapshot {
     name: Vec<u8>,
@@ -106,36 +42,48 @@ struct SnapshotGroup {
     members: Vec<usize>,
 }
 
+/// What `latest` is in a folder.
+enum LatestItem {
+    /// A link to this snapshot.
+    Link(usize),
+    /// A folder with these links.
+    Folder(BTreeMap<Arc<[u8]>, usize>),
+}
+
 /// All names above the snapshots.
 #[derive(Default)]
 pub struct Names {
-    /// In the order of the commits.
+    /// The snapshots that are shown, in the order of their commits.
     snapshots: Vec<NamedSnapshot>,
     by_name: HashMap<Vec<u8>, usize>,
     by_id: BTreeMap<SnapshotId, usize>,
     groups: HashMap<GroupBy, BTreeMap<Arc<[u8]>, SnapshotGroup>>,
-    newest: Option<usize>,
+    latest: HashMap<LatestFolder, LatestItem>,
 }
 
 impl Names {
-    /// Gives names to the snapshots.
-    pub fn new(snapshots: &[Arc<ShownSnapshot>]) -> Self {
+    /// Gives names to the snapshots, and shows those that pass the filter.
+    pub fn new(snapshots: &[Arc<ShownSnapshot>], filter: &SnapshotFilter, shapes: &mut LatestShapes) -> Self {
         let mut ordered = snapshots.to_vec();
         ordered.sort_by_key(|snapshot| (snapshot.log_seq, snapshot.id));
         ordered.dedup_by_key(|snapshot| snapshot.id);
         let mut names = Self::default();
         let mut seen: HashMap<String, u64> = HashMap::new();
-        for (index, snapshot) in ordered.into_iter().enumerate() {
+        for snapshot in ordered {
             let time = time_name(snapshot.record.time);
             let count = seen.entry(time.clone()).or_insert(0);
             *count += 1;
+            // Snapshots that are not shown count too, so a snapshot has the same name in every mount.
             let name = if *count == 1 { time } else { format!("{time}-{count}") };
-            names.by_name.insert(name.clone().into_bytes(), index);
-            names.by_id.insert(snapshot.id, index);
-            names.snapshots.push(NamedSnapshot { name: name.into_bytes(), snapshot });
+            if filter.matches(snapshot.client, &snapshot.record) {
+                let index = names.snapshots.len();
+                names.by_name.insert(name.clone().into_bytes(), index);
+                names.by_id.insert(snapshot.id, index);
+                names.snapshots.push(NamedSnapshot { name: name.into_bytes(), snapshot });
+            }
         }
-        names.newest = names.newest_of(0..names.snapshots.len());
         names.group();
+        names.decide_latest(shapes);
         names
     }
 
@@ -157,7 +105,29 @@ impl Names {
         }
     }
 
-    /// Returns the number of snapshots.
+    fn decide_latest(&mut self, shapes: &mut LatestShapes) {
+        let mut folders: Vec<(LatestFolder, Vec<usize>)> = vec![(None, (0..self.snapshots.len()).collect())];
+        for by in GroupBy::ALL {
+            let groups = self.groups.get(&by).into_iter().flatten();
+            folders.extend(groups.map(|(name, group)| (Some((by, name.clone())), group.members.clone())));
+        }
+        for (folder, members) in folders.into_iter().filter(|(_, members)| !members.is_empty()) {
+            let candidates = members.iter().map(|index| (*index, Candidate::from(&*self.snapshots[*index].snapshot)));
+            let newest = newest_of_each_series(candidates);
+            let shown: Vec<&ShownSnapshot> = newest.iter().map(|index| &*self.snapshots[*index].snapshot).collect();
+            let mut series = shown.iter().map(|snapshot| SeriesKey::of(snapshot)).zip(&newest);
+            let item = match shapes.decide(&folder, &shown) {
+                LatestShape::One(only) => series.find(|(s, _)| s == only).map(|(_, index)| LatestItem::Link(*index)),
+                LatestShape::Several(names) => {
+                    let links = series.filter_map(|(series, index)| Some((names.get(&series)?.clone(), *index)));
+                    Some(LatestItem::Folder(links.collect()))
+                }
+            };
+            self.latest.extend(item.map(|item| (folder, item)));
+        }
+    }
+
+    /// Returns the number of snapshots that are shown.
     pub fn len(&self) -> usize {
         self.snapshots.len()
     }
@@ -167,9 +137,15 @@ impl Names {
         self.snapshots.is_empty()
     }
 
-    /// Returns the snapshots, in the order of their commits.
+    /// Returns the snapshots that are shown, in the order of their commits.
     pub fn snapshots(&self) -> impl Iterator<Item = &Arc<ShownSnapshot>> {
         self.snapshots.iter().map(|named| &named.snapshot)
+    }
+
+    /// Whether the same snapshots are shown under the same names.
+    pub fn same_as(&self, other: &Self) -> bool {
+        let key = |named: &NamedSnapshot| (named.snapshot.id, named.name.clone());
+        self.snapshots.iter().map(key).eq(other.snapshots.iter().map(key))
     }
 
     /// Returns whether a snapshot is shown.
@@ -188,14 +164,30 @@ impl Names {
                 Some(TopItem::Dir(TopDir::Group(*by, name.clone())))
             }
             TopDir::Group(by, group) => {
-                let group = self.groups.get(by)?.get(group)?;
                 if name == b"latest" {
-                    return self.latest_of(group.members.iter().copied(), b"");
+                    return self.latest_item(&Some((*by, group.clone())), b"");
                 }
                 let index = *self.by_name.get(name)?;
+                let group = self.groups.get(by)?.get(group)?;
                 group.members.binary_search(&index).ok().map(|_| self.snapshot(index))
             }
+            TopDir::Latest(folder) => match self.latest.get(folder)? {
+                LatestItem::Folder(links) => links.get(name).map(|index| self.link(*index, prefix_in_latest(folder))),
+                LatestItem::Link(_) => None,
+            },
         }
+    }
+
+    /// Returns the target of the link in a folder that leads to the snapshot of this commit, if there still is one.
+    pub fn link_target(&self, top: &TopDir, is_commit: impl Fn(u64) -> bool) -> Option<Vec<u8>> {
+        let items = match top {
+            TopDir::Latest(_) => self.list(top, 0, usize::MAX).into_iter().map(|entry| entry.item).collect(),
+            top => self.find(top, b"latest").into_iter().collect::<Vec<_>>(),
+        };
+        items.into_iter().find_map(|item| match item {
+            TopItem::Latest { target, log_seq } if is_commit(log_seq) => Some(target),
+            _ => None,
+        })
     }
 
     /// Returns the entries of a folder after a cookie (0: all), in the order of cookies, at most `limit`.
@@ -238,20 +230,34 @@ impl Names {
                 all
             }
             TopDir::Group(by, group) => {
-                let Some(group) = self.groups.get(by).and_then(|groups| groups.get(group)) else { return vec![] };
-                let mut all = after_cookie(&group.members);
+                let Some(members) = self.groups.get(by).and_then(|groups| groups.get(group)) else { return vec![] };
+                let mut all = after_cookie(&members.members);
                 if after == 0 {
-                    let latest = self.latest_of(group.members.iter().copied(), b"");
+                    let latest = self.latest_item(&Some((*by, group.clone())), b"");
                     all.splice(0..0, latest.map(|item| TopEntry { name: b"latest".to_vec(), item, cookie: 1 }));
                     all.truncate(limit);
                 }
+                all
+            }
+            TopDir::Latest(folder) => {
+                let Some(LatestItem::Folder(links)) = self.latest.get(folder) else { return vec![] };
+                let mut all: Vec<TopEntry> = (links.iter())
+                    .map(|(name, index)| TopEntry {
+                        name: name.to_vec(),
+                        item: self.link(*index, prefix_in_latest(folder)),
+                        cookie: cookie_of(name),
+                    })
+                    .filter(|entry| entry.cookie > after)
+                    .collect();
+                all.sort_by(|a, b| (a.cookie, &a.name).cmp(&(b.cookie, &b.name)));
+                all.truncate(limit);
                 all
             }
         }
     }
 
     fn root(&self) -> Vec<TopEntry> {
-        let latest = self.newest.and_then(|index| self.latest_of([index].into_iter(), b"snapshots/"));
+        let latest = self.latest_item(&None, b"snapshots/");
         let mut all: Vec<(&[u8], TopItem)> = latest.map(|item| (b"latest".as_slice(), item)).into_iter().collect();
         all.push((b"snapshots", TopItem::Dir(TopDir::Snapshots)));
         all.push((b"ids", TopItem::Dir(TopDir::Ids)));
@@ -266,14 +272,16 @@ impl Names {
         TopItem::Snapshot(self.snapshots[index].snapshot.clone())
     }
 
-    /// Returns the snapshot with the latest time; among equal times, the one that was committed last.
-    fn newest_of(&self, members: impl Iterator<Item = usize>) -> Option<usize> {
-        members.max_by_key(|index| (self.snapshots[*index].snapshot.record.time, *index))
+    fn latest_item(&self, folder: &LatestFolder, prefix: &[u8]) -> Option<TopItem> {
+        match self.latest.get(folder)? {
+            LatestItem::Link(index) => Some(self.link(*index, prefix)),
+            LatestItem::Folder(_) => Some(TopItem::Dir(TopDir::Latest(folder.clone()))),
+        }
     }
 
-    fn latest_of(&self, members: impl Iterator<Item = usize>, prefix: &[u8]) -> Option<TopItem> {
-        let NamedSnapshot { name, snapshot } = &self.snapshots[self.newest_of(members)?];
-        Some(TopItem::Latest { target: [prefix, name].concat(), log_seq: snapshot.log_seq })
+    fn link(&self, index: usize, prefix: &[u8]) -> TopItem {
+        let NamedSnapshot { name, snapshot } = &self.snapshots[index];
+        TopItem::Latest { target: [prefix, name].concat(), log_seq: snapshot.log_seq }
     }
 
     fn find_id(&self, name: &[u8]) -> Option<usize> {
@@ -295,6 +303,14 @@ impl Names {
     }
 }
 
+/// Returns where the links in `latest/` lead: beside the folder, or to `snapshots/` at the root.
+fn prefix_in_latest(folder: &LatestFolder) -> &'static [u8] {
+    match folder {
+        None => b"../snapshots/",
+        Some(_) => b"../",
+    }
+}
+
 /// Returns the cookie of a snapshot. `latest` has 1, so snapshots begin at 2.
 fn snapshot_cookie(snapshot: &ShownSnapshot) -> u64 {
     snapshot.log_seq.saturating_add(2).min((1 << 62) - 1)
@@ -306,53 +322,6 @@ fn cookie_of(name: &[u8]) -> u64 {
     let mut low = [0; 8];
     low.copy_from_slice(&hash[..8]);
     (u64::from_le_bytes(low) >> 3).max(1)
-}
-
-/// Converts a text to a path component. Different texts give different names: `/`, NUL, `%`, and the first dot of `.`
-/// and `..` are written as `%` and two hex digits, and a name that is too long is cut and ends in a hash.
-fn component(text: &[u8]) -> Vec<u8> {
-    let dots = matches!(text, b"." | b"..");
-    let mut name = Vec::with_capacity(text.len());
-    for (index, byte) in text.iter().enumerate() {
-        match byte {
-            b'/' | b'%' | 0 => name.extend_from_slice(format!("%{byte:02X}").as_bytes()),
-            b'.' if dots && index == 0 => name.extend_from_slice(b"%2E"),
-            byte => name.push(*byte),
-        }
-    }
-    if name.is_empty() {
-        return b"%".to_vec();
-    }
-    if name.len() > NAME_MAX {
-        let hash = Hash::of(&[text]).to_string();
-        name.truncate(NAME_MAX - 2 - hash.len());
-        // No escape may be cut in two, or the name could be that of another text. `%~` occurs only in names that are
-        // cut.
-        while name[name.len() - 2..].contains(&b'%') {
-            name.pop();
-        }
-        name.extend_from_slice(b"%~");
-        name.extend_from_slice(hash.as_bytes());
-    }
-    name
-}
-
-/// Formats a time as `2026-11-20T090000Z`: UTC, without colons, which would break rsync and `SNAPSHOT:PATH`.
-pub fn time_name(time: Time) -> String {
-    let (days, second) = (time.secs.div_euclid(86_400), time.secs.rem_euclid(86_400));
-    // Days since 0000-03-01 in the proleptic Gregorian calendar. Years that begin in March end with the leap day, and
-    // 400 years have 146,097 days. The type is i128 because a time may be any i64.
-    let days = i128::from(days) + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // From March on, months have 31, 30, 31, 30 and 31 days, repeatedly: 153 days in five months.
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + i128::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}{minute:02}{second:02}Z")
 }
 
 #[cfg(test)]

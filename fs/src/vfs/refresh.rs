@@ -11,16 +11,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use bkfs_store::{
-    Result,
-    base::{id::SnapshotId, time::Time},
-};
+use bkfs_store::{Result, base::time::Time};
 use parking_lot::{Mutex, RwLock};
 
-use super::{
-    names::Names,
-    source::{ShownSnapshot, VfsSource},
-};
+use super::{latest::LatestShapes, names::Names, source::VfsSource};
+use crate::select::SnapshotFilter;
 
 /// How old the shown list may be: too short to notice, but long enough that a burst of lookups asks only once.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
@@ -43,6 +38,8 @@ pub struct SnapshotList {
 /// The list that is shown now, and what brings it up to date.
 pub struct CurrentSnapshots {
     source: Arc<dyn VfsSource>,
+    filter: SnapshotFilter,
+    shapes: Mutex<LatestShapes>,
     list: RwLock<Arc<SnapshotList>>,
     /// When to ask the store again.
     due: Mutex<Instant>,
@@ -50,13 +47,15 @@ pub struct CurrentSnapshots {
 }
 
 impl CurrentSnapshots {
-    /// Loads the list.
-    pub fn load(source: Arc<dyn VfsSource>) -> Result<Self> {
+    /// Loads the list of the snapshots that pass the filter.
+    pub fn load(source: Arc<dyn VfsSource>, filter: SnapshotFilter) -> Result<Self> {
         let log_len = source.wait_log(0, Duration::ZERO)?;
-        let names = Names::new(&source.snapshots()?);
-        let changed = names.snapshots().map(|snapshot| snapshot.record.time).max().unwrap_or_else(now);
+        let mut shapes = LatestShapes::default();
+        let names = Names::new(&source.snapshots()?, &filter, &mut shapes);
+        let changed = names.snapshots().map(|snapshot| snapshot.received).max().unwrap_or_else(now).min(now());
         let list = RwLock::new(Arc::new(SnapshotList { names, changed, log_len }));
-        Ok(Self { source, list, due: Mutex::new(Instant::now() + CHECK_EVERY), loading: Mutex::new(()) })
+        let (due, shapes) = (Mutex::new(Instant::now() + CHECK_EVERY), Mutex::new(shapes));
+        Ok(Self { source, filter, shapes, list, due, loading: Mutex::new(()) })
     }
 
     /// Returns the known list, however old it is.
@@ -89,16 +88,15 @@ impl CurrentSnapshots {
     fn reload(&self) -> Result<bool> {
         let _one_at_a_time = self.loading.lock();
         let log_len = self.source.wait_log(0, Duration::ZERO)?;
-        let snapshots = self.source.snapshots()?;
+        let names = Names::new(&self.source.snapshots()?, &self.filter, &mut self.shapes.lock());
         let old = self.known();
-        if ids(&snapshots).eq(old.names.snapshots().map(|snapshot| snapshot.id)) {
-            let names = Names::new(&snapshots);
+        if names.same_as(&old.names) {
             *self.list.write() = Arc::new(SnapshotList { names, changed: old.changed, log_len });
             return Ok(false);
         }
         // The kernel compares times to see that its cached listing is old, so the time must differ.
         let changed = now().max(Time { secs: old.changed.secs.saturating_add(1), nanos: 0 });
-        *self.list.write() = Arc::new(SnapshotList { names: Names::new(&snapshots), changed, log_len });
+        *self.list.write() = Arc::new(SnapshotList { names, changed, log_len });
         Ok(true)
     }
 
@@ -147,10 +145,6 @@ fn watch(current: &Weak<CurrentSnapshots>, changed: &dyn Fn()) {
         }
         is_reachable = true;
     }
-}
-
-fn ids(snapshots: &[Arc<ShownSnapshot>]) -> impl Iterator<Item = SnapshotId> + '_ {
-    snapshots.iter().map(|snapshot| snapshot.id)
 }
 
 fn now() -> Time {

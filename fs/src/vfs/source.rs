@@ -7,14 +7,19 @@ use std::{ops::Range, sync::Arc, time::Duration};
 
 use bkfs_store::{
     Error, Result,
-    base::id::{ChunkId, SnapshotId},
+    base::{
+        id::{ChunkId, ClientId, SnapshotId},
+        time::Time,
+    },
     format::{
-        snapshot::Snapshot,
+        snapshot::{Snapshot, SnapshotOrder},
         tree::{Extent, Node, Page, Subtree},
     },
     owner::reader::{Reader, SnapshotInfo},
 };
 use bytes::Bytes;
+
+use crate::select::Candidate;
 
 /// A snapshot that is shown.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,8 +28,28 @@ pub struct ShownSnapshot {
     pub id: SnapshotId,
     /// Number of its commit in the log; later snapshots have larger numbers.
     pub log_seq: u64,
+    /// When the store received it.
+    pub received: Time,
+    /// The client that pushed it.
+    pub client: ClientId,
+    /// Whether its client holds the full key. What gives rights on the machine that reads it is not shown otherwise
+    /// ([`crate::privileges`]).
+    pub is_trusted: bool,
     /// Its record.
     pub record: Snapshot,
+}
+
+impl ShownSnapshot {
+    /// Its place among all snapshots.
+    pub fn order(&self) -> SnapshotOrder {
+        SnapshotOrder::received(self.log_seq)
+    }
+}
+
+impl<'a> From<&'a ShownSnapshot> for Candidate<'a> {
+    fn from(shown: &'a ShownSnapshot) -> Self {
+        Self { id: shown.id, order: shown.order(), client: shown.client, snapshot: &shown.record }
+    }
 }
 
 /// What lseek(2) looks for.
@@ -104,9 +129,12 @@ impl VfsSource for Reader {
     }
 
     fn snapshots(&self) -> Result<Vec<Arc<ShownSnapshot>>> {
-        let shown =
-            |info: SnapshotInfo| Arc::new(ShownSnapshot { id: info.id, log_seq: info.log_seq, record: info.snapshot });
-        Ok(self.snapshots()?.into_iter().map(shown).collect())
+        let show = |info: SnapshotInfo| {
+            let SnapshotInfo { id, log_seq, received, client, snapshot: record } = info;
+            let is_trusted = self.is_trusted(client)?;
+            Ok(Arc::new(ShownSnapshot { id, log_seq, received, client, is_trusted, record }))
+        };
+        self.snapshots()?.into_iter().map(show).collect()
     }
 
     fn wait_log(&self, len: u64, timeout: Duration) -> Result<u64> {

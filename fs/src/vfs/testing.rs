@@ -14,7 +14,7 @@ use std::{
 use bkfs_store::{
     Error, Result,
     base::{
-        id::{ChunkId, Hash, SnapshotId},
+        id::{ChunkId, ClientId, Hash, SnapshotId},
         time::Time,
     },
     format::{
@@ -81,7 +81,7 @@ impl Memory {
         let mut snapshots = self.snapshots.lock();
         let log_seq = snapshots.last().map_or(1, |snapshot| snapshot.log_seq + 1);
         let id = SnapshotId(Hash::of(&[b"snapshot", &log_seq.to_le_bytes()]).0);
-        let snapshot = Arc::new(ShownSnapshot { id, log_seq, record: snapshot(secs, target, host, tags, root) });
+        let snapshot = Arc::new(shown(id, log_seq, snapshot(secs, target, host, tags, root)));
         snapshots.push(snapshot.clone());
         self.grown.notify_all();
         snapshot
@@ -104,6 +104,14 @@ impl Memory {
         self.lookups.fetch_add(1, Ordering::SeqCst);
         self.dirs.lock().get(&dir.id).cloned().ok_or(Error::ChunkMissing { id: dir.id })
     }
+}
+
+/// Returns a snapshot that the store received when its record says that it was made. Each host is a client.
+pub fn shown(id: SnapshotId, log_seq: u64, record: Snapshot) -> ShownSnapshot {
+    let mut client = ClientId::default();
+    let len = client.0.len();
+    client.0.copy_from_slice(&Hash::of(&[record.host.as_bytes()]).0[..len]);
+    ShownSnapshot { id, log_seq, received: record.time, client, is_trusted: true, record }
 }
 
 /// Returns a snapshot's record.

@@ -40,6 +40,8 @@ pub struct SourceDir {
     /// Path of the root of the file system that holds it.
     pub mount_root: Arc<[u8]>,
     pub(super) device: u64,
+    /// The mount that it is in: see [`Stat::mount`].
+    pub mount: u64,
     /// The device of the named path that the walk came from.
     pub(super) root_device: Option<u64>,
     pub(super) plan: Option<Arc<Plan>>,
@@ -104,6 +106,11 @@ impl Lister {
     /// The path of a directory in the file system.
     pub fn absolute(&self, path: &DirPath) -> PathBuf {
         self.base.join(metadata::display(&path.to_bytes()))
+    }
+
+    /// See [`Excludes::unused_patterns`].
+    pub fn unused_patterns(&self) -> Vec<String> {
+        self.excludes.unused_patterns()
     }
 
     /// The names to look at, in the order of their inodes. If a tag excludes the directory's contents, marks the

@@ -13,6 +13,7 @@ use super::{
     names::Names,
     roots::Plan,
 };
+use crate::metadata::Stat;
 
 /// A directory to be listed.
 pub struct ListTask {
@@ -22,6 +23,7 @@ pub struct ListTask {
     path: Arc<DirPath>,
     pub(super) name: Box<[u8]>,
     pub(super) device: u64,
+    pub(super) mount: u64,
     pub(super) plan: Option<Arc<Plan>>,
     pub(super) is_included: bool,
     state: Mutex<ListState>,
@@ -56,13 +58,14 @@ pub struct Listed {
 
 impl ListTask {
     /// The root's task, already done.
-    pub(super) fn root(dir_path: Arc<DirPath>, device: u64, plan: Arc<Plan>, listed: io::Result<Listed>) -> Self {
+    pub(super) fn root(dir_path: Arc<DirPath>, stat: &Stat, plan: Arc<Plan>, listed: io::Result<Listed>) -> Self {
         Self {
             order: Box::default(),
             parent: Mutex::new(None),
             path: dir_path,
             name: Box::default(),
-            device,
+            device: stat.device,
+            mount: stat.mount,
             is_included: plan.is_included,
             plan: Some(plan),
             state: Mutex::new(ListState::Done(listed)),
@@ -78,6 +81,7 @@ impl ListTask {
             path: parent.path.child(&entry.name),
             name: entry.name.clone(),
             device: entry.stat.device,
+            mount: entry.stat.mount,
             plan,
             is_included: entry.is_included,
             state: Mutex::new(ListState::Waiting),

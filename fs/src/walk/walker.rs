@@ -19,6 +19,9 @@ use crate::metadata;
 /// The entries of a larger directory are looked at in batches of this many.
 pub(super) const BATCH: usize = 4096;
 
+/// How many folders in each other a walk enters. Each one on the way is held open, and takes memory for the way to it.
+pub const DEPTH_MAX: usize = 4096;
+
 /// What all threads of a walk share.
 pub(super) struct Walker {
     lister: Lister,
@@ -29,6 +32,11 @@ impl Walker {
     /// A walker that has found nothing yet.
     pub fn new(lister: Lister, queue: ListQueue) -> Self {
         Self { lister, queue }
+    }
+
+    /// See [`crate::exclude::Excludes::unused_patterns`].
+    pub fn unused_patterns(&self) -> Vec<String> {
+        self.lister.unused_patterns()
     }
 
     /// The work of one thread: lists what the consumer will want soonest. Threads that are not among the first wait
@@ -48,6 +56,13 @@ impl Walker {
     /// Opens a task's directory and lists it.
     pub fn open_and_list(&self, task: &ListTask) -> io::Result<Listed> {
         let parent = task.take_parent()?;
+        if task.order.len() > DEPTH_MAX {
+            let reason = format!(
+                "it is in more than {DEPTH_MAX} other folders, the most that a push enters; push it \
+                by itself, with -C"
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        }
         let is_ancestor = !task.is_included && !parent.is_included;
         let follow = is_ancestor || task.plan.as_ref().is_some_and(|plan| plan.follow);
         let name = metadata::c_name(&task.name)?;
@@ -63,6 +78,7 @@ impl Walker {
             path: task.path().clone(),
             mount_root,
             device: task.device,
+            mount: task.mount,
             root_device: if is_named { Some(task.device) } else { parent.root_device },
             plan: task.plan.clone(),
             is_included: task.is_included,

@@ -7,7 +7,10 @@ use std::{path::Path, sync::Arc};
 use bkfs_fs::push::{self, OpenedRepository, Push, PushOptions};
 use bkfs_store::{
     access::{Access, InitRequest, OpenRequest},
-    base::{id::RepoId, time::Time},
+    base::{
+        id::{DomainId, RepoId},
+        time::Time,
+    },
     format::{
         config::{Config, verify_config},
         erasure::Parity,
@@ -20,6 +23,7 @@ use bkfs_store::{
 
 #[path = "../../../tests/common/compare.rs"]
 pub mod compare;
+pub mod odd_fs;
 #[path = "../../../tests/common/odd_tree.rs"]
 pub mod odd_tree;
 
@@ -40,7 +44,7 @@ impl Owner {
     pub fn with_parity(folder: &Path, parity: Option<Parity>) -> Self {
         let full = FullKey::random(RepoId([7; 16]));
         let signed = full.config(Time::default(), Default::default());
-        let (client, entry) = full.new_client("test", None, true, Time::default());
+        let (client, entry) = full.new_client("test", None, DomainId::OWNER, Time::default());
         let roster = Roster { repo: full.repo, number: 1, clients: vec![entry] };
         let repository = Repository::local(&folder.join("repo"), &folder.join("index")).unwrap();
         let access: Arc<dyn Access> = Arc::new(repository.with_parity(parity));
@@ -50,11 +54,14 @@ impl Owner {
     }
 
     pub fn push(&self, source: &Path, cache: &Path) -> push::PushReport {
-        let request =
-            OpenRequest { client: Some(self.client.client_id()), seen: push::last_seen(cache, self.client.repo) };
+        let request = OpenRequest {
+            client: Some(self.client.client_id()),
+            seen: push::last_seen(cache, self.client.repo, self.client.client_id()),
+        };
         let opened = self.access.open(&request).unwrap();
         let options = PushOptions {
             target: "t".into(),
+            host: "h".into(),
             base: Some(source.into()),
             paths: vec![".".into()],
             ..PushOptions::default()

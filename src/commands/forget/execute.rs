@@ -10,8 +10,6 @@ use bkfs_store::{
     format::{fate::protected_until, keys::FullKey, tombstone::Tombstone},
 };
 
-use crate::output;
-
 /// A snapshot to forget, and when the store received it. `None` if it is already gone: forgetting it takes note of
 /// that.
 pub type Chosen = (SnapshotId, Option<Time>);
@@ -39,6 +37,10 @@ pub struct Executor<'a> {
     pub log_len: u64,
     /// The store's floor, in seconds.
     pub protect_secs: u64,
+    /// The time by the store's clock when it was opened.
+    pub time: Time,
+    /// Whether the snapshots are forgotten because they cannot be read.
+    pub is_broken: bool,
 }
 
 impl Executor<'_> {
@@ -48,8 +50,7 @@ impl Executor<'_> {
         let received: BTreeMap<SnapshotId, Time> = chosen.iter().filter_map(|(id, at)| Some((*id, (*at)?))).collect();
         outcome.noted = chosen.iter().filter(|(_, at)| at.is_none()).map(|(id, _)| *id).collect();
         self.send(&outcome.noted, false)?;
-        let clock = output::now();
-        let until = |at: Time| protected_until(at, clock, self.protect_secs);
+        let until = |at: Time| protected_until(at, self.time, self.protect_secs);
         let mut going: Vec<SnapshotId> = Vec::new();
         for (id, at) in &received {
             match until(*at).filter(|_| now) {
@@ -81,7 +82,8 @@ impl Executor<'_> {
     fn send(&self, ids: &[SnapshotId], now: bool) -> Result<(), Error> {
         for ids in ids.chunks(FORGET_MAX) {
             let sign = |id: &SnapshotId| {
-                let tombstone = Tombstone { repo: self.full.repo, snapshot: *id, log_len: self.log_len };
+                let tombstone =
+                    Tombstone { repo: self.full.repo, snapshot: *id, log_len: self.log_len, is_broken: self.is_broken };
                 SignedTombstone(tombstone.sign(self.full))
             };
             let tombstones = ids.iter().map(sign).collect();
@@ -101,7 +103,7 @@ pub fn empty_trash(access: &dyn Access) -> Result<Vec<SnapshotId>> {
 mod tests {
     use bkfs_store::{
         access::{InitRequest, Manage, Open, OpenRequest, Push},
-        base::id::{ChunkId, RepoId},
+        base::id::{ChunkId, DomainId, RepoId},
         crypto::{DataKey, random},
         format::{
             config::ChunkerParams,
@@ -114,6 +116,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::output;
 
     const DAY: u64 = 86_400;
 
@@ -157,17 +160,19 @@ mod tests {
         let repo = Repository::local(&dir.path().join("repo"), &dir.path().join("index")).unwrap();
         let repo = repo.with_floor(5 * DAY).with_clock(slow_clock);
         let full = FullKey::random(RepoId(random()));
-        let (push, client) = full.new_client("h", None, true, Time::default());
+        let (push, client) = full.new_client("h", None, DomainId::OWNER, Time::default());
         let roster = full.sign_roster(&Roster { repo: full.repo, number: 1, clients: vec![client] });
         let config = full.config(Time::default(), ChunkerParams::default());
         repo.init(&InitRequest { config, roster, slots: vec![] }).unwrap();
         let ids = [commit(&repo, &push), commit(&repo, &push), commit(&repo, &push)];
-        let received: Vec<Time> = repo.commits().unwrap().iter().map(|commit| commit.received).collect();
+        let received: Vec<Time> = repo.operator().commits().unwrap().iter().map(|commit| commit.received).collect();
         let executor = || Executor {
             access: &repo,
             full: &full,
-            log_len: repo.commits().unwrap().len() as u64 + 9,
+            log_len: repo.operator().commits().unwrap().len() as u64 + 9,
             protect_secs: 5 * DAY,
+            time: output::now(),
+            is_broken: false,
         };
         let chosen: Vec<Chosen> = ids.iter().zip(&received).map(|(id, at)| (*id, Some(*at))).collect();
         let outcome = executor().forget(&chosen, true).unwrap();

@@ -7,6 +7,7 @@ use bkfs_store::{
     base::id::SnapshotId,
     format::snapshot::PathBytes,
     owner::{
+        prune::{BlockingSnapshot, BrokenPart},
         reader::SnapshotInfo,
         retention::{Decision, GroupPlan, Plan, Reason, SnapshotRow},
     },
@@ -29,10 +30,21 @@ struct ForgetJson<'a> {
     groups: Vec<GroupJson<'a>>,
     /// The snapshots that were named, if no policy chose.
     named: Vec<SnapshotJson<'a>>,
+    /// The snapshots that cannot be read.
+    broken: Vec<BrokenJson>,
     trashed: Vec<String>,
     gone: Vec<String>,
     noted: Vec<String>,
     protected: BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+struct BrokenJson {
+    id: String,
+    client: String,
+    received: String,
+    problem: String,
+    lost_at: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -70,16 +82,16 @@ pub fn policy(context: &Context, args: &ForgetArgs, plan: &Plan, outcome: Option
     }
     for group in plan.groups.iter().filter(|group| !group.holds.is_empty()) {
         for hold in &group.holds {
-            eprintln!("bkfs: {}: {hold}", output::name(group.group.to_string().as_bytes()));
+            output::note(format!("{}: {hold}", output::name(group.group.to_string().as_bytes())));
         }
     }
     let held_count = plan.groups.iter().filter(|group| !group.holds.is_empty()).count();
     if held_count > 0 && !args.confirm {
         let groups = output::count(held_count as u64, "group");
-        eprintln!("bkfs: nothing is forgotten in {groups}: if all is well there, run this again with --confirm");
+        output::note(format!("nothing is forgotten in {groups}: if all is well there, run this again with --confirm"));
     }
     if plan.groups.is_empty() && !context.quiet {
-        eprintln!("bkfs: there are no snapshots to choose from");
+        output::note("there are no snapshots to choose from");
         return Ok(());
     }
     let forget = forgotten(plan, args.confirm).count();
@@ -118,12 +130,42 @@ pub fn named(context: &Context, args: &ForgetArgs, infos: &[&SnapshotInfo], outc
     }
 }
 
+/// Prints what was done to snapshots that cannot be read, or what would be done if there is no outcome.
+pub fn broken(context: &Context, broken: &[BlockingSnapshot], outcome: Option<&Outcome>) -> Result<()> {
+    if context.json {
+        return output::json_pretty(&ForgetJson { broken: broken.iter().map(broken_row).collect(), ..told(outcome) });
+    }
+    match outcome {
+        _ if broken.is_empty() && !context.quiet => {
+            output::line("all snapshots can be read, as far as a prune needs it")
+        }
+        Some(outcome) => summary(context, outcome, None),
+        None if context.quiet => Ok(()),
+        None => output::line(format!("would forget {} as broken", output::count(broken.len() as u64, "snapshot"))),
+    }
+}
+
+fn broken_row(snapshot: &BlockingSnapshot) -> BrokenJson {
+    let lost_at = match &snapshot.problem {
+        BrokenPart::Page { lost_at, .. } => *lost_at,
+        BrokenPart::Record(_) => None,
+    };
+    BrokenJson {
+        id: snapshot.id.to_string(),
+        client: snapshot.client.to_string(),
+        received: output::time_json(snapshot.received),
+        problem: snapshot.problem.to_string(),
+        lost_at: lost_at.map(output::time_json),
+    }
+}
+
 /// Prints what was deleted from the trash.
 pub fn emptied(context: &Context, gone: Vec<SnapshotId>) -> Result<()> {
     let outcome = Outcome { gone, ..Outcome::default() };
     match context.json {
         true => json(vec![], vec![], Some(&outcome)),
-        false if context.shows_summary() => {
+        false if context.shows_summary() || !context.quiet && !outcome.gone.is_empty() => {
+            list(&outcome.gone, "gone for good")?;
             output::line(format!("{} gone for good", output::count(outcome.gone.len() as u64, "snapshot")))
         }
         false => Ok(()),
@@ -131,19 +173,25 @@ pub fn emptied(context: &Context, gone: Vec<SnapshotId>) -> Result<()> {
 }
 
 fn json(groups: Vec<GroupJson<'_>>, named: Vec<SnapshotJson<'_>>, outcome: Option<&Outcome>) -> Result<()> {
+    output::json_pretty(&ForgetJson { groups, named, ..told(outcome) })
+}
+
+/// An outcome as JSON.
+fn told<'a>(outcome: Option<&Outcome>) -> ForgetJson<'a> {
     let ids = |pick: fn(&Outcome) -> &Vec<SnapshotId>| {
         outcome.map(|outcome| pick(outcome).iter().map(SnapshotId::to_string).collect()).unwrap_or_default()
     };
     let protected = outcome.into_iter().flat_map(|outcome| &outcome.protected);
-    output::json_pretty(&ForgetJson {
+    ForgetJson {
         dry_run: outcome.is_none(),
-        groups,
-        named,
+        groups: Vec::new(),
+        named: Vec::new(),
+        broken: Vec::new(),
         trashed: ids(|outcome| &outcome.trashed),
         gone: ids(|outcome| &outcome.gone),
         noted: ids(|outcome| &outcome.noted),
         protected: protected.map(|(id, until)| (id.to_string(), output::time_json(*until))).collect(),
-    })
+    }
 }
 
 fn group_report(plan: &GroupPlan, confirmed: bool) -> GroupJson<'_> {
@@ -195,17 +243,28 @@ fn table(plan: &GroupPlan, args: &ForgetArgs) -> Result<()> {
     output::line("")
 }
 
+/// Prints a line for each snapshot.
+fn list(ids: &[SnapshotId], what: &str) -> Result<()> {
+    ids.iter().try_for_each(|id| output::line(format!("{} {what}", id.short())))
+}
+
 fn summary(context: &Context, outcome: &Outcome, kept: Option<usize>) -> Result<()> {
     // A person who asked to delete snapshots for good must learn that they are not deleted, even in cron.
     if let Some(until) = outcome.protected.values().max() {
         let protected = output::count(outcome.protected.len() as u64, "snapshot");
-        eprintln!(
-            "bkfs: {protected} went to the trash only: the server protects the youngest until {}",
+        output::note(format!(
+            "{protected} went to the trash only: the server protects the youngest until {}",
             output::time_local(*until)
-        );
+        ));
     }
-    if !context.shows_summary() {
+    // What went is said everywhere, in a log as well. If nothing did, cron sends no mail.
+    let went = [(&outcome.gone, "gone for good"), (&outcome.trashed, "moved to the trash")];
+    let is_idle = outcome.noted.is_empty() && went.iter().all(|(ids, _)| ids.is_empty());
+    if context.quiet || is_idle && !context.shows_summary() {
         return Ok(());
+    }
+    for (ids, what) in went {
+        list(ids, what)?;
     }
     let count = |ids: &[SnapshotId]| output::count(ids.len() as u64, "snapshot");
     let mut parts = Vec::new();

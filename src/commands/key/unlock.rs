@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use serde_json::json;
 
 use crate::{
     args::{RepoArgs, parse_duration},
@@ -41,13 +42,14 @@ pub fn unlock(context: &Context, args: &UnlockArgs) -> Result<()> {
     session.warn_of_rollback();
     // Removed first: the kept key must not unlock itself, or its time would start again without any proof.
     kernel_keyring::remove(session.config.repo)?;
-    let full = session.full_key(context, "unlocking")?;
-    kernel_keyring::keep(full.repo, &full.encode(), timeout)?;
-    match context.quiet || context.json {
-        true => Ok(()),
-        false => output::line(format!(
-            "{} is unlocked for {}; `bkfs key lock` locks it again",
-            session.place,
+    let unlocked = session.unlock(context, "unlocking")?;
+    kernel_keyring::keep(session.config.repo, &unlocked.encode(), timeout)?;
+    let place = session.place.to_string();
+    match (context.json, context.quiet) {
+        (true, _) => output::json(&json!({ "unlocked": place, "seconds": timeout.as_secs() })),
+        (false, true) => Ok(()),
+        (false, false) => output::line(format!(
+            "{place} is unlocked for {}; `bkfs key lock` locks it again",
             output::duration(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
         )),
     }
@@ -60,9 +62,10 @@ pub fn lock(context: &Context, args: &LockArgs) -> Result<()> {
         Some(id) => id,
         None => Session::open(context, &args.repo)?.config.repo,
     };
-    let text = match kernel_keyring::remove(id)? {
-        true => "locked",
-        false => "was not unlocked",
-    };
-    if context.quiet || context.json { Ok(()) } else { output::line(text) }
+    let was_unlocked = kernel_keyring::remove(id)?;
+    match (context.json, context.quiet) {
+        (true, _) => output::json(&json!({ "locked": place.to_string(), "was_unlocked": was_unlocked })),
+        (false, true) => Ok(()),
+        (false, false) => output::line(if was_unlocked { "locked" } else { "was not unlocked" }),
+    }
 }

@@ -14,18 +14,21 @@ use crate::{
 #[command(
     about = "Mount all snapshots as ordinary folders",
     long_about = "Mount snapshots as ordinary, read-only folders:\n\n\
-        \x20 latest -> snapshots/...           the newest snapshot\n\
-        \x20 snapshots/2026-11-20T090000Z/     every snapshot, by its time (UTC)\n\
-        \x20 ids/ID/  targets/NAME/...  hosts/NAME/...  tags/TAG/...\n\n\
-        New snapshots appear while the repository is mounted. The command runs until you unmount it (`umount \
-        MOUNTPOINT`) or stop it with Ctrl-C or SIGTERM.\n\n\
+        \x20 targets/NAME/latest/              the newest snapshot of a target\n\
+        \x20 targets/NAME/2026-11-20T090000Z/  every snapshot of a target, by its time (UTC)\n\
+        \x20 snapshots/  ids/ID/  hosts/NAME/  tags/TAG/\n\
+        \x20 latest/                           the newest snapshot of the only target; if there are several, \
+        latest/NAME/\n\n\
+        The filters decide which snapshots are shown. New snapshots appear while the repository is mounted. The \
+        command runs until you unmount it (`umount MOUNTPOINT`) or stop it with Ctrl-C or SIGTERM.\n\n\
         If /sbin/mount.bkfs is a link to bkfs or a copy of it, `mount -t bkfs REPO DIR` and lines in /etc/fstab work \
         too.",
-    after_help = "Examples:\n  bkfs mount /mnt/b    # then: cp -a /mnt/b/latest/home/me/photos .\n  \
+    after_help = "Examples:\n  bkfs mount /mnt/b    # then: cp -a /mnt/b/targets/home/latest/home/me/photos .\n  \
+        bkfs mount --host alpha --tag nightly /mnt/b\n  \
         bkfs mount --snapshot 2026-11-20 --background /mnt/b\n  \
         mount -t bkfs bkfs://nas:7443/alice /mnt/b -o key-file=/root/alice.key,allow_other\n\n\
         Lines in /etc/fstab, for root at boot and for users with their own keys:\n  \
-        bkfs://nas:7443/alice  /mnt/b  bkfs  nofail,_netdev,key-file=/root/alice.key,allow_other  0  0\n  \
+        bkfs://nas:7443/alice  /mnt/b  bkfs  nofail,_netdev,target=home,key-file=/root/alice.key,allow_other  0  0\n  \
         bkfs://nas:7443/alice  /mnt/a  bkfs  noauto,user  0  0"
 )]
 pub struct MountArgs {
@@ -37,6 +40,9 @@ pub struct MountArgs {
     /// Let other users read the mount, within the stored permissions
     #[arg(long)]
     pub allow_other: bool,
+    /// Mount even if no snapshot passes the filters
+    #[arg(long)]
+    pub nofail: bool,
     /// Run in the background, and return as soon as the mount is ready
     #[arg(long)]
     pub background: bool,

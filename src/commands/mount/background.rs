@@ -8,7 +8,10 @@ use std::{
     ffi::OsString,
     fs::{File, OpenOptions},
     io::{Read, Write},
-    os::unix::{ffi::OsStrExt, process::CommandExt},
+    os::unix::{
+        ffi::OsStrExt,
+        process::{CommandExt, ExitStatusExt},
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -19,10 +22,13 @@ use super::args::MountArgs;
 use crate::{
     context::Context,
     failure::{Exit, Failure},
+    rollback, signals,
 };
 
 /// What the child writes to standard output when the mount is ready.
-const READY: &[u8] = b"ready\n";
+const READY: &[u8; 6] = b"ready\n";
+/// What it writes if the mount is ready, and shows a repository that was rolled back. The child has said so.
+const ROLLED_BACK: &[u8; 6] = b"older\n";
 /// A log longer than this is started again from empty.
 const LOG_BYTES_MAX: u64 = 1 << 20;
 
@@ -42,8 +48,17 @@ pub fn run(context: &Context, args: &MountArgs) -> Result<Exit> {
     if report == READY {
         return Ok(Exit::Success);
     }
+    if report == ROLLED_BACK {
+        return Ok(Exit::RolledBack);
+    }
     // The child has printed the reason on standard error.
     let status = child.wait().context("waiting for the mount")?;
+    if let Some(signal) = status.signal() {
+        if signals::asks_to_stop(signal) {
+            signals::end(signal);
+        }
+        return Err(Failure::new(format!("the mount in the background was ended by signal {signal}"), "").into());
+    }
     let exits =
         [Exit::Incomplete, Exit::NoRepository, Exit::Locked, Exit::WrongKey, Exit::RolledBack, Exit::Interrupted];
     Ok(exits.into_iter().find(|exit| status.code() == Some(*exit as i32)).unwrap_or(Exit::Error))
@@ -62,7 +77,9 @@ fn arguments(context: &Context, args: &MountArgs) -> Vec<OsString> {
     if let Some(selector) = &args.snapshot {
         add("--snapshot", &selector.to_os_string());
     }
-    for (name, value) in [("--host", &args.filters.host), ("--target", &args.filters.target)] {
+    for (name, value) in
+        [("--client", &args.filters.client), ("--host", &args.filters.host), ("--target", &args.filters.target)]
+    {
         if let Some(value) = value {
             add(name, value);
         }
@@ -79,6 +96,7 @@ fn arguments(context: &Context, args: &MountArgs) -> Vec<OsString> {
     list.extend((0..context.verbose).map(|_| "-v".into()));
     let flags = [
         ("--allow-other", args.allow_other),
+        ("--nofail", args.nofail),
         ("--dev", args.dev),
         ("--suid", args.suid),
         ("--noexec", args.noexec),
@@ -95,7 +113,8 @@ fn arguments(context: &Context, args: &MountArgs) -> Vec<OsString> {
 pub fn detach(context: &Context, mountpoint: &Path) -> Result<()> {
     let log = log_file(context, mountpoint)?;
     let mut out = std::io::stdout().lock();
-    out.write_all(READY).and_then(|()| out.flush()).context("reporting that the mount is ready")?;
+    let report = if rollback::warn() { ROLLED_BACK } else { READY };
+    out.write_all(report).and_then(|()| out.flush()).context("reporting that the mount is ready")?;
     let null = File::open("/dev/null").context("/dev/null")?;
     rustix::stdio::dup2_stdin(&null).context("leaving the terminal")?;
     rustix::stdio::dup2_stdout(&log).context("leaving the terminal")?;

@@ -82,7 +82,7 @@ pub fn run(context: &Context, args: &IndexArgs) -> Result<Exit> {
 /// Prints for a person what was found.
 pub fn print_index(context: &Context, place: &str, report: &IndexReport, dry_run: bool) -> Result<()> {
     for error in &report.unread {
-        eprintln!("bkfs: {place}: {error}");
+        output::note(format!("{place}: {error}"));
     }
     if context.quiet {
         return Ok(());

@@ -70,7 +70,7 @@ pub fn run(context: &Context, args: &PacksArgs) -> Result<Exit> {
         return Err(failure.into());
     }
     let reader = catalog::open_reader(context, &session, "repairing")?;
-    let work = Work::new(context, |progress: &CheckProgress| progress.stop.store(true, Ordering::Relaxed))?;
+    let work = Work::new(context, |progress: &CheckProgress| progress.stop.store(true, Ordering::Relaxed));
     let threads = CheckOptions::default().threads;
     let options = RepairOptions { read_data: args.read_data, dry_run: args.dry_run, threads };
     let report =
@@ -89,10 +89,10 @@ fn view(progress: &CheckProgress) -> ProgressView {
     if packs < packs_total {
         let (bytes, bytes_total) = (load(&progress.bytes), load(&progress.bytes_total));
         let text = format!("packs: {} of {}", output::size(bytes), output::size(bytes_total));
-        return ProgressView { done: Some((bytes, bytes_total)), text };
+        return ProgressView { done: Some((bytes, bytes_total)), moved: Some(bytes), text };
     }
     let (snapshots, total) = (load(&progress.snapshots), load(&progress.snapshots_total));
-    ProgressView { done: Some((snapshots, total)), text: format!("snapshots: {snapshots} of {total}") }
+    ProgressView { done: Some((snapshots, total)), moved: None, text: format!("snapshots: {snapshots} of {total}") }
 }
 
 impl PacksJson {
@@ -118,19 +118,19 @@ impl PacksJson {
 
 fn print(context: &Context, args: &PacksArgs, report: &RepairReport) -> Result<()> {
     for error in &report.failed {
-        eprintln!("bkfs: {error}");
+        output::note(error);
     }
     for problem in &report.problems {
-        eprintln!("bkfs: {problem}");
+        output::note(problem);
     }
     let listed = report.problems.len() as u64;
     if report.problems_total > listed {
-        eprintln!("bkfs: ... and {} more", report.problems_total - listed);
+        output::note(format!("... and {} more", report.problems_total - listed));
     }
     if report.problems_total > 0 {
         let damaged: Vec<String> = report.snapshots.iter().map(bkfs_store::base::id::SnapshotId::short).collect();
-        eprintln!("bkfs: damage in {}: {}", output::count(damaged.len() as u64, "snapshot"), damaged.join(" "));
-        eprintln!("      the next push of the same files, from any machine that still has them, heals the damage");
+        output::note(format!("damage in {}: {}", output::count(damaged.len() as u64, "snapshot"), damaged.join(" ")));
+        output::note("the next push of the same files, from any machine that still has them, heals the damage");
     }
     if context.quiet {
         return Ok(());

@@ -110,10 +110,10 @@ pub fn print_log(context: &Context, place: &str, report: &LogReport, dry_run: bo
     if !report.lost.is_empty() {
         let numbers: Vec<String> = report.lost.iter().take(20).map(ToString::to_string).collect();
         let more = if report.lost.len() > 20 { ", ..." } else { "" };
-        eprintln!("bkfs: {place}: these records of the log are lost: {}{more}", numbers.join(", "));
+        output::note(format!("{place}: these records of the log are lost: {}{more}", numbers.join(", ")));
     }
     if report.is_rewritten && report.cut > 0 {
-        eprintln!("bkfs: {place}: no record is left in the last {} of the log", output::size(report.cut));
+        output::note(format!("{place}: no record is left in the last {} of the log", output::size(report.cut)));
     }
     if context.quiet {
         return Ok(());
@@ -139,7 +139,7 @@ fn forget_lost(context: &Context, args: &SnapshotsArgs, is_rewritten: bool) -> R
         None => {}
     }
     let full = session.full_key(context, "repairing")?;
-    let reader = crate::catalog::Catalog::with_key(&session, &full)?.reader;
+    let reader = crate::catalog::Catalog::with_key(context, &session, &full)?.reader;
     let (lost, log_len) = reader.with_snapshots(|list| {
         let lost = list.broken.iter().filter(|broken| !broken.is_trashed);
         let lost = lost.filter(|broken| matches!(broken.error, Error::SnapshotDamaged { .. }));
@@ -147,7 +147,7 @@ fn forget_lost(context: &Context, args: &SnapshotsArgs, is_rewritten: bool) -> R
     })?;
     if !args.dry_run {
         for ids in lost.chunks(FORGET_MAX) {
-            let tombstone = |id: &SnapshotId| Tombstone { repo: full.repo, snapshot: *id, log_len };
+            let tombstone = |id: &SnapshotId| Tombstone { repo: full.repo, snapshot: *id, log_len, is_broken: false };
             let tombstones = ids.iter().map(|id| SignedTombstone(tombstone(id).sign(&full))).collect();
             session.access.forget(&ForgetRequest { tombstones, ..ForgetRequest::default() })?;
         }

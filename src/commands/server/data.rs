@@ -1,15 +1,11 @@
 //! `--data DIR`: the folder of the server's data. All commands of a server's operator take it.
 
-use std::{
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use bkfs_store::Error;
 use clap::Args;
 
-use crate::failure::Failure;
+use crate::{owner::check_server_folder, place::check_folder};
 
 /// The option that names the folder of the server's data.
 #[derive(Debug, Clone, Args)]
@@ -22,19 +18,15 @@ pub struct DataArgs {
 impl DataArgs {
     /// Returns the folder as an absolute path, so that it means the same from now on.
     pub fn folder(&self) -> Result<PathBuf> {
+        check_folder(&self.data.to_string_lossy())?;
         std::path::absolute(&self.data).with_context(|| self.data.display().to_string())
     }
-}
 
-/// Fails if the folder belongs to another user: the server could not read files that this user creates there.
-pub fn belongs_to_us(data: &Path) -> Result<()> {
-    let owner = std::fs::metadata(data).map_err(|e| Error::io(data, e))?.uid();
-    match owner == rustix::process::geteuid().as_raw() {
-        true => Ok(()),
-        false => Err(Failure::new(
-            format!("{} belongs to user {owner}, who could not read files that you create there", data.display()),
-            "run this command as that user, for example with `sudo -u`",
-        )
-        .into()),
+    /// Returns the same, for a command that writes there. Fails if the folder belongs to another user: the server could
+    /// not read files that this user creates.
+    pub fn folder_to_write(&self) -> Result<PathBuf> {
+        let data = self.folder()?;
+        check_server_folder(&data)?;
+        Ok(data)
     }
 }

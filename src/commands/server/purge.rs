@@ -52,11 +52,11 @@ struct CommitJson {
 
 /// Runs `bkfs server purge`.
 pub fn run(context: &Context, args: &PurgeArgs) -> Result<()> {
-    let repository = server::repository(&args.data.folder()?, &args.account, &args.repository)?;
+    let repository = server::repository(&args.data.folder_to_write()?, &args.account, &args.repository)?;
     if args.snapshots.is_empty() {
-        return list(context, &repository.commits()?);
+        return list(context, &repository.operator().commits()?);
     }
-    let purged = repository.purge(&args.snapshots)?;
+    let purged = repository.operator().purge(&args.snapshots)?;
     if context.json {
         let ids: Vec<String> = purged.iter().map(ToString::to_string).collect();
         return output::json(&serde_json::json!({ "purged": ids }));
@@ -84,7 +84,7 @@ fn list(context: &Context, commits: &[CommitRow]) -> Result<()> {
             sequence: commit.sequence,
             state: state(commit),
         };
-        return output::json_pretty(&commits.iter().map(row).collect::<Vec<_>>());
+        return output::json_list(&commits.iter().map(row).collect::<Vec<_>>());
     }
     let mut table = Table::new(&["ID", "RECEIVED", "CLIENT", "NUMBER", "STATE"], &[3]);
     for commit in commits {

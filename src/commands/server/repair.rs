@@ -9,7 +9,7 @@ use bkfs_transport::{Name, server};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::data::{DataArgs, belongs_to_us};
+use super::data::DataArgs;
 use crate::{
     commands::repair::{IndexJson, LogJson, is_whole, print_index, print_log},
     context::Context,
@@ -100,7 +100,7 @@ fn log(context: &Context, args: &LogArgs) -> Result<Exit> {
     if !repository::exists(&folder)? {
         return Err(Error::NoRepository { place }.into());
     }
-    belongs_to_us(&data)?;
+    args.data.folder_to_write()?;
     let report = repository::log::repair_log(&folder, args.dry_run)?;
     match context.json {
         true => output::json_pretty(&LogJson::from(&report))?,
@@ -120,7 +120,7 @@ fn index(context: &Context, args: &IndexArgs) -> Result<Exit> {
         let what = format!("there is no such repository in {}", data.display());
         return Err(Failure::new(what, "`bkfs server scrub --last` lists the repositories").into());
     }
-    belongs_to_us(&data)?;
+    args.data.folder_to_write()?;
     let (mut lines, mut is_sound) = (Vec::new(), true);
     for (account, name) in repositories {
         let folder = server::folder(&data, &account, &name);
@@ -135,11 +135,11 @@ fn index(context: &Context, args: &IndexArgs) -> Result<Exit> {
                 found: rebuilt.as_ref().ok().map(IndexJson::from),
             }),
             (Ok(report), false) => print_index(context, &place, report, args.dry_run)?,
-            (Err(error), false) => eprintln!("bkfs: {place}: {error}"),
+            (Err(error), false) => output::note(format!("{place}: {error}")),
         }
     }
     if context.json {
-        output::json_pretty(&lines)?;
+        output::json_list(&lines)?;
     }
     Ok(if is_sound { Exit::Success } else { Exit::Error })
 }

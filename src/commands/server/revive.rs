@@ -35,8 +35,8 @@ pub struct ReviveArgs {
 
 /// Runs `bkfs server revive`.
 pub fn run(context: &Context, args: &ReviveArgs) -> Result<()> {
-    let repository = server::repository(&args.data.folder()?, &args.account, &args.repository)?;
-    let revived = repository.revive_all()?;
+    let repository = server::repository(&args.data.folder_to_write()?, &args.account, &args.repository)?;
+    let revived = repository.operator().revive_all()?;
     if context.json {
         return output::json(&serde_json::json!({
             "packs": revived.packs,

@@ -1,19 +1,16 @@
 //! `bkfs server scrub`: verifies and mends what a server keeps, whether or not it is running.
 
 use anyhow::Result;
-use bkfs_store::{
-    Error,
-    repository::scrub::{ScrubReport, last_scrub_in},
-};
+use bkfs_store::repository::scrub::{ScrubReport, last_scrub_in};
 use bkfs_transport::{Name, server};
 use clap::Args;
 use serde::Serialize;
 
-use super::data::{DataArgs, belongs_to_us};
+use super::data::DataArgs;
 use crate::{
     commands::scrub::{self, ScrubFlags, Scrubber},
     context::Context,
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, exit_of},
     output,
 };
 
@@ -80,19 +77,27 @@ pub fn run(context: &Context, args: ScrubArgs) -> Result<Exit> {
         };
         return finish(context, None, &repositories.into_iter().map(last).collect::<Vec<_>>());
     }
-    belongs_to_us(&data)?;
+    args.data.folder_to_write()?;
     let own = args.account.is_none().then(|| server::verify(&data).map_err(|e| e.to_string()));
-    let scrubber = Scrubber::new(context, &args.how)?;
+    let scrubber = Scrubber::new(context, &args.how);
     let mut found = Vec::new();
     for (account, name) in repositories {
         if scrubber.is_stopped() {
-            return Err(Error::Interrupted.into());
+            break;
         }
         let scrubbed = server::repository(&data, &account, &name).map_err(anyhow::Error::from);
-        let outcome = scrubbed.and_then(|repository| scrubber.scrub(&repository)).map(Some).map_err(|e| e.to_string());
+        let outcome = match scrubbed.and_then(|repository| scrubber.scrub(&repository)) {
+            // Stopped while it waited for something, before it had begun.
+            Err(error) if exit_of(&error) == Exit::Interrupted => break,
+            outcome => outcome.map(Some).map_err(|e| e.to_string()),
+        };
         found.push(Found { account, name, outcome });
     }
-    finish(context, own, &found)
+    // What was found so far is shown, and damage has the last word: its exit code says more than that of the signal.
+    match finish(context, own, &found)? {
+        Exit::Success if scrubber.is_stopped() => Ok(Exit::Interrupted),
+        exit => Ok(exit),
+    }
 }
 
 fn finish(context: &Context, own: Option<Result<bool, String>>, found: &[Found]) -> Result<Exit> {
@@ -124,14 +129,14 @@ impl<'a> RepositoryScrubJson<'a> {
 fn print(context: &Context, own: Option<&Result<bool, String>>, found: &[Found]) -> Result<()> {
     match own {
         Some(Ok(true)) => output::line("the server's own log or identity was mended from its second copy")?,
-        Some(Err(error)) => eprintln!("bkfs: {error}"),
+        Some(Err(error)) => output::note(error),
         Some(Ok(false)) | None => {}
     }
     for Found { account, name, outcome } in found {
         let place = format!("{account}/{name}");
         match outcome {
             Ok(report) => scrub::print(context, &place, report.as_ref())?,
-            Err(error) => eprintln!("bkfs: {place}: {error}"),
+            Err(error) => output::note(format!("{place}: {error}")),
         }
     }
     match found.is_empty() && !context.quiet {

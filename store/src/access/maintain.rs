@@ -1,6 +1,5 @@
 //! Maintaining a store.
 
-use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use super::{
@@ -18,17 +17,38 @@ pub struct PackInfo {
     /// Its length in bytes.
     #[n(1)]
     pub len: u64,
+    /// Whether its file is missing or has another length, or its parity's file is missing or has a wrong length. That
+    /// shows without reading them.
+    #[n(2)]
+    #[cbor(default)]
+    pub is_suspect: bool,
+    /// What key holders have said of it.
+    #[n(3)]
+    #[cbor(default)]
+    pub judged: Judged,
 }
 
-/// Maintaining a store: listing and fetching whole packs, reclaiming space, repairing damage.
+/// What key holders have said of a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Judged {
+    /// Nothing.
+    #[n(0)]
+    #[default]
+    Not,
+    /// All its frames hold what its table names.
+    #[n(1)]
+    Verified,
+    /// Some of its frames do not. They are not used.
+    #[n(2)]
+    Refused,
+}
+
+/// Maintaining a store: listing packs, reclaiming space, repairing damage.
 pub trait Maintain: Send + Sync {
     /// Lists the packs whose ids follow `after`, in the order of their ids; at most `limit`. Returns an empty list
     /// after the last pack. Packs that were swept or dropped are not listed.
     fn packs(&self, after: Option<PackId>, limit: u32) -> Result<Vec<PackInfo>>;
-
-    /// Returns a whole pack as it is stored. Its bytes may be damaged. Fails with [`crate::Error::PackDamaged`] if its
-    /// file is missing.
-    fn read_pack(&self, id: PackId) -> Result<Bytes>;
 
     /// Does one step of a prune. Each request states its reply and what is durable on return.
     fn prune(&self, request: &PruneRequest) -> Result<PruneReply>;

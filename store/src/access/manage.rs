@@ -4,10 +4,11 @@ use minicbor::{Decode, Encode};
 
 use crate::{
     base::{
+        codec,
         error::Result,
         id::{SlotId, SnapshotId},
     },
-    format::keys::Slot,
+    format::keys::{SLOTS_MAX, Slot},
 };
 
 /// What a new repository begins with.
@@ -21,7 +22,7 @@ pub struct InitRequest {
     #[cbor(n(1), with = "minicbor::bytes")]
     pub roster: Vec<u8>,
     /// The passphrase slots; empty if they are kept elsewhere.
-    #[n(2)]
+    #[cbor(n(2), decode_with = "codec::at_most::<SLOTS_MAX, _, _>")]
     pub slots: Vec<Slot>,
 }
 
@@ -33,7 +34,7 @@ pub const FORGET_MAX: usize = 8192;
 #[cbor(map)]
 pub struct ForgetRequest {
     /// A tombstone for each snapshot, at most [`FORGET_MAX`].
-    #[n(0)]
+    #[cbor(n(0), decode_with = "codec::at_most::<FORGET_MAX, _, _>")]
     pub tombstones: Vec<SignedTombstone>,
     /// Expire the snapshots now, instead of moving them to the trash.
     #[n(1)]
@@ -68,6 +69,10 @@ pub trait Manage: Send + Sync {
     /// Appends a roster. It must be signed by the admin key, and its number must follow that of the newest roster.
     /// Durable on return.
     fn put_roster(&self, signed: &[u8]) -> Result<()>;
+
+    /// Appends a list of seal keys ([`crate::format::keys::SealKeys`]). It must be signed by the admin key, and add one
+    /// key to the newest list. From then on, the store refuses what is sealed to an older key. Durable on return.
+    fn put_seal_keys(&self, signed: &[u8]) -> Result<()>;
 
     /// Adds a passphrase slot, or replaces the one with the same id. Durable on return.
     fn put_slot(&self, slot: &Slot) -> Result<()>;

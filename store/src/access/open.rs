@@ -8,8 +8,9 @@ use crate::{
     base::{
         error::Result,
         id::{ClientId, Hash, Incarnation, SnapshotId},
+        time::Time,
     },
-    format::{keys::Slot, loss::Lost, snapshot::SnapshotObject},
+    format::{keys::Slot, loss::Lost, roster::Standing, snapshot::SnapshotObject},
 };
 
 /// How many of the newest snapshots [`Opened`] holds at most.
@@ -49,7 +50,7 @@ pub struct Opened {
     /// The signed configuration.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub config: Vec<u8>,
-    /// The newest signed roster.
+    /// The newest signed roster; empty if the caller may not read.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub roster: Vec<u8>,
     /// The passphrase slots; empty if the caller may not read.
@@ -69,7 +70,8 @@ pub struct Opened {
     /// stored.
     #[n(7)]
     pub lost: Lost,
-    /// How many chunks are stored. If there are none, a client need not ask for any.
+    /// How many chunks are stored. If there are none, a client need not ask for any. A caller that may not read is told
+    /// only whether there are any.
     #[n(8)]
     pub chunks: u64,
     /// The newest snapshot of the client that opened, by the client's own count.
@@ -83,6 +85,39 @@ pub struct Opened {
     #[n(11)]
     #[cbor(default)]
     pub protect_secs: u64,
+    /// The time by the store's clock. Times that the store has given are compared with this, and not with the client's
+    /// clock.
+    #[n(12)]
+    pub time: Time,
+    /// Whether what the client that opened stores from now on counts; none if the request named no client. Nothing is
+    /// signed about that: a client that the store wrongly calls active learns nothing new from an old roster either.
+    #[n(13)]
+    pub standing: Option<Standing>,
+    /// What the account may store, if there is a limit.
+    #[n(14)]
+    pub room: Option<Room>,
+    /// The signed list of seal keys ([`crate::format::keys::SealKeys`]); empty if the seal key was never rotated.
+    #[cbor(n(15), with = "minicbor::bytes")]
+    pub seal_keys: Vec<u8>,
+}
+
+/// How much may be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Room {
+    /// Bytes that may be stored.
+    #[n(0)]
+    pub limit: u64,
+    /// Bytes that are stored, or about to be.
+    #[n(1)]
+    pub used: u64,
+}
+
+impl Room {
+    /// Returns how many more bytes may be stored.
+    pub fn left(&self) -> u64 {
+        self.limit.saturating_sub(self.used)
+    }
 }
 
 /// Ties a session to a generation of the repository. The generation goes up whenever frames are condemned or
@@ -97,6 +132,11 @@ pub struct Lease {
     /// The generation up to which the session was told what was lost.
     #[n(1)]
     pub generation: u64,
+}
+
+impl Lease {
+    /// The generation before the first prune and the first quarantine. In it, all packs are those that clients made.
+    pub const FIRST_GENERATION: u64 = 1;
 }
 
 /// A client's newest snapshot.

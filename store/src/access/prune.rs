@@ -2,13 +2,21 @@
 
 use minicbor::{Decode, Encode};
 
+use super::space::Space;
 use crate::{
-    base::id::{ChunkId, PackId, SnapshotId},
+    base::{
+        codec,
+        id::{ChunkId, PackId, SnapshotId},
+        time::Time,
+    },
     format::{frame::ChunkKind, loss::FrameBits},
 };
 
 /// How many snapshots one [`PruneReply::Committed`] lists at most.
 pub const COMMITTED_MAX: usize = 65_536;
+
+/// How many filters one request may hold. A key holder sends less: a megabyte of them.
+pub const FILTERS_MAX: usize = 65_536;
 
 /// Some of the live ids that have one first byte.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -29,19 +37,28 @@ pub struct Filter {
 #[cbor(flat)]
 pub enum PruneRequest {
     /// Begins to mark: nothing is live yet. Takes the place of a prune that has not condemned anything. Fails with
-    /// [`crate::Error::LeaseRefused`] if something is condemned and not swept yet. Nothing is durable. The reply is
-    /// [`PruneReply::Begun`].
+    /// [`crate::Error::LeaseRefused`] if something is condemned and not swept yet, unless it is a dry run. Nothing is
+    /// durable. The reply is [`PruneReply::Begun`].
     #[n(0)]
-    Begin,
+    Begin {
+        /// Only for [`PruneRequest::Condemn`] with `dry_run`: what an earlier prune has condemned counts as about to
+        /// be swept.
+        #[n(0)]
+        dry_run: bool,
+        /// Take what pushes have stored that have not ended, too. Such a push is refused until it has asked what was
+        /// lost, and sends that again. Servers refuse this: it is for their operators, and for local repositories.
+        #[n(1)]
+        ends_pushes: bool,
+    },
     /// Marks the ids that the filters hold as live. Nothing is durable. The reply is [`PruneReply::Done`].
     #[n(1)]
     Live {
         /// The number from [`PruneReply::Begun`].
         #[n(0)]
         prune: u64,
-        /// The filters, as many as fit into a request. Each first byte needs at least one filter before anything can be
-        /// condemned.
-        #[n(1)]
+        /// The filters, as many as fit into a request. Each first byte needs at least one filter before anything can
+        /// be condemned.
+        #[cbor(n(1), decode_with = "codec::at_most::<FILTERS_MAX, _, _>")]
         filters: Vec<Filter>,
     },
     /// Condemns dead frames, within the limits, and begins a new generation. Durable on return. The reply is
@@ -59,12 +76,17 @@ pub enum PruneRequest {
         /// How far to go.
         #[n(2)]
         limits: PruneLimits,
-        /// Change nothing: reply with what would be condemned.
+        /// Change nothing: reply with what would be condemned, as if nothing was committed since `log_len`.
         #[n(3)]
         dry_run: bool,
         /// Condemn even if that removes more than half of the repository.
         #[n(4)]
         is_confirmed: bool,
+        /// If snapshots were committed that are not marked, take no others for a while
+        /// ([`crate::Error::CommitsHeld`]), so that marking can come to an end. Two such times do not follow each other
+        /// at once.
+        #[n(5)]
+        hold: bool,
     },
     /// Removes some of the condemned frames, after copying the live ones of their packs. Durable on return. To be
     /// repeated until nothing is left. The reply is [`PruneReply::Swept`].
@@ -97,8 +119,8 @@ pub enum PruneRequest {
         #[n(2)]
         bytes: u64,
     },
-    /// Reports mixed frames whose live chunks were put in other packs since the prune began. Nothing in those frames is
-    /// live any more, unless a later filter says so. Nothing is durable; condemning checks whether the copies are
+    /// Reports mixed frames whose live chunks were put in other packs since the prune began. Nothing in those frames
+    /// is live any more, unless a later filter says so. Nothing is durable; condemning checks whether the copies are
     /// there. The reply is [`PruneReply::Done`].
     #[n(7)]
     Moved {
@@ -106,9 +128,14 @@ pub enum PruneRequest {
         #[n(0)]
         prune: u64,
         /// The frames, at most [`super::IDS_MAX`].
-        #[n(1)]
+        #[cbor(n(1), decode_with = "codec::at_most::<{ super::IDS_MAX }, _, _>")]
         frames: Vec<MovedFrame>,
     },
+    /// Asks how much disk space the repository takes, and until when the trash and the grave keep what is in them. The
+    /// parity of all packs that this store has stored so far is made first. Nothing is changed. The reply is
+    /// [`PruneReply::Space`].
+    #[n(8)]
+    Space,
 }
 
 /// A frame in which many chunks are dead and some are live.
@@ -231,6 +258,9 @@ pub enum PruneReply {
     /// chunks, unless it is one frame.
     #[n(7)]
     Mixed(#[n(0)] Vec<MixedFrame>),
+    /// The disk space that the repository takes.
+    #[n(8)]
+    Space(#[n(0)] Space),
 }
 
 /// What a prune takes, and what it leaves.
@@ -252,19 +282,32 @@ pub struct PruneStats {
     /// Bytes of those live frames.
     #[n(4)]
     pub copied_bytes: u64,
-    /// Bytes that are freed.
+    /// Bytes of packs that are freed.
     #[n(5)]
     pub freed_bytes: u64,
     /// Bytes of dead frames that stay, because too little would be gained by removing them.
     #[n(6)]
     pub unused_bytes: u64,
-    /// Bytes of packs that have dead frames and stay, because they are pinned for a push that has not ended.
+    /// Bytes of dead frames that stay, because their packs are pinned for a push that has not ended.
     #[n(7)]
     pub pinned_bytes: u64,
     /// An estimate of the dead bytes in mixed frames that stay.
     #[n(8)]
     #[cbor(default)]
     pub mixed_bytes: u64,
+    /// Bytes of parity that are freed with [`PruneStats::freed_bytes`].
+    #[n(9)]
+    pub freed_parity_bytes: u64,
+    /// When the last of the pins ends behind [`PruneStats::pinned_bytes`], unless the push goes on.
+    #[n(10)]
+    pub pinned_until: Option<Time>,
+    /// Packs that an earlier prune has condemned and not swept. Only a dry run finds any: other prunes sweep them
+    /// first.
+    #[n(11)]
+    pub left_packs: u64,
+    /// Bytes that are freed when those packs are swept, with their parity.
+    #[n(12)]
+    pub left_bytes: u64,
 }
 
 impl PruneStats {
@@ -278,7 +321,7 @@ impl PruneStats {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct Swept {
-    /// Packs that are gone.
+    /// Packs that are not used any more.
     #[n(0)]
     pub packs: u64,
     /// Bytes of those packs.
@@ -293,4 +336,7 @@ pub struct Swept {
     /// Packs that are still condemned.
     #[n(4)]
     pub left: u64,
+    /// Bytes of the packs that went to the grave. They are on the disk until their time there is over.
+    #[n(5)]
+    pub grave_bytes: u64,
 }

@@ -2,11 +2,14 @@
 
 use minicbor::{Decode, Encode};
 
-use super::open::{Lease, Open, Seen};
+use super::{
+    challenge::{Challenge, Proofs},
+    open::{Lease, Open, Seen},
+};
 use crate::{
     base::{
         error::Result,
-        id::{ChunkId, SnapshotId},
+        id::{ChunkId, ClientId, SnapshotId},
         time::Time,
     },
     format::pack::PackUpload,
@@ -28,8 +31,14 @@ pub struct Receipt {
 
 /// What a push needs: to ask what is stored, to store packs, and to commit.
 pub trait Push: Open {
-    /// Returns for each id (at most [`super::IDS_MAX`]) whether the chunk has a live copy.
-    fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>>;
+    /// Returns for each id (at most [`super::IDS_MAX`]) whether the chunk has a live copy that `client` may rely on:
+    /// one of its own trust domain, or one that a key holder has verified. Without a client, for readers, any live
+    /// copy counts. A client that is not the one it claims to be only spoils its own push.
+    fn has(&self, client: Option<ClientId>, ids: &[ChunkId]) -> Result<Vec<bool>>;
+
+    /// Shows random bytes of the frames that hold chunks (at most [`super::CHALLENGES_MAX`]), with proofs. A chunk that
+    /// has no live copy on which the client may rely (see [`Push::has`]), or only damaged ones, has none.
+    fn prove(&self, client: Option<ClientId>, challenges: &[Challenge]) -> Result<Proofs>;
 
     /// Stores a pack. On return it is durable, its chunks are found, and it is pinned for the session. A pack that is
     /// stored already may be put again; if it was condemned or swept, it becomes live again. Fails with

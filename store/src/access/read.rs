@@ -6,6 +6,7 @@ use minicbor::{Decode, Encode};
 use super::open::Open;
 use crate::{
     base::{
+        codec,
         error::Result,
         id::{ChunkId, KeyId, PackId},
     },
@@ -15,6 +16,9 @@ use crate::{
 
 /// How many bytes of frames one [`Read::read`] returns at most. The first frame is returned whatever its size.
 pub const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// How many packs one [`ReadRequest`] may avoid.
+pub const AVOID_MAX: usize = 64;
 
 /// A reply of [`Read::log`] may end before its limit once it holds this many bytes.
 pub const LOG_BYTES: usize = 8 * 1024 * 1024;
@@ -26,11 +30,15 @@ pub const SNAPSHOTS_BYTES: usize = 8 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 pub struct ReadRequest {
     /// The chunks, at most [`super::IDS_MAX`].
-    #[n(0)]
+    #[cbor(n(0), decode_with = "codec::at_most::<{ super::IDS_MAX }, _, _>")]
     pub ids: Vec<ChunkId>,
     /// How many bytes of neighbours to return, too: frames that follow the last requested one in its pack.
     #[n(1)]
     pub neighbour_bytes: u32,
+    /// Packs not to read from, at most [`AVOID_MAX`]: what they hold of these chunks turned out to be wrong.
+    #[n(2)]
+    #[cbor(default)]
+    pub avoid: Vec<PackId>,
 }
 
 /// A sealed frame, and where it was found.
@@ -87,10 +95,11 @@ pub enum Mending {
 
 /// What a reader needs: frames, keys, snapshots and the log.
 pub trait Read: Open {
-    /// Returns the frames that hold chunks.
+    /// Returns the frames that hold chunks. Of several copies of a chunk, the best is returned: one that a key holder
+    /// has verified, or else one from the owner's own machines, or else any.
     fn read(&self, request: &ReadRequest) -> Result<ReadReply>;
 
-    /// Returns the wraps of data keys (at most [`super::IDS_MAX`]). Unknown keys are left out; a key may have several
+    /// Returns the wraps of data keys (at most [`super::KEYS_MAX`]). Unknown keys are left out; a key may have several
     /// wraps.
     fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>>;
 
@@ -110,4 +119,12 @@ pub trait Read: Open {
     /// Verifies a pack, and mends it in place if it is damaged. What is mended is durable on return. What is lost goes
     /// into quarantine. A store without error correction returns [`Mending::NoParity`] for a damaged pack.
     fn mend(&self, id: PackId) -> Result<Mending>;
+
+    /// Returns a whole pack as it is stored. Its bytes may be damaged. Fails with [`crate::Error::PackDamaged`] if its
+    /// file is missing.
+    fn read_pack(&self, id: PackId) -> Result<Bytes>;
+
+    /// Records a signed [verdict](crate::format::verdict::Verdict). From then on, everybody may rely on what it
+    /// verifies, and nobody on what it refuses; chunks that are lost with that are reported as lost. Durable on return.
+    fn judge(&self, verdict: &[u8]) -> Result<()>;
 }

@@ -42,7 +42,20 @@ pub enum RepairRequest {
         #[n(1)]
         keep: Keep,
     },
+    /// Lists the packs that hold copies of chunks of which packs of another trust domain have copies as well, and no
+    /// verified pack has: only one of the copies may be right. Packs with refused frames are left out. Those whose ids
+    /// follow `after`, at most
+    /// [`CONTESTED_MAX`], in the order of their ids. The reply is [`RepairReply::Contested`].
+    #[n(3)]
+    Contested {
+        /// The last pack of the list before; none for the first list.
+        #[n(0)]
+        after: Option<PackId>,
+    },
 }
+
+/// How many packs one [`RepairReply::Contested`] lists at most.
+pub const CONTESTED_MAX: usize = 65_536;
 
 /// How many packs one [`RepairReply::Quarantine`] lists at most.
 pub const QUARANTINE_MAX: usize = 1024;
@@ -72,6 +85,9 @@ pub enum RepairReply {
     /// What became of the pack.
     #[n(2)]
     Dropped(#[n(0)] Dropped),
+    /// Packs with copies that may differ from others. If there are fewer than [`CONTESTED_MAX`], these are the last.
+    #[n(3)]
+    Contested(#[n(0)] Vec<PackId>),
 }
 
 /// What became of a pack that was to be dropped.

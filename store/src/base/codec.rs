@@ -4,7 +4,7 @@
 //! instead. Decoding allocates at most a small multiple of its input's length and rejects trailing bytes. Large objects
 //! (packs, frames, tree pages) have their own layouts.
 
-use minicbor::{Decode, Encode, Encoder};
+use minicbor::{Decode, Decoder, Encode, Encoder, data::Type};
 
 use crate::base::error::{Error, Result};
 
@@ -18,11 +18,39 @@ pub fn encode<T: Encode<()>>(value: &T) -> Vec<u8> {
 
 /// Decodes a value that must fill all of `bytes`. Errors call it `what`.
 pub fn decode<'b, T: Decode<'b, ()>>(what: &str, bytes: &'b [u8]) -> Result<T> {
-    let mut decoder = minicbor::Decoder::new(bytes);
+    let mut decoder = Decoder::new(bytes);
     let value = decoder.decode().map_err(|e| Error::damaged(what, e))?;
     match decoder.position() == bytes.len() {
         true => Ok(value),
         false => Err(Error::damaged(what, "bytes follow its end")),
+    }
+}
+
+/// Decodes a list of at most `MAX` items, for `decode_with`. A list can take many times the memory of its encoding (an
+/// empty item is one byte), so its length is compared before anything is allocated.
+pub fn at_most<'b, const MAX: usize, C, T: Decode<'b, C>>(
+    decoder: &mut Decoder<'b>,
+    context: &mut C,
+) -> Result<Vec<T>, minicbor::decode::Error> {
+    let too_many = |decoder: &Decoder<'_>| {
+        Err(minicbor::decode::Error::message(format!("a list has more than {MAX} items")).at(decoder.position()))
+    };
+    let len = decoder.array()?;
+    if len.is_some_and(|len| len > MAX as u64) {
+        return too_many(decoder);
+    }
+    let left = decoder.input().len() - decoder.position();
+    let mut items = Vec::with_capacity(len.map_or(0, |len| left.min(len as usize)));
+    loop {
+        match len {
+            Some(len) if items.len() as u64 == len => return Ok(items),
+            None if decoder.datatype()? == Type::Break => {
+                decoder.skip()?;
+                return Ok(items);
+            }
+            _ if items.len() == MAX => return too_many(decoder),
+            _ => items.push(decoder.decode_with(context)?),
+        }
     }
 }
 
@@ -57,6 +85,9 @@ impl Header {
 
     /// Checks magic and version and returns the bytes after them.
     pub fn strip<'b>(&self, bytes: &'b [u8]) -> Result<&'b [u8]> {
+        if bytes.is_empty() {
+            return Err(Error::damaged(self.what, "it is empty"));
+        }
         let (head, rest) = bytes
             .split_at_checked(Self::LEN)
             .ok_or_else(|| Error::damaged(self.what, "it is shorter than its header"))?;

@@ -3,7 +3,10 @@
 //! [`Error::kind`] sorts them into the few cases that callers act on: the command line maps kinds to exit codes, the
 //! server maps them to wire codes, the mount to errno values.
 
-use std::{fmt, io, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 use crate::base::id::{ChunkId, ClientId, KeyId, PackId, SnapshotId};
 
@@ -37,10 +40,15 @@ pub enum Error {
         known: u32,
     },
     /// The passphrase opens no slot.
-    #[error("wrong passphrase: it does not open any of the repository's key slots ({slots} tried)")]
+    #[error(
+        "wrong passphrase: it does not open any of the repository's key slots ({slots} tried{})",
+        Untried(*.untried)
+    )]
     WrongPassphrase {
         /// How many slots were tried.
         slots: usize,
+        /// How many were not, because they are damaged or ask for more work than all slots may take.
+        untried: usize,
     },
     /// The given key belongs to another repository.
     #[error("this key belongs to repository {key}, but this is repository {found}")]
@@ -49,6 +57,26 @@ pub enum Error {
         key: String,
         /// The repository that was opened.
         found: String,
+    },
+    /// A full key lacks the seal key that is needed: the key was written before a rotation.
+    #[error(
+        "this key is from before the seal key was rotated: it opens what was sealed to seal key {have} or an older \
+         one, and this needs seal key {needed}"
+    )]
+    KeyOutdated {
+        /// The newest seal key that the full key has.
+        have: u32,
+        /// The seal key that is needed.
+        needed: u32,
+    },
+    /// A key has a seal key that the repository does not show.
+    #[error(
+        "the repository shows no seal key after {shown}, and this key has another one: the repository was rolled \
+         back, it hides a rotation of the seal key, or the rotation was interrupted"
+    )]
+    SealKeyMissing {
+        /// The newest seal key that it shows.
+        shown: u32,
     },
     /// An operation that reads was tried with a push key.
     #[error(
@@ -61,7 +89,7 @@ pub enum Error {
     /// The server does not allow this client to do that.
     #[error(
         "this client has no permission to {operation}; \
-         the server's operator can grant it with `bkfs server invite --can`"
+         the server's operator can grant it with `bkfs server client permit` or a new invitation"
     )]
     NoPermission {
         /// The operation.
@@ -99,6 +127,18 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A page of a snapshot's tree cannot be read.
+    #[error(
+        "snapshot {snapshot} is damaged: its tree page {page} cannot be read, so what it needs is unknown: {reason}"
+    )]
+    PageUnreadable {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The page.
+        page: ChunkId,
+        /// What is wrong.
+        reason: String,
+    },
     /// No snapshot matches the request, or more than one does.
     #[error("{0}")]
     SnapshotNotFound(String),
@@ -108,6 +148,14 @@ pub enum Error {
         /// The object.
         what: String,
         /// What is wrong.
+        reason: String,
+    },
+    /// The store says that it has a chunk, and cannot show it.
+    #[error("the repository says that it has chunk {id}, and does not show it: {reason}")]
+    NotShown {
+        /// The chunk.
+        id: ChunkId,
+        /// What is wrong with the proof.
         reason: String,
     },
     /// The wrap of a data key cannot be found.
@@ -123,6 +171,17 @@ pub enum Error {
         what: String,
         /// The unknown client.
         client: ClientId,
+    },
+    /// The client was ended on the roster, and may not use the repository any more.
+    #[error(
+        "client {client} was removed from the repository on {}; what it pushes does not count",
+        UtcSecond(*.until_secs)
+    )]
+    ClientEnded {
+        /// The client.
+        client: ClientId,
+        /// When it was ended, in seconds since 1970.
+        until_secs: i64,
     },
     /// The store's floor still protects a snapshot from being made unrecoverable.
     #[error(
@@ -142,6 +201,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The store takes no snapshots for a moment, so that a prune can finish.
+    #[error(
+        "a prune is about to finish, and the repository takes no snapshots for another {millis} ms: try again then"
+    )]
+    CommitsHeld {
+        /// How long, in milliseconds.
+        millis: u64,
+    },
     /// Another process holds a lock.
     #[error("{what} is locked by another process; try again when that one has ended")]
     Locked {
@@ -153,6 +220,21 @@ pub enum Error {
     Full {
         /// Where.
         place: String,
+    },
+    /// The store has no space left, and not even enough to free some.
+    #[error("no space left at {place}, not even to free some: nothing was lost; delete other files on the same disk")]
+    StillFull {
+        /// Where.
+        place: String,
+    },
+    /// A limit of the account does not allow to store more.
+    #[error(
+        "{reason}. Nothing that is stored was lost. Forget snapshots and prune, or ask the server's operator for a \
+         higher limit"
+    )]
+    OverQuota {
+        /// The limit, what is stored, and what was to be stored.
+        reason: String,
     },
     /// An input exceeds a limit of the format or of the server.
     #[error("{what} is too large: {size}, the limit is {limit}")]
@@ -222,19 +304,24 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::NoRepository { .. } => ErrorKind::NoRepository,
-            Error::LeaseRefused { .. } | Error::Locked { .. } => ErrorKind::Locked,
-            Error::WrongPassphrase { .. } | Error::WrongKey { .. } | Error::PushKeyCannotRead { .. } => {
-                ErrorKind::WrongKey
-            }
+            Error::LeaseRefused { .. } | Error::Locked { .. } | Error::CommitsHeld { .. } => ErrorKind::Locked,
+            Error::WrongPassphrase { .. }
+            | Error::WrongKey { .. }
+            | Error::KeyOutdated { .. }
+            | Error::SealKeyMissing { .. }
+            | Error::PushKeyCannotRead { .. }
+            | Error::ClientEnded { .. } => ErrorKind::WrongKey,
             Error::NoPermission { .. } => ErrorKind::NoPermission,
             Error::ChunkMissing { .. }
             | Error::FrameDamaged { .. }
             | Error::PackDamaged { .. }
             | Error::SnapshotDamaged { .. }
+            | Error::PageUnreadable { .. }
             | Error::Damaged { .. }
+            | Error::NotShown { .. }
             | Error::KeyMissing { .. }
             | Error::NotOnRoster { .. } => ErrorKind::Damaged,
-            Error::Full { .. } => ErrorKind::Full,
+            Error::Full { .. } | Error::StillFull { .. } | Error::OverQuota { .. } => ErrorKind::Full,
             Error::Unreachable(_) => ErrorKind::Unreachable,
             Error::SnapshotNotFound(_) => ErrorKind::NotFound,
             Error::Interrupted => ErrorKind::Interrupted,
@@ -248,6 +335,11 @@ impl Error {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Error::Full { place: path.display().to_string() }
+            }
+            // A message that only names the file sends people to look for damage.
+            io::ErrorKind::PermissionDenied => {
+                let source = io::Error::new(source.kind(), format!("{source}{}", owner(&path)));
+                Error::Io { path, source }
             }
             _ => Error::Io { path, source },
         }
@@ -266,6 +358,32 @@ impl Error {
     /// Returns [`Error::Damaged`] for an object and a reason.
     pub fn damaged(what: impl Into<String>, reason: impl ToString) -> Self {
         Error::Damaged { what: what.into(), reason: reason.to_string() }
+    }
+}
+
+/// Says to whom a path belongs, or the nearest folder above it that can be inspected.
+fn owner(path: &Path) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let meta = |at: &Path| at.symlink_metadata().ok().map(|meta| meta.uid());
+    match path.ancestors().find_map(|at| Some((at.to_owned(), meta(at)?))) {
+        Some((at, uid)) if at == path => format!("; it belongs to user {uid}"),
+        Some((at, uid)) => format!("; {} belongs to user {uid}", at.display()),
+        None => String::new(),
+    }
+}
+
+/// Prints how many slots were not tried, if there are any.
+struct Untried(usize);
+
+impl fmt::Display for Untried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(
+                f,
+                ", {count} refused as damaged or too costly: whoever keeps the repository may have added them"
+            ),
+        }
     }
 }
 

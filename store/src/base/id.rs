@@ -117,6 +117,12 @@ id!(
     16
 );
 id!(
+    /// Names a trust domain: clients that rely on each other's chunks before a key holder has opened them. All zeros
+    /// for the owner's own machines, otherwise random or a keyed hash of the domain's name.
+    DomainId,
+    16
+);
+id!(
     /// A keyed hash of a target's name. The server learns no more about the name.
     TargetTag,
     16
@@ -131,6 +137,11 @@ id!(
     HardLinkGroup,
     16
 );
+
+impl DomainId {
+    /// The domain of the owner's own machines.
+    pub const OWNER: Self = Self([0; 16]);
+}
 
 impl Hash {
     /// Returns the BLAKE3 of the concatenated parts.

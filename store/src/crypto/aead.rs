@@ -72,7 +72,7 @@ impl AeadKey {
     fn subkey(&self, nonce: &[u8; NONCE_LEN]) -> (LessSafeKey, Nonce) {
         let (head, tail) = nonce.split_at(16);
         let input: [u8; 16] = head.try_into().expect("16 of 24 bytes");
-        let subkey = hchacha::<R20>(&self.0.0.into(), &input.into());
+        let subkey = hchacha::<R20>(&(*self.0.bytes()).into(), &input.into());
         let mut short = [0; 12];
         short[4..].copy_from_slice(tail);
         let key = UnboundKey::new(&CHACHA20_POLY1305, &subkey).expect("a key of 32 bytes");
@@ -91,7 +91,7 @@ mod tests {
         fn same_bytes_as_the_reference(key: [u8; 32], nonce: [u8; 24], plain: Vec<u8>, aad: Vec<u8>) {
             let mut ours = vec![0; NONCE_LEN];
             ours.extend_from_slice(&plain);
-            let key_ours = AeadKey::new(&Secret(key));
+            let key_ours = AeadKey::new(&Secret::new(key));
             key_ours.seal_with_nonce(&mut ours, 0, &aad, nonce);
 
             let mut reference = plain.clone();
@@ -106,7 +106,7 @@ mod tests {
 
         #[test]
         fn any_flipped_bit_is_noticed(plain: Vec<u8>, at: prop::sample::Index, bit in 0u32..8) {
-            let key = AeadKey::new(&Secret([3; 32]));
+            let key = AeadKey::new(&Secret::new([3; 32]));
             let mut sealed = key.seal(&plain, b"aad");
             let at = at.index(sealed.len());
             sealed[at] ^= 1u8 << bit;

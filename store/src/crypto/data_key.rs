@@ -19,7 +19,7 @@ impl DataKey {
 
     /// Returns the data key with these bytes.
     pub fn new(secret: Secret) -> Self {
-        let id = KeyId(blake3::derive_key("bkfs v1 data key id", &secret.0));
+        let id = KeyId(blake3::derive_key("bkfs v1 data key id", secret.bytes()));
         let key = AeadKey::new(&secret);
         Self { id, secret, key }
     }

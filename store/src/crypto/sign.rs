@@ -34,7 +34,7 @@ impl SigningKey {
 
     /// Returns the key of a seed.
     pub fn from_seed(seed: Secret) -> Self {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&seed.0).expect("any 32 bytes are a seed");
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed.bytes()).expect("any 32 bytes are a seed");
         Self { seed, pair }
     }
 
@@ -50,7 +50,7 @@ impl SigningKey {
 
     /// Signs a context and a message.
     pub fn sign(&self, context: &[u8; 8], message: &[u8]) -> [u8; SIGNATURE_LEN] {
-        let signature = self.pair.sign(&signed_bytes(context, message));
+        let signature = self.pair.sign(&signed_bytes(context, blake3::hash(message).as_bytes()));
         signature.as_ref().try_into().expect("64 bytes")
     }
 }
@@ -73,15 +73,21 @@ impl VerifyingKey {
 
     /// Whether this key signed the context and the message.
     pub fn verify(&self, context: &[u8; 8], message: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ED25519, &self.0).verify(&signed_bytes(context, message), signature).is_ok()
+        self.verify_hash(context, blake3::hash(message).as_bytes(), signature)
+    }
+
+    /// Whether this key signed the context and the message that has this BLAKE3.
+    pub fn verify_hash(&self, context: &[u8; 8], hash: &[u8; 32], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ED25519, &self.0).verify(&signed_bytes(context, hash), signature).is_ok()
     }
 }
 
-/// Returns the signed bytes: the context and the hash of the message. Hashing avoids a copy of large messages.
-fn signed_bytes(context: &[u8; 8], message: &[u8]) -> [u8; 40] {
+/// Returns the signed bytes: the context and the hash of the message. Hashing avoids a copy of large messages, and a
+/// part of a message can be proved by the hash alone.
+fn signed_bytes(context: &[u8; 8], hash: &[u8; 32]) -> [u8; 40] {
     let mut bytes = [0; 40];
     bytes[..8].copy_from_slice(context);
-    bytes[8..].copy_from_slice(blake3::hash(message).as_bytes());
+    bytes[8..].copy_from_slice(hash);
     bytes
 }
 
@@ -91,7 +97,7 @@ mod tests {
 
     #[test]
     fn signature_is_valid_only_for_its_message_context_and_key() {
-        let key = SigningKey::from_seed(Secret([9; 32]));
+        let key = SigningKey::from_seed(Secret::new([9; 32]));
         let signature = key.sign(b"contextA", b"hello");
         let public = key.verifying_key();
         assert!(public.verify(b"contextA", b"hello", &signature));

@@ -48,13 +48,13 @@ impl Chunker {
         let mut gear = Box::new([0u64; 256]);
         let mut bytes = [0u8; 256 * 8];
         let mut hasher = blake3::Hasher::new_derive_key("bkfs v1 chunker gear table");
-        hasher.update(&secret.0).finalize_xof().fill(&mut bytes);
+        hasher.update(secret.bytes()).finalize_xof().fill(&mut bytes);
         for (value, eight) in gear.iter_mut().zip(bytes.as_chunks::<8>().0) {
             *value = u64::from_le_bytes(*eight);
         }
         let gear_ls = Box::new(gear.map(|g| g << 1));
         let (strict, loose) = select_masks(candidates as usize, Normalization::Level1);
-        let accept_key = secret.derive("bkfs v1 chunker acceptance").0;
+        let accept_key = *secret.derive("bkfs v1 chunker acceptance").bytes();
         Ok(Self { params: *params, gear, gear_ls, masks: [strict, loose, strict << 1, loose << 1], accept_key })
     }
 
@@ -117,7 +117,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn chunker(seed: u8) -> Chunker {
-        Chunker::new(&ChunkerParams::default(), &Secret([seed; 32])).unwrap()
+        Chunker::new(&ChunkerParams::default(), &Secret::new([seed; 32])).unwrap()
     }
 
     fn noise(len: usize, seed: u64) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! The configuration of a repository: written once at `init`, signed by the admin key, in the clear.
 //!
-//! It contains what a client must know before it has any secret. A push key names the public keys that the
-//! configuration must contain, so a server cannot substitute a seal key of its own.
+//! It contains what a client must know before it has any secret. A push key names the admin key that the configuration
+//! must contain, so a server cannot substitute a seal key of its own.
 
 use minicbor::{Decode, Encode};
 
@@ -12,7 +12,7 @@ use crate::{
         id::RepoId,
         time::Time,
     },
-    crypto::{SealPublic, VerifyingKey, signed::Signed},
+    crypto::{SealNumber, SealPublic, VerifyingKey, signed::Signed},
 };
 
 /// The parameters of the chunker. They belong to the repository: a change ends deduplication with the stored chunks.
@@ -58,7 +58,7 @@ pub struct Config {
     /// The parameters of the chunker.
     #[n(2)]
     pub chunker: ChunkerParams,
-    /// The public seal key (X-Wing, 1216 bytes).
+    /// The first public seal key (X-Wing, 1216 bytes). [`super::keys::SealKeys`] names the newest.
     #[cbor(n(3), with = "minicbor::bytes")]
     pub seal_public: Vec<u8>,
     /// The public part of the admin signing key (Ed25519).
@@ -86,6 +86,6 @@ pub fn verify_config(bytes: &[u8]) -> Result<Config> {
     let admin = VerifyingKey::from_slice(&config.admin_public)
         .ok_or_else(|| Error::damaged(what, "the admin's public key has the wrong length"))?;
     signed.verify(what, &Config::HEADER.magic, &admin)?;
-    SealPublic::from_bytes(&config.seal_public)?;
+    SealPublic::from_bytes(&config.seal_public, SealNumber::FIRST)?;
     Ok(config)
 }

@@ -31,5 +31,6 @@ mod mend;
 mod tests;
 
 pub use encode::{Encoder, Parity, encode};
+pub use head::{START_LEN, SubtreeValues, file_len, head_len};
 pub use layout::SHARD_LEN;
 pub use mend::{MendOutcome, PackDamage, mend, verify};

@@ -7,14 +7,18 @@
 //!               └─────unforget─────┘      an operator's purge goes from either to gone
 //! ```
 //!
-//! These are pure functions over log records and times. The store uses them to decide what it allows; its index and
-//! every reader use them to decide what they show. So all of them agree. Signatures are checked elsewhere
+//! These are pure functions over log records. The store uses them to decide what it allows; its index and every reader
+//! use them to decide what they show. So all of them agree. Signatures are checked elsewhere
 //! (`format::tombstone`): the store rejects unsigned requests, and a reader ignores unsigned records.
 //!
+//! **Broken snapshots.** A snapshot that cannot be read stops every prune, because it may need anything. A key holder
+//! ends that with a tombstone that says so: in the trash, the snapshot then keeps only what can be read of it.
+//!
 //! **The floor.** A store has a minimum age below which no credential makes a snapshot unrecoverable. A snapshot that
-//! was received longer ago may be expired at once ([`protected_until`]). On its own, the store expires a snapshot only
-//! after it has been in the trash for that long ([`is_due`]), whatever the snapshot's age. So there is always that much
-//! time to notice.
+//! was received longer ago may be expired at once. On its own, the store expires a snapshot only after it has been in
+//! the trash for that long, whatever the snapshot's age. So there is always that much time to notice. The store
+//! measures these ages by its own time (`repository::clock`); [`protected_until`] and [`kept_until`] are what a client
+//! can foresee.
 
 use minicbor::{Decode, Encode};
 
@@ -30,6 +34,10 @@ pub enum Fate {
         /// When it was forgotten, by the store's clock.
         #[n(0)]
         since: Time,
+        /// Whether a key holder signed that it cannot be read. Then it keeps only what can be read of it.
+        #[n(1)]
+        #[cbor(default)]
+        is_broken: bool,
     },
     /// It is gone for good.
     #[n(1)]
@@ -44,7 +52,10 @@ pub enum Fate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FateStep {
     /// It was forgotten. If it is already gone, this acknowledges the operator's purge.
-    Forget,
+    Forget {
+        /// Whether the tombstone states that it cannot be read.
+        is_broken: bool,
+    },
     /// It came back from the trash.
     Unforget,
     /// It is gone for good.
@@ -55,11 +66,14 @@ impl Fate {
     /// Returns the fate after a step; `None` means that the snapshot counts. Steps that make no sense change nothing.
     pub fn after(before: Option<Fate>, step: FateStep, at: Time) -> Option<Fate> {
         match (before, step) {
-            (None, FateStep::Forget) => Some(Fate::Trash { since: at }),
+            (None, FateStep::Forget { is_broken }) => Some(Fate::Trash { since: at, is_broken }),
+            (Some(Fate::Trash { since, is_broken: false }), FateStep::Forget { is_broken }) => {
+                Some(Fate::Trash { since, is_broken })
+            }
             (Some(Fate::Trash { .. }), FateStep::Unforget) => None,
             (None, FateStep::Expire) => Some(Fate::Expired { is_signed: false }),
             (Some(Fate::Trash { .. }), FateStep::Expire) => Some(Fate::Expired { is_signed: true }),
-            (Some(Fate::Expired { .. }), FateStep::Forget) => Some(Fate::Expired { is_signed: true }),
+            (Some(Fate::Expired { .. }), FateStep::Forget { .. }) => Some(Fate::Expired { is_signed: true }),
             (before, _) => before,
         }
     }
@@ -72,15 +86,14 @@ impl Fate {
 
 /// Returns the time until which the floor protects a snapshot, or `None` if it may be expired now.
 pub fn protected_until(received: Time, now: Time, protect_secs: u64) -> Option<Time> {
-    let until = received.plus_secs(protect_secs);
+    let until = kept_until(received, now, protect_secs);
     (protect_secs > 0 && now < until).then_some(until)
 }
 
-/// Whether the store may expire, on its own, a snapshot that went to the trash at `since`. `newest` is the time of the
-/// log's newest record: if the clock jumps ahead, nothing expires until a record was written after the jump. That gives
-/// a person one more chance to notice.
-pub fn is_due(since: Time, newest: Time, now: Time, protect_secs: u64) -> bool {
-    since.plus_secs(protect_secs) <= newest.min(now)
+/// Returns the latest time until which the store keeps something that it stamped at `stamped`. A stamp in the future
+/// comes from a clock that was wrong: the store counts from when the clock was corrected, which is not later than now.
+pub fn kept_until(stamped: Time, now: Time, protect_secs: u64) -> Time {
+    stamped.min(now).plus_secs(protect_secs)
 }
 
 #[cfg(test)]
@@ -93,19 +106,26 @@ mod tests {
 
     #[test]
     fn each_step_leads_to_the_right_fate() {
-        let trash = Some(Fate::Trash { since: at(1) });
+        let trash = Some(Fate::Trash { since: at(1), is_broken: false });
+        let broken = Some(Fate::Trash { since: at(1), is_broken: true });
+        let [forget, forget_broken] = [false, true].map(|is_broken| FateStep::Forget { is_broken });
         let (signed, purged) = (Some(Fate::Expired { is_signed: true }), Some(Fate::Expired { is_signed: false }));
         for (before, step, after) in [
-            (None, FateStep::Forget, Some(Fate::Trash { since: at(7) })),
+            (None, forget, Some(Fate::Trash { since: at(7), is_broken: false })),
+            (None, forget_broken, Some(Fate::Trash { since: at(7), is_broken: true })),
             (None, FateStep::Unforget, None),
             (None, FateStep::Expire, purged),
-            (trash, FateStep::Forget, trash),
+            (trash, forget, trash),
+            (trash, forget_broken, broken),
+            (broken, forget, broken),
+            (broken, FateStep::Unforget, None),
+            (broken, FateStep::Expire, signed),
             (trash, FateStep::Unforget, None),
             (trash, FateStep::Expire, signed),
-            (signed, FateStep::Forget, signed),
+            (signed, forget_broken, signed),
             (signed, FateStep::Unforget, signed),
             (signed, FateStep::Expire, signed),
-            (purged, FateStep::Forget, signed),
+            (purged, forget, signed),
             (purged, FateStep::Unforget, purged),
             (purged, FateStep::Expire, purged),
         ] {
@@ -119,17 +139,9 @@ mod tests {
         assert_eq!(protected_until(at(200), at(100), 0), None, "no floor, whatever the clock says");
         assert_eq!(protected_until(at(100), at(149), 50), Some(at(150)));
         assert_eq!(protected_until(at(100), at(150), 50), None);
-        assert_eq!(protected_until(at(500), at(100), 50), Some(at(550)), "received in the future");
+        assert_eq!(protected_until(at(500), at(100), 50), Some(at(150)), "stamped by a clock that was ahead");
+        assert_eq!(kept_until(at(100), at(200), 50), at(150));
+        assert_eq!(kept_until(at(500), at(200), 50), at(250), "stamped by a clock that was ahead");
         assert_eq!(protected_until(at(100), at(i64::MAX - 1), u64::MAX), Some(at(i64::MAX)), "forever");
-    }
-
-    #[test]
-    fn the_trash_is_emptied_when_both_clock_and_log_are_past_the_time() {
-        assert!(is_due(at(100), at(100), at(100), 0), "no floor: at the next run");
-        assert!(!is_due(at(100), at(149), at(149), 50));
-        assert!(is_due(at(100), at(150), at(150), 50));
-        assert!(!is_due(at(100), at(120), at(9999), 50), "the clock jumped ahead, or nothing happened since");
-        assert!(!is_due(at(100), at(9999), at(120), 50), "the clock jumped back");
-        assert!(!is_due(at(i64::MAX), at(100), at(100), u64::MAX));
     }
 }

@@ -233,7 +233,7 @@ mod tests {
     const REPO: RepoId = RepoId([5; 16]);
 
     fn key() -> DataKey {
-        DataKey::new(Secret([8; 32]))
+        DataKey::new(Secret::new([8; 32]))
     }
 
     fn sealed(chunks: &[Vec<u8>], kind: ChunkKind) -> Vec<u8> {

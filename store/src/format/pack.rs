@@ -26,6 +26,7 @@
 
 mod layout;
 mod parse;
+mod proof;
 mod table;
 mod write;
 
@@ -37,5 +38,6 @@ pub use layout::{
     WRAP_MAX, WRAPS_MAX,
 };
 pub use parse::{FOOTER_READ, Footer, Pack};
+pub use proof::{PackProof, Proven, ProvenPack};
 pub use table::{FrameEntry, PackTable};
 pub use write::{PackUpload, PackWriter};

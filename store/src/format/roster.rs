@@ -5,8 +5,14 @@
 //!
 //! [`verify_roster`] checks one roster, [`RosterView`] checks a chain of rosters.
 
+mod domains;
+mod endorsement;
+mod standing;
 mod view;
 
+pub use domains::Domains;
+pub use endorsement::{Endorsement, EndorsementSignature, Signers};
+pub use standing::Standing;
 pub use view::RosterView;
 
 use minicbor::{Decode, Encode};
@@ -15,7 +21,7 @@ use crate::{
     base::{
         codec::Header,
         error::{Error, Result},
-        id::{ClientId, RepoId},
+        id::{ClientId, DomainId, RepoId},
         time::Time,
     },
     crypto::{VerifyingKey, signed::Signed},
@@ -37,12 +43,16 @@ pub struct RosterClient {
     /// When it was removed. What the server receives from it at that time or later does not count.
     #[n(3)]
     pub until: Option<Time>,
-    /// Whether it holds the full key, and therefore belongs to the trusted domain.
+    /// The trust domain that it belongs to. It never changes: packs belong to the domain of the client that made them.
     #[n(4)]
-    pub is_trusted: bool,
+    pub domain: DomainId,
     /// Its label (the host name), sealed for holders of the full key.
     #[cbor(n(5), with = "minicbor::bytes")]
     pub label: Vec<u8>,
+    /// The admin's signature under its public key: see [`Endorsement`]. Not verified with the roster, whose signature
+    /// covers it.
+    #[n(6)]
+    pub endorsement: EndorsementSignature,
 }
 
 /// The roster. Stored as a [`crate::crypto::signed::Signed`] whose payload is this record behind [`Roster::HEADER`].
@@ -62,7 +72,7 @@ pub struct Roster {
 
 impl Roster {
     /// Magic and version.
-    pub const HEADER: Header = Header { what: "the roster", magic: *b"bkfsrost", version: 1 };
+    pub const HEADER: Header = Header { what: "the roster", magic: *b"bkfsrost", version: 2 };
 
     /// Maximum number of clients on a roster.
     pub const CLIENTS_MAX: usize = 10_000;

@@ -7,9 +7,11 @@
 //! [`seal`] and [`open`] need keys, [`verify_stored`] needs none; [`Chains`] checks the chains.
 
 mod chain;
+mod order;
 mod sealed;
 
 pub use chain::Chains;
+pub use order::SnapshotOrder;
 pub use sealed::{open, seal, snapshot_id, verify_stored, wrap_of};
 
 use minicbor::{Decode, Encode};

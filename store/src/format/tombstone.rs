@@ -30,17 +30,28 @@ pub struct Tombstone {
     /// The length of the log that the signer saw, in records.
     #[n(2)]
     pub log_len: u64,
+    /// Whether the signer found that the snapshot cannot be read, or not all of it. A prune then keeps only what can be
+    /// read of it, instead of keeping everything.
+    #[n(3)]
+    pub is_broken: bool,
 }
 
 impl Tombstone {
     /// Magic and version.
-    pub const HEADER: Header = Header { what: "a tombstone", magic: *b"bkfstomb", version: 1 };
+    pub const HEADER: Header = Header { what: "a tombstone", magic: *b"bkfstomb", version: 2 };
     /// The largest signed tombstone in bytes. About 200 are used.
     pub const SIZE_MAX: usize = 1024;
 
     /// Signs the tombstone.
     pub fn sign(&self, full: &FullKey) -> Vec<u8> {
         Signed::new(&Self::HEADER.magic, Self::HEADER.encode(self), &full.admin).encode()
+    }
+
+    /// Returns whether a tombstone states that its snapshot is broken. Nothing but the encoding is verified: for
+    /// records of a log whose writer has verified it.
+    pub fn says_broken(bytes: &[u8]) -> bool {
+        let decoded = Signed::decode(Self::HEADER.what, bytes).and_then(|signed| Self::HEADER.decode(&signed.payload));
+        decoded.is_ok_and(|tombstone: Self| tombstone.is_broken)
     }
 
     /// Decodes a tombstone and checks that the repository's admin key signed it.

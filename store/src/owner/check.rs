@@ -5,12 +5,14 @@
 //!
 //! - *History*: the log's chain of hashes, the rosters in it, the snapshots and their chains; and that the store
 //!   withholds no committed snapshot.
-//! - *Packs*, on request: all of them or some ([`ReadData`]). Each pack is read whole. Its id, table and signature are
-//!   verified, every frame is opened, and every chunk is compared with its id.
+//! - *Packs*: those whose files are missing or have a wrong length and, on request, all of them or some ([`ReadData`]).
+//!   Each of these is read whole. Its id, table and signature are
+//!   verified, every frame is opened, and every chunk is compared with its id. Whether the frames hold what they should
+//!   is recorded as a signed [verdict](crate::format::verdict).
 //! - *Trees*: every page that a snapshot reaches is loaded, and the store is asked for the chunks that files need.
 //!   Chunks that the store lacks or that are in a bad frame are read, so that the report names the damaged files.
 //!
-//! Problems do not end a check: all of them are reported. A check changes nothing itself, but it has the store mend
+//! Problems do not end a check: all of them are reported. A check changes no data, but it has the store mend
 //! packs that parity can mend, and [quarantine](crate::format::loss) those that it cannot. Memory is bounded, except
 //! for 16 bytes for each tree page and 32 for each chunk in a bad frame: the store is asked for chunks of data in
 //! batches, and asked again rather than remembered.
@@ -27,6 +29,7 @@ mod packs;
 mod progress;
 mod report;
 mod subset;
+mod tree_path;
 mod trees;
 
 pub use options::CheckOptions;
@@ -34,7 +37,7 @@ pub use progress::CheckProgress;
 pub use report::{CheckReport, Problem};
 pub use subset::{ReadData, Share};
 
-use self::{context::CheckContext, findings::Findings, packs::BadChunks};
+use self::{context::CheckContext, findings::Findings};
 use crate::{
     access::{Access, Opened},
     base::error::Result,
@@ -54,10 +57,7 @@ pub fn check(
     let check = CheckContext { reader, access, progress, findings: &findings };
     let mut report = CheckReport::default();
     let snapshots = history::check(&check, opened, &mut report)?;
-    let bad = match options.read_data {
-        ReadData::None => BadChunks::default(),
-        _ => packs::check(&check, options, &mut report)?,
-    };
+    let bad = packs::check(&check, options, &mut report)?;
     trees::check(&check, &snapshots, &bad, &mut report)?;
     (report.problems, report.problems_total) = findings.into_parts();
     Ok(report)

@@ -9,7 +9,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use parking_lot::RwLock;
 
 use crate::{
-    access::{IDS_MAX, Read},
+    access::{KEYS_MAX, Read},
     base::{
         error::{Error, Result},
         id::{KeyId, RepoId, SnapshotId},
@@ -37,7 +37,9 @@ impl fmt::Debug for KeyRing {
 }
 
 impl KeyRing {
-    /// Returns a ring without data keys. It fetches their wraps from `access`.
+    /// Returns a ring without data keys. It fetches their wraps from `access`. If the seal key of the repository may
+    /// have been rotated, the caller has completed the full key
+    /// ([`SealKeys::complete`](crate::format::keys::SealKeys::complete)).
     pub fn new(full: FullKey, access: Arc<dyn Read>) -> Self {
         let ids = full.ids();
         Self { full, ids, access, opened: RwLock::default() }
@@ -74,11 +76,11 @@ impl KeyRing {
         Err(failed)
     }
 
-    /// Fetches and opens the wraps of those keys that are not known yet, [`IDS_MAX`] in a request. A missing wrap is
+    /// Fetches and opens the wraps of those keys that are not known yet, [`KEYS_MAX`] in a request. A missing wrap is
     /// not an error here.
     pub fn prefetch(&self, ids: &[KeyId]) -> Result<()> {
         let unknown: Vec<KeyId> = ids.iter().copied().filter(|id| self.known(*id).is_none()).collect();
-        for part in unknown.chunks(IDS_MAX) {
+        for part in unknown.chunks(KEYS_MAX) {
             for wrap in self.access.wraps(part)? {
                 // A wrap that does not open is reported when its key is needed.
                 let _ = self.learn(&wrap);
@@ -92,7 +94,7 @@ impl KeyRing {
         if let Some(key) = self.known(wrap.key) {
             return Ok(key);
         }
-        let key = Arc::new(self.full.seal.unwrap(self.full.repo, wrap)?);
+        let key = Arc::new(self.full.unwrap(wrap)?);
         Ok(self.opened.write().entry(key.id()).or_insert(key).clone())
     }
 

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 
 use crate::{
-    access::{Maintain, PackInfo, SealedFrame},
+    access::{CONTESTED_MAX, Maintain, PackInfo, RepairReply, RepairRequest, SealedFrame},
     base::{
         error::{Error, Result},
         id::{ChunkId, PackId},
     },
     format::pack::PackTable,
-    owner::reader::Reader,
+    owner::{frames, keyring::KeyRing},
 };
 
 /// How many packs one request lists.
@@ -31,10 +31,34 @@ pub(crate) fn list(access: &dyn Maintain, mut before_request: impl FnMut() -> Re
     }
 }
 
+/// Lists the packs whose copies of chunks may differ from the copies in other packs.
+pub(crate) fn list_contested(access: &dyn Maintain) -> Result<Vec<PackId>> {
+    let mut packs: Vec<PackId> = Vec::new();
+    loop {
+        let after = packs.last().copied();
+        let RepairReply::Contested(more) = access.repair(&RepairRequest::Contested { after })? else {
+            return Err(Error::Invalid("the store's reply does not fit the request for contested packs".into()));
+        };
+        if more.first().is_some_and(|first| after.is_some_and(|after| *first <= after)) || !more.is_sorted() {
+            return Err(Error::Invalid("the store lists its packs in the wrong order, and would never end".into()));
+        }
+        let is_last = more.len() < CONTESTED_MAX;
+        packs.extend(more);
+        if is_last {
+            return Ok(packs);
+        }
+    }
+}
+
 /// Whether the store still lists a pack.
 pub(crate) fn is_listed(access: &dyn Maintain, id: PackId) -> Result<bool> {
+    Ok(find(access, id)?.is_some())
+}
+
+/// What the store lists of a pack; none if it does not list it.
+pub(crate) fn find(access: &dyn Maintain, id: PackId) -> Result<Option<PackInfo>> {
     let listed = access.packs(preceding(id), 1)?;
-    Ok(listed.first().is_some_and(|pack| pack.id == id))
+    Ok(listed.first().filter(|pack| pack.id == id).copied())
 }
 
 /// Returns the id that precedes another; none for the first.
@@ -64,10 +88,10 @@ pub(crate) struct PackFindings {
 
 impl PackFindings {
     /// Opens each frame of a pack and adds what is wrong. Everything except the table may be damaged.
-    pub fn open_frames(&mut self, reader: &Reader, table: &PackTable, bytes: &Bytes) {
+    pub fn open_frames(&mut self, keys: &KeyRing, table: &PackTable, bytes: &Bytes) {
         self.has_opened_frames = true;
         for wrap in &table.wraps {
-            if let Err(error) = reader.keys().learn(wrap) {
+            if let Err(error) = keys.learn(wrap) {
                 self.errors.push(Error::PackDamaged { pack: table.id, reason: error.to_string() });
             }
         }
@@ -79,7 +103,7 @@ impl PackFindings {
                 frame: number,
                 bytes: bytes.slice(start.min(bytes.len())..end.min(bytes.len())),
             };
-            let error = match reader.open(table.kind, &frame) {
+            let error = match frames::open(keys, table.kind, &frame) {
                 Ok(chunks) if chunks.iter().map(|(id, _)| id).eq(&entry.ids) => continue,
                 Ok(_) => {
                     let reason = "its chunks are not those that the pack's table names".into();

@@ -6,15 +6,19 @@
 //! threads miss the same chunk, one of them fetches it.
 //!
 //! The store is never trusted. A frame that does not open, or that lacks the chunk it was returned for, is damaged: the
-//! reader asks the store to mend its pack and reads the frame once more. If that fails, too, the error names the pack.
+//! reader asks the store to mend its pack and reads the frame once more. If that fails, too, it asks for another copy
+//! of the chunk. A pack that is whole and does not hold what its table names is refused ([`crate::format::verdict`]),
+//! so that nobody relies on it any more. If no copy is right, the error names the pack and the client that made it.
 //!
-//! The reader only needs [`Read`]. It does not write, prune or repair.
+//! The reader only needs [`Read`]. Besides verdicts it does not write, prune or repair.
 
 mod cache;
 mod chunks;
+mod copies;
 mod directory;
 mod file;
 mod list;
+mod log;
 mod mend;
 mod roster;
 mod tracker;
@@ -25,10 +29,10 @@ use bytes::Bytes;
 
 use self::{chunks::ChunkReader, roster::RosterCache, tracker::SnapshotTracker};
 use crate::{
-    access::{Read, SealedFrame},
+    access::{Read, SealedFrame, Seen},
     base::{
         error::{Error, Result},
-        id::{ChunkId, SnapshotId},
+        id::{ChunkId, ClientId, SnapshotId},
     },
     format::{
         config::Config,
@@ -43,7 +47,8 @@ use crate::{
 
 pub use directory::Directory;
 pub use file::FileContent;
-pub use list::{BrokenSnapshot, PurgedSnapshot, SnapshotInfo, SnapshotList, TrashedSnapshot};
+pub use list::{BrokenSnapshot, Contradiction, PurgedSnapshot, SnapshotInfo, SnapshotList, TrashedSnapshot};
+pub(super) use log::{check_commits, check_len};
 
 /// Reads a repository.
 pub struct Reader {
@@ -68,7 +73,7 @@ impl Reader {
         let keys = Arc::new(KeyRing::new(full, access.clone()));
         let roster = Arc::new(RosterCache::new(access.clone(), keys.clone()));
         Arc::new(Self {
-            chunks: ChunkReader::new(access.clone(), keys.clone(), cache_bytes),
+            chunks: ChunkReader::new(access.clone(), keys.clone(), roster.clone(), cache_bytes),
             snapshots: SnapshotTracker::new(access.clone(), keys.clone(), roster.clone()),
             access,
             keys,
@@ -172,9 +177,21 @@ impl Reader {
         self.snapshots.with_list(show)
     }
 
+    /// Notes what the store said of its log when it was opened. The list of snapshots is read up to there, and compared
+    /// with it.
+    pub fn announce_log(&self, now: Seen) {
+        self.snapshots.announce(now);
+    }
+
     /// Returns whether a snapshot has expired by now, according to the log.
     pub(crate) fn is_gone(&self, id: &SnapshotId) -> Result<bool> {
         self.snapshots.is_gone(id)
+    }
+
+    /// Returns what the log records about a snapshot that cannot be read because of `error`. Fails with that error if
+    /// the log does not know the snapshot.
+    pub(crate) fn broken(&self, id: SnapshotId, error: Error) -> Result<BrokenSnapshot> {
+        self.snapshots.broken(id, error)
     }
 
     /// Verifies and opens a snapshot object, whatever became of the snapshot.
@@ -186,6 +203,11 @@ impl Reader {
     /// Verifies a roster that came with an opened repository, and remembers it: that saves a request later.
     pub fn accept_roster(&self, signed: &[u8]) -> Result<()> {
         self.roster.accept(signed)
+    }
+
+    /// Returns whether a client holds the full key. What it stored may then set rights on the machine that reads it.
+    pub fn is_trusted(&self, client: ClientId) -> Result<bool> {
+        self.roster.is_trusted(client)
     }
 
     /// Fetches the repository's newest roster and verifies it.

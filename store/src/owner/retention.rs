@@ -5,9 +5,9 @@
 //! snapshot is kept if any rule keeps it, and its [`Decision`] names every rule that does ([`Reason`]). A snapshot
 //! without a reason is forgotten.
 //!
-//! **The rules.** A snapshot's time is `received`: when the store received it, by the store's own clock. A client can
-//! lie about its own clock. The newest snapshot is the one received last; of two received at the same instant, the
-//! later in the log.
+//! **The rules.** Snapshots have the order in which the store received them ([`SnapshotOrder`]): it decides which of
+//! two is the newer one. A snapshot's time is `received`: when the store received it, by the store's own clock. It
+//! decides the snapshot's period and age. The client's clock plays no part.
 //!
 //! - `keep_last n`: the n newest.
 //! - `keep_hourly n`, and daily, weekly, monthly, yearly: the newest snapshot of each of the n most recent periods that
@@ -36,6 +36,8 @@
 //!
 //! Not here: the age below which a server deletes nothing, the trash, and forgetting by id, to which holds do not
 //! apply.
+//!
+//! [`SnapshotOrder`]: crate::format::snapshot::SnapshotOrder
 
 mod age;
 mod calendar;

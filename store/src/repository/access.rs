@@ -9,13 +9,13 @@ use bytes::Bytes;
 use super::{Repository, init::init};
 use crate::{
     access::{
-        ForgetReply, ForgetRequest, InitRequest, Lease, Maintain, Manage, Mending, OPENED_SNAPSHOTS_MAX, Open,
-        OpenRequest, Opened, PackInfo, PruneReply, PruneRequest, Push, QUARANTINE_MAX, Read, ReadReply, ReadRequest,
-        Receipt, RepairReply, RepairRequest,
+        CONTESTED_MAX, Challenge, ForgetReply, ForgetRequest, InitRequest, Lease, Maintain, Manage, Mending,
+        OPENED_SNAPSHOTS_MAX, Open, OpenRequest, Opened, PackInfo, Proofs, PruneReply, PruneRequest, Push,
+        QUARANTINE_MAX, Read, ReadReply, ReadRequest, Receipt, RepairReply, RepairRequest,
     },
     base::{
         error::Result,
-        id::{ChunkId, KeyId, PackId, SlotId, SnapshotId},
+        id::{ChunkId, ClientId, KeyId, PackId, SlotId, SnapshotId},
     },
     crypto::{self, Wrap},
     format::{keys::Slot, loss::Lost, pack::PackUpload, snapshot::SnapshotObject},
@@ -52,6 +52,10 @@ impl Open for Repository {
             Some(client) => self.snapshots.newest_of(client)?,
             None => None,
         };
+        let standing = match request.client {
+            Some(client) => Some(self.log.roster()?.standing(client)),
+            None => None,
+        };
         Ok(Opened {
             config: config.signed.clone(),
             roster: self.log.signed_roster()?,
@@ -64,6 +68,10 @@ impl Open for Repository {
             last,
             snapshots: self.snapshots.newest(OPENED_SNAPSHOTS_MAX)?,
             protect_secs: self.snapshots.floor().secs(),
+            time: self.log.now()?,
+            standing,
+            room: None,
+            seal_keys: self.log.signed_seal_keys()?,
         })
     }
 
@@ -100,11 +108,23 @@ impl Read for Repository {
         self.objects.config()?;
         self.packs.mend(id)
     }
+
+    fn read_pack(&self, id: PackId) -> Result<Bytes> {
+        self.packs.bytes(id)
+    }
+
+    fn judge(&self, verdict: &[u8]) -> Result<()> {
+        self.packs.judge(verdict)
+    }
 }
 
 impl Push for Repository {
-    fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
-        self.packs.has(ids)
+    fn has(&self, client: Option<ClientId>, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        self.packs.has(client, ids)
+    }
+
+    fn prove(&self, client: Option<ClientId>, challenges: &[Challenge]) -> Result<Proofs> {
+        self.packs.prove(client, challenges)
     }
 
     fn put_pack(&self, lease: Lease, upload: &PackUpload) -> Result<()> {
@@ -126,6 +146,10 @@ impl Manage for Repository {
 
     fn put_roster(&self, signed: &[u8]) -> Result<()> {
         self.log.put_roster(signed)
+    }
+
+    fn put_seal_keys(&self, signed: &[u8]) -> Result<()> {
+        self.log.put_seal_keys(signed)
     }
 
     fn put_slot(&self, slot: &Slot) -> Result<()> {
@@ -153,10 +177,6 @@ impl Maintain for Repository {
         self.packs.list(after, limit.min(PACKS_MAX) as usize)
     }
 
-    fn read_pack(&self, id: PackId) -> Result<Bytes> {
-        self.packs.bytes(id)
-    }
-
     fn prune(&self, request: &PruneRequest) -> Result<PruneReply> {
         self.objects.config()?;
         self.prunes.step(request)
@@ -169,6 +189,9 @@ impl Maintain for Repository {
             RepairRequest::Verify { pack, dry_run: true } => self.packs.preview_mend(*pack).map(RepairReply::Verified),
             RepairRequest::Quarantine { after } => {
                 self.packs.quarantined_to_repair(*after, QUARANTINE_MAX).map(RepairReply::Quarantine)
+            }
+            RepairRequest::Contested { after } => {
+                self.packs.contested(*after, CONTESTED_MAX).map(RepairReply::Contested)
             }
             RepairRequest::Drop { pack, keep } => self.maintenance.drop_pack(*pack, keep).map(RepairReply::Dropped),
         }

@@ -7,6 +7,8 @@
 mod files;
 mod local;
 mod memory;
+mod owner;
+mod reserve;
 
 pub use files::{Disk, Files};
 pub use local::LocalBackend;
@@ -25,6 +27,15 @@ pub struct Listed {
     pub name: String,
     /// Its length in bytes.
     pub len: u64,
+}
+
+/// The room on a disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// What is free for this user.
+    pub free: u64,
+    /// The whole disk.
+    pub total: u64,
 }
 
 /// Held while a log is appended to. Dropping it releases the lock.
@@ -73,6 +84,15 @@ pub trait Backend: Send + Sync {
 
     /// Cuts a log to `offset`, and appends. Durable on return. The caller holds the lock.
     fn append(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()>;
+
+    /// The room on the disk; none if that is not known.
+    fn room(&self) -> Option<Room>;
+
+    /// Makes an object of this length that holds nothing and takes room on the disk, or removes it if `len` is 0. It is
+    /// not durable. After an error there is no such object. A backend without a limit keeps none.
+    fn set_reserve(&self, _name: &str, _len: u64) -> Result<()> {
+        Ok(())
+    }
 
     /// Waits for the lock of the whole backend, and takes it. All processes that use the backend share the lock.
     fn lock(&self) -> Result<Box<dyn Lock>>;

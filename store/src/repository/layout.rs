@@ -4,12 +4,16 @@ use crate::base::id::{Hash, PackId, SlotId, SnapshotId};
 
 pub(super) const CONFIG: &str = "config";
 pub(super) const SETTINGS: &str = "settings";
+/// What the store has seen of its clock.
+pub(super) const CLOCK: &str = "clock";
 pub(super) const LOG: &str = "log";
 pub(super) const SECOND_LOG: &str = "log.2";
 pub(super) const SLOTS: &str = "slots";
 pub(super) const SNAPSHOTS: &str = "snapshots";
 /// The sets of frames that prunes condemned.
 pub(super) const PRUNES: &str = "prunes";
+/// It holds nothing, and takes room on the disk until what frees space needs it.
+pub(super) const RESERVE: &str = "reserve";
 /// Swept packs, until their time is over.
 pub(super) const GRAVE: &str = "grave";
 

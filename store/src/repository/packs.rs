@@ -2,29 +2,36 @@
 //! cannot be mended.
 //!
 //! Each part owns its state and knows only those before it: [`files`] (the files and the grave), [`quarantine`],
-//! [`mend`], [`find`], [`put`] (with [`parity`]), [`read`]. Prunes, scrubs and repairs are handed the parts that they
-//! need.
+//! [`mend`], [`judge`], [`find`], [`put`] (with [`parity`]), [`read`], [`prove`]. Prunes, scrubs and repairs are handed
+//! the parts that they need.
 
 pub(super) mod files;
 pub(super) mod find;
+mod judge;
 pub(super) mod mend;
 mod parity;
+mod prove;
 pub(super) mod put;
 pub(super) mod quarantine;
 mod read;
 mod scan;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 
-use self::{files::PackFiles, find::Finder, mend::Mender, put::PackStore, quarantine::Quarantine, read::FrameReader};
+use self::{
+    files::PackFiles, find::Finder, judge::Judge, mend::Mender, prove::Prover, put::PackStore, quarantine::Quarantine,
+    read::FrameReader,
+};
 use super::{index::Index, limits, log::Log};
 use crate::{
-    access::{IDS_MAX, Lease, Mending, PackInfo, ReadReply, ReadRequest},
+    access::{
+        CHALLENGES_MAX, Challenge, IDS_MAX, Judged, KEYS_MAX, Lease, Mending, PackInfo, Proofs, ReadReply, ReadRequest,
+    },
     base::{
         error::{Error, Result},
-        id::{ChunkId, KeyId, PackId},
+        id::{ChunkId, ClientId, KeyId, PackId},
     },
     crypto::Wrap,
     format::{loss::Quarantined, pack::PackUpload},
@@ -41,6 +48,8 @@ pub(super) struct Packs {
     store: Arc<PackStore>,
     finder: Arc<Finder>,
     reader: FrameReader,
+    judge: Judge,
+    prover: Prover,
 }
 
 impl Packs {
@@ -53,8 +62,10 @@ impl Packs {
         store: Arc<PackStore>,
         finder: Arc<Finder>,
     ) -> Self {
-        let reader = FrameReader::new(index.clone(), files.clone(), finder.clone());
-        Self { index, log, files, quarantine, mender, store, finder, reader }
+        let reader = FrameReader::new(index.clone(), log.clone(), files.clone(), finder.clone());
+        let judge = Judge::new(index.clone(), log.clone(), files.clone(), quarantine.clone());
+        let prover = Prover::new(index.clone(), log.clone(), files.clone(), mender.clone());
+        Self { index, log, files, quarantine, mender, store, finder, reader, judge, prover }
     }
 
     /// Brings the index up to date with the log and the packs.
@@ -72,9 +83,26 @@ impl Packs {
         self.store.keep(lease, id, len)
     }
 
-    /// Which of the ids have a live copy.
-    pub fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
-        self.reader.has(ids)
+    /// Which of the ids have a live copy that a client may rely on; without a client, any live copy.
+    pub fn has(&self, client: Option<ClientId>, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        self.reader.has(client, ids)
+    }
+
+    /// Records a signed verdict.
+    pub fn judge(&self, signed: &[u8]) -> Result<()> {
+        self.judge.judge(signed)
+    }
+
+    /// The packs that are not judged and have copies that may differ from others.
+    pub fn contested(&self, after: Option<PackId>, limit: usize) -> Result<Vec<PackId>> {
+        self.judge.contested(after, limit)
+    }
+
+    /// Shows that chunks are stored on which a client may rely; without a client, any.
+    pub fn prove(&self, client: Option<ClientId>, challenges: &[Challenge]) -> Result<Proofs> {
+        limits::check_count(challenges.len(), CHALLENGES_MAX)?;
+        let ids: Vec<_> = challenges.iter().map(|challenge| challenge.id).collect();
+        self.prover.prove(client, challenges, &self.reader.has(client, &ids)?)
     }
 
     /// Reads frames.
@@ -84,14 +112,22 @@ impl Packs {
 
     /// Finds the wraps of data keys.
     pub fn wraps(&self, keys: &[KeyId]) -> Result<Vec<Wrap>> {
-        limits::check_count(keys.len(), IDS_MAX)?;
-        self.index.chunks().wraps(keys)
+        limits::check_count(keys.len(), KEYS_MAX)?;
+        let keys: HashSet<KeyId> = keys.iter().copied().collect();
+        let wraps = self.index.chunks().wraps(&keys)?;
+        let found: HashSet<KeyId> = wraps.iter().map(|wrap| wrap.key).collect();
+        // A reader asks for keys of what is stored. If the index lacks one, the index may be damaged.
+        if !keys.iter().all(|key| found.contains(key)) && self.finder.compare()? {
+            self.index.chunks().wraps(&keys)
+        } else {
+            Ok(wraps)
+        }
     }
 
     /// Sort keys that group chunks by pack and frame; 0 for chunks that are not stored.
     pub fn sort_keys(&self, ids: &[ChunkId]) -> Result<Vec<u64>> {
         limits::check_count(ids.len(), IDS_MAX)?;
-        let addresses = self.index.chunks().locate(ids)?.into_iter();
+        let addresses = self.index.chunks().locate(ids, &*self.log.domains()?)?.into_iter();
         Ok(addresses
             .map(|address| address.map_or(0, |(pack, frame)| u64::from(pack) << 32 | u64::from(frame)))
             .collect())
@@ -102,7 +138,18 @@ impl Packs {
         // Another process may have pruned.
         self.log.follow()?;
         let packs = self.index.packs().list(after, limit)?;
-        Ok(packs.into_iter().map(|(id, len)| PackInfo { id, len }).collect())
+        let pending = self.index.packs().without_parity()?.into_iter().collect();
+        let info = |(id, len)| {
+            let is_suspect = self.mender.is_suspect(id, len, &pending)?;
+            let verdicts = self.index.verdicts();
+            let judged = match (verdicts.refused_frames(&id)?, verdicts.is_verified(&id)?) {
+                (Some(_), _) => Judged::Refused,
+                (None, true) => Judged::Verified,
+                (None, false) => Judged::Not,
+            };
+            Ok(PackInfo { id, len, is_suspect, judged })
+        };
+        packs.into_iter().map(info).collect()
     }
 
     /// A whole pack, as stored.
@@ -144,11 +191,6 @@ impl Packs {
     /// How many chunks are stored. Each copy counts.
     pub fn chunk_count(&self) -> Result<u64> {
         self.index.chunks().count()
-    }
-
-    /// Bytes of all packs that the index knows.
-    pub fn bytes_stored(&self) -> Result<u64> {
-        self.index.packs().bytes()
     }
 
     /// Makes the parity that a crash left missing, in the background.

@@ -7,17 +7,23 @@ mod condemned_sets;
 pub(super) mod copier;
 mod counts;
 pub(super) mod grave;
+pub(super) mod hold;
 mod marking;
 mod marks;
 pub mod plan;
+mod reclaim;
 mod reframe;
+mod space;
+mod spare;
 mod sweep;
+
+pub use reclaim::{Reclaimable, Reclaimed};
 
 use std::sync::Arc;
 
 use self::{
     condemn::CondemnOptions, condemned_sets::CondemnedSets, copier::Copier, grave::Grave, marking::Marker,
-    sweep::Sweeper,
+    reclaim::Reclaimer, space::SpaceMeter, sweep::Sweeper,
 };
 use super::{
     index::Index,
@@ -43,7 +49,7 @@ pub struct Revived {
     pub spared: u64,
 }
 
-/// What [`crate::repository::Repository::tidy`] let go.
+/// What [`crate::repository::Operator::tidy`] let go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tidied {
     /// Snapshots that were in the trash.
@@ -67,6 +73,8 @@ pub(super) struct Prunes {
     sweeper: Sweeper,
     grave: Arc<Grave>,
     sets: Arc<CondemnedSets>,
+    meter: SpaceMeter,
+    reclaimer: Reclaimer,
 }
 
 /// The parts of a repository that prunes use.
@@ -86,18 +94,29 @@ impl Prunes {
     pub fn new(parts: PruneParts) -> Self {
         let PruneParts { index, objects, log, files, mender, finder, snapshots, copier, grave } = parts;
         let sets = Arc::new(CondemnedSets::new(index.clone(), objects.clone(), log.clone()));
-        let marker = Marker::new(index.clone(), objects, log.clone(), files.clone());
+        let marker = Marker::new(index.clone(), objects, log.clone(), files.clone(), snapshots.hold().clone());
+        let meter = SpaceMeter {
+            index: index.clone(),
+            log: log.clone(),
+            files: files.clone(),
+            snapshots: snapshots.clone(),
+            copier: copier.clone(),
+            grave: grave.clone(),
+        };
+        let reclaimer =
+            Reclaimer { index: index.clone(), log: log.clone(), files: files.clone(), grave: grave.clone() };
         let sweeper = Sweeper::new(index.clone(), log.clone(), files, mender, copier, grave.clone(), sets.clone());
-        Self { index, log, finder, snapshots, marker, sweeper, grave, sets }
+        Self { index, log, finder, snapshots, marker, sweeper, grave, sets, meter, reclaimer }
     }
 
     /// Takes one step of a prune.
     pub fn step(&self, request: &PruneRequest) -> Result<PruneReply> {
         match request {
-            PruneRequest::Begin => self.marker.begin(),
+            PruneRequest::Begin { dry_run, ends_pushes } => self.marker.begin(*dry_run, *ends_pushes),
             PruneRequest::Live { prune, filters } => self.marker.mark(*prune, filters),
-            PruneRequest::Condemn { prune, log_len, limits, dry_run, is_confirmed } => {
-                let options = CondemnOptions { limits: *limits, dry_run: *dry_run, is_confirmed: *is_confirmed };
+            PruneRequest::Condemn { prune, log_len, limits, dry_run, is_confirmed, hold } => {
+                let (limits, dry_run, is_confirmed, hold) = (*limits, *dry_run, *is_confirmed, *hold);
+                let options = CondemnOptions { limits, dry_run, is_confirmed, hold };
                 self.marker.condemn(*prune, *log_len, &options)
             }
             PruneRequest::Sweep => self.sweeper.sweep().map(PruneReply::Swept),
@@ -106,6 +125,7 @@ impl Prunes {
                 self.marker.mixed_frames(*prune, limits, *bytes).map(PruneReply::Mixed)
             }
             PruneRequest::Moved { prune, frames } => self.marker.note_moved(*prune, frames),
+            PruneRequest::Space => self.meter.measure().map(PruneReply::Space),
             PruneRequest::Committed { from } => self.snapshots.committed_from(*from).map(PruneReply::Committed),
         }
     }
@@ -122,7 +142,7 @@ impl Prunes {
     fn revive_condemned(&self) -> Result<u64> {
         let count = self.index.prunes().condemned_count()?;
         if count > 0 {
-            self.log.append(&[Event::Abort])?;
+            self.log.append_to_free(&[Event::Abort])?;
         }
         Ok(count)
     }
@@ -149,7 +169,23 @@ impl Prunes {
         }
         (tidied.packs, tidied.bytes) = self.grave.remove_due()?;
         tidied.sets = self.sets.remove_old()?;
+        self.log.reserve().make();
         Ok(tidied)
+    }
+
+    /// What [`Prunes::reclaim`] would free and release.
+    pub fn reclaimable(&self) -> Result<Reclaimable> {
+        self.log.follow()?;
+        self.reclaimer.look()
+    }
+
+    /// Empties the grave, and releases what is kept for pushes that have not ended.
+    pub fn reclaim(&self) -> Result<Reclaimed> {
+        self.log.follow()?;
+        self.finish_moves()?;
+        let reclaimed = self.reclaimer.reclaim()?;
+        self.log.reserve().make();
+        Ok(reclaimed)
     }
 
     /// Brings back all swept packs that are in the grave, and all condemned frames: for the store's operator, when a

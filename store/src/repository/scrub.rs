@@ -36,7 +36,10 @@ use super::{
     packs::{files::PackFiles, mend::Mender},
     snapshots::Snapshots,
 };
-use crate::base::error::{Error, Result};
+use crate::base::{
+    error::{Error, Result},
+    time::Time,
+};
 
 pub use report::{LostPack, ScrubReport};
 pub use results::last_scrub_in;
@@ -83,6 +86,8 @@ struct ScrubRun<'a> {
     scrubber: &'a Scrubber,
     progress: &'a ScrubProgress,
     report: ScrubReport,
+    /// When the scrub began whose results were there before.
+    before: Option<Time>,
     pace: Pace,
     kept_at: Instant,
 }
@@ -102,17 +107,19 @@ impl Scrubber {
 
     /// Scrubs. The results are kept; those of a scrub that was stopped have no end. Fails if the scrub cannot go on.
     pub fn scrub(&self, options: &ScrubOptions, progress: &ScrubProgress) -> Result<ScrubReport> {
-        let last = self.last_scrub()?.filter(|last| options.resume && last.ended.is_none());
-        let mut report = last.unwrap_or_else(|| ScrubReport::new(self.log.now()));
+        let last = self.last_scrub()?;
+        let before = last.as_ref().map(|last| last.started);
+        let resumed = last.filter(|last| options.resume && last.ended.is_none());
+        let mut report = resumed.unwrap_or_else(|| ScrubReport::new(self.log.wall_time()));
         report.begin_again();
         progress.bytes_total.store(self.index.packs().bytes()?, Relaxed);
         progress.bytes.store(report.bytes, Relaxed);
         progress.packs.store(report.packs, Relaxed);
         let pace = Pace::new(options.bytes_per_second);
-        let mut run = ScrubRun { scrubber: self, progress, report, pace, kept_at: Instant::now() };
+        let mut run = ScrubRun { scrubber: self, progress, report, before, pace, kept_at: Instant::now() };
         run.keep();
         match run.all() {
-            Ok(()) => run.report.ended = Some(self.log.now()),
+            Ok(()) => run.report.ended = Some(self.log.wall_time()),
             Err(Error::Interrupted) => {}
             Err(error) => {
                 run.keep();
@@ -142,15 +149,17 @@ impl ScrubRun<'_> {
         if self.progress.stop.load(Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
 
-    /// Keeps the results, unless another scrub was begun in the meantime, whose results are newer. If nothing can be
-    /// written, as on a full disk, the results are only returned.
+    /// Keeps the results, unless another scrub was begun in the meantime, whose results are newer. Their times do not
+    /// tell: the clock may have been set back since. If nothing can be written, as on a full disk, the results are only
+    /// returned.
     fn keep(&mut self) {
         self.kept_at = Instant::now();
-        self.report.kept = self.scrubber.log.now();
+        self.report.kept = self.scrubber.log.wall_time();
         let keep = || -> Result<()> {
-            match self.scrubber.last_scrub()?.is_some_and(|other| other.started > self.report.started) {
-                true => Ok(()),
-                false => results::write(&*self.scrubber.backend, &self.report),
+            let kept = self.scrubber.last_scrub()?.map(|kept| kept.started);
+            match kept == self.before || kept == Some(self.report.started) {
+                true => results::write(&*self.scrubber.backend, &self.report),
+                false => Ok(()),
             }
         };
         if let Err(error) = keep() {

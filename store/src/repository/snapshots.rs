@@ -8,16 +8,19 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use self::floor::Floor;
 use super::{
+    clock::TrustedNow,
     index::{CommitRow, Index},
     log::Log,
     objects::Objects,
     packs::{files::PackFiles, find::Finder},
+    prune::hold::CommitHold,
 };
 use crate::{
     access::{COMMITTED_MAX, CommittedSnapshot, LastSnapshot, SNAPSHOTS_BYTES},
     base::{
         error::{Error, Result},
         id::{ClientId, SnapshotId},
+        time::Time,
     },
     format::{fate::Fate, snapshot::SnapshotObject},
 };
@@ -31,6 +34,7 @@ pub(super) struct Snapshots {
     files: Arc<PackFiles>,
     finder: Arc<Finder>,
     floor: Arc<Floor>,
+    hold: Arc<CommitHold>,
 }
 
 impl Snapshots {
@@ -42,12 +46,17 @@ impl Snapshots {
         finder: Arc<Finder>,
         floor: Arc<Floor>,
     ) -> Self {
-        Self { index, objects, log, files, finder, floor }
+        Self { index, objects, log, files, finder, floor, hold: Arc::default() }
     }
 
     /// The age below which no snapshot is made unrecoverable.
     pub fn floor(&self) -> &Floor {
         &self.floor
+    }
+
+    /// Whether commits are held back.
+    pub fn hold(&self) -> &Arc<CommitHold> {
+        &self.hold
     }
 
     /// The newest snapshot of a client.
@@ -77,13 +86,21 @@ impl Snapshots {
         // Their packs, which another process may have stored, are about to be read.
         self.finder.read_in()?;
         let rows = self.index.commits().from(from, COMMITTED_MAX, is_unexpired)?;
-        let (newest, now) = (self.log.newest_time()?, self.log.now());
+        let now = self.log.trusted_now()?;
         let committed = |row: &CommitRow| CommittedSnapshot {
             log_seq: row.seq,
             id: row.snapshot,
-            is_due: self.floor.is_due(row.fate, newest, now),
+            is_due: self.floor.is_due(row.fate, &now),
         };
         Ok(rows.iter().map(committed).collect())
+    }
+
+    /// Until when a snapshot stays in the trash; none if it is not in it, or may leave it now.
+    pub fn trash_until(&self, fate: Option<Fate>, now: &TrustedNow) -> Option<Time> {
+        match fate {
+            Some(Fate::Trash { since, .. }) => self.floor.protected_until(since, now),
+            _ => None,
+        }
     }
 
     /// The ids of all snapshots that must be stored.

@@ -99,7 +99,11 @@ impl Checked<'_> {
         if opened.slots.is_empty() || opened.slots.iter().any(|slot| slot::slot_params(slot).is_err()) {
             return Err("a key slot does not open".into());
         }
-        let reader = self.world.reader(repo.clone());
+        let rotated = (promised.seal_keys > 0).then(|| self.world.rotated(&opened)).transpose()?;
+        if rotated.as_ref().is_some_and(|world| world.push.seal_number.0 < promised.seal_keys) {
+            return Err("an old seal key".into());
+        }
+        let reader = rotated.as_ref().unwrap_or(self.world).reader(repo.clone());
         if reader.roster().map_err(text("the roster"))?.number < promised.roster {
             return Err("an old roster".into());
         }
@@ -108,15 +112,17 @@ impl Checked<'_> {
     }
 
     fn usable(&self, folder: &Path, promised: &Promised) -> Result<(), String> {
-        let (repo, _, reader) = self.opened(folder, promised)?;
+        let (repo, opened, reader) = self.opened(folder, promised)?;
         self.whole(&*repo, &reader, promised)?;
         let files = World::files(90);
-        let receipt = self.world.push(&*repo, &files).map_err(text("the next push"))?;
+        let rotated = (promised.seal_keys > 0).then(|| self.world.rotated(&opened)).transpose()?;
+        let world = rotated.as_ref().unwrap_or(self.world);
+        let receipt = world.push(&*repo, &files).map_err(text("the next push"))?;
         let mut promised = promised.clone();
         promised.snapshots.insert(receipt.snapshot, files);
         drop((reader, repo));
         let repo = self.open(folder)?;
-        let reader = self.world.reader(repo.clone());
+        let reader = world.reader(repo.clone());
         self.whole(&*repo, &reader, &promised).map_err(|error| format!("after the next push: {error}"))?;
         if promised.is_reframed {
             // It does what was left undone.
@@ -125,7 +131,7 @@ impl Checked<'_> {
             self.whole(&*repo, &reader, &promised).map_err(|error| format!("after another prune: {error}"))?;
         }
         if self.floor > 0 {
-            repo.revive_all().map_err(text("reviving what was pruned"))?;
+            repo.operator().revive_all().map_err(text("reviving what was pruned"))?;
             has(&repo, &promised.buried, "was pruned and does not come back")?;
             self.whole(&*repo, &reader, &promised)
                 .map_err(|error| format!("after what was pruned came back: {error}"))?;
@@ -153,7 +159,7 @@ impl Checked<'_> {
 
 /// Checks that chunks are stored.
 pub fn has(repo: &Repository, ids: &[ChunkId], what: &str) -> Result<(), String> {
-    match repo.has(ids).map_err(text("has"))?.iter().position(|has| !has) {
+    match repo.has(None, ids).map_err(text("has"))?.iter().position(|has| !has) {
         Some(at) => Err(format!("chunk {} {what}", ids[at])),
         None => Ok(()),
     }

@@ -197,7 +197,7 @@ fn find_missing(story: &mut Story) -> Result<()> {
     story::reopen(story);
     story.repo().open(&OpenRequest::default())?;
     let lost = &story.noise().hurt.as_ref().unwrap().lost;
-    if story.repo().has(lost)?.contains(&true) {
+    if story.repo().has(None, lost)?.contains(&true) {
         return Err(Error::Interrupted);
     }
     story.recorder.mark(Promise::Noticed);
@@ -310,7 +310,7 @@ impl Checked<'_> {
             return Err(format!("a repair has left something: {report:?}"));
         }
         if self.floor > 0 {
-            repo.revive_all().map_err(text("reviving what was dropped"))?;
+            repo.operator().revive_all().map_err(text("reviving what was dropped"))?;
             self.all_readable(&repo, promised, hurt).map_err(|error| format!("after a revival: {error}"))?;
         } else if let Some(left) = repo.quarantine(None, 10).map_err(text("quarantine"))?.first() {
             return Err(format!("{left:?} is still in quarantine"));
@@ -396,7 +396,7 @@ fn told(repo: &Repository, hurt: &ExpectedDamage) -> Result<(), String> {
     }
     let Lost::Ids(told) = opened.lost else { return Ok(()) };
     let ids: Vec<ChunkId> = hurt.ids().copied().collect();
-    let has = repo.has(&ids).map_err(text("has"))?;
+    let has = repo.has(None, &ids).map_err(text("has"))?;
     match ids.iter().zip(has).find(|(id, has)| !has && !told.contains(id)) {
         Some((id, _)) => Err(format!("chunk {id} is lost, but not reported")),
         None => Ok(()),

@@ -17,18 +17,22 @@ use bkfs_store::{
         Receipt, SignedTombstone,
     },
     base::{
-        id::{ChunkId, SlotId, SnapshotId},
+        id::{ChunkId, DomainId, SlotId, SnapshotId},
         time::Time,
     },
     format::{
         erasure::Parity,
-        keys::slot::{self, SlotParams},
+        keys::{
+            SealKeys,
+            slot::{self, SlotParams},
+        },
         roster::Roster,
         tombstone::Tombstone,
     },
     owner::{
         prune::{self, PruneOptions, PruneReport, Pruner},
         reader::Reader,
+        rotation::{self, Rotation},
     },
     repository::{Repository, backend::LocalBackend},
 };
@@ -76,6 +80,10 @@ pub enum Promise {
     SlotGoing(SlotId),
     /// A key slot is removed.
     SlotGone(SlotId),
+    /// The seal key is being rotated: one slot stays.
+    Rotating,
+    /// The seal key was rotated, and there are so many.
+    Rotated(u32),
     /// A roster of this number is in force.
     Roster(u64),
     /// A snapshot is about to go to the trash, or to come back from it.
@@ -150,6 +158,15 @@ impl Story {
         let now = if secs < 1_000_000_000 { CLOCK.get() + secs } else { secs };
         set_clock(now);
         self.recorder.mark(Promise::Clock(now));
+    }
+
+    /// Lets more time pass than the floor protects, for a store that looks at its clock every second day.
+    fn outlive_the_floor(&self) -> Result<()> {
+        for _ in 0..8 {
+            self.later(2 * DAY as i64);
+            self.repo().forget(&ForgetRequest::default())?;
+        }
+        Ok(())
     }
 
     pub fn end(self) -> World {
@@ -228,7 +245,7 @@ pub fn forget(story: &mut Story) -> Result<()> {
     let oldest = repo.snapshots(0, 1)?.remove(0).id;
     let forget = |now| {
         let log_len = repo.open(&OpenRequest::default())?.now.log_len;
-        let tombstone = Tombstone { repo: full.repo, snapshot: oldest, log_len };
+        let tombstone = Tombstone { repo: full.repo, snapshot: oldest, log_len, is_broken: false };
         let tombstones = vec![SignedTombstone(tombstone.sign(full))];
         story.recorder.mark(Promise::Moving(oldest));
         repo.forget(&ForgetRequest { tombstones, now, empty_trash: false })?;
@@ -257,8 +274,9 @@ pub fn share_and_expire(story: &mut Story) -> Result<()> {
     packed.uploads.remove(0);
     let receipt = story.world.push_packs(repo, &packed)?;
     story.recorder.mark(Promise::Snapshot(receipt, few));
-    let tombstones = vec![SignedTombstone(Tombstone { repo: full.repo, snapshot: larger, log_len }.sign(full))];
-    story.later(15 * DAY as i64);
+    let tombstones =
+        vec![SignedTombstone(Tombstone { repo: full.repo, snapshot: larger, log_len, is_broken: false }.sign(full))];
+    story.outlive_the_floor()?;
     story.recorder.mark(Promise::Moving(larger));
     repo.forget(&ForgetRequest { tombstones, now: true, empty_trash: false })?;
     story.recorder.mark(Promise::Forgotten(larger));
@@ -281,8 +299,9 @@ pub fn share_frames_and_expire(story: &mut Story) -> Result<()> {
     let receipt = story.world.push_packs(repo, &packed)?;
     assert_eq!(packed.uploads.len(), 1, "only its trees");
     story.recorder.mark(Promise::Snapshot(receipt, few));
-    let tombstones = vec![SignedTombstone(Tombstone { repo: full.repo, snapshot: larger, log_len }.sign(full))];
-    story.later(15 * DAY as i64);
+    let tombstones =
+        vec![SignedTombstone(Tombstone { repo: full.repo, snapshot: larger, log_len, is_broken: false }.sign(full))];
+    story.outlive_the_floor()?;
     story.recorder.mark(Promise::Moving(larger));
     repo.forget(&ForgetRequest { tombstones, now: true, empty_trash: false })?;
     story.recorder.mark(Promise::Forgotten(larger));
@@ -326,11 +345,12 @@ pub fn put_again(story: &mut Story) -> Result<()> {
 /// The same, and the new snapshot expires.
 pub fn put_and_forget(story: &mut Story) -> Result<()> {
     put_again(story)?;
-    story.later(15 * DAY as i64);
+    story.outlive_the_floor()?;
     let (repo, full) = (story.repo(), &story.world.full);
     let (newest, log_len) =
         (repo.snapshots(0, 100)?.pop().unwrap().id, repo.open(&OpenRequest::default())?.now.log_len);
-    let tombstones = vec![SignedTombstone(Tombstone { repo: full.repo, snapshot: newest, log_len }.sign(full))];
+    let tombstones =
+        vec![SignedTombstone(Tombstone { repo: full.repo, snapshot: newest, log_len, is_broken: false }.sign(full))];
     story.recorder.mark(Promise::Moving(newest));
     repo.forget(&ForgetRequest { tombstones, now: true, empty_trash: false })?;
     story.recorder.mark(Promise::Forgotten(newest));
@@ -377,17 +397,17 @@ pub fn abort(story: &mut Story) -> Result<()> {
 
 /// The operator revives what prunes have taken.
 pub fn revive(story: &mut Story) -> Result<()> {
-    story.repo().revive_all()?;
+    story.repo().operator().revive_all()?;
     story.recorder.mark(Promise::Revived);
     Ok(())
 }
 
 /// Its time in the grave is over.
 pub fn bury(story: &mut Story) -> Result<()> {
-    story.later(15 * DAY as i64);
+    story.outlive_the_floor()?;
     push(story)?;
     story.recorder.mark(Promise::Burying);
-    story.repo().tidy().map(drop)
+    story.repo().operator().tidy().map(drop)
 }
 
 /// The operator purges the oldest snapshot.
@@ -395,7 +415,7 @@ pub fn purge(story: &mut Story) -> Result<()> {
     let oldest = story.repo().snapshots(0, 1)?.remove(0).id;
     story.recorder.mark(Promise::Moving(oldest));
     story.recorder.mark(Promise::Purged);
-    story.repo().purge(&[oldest.to_string()])?;
+    story.repo().operator().purge(&[oldest.to_string()])?;
     story.recorder.mark(Promise::Forgotten(oldest));
     Ok(())
 }
@@ -438,10 +458,34 @@ pub fn died_and_again(story: &mut Story, after: usize, run: impl Fn(&mut Story) 
     done
 }
 
+/// Rotates the seal key, or finishes the rotation of a process that died.
+pub fn rotate(story: &mut Story) -> Result<()> {
+    let repo = story.repo();
+    let opened = repo.open(&OpenRequest::default())?;
+    let seal_keys = SealKeys::verify(&opened.seal_keys, &story.world.config)?;
+    let (_, full) = slot::open_any(&opened.slots, b"first", &seal_keys)?;
+    story.recorder.mark(Promise::Rotating);
+    let left: Vec<SlotId> = rotation::outdated(&full, &opened.slots).iter().map(|slot| slot.id).collect();
+    let (params, info) = (SlotParams::LEAST, &Default::default());
+    match left.is_empty() {
+        true => {
+            let rotation = Rotation { opened: &opened, full: &full, passphrase: b"first", params, info };
+            let made = rotation.run(repo)?;
+            story.recorder.mark(Promise::Slot(made.slot));
+        }
+        false => rotation::finish(repo, &left)?,
+    }
+    opened.slots.iter().filter(|slot| left.is_empty() || left.contains(&slot.id)).for_each(|slot| {
+        story.recorder.mark(Promise::SlotGone(slot.id));
+    });
+    story.recorder.mark(Promise::Rotated(2));
+    Ok(())
+}
+
 /// Adds a passphrase, removes the old one, and adds a client.
 pub fn change_keys(story: &mut Story) -> Result<()> {
     let repo = story.repo();
-    let new = slot::seal_slot(&story.world.full, b"second", SlotParams::LEAST)?;
+    let new = slot::seal_slot(&story.world.full, b"second", SlotParams::LEAST, &Default::default())?;
     repo.put_slot(&new)?;
     story.recorder.mark(Promise::Slot(new.id));
     let opened = repo.open(&OpenRequest::default())?;
@@ -454,7 +498,7 @@ pub fn change_keys(story: &mut Story) -> Result<()> {
     story.recorder.mark(Promise::SlotGone(old));
     let admin = story.world.full.admin.verifying_key();
     let roster = bkfs_store::format::roster::verify_roster(&opened.roster, &admin, story.world.full.repo).unwrap();
-    let (_, client) = story.world.full.new_client("beta", None, true, story.world.config.created);
+    let (_, client) = story.world.full.new_client("beta", None, DomainId::OWNER, story.world.config.created);
     let clients = [roster.clients, vec![client]].concat();
     let roster = Roster { number: roster.number + 1, clients, ..roster };
     repo.put_roster(&story.world.full.sign_roster(&roster))?;

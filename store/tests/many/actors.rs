@@ -265,11 +265,11 @@ fn keeper(world: &World) -> impl FnMut() -> Outcome {
             5 => {
                 CLOCK.fetch_add(world.kind.floor as i64 / 3, SeqCst);
                 world.journal.note(&who, "lets time pass, and tidies");
-                process.repo.tidy().map(drop)
+                process.repo.operator().tidy().map(drop)
             }
             6 if world.kind.floor > 0 => {
                 world.journal.note(&who, "brings back what was pruned");
-                process.repo.revive_all().map(drop)
+                process.repo.operator().revive_all().map(drop)
             }
             _ => {
                 std::thread::sleep(Duration::from_millis(random.below(20)));

@@ -2,13 +2,17 @@
 //! was lost, and asks only about the rest. `fs/src/push` does the same with files; here there are only names and
 //! numbers.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use bkfs_store::{
     Error, Result,
     access::*,
-    base::id::{ChunkId, SnapshotId},
-    crypto::{DataKey, Secret, SigningKey},
+    base::id::{ChunkId, DomainId, SnapshotId},
+    crypto::{DataKey, Secret, SigningKey, Wrap},
     format::{
         content::ContentBuilder,
         frame::{ChunkKind, FrameBuilder},
@@ -32,16 +36,21 @@ pub const CLIENTS: u64 = 4;
 /// How often a commit is tried.
 const COMMITS: usize = 40;
 
-fn key(number: u64) -> PushKey {
-    let signing = SigningKey::from_seed(Secret([number as u8 + 1; 32]));
-    support::full_key().push_key(signing, "client", None)
+/// The key of a client.
+pub fn key(number: u64) -> &'static PushKey {
+    static KEYS: LazyLock<Vec<PushKey>> = LazyLock::new(|| {
+        let signing = |number| SigningKey::from_seed(Secret::new([number as u8 + 1; 32]));
+        (0..CLIENTS).map(|number| support::full_key().push_key(signing(number), "client", None)).collect()
+    });
+    &KEYS[number as usize]
 }
 
-pub fn roster_entry(number: u64) -> RosterClient {
+pub fn roster_entry(number: u64, domain: DomainId) -> RosterClient {
     let push = key(number);
     let public = push.signing.verifying_key().0.to_vec();
     let since = support::time(1_700_000_000);
-    RosterClient { id: push.client_id(), public, since, until: None, is_trusted: true, label: vec![0x66; 72] }
+    let (label, endorsement) = (vec![0x66; 72], support::endorsement(push));
+    RosterClient { id: push.client_id(), public, since, until: None, domain, label, endorsement }
 }
 
 /// Incompressible contents that follow from a number.
@@ -53,23 +62,28 @@ pub fn contents(number: u64) -> Vec<u8> {
 
 /// A client.
 pub struct Client {
-    key: PushKey,
+    key: &'static PushKey,
     known: HashSet<ChunkId>,
     seen: Option<Seen>,
     pub tree: Tree,
+    /// Whether it waits while a prune holds commits back. If not, the push fails.
+    pub waits: bool,
+    /// What it seals all pushes with. If there is none, each push has a key of its own.
+    pub data_key: Option<(Arc<DataKey>, Wrap)>,
 }
 
 /// A push that is ready to be committed.
-struct Push {
+struct Prepared {
     chunks: Vec<(ChunkKind, ChunkId, Vec<u8>)>,
     root: Node,
-    data_key: DataKey,
+    data_key: Arc<DataKey>,
+    wrap: Wrap,
     session: u64,
 }
 
 impl Client {
     pub fn new(number: u64) -> Self {
-        Self { key: key(number), known: HashSet::new(), seen: None, tree: Tree::new() }
+        Self { key: key(number), known: HashSet::new(), seen: None, tree: Tree::new(), waits: true, data_key: None }
     }
 
     fn request(&self, seen: Option<Seen>) -> OpenRequest {
@@ -86,7 +100,7 @@ impl Client {
     }
 
     /// Pushes its tree. Calls `committing` before each attempt to commit, with the snapshot's id.
-    pub fn push(&mut self, repo: &dyn Access, committing: &mut dyn FnMut(SnapshotId, &Tree)) -> Result<SnapshotId> {
+    pub fn push(&mut self, repo: &dyn Push, committing: &mut dyn FnMut(SnapshotId, &Tree)) -> Result<SnapshotId> {
         let mut opened = repo.open(&self.request(self.seen))?;
         self.note(&opened.lost, opened.now);
         let mut push = self.prepare(opened.lease.session);
@@ -97,7 +111,7 @@ impl Client {
                 let bytes = self.seal(&push, &opened);
                 let id = snapshot::snapshot_id(&bytes);
                 committing(id, &self.tree);
-                match repo.commit(opened.lease, &bytes) {
+                match self.commit(repo, opened.lease, &bytes) {
                     Ok(receipt) => {
                         self.known.extend(push.chunks.iter().map(|(_, id, _)| *id));
                         let now = receipt.now;
@@ -129,7 +143,17 @@ impl Client {
         }
     }
 
-    fn prepare(&self, session: u64) -> Push {
+    /// Commits, if it waits as soon as no prune holds commits back any more.
+    fn commit(&self, repo: &dyn Push, lease: Lease, snapshot: &[u8]) -> Result<Receipt> {
+        loop {
+            match repo.commit(lease, snapshot) {
+                Err(Error::CommitsHeld { .. }) if self.waits => std::thread::sleep(Duration::from_millis(2)),
+                result => return result,
+            }
+        }
+    }
+
+    fn prepare(&self, session: u64) -> Prepared {
         let ids = self.key.ids();
         let (mut chunks, mut pages, mut tree) = (Vec::new(), Vec::new(), TreeBuilder::new(&ids));
         for (name, number) in &self.tree {
@@ -147,17 +171,21 @@ impl Client {
         let subtree = tree.finish(&mut |id, page| pages.push((id, page))).unwrap();
         chunks.extend(pages.into_iter().map(|(id, page)| (ChunkKind::Tree, id, page)));
         let root = Node { subtree: Some(subtree), ..node(b"", NodeKind::Directory) };
-        Push { chunks, root, data_key: DataKey::random(), session }
+        let (data_key, wrap) = self.data_key.clone().unwrap_or_else(|| {
+            let key = DataKey::random();
+            let wrap = self.key.seal().unwrap().wrap(self.key.repo, &key);
+            (Arc::new(key), wrap)
+        });
+        Prepared { chunks, root, data_key, wrap, session }
     }
 
     /// Asks about chunks that are not known, and stores those that are absent.
-    fn store(&self, repo: &dyn Access, push: &mut Push, lease: Lease) -> Result<()> {
+    fn store(&self, repo: &dyn Push, push: &mut Prepared, lease: Lease) -> Result<()> {
         let unknown: Vec<ChunkId> =
             push.chunks.iter().map(|(_, id, _)| *id).filter(|id| !self.known.contains(id)).collect();
-        let has = repo.has(&unknown)?;
+        let has = repo.has(Some(self.key.client_id()), &unknown)?;
         let absent: BTreeSet<ChunkId> =
             unknown.into_iter().zip(has).filter(|(_, has)| !has).map(|(id, _)| id).collect();
-        let wrap = self.key.seal()?.wrap(self.key.repo, &push.data_key);
         let lease = Lease { session: push.session, ..lease };
         for kind in [ChunkKind::Data, ChunkKind::Tree] {
             let mut sent = BTreeSet::new();
@@ -165,7 +193,7 @@ impl Client {
             // A few frames for each pack, so that there are many packs.
             for part in wanted.chunks(4) {
                 let mut pack = PackWriter::new(kind, self.key.repo, &self.key.signing);
-                pack.add_wrap(&wrap);
+                pack.add_wrap(&push.wrap);
                 for (_, id, bytes) in part {
                     if sent.insert(*id) {
                         let mut frame = FrameBuilder::new();
@@ -181,7 +209,7 @@ impl Client {
         Ok(())
     }
 
-    fn seal(&self, push: &Push, opened: &Opened) -> Vec<u8> {
+    fn seal(&self, push: &Prepared, opened: &Opened) -> Vec<u8> {
         let last = opened.last;
         let record = Snapshot {
             root: push.root.clone(),
@@ -190,7 +218,6 @@ impl Client {
             log_head: opened.now.log_head,
             ..support::snapshot(last.map_or(1, |last| last.sequence + 1), last.map(|last| last.id))
         };
-        let wrap = self.key.seal().unwrap().wrap(self.key.repo, &push.data_key);
-        snapshot::seal(&record, &self.key, &self.key.ids(), &push.data_key, &wrap)
+        snapshot::seal(&record, self.key, &self.key.ids(), &push.data_key, &push.wrap)
     }
 }

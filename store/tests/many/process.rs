@@ -14,7 +14,10 @@ use std::{
 use bkfs_store::{
     Error, Result,
     access::*,
-    base::{id::SnapshotId, time::Time},
+    base::{
+        id::{DomainId, SnapshotId},
+        time::Time,
+    },
     format::{roster::Roster, tombstone::Tombstone},
     owner::{
         prune::{PruneOptions, PruneProgress, PruneReport, Pruner},
@@ -133,7 +136,7 @@ impl Site {
         let slots = [0, 0, 1].map(process);
         indexes.store(2, SeqCst);
         let full = support::full_key();
-        let clients = (0..client::CLIENTS).map(client::roster_entry).collect();
+        let clients = (0..client::CLIENTS).map(|number| client::roster_entry(number, DomainId::OWNER)).collect();
         let roster = full.sign_roster(&Roster { repo: full.repo, number: 1, clients });
         slots[0].lock().repo.init(&InitRequest { config: support::config(), roster, slots: vec![] }).unwrap();
         Self { folder, floor, indexes, slots }
@@ -181,7 +184,7 @@ impl Site {
     pub fn forget(&self, repo: &Repository, snapshot: SnapshotId, now: bool) -> Result<()> {
         let full = support::full_key();
         let log_len = repo.open(&OpenRequest::default())?.now.log_len;
-        let signed = Tombstone { repo: full.repo, snapshot, log_len }.sign(&full);
+        let signed = Tombstone { repo: full.repo, snapshot, log_len, is_broken: false }.sign(&full);
         repo.forget(&ForgetRequest { tombstones: vec![SignedTombstone(signed)], now, empty_trash: false }).map(drop)
     }
 

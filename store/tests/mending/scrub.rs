@@ -141,10 +141,10 @@ fn a_pack_that_both_the_disk_and_the_index_lost_comes_back() {
     fs::remove_file(world.pack_file(pack.id)).unwrap();
     fs::remove_dir_all(world.index()).unwrap();
     let repo = world.open();
-    assert_eq!(repo.has(ids).unwrap(), [false]);
+    assert_eq!(repo.has(None, ids).unwrap(), [false]);
     let report = scrub(&repo);
     assert_eq!((report.packs_mended, report.problems_total), (1, 0), "{:?}", report.problems);
-    assert_eq!(repo.has(ids).unwrap(), [true]);
+    assert_eq!(repo.has(None, ids).unwrap(), [true]);
     assert!(fs::read(world.pack_file(pack.id)).unwrap() == pack.bytes);
 }
 

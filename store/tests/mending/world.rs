@@ -9,7 +9,7 @@ use std::{
 use bkfs_store::{
     access::{InitRequest, Lease, Manage, Push, Read, ReadRequest},
     base::{
-        id::{ChunkId, PackId, RepoId},
+        id::{ChunkId, DomainId, PackId, RepoId},
         time::Time,
     },
     crypto::DataKey,
@@ -34,7 +34,7 @@ impl World {
     pub fn new() -> Self {
         let full = FullKey::random(RepoId([3; 16]));
         let config = full.config(Time::default(), ChunkerParams::default());
-        let (client, entry) = full.new_client("host", None, true, Time::default());
+        let (client, entry) = full.new_client("host", None, DomainId::OWNER, Time::default());
         let roster = full.sign_roster(&Roster { repo: full.repo, number: 1, clients: vec![entry] });
         let request = InitRequest { config, roster, slots: vec![] };
         Self { folder: tempfile::tempdir().unwrap(), client, request }
@@ -96,7 +96,7 @@ pub fn write_at(path: &Path, at: u64, bytes: &[u8]) {
 /// For each id, whether its frame comes back as it was stored.
 pub fn readable(repo: &Repository, whole: &PackUpload, ids: &[ChunkId]) -> Vec<bool> {
     let read = |id: &ChunkId| {
-        let reply = repo.read(&ReadRequest { ids: vec![*id], neighbour_bytes: 0 }).unwrap();
+        let reply = repo.read(&ReadRequest { ids: vec![*id], neighbour_bytes: 0, avoid: vec![] }).unwrap();
         let frame = reply.frames.first().map(|frame| frame.bytes.clone()).unwrap_or_default();
         !frame.is_empty() && whole.bytes.windows(frame.len()).any(|window| window == &frame[..])
     };

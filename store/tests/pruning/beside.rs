@@ -13,7 +13,7 @@ use std::{
 
 use bkfs_store::{
     access::*,
-    base::id::PackId,
+    base::id::{DomainId, PackId},
     crypto::{DataKey, Secret, SigningKey},
     format::{
         frame::{ChunkKind, FrameBuilder},
@@ -32,7 +32,7 @@ use bkfs_store::{
 
 use crate::{
     Place, forget, push,
-    support::{config, config_record, full_key, fuse::Fuse, roster, time},
+    support::{config, config_record, endorsement, full_key, fuse::Fuse, roster, time},
     verify,
 };
 
@@ -145,14 +145,15 @@ fn a_pack_of_a_client_that_is_enrolled_during_a_check_is_not_damaged() {
 
 /// Puts a client on the roster, and a pack of this client into the store.
 fn enrol(repo: &Repository) {
-    let push = full_key().push_key(SigningKey::from_seed(Secret([0x77; 32])), "beta", None);
+    let push = full_key().push_key(SigningKey::from_seed(Secret::new([0x77; 32])), "beta", None);
     let client = RosterClient {
         id: push.client_id(),
         public: push.signing.verifying_key().0.to_vec(),
         since: time(1_700_000_000),
         until: None,
-        is_trusted: true,
+        domain: DomainId::OWNER,
         label: vec![0x66; 72],
+        endorsement: endorsement(&push),
     };
     let before = roster();
     let clients = before.clients.iter().cloned().chain([client]).collect();
@@ -193,7 +194,7 @@ fn a_pack_that_was_revived_halfway_is_not_lost() {
     crate::CLOCK.set(crate::CLOCK.get() + 7200);
     forget(&*repo, first, true);
     assert_eq!(place.prune(&repo).swept.packs, 2);
-    assert_eq!(repo.revive_all().unwrap().packs, 2);
+    assert_eq!(repo.operator().revive_all().unwrap().packs, 2);
     let packs: Vec<_> = repo.packs(None, 10).unwrap().into_iter().map(|info| info.id).collect();
     let grave = |id: &PackId| place.folder.path().join(format!("repo/grave/{id}"));
     packs.iter().for_each(|id| fs::rename(file(&place, *id), grave(id)).unwrap());

@@ -97,7 +97,7 @@ fn what_another_key_has_remembered_is_not_believed() {
     let head = files(&cache).into_iter().find(|path| path.ends_with("head")).unwrap();
     let mut bytes = fs::read(&head).unwrap();
     let sealed = bytes.len() - 32;
-    let tag = blake3::keyed_hash(&push_key().id_key.0, &bytes[..sealed]);
+    let tag = blake3::keyed_hash(push_key().id_key.bytes(), &bytes[..sealed]);
     bytes[sealed..].copy_from_slice(tag.as_bytes());
     fs::write(&head, bytes).unwrap();
     assert_eq!(same_as_anew(&repo, &cache).pages_fetched, 5);

@@ -2,15 +2,11 @@
 
 use bkfs_store::{access::*, format::loss::Lost, repository::Repository};
 
-use super::{CLOCK, DAY, Place, forget, push, push_key, verify};
+use super::{DAY, Place, forget, pass, push, push_key, verify};
 use crate::grave::condemn_all;
 
 fn lost(repo: &Repository, seen: Seen) -> Lost {
     repo.open(&OpenRequest { client: Some(push_key().client_id()), seen: Some(seen) }).unwrap().lost
-}
-
-fn later(days: u64) {
-    CLOCK.set(CLOCK.get() + (days * DAY) as i64);
 }
 
 #[test]
@@ -20,20 +16,19 @@ fn condemned_sets_are_kept_for_ninety_days() {
         let first = push(&*repo, 0..30);
         let seen = repo.open(&OpenRequest::default()).unwrap().now;
         let second = push(&*repo, 40..80);
-        later(2);
+        pass(&repo, 2);
         forget(&*repo, first, true);
         place.prune(&repo);
         assert_eq!((place.files("prunes"), place.files("prunes.2")), (1, 1));
-        later(89);
+        pass(&repo, 89);
         push(&*repo, 40..81);
-        assert_eq!(repo.tidy().unwrap().sets, 0);
+        assert_eq!(repo.operator().tidy().unwrap().sets, 0);
         assert!(matches!(lost(&repo, seen), Lost::Ids(ids) if ids.len() > 30));
-        later(2);
-        assert_eq!(repo.tidy().unwrap().sets, 0, "the clock alone ends nothing");
+        pass(&repo, 2);
         let third = push(&*repo, 40..82);
         match floor {
             0 => assert_eq!(place.prune(&repo).swept.packs, 0),
-            _ => assert_eq!(place.open().tidy().unwrap().sets, 1),
+            _ => assert_eq!(place.open().operator().tidy().unwrap().sets, 1),
         }
         assert_eq!((place.files("prunes"), place.files("prunes.2")), (0, 0));
         for repo in [&repo, &place.open()] {
@@ -51,14 +46,14 @@ fn a_set_that_is_not_swept_yet_is_kept() {
     let (place, repo) = Place::new(0);
     push(&*repo, 0..30);
     condemn_all(&repo);
-    later(100);
+    pass(&repo, 100);
     push(&*repo, 40..50);
-    assert_eq!(repo.tidy().unwrap().sets, 0);
+    assert_eq!(repo.operator().tidy().unwrap().sets, 0);
     assert_eq!((place.files("prunes"), place.files("prunes.2")), (1, 1));
     // Swept by another process. This one learns of it from the log.
     let PruneReply::Swept(swept) = place.open().prune(&PruneRequest::Sweep).unwrap() else { panic!("swept") };
     assert_eq!((swept.packs, swept.left), (2, 0));
-    assert_eq!(repo.tidy().unwrap().sets, 1);
+    assert_eq!(repo.operator().tidy().unwrap().sets, 1);
 }
 
 #[test]
@@ -68,5 +63,5 @@ fn a_set_that_a_crash_left_before_the_log_named_it_is_removed() {
     let folder = place.folder.path().join("repo/prunes");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("ab".repeat(32)), b"left").unwrap();
-    assert_eq!((repo.tidy().unwrap().sets, place.files("prunes")), (1, 0));
+    assert_eq!((repo.operator().tidy().unwrap().sets, place.files("prunes")), (1, 0));
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use bkfs_store::{access::Manage, owner::prune::*};
 
-use super::{Arc, CLOCK, DAY, ForgetRequest, Fuse, Place, forget, prune, push, verify};
+use super::{Arc, DAY, ForgetRequest, Fuse, Place, forget, pass, prune, push, verify};
 
 fn options() -> PruneOptions {
     PruneOptions { empty_trash: true, ..PruneOptions::default() }
@@ -52,7 +52,7 @@ fn snapshots_that_are_not_due_are_kept() {
     assert_eq!((place.prune_with(&repo, &options).expired, place.files("grave")), (0, 0));
     repo.unforget(&[first]).unwrap();
     forget(&*repo, first, false);
-    CLOCK.set(CLOCK.get() + 15 * DAY as i64);
+    pass(&repo, 15);
     let third = push(&*repo, 10..61);
     assert_eq!((place.prune_with(&repo, &options).expired, place.files("grave")), (1, 2));
     verify(&repo, third, &(10..61).collect());

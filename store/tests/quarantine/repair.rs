@@ -187,14 +187,19 @@ fn a_mislabelled_frame_is_dropped_on_a_key_holders_word() {
     let upload = writer.finish();
     repo.put_pack(Lease::default(), &upload).unwrap();
     assert_eq!(repo.mend(upload.id).unwrap(), Mending::Whole);
+    assert_eq!(
+        repo.has(None, &[honest, promised]).unwrap(),
+        [true, true],
+        "the store does not take a client's word for it"
+    );
     let found = problems(&scene.world.reader(repo.clone()), &*repo, true).unwrap();
     assert!(found.len() == 1 && found[0].contains(&upload.id.to_string()), "{found:?}");
-    assert_eq!(repo.has(&[honest, promised]).unwrap(), [true, true], "the store does not take a client's word for it");
+    assert_eq!(repo.has(None, &[honest, promised]).unwrap(), [true, false], "a key holder has signed it");
     assert!(repair(&scene.world, &repo, false, false).damaged.is_empty(), "and the store finds nothing wrong");
     let before = repo.open(&OpenRequest::default()).unwrap();
     let report = repair(&scene.world, &repo, true, false);
     assert_eq!(report.damaged.get(&upload.id), Some(&Dropped { is_gone: true, kept: 1, lost: 1 }));
-    assert_eq!(repo.has(&[honest, promised]).unwrap(), [true, false]);
+    assert_eq!(repo.has(None, &[honest, promised]).unwrap(), [true, false]);
     let opened = repo.open(&OpenRequest { client: None, seen: Some(before.now) }).unwrap();
     assert_eq!(told(opened.lost), BTreeSet::from([promised]));
     assert!(matches!(repo.commit(before.lease, b"x").unwrap_err(), Error::LeaseRefused { .. }));
@@ -210,7 +215,7 @@ fn with_a_floor_a_dropped_pack_waits_in_the_grave() {
     let lost = scene.lacking(&repo);
     assert!(!lost.is_empty() && !scene.file_of(scene.pack().id).exists());
     // Once revived, the pack is as damaged as before, and is known to be.
-    assert_eq!(repo.revive_all().unwrap().packs, 1);
+    assert_eq!(repo.operator().revive_all().unwrap().packs, 1);
     assert!(scene.file_of(scene.pack().id).exists());
     assert_eq!(scene.lacking(&repo), lost);
     // With a good copy in its place, it is whole.
@@ -229,11 +234,11 @@ fn a_pack_that_was_put_again_is_not_replaced_by_one_from_the_grave() {
         scene.damage(5 * SHARD_LEN, 3 * SHARD_LEN);
         repair(&scene.world, &repo, false, false);
         if before {
-            repo.revive_all().unwrap();
+            repo.operator().revive_all().unwrap();
         }
         let lease = repo.open(&OpenRequest::default()).unwrap().lease;
         repo.put_pack(lease, scene.pack()).unwrap();
-        repo.revive_all().unwrap();
+        repo.operator().revive_all().unwrap();
         assert!(fs::read(scene.file_of(scene.pack().id)).unwrap() == scene.pack().bytes, "before: {before}");
         assert_eq!(repo.mend(scene.pack().id).unwrap(), Mending::Whole);
         assert_eq!(scene.lacking(&repo), BTreeSet::new());
@@ -252,7 +257,7 @@ fn packs_in_the_grave_need_no_repair() {
         assert_eq!(repair(&scene.world, &repo, false, dry_run).damaged, BTreeMap::new(), "dry: {dry_run}");
     }
     // Once revived, the pack is as damaged as before.
-    repo.revive_all().unwrap();
+    repo.operator().revive_all().unwrap();
     assert_eq!(repair(&scene.world, &repo, false, false).damaged.len(), 1);
 }
 

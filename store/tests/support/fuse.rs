@@ -53,10 +53,13 @@ pass! { Read:
     snapshots(from: u64, limit: u32) -> Result<Vec<SnapshotObject>>;
     log(from: u64, limit: u32) -> Result<Vec<Vec<u8>>>;
     mend(id: PackId) -> Result<Mending>;
+    read_pack(id: PackId) -> Result<Bytes>;
+    judge(verdict: &[u8]) -> Result<()>;
 }
 
 pass! { Push:
-    has(ids: &[ChunkId]) -> Result<Vec<bool>>;
+    has(client: Option<ClientId>, ids: &[ChunkId]) -> Result<Vec<bool>>;
+    prove(client: Option<ClientId>, challenges: &[Challenge]) -> Result<Proofs>;
     put_pack(lease: Lease, pack: &PackUpload) -> Result<()>;
     commit(lease: Lease, snapshot: &[u8]) -> Result<Receipt>;
 }
@@ -64,6 +67,7 @@ pass! { Push:
 pass! { Manage:
     init(request: &InitRequest) -> Result<()>;
     put_roster(signed: &[u8]) -> Result<()>;
+    put_seal_keys(signed: &[u8]) -> Result<()>;
     put_slot(slot: &Slot) -> Result<()>;
     remove_slot(id: SlotId) -> Result<()>;
     forget(request: &ForgetRequest) -> Result<ForgetReply>;
@@ -74,11 +78,6 @@ impl Maintain for Fuse {
     fn packs(&self, after: Option<PackId>, limit: u32) -> Result<Vec<PackInfo>> {
         (self.watch)("packs");
         self.access.packs(after, limit)
-    }
-
-    fn read_pack(&self, id: PackId) -> Result<Bytes> {
-        (self.watch)("read_pack");
-        self.access.read_pack(id)
     }
 
     fn prune(&self, request: &PruneRequest) -> Result<PruneReply> {

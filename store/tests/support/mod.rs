@@ -11,30 +11,38 @@ use bkfs_store::{
     Error, Result,
     access::*,
     base::{id::*, time::Time},
-    crypto::{DataKey, SealSecret, Secret, SigningKey, Wrap},
+    crypto::{DataKey, SealNumber, SealSecret, Secret, SigningKey, Wrap},
     format::{
         config::{ChunkerParams, Config},
-        keys::{FullKey, PushKey},
-        roster::{Roster, RosterClient},
+        keys::{FullKey, PushKey, SealKeys},
+        roster::{Endorsement, EndorsementSignature, Roster, RosterClient},
         snapshot::{PathBytes, PushStats, Snapshot, SnapshotObject},
         tree::*,
     },
 };
+use bytes::Bytes;
 
 /// A full key that is the same in every run.
 pub fn full_key() -> FullKey {
     FullKey {
         repo: RepoId([0x11; 16]),
-        id_key: Secret([0x22; 32]),
-        seal: SealSecret::from_seed(Secret([0x33; 32])),
-        admin: SigningKey::from_seed(Secret([0x44; 32])),
+        id_key: Secret::new([0x22; 32]),
+        seal: SealSecret::from_seed(Secret::new([0x33; 32]), SealNumber::FIRST),
+        older: vec![],
+        admin: SigningKey::from_seed(Secret::new([0x44; 32])),
     }
 }
 
 /// A push key made from it.
 pub fn push_key() -> PushKey {
-    let signing = SigningKey::from_seed(Secret([0x55; 32]));
+    let signing = SigningKey::from_seed(Secret::new([0x55; 32]));
     full_key().push_key(signing, "alpha", Some("bkfs://127.0.0.1:7443/alice".into()))
+}
+
+/// The endorsement of a client of [`full_key`]'s repository.
+pub fn endorsement(push: &PushKey) -> EndorsementSignature {
+    let full = full_key();
+    Endorsement::sign(&push.signing.verifying_key(), full.repo, &full.admin)
 }
 
 /// The first roster, with the client of [`push_key`]. Its label is bytes that do not open.
@@ -45,8 +53,9 @@ pub fn roster() -> Roster {
         public: push.signing.verifying_key().0.to_vec(),
         since: time(1_700_000_000),
         until: None,
-        is_trusted: true,
+        domain: DomainId::OWNER,
         label: vec![0x66; 72],
+        endorsement: endorsement(&push),
     };
     Roster { repo: push.repo, number: 1, clients: vec![client] }
 }
@@ -59,6 +68,11 @@ pub fn config() -> Vec<u8> {
 /// The configuration's record.
 pub fn config_record() -> Config {
     bkfs_store::format::config::verify_config(&config()).unwrap()
+}
+
+/// The seal keys of a repository that has the first one.
+pub fn seal_keys() -> SealKeys {
+    SealKeys::verify(&[], &config_record()).unwrap()
 }
 
 pub fn time(secs: i64) -> Time {
@@ -98,7 +112,7 @@ pub fn snapshot(sequence: u64, previous: Option<SnapshotId>) -> Snapshot {
 
 /// A data key that is the same in every run.
 pub fn data_key() -> DataKey {
-    DataKey::new(Secret([0x99; 32]))
+    DataKey::new(Secret::new([0x99; 32]))
 }
 
 /// A store that returns wraps and does nothing else.
@@ -140,6 +154,14 @@ impl Read for Wraps {
     }
 
     fn mend(&self, _: PackId) -> Result<Mending> {
+        no()
+    }
+
+    fn read_pack(&self, _: PackId) -> Result<Bytes> {
+        no()
+    }
+
+    fn judge(&self, _: &[u8]) -> Result<()> {
         no()
     }
 }

@@ -7,14 +7,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bkfs_store::{
     Result,
-    access::{Access, InitRequest, Lease, OpenRequest, Receipt},
+    access::{Access, InitRequest, Lease, OpenRequest, Opened, Receipt},
     base::id::{ChunkId, SnapshotId},
     crypto::DataKey,
     format::{
         config::{Config, verify_config},
         content::ContentBuilder,
         frame::{ChunkKind, FrameBuilder},
-        keys::{self, FullKey, PushKey, slot::SlotParams},
+        keys::{self, FullKey, PushKey, SealKeys, slot::SlotParams},
         pack::{PackUpload, PackWriter},
         snapshot::{self, Snapshot},
         tree::{Extent, Node, NodeKind, TreeBuilder},
@@ -49,9 +49,21 @@ pub struct Packed {
 impl World {
     pub fn new() -> Self {
         let (full, push) = (full_key(), push_key());
-        let slots = vec![keys::slot::seal_slot(&full, b"first", SlotParams::LEAST).unwrap()];
+        let slots = vec![keys::slot::seal_slot(&full, b"first", SlotParams::LEAST, &Default::default()).unwrap()];
         let request = InitRequest { config: config(), roster: full.sign_roster(&roster()), slots };
         Self { config: verify_config(&request.config).unwrap(), full, push, request }
+    }
+
+    /// The owner with the seal keys that the first passphrase gives. It must give the newest.
+    pub fn rotated(&self, opened: &Opened) -> Result<Self, String> {
+        let world = || {
+            let seal_keys = SealKeys::verify(&opened.seal_keys, &self.config)?;
+            let (_, full) = keys::slot::open_any(&opened.slots, b"first", &seal_keys)?;
+            seal_keys.check_newest(&full)?;
+            let push = seal_keys.renew(&self.push)?;
+            Ok(Self { full, push, config: self.config.clone(), request: self.request.clone() })
+        };
+        world().map_err(|error: bkfs_store::Error| format!("the passphrase: {error}"))
     }
 
     /// Files whose contents follow from a seed.
@@ -151,7 +163,7 @@ impl World {
     /// The packs of a push that asks which chunks are stored, and sends the rest.
     pub fn packs_lacking(&self, repo: &dyn Access, files: &Files, sharing: usize) -> Result<Packed> {
         let all: Vec<ChunkId> = self.packs(files).uploads.into_iter().flat_map(|(_, chunks)| chunks).collect();
-        let has = repo.has(&all)?;
+        let has = repo.has(None, &all)?;
         let lacking: Vec<ChunkId> = all.into_iter().zip(has).filter(|(_, has)| !has).map(|(id, _)| id).collect();
         Ok(self.packs_of(files, sharing, &|id| lacking.contains(id)))
     }

@@ -1,11 +1,26 @@
 //! One request and its reply, on a stream of their own.
 
-use quinn::{Connection, RecvStream, SendStream};
+use bytes::Bytes;
+use quinn::{Connection, RecvStream, SendStream, WriteError};
 
 use crate::{
-    message::{Call, REPLY_MAX, Reply, Request},
+    message::{Call, REPLY_MAX, Reply, RequestHead},
     stream::{self, StreamError},
+    url::Name,
 };
+
+/// A call of a repository, encoded.
+pub(super) struct Request {
+    bytes: [Bytes; 2],
+    has_bulk: bool,
+}
+
+impl Request {
+    pub fn new(account: &Name, repository: &Name, call: &Call) -> Self {
+        let head = RequestHead { account: account.clone(), repository: repository.clone(), call: call.number() };
+        Self { bytes: [stream::encode(&head), stream::encode(call)], has_bulk: matches!(call, Call::PutPack(..)) }
+    }
+}
 
 /// A request that was sent, the reply to it, and the stream for the bulk bytes that follow either.
 pub(super) struct Exchange {
@@ -22,9 +37,11 @@ pub(super) async fn exchange(
 ) -> Result<Exchange, StreamError> {
     let (mut send, mut receive) = connection.open_bi().await?;
     send.set_priority(priority)?;
-    stream::send(&mut send, request).await?;
-    if !matches!(request.call, Call::PutPack(..)) {
-        send.finish()?;
+    match send.write_all_chunks(&mut request.bytes.clone()).await {
+        Ok(()) if !request.has_bulk => send.finish()?,
+        // A server that refuses a request stops reading it, and its reply gives the reason.
+        Ok(()) | Err(WriteError::Stopped(_)) => {}
+        Err(error) => return Err(error.into()),
     }
     let reply = stream::receive(&mut receive, REPLY_MAX).await?;
     Ok(Exchange { reply, send, receive })

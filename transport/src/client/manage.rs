@@ -19,6 +19,10 @@ impl Manage for Remote {
         expect_reply!(self.call(Call::PutRoster(signed.to_vec()))?, Reply::Done => ())
     }
 
+    fn put_seal_keys(&self, signed: &[u8]) -> Result<()> {
+        expect_reply!(self.call(Call::PutSealKeys(signed.to_vec()))?, Reply::Done => ())
+    }
+
     fn put_slot(&self, slot: &Slot) -> Result<()> {
         expect_reply!(self.call(Call::PutSlot(slot.clone()))?, Reply::Done => ())
     }

@@ -2,8 +2,8 @@
 
 use bkfs_store::{
     Result,
-    access::{Lease, Push, Receipt},
-    base::id::ChunkId,
+    access::{Challenge, Lease, Proofs, Push, Receipt},
+    base::id::{ChunkId, ClientId},
     format::pack::PackUpload,
 };
 
@@ -20,9 +20,13 @@ use crate::{
 const PACK_PRIORITY: i32 = -1;
 
 impl Push for Remote {
-    fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
-        let bits = expect_reply!(self.call(Call::Has(ids.to_vec()))?, Reply::Has(bits) => bits)?;
+    fn has(&self, client: Option<ClientId>, ids: &[ChunkId]) -> Result<Vec<bool>> {
+        let bits = expect_reply!(self.call(Call::Has(client, ids.to_vec()))?, Reply::Has(bits) => bits)?;
         message::from_bits(&bits, ids.len()).ok_or_else(message::mismatched_reply)
+    }
+
+    fn prove(&self, client: Option<ClientId>, challenges: &[Challenge]) -> Result<Proofs> {
+        expect_reply!(self.call(Call::Prove(client, challenges.to_vec()))?, Reply::Proofs(proofs) => proofs)
     }
 
     fn put_pack(&self, lease: Lease, pack: &PackUpload) -> Result<()> {
@@ -42,7 +46,8 @@ impl Push for Remote {
                 }
                 reply => return Ok(Err(reply.into_error())),
             }
-            Ok(expect_reply!(stream::receive(&mut receive, REPLY_MAX).await?, Reply::Done => ()))
+            let reply: Reply = stream::receive(&mut receive, REPLY_MAX).await?;
+            Ok(expect_reply!(reply, Reply::Done => ()))
         }))
     }
 

@@ -7,8 +7,9 @@ use bkfs_store::{
     access::{Mending, Open, OpenRequest, Opened, READ_BYTES_MAX, Read, ReadReply, ReadRequest, SealedFrame},
     base::id::{ChunkId, KeyId, PackId},
     crypto::Wrap,
-    format::{frame::FRAME_MAX, snapshot::SnapshotObject},
+    format::{frame::FRAME_MAX, pack::PACK_MAX, snapshot::SnapshotObject},
 };
+use bytes::Bytes;
 
 use super::{Remote, exchange::expect_reply};
 use crate::message::{Call, FrameHead, Reply};
@@ -18,7 +19,8 @@ const FRAMES_BYTES_MAX: u64 = (READ_BYTES_MAX + FRAME_MAX) as u64;
 
 impl Open for Remote {
     fn open(&self, request: &OpenRequest) -> Result<Opened> {
-        expect_reply!(self.call(Call::Open(request.clone()))?, Reply::Opened(opened) => *opened)
+        let proof = self.proof.lock().clone();
+        expect_reply!(self.call(Call::Open(request.clone(), proof))?, Reply::Opened(opened) => *opened)
     }
 
     fn wait_log(&self, len: u64, timeout: Duration) -> Result<u64> {
@@ -69,6 +71,15 @@ impl Read for Remote {
 
     fn mend(&self, id: PackId) -> Result<Mending> {
         expect_reply!(self.call(Call::Mend(id))?, Reply::Mended(mending) => mending)
+    }
+
+    fn read_pack(&self, id: PackId) -> Result<Bytes> {
+        let parse = |reply| expect_reply!(reply, Reply::Pack(len) if len <= PACK_MAX as u64 => ((), len as usize));
+        self.call_with_bulk(Call::ReadPack(id), parse).map(|((), bytes)| bytes)
+    }
+
+    fn judge(&self, verdict: &[u8]) -> Result<()> {
+        expect_reply!(self.call(Call::Judge(verdict.to_vec()))?, Reply::Done => ())
     }
 }
 

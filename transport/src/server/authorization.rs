@@ -1,8 +1,14 @@
 //! Which permissions a call requires.
+//!
+//! A client must have one permission of [`requirement`], which follows from the number of the call alone: it is checked
+//! before the call is received. For some calls [`further_requirements`] follow from what they say.
 
-use bkfs_store::access::RepairRequest;
+use bkfs_store::{access::RepairRequest, format::verdict::Verdict};
 
-use crate::{message::Call, permission::Permissions};
+use crate::{
+    message::{Call, number},
+    permission::Permissions,
+};
 
 /// A requirement of a call.
 pub(super) struct Requirement {
@@ -12,42 +18,50 @@ pub(super) struct Requirement {
     pub operation: &'static str,
 }
 
-/// What a call requires: all of it.
-pub(super) fn requirements(call: &Call) -> Vec<Requirement> {
-    let push_or_read = Permissions::PUSH.union(Permissions::READ);
+/// What the call with a number requires at least. [`crate::message::sizes`] knows which numbers there are.
+pub(super) fn requirement(call: u8) -> Requirement {
     let (any_of, operation) = match call {
-        Call::Join(_) => (Permissions::NONE, "join"),
-        Call::Init(_) => (Permissions::ADMIN, "make a repository"),
-        Call::Open(_) | Call::WaitLog(..) => (Permissions::ALL, "open a repository"),
-        Call::Has(_) | Call::PutPack(..) | Call::Commit(..) => (Permissions::PUSH, "push"),
-        // The admin key's signature is the authority. The permission only keeps strangers away.
-        Call::PutRoster(_) => (push_or_read.union(Permissions::ADMIN), "change the roster"),
-        Call::Places(_)
-        | Call::Read(_)
-        | Call::Wraps(_)
-        | Call::Snapshots(..)
-        | Call::Log(..)
-        | Call::Packs(..)
-        | Call::ReadPack(_)
-        | Call::Mend(_) => (Permissions::READ, "read"),
+        number::JOIN => (Permissions::NONE, "join"),
+        number::INIT => (Permissions::ADMIN, "make a repository"),
+        number::OPEN => (Permissions::ALL, "open a repository"),
+        number::HAS | number::PROVE | number::PUT_PACK | number::COMMIT => (Permissions::PUSH, "push"),
+        // The admin key's signature is the authority, as for a verdict. Who holds that key reads.
+        number::PUT_ROSTER => (Permissions::READ.union(Permissions::ADMIN), "change the roster"),
+        // The roster must have ended the client before.
+        number::REVOKE_HOLDERS => (Permissions::ADMIN, "revoke a client (this needs the permission admin)"),
+        number::PRUNE => (Permissions::PRUNE, "prune"),
+        number::PUT_SLOT | number::REMOVE_SLOT => (Permissions::ADMIN, "change key slots"),
+        number::PUT_SEAL_KEYS => (Permissions::ADMIN, "rotate the seal key"),
+        number::UNFORGET => (Permissions::FORGET, "bring snapshots back from the trash"),
+        number::FORGET => (Permissions::FORGET.union(Permissions::PRUNE), "forget snapshots"),
+        number::REPAIR | number::JUDGE => (Permissions::READ.union(Permissions::PRUNE), "read"),
+        _ => (Permissions::READ, "read"),
+    };
+    Requirement { any_of, operation }
+}
+
+/// What a call requires in addition: all of it.
+pub(super) fn further_requirements(call: &Call) -> Vec<Requirement> {
+    let mut requirements = Vec::new();
+    let mut require = |any_of, operation| requirements.push(Requirement { any_of, operation });
+    match call {
         Call::Repair(RepairRequest::Drop { .. }) => {
-            (Permissions::PRUNE, "drop damaged packs (this needs the permission prune)")
+            require(Permissions::PRUNE, "drop damaged packs (this needs the permission prune)");
         }
-        Call::Repair(_) => (Permissions::READ, "read"),
-        Call::Prune(_) => (Permissions::PRUNE, "prune"),
-        Call::PutSlot(_) | Call::RemoveSlot(_) => (Permissions::ADMIN, "change key slots"),
-        Call::Unforget(_) => (Permissions::FORGET, "bring snapshots back from the trash"),
+        // The next prune removes what is refused. Without the permission prune, a full key must not lead to that.
+        Call::Judge(verdict) if Verdict::refuses(verdict) => {
+            require(Permissions::PRUNE, "refuse what a client stored (this needs the permission prune)");
+        }
+        Call::Repair(_) | Call::Judge(_) => require(Permissions::READ, "read"),
         Call::Forget(request) => {
-            let mut requirements = Vec::new();
             if !request.tombstones.is_empty() {
-                requirements.push(Requirement { any_of: Permissions::FORGET, operation: "forget snapshots" });
+                require(Permissions::FORGET, "forget snapshots");
             }
             if request.now || request.empty_trash {
-                let operation = "make snapshots unrecoverable (this needs the permission prune)";
-                requirements.push(Requirement { any_of: Permissions::PRUNE, operation });
+                require(Permissions::PRUNE, "make snapshots unrecoverable (this needs the permission prune)");
             }
-            return requirements;
         }
-    };
-    vec![Requirement { any_of, operation }]
+        _ => {}
+    }
+    requirements
 }

@@ -3,25 +3,47 @@
 //! A client that never joined an account may only join. Any other call gets the same error, whether or not the account
 //! exists. Everything here blocks.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use bkfs_store::{
     Error, Result,
-    access::{Lease, Maintain, Manage, Open, Push, Read, SealedFrame},
-    base::id::{Hash, PackId},
-    repository::Repository,
+    access::{
+        InitRequest, Lease, Maintain, Manage, PruneReply, PruneRequest, Push, Read, Receipt, RepairRequest,
+        SealedFrame, Swept,
+    },
+    base::id::{ChunkId, Hash, PackId, SnapshotId},
+    format::{
+        pack::{Footer, PackUpload},
+        snapshot::{snapshot_id, verify_stored},
+    },
+    repository::{Repository, stores_snapshot},
 };
 use bytes::Bytes;
 
-use super::{authorization, state::ServerState};
+use super::{
+    authorization::{self, Requirement},
+    layout,
+    ledger::Reservation,
+    limits::REPOSITORIES_PER_ACCOUNT,
+    notices::Origin,
+    quota::{Amount, INIT_FILES},
+    state::ServerState,
+};
 use crate::{
-    message::{self, Call, FrameHead, LogBytes, Reply},
+    message::{self, Call, FrameHead, LogBytes, Reply, number},
     permission::Permissions,
     url::Name,
 };
 
-/// A wait for the log ends after this time, and the client asks again.
-const WAIT_MS_MAX: u32 = 10_000;
+/// How many ids are looked up before the server looks whether the client is still there.
+const SLICE: usize = 4096;
+const ELSEWHERE: &str = "this call is answered elsewhere";
 
 /// A client, and the repository that it names in a request.
 #[derive(Clone)]
@@ -29,8 +51,12 @@ pub(super) struct Caller {
     pub state: Arc<ServerState>,
     /// The fingerprint of the client's certificate.
     pub client: Hash,
+    /// Where the client connects from.
+    pub address: SocketAddr,
     pub account: Name,
     pub repository: Name,
+    /// Whether the client is gone, and so nobody needs the answer.
+    pub is_gone: Arc<AtomicBool>,
 }
 
 /// A reply, and the bulk bytes that follow it.
@@ -46,26 +72,74 @@ impl From<Reply> for FullReply {
 }
 
 impl Caller {
-    /// Answers a call. `connection` answers `PutPack` instead, because the bytes of the pack follow it on the stream.
-    pub fn answer(&self, call: Call) -> Result<FullReply> {
-        if let Call::Join(secret) = &call {
-            self.state.registry.join(secret, self.client)?;
-            return Ok(Reply::Done.into());
+    /// Lets a new client join.
+    pub fn join(&self, call: Call) -> Result<Reply> {
+        let Call::Join(secret) = call else { return Err(Error::Invalid(ELSEWHERE.into())) };
+        let (account, can) = self.state.registry.join(&secret, self.client)?;
+        let Self { client, address, .. } = self;
+        if let Some(suppressed) = self.state.notices.acted(*client) {
+            let (id, fingerprint) = (client.short(), client);
+            tracing::info!(%account, client = id, %fingerprint, %address, %can, suppressed, "a client joined");
         }
-        let repository = self.admit(&call)?;
+        Ok(Reply::Joined(can))
+    }
+
+    /// Answers a call to which the client has the right ([`Caller::expect_right`]). `connection` answers those that
+    /// wait for something: for the bytes of a pack, or for the log.
+    pub fn answer(&self, call: Call) -> Result<FullReply> {
+        if let Call::Init(request) = &call {
+            self.expect_right(number::INIT)?;
+            return self.init(request).map(FullReply::from);
+        }
+        let may_append = may_append(&call);
+        let repository = self.admit_with(call.number(), &authorization::further_requirements(&call))?;
+        let reply = self.answer_with(&repository, call);
+        if may_append {
+            self.state.waits.notify(&self.account, &self.repository);
+        }
+        reply
+    }
+
+    /// Makes a repository.
+    fn init(&self, request: &InitRequest) -> Result<Reply> {
+        let Self { state, account, repository, .. } = self;
+        let names = layout::names(&layout::account_folder(&state.data, account))?;
+        if names.len() >= REPOSITORIES_PER_ACCOUNT && !names.contains(repository) {
+            let text = format!("account {account} has {} repositories, and a server keeps no more", names.len());
+            return Err(Error::Invalid(text));
+        }
+        let len = request.config.len() + request.roster.len();
+        let slots = request.slots.iter().map(|slot| slot.bytes.len()).sum::<usize>();
+        let files = INIT_FILES + 2 * request.slots.len() as u64;
+        let new = Amount { repositories: 1, files, ..Amount::copies(len + slots) };
+        let reservation = state.ledger.reserve(&**state, account, new)?;
+        let made = state.repository(account, repository)?.init(request);
+        match made {
+            Ok(()) => {
+                reservation.settle();
+                self.report("a repository was made");
+            }
+            Err(_) => state.discard(account, repository),
+        }
+        made.map(|()| Reply::Done)
+    }
+
+    fn answer_with(&self, repository: &Repository, call: Call) -> Result<FullReply> {
         let reply = match call {
-            Call::Init(request) => repository.init(&request).map(|()| Reply::Done)?,
-            Call::Open(request) => {
-                let mut opened = repository.open(&request)?;
-                if !self.permissions().unwrap_or_default().intersects(Permissions::READ) {
-                    // A client that may not read gets no slots, whose passphrases it could guess at, and no snapshots.
-                    opened.slots.clear();
-                    opened.snapshots.clear();
-                }
+            Call::Open(request, proof) => {
+                let opened = self.open(repository, &request, proof)?;
+                self.state.pushes.opened(self.client, opened.lease);
                 Reply::Opened(Box::new(opened))
             }
-            Call::Has(ids) => Reply::Has(message::to_bits(&repository.has(&ids)?)),
-            Call::Places(ids) => Reply::Places(repository.places(&ids)?),
+            Call::Has(client, ids) => {
+                self.check_asker(client)?;
+                Reply::Has(message::to_bits(&self.in_slices(&ids, |ids| repository.has(client, ids))?))
+            }
+            Call::Prove(client, challenges) => {
+                self.check_asker(client)?;
+                Reply::Proofs(repository.prove(client, &challenges)?)
+            }
+            Call::Places(ids) => Reply::Places(self.in_slices(&ids, |ids| repository.places(ids))?),
             Call::Read(request) => {
                 let read = repository.read(&request)?;
                 let head = |f: &SealedFrame| FrameHead { pack: f.pack, frame: f.frame, len: f.bytes.len() as u32 };
@@ -79,67 +153,231 @@ impl Caller {
             }
             Call::Wraps(keys) => Reply::Wraps(repository.wraps(&keys)?),
             Call::Commit(lease, snapshot) => {
-                Reply::Committed(repository.commit_as(lease, &snapshot, Some(self.client))?)
+                let receipt = self.commit(repository, lease, &snapshot)?;
+                self.report_push(lease, receipt.snapshot);
+                Reply::Committed(receipt)
             }
-            Call::Prune(request) => Reply::Pruned(repository.prune(&request)?),
+            Call::Prune(PruneRequest::Begin { ends_pushes: true, .. }) => {
+                let operation = format!("end pushes in account {} (the operator can)", self.account);
+                return Err(Error::NoPermission { operation });
+            }
+            Call::Prune(request) => {
+                let reply = repository.prune(&request)?;
+                self.state.ledger.changed(&self.account);
+                self.report_prune(&request, &reply);
+                Reply::Pruned(reply)
+            }
             Call::Snapshots(from, limit) => Reply::Snapshots(repository.snapshots(from, limit)?),
-            Call::Forget(request) => Reply::Forgotten(repository.forget(&request)?),
-            Call::Unforget(snapshots) => repository.unforget(&snapshots).map(|()| Reply::Done)?,
-            Call::Log(from, limit) => Reply::Log(repository.log(from, limit)?.into_iter().map(LogBytes).collect()),
-            Call::WaitLog(len, ms) => {
-                let timeout = Duration::from_millis(ms.min(WAIT_MS_MAX).into());
-                Reply::LogLen(repository.wait_log(len, timeout)?)
+            Call::Forget(request) => {
+                let reply = repository.forget(&request)?;
+                self.state.ledger.changed(&self.account);
+                self.report(&format!(
+                    "snapshots: {} forgotten, {} gone for good",
+                    reply.forgotten,
+                    reply.expired.len()
+                ));
+                Reply::Forgotten(reply)
             }
-            Call::PutRoster(signed) => repository.put_roster(&signed).map(|()| Reply::Done)?,
-            Call::PutSlot(slot) => repository.put_slot(&slot).map(|()| Reply::Done)?,
-            Call::RemoveSlot(id) => repository.remove_slot(id).map(|()| Reply::Done)?,
+            Call::Unforget(snapshots) => {
+                repository.unforget(&snapshots)?;
+                self.report(&format!("snapshots: {} brought back from the trash", snapshots.len()));
+                Reply::Done
+            }
+            Call::Log(from, limit) => Reply::Log(repository.log(from, limit)?.into_iter().map(LogBytes).collect()),
+            Call::PutRoster(signed) => {
+                repository.put_roster(&signed)?;
+                self.state.ledger.changed(&self.account);
+                self.report("the roster was changed");
+                self.close_ended(repository)?;
+                Reply::Done
+            }
+            Call::RevokeHolders(client) => {
+                let revoked = self.revoke_holders(repository, client)?;
+                self.state.close_sessions();
+                revoked.iter().for_each(|holder| self.report(&format!("client {} was revoked", holder.short())));
+                Reply::Revoked(revoked)
+            }
+            Call::PutSealKeys(signed) => {
+                repository.put_seal_keys(&signed)?;
+                self.state.ledger.changed(&self.account);
+                self.report("the seal key was rotated");
+                Reply::Done
+            }
+            Call::PutSlot(slot) => {
+                let new = Amount::copies(slot.bytes.len());
+                let reservation = self.state.ledger.reserve(&*self.state, &self.account, new)?;
+                repository.put_slot(&slot)?;
+                reservation.settle();
+                self.report(&format!("passphrase slot {} was added", slot.id.short()));
+                Reply::Done
+            }
+            Call::RemoveSlot(id) => {
+                repository.remove_slot(id)?;
+                self.report(&format!("passphrase slot {} was removed", id.short()));
+                Reply::Done
+            }
+            Call::Judge(verdict) => {
+                repository.judge(&verdict)?;
+                self.state.ledger.changed(&self.account);
+                Reply::Done
+            }
             Call::Mend(id) => Reply::Mended(repository.mend(id)?),
-            Call::Repair(request) => Reply::Repaired(repository.repair(&request)?),
+            Call::Repair(request) => {
+                let reply = repository.repair(&request)?;
+                self.state.ledger.changed(&self.account);
+                if matches!(request, RepairRequest::Drop { .. }) {
+                    self.report("damaged packs were dropped");
+                }
+                Reply::Repaired(reply)
+            }
             Call::Packs(after, limit) => Reply::Packs(repository.packs(after, limit)?),
-            Call::Join(_) | Call::PutPack(..) => return Err(Error::Invalid("this call is answered elsewhere".into())),
+            Call::Join(_) | Call::Init(_) | Call::PutPack(..) | Call::WaitLog(..) => {
+                return Err(Error::Invalid(ELSEWHERE.into()));
+            }
         };
         Ok(reply.into())
     }
 
-    /// Decides about a pack before its bytes come. Returns the repository that will store it; or `None` if the
+    /// Looks ids up, some at a time. Ends if the client is gone.
+    fn in_slices<T>(&self, ids: &[ChunkId], look_up: impl Fn(&[ChunkId]) -> Result<Vec<T>>) -> Result<Vec<T>> {
+        let mut found = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(SLICE) {
+            if self.is_gone.load(Relaxed) {
+                return Err(Error::Unreachable("the client is gone".into()));
+            }
+            found.extend(look_up(ids)?);
+        }
+        Ok(found)
+    }
+
+    /// Decides about a pack before its bytes come. Returns the room that is reserved for it; or `None` if the
     /// repository has the pack already and now keeps it for the session: then the pack counts once for the quota.
-    pub fn admit_pack(&self, pack: PackId, len: u64, lease: Lease) -> Result<Option<Arc<Repository>>> {
-        let repository = self.admit(&Call::PutPack(pack, len, lease))?;
+    pub fn admit_pack(&self, pack: PackId, len: u64, lease: Lease) -> Result<Option<Reservation>> {
+        let repository = self.admit(number::PUT_PACK)?;
         if repository.keep_pack(lease, pack, len)? {
             return Ok(None);
         }
-        let Self { state, account, .. } = self;
-        if let Some(quota) = state.registry.quota(account)
-            && state.account_bytes(account)? + len > quota
-        {
-            return Err(Error::Invalid(format!("account {account}: its quota of {quota} bytes is used up")));
-        }
-        Ok(Some(repository))
+        let parity = repository.parity()?;
+        self.state.ledger.reserve(&*self.state, &self.account, Amount::pack(len, 0, parity)).map(Some)
     }
 
-    /// Checks that the client may make this call, and finds the repository.
-    fn admit(&self, call: &Call) -> Result<Arc<Repository>> {
-        let Self { state, account, repository, .. } = self;
-        let permissions = self.permissions().or_else(|| {
-            // Another process may have recorded that the client joined.
-            state.registry.refresh().ok()?;
-            self.permissions()
-        });
-        let Some(permissions) = permissions else {
+    /// Stores a pack for which room is reserved. The client must still be allowed to push: it may have lost that right
+    /// while the bytes came.
+    pub fn put_pack(&self, lease: Lease, upload: &PackUpload, mut reservation: Reservation) -> Result<()> {
+        let repository = self.admit(number::PUT_PACK)?;
+        // The parity file has a copy of the pack's table, whose length was not known before.
+        let table_len = Footer::parse(&upload.bytes)?.table_len as u64;
+        if repository.parity()?.is_some() {
+            reservation.grow(&*self.state, Amount { bytes: table_len, ..Amount::default() })?;
+        }
+        repository.put_pack(lease, upload)?;
+        reservation.settle();
+        Ok(())
+    }
+
+    /// Commits a snapshot. One that is stored takes no more room: the client may repeat itself, because a reply was
+    /// lost.
+    fn commit(&self, repository: &Repository, lease: Lease, snapshot: &[u8]) -> Result<Receipt> {
+        let Self { state, account, repository: name, client, .. } = self;
+        let is_stored = stores_snapshot(&layout::folder(&state.data, account, name), snapshot_id(snapshot));
+        let new = if is_stored { Amount::default() } else { Amount { snapshots: 1, ..Amount::copies(snapshot.len()) } };
+        let reservation = state.ledger.reserve(&**state, account, new)?;
+        let receipt = repository.commit_as(lease, snapshot, Some(*client))?;
+        reservation.settle();
+        let signed_by = repository.roster().and_then(|roster| verify_stored(snapshot, &roster, receipt.received));
+        if let Ok(stored) = signed_by {
+            self.note_sender(stored.client)?;
+        }
+        Ok(receipt)
+    }
+
+    /// Checks that the client may make the call with this number. Nothing of the call itself is needed. Looks first
+    /// whether the operator has recorded, in another process, that a client joined or was revoked.
+    pub fn expect_right(&self, call: u8) -> Result<()> {
+        self.state.registry.follow()?;
+        self.permits(call)
+    }
+
+    /// Checks the same with what is known already.
+    pub fn permits(&self, call: u8) -> Result<()> {
+        self.expect(&[authorization::requirement(call)])
+    }
+
+    fn expect(&self, requirements: &[Requirement]) -> Result<()> {
+        let account = &self.account;
+        let Some(permissions) = self.permissions() else {
             return Err(Error::NoPermission { operation: format!("use account {account}") });
         };
-        let requirements = authorization::requirements(call);
-        if let Some(unmet) = requirements.iter().find(|required| !permissions.intersects(required.any_of)) {
-            return Err(Error::NoPermission { operation: format!("{} in account {account}", unmet.operation) });
+        match requirements.iter().find(|required| !permissions.intersects(required.any_of)) {
+            Some(unmet) => Err(Error::NoPermission { operation: format!("{} in {self}", unmet.operation) }),
+            None => Ok(()),
         }
-        if !matches!(call, Call::Init(_)) && !state.exists(account, repository)? {
-            return Err(Error::NoRepository { place: String::new() });
-        }
-        state.repository(account, repository)
     }
 
-    fn permissions(&self) -> Option<Permissions> {
-        self.state.registry.permissions(self.client, &self.account)
+    /// Checks that the client may make the call with this number, and finds the repository, which must exist.
+    pub fn admit(&self, call: u8) -> Result<Arc<Repository>> {
+        self.admit_with(call, &[])
+    }
+
+    fn admit_with(&self, call: u8, further: &[Requirement]) -> Result<Arc<Repository>> {
+        self.expect_right(call)?;
+        self.expect(further)?;
+        let Self { state, account, repository, .. } = self;
+        if !state.exists(account, repository)? {
+            return Err(Error::NoRepository { place: String::new() });
+        }
+        let opened = state.repository(account, repository)?;
+        // A client that opens may show another key, and is checked after that.
+        if call != number::OPEN {
+            self.check_standing(&opened, self.permissions().unwrap_or_default())?;
+        }
+        Ok(opened)
+    }
+
+    /// Says where the request comes from.
+    pub fn origin(&self) -> Origin<'_> {
+        let Self { client, address, account, repository, .. } = self;
+        Origin { client: *client, address: *address, account, repository }
+    }
+
+    /// Tells the operator that the client has changed the repository.
+    fn report(&self, what: &str) {
+        let Self { client, account, repository, address, .. } = self;
+        if let Some(suppressed) = self.state.notices.acted(*client) {
+            tracing::info!(%account, %repository, client = client.short(), %address, suppressed, "{what}");
+        }
+    }
+
+    /// Tells the operator about a push that has ended. The time runs from the opening of the session. It is not known
+    /// if the server was restarted since.
+    fn report_push(&self, lease: Lease, snapshot: SnapshotId) {
+        let Self { client, account, repository, address, .. } = self;
+        let Some(suppressed) = self.state.notices.acted(*client) else { return };
+        let (client, snapshot, tally) = (client.short(), snapshot.short(), self.state.pushes.committed(*client, lease));
+        let (packs, bytes) = tally.map_or((0, 0), |tally| (tally.packs, tally.bytes));
+        let seconds = tally.map(|tally| format!("{:.1}", tally.since.elapsed().as_secs_f64()));
+        let seconds = seconds.as_deref().unwrap_or("unknown");
+        let what = "a push was stored";
+        tracing::info!(%account, %repository, client, %address, snapshot, packs, bytes, seconds, suppressed, "{what}");
+    }
+
+    /// Tells the operator what a step of a prune has changed.
+    fn report_prune(&self, request: &PruneRequest, reply: &PruneReply) {
+        match (request, reply) {
+            (PruneRequest::Condemn { dry_run: false, .. }, PruneReply::Condemned(stats)) => self.report(&format!(
+                "a prune drops {} packs and rewrites {}, and will free {} bytes",
+                stats.dropped, stats.repacked, stats.freed_bytes
+            )),
+            (_, PruneReply::Swept(Swept { packs, bytes, written_bytes, left, .. })) if *packs > 0 => {
+                let freed = bytes.saturating_sub(*written_bytes);
+                self.report(&format!("a prune removed {packs} packs and freed {freed} bytes; {left} packs are left"));
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn permissions(&self) -> Option<Permissions> {
+        self.state.registry.permissions(self.client, &self.account, &self.repository)
     }
 }
 
@@ -148,4 +386,20 @@ impl std::fmt::Display for Caller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "account {}, repository {}", self.account, self.repository)
     }
+}
+
+/// Whether a call may append to the log, for those who wait for that.
+fn may_append(call: &Call) -> bool {
+    matches!(
+        call,
+        Call::Commit(..)
+            | Call::PutRoster(_)
+            | Call::PutSealKeys(_)
+            | Call::Forget(_)
+            | Call::Unforget(_)
+            | Call::Prune(_)
+            | Call::Repair(_)
+            | Call::Mend(_)
+            | Call::Judge(_)
+    )
 }

@@ -33,8 +33,14 @@ pub(super) fn read(data: &Path) -> Result<Identity> {
             Err(error) => failed = failed.or(Some(error)),
         }
     }
-    Err(failed.unwrap_or_else(|| {
-        Error::Invalid(format!("there is no server in {}: make one with `bkfs server init --data`", data.display()))
+    let data = data.display();
+    Err(Error::Invalid(match failed {
+        Some(error) => format!(
+            "no copy of the server's identity in {data} is whole ({}): {error}. Bring one back from a copy: with \
+             another identity the server is another one to its clients, and they must join it again",
+            FILES.join(", ")
+        ),
+        None => format!("there is no server in {data}: make one with `bkfs server init --data`"),
     }))
 }
 
@@ -49,4 +55,23 @@ pub(super) fn repair(data: &Path, identity: &Identity) -> Result<bool> {
         }
     }
     Ok(is_repaired)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_copy_is_enough_and_none_is_said_with_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Identity::generate().unwrap();
+        create(folder.path(), &identity).unwrap();
+        std::fs::write(folder.path().join(FILES[0]), b"").unwrap();
+        assert_eq!(read(folder.path()).unwrap().fingerprint(), identity.fingerprint());
+        std::fs::write(folder.path().join(FILES[1]), b"").unwrap();
+        let error = read(folder.path()).unwrap_err().to_string();
+        for words in ["identity, identity.2", "it is empty", "join it again"] {
+            assert!(error.contains(words), "{words} in {error}");
+        }
+    }
 }

@@ -4,18 +4,19 @@ use std::{path::Path, time::Duration};
 
 use bkfs_store::{Error, Result, repository::Repository};
 
-use super::{identity_files, layout, options::Options, registry::Registry, state::ServerState};
+use super::{identity_files, invitation::Invitation, layout, options::Options, registry::Registry, state::ServerState};
 use crate::{
+    addresses::Addresses,
     identity::Identity,
     permission::Permissions,
     token::{Token, TokenSecret},
-    url::{self, Name},
+    url::Name,
 };
 
-/// Makes a server's folder. Invitations will carry `address`. No network credential can make a snapshot that is younger
-/// than `protect_secs` unrecoverable.
-pub fn init(data: &Path, address: &str, protect_secs: u64) -> Result<()> {
-    let address = url::normalize_address(address)?;
+/// Makes a server's folder. Invitations will carry `addresses`, which are joined by commas. No network credential can
+/// make a snapshot that is younger than `protect_secs` unrecoverable.
+pub fn init(data: &Path, addresses: &str, protect_secs: u64) -> Result<()> {
+    let addresses: Addresses = addresses.parse()?;
     let registry = Registry::new(data);
     if registry.exists()? {
         return Err(Error::Invalid(format!("there is already a server in {}", data.display())));
@@ -28,11 +29,16 @@ pub fn init(data: &Path, address: &str, protect_secs: u64) -> Result<()> {
     // The first record of the log makes the folder a server, so it comes last: an `init` that was interrupted can be
     // repeated.
     identity_files::create(data, &Identity::generate()?)?;
-    registry.create(&address, protect_secs)
+    registry.create(&addresses, protect_secs)
 }
 
-/// Makes an invitation to an account. The first invitation creates the account. An invitation can be used for the time
-/// `valid`, by this machine's clock, in whole seconds.
+/// Changes the addresses that invitations carry. Tokens and clients that know others are not affected.
+pub fn set_addresses(data: &Path, addresses: &Addresses) -> Result<()> {
+    identity_files::read(data)?;
+    Registry::new(data).set_addresses(addresses)
+}
+
+/// Makes an invitation of one client to an account: see [`invite_to`].
 pub fn invite(
     data: &Path,
     account: &Name,
@@ -40,17 +46,28 @@ pub fn invite(
     quota_bytes: Option<u64>,
     valid: Duration,
 ) -> Result<Token> {
-    let valid_secs = i64::try_from(valid.as_secs()).unwrap_or(i64::MAX);
-    if valid_secs == 0 {
-        return Err(Error::Invalid("an invitation must be valid for at least one second".into()));
+    invite_to(data, &Invitation { valid, quota_bytes, ..Invitation::new(account.clone(), can) })
+}
+
+/// Makes an invitation.
+pub fn invite_to(data: &Path, invitation: &Invitation) -> Result<Token> {
+    let invalid = |why: &str| Err(Error::Invalid(why.into()));
+    if invitation.valid.as_secs() == 0 {
+        return invalid("an invitation must be valid for at least one second");
+    }
+    if invitation.uses == 0 {
+        return invalid("an invitation must be for at least one client");
+    }
+    if invitation.uses > 1 && invitation.client_name.is_some() {
+        return invalid("an invitation for several clients cannot give them one name: name them after they joined");
+    }
+    if !invitation.can.intersects(Permissions::ALL) {
+        return invalid("an invitation must allow something: give at least one permission");
     }
     let fingerprint = identity_files::read(data)?.fingerprint();
-    let registry = Registry::new(data);
-    registry.refresh()?;
-    let address = registry.address()?;
     let secret = TokenSecret::random()?;
-    registry.invite(&secret, account, can, quota_bytes, valid_secs)?;
-    Ok(Token { address, fingerprint, account: account.clone(), secret })
+    let addresses = Registry::new(data).invite(&secret, invitation, invitation.addresses.as_ref())?;
+    Ok(Token { addresses, fingerprint, account: invitation.account.clone(), secret })
 }
 
 /// Opens a repository of a server for its operator. A running server notices by itself what is changed through it.
@@ -58,7 +75,7 @@ pub fn repository(data: &Path, account: &Name, name: &Name) -> Result<Repository
     identity_files::read(data)?;
     let registry = Registry::new(data);
     registry.refresh()?;
-    let state = ServerState::new(data, registry, Options::default());
+    let state = ServerState::new(data, registry, Options::default())?;
     if !state.exists(account, name)? {
         return Err(Error::NoRepository { place: format!("account {account}, repository {name}") });
     }

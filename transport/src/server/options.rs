@@ -1,11 +1,11 @@
 //! What can be chosen when a server starts.
 
-use std::time::Duration;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use bkfs_store::format::erasure::Parity;
 
 /// The options of a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// The parity of repositories that are made from now on.
     pub parity: Option<Parity>,
@@ -13,12 +13,36 @@ pub struct Options {
     pub scrub: Option<ScrubSchedule>,
     /// How often to remove what is due from trashes and graves.
     pub tidy_every: Duration,
+    /// How long a repository stays open that nobody uses.
+    pub close_after: Duration,
+    /// Where to record who did what; `None` if nowhere.
+    pub audit: Option<AuditOptions>,
+    /// The TCP address at which to answer `/metrics` and `/healthz`; `None` if nowhere.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Where and how much to record of who did what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditOptions {
+    /// The file.
+    pub path: PathBuf,
+    /// A file that would become longer is renamed, and a new one begun.
+    pub bytes_max: u64,
+    /// How many renamed files are kept.
+    pub kept: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let scrub = Some(ScrubSchedule::default());
-        Self { parity: Some(Parity::default()), scrub, tidy_every: Duration::from_secs(86_400) }
+        Self {
+            parity: Some(Parity::default()),
+            scrub,
+            tidy_every: Duration::from_secs(86_400),
+            close_after: Duration::from_secs(900),
+            audit: None,
+            metrics: None,
+        }
     }
 }
 

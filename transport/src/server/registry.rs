@@ -20,8 +20,13 @@ use parking_lot::Mutex;
 use super::{
     accounts::Accounts,
     event::{Event, FORMAT, Record},
+    invitation::Invitation,
+    quota::Limits,
 };
-use crate::{permission::Permissions, token::TokenSecret, url::Name};
+use crate::{addresses::Addresses, permission::Permissions, token::TokenSecret, url::Name};
+
+/// The name of the log's first file.
+const LOG: &str = "log";
 
 /// Reads and appends the server's log.
 pub struct Registry {
@@ -40,15 +45,15 @@ struct Replayed {
 impl Registry {
     /// The registry of a server's folder. Nothing is read yet.
     pub fn new(data: &Path) -> Self {
-        Self { backend: LocalBackend::new(data), log: LogPair::new("log", "log.2"), replayed: Mutex::default() }
+        Self { backend: LocalBackend::new(data), log: LogPair::new(LOG, "log.2"), replayed: Mutex::default() }
     }
 
     /// Writes the first record. Removes what an interrupted creation left behind.
-    pub fn create(&self, address: &str, protect_secs: u64) -> Result<()> {
-        let event = Event::Init { format: FORMAT, address: address.to_owned(), protect_secs };
+    pub fn create(&self, addresses: &Addresses, protect_secs: u64) -> Result<()> {
+        let event = Event::Init { format: FORMAT, addresses: addresses.clone(), protect_secs };
         let _lock = self.backend.lock()?;
         self.log.delete(&self.backend)?;
-        self.append(&[event])
+        self.append(&[event], None)
     }
 
     /// Whether there is a first record.
@@ -78,7 +83,7 @@ impl Registry {
             }
             for (raw, next) in records {
                 let record: Record = codec::decode("a record of the server's log", &raw)?;
-                replayed.accounts.apply(record.event)?;
+                replayed.accounts.apply(record)?;
                 replayed.position = next;
             }
         }
@@ -89,53 +94,86 @@ impl Registry {
         self.log.verify(&self.backend).map(|(_, is_mended)| is_mended)
     }
 
-    /// Records an invitation.
+    /// Changes what the log says: decides with all of the log read, and records the events that were decided on. `by`
+    /// is the client whose request it is; none if it is the operator.
+    pub fn change<T>(&self, by: Option<Hash>, decide: impl FnOnce(&Accounts) -> Result<(T, Vec<Event>)>) -> Result<T> {
+        let _lock = self.lock_to_append()?;
+        let (value, events) = decide(&self.replayed.lock().accounts)?;
+        match events.is_empty() {
+            true => Ok(value),
+            false => self.append(&events, by).map(|()| value),
+        }
+    }
+
+    /// Asks what follows from the log, as far as it was read.
+    pub fn ask<T>(&self, ask: impl FnOnce(&Accounts) -> T) -> T {
+        ask(&self.replayed.lock().accounts)
+    }
+
+    /// Records an invitation, and limits of its account if some are given.
     pub fn invite(
         &self,
         secret: &TokenSecret,
-        account: &Name,
-        can: Permissions,
-        quota_bytes: Option<u64>,
-        valid_secs: i64,
-    ) -> Result<()> {
-        let expires_secs = now_secs().saturating_add(valid_secs);
-        let mut events = vec![Event::Invite { secret: secret.hash(), account: account.clone(), can, expires_secs }];
-        events.extend(quota_bytes.map(|bytes| Event::Quota { account: account.clone(), bytes }));
-        let _lock = self.lock_to_append()?;
-        self.append(&events)
+        invitation: &Invitation,
+        addresses: Option<&Addresses>,
+    ) -> Result<Addresses> {
+        let expires_secs = now_secs().saturating_add(i64::try_from(invitation.valid.as_secs()).unwrap_or(i64::MAX));
+        let Invitation { account, can, quota_bytes, uses, repository, client_name, .. } = invitation.clone();
+        self.change(None, |accounts| {
+            if let Some(name) = &client_name {
+                accounts.expect_free_name(&account, name, None)?;
+            }
+            let known = accounts.account(&account).map(|known| known.limits).unwrap_or_default();
+            let (secret, invited) = (secret.hash(), account.clone());
+            let mut events =
+                vec![Event::Invite { secret, account: invited, can, expires_secs, uses, repository, client_name }];
+            if let Some(bytes) = quota_bytes {
+                events.push(Event::Limit { account, limits: Limits { bytes: Some(bytes), ..known } });
+            }
+            let addresses = addresses.or(accounts.addresses()).cloned();
+            Ok((addresses.ok_or_else(|| Error::damaged("the server's log", "its first record is missing"))?, events))
+        })
     }
 
-    /// Uses an invitation for a client. The same client may use it again: see [`Accounts::join`].
-    pub fn join(&self, secret: &TokenSecret, client: Hash) -> Result<()> {
-        let _lock = self.lock_to_append()?;
-        let event = self.replayed.lock().accounts.join(secret.hash(), client, now_secs())?;
-        event.map_or(Ok(()), |event| self.append(&[event]))
+    /// Uses an invitation for a client. The same client may use it again: see [`Accounts::join`]. Returns the account,
+    /// and all that the client may do there from now on: in all repositories, or in the one of the invitation.
+    pub fn join(&self, secret: &TokenSecret, client: Hash) -> Result<(Name, Permissions)> {
+        let account = self.change(Some(client), |accounts| {
+            let (account, event) = accounts.join(secret.hash(), client, now_secs())?;
+            Ok((account, event.into_iter().collect()))
+        })?;
+        let can = self.ask(|accounts| {
+            let held = accounts.client(client, &account);
+            held.map(|held| held.can_in.values().fold(held.can, |sum, can| sum.union(*can))).unwrap_or_default()
+        });
+        Ok((account, can))
     }
 
-    /// The address that invitations carry.
-    pub fn address(&self) -> Result<String> {
-        let address = self.replayed.lock().accounts.address().map(str::to_owned);
-        address.ok_or_else(|| Error::damaged("the server's log", "its first record is missing"))
+    /// Records that invitations carry other addresses from now on.
+    pub fn set_addresses(&self, addresses: &Addresses) -> Result<()> {
+        self.change(None, |_| Ok(((), vec![Event::Addresses(addresses.clone())])))
     }
 
     /// The floor in seconds, which the server's repositories enforce.
     pub fn protect_secs(&self) -> u64 {
-        self.replayed.lock().accounts.protect_secs()
+        self.ask(Accounts::protect_secs)
     }
 
-    /// What a client may do in an account. Returns `None` if it never joined the account.
-    pub fn permissions(&self, client: Hash, account: &Name) -> Option<Permissions> {
-        self.replayed.lock().accounts.permissions(client, account)
+    /// What a client may do in a repository of an account. Returns `None` if it may not use the account.
+    pub fn permissions(&self, client: Hash, account: &Name, repository: &Name) -> Option<Permissions> {
+        self.ask(|accounts| accounts.permissions(client, account, repository))
     }
 
-    /// Whether a client has joined any account.
+    /// Whether a client may use any account.
     pub fn is_known(&self, client: Hash) -> bool {
-        self.replayed.lock().accounts.is_known(client)
+        self.ask(|accounts| accounts.is_known(client))
     }
 
-    /// How many bytes an account may store, if there is a limit.
-    pub fn quota(&self, account: &Name) -> Option<u64> {
-        self.replayed.lock().accounts.quota(account)
+    /// Reads what another process has appended, if the log's length shows that there is something.
+    pub fn follow(&self) -> Result<()> {
+        let len = std::fs::metadata(self.backend.root().join(LOG)).map(|meta| meta.len());
+        let read = self.replayed.lock().position.offset;
+        if len.is_ok_and(|len| len == read) { Ok(()) } else { self.refresh() }
     }
 
     /// Takes the lock that [`Registry::append`] needs. The log is then whole, and all of it has been read.
@@ -147,11 +185,11 @@ impl Registry {
     }
 
     /// Appends events durably, and applies them. The caller holds the lock.
-    fn append(&self, events: &[Event]) -> Result<()> {
+    fn append(&self, events: &[Event], by: Option<Hash>) -> Result<()> {
         let start = self.replayed.lock().position;
         let (mut position, mut bytes) = (start, Vec::new());
         for event in events {
-            let record = codec::encode(&Record { secs: now_secs(), event: event.clone() });
+            let record = codec::encode(&Record { secs: now_secs(), event: event.clone(), by });
             let (framed, next) = log_file::encode_bytes(position, &record);
             bytes.extend(framed);
             position = next;
@@ -167,12 +205,18 @@ fn now_secs() -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn registry(folder: &Path) -> Registry {
         let registry = Registry::new(folder);
-        registry.create("host:1", 0).unwrap();
+        registry.create(&"host:1".parse().unwrap(), 0).unwrap();
         registry
+    }
+
+    fn invitation(can: Permissions, valid_secs: u64) -> Invitation {
+        Invitation { valid: Duration::from_secs(valid_secs), ..Invitation::new("alice".parse().unwrap(), can) }
     }
 
     #[test]
@@ -180,29 +224,46 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let running = registry(folder.path());
         let operator = Registry::new(folder.path());
-        let (secret, account) = (TokenSecret::random().unwrap(), "alice".parse::<Name>().unwrap());
-        operator.invite(&secret, &account, Permissions::PUSH, Some(5), 60).unwrap();
+        let (secret, alice, main) = (TokenSecret::random().unwrap(), name("alice"), name("main"));
+        let invitation = Invitation { quota_bytes: Some(5), ..invitation(Permissions::PUSH, 60) };
+        operator.invite(&secret, &invitation, None).unwrap();
         let (one, two) = (Hash([1; 32]), Hash([2; 32]));
         running.join(&secret, one).unwrap();
         running.join(&secret, one).unwrap();
         let error = running.join(&secret, two).unwrap_err();
         assert!(error.to_string().contains("has been used"), "{error}");
-        assert_eq!(running.permissions(one, &account), Some(Permissions::PUSH));
-        assert_eq!(running.permissions(two, &account), None);
-        assert_eq!(running.quota(&account), Some(5));
+        assert_eq!(running.permissions(one, &alice, &main), Some(Permissions::PUSH));
+        assert_eq!(running.permissions(two, &alice, &main), None);
+        assert_eq!(running.ask(|accounts| accounts.account(&alice).unwrap().limits.bytes), Some(5));
         let again = Registry::new(folder.path());
         again.refresh().unwrap();
-        assert_eq!(again.permissions(one, &account), Some(Permissions::PUSH));
+        assert_eq!(again.permissions(one, &alice, &main), Some(Permissions::PUSH));
     }
 
     #[test]
-    fn unknown_and_expired_invitations_are_refused() {
+    fn what_another_process_records_is_seen() {
         let folder = tempfile::tempdir().unwrap();
-        let registry = registry(folder.path());
-        let account = "alice".parse::<Name>().unwrap();
-        let (old, never) = (TokenSecret::random().unwrap(), TokenSecret::random().unwrap());
-        registry.invite(&old, &account, Permissions::ALL, None, -5).unwrap();
-        assert!(registry.join(&old, Hash([1; 32])).unwrap_err().to_string().contains("expired"));
-        assert!(registry.join(&never, Hash([1; 32])).unwrap_err().to_string().contains("unknown"));
+        let (running, operator) = (registry(folder.path()), Registry::new(folder.path()));
+        let (secret, alice, main) = (TokenSecret::random().unwrap(), name("alice"), name("main"));
+        operator.invite(&secret, &invitation(Permissions::ALL, 60), None).unwrap();
+        running.join(&secret, Hash([1; 32])).unwrap();
+        operator.change(None, |accounts| Ok(((), vec![accounts.revoke(&alice, "0101")?]))).unwrap();
+        running.follow().unwrap();
+        assert_eq!(running.permissions(Hash([1; 32]), &alice, &main), None);
+    }
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn addresses_can_be_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let running = registry(folder.path());
+        let known = |registry: &Registry| registry.ask(|accounts| accounts.addresses().unwrap().to_string());
+        assert_eq!(known(&running), "host:1");
+        Registry::new(folder.path()).set_addresses(&"nas:1,10.0.0.2:1".parse().unwrap()).unwrap();
+        running.follow().unwrap();
+        assert_eq!(known(&running), "nas:1,10.0.0.2:1");
     }
 }

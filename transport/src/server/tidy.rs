@@ -7,7 +7,7 @@ use crate::url::Name;
 
 /// Tidies a repository.
 pub(super) fn tidy(state: &ServerState, account: &Name, name: &Name) -> Result<()> {
-    let tidied = state.background_repository(account, name)?.tidy()?;
+    let tidied = state.background_repository(account, name)?.operator().tidy()?;
     if tidied != Tidied::default() {
         let Tidied { expired, packs, bytes, sets } = tidied;
         tracing::info!(%account, repository = %name, expired, packs, bytes, sets, "removed what was due");

@@ -12,21 +12,21 @@ use std::{
 use bkfs_store::{
     Error, Result,
     access::{
-        LastSnapshot, Lease, Mending, Open, OpenRequest, Opened, Push, Read, ReadReply, ReadRequest, Receipt,
-        SealedFrame, Seen,
+        Challenge, LastSnapshot, Lease, Mending, Open, OpenRequest, Opened, Proofs, Push, Read, ReadReply, ReadRequest,
+        Receipt, SealedFrame, Seen,
     },
     base::{
-        id::{Hash, Incarnation, KeyId, PackId, RepoId, SnapshotId},
+        id::{ClientId, DomainId, Hash, Incarnation, KeyId, PackId, RepoId, SnapshotId},
         time::Time,
     },
-    crypto::{SealSecret, Wrap, signed::Signed},
+    crypto::{Wrap, signed::Signed},
     format::{
         config::Config,
         frame,
-        keys::{FullKey, PushKey},
+        keys::{FullKey, PushKey, SealKeys},
         loss::Lost,
         pack::{Pack, PackUpload},
-        snapshot::{Snapshot, SnapshotObject, StoredSnapshot},
+        snapshot::{self, Snapshot, SnapshotObject, StoredSnapshot},
     },
     owner::keyring::KeyRing,
 };
@@ -43,6 +43,8 @@ pub struct Fake {
     pub commits: AtomicU64,
     /// This many commits succeed, but their replies are lost.
     pub deaf: AtomicU64,
+    /// The replies to this many commits are given up. The first of them takes effect after the last.
+    pub slow: AtomicU64,
     /// The store is full once it has this many packs.
     pub full_at: AtomicU64,
 }
@@ -54,6 +56,12 @@ pub struct State {
     pub lost: Vec<ChunkId>,
     /// What a prune takes just before the next commit.
     pub condemned: Option<Vec<ChunkId>>,
+    /// Before which call the seal key is rotated.
+    pub rotates_before: Option<&'static str>,
+    /// The owner's key after that, and the signed list of seal keys.
+    pub rotated: Option<(FullKey, Vec<u8>)>,
+    /// A commit that has not taken effect yet.
+    late: Option<Vec<u8>>,
     prunes: u64,
     frames: HashMap<ChunkId, SealedFrame>,
     wraps: HashMap<KeyId, Wrap>,
@@ -71,7 +79,7 @@ impl Fake {
     pub fn with(full: FullKey) -> Arc<Self> {
         let signed = full.config(Time::default(), Default::default());
         let config = bkfs_store::format::config::verify_config(&signed).unwrap();
-        let (client, _) = full.new_client("test", None, true, Time::default());
+        let (client, _) = full.new_client("test", None, DomainId::OWNER, Time::default());
         Arc::new(Self {
             full,
             client,
@@ -81,8 +89,24 @@ impl Fake {
             puts: AtomicU64::new(0),
             commits: AtomicU64::new(0),
             deaf: AtomicU64::new(0),
+            slow: AtomicU64::new(0),
             full_at: AtomicU64::new(u64::MAX),
         })
+    }
+
+    /// Rotates the seal key if it is time. Returns the owner's key if a wrap is sealed to the newest seal key.
+    fn check_seal_key(&self, call: &str, wrap: &Wrap) -> Result<FullKey> {
+        let mut state = self.state.lock();
+        if state.rotates_before == Some(call) {
+            state.rotates_before = None;
+            let rotated = SealKeys::verify(&[], &self.config)?.rotate(&self.full)?;
+            state.rotated = Some((rotated.full, rotated.signed));
+        }
+        let full = state.rotated.as_ref().map_or(&self.full, |(full, _)| full);
+        match wrap.seal_key == full.seal.number() {
+            true => Ok(full.clone()),
+            false => Err(Error::LeaseRefused { reason: "the seal key is old".into() }),
+        }
     }
 
     fn generation(state: &State) -> u64 {
@@ -101,13 +125,10 @@ impl Fake {
         let payload =
             signed.verify("snapshot", &StoredSnapshot::HEADER.magic, &self.client.signing.verifying_key()).unwrap();
         let stored: StoredSnapshot = StoredSnapshot::HEADER.decode(payload).unwrap();
-        let ring = KeyRing::new(self.full.clone(), self.clone());
+        let full = self.state.lock().rotated.as_ref().map_or(&self.full, |(full, _)| full).clone();
+        let ring = KeyRing::new(full, self.clone());
         ring.open_snapshot(&stored, id).unwrap()
     }
-}
-
-fn secret(full: &FullKey) -> &SealSecret {
-    &full.seal
 }
 
 impl Open for Fake {
@@ -131,6 +152,10 @@ impl Open for Fake {
             last,
             snapshots: vec![],
             protect_secs: 0,
+            time: Time::default(),
+            standing: None,
+            room: None,
+            seal_keys: state.rotated.as_ref().map(|(_, signed)| signed.clone()).unwrap_or_default(),
         })
     }
 
@@ -173,13 +198,25 @@ impl Read for Fake {
     fn mend(&self, _: PackId) -> Result<Mending> {
         unimplemented_here()
     }
+
+    fn read_pack(&self, _: PackId) -> Result<Bytes> {
+        unimplemented_here()
+    }
+
+    fn judge(&self, _: &[u8]) -> Result<()> {
+        unimplemented_here()
+    }
 }
 
 impl Push for Fake {
-    fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+    fn has(&self, _: Option<ClientId>, ids: &[ChunkId]) -> Result<Vec<bool>> {
         self.asked.fetch_add(ids.len() as u64, Relaxed);
         let state = self.state.lock();
         Ok(ids.iter().map(|id| state.chunks.contains_key(id)).collect())
+    }
+
+    fn prove(&self, _: Option<ClientId>, _: &[Challenge]) -> Result<Proofs> {
+        unimplemented_here()
     }
 
     fn put_pack(&self, _: Lease, pack: &PackUpload) -> Result<()> {
@@ -188,7 +225,7 @@ impl Push for Fake {
         }
         let parsed = Pack::parse(&pack.bytes).unwrap();
         let wrap = &parsed.table.wraps[0];
-        let key = secret(&self.full).unwrap(self.full.repo, wrap).unwrap();
+        let key = self.check_seal_key("put", wrap)?.unwrap(wrap).unwrap();
         let kind = parsed.table.kind;
         self.state.lock().wraps.insert(wrap.key, wrap.clone());
         for (number, entry) in parsed.table.frames.iter().enumerate() {
@@ -223,7 +260,19 @@ impl Push for Fake {
         if lease.generation != Self::generation(&state) {
             return Err(Error::LeaseRefused { reason: "it is old".into() });
         }
+        drop(state);
+        self.check_seal_key("commit", &snapshot::wrap_of(snapshot).unwrap())?;
+        let mut state = self.state.lock();
         let id = bkfs_store::format::snapshot::snapshot_id(snapshot);
+        if self.slow.load(Relaxed) > 0 {
+            self.slow.fetch_sub(1, Relaxed);
+            state.late.get_or_insert_with(|| snapshot.to_vec());
+            return Err(Error::Unreachable("no reply in time".into()));
+        }
+        if let Some(late) = state.late.take() {
+            state.snapshots.push((bkfs_store::format::snapshot::snapshot_id(&late), late));
+            return Err(Error::LeaseRefused { reason: "another number was expected".into() });
+        }
         state.snapshots.push((id, snapshot.to_vec()));
         if self.deaf.load(Relaxed) > 0 {
             self.deaf.fetch_sub(1, Relaxed);

@@ -5,6 +5,7 @@ use std::{fs, io::Write, path::Path, sync::Arc};
 use super::{fake::Fake, noise};
 use crate::{
     exclude::{ExcludeOptions, Excludes},
+    filesystem::Filesystems,
     metadata::Stat,
     push::{
         budget::Closed,
@@ -52,7 +53,7 @@ impl<F: FnMut()> PieceSink for Collect<F> {
 fn read<F: FnMut()>(dir: &Path, between: impl FnOnce(), at_chunk: F) -> Collect<F> {
     let store = Fake::new();
     let ids = store.client.ids();
-    let dedup = Dedup::new(store.clone(), None, true);
+    let dedup = Dedup::new(store.clone(), Default::default(), None, true);
     let reader = FileReader::new(ids, &store.config.chunker, dedup.announcer(), Arc::default(), clock::now).unwrap();
     let roots = Roots::new(Some(dir), &[".".into()]).unwrap();
     let excludes = Excludes::new(&ExcludeOptions::default()).unwrap();
@@ -60,8 +61,9 @@ fn read<F: FnMut()>(dir: &Path, between: impl FnOnce(), at_chunk: F) -> Collect<
     let (mut walk, root, _) = Walk::start(&roots, excludes, problems, [0; 16]).unwrap();
     let dir_handle = walk.take(&root).unwrap().dir;
     let stat = Stat::of(&dir_handle, c"f").unwrap();
+    let filesystem = Filesystems::default().of_handle(&dir_handle, &stat);
     between();
-    let job = ReadJob { number: 1, dir: dir_handle, name: Box::from(&b"f"[..]), stat, hard_link: None };
+    let job = ReadJob { number: 1, dir: dir_handle, name: Box::from(&b"f"[..]), stat, filesystem, hard_link: None };
     let mut sink = Collect { bytes: vec![], restarts: 0, end: None, failed: None, at_chunk };
     assert_eq!(reader.read(&job, &mut sink), Ok(()));
     sink

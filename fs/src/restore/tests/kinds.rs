@@ -7,6 +7,7 @@ use std::{
         ffi::{OsStrExt, OsStringExt},
         fs::{FileExt, FileTypeExt, MetadataExt},
     },
+    path::Path,
 };
 
 use bkfs_store::{base::time::Time, format::tree::NodeKind};
@@ -204,6 +205,29 @@ fn hard_links_across_folders() {
     assert!(report.problems.is_empty(), "{:?}", report.problems);
     for name in ["b/two", "c/three", "c/four"] {
         assert_eq!(inode(name), inode("one"));
+    }
+}
+
+#[test]
+fn names_that_share_a_group_but_not_the_contents_are_files_of_their_own() {
+    let mut fake = Fake::default();
+    let folder = |fake: &mut Fake, name: &str| {
+        let (same, differs) = (inline("same", b"one"), inline("differs", name.as_bytes()));
+        fake.folder(name, vec![linked(differs, 1, 6), linked(same, 1, 6), linked(symlink("to", name), 1, 6)])
+    };
+    let folders = ["a", "b"].map(|name| folder(&mut fake, name));
+    let root = fake.folder("", folders.to_vec());
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let report = restore(&fake, &root, dir.path());
+        assert!(report.problems.is_empty(), "{:?}", report.problems);
+        let inode = |name: &str| fs::symlink_metadata(dir.path().join(name)).unwrap().ino();
+        for name in ["a", "b"] {
+            assert_eq!(fs::read(dir.path().join(name).join("differs")).unwrap(), name.as_bytes());
+            assert_eq!(fs::read_link(dir.path().join(name).join("to")).unwrap(), Path::new(name));
+        }
+        assert_eq!(inode("a/same"), inode("b/same"));
+        assert_ne!(inode("a/differs"), inode("b/differs"));
     }
 }
 

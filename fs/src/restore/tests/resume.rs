@@ -84,6 +84,48 @@ fn stopping_leaves_no_partial_files() {
 }
 
 #[test]
+fn leftovers_are_removed_beside_a_single_file_too() {
+    let fake = Fake::default();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(".bkfs-0123456789abcdef.partial"), "half").unwrap();
+    std::os::unix::fs::symlink("x", dir.path().join(".bkfs-0123456789abcde0.partial")).unwrap();
+    fs::write(dir.path().join(".bkfs-mine.partial"), "not ours").unwrap();
+    restore(&fake, &inline("file", b"stored"), dir.path());
+    assert_eq!(names(dir.path()), [".bkfs-mine.partial", "file"]);
+}
+
+#[test]
+fn what_another_restore_is_writing_in_a_folder_below_is_no_leftover() {
+    let mut outer = Fake::default();
+    let sub = outer.folder("sub", vec![inline("of outer", b"o")]);
+    let outer_root = outer.folder("", vec![sub]);
+    let mut inner = Fake::default();
+    let pieces: Vec<Piece> = (0..40).map(|i| Piece::Data(vec![i; 200_000])).collect();
+    let large = inner.file("large", &pieces);
+    let inner_root = inner.folder("", vec![large]);
+    let dir = tempfile::tempdir().unwrap();
+    let below = dir.path().join("sub");
+    fs::create_dir(&below).unwrap();
+    fs::write(below.join(".bkfs-0123456789abcdef.partial"), "left by a killed restore").unwrap();
+    // While the inner restore reads its large file, the outer one walks through the same folder.
+    let (first, dest) = (AtomicUsize::new(0), dir.path().to_owned());
+    let seen = std::sync::Arc::new(AtomicUsize::new(0));
+    let partial = seen.clone();
+    inner.hook = Some(Box::new(move |_| {
+        if first.fetch_add(1, Ordering::Relaxed) == 0 {
+            assert!(restore(&outer, &outer_root, &dest).problems.is_empty());
+            let count = names(&dest.join("sub")).iter().filter(|n| is_temp(n.as_bytes())).count();
+            partial.store(count, Ordering::Relaxed);
+        }
+        Ok(())
+    }));
+    let report = restore(&inner, &inner_root, &below);
+    assert!(report.problems.is_empty(), "{:?}", report.problems);
+    assert_eq!(seen.load(Ordering::Relaxed), 1, "the file that is being written, but not the leftover");
+    assert_eq!(names(&below), ["large", "of outer"]);
+}
+
+#[test]
 fn one_restore_at_a_time() {
     let mut fake = Fake::default();
     let root = tree(&mut fake);

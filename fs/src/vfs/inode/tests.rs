@@ -19,8 +19,7 @@ fn table() -> (InodeTable, Arc<DirInstance>) {
 
 fn tree() -> DirKind {
     let root = testing::node(b"", bkfs_store::format::tree::NodeKind::Directory);
-    let snapshot =
-        ShownSnapshot { id: Default::default(), log_seq: 1, record: testing::snapshot(0, "t", "h", &[], root) };
+    let snapshot = testing::shown(Default::default(), 1, testing::snapshot(0, "t", "h", &[], root));
     let subtree = Subtree { id: ChunkId::default(), entries: 9, totals: Totals::default() };
     DirKind::Tree { subtree, snapshot: Arc::new(snapshot), root: PathKey::ROOT }
 }

@@ -4,13 +4,19 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 
+use bkfs_store::base::time::Time;
+
 use super::*;
-use crate::vfs::testing;
+use crate::vfs::{component::NAME_MAX, testing};
 
 fn snapshot(secs: i64, log_seq: u64, target: &str, host: &str, tags: &[&str]) -> Arc<ShownSnapshot> {
     let root = testing::node(b"", bkfs_store::format::tree::NodeKind::Directory);
     let id = SnapshotId(Hash::of(&[&log_seq.to_le_bytes()]).0);
-    Arc::new(ShownSnapshot { id, log_seq, record: testing::snapshot(secs, target, host, tags, root) })
+    Arc::new(testing::shown(id, log_seq, testing::snapshot(secs, target, host, tags, root)))
+}
+
+fn new_names(snapshots: &[Arc<ShownSnapshot>]) -> Names {
+    Names::new(snapshots, &SnapshotFilter::default(), &mut LatestShapes::default())
 }
 
 fn listed(names: &Names, dir: &TopDir) -> Vec<String> {
@@ -34,7 +40,7 @@ fn times_are_named_in_utc() {
 
 #[test]
 fn all_paths_to_a_snapshot_are_shown() {
-    let names = Names::new(&[
+    let names = new_names(&[
         snapshot(1_795_165_200, 3, "home", "alpha", &["keep"]),
         snapshot(1_795_165_260, 5, "etc", "alpha", &[]),
         snapshot(1_795_165_200, 7, "home", "beta", &["keep", "release/1"]),
@@ -44,14 +50,16 @@ fn all_paths_to_a_snapshot_are_shown() {
         listed(&names, &TopDir::Snapshots),
         ["2026-11-20T090000Z", "2026-11-20T090100Z", "2026-11-20T090000Z-2"]
     );
-    let latest = |dir: &TopDir| match names.find(dir, b"latest") {
-        Some(TopItem::Latest { target, .. }) => String::from_utf8(target).unwrap(),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(latest(&TopDir::Root), "snapshots/2026-11-20T090100Z");
+    let Some(TopItem::Dir(folder)) = names.find(&TopDir::Root, b"latest") else { panic!("several series are shown") };
+    let mut series = listed(&names, &folder);
+    series.sort();
+    assert_eq!(series, ["etc", "home@alpha", "home@beta"]);
     let home = TopDir::Group(GroupBy::Targets, b"home".as_slice().into());
     assert_eq!(listed(&names, &home), ["latest", "2026-11-20T090000Z", "2026-11-20T090000Z-2"]);
-    assert_eq!(latest(&home), "2026-11-20T090000Z-2");
+    let Some(TopItem::Dir(folder)) = names.find(&home, b"latest") else { panic!("two clients use the target") };
+    let mut series = listed(&names, &folder);
+    series.sort();
+    assert_eq!(series, ["home@alpha", "home@beta"]);
     let mut tags = listed(&names, &TopDir::Groups(GroupBy::Tags));
     tags.sort();
     assert_eq!(tags, ["keep", "release%2F1"]);
@@ -73,9 +81,9 @@ fn an_ambiguous_prefix_names_nothing() {
         let plain = snapshot(0, log_seq, "t", "h", &[]);
         let mut id = SnapshotId([0xab; 32]);
         id.0[31] = byte;
-        Arc::new(ShownSnapshot { id, log_seq, record: plain.record.clone() })
+        Arc::new(testing::shown(id, log_seq, plain.record.clone()))
     };
-    let names = Names::new(&[with_id(1, 1), with_id(2, 2)]);
+    let names = new_names(&[with_id(1, 1), with_id(2, 2)]);
     assert!(names.find(&TopDir::Ids, &b"ab".repeat(31)).is_none());
     let full = format!("{}02", "ab".repeat(31));
     assert!(matches!(names.find(&TopDir::Ids, full.as_bytes()), Some(TopItem::Snapshot(v)) if v.log_seq == 2));
@@ -83,14 +91,22 @@ fn an_ambiguous_prefix_names_nothing() {
 
 #[test]
 fn an_empty_repository_has_its_folders() {
-    let names = Names::new(&[]);
+    let names = new_names(&[]);
     assert_eq!(listed(&names, &TopDir::Root), ["snapshots", "ids", "targets", "hosts", "tags"]);
     assert!(listed(&names, &TopDir::Snapshots).is_empty() && listed(&names, &TopDir::Groups(GroupBy::Tags)).is_empty());
 }
 
 #[test]
 fn components_are_one_name_each() {
-    for (text, name) in [("a", "a"), ("a/b", "a%2Fb"), ("", "%"), (".", "%2E"), ("..", "%2E."), ("50%", "50%25")] {
+    for (text, name) in [
+        ("a", "a"),
+        ("a/b", "a%2Fb"),
+        ("", "%"),
+        (".", "%2E"),
+        ("..", "%2E."),
+        ("50%", "50%25"),
+        ("\x1b[2J\n", "%1B[2J%0A"),
+    ] {
         assert_eq!(String::from_utf8(component(text.as_bytes())).unwrap(), name);
     }
     assert_eq!(component(&[b'x'; 255]).len(), 255);
@@ -139,7 +155,7 @@ proptest! {
 
     #[test]
     fn listings_and_lookups_agree(snapshots in any_snapshots(), step in 1usize..5) {
-        let names = Names::new(&snapshots);
+        let names = new_names(&snapshots);
         for dir in top_dirs(&names) {
             let all = names.list(&dir, 0, usize::MAX);
             prop_assert!(all.windows(2).all(|pair| pair[0].cookie < pair[1].cookie));
@@ -164,7 +180,7 @@ proptest! {
     #[test]
     fn a_new_snapshot_renames_none_and_moves_no_cookie(snapshots in any_snapshots()) {
         let Some((_, before)) = snapshots.split_last() else { return Ok(()) };
-        let (old, new) = (Names::new(before), Names::new(&snapshots));
+        let (old, new) = (new_names(before), new_names(&snapshots));
         for dir in top_dirs(&old) {
             let after = new.list(&dir, 0, usize::MAX);
             for listed in old.list(&dir, 0, usize::MAX) {

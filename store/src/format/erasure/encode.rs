@@ -3,7 +3,7 @@
 use reed_solomon_simd::ReedSolomonEncoder;
 
 use super::{
-    head::Head,
+    head::{Head, head_len_of},
     layout::{PARITY_MIN, TRAILER_LEN, TRAILER_MAGIC, shard_len},
 };
 use crate::{
@@ -27,6 +27,15 @@ impl Parity {
     /// Returns the percentage.
     pub fn get(self) -> u8 {
         self.percent
+    }
+
+    /// Returns how long the parity file is of a pack with these lengths in bytes, its table's included.
+    pub fn file_len(self, pack_len: u64, table_len: u64) -> u64 {
+        let content = pack_len.saturating_sub(FOOTER_LEN as u64);
+        let shard_len = shard_len(content as usize).max(1) as u64;
+        let data = content.div_ceil(shard_len);
+        let parity = self.shards(data as usize) as u64;
+        2 * head_len_of(data, parity) + parity * shard_len + table_len + TRAILER_LEN as u64
     }
 
     pub(super) fn shards(self, data: usize) -> usize {

@@ -18,6 +18,66 @@ const FIXED: usize = 16 + FOOTER_LEN;
 /// The length of a chunk of BLAKE3: the shortest subtree.
 const CHUNK: usize = blake3::CHUNK_LEN;
 
+/// How many bytes of a parity file [`file_len`] needs.
+pub const START_LEN: usize = FIXED;
+
+/// Returns how long a parity file is that begins with these bytes; none if no parity file begins so. Nothing is
+/// verified.
+pub fn file_len(start: &[u8]) -> Option<u64> {
+    let fixed = start.first_chunk::<FIXED>().filter(|fixed| fixed[..8] == MAGIC)?;
+    let parity = u64::from(u16::from_le_bytes([fixed[10], fixed[11]]));
+    let shard_len = u64::from(u32::from_le_bytes([fixed[12], fixed[13], fixed[14], fixed[15]]));
+    let (_, footer) = fixed.split_last_chunk::<FOOTER_LEN>()?;
+    let field = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| footer[at + i]));
+    let table_len = field(8) & 0xffff_ffff;
+    let data = field(0).checked_add(table_len)?.div_ceil(shard_len.max(1));
+    let head = data.checked_add(parity + 2)?.checked_mul(HASH as u64)?.checked_add(FIXED as u64)?;
+    head.checked_mul(2)?.checked_add(parity * shard_len + table_len + TRAILER_LEN as u64)
+}
+
+/// Returns how long the head is of a parity file that begins with these bytes; none if no parity file begins so, or its
+/// head would be out of bounds. Nothing is verified.
+pub fn head_len(start: &[u8]) -> Option<usize> {
+    let fixed = start.first_chunk::<FIXED>().filter(|fixed| fixed[..8] == MAGIC)?;
+    let parity = usize::from(u16::from_le_bytes([fixed[10], fixed[11]]));
+    let shard_len = u64::from(u32::from_le_bytes([fixed[12], fixed[13], fixed[14], fixed[15]]));
+    let (_, footer) = fixed.split_last_chunk::<FOOTER_LEN>()?;
+    let field = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| footer[at + i]));
+    let data = field(0).checked_add(field(8) & 0xffff_ffff)?.div_ceil(shard_len.max(1));
+    let data = usize::try_from(data).ok().filter(|data| *data <= SHARDS_MAX)?;
+    Some(FIXED + HASH * (2 + data + parity))
+}
+
+/// The chaining values of subtrees of a pack's hash, as the head of its parity has them.
+#[derive(Debug, Clone)]
+pub struct SubtreeValues {
+    shard_len: usize,
+    values: Vec<ChainingValue>,
+}
+
+impl SubtreeValues {
+    /// Reads them from the head. They merge to the pack's id, or there is an error.
+    pub fn parse(head: &[u8], pack: PackId) -> Result<Self> {
+        let Head { shard_len, values, .. } = Head::parse(head, pack)?;
+        Ok(Self { shard_len, values })
+    }
+
+    /// The value of the subtree over a span of the pack: of a power of two of whole shards. None for another span.
+    pub fn get(&self, start: usize, len: usize) -> Option<ChainingValue> {
+        let (first, count) = (start / self.shard_len, len / self.shard_len);
+        let is_subtree = count.is_power_of_two() && first.is_multiple_of(count);
+        let is_whole = start.is_multiple_of(self.shard_len) && len.is_multiple_of(self.shard_len);
+        // The value of an only shard is that of the root. The last shard may be short.
+        let is_inner = self.values.len() > 1 && first + count < self.values.len();
+        (is_subtree && is_whole && is_inner).then(|| merge(&self.values[first..first + count]))
+    }
+}
+
+/// Returns the length of the head of a parity file with so many data and parity shards.
+pub(super) fn head_len_of(data: u64, parity: u64) -> u64 {
+    FIXED as u64 + (data + parity + 2) * HASH as u64
+}
+
 /// A head whose chaining values merge to the pack's id.
 #[derive(Debug, Clone)]
 pub(super) struct Head {

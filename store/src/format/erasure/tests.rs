@@ -36,8 +36,13 @@ impl fmt::Debug for Sample {
 
 /// Returns a pack with about `len` bytes of frames. It is the same every time.
 fn sample(len: usize, percent: u8) -> Sample {
-    let mut pack = PackWriter::new(ChunkKind::Data, RepoId([1; 16]), &SigningKey::from_seed(Secret([2; 32])));
-    pack.add_wrap(&Wrap { key: KeyId([3; 32]), encapsulated: vec![4; 1120], sealed: vec![5; 48] });
+    let mut pack = PackWriter::new(ChunkKind::Data, RepoId([1; 16]), &SigningKey::from_seed(Secret::new([2; 32])));
+    pack.add_wrap(&Wrap {
+        key: KeyId([3; 32]),
+        encapsulated: vec![4; 1120],
+        sealed: vec![5; 48],
+        seal_key: Default::default(),
+    });
     let mut noise = blake3::Hasher::new().update(&len.to_le_bytes()).finalize_xof();
     for (number, at) in (0..len).step_by(50_000).enumerate() {
         let mut frame = vec![3; 72 + (len - at).min(50_000)];
@@ -102,6 +107,16 @@ fn the_size_is_as_promised() {
     let share = |s: &Sample| s.parity.len() as f64 / s.pack.len() as f64;
     assert!(share(&small) < 0.15, "{}", share(&small));
     assert!(share(&large) < 0.056, "{}", share(&large));
+}
+
+#[test]
+fn the_size_is_known_before_the_parity_is_made() {
+    for (len, percent) in [(1, 5), (4096, 5), (5000, 5), (100_000, 5), (1 << 20, 1), (3_000_000, 5), (500_000, 100)] {
+        let sample = sample(len, percent);
+        let table_len = Footer::parse(&sample.pack).unwrap().table_len;
+        let parity = Parity::percent(percent).unwrap();
+        assert_eq!(parity.file_len(sample.pack.len() as u64, table_len as u64), sample.parity.len() as u64, "{len}");
+    }
 }
 
 #[test]

@@ -3,14 +3,14 @@
 //! ```text
 //! -----BEGIN BKFS PUSH KEY-----
 //! # repository 6a..., client 91..., label alpha
-//! <base64 of the record, lines of 64 characters>
+//! <base64 of the record, lines of 64 characters> <check of the line>
 //! -----CHECKSUM <16 hexadecimal digits>-----
 //! -----END BKFS PUSH KEY-----
 //! ```
 //!
 //! The record is CBOR behind a magic and a version. Lines that begin with `#` are for people. The checksum is the first
-//! 8 bytes of the record's BLAKE3; it finds copying errors and protects against nothing else. Key files have no
-//! passphrase: anyone who has the file has the key.
+//! 8 bytes of the record's BLAKE3. It and the checks of the lines find copying errors and protect against nothing else.
+//! Key files have no passphrase: anyone who has the file has the key.
 
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
@@ -20,6 +20,7 @@ use super::{
     fields::{LABEL_MAX, URL_MAX, read_secret},
     full::FullKey,
     push::PushKey,
+    typed,
 };
 use crate::{
     base::{
@@ -27,11 +28,15 @@ use crate::{
         error::{Error, Result},
         id::RepoId,
     },
-    crypto::{SealPublic, SigningKey, VerifyingKey},
+    crypto::{SealNumber, SealPublic, SigningKey, VerifyingKey},
 };
 
 /// The longest key file in bytes.
 const FILE_MAX: usize = 64 * 1024;
+/// How many bad lines a message names.
+const BAD_MAX: usize = 3;
+/// The context of the checks of lines.
+const LINE_CONTEXT: &str = "bkfs v1 key file line";
 
 /// The contents of a key file.
 #[derive(Debug, Clone)]
@@ -114,7 +119,7 @@ impl KeyFile {
         // A label may contain any character. Control characters could end the comment line.
         let label: String = push.label.chars().filter(|c| !c.is_control()).collect();
         text.push_str(&format!("# repository {}, client {}, label {label}\n", push.repo, push.client_id()));
-        armour::base64(&record, &mut text);
+        armour::base64_lines(LINE_CONTEXT, &record, &mut text);
         text.push_str(&format!("-----CHECKSUM {}-----\n", checksum(&record)));
         text.push_str(&format!("-----END BKFS {kind} KEY-----\n"));
         Zeroizing::new(text.as_bytes().to_vec())
@@ -128,24 +133,49 @@ impl KeyFile {
         }
         let damaged = |reason: &str| Error::damaged(what, reason);
         let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is not text"))?;
-        let mut lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
+        let mut lines = typed::lines(text);
         let kind = match lines.next() {
-            Some("-----BEGIN BKFS PUSH KEY-----") => "PUSH",
-            Some("-----BEGIN BKFS FULL KEY-----") => "FULL",
+            Some((_, "-----BEGIN BKFS PUSH KEY-----")) => "PUSH",
+            Some((_, "-----BEGIN BKFS FULL KEY-----")) => "FULL",
+            None => return Err(damaged("it is empty")),
             _ => return Err(damaged("it does not begin with a line like -----BEGIN BKFS PUSH KEY-----")),
         };
-        let mut body = Zeroizing::new(Vec::with_capacity(bytes.len()));
+        let mut record = Zeroizing::new(Vec::with_capacity(bytes.len()));
+        let mut bad = Vec::new();
+        let mut at = 0;
         let sum = loop {
-            let line = lines.next().ok_or_else(|| damaged("it is cut off"))?;
-            match line.strip_prefix("-----CHECKSUM ").and_then(|l| l.strip_suffix("-----")) {
-                Some(sum) => break sum,
-                None => body.extend_from_slice(line.as_bytes()),
+            let (number, line) = lines.next().ok_or_else(|| damaged("it is cut off"))?;
+            if let Some(sum) = line.strip_prefix("-----CHECKSUM ").and_then(|l| l.strip_suffix("-----")) {
+                break sum;
             }
+            match armour::from_base64_line(LINE_CONTEXT, at, line, &mut record) {
+                Ok(()) => {}
+                Err(armour::BadLine::Damaged) => bad.push(format!("line {number} is damaged")),
+                // From here on, every line is in the wrong place.
+                Err(armour::BadLine::OneLater) => {
+                    bad.push(format!("before line {number}, a line is missing"));
+                    at += 1;
+                }
+                Err(armour::BadLine::Earlier) => {
+                    bad.push(format!("line {number} is there twice"));
+                    continue;
+                }
+            }
+            at += 1;
         };
-        if lines.next() != Some(&format!("-----END BKFS {kind} KEY-----")) || lines.next().is_some() {
+        let is_end = |line: Option<(usize, &str)>| {
+            line.is_some_and(|(_, line)| line == format!("-----END BKFS {kind} KEY-----"))
+        };
+        if !is_end(lines.next()) || lines.next().is_some() {
             return Err(damaged("it does not end with the matching line -----END BKFS ... KEY-----"));
         }
-        let record = armour::from_base64(&body).ok_or_else(|| damaged("its text is not base64"))?;
+        if !bad.is_empty() {
+            // If every line is bad, the file is another thing, and a list of them helps nobody.
+            let more = bad.len().saturating_sub(BAD_MAX);
+            bad.truncate(BAD_MAX);
+            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+            return Err(damaged(&(bad.join("; ") + &more)));
+        }
         if checksum(&record) != sum {
             return Err(damaged("its checksum does not match: it was not copied completely"));
         }
@@ -174,10 +204,10 @@ fn encode_push(push: &PushKey) -> Zeroizing<Vec<u8>> {
         &KeyFile::PUSH,
         &PushRecord {
             repo: push.repo,
-            id_key: &push.id_key.0,
+            id_key: push.id_key.bytes(),
             seal_public: &push.seal_public,
             admin_public: &push.admin_public.0,
-            signing: &push.signing.seed().0,
+            signing: push.signing.seed().bytes(),
             label: &push.label,
             url: push.url.as_deref(),
         },
@@ -189,7 +219,7 @@ fn encode_full(full: &FullKey, push: &PushKey) -> Zeroizing<Vec<u8>> {
         &KeyFile::FULL,
         &FullRecord {
             full: &full.encode(),
-            signing: &push.signing.seed().0,
+            signing: push.signing.seed().bytes(),
             label: &push.label,
             url: push.url.as_deref(),
         },
@@ -200,11 +230,12 @@ fn decode_push(bytes: &[u8]) -> Result<PushKey> {
     let what = KeyFile::PUSH.what;
     let record: PushRecord<'_> = KeyFile::PUSH.decode(bytes)?;
     check_texts(what, record.label, record.url)?;
-    SealPublic::from_bytes(record.seal_public)?;
+    SealPublic::from_bytes(record.seal_public, SealNumber::FIRST)?;
     Ok(PushKey {
         repo: record.repo,
         id_key: read_secret(what, record.id_key)?,
         seal_public: record.seal_public.to_vec(),
+        seal_number: SealNumber::FIRST,
         admin_public: VerifyingKey::from_slice(record.admin_public)
             .ok_or_else(|| Error::damaged(what, "the admin's public key has the wrong length"))?,
         signing: SigningKey::from_seed(read_secret(what, record.signing)?),

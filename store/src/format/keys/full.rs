@@ -14,15 +14,18 @@ use crate::{
     base::{
         codec::{self, Header},
         error::{Error, Result},
-        id::{ClientId, RepoId},
+        id::{ClientId, DomainId, RepoId},
         time::Time,
     },
-    crypto::{AeadKey, SealSecret, Secret, SigningKey, signed::Signed},
+    crypto::{AeadKey, DataKey, SealNumber, SealSecret, Secret, SigningKey, Wrap, signed::Signed},
     format::{
         config::{ChunkerParams, Config},
-        roster::{Roster, RosterClient},
+        roster::{Endorsement, Roster, RosterClient},
     },
 };
+
+/// The name of [`DomainId::OWNER`].
+pub const OWNER_DOMAIN: &str = "owner";
 
 /// The owner's credential: it reads, enrols clients and signs rosters.
 #[derive(Clone)]
@@ -31,8 +34,11 @@ pub struct FullKey {
     pub repo: RepoId,
     /// The id key.
     pub id_key: Secret,
-    /// The private seal key.
+    /// The private seal key. A key that was decoded does not know its number, nor older seal keys:
+    /// [`SealKeys::complete`](super::SealKeys::complete) adds them.
     pub seal: SealSecret,
+    /// The private seal keys before it, from the first.
+    pub older: Vec<SealSecret>,
     /// The admin signing key.
     pub admin: SigningKey,
 }
@@ -63,7 +69,8 @@ impl FullKey {
 
     /// Returns new random keys for a repository.
     pub fn random(repo: RepoId) -> Self {
-        Self { repo, id_key: Secret::random(), seal: SealSecret::random(), admin: SigningKey::random() }
+        let (seal, older) = (SealSecret::random(SealNumber::FIRST), Vec::new());
+        Self { repo, id_key: Secret::random(), seal, older, admin: SigningKey::random() }
     }
 
     /// Encodes the key's record, for slots, key files and the kernel's keyring.
@@ -72,9 +79,9 @@ impl FullKey {
         // secrets.
         Zeroizing::new(Self::HEADER.encode(&Record {
             repo: self.repo,
-            id_key: &self.id_key.0,
-            seal: &self.seal.seed().0,
-            admin: &self.admin.seed().0,
+            id_key: self.id_key.bytes(),
+            seal: self.seal.seed().bytes(),
+            admin: self.admin.seed().bytes(),
         }))
     }
 
@@ -85,7 +92,8 @@ impl FullKey {
         Ok(Self {
             repo: record.repo,
             id_key: read_secret(what, record.id_key)?,
-            seal: SealSecret::from_seed(read_secret(what, record.seal)?),
+            seal: SealSecret::from_seed(read_secret(what, record.seal)?, SealNumber::FIRST),
+            older: Vec::new(),
             admin: SigningKey::from_seed(read_secret(what, record.admin)?),
         })
     }
@@ -97,7 +105,23 @@ impl FullKey {
 
     /// Checks that a verified configuration belongs to this key's repository.
     pub fn check_config(&self, config: &Config) -> Result<()> {
-        check_config(config, self.repo, &self.seal.public().to_bytes(), &self.admin.verifying_key())
+        check_config(config, self.repo, &self.admin.verifying_key())
+    }
+
+    /// Opens the wrap of a data key with the seal key that it is sealed to. Fails with [`Error::KeyOutdated`] if that
+    /// is newer than those of this key.
+    pub fn unwrap(&self, wrap: &Wrap) -> Result<DataKey> {
+        let (have, needed) = (self.seal.number(), wrap.seal_key);
+        match self.seals().find(|seal| seal.number() == needed) {
+            Some(seal) => seal.unwrap(self.repo, wrap),
+            None if needed > have => Err(Error::KeyOutdated { have: have.0, needed: needed.0 }),
+            None => Err(Error::damaged(format!("the wrap of data key {}", wrap.key), "its seal key does not exist")),
+        }
+    }
+
+    /// The private seal keys, the newest first.
+    pub(super) fn seals(&self) -> impl Iterator<Item = &SealSecret> {
+        std::iter::once(&self.seal).chain(self.older.iter().rev())
     }
 
     /// Returns the repository's configuration, signed.
@@ -117,17 +141,19 @@ impl FullKey {
         Signed::new(&Roster::HEADER.magic, Roster::HEADER.encode(roster), &self.admin).encode()
     }
 
-    /// Creates a client: returns its push key, and its entry for the next roster. `is_trusted` is true for clients that
-    /// hold the full key. Labels longer than [`super::LABEL_MAX`] bytes are shortened.
-    pub fn new_client(&self, label: &str, url: Option<String>, is_trusted: bool, now: Time) -> (PushKey, RosterClient) {
+    /// Creates a client: returns its push key, and its entry for the next roster. Labels longer than
+    /// [`super::LABEL_MAX`] bytes are shortened.
+    pub fn new_client(&self, label: &str, url: Option<String>, domain: DomainId, now: Time) -> (PushKey, RosterClient) {
         let push = self.push_key(SigningKey::random(), label, url);
+        let public = push.signing.verifying_key();
         let entry = RosterClient {
             id: push.client_id(),
-            public: push.signing.verifying_key().0.to_vec(),
+            public: public.0.to_vec(),
             since: now,
             until: None,
-            is_trusted,
+            domain,
             label: self.seal_label(push.client_id(), label),
+            endorsement: Endorsement::sign(&public, self.repo, &self.admin),
         };
         (push, entry)
     }
@@ -138,6 +164,7 @@ impl FullKey {
             repo: self.repo,
             id_key: self.id_key.clone(),
             seal_public: self.seal.public().to_bytes(),
+            seal_number: self.seal.number(),
             admin_public: self.admin.verifying_key(),
             signing,
             label: bounded_label(label).to_owned(),
@@ -145,20 +172,21 @@ impl FullKey {
         }
     }
 
-    /// Seals a client's label for the roster. Padding to a multiple of 32 bytes hides its length.
+    /// Seals a client's label for the roster, under the newest seal key. Padding to a multiple of 32 bytes hides its
+    /// length.
     pub fn seal_label(&self, client: ClientId, label: &str) -> Vec<u8> {
         let label = bounded_label(label);
         let mut plain = codec::encode(&label);
         plain.resize(plain.len().next_multiple_of(32), 0);
-        self.label_key().seal(&plain, &self.label_aad(client))
+        label_key(&self.seal).seal(&plain, &self.label_aad(client))
     }
 
     /// Opens a client's label.
     pub fn open_label(&self, client: &RosterClient) -> Result<String> {
         let damaged = |reason: &str| Error::damaged(format!("the label of client {}", client.id), reason);
         let plain = self
-            .label_key()
-            .open(&client.label, &self.label_aad(client.id))
+            .seals()
+            .find_map(|seal| label_key(seal).open(&client.label, &self.label_aad(client.id)))
             .ok_or_else(|| damaged("this repository's key does not open it"))?;
         let mut decoder = minicbor::Decoder::new(&plain);
         let label = decoder.str().map_err(|_| damaged("it is not text"))?;
@@ -168,13 +196,24 @@ impl FullKey {
         }
     }
 
-    fn label_key(&self) -> AeadKey {
-        AeadKey::new(&self.seal.seed().derive("bkfs v1 client label"))
+    /// Returns the trust domain with a name. The store learns from it only which clients are in the same domain. It
+    /// follows from the first seal key, so that a rotation does not change it.
+    pub fn domain(&self, name: &str) -> DomainId {
+        if name == OWNER_DOMAIN {
+            return DomainId::OWNER;
+        }
+        let first = self.older.first().unwrap_or(&self.seal);
+        let key = first.seed().derive("bkfs v1 trust domain");
+        DomainId(*blake3::keyed_hash(key.bytes(), name.as_bytes()).as_bytes().first_chunk().expect("a hash is longer"))
     }
 
     fn label_aad(&self, client: ClientId) -> Vec<u8> {
         [&b"bkfslabl"[..], &self.repo.0, &client.0].concat()
     }
+}
+
+fn label_key(seal: &SealSecret) -> AeadKey {
+    AeadKey::new(&seal.seed().derive("bkfs v1 client label"))
 }
 
 #[cfg(test)]
@@ -191,14 +230,14 @@ mod tests {
     fn labels_open_only_for_their_client() {
         let full = FullKey::random(RepoId([1; 16]));
         for label in ["", "alpha", &"ü".repeat(127), &"x".repeat(255)] {
-            let (push, mut entry) = full.new_client(label, None, false, Time::default());
+            let (push, mut entry) = full.new_client(label, None, DomainId::OWNER, Time::default());
             assert_eq!(push.label, label);
             assert_eq!(full.open_label(&entry).unwrap(), label);
             assert!(FullKey::random(full.repo).open_label(&entry).is_err());
             entry.id = ClientId([9; 16]);
             assert!(full.open_label(&entry).is_err());
         }
-        let (long, entry) = full.new_client(&"ü".repeat(200), None, false, Time::default());
+        let (long, entry) = full.new_client(&"ü".repeat(200), None, DomainId::OWNER, Time::default());
         assert_eq!(long.label, "ü".repeat(127));
         assert_eq!(full.open_label(&entry).unwrap(), long.label);
     }
@@ -206,7 +245,7 @@ mod tests {
     #[test]
     fn a_replaced_configuration_is_noticed() {
         let full = FullKey::random(RepoId([1; 16]));
-        let (push, _) = full.new_client("alpha", None, false, Time::default());
+        let (push, _) = full.new_client("alpha", None, DomainId::OWNER, Time::default());
         let config =
             crate::format::config::verify_config(&full.config(Time::default(), ChunkerParams::default())).unwrap();
         push.check_config(&config).unwrap();

@@ -8,7 +8,7 @@ use crate::{
         error::{Error, Result},
         id::{ClientId, RepoId},
     },
-    crypto::{SealPublic, Secret, SigningKey, VerifyingKey},
+    crypto::{SealNumber, SealPublic, Secret, SigningKey, VerifyingKey},
     format::config::Config,
 };
 
@@ -20,8 +20,11 @@ pub struct PushKey {
     pub repo: RepoId,
     /// The id key.
     pub id_key: Secret,
-    /// The public seal key. The configuration must contain the same one.
+    /// The public seal key: the newest that was known when the key was written. Use
+    /// [`SealKeys::renew`](super::SealKeys::renew) before sealing.
     pub seal_public: Vec<u8>,
+    /// Its number. A key file does not have it.
+    pub seal_number: SealNumber,
     /// The admin's public key. The configuration must contain the same one.
     pub admin_public: VerifyingKey,
     /// The client's own signing key.
@@ -51,24 +54,24 @@ impl PushKey {
 
     /// Returns the public seal key, ready for use.
     pub fn seal(&self) -> Result<SealPublic> {
-        SealPublic::from_bytes(&self.seal_public)
+        SealPublic::from_bytes(&self.seal_public, self.seal_number)
     }
 
-    /// Checks that a verified configuration names this repository and these keys. Without this check, the operator of
-    /// the store could replace the seal key with their own, and read everything that is pushed from then on.
+    /// Checks that a verified configuration names this repository and this admin key. Without this check, the operator
+    /// of the store could replace the seal key with their own, and read everything that is pushed from then on.
     pub fn check_config(&self, config: &Config) -> Result<()> {
-        check_config(config, self.repo, &self.seal_public, &self.admin_public)
+        check_config(config, self.repo, &self.admin_public)
     }
 }
 
-pub(super) fn check_config(config: &Config, repo: RepoId, seal_public: &[u8], admin: &VerifyingKey) -> Result<()> {
+pub(super) fn check_config(config: &Config, repo: RepoId, admin: &VerifyingKey) -> Result<()> {
     if config.repo != repo {
         return Err(Error::WrongKey { key: repo.to_string(), found: config.repo.to_string() });
     }
-    if config.seal_public != seal_public || config.admin_public != admin.0 {
+    if config.admin_public != admin.0 {
         return Err(Error::damaged(
             Config::HEADER.what,
-            "its public keys are not those in this machine's key: it was replaced",
+            "its admin key is not the one in this machine's key: it was replaced",
         ));
     }
     Ok(())

@@ -162,6 +162,33 @@ pub enum Event {
     /// The record at this position was lost, and the log was repaired without it.
     #[n(14)]
     Gap,
+    /// A key holder has opened packs. What its verdict refuses is not relied on any more.
+    #[n(15)]
+    Verdict {
+        /// The signed verdict (`format::verdict`).
+        #[cbor(n(0), with = "minicbor::bytes")]
+        signed: Vec<u8>,
+        /// The generation that begins with this record, if something is lost.
+        #[n(1)]
+        generation: Option<u64>,
+        /// The chunks that are lost with the refused frames.
+        #[n(2)]
+        lost: Lost,
+    },
+    /// The store copied frames of verified packs, and no others, into these packs: they are verified as well.
+    #[n(16)]
+    Inherit {
+        /// The packs.
+        #[n(0)]
+        packs: Vec<PackId>,
+    },
+    /// The repository has a new seal key.
+    #[n(17)]
+    SealKeys {
+        /// The signed list of seal keys (`format::keys::SealKeys`).
+        #[cbor(n(0), with = "minicbor::bytes")]
+        signed: Vec<u8>,
+    },
 }
 
 impl LogRecord {

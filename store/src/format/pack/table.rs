@@ -7,7 +7,10 @@ use crate::{
         id::{ChunkId, ClientId, PackId, RepoId},
     },
     crypto::{SIGNATURE_LEN, VerifyingKey, Wrap},
-    format::{frame::ChunkKind, roster::Roster},
+    format::{
+        frame::ChunkKind,
+        roster::{Roster, RosterClient},
+    },
 };
 
 /// The position of a frame in its pack, and the chunks that it holds.
@@ -55,20 +58,18 @@ impl PackTable {
         self.frames.iter().map(|f| f.ids.len()).sum()
     }
 
-    /// Checks that a client on the roster made the pack for this repository. Returns whether the client is trusted. For
-    /// a pack that the store made from a client's frames, only the store attests this; the frames prove themselves.
-    pub fn verify(&self, roster: &Roster) -> Result<bool> {
+    /// Checks that a client on the roster made the pack for this repository. For a pack that the store made from a
+    /// client's frames, only the store attests this; the frames prove themselves.
+    pub fn verify(&self, roster: &Roster) -> Result<()> {
         if self.repo != roster.repo {
             return Err(self.damaged(format!("it belongs to repository {}", self.repo)));
         }
         let client = roster
             .client(self.client)
             .ok_or_else(|| Error::NotOnRoster { what: format!("pack {}", self.id), client: self.client })?;
-        let public = VerifyingKey::from_slice(&client.public)
-            .filter(|key| key.client_id() == self.client)
-            .ok_or_else(|| Error::damaged("the roster", format!("client {} has no usable key", self.client)))?;
+        let public = public_key(client)?;
         match self.is_copied || public.verify(CONTEXT, &self.signed.message, &self.signed.signature) {
-            true => Ok(client.is_trusted),
+            true => Ok(()),
             false => Err(self.damaged("its signature is not valid")),
         }
     }
@@ -81,6 +82,13 @@ impl PackTable {
     pub(super) fn damaged(&self, reason: impl ToString) -> Error {
         Error::PackDamaged { pack: self.id, reason: reason.to_string() }
     }
+}
+
+/// Returns the key that a client on the roster signs with.
+pub(super) fn public_key(client: &RosterClient) -> Result<VerifyingKey> {
+    VerifyingKey::from_slice(&client.public)
+        .filter(|key| key.client_id() == client.id)
+        .ok_or_else(|| Error::damaged("the roster", format!("client {} has no usable key", client.id)))
 }
 
 /// Returns the checksum that replaces the signature in a pack that the store made.

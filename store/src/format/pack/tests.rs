@@ -10,24 +10,24 @@ use super::{
 use crate::{
     base::{
         error::Error,
-        id::{ChunkId, KeyId, RepoId},
+        id::{ChunkId, DomainId, KeyId, RepoId},
         time::Time,
     },
     crypto::{Secret, SigningKey, Wrap},
     format::{
         frame::ChunkKind,
-        roster::{Roster, RosterClient},
+        roster::{Roster, RosterClient, Signers},
     },
 };
 
 const REPO: RepoId = RepoId([1; 16]);
 
 fn client() -> SigningKey {
-    SigningKey::from_seed(Secret([2; 32]))
+    SigningKey::from_seed(Secret::new([2; 32]))
 }
 
 fn wrap() -> Wrap {
-    Wrap { key: KeyId([3; 32]), encapsulated: vec![4; 20], sealed: vec![5; 48] }
+    Wrap { key: KeyId([3; 32]), encapsulated: vec![4; 20], sealed: vec![5; 48], seal_key: Default::default() }
 }
 
 fn frame(len: usize) -> Vec<u8> {
@@ -53,8 +53,9 @@ fn roster(key: &SigningKey) -> Roster {
         public: public.0.to_vec(),
         since,
         until,
-        is_trusted: true,
+        domain: DomainId::OWNER,
         label: vec![],
+        endorsement: [0; crate::crypto::SIGNATURE_LEN].into(),
     };
     Roster { repo: REPO, number: 1, clients: vec![client] }
 }
@@ -70,7 +71,7 @@ fn a_written_pack_is_read_back() {
     assert_eq!(pack.frame(0).unwrap(), frame(10));
     assert_eq!(pack.frame(1).unwrap(), frame(100));
     assert_eq!(pack.frame(2), None);
-    assert!(pack.table.verify(&roster(&client())).unwrap());
+    pack.table.verify(&roster(&client())).unwrap();
 }
 
 #[test]
@@ -142,7 +143,7 @@ fn with_header(at: usize, value: u8) -> Bytes {
 
 #[test]
 fn reserved_bytes_of_the_header_must_be_zero() {
-    assert!(Pack::parse(&with_header(11, 0)).unwrap().table.verify(&roster(&client())).unwrap());
+    Pack::parse(&with_header(11, 0)).unwrap().table.verify(&roster(&client())).unwrap();
     for at in 11..HEADER_LEN {
         assert!(matches!(Pack::parse(&with_header(at, 1)), Err(Error::PackDamaged { .. })), "byte {at}");
     }
@@ -188,6 +189,72 @@ proptest! {
             prop_assert!(read.frames.iter().all(|f| (f.offset + f.len) as usize <= footer.table_offset));
             let same = table == upload.bytes[footer.table_offset..][..footer.table_len];
             prop_assert_eq!(read.verify(&roster(&client())).is_ok(), same);
+        }
+    }
+}
+
+/// A proof of all chunks of the sample.
+fn proof(pack: &Pack, upload: &PackUpload) -> (PackProof, Vec<Proven>) {
+    let ids = pack.table.frames.iter().flat_map(|frame| &frame.ids);
+    let chunks: Vec<_> =
+        ids.enumerate().map(|(number, id)| Proven { id: *id, number: number as u32, at: 1 << 40 | 7 }).collect();
+    let end = pack.table.frames.last().map_or(0, |frame| (frame.offset + frame.len) as usize);
+    (PackProof::new(&pack.table, &mut &upload.bytes[..end], &chunks).unwrap(), chunks)
+}
+
+#[test]
+fn a_proof_shows_the_chunks_of_a_signed_pack_and_no_others() {
+    let upload = sample();
+    let pack = Pack::parse(&upload.bytes).unwrap();
+    let (proof, chunks) = proof(&pack, &upload);
+    assert!(proof.is_consistent());
+    let roster = roster(&client());
+    let signers = |roster: &Roster| Signers::of_roster(roster).unwrap();
+    let proven = proof.open(&signers(&roster)).unwrap();
+    assert!(proven.is_signed && proven.client == roster.clients[0].id);
+    assert!(chunks.iter().all(|chunk| proven.proves(chunk)));
+    for chunk in chunks {
+        assert!(!proven.proves(&Proven { id: ChunkId([99; 32]), ..chunk }));
+        assert!(!proven.proves(&Proven { number: (chunk.number + 1) % 3, ..chunk }));
+        assert!(!proven.proves(&Proven { number: u32::MAX, ..chunk }));
+    }
+    let stranger = SigningKey::random();
+    let mut forged = self::roster(&stranger);
+    assert!(matches!(proof.open(&signers(&forged)), Err(Error::NotOnRoster { .. })));
+    forged.clients[0].id = roster.clients[0].id;
+    assert!(proof.open(&signers(&forged)).is_err(), "the key is not the client's");
+    assert!(proof.open(&signers(&Roster { repo: RepoId([9; 16]), ..roster })).is_err());
+}
+
+/// Whoever kept the tables and lost the frames could make a pack of the same table, and an id for it.
+#[test]
+fn a_genuine_table_proves_no_other_frames() {
+    let upload = sample();
+    let pack = Pack::parse(&upload.bytes).unwrap();
+    let (_, chunks) = proof(&pack, &upload);
+    let end = pack.table.frames.last().map_or(0, |frame| (frame.offset + frame.len) as usize);
+    let mut rubbish = upload.bytes[..end].to_vec();
+    rubbish[end - 1] ^= 1;
+    let forged = PackProof::new(&pack.table, &mut &rubbish[..], &chunks).unwrap();
+    assert!(!forged.is_consistent());
+    assert!(matches!(forged.open(&Signers::of_roster(&roster(&client())).unwrap()), Err(Error::PackDamaged { .. })));
+}
+
+proptest! {
+    #[test]
+    fn a_changed_proof_proves_nothing_else(at: prop::sample::Index, bit in 0u8..8) {
+        let upload = sample();
+        let pack = Pack::parse(&upload.bytes).unwrap();
+        let (proof, chunks) = proof(&pack, &upload);
+        let mut encoded = crate::base::codec::encode(&proof);
+        let at = at.index(encoded.len());
+        encoded[at] ^= 1 << bit;
+        if let Ok(changed) = crate::base::codec::decode::<PackProof>("a proof", &encoded)
+            && let Ok(proven) = changed.open(&Signers::of_roster(&roster(&client())).unwrap())
+        {
+            let other = Proven { id: ChunkId([99; 32]), ..chunks[0] };
+            // Without a signature, it is a copy that the store says it made, and proves no more than that.
+            prop_assert!(!proven.proves(&other));
         }
     }
 }

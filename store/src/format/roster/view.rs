@@ -30,8 +30,8 @@ impl RosterView {
     }
 
     /// Accepts the next signed roster. It must have the next number, and keep every client in its position with its
-    /// key, so that everything a client wrote while it was on the roster stays attributed to it. `until` removes a
-    /// client.
+    /// key and domain, so that everything a client wrote while it was on the roster stays attributed to it. `until`
+    /// removes a client.
     pub fn advance(&mut self, signed: &[u8]) -> Result<&Roster> {
         let next = verify_roster(signed, &self.admin, self.repo)?;
         if Some(next.number) != self.newest.number.checked_add(1) {
@@ -60,7 +60,7 @@ impl RosterView {
                 .clients
                 .iter()
                 .zip(&next.clients)
-                .all(|(old, new)| old.id == new.id && old.since == new.since);
+                .all(|(old, new)| (old.id, old.since, old.domain) == (new.id, new.since, new.domain));
         if !kept {
             return Err(damaged("a client of the previous roster is missing or changed"));
         }

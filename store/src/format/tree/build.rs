@@ -134,7 +134,7 @@ impl Level {
         if count < ENTRIES_MIN {
             return false;
         }
-        let mut hasher = blake3::Hasher::new_keyed(&ids.cut_key().0);
+        let mut hasher = blake3::Hasher::new_keyed(ids.cut_key().bytes());
         let hash = hasher.update(&[level]).update(name).finalize();
         let number = u32::from_le_bytes(hash.as_bytes()[..4].try_into().expect("4 of 32 bytes"));
         number.is_multiple_of(CUT_ONE_IN)

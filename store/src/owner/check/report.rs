@@ -1,10 +1,13 @@
 //! What a check reports.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
-use crate::base::{
-    error::Error,
-    id::{PackId, SnapshotId},
+use crate::{
+    base::{
+        error::Error,
+        id::{ClientId, PackId, SnapshotId},
+    },
+    owner::reader::Contradiction,
 };
 
 /// One thing that is wrong.
@@ -16,6 +19,8 @@ pub struct Problem {
     pub path: Vec<u8>,
     /// What is wrong.
     pub error: Error,
+    /// In how many further places the same file or folder is damaged.
+    pub more: u64,
 }
 
 impl fmt::Display for Problem {
@@ -26,7 +31,12 @@ impl fmt::Display for Problem {
         if !self.path.is_empty() {
             write!(f, "/{}: ", self.path.escape_ascii())?;
         }
-        write!(f, "{}", self.error)
+        write!(f, "{}", self.error)?;
+        match self.more {
+            0 => Ok(()),
+            1 => write!(f, " (and 1 more damaged part)"),
+            more => write!(f, " (and {more} more damaged parts)"),
+        }
     }
 }
 
@@ -37,6 +47,10 @@ pub struct CheckReport {
     pub log_records: u64,
     /// Snapshots that count or are in the trash.
     pub snapshots: u64,
+    /// Snapshots in the trash that a key holder forgot as broken. They are not checked.
+    pub broken_in_trash: u64,
+    /// The clients of snapshots that have problems, and how many each.
+    pub clients: BTreeMap<ClientId, u64>,
     /// Distinct tree pages that they reach.
     pub pages: u64,
     /// References to chunks of data in those pages. A chunk that several files use counts for each of them.
@@ -45,7 +59,13 @@ pub struct CheckReport {
     pub packs: u64,
     /// Bytes of those packs.
     pub bytes: u64,
-    /// Packs in the repository; 0 if none were to be read.
+    /// Packs that were read because others have copies of their chunks.
+    pub packs_compared: u64,
+    /// Such packs that were not read, because there were too many.
+    pub packs_not_compared: u64,
+    /// Packs with frames that do not hold the chunks that their tables name.
+    pub packs_refused: u64,
+    /// Packs in the repository.
     pub packs_total: u64,
     /// The last pack that was read, in the order of [`super::ReadData::Next`].
     pub reached: Option<PackId>,
@@ -54,6 +74,10 @@ pub struct CheckReport {
     pub chunks_at_risk: u64,
     /// Packs that were damaged and were mended by the store.
     pub packs_mended: u64,
+    /// Packs whose parity was missing or had a wrong length, and was made again by the store.
+    pub parity_remade: u64,
+    /// Signs that the store has shown others another log. They are among the problems, too.
+    pub contradictions: Vec<Contradiction>,
     /// What is wrong; at most [`CheckReport::PROBLEMS_MAX`] problems.
     pub problems: Vec<Problem>,
     /// How many problems there are in all.

@@ -86,7 +86,12 @@ mod tests {
 
     fn packs(count: u64) -> Vec<PackInfo> {
         let mut packs: Vec<_> = (0..count)
-            .map(|i| PackInfo { id: PackId(*blake3::hash(&i.to_le_bytes()).as_bytes()), len: 1000 })
+            .map(|i| PackInfo {
+                id: PackId(*blake3::hash(&i.to_le_bytes()).as_bytes()),
+                len: 1000,
+                is_suspect: false,
+                judged: crate::access::Judged::Not,
+            })
             .collect();
         packs.sort_by_key(|pack| pack.id);
         packs

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use super::{context::CheckContext, findings::Findings, packs::BadChunks, report::CheckReport};
+use super::{context::CheckContext, findings::Findings, packs::BadChunks, report::CheckReport, tree_path::TreePath};
 use crate::{
     base::{
         error::{Error, Result},
@@ -49,10 +49,12 @@ pub(super) fn check(
     // Newest first: a problem is reported with the snapshot that people are most likely to want.
     for info in snapshots.iter().rev() {
         walk.snapshot = info.id;
-        walk.node(&Arc::from(&b""[..]), &info.snapshot.root);
+        walk.node(&Arc::default(), &info.snapshot.root);
         walk.run()?;
         walk.ask()?;
-        walk.end_snapshot()?;
+        if walk.end_snapshot()? {
+            *report.clients.entry(info.client).or_default() += 1;
+        }
         check.progress.snapshots.fetch_add(1, Relaxed);
     }
     report.pages = walk.walked.len() as u64;
@@ -75,7 +77,7 @@ struct Walk<'a> {
     /// A hash table of chunks that were asked for. A slot holds the last id with its hash.
     recent: Vec<IdPrefix>,
     /// Chunks to ask for, with the paths of the files that need them.
-    pending: Vec<(ChunkId, Arc<[u8]>)>,
+    pending: Vec<(ChunkId, Arc<TreePath>)>,
     tasks: Vec<PageTask>,
     /// References to chunks of data.
     chunks: u64,
@@ -89,7 +91,7 @@ struct PageTask {
     /// The level of the parent page; none for a root page.
     parent_level: Option<u8>,
     /// The folder or file that it belongs to.
-    path: Arc<[u8]>,
+    path: Arc<TreePath>,
     expected: Expected,
 }
 
@@ -113,7 +115,7 @@ impl Walk<'_> {
             self.walked_first.push(id_prefix(&task.id.0));
             self.check.progress.pages.fetch_add(1, Relaxed);
             if let Err(error) = self.page(&task) {
-                self.findings.note(Some(self.snapshot), &task.path, error)?;
+                self.findings.note(Some(self.snapshot), &task.path.to_bytes(), error)?;
             }
             if self.pending.len() >= ASKED_MAX {
                 self.ask()?;
@@ -124,21 +126,22 @@ impl Walk<'_> {
 
     /// Ends the walk of a snapshot. If something is wrong with it and it is gone by now, its data may simply have been
     /// pruned. Then its problems do not count, and what it shares with older snapshots is walked again with those.
-    fn end_snapshot(&mut self) -> Result<()> {
+    /// Returns whether it has problems.
+    fn end_snapshot(&mut self) -> Result<bool> {
         let walked_first = std::mem::take(&mut self.walked_first);
         let found = std::mem::take(&mut self.findings);
         if found.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         if !self.check.reader.is_gone(&self.snapshot)? {
             self.check.findings.merge(found);
-            return Ok(());
+            return Ok(true);
         }
         for page in walked_first {
             self.walked.remove(&page);
         }
         self.recent.fill([0; 16]);
-        Ok(())
+        Ok(false)
     }
 
     /// Loads a page, compares it with what its parent states, and adds tasks for what is below it.
@@ -165,7 +168,7 @@ impl Walk<'_> {
         };
         match &*page {
             Page::Nodes(nodes) => nodes.iter().for_each(|node| {
-                let path = join(&task.path, &node.name);
+                let path = TreePath::child(&task.path, &node.name);
                 self.node(&path, node);
             }),
             Page::Dirs(level, children) => children.iter().rev().for_each(|child| {
@@ -191,7 +194,7 @@ impl Walk<'_> {
         if fits { Ok(()) } else { Err(wrong("its contents do not have the totals that its parent states")) }
     }
 
-    fn node(&mut self, path: &Arc<[u8]>, node: &Node) {
+    fn node(&mut self, path: &Arc<TreePath>, node: &Node) {
         if let Some(subtree) = node.subtree {
             let expected = Expected::Folder(subtree);
             self.tasks.push(PageTask { id: subtree.id, parent_level: None, path: path.clone(), expected });
@@ -206,7 +209,7 @@ impl Walk<'_> {
         }
     }
 
-    fn extents(&mut self, path: &Arc<[u8]>, extents: &[Extent]) {
+    fn extents(&mut self, path: &Arc<TreePath>, extents: &[Extent]) {
         for extent in extents {
             let Extent::Data { id, .. } = extent else { continue };
             self.chunks += 1;
@@ -232,7 +235,7 @@ impl Walk<'_> {
                 }
                 continue;
             }
-            let found = self.check.access.has(&ids)?;
+            let found = self.check.access.has(None, &ids)?;
             if found.len() != ids.len() {
                 return Err(Error::Invalid(
                     "the store's reply is about another number of chunks than it was asked for".into(),
@@ -251,17 +254,10 @@ impl Walk<'_> {
     }
 
     /// Reads a chunk. Returns whether that succeeds; if not, notes the file that needs it.
-    fn read(&self, id: ChunkId, path: &[u8]) -> Result<bool> {
+    fn read(&self, id: ChunkId, path: &TreePath) -> Result<bool> {
         match self.check.reader.data(id) {
             Ok(_) => Ok(true),
-            Err(error) => self.findings.note(Some(self.snapshot), path, error).map(|()| false),
+            Err(error) => self.findings.note(Some(self.snapshot), &path.to_bytes(), error).map(|()| false),
         }
-    }
-}
-
-fn join(path: &[u8], name: &[u8]) -> Arc<[u8]> {
-    match path.is_empty() {
-        true => Arc::from(name),
-        false => Arc::from([path, b"/", name].concat()),
     }
 }

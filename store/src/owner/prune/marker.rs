@@ -7,7 +7,7 @@ use super::{
     graph::{Entry, PageGraph, chunk_key},
     live_keys::LiveKeys,
     progress::PruneProgress,
-    snapshots,
+    snapshots::{self, Root, is_broken},
 };
 use crate::{
     access::{CommittedSnapshot, Maintain},
@@ -17,22 +17,27 @@ use crate::{
     },
     format::tree::Node,
     owner::{
-        reader::Reader,
+        reader::{BrokenSnapshot, Reader},
         references::{IdPrefix, References, id_prefix},
     },
 };
 
+/// How many snapshots that cannot be read are listed at most. Once these are signed away, the next walk lists more.
+const BROKEN_MAX: usize = 10_000;
 /// How many snapshots are fetched together.
 const FETCHED_MAX: usize = 256;
 
 /// Walks snapshots, and collects the keys of what they reach.
 pub(super) struct Marker<'a> {
     reader: &'a Reader,
-    access: &'a dyn Maintain,
     graph: PageGraph,
     live: LiveKeys,
     /// The entries of the snapshots that were walked.
     snapshots: HashSet<u64>,
+    /// Pages of broken snapshots that were read, or found to be unreadable.
+    salvaged: HashSet<IdPrefix>,
+    /// Snapshots that cannot be read, without those that a key holder signed away.
+    broken: Vec<BrokenSnapshot>,
     /// Entries that were visited, including those of snapshots.
     visited: u64,
     fetched: u64,
@@ -40,10 +45,12 @@ pub(super) struct Marker<'a> {
 }
 
 /// What a walk found.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Walked {
     /// Snapshots in the trash that are due and were skipped.
     pub due: u64,
+    /// Snapshots that cannot be read. As long as there are any, it is unknown what is needed.
+    pub broken: Vec<BrokenSnapshot>,
 }
 
 /// A page, or the snapshot, on the way down.
@@ -64,10 +71,11 @@ impl Level {
 
 impl<'a> Marker<'a> {
     /// Returns a marker that has walked nothing. `folder` holds what is remembered from earlier prunes.
-    pub fn new(reader: &'a Reader, access: &'a dyn Maintain, folder: &Path) -> Self {
+    pub fn new(reader: &'a Reader, folder: &Path) -> Self {
         let graph = PageGraph::open(folder, reader.keys().full());
         let (live, snapshots) = (LiveKeys::new(folder), HashSet::new());
-        Self { reader, access, graph, live, snapshots, visited: 0, fetched: 0, chunks: 0 }
+        let (salvaged, broken) = (HashSet::new(), Vec::new());
+        Self { reader, graph, live, snapshots, salvaged, broken, visited: 0, fetched: 0, chunks: 0 }
     }
 
     /// Distinct pages that are reached.
@@ -90,24 +98,38 @@ impl<'a> Marker<'a> {
     /// With `skips_due`, snapshots that emptying the trash would expire count as gone. Then the trash must be emptied
     /// before anything is condemned, and everything walked once more without skipping: one of them may have been
     /// brought back in between.
-    pub fn walk(&mut self, records: Range<u64>, skips_due: bool, progress: &PruneProgress) -> Result<Walked> {
-        let walked = match self.try_walk(records.clone(), skips_due, progress) {
+    pub fn walk(
+        &mut self,
+        access: &dyn Maintain,
+        records: Range<u64>,
+        skips_due: bool,
+        progress: &PruneProgress,
+    ) -> Result<Walked> {
+        let walked = match self.try_walk(access, records.clone(), skips_due, progress) {
             Err(error) if is_cache_damage(&error) => {
                 tracing::warn!(%error, "walking all trees again");
                 self.graph.clear();
                 self.snapshots.clear();
+                self.salvaged.clear();
+                self.broken.clear();
                 (self.visited, self.chunks) = (0, 0);
-                self.try_walk(0..records.end, skips_due, progress)
+                self.try_walk(access, 0..records.end, skips_due, progress)
             }
             walked => walked,
         };
         // Saved even if the walk was cut short: what it has fetched need not be fetched again.
-        self.graph.save(walked.is_ok());
+        self.graph.save(walked.as_ref().is_ok_and(|walked| walked.broken.is_empty()));
         walked
     }
 
-    fn try_walk(&mut self, records: Range<u64>, skips_due: bool, progress: &PruneProgress) -> Result<Walked> {
-        let mut snapshots = snapshots::committed(self.access, records)?;
+    fn try_walk(
+        &mut self,
+        access: &dyn Maintain,
+        records: Range<u64>,
+        skips_due: bool,
+        progress: &PruneProgress,
+    ) -> Result<Walked> {
+        let mut snapshots = snapshots::committed(access, records)?;
         let all = snapshots.len() as u64;
         snapshots.retain(|snapshot| !(skips_due && snapshot.is_due));
         let due = all - snapshots.len() as u64;
@@ -116,34 +138,108 @@ impl<'a> Marker<'a> {
         let mut unknown: Vec<CommittedSnapshot> = Vec::new();
         for snapshot in snapshots {
             if let Some(number) = self.graph.find(id_prefix(&snapshot.id.0))? {
-                self.fetch(&std::mem::take(&mut unknown), progress)?;
+                self.fetch(access, &std::mem::take(&mut unknown), progress)?;
                 self.reach(number, progress);
                 continue;
             }
             if unknown.len() == FETCHED_MAX {
-                self.fetch(&std::mem::take(&mut unknown), progress)?;
+                self.fetch(access, &std::mem::take(&mut unknown), progress)?;
             }
             unknown.push(snapshot);
         }
-        self.fetch(&unknown, progress)?;
+        self.fetch(access, &unknown, progress)?;
         let (live, chunks) = (&mut self.live, &mut self.chunks);
         self.visited += self.graph.visit_new(&mut |key| {
             *chunks += 1;
             live.add(key)
         })?;
-        Ok(Walked { due })
+        Ok(Walked { due, broken: std::mem::take(&mut self.broken) })
     }
 
     /// Fetches snapshots that follow one another, and walks them.
-    fn fetch(&mut self, snapshots: &[CommittedSnapshot], progress: &PruneProgress) -> Result<()> {
+    fn fetch(
+        &mut self,
+        access: &dyn Maintain,
+        snapshots: &[CommittedSnapshot],
+        progress: &PruneProgress,
+    ) -> Result<()> {
         if snapshots.is_empty() {
             return Ok(());
         }
-        for (snapshot, root) in snapshots::roots(self.reader, self.access, snapshots)? {
-            let number = self.add_snapshot(snapshot, &root, progress)?;
-            self.reach(number, progress);
+        let roots = snapshots::roots(self.reader, access, snapshots)?;
+        roots.into_iter().try_for_each(|root| self.add_root(root, progress))
+    }
+
+    /// Adds a snapshot, and all below it. If not all of it can be read, and a key holder signed that, what can be read
+    /// is live; otherwise the snapshot is listed as broken.
+    fn add_root(&mut self, (snapshot, root): Root, progress: &PruneProgress) -> Result<()> {
+        let (root, error) = match root {
+            Err(error) => (None, error),
+            Ok(root) => match self.add_snapshot(snapshot, &root, progress) {
+                Ok(number) => {
+                    self.reach(number, progress);
+                    return Ok(());
+                }
+                // What is wrong with the files that earlier prunes left is not wrong with the snapshot.
+                Err(error) if is_cache_damage(&error) || !is_broken(&error) => return Err(error),
+                Err(error) => (Some(root), error),
+            },
+        };
+        let broken = self.reader.broken(snapshot, error)?;
+        if broken.is_signed {
+            tracing::warn!(%snapshot, error = %broken.error, "a snapshot that was forgotten as broken is skipped");
+            return root.map_or(Ok(()), |root| self.salvage(&root, progress));
+        }
+        if self.broken.len() < BROKEN_MAX {
+            self.broken.push(broken);
         }
         Ok(())
+    }
+
+    /// Marks what can be read of a broken snapshot as live. Nothing of it is remembered for the next prune: what could
+    /// not be read may be there again then.
+    fn salvage(&mut self, root: &Node, progress: &PruneProgress) -> Result<()> {
+        let References { mut pages, chunks } = References::of_node(root);
+        self.add_live(&chunks)?;
+        while let Some(id) = pages.pop() {
+            progress.fail_if_stopped()?;
+            if let Some(number) = self.graph.find(id_prefix(&id.0))? {
+                self.graph.reach(number);
+                continue;
+            }
+            if !self.salvaged.insert(id_prefix(&id.0)) {
+                continue;
+            }
+            self.add_live(&[id])?;
+            match self.reader.page(id) {
+                Ok(page) => {
+                    let below = References::of_page(&page);
+                    self.add_live(&below.chunks)?;
+                    pages.extend(below.pages);
+                }
+                Err(error) if is_broken(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn add_live(&mut self, ids: &[ChunkId]) -> Result<()> {
+        self.chunks += ids.len() as u64;
+        ids.iter().try_for_each(|id| self.live.add(chunk_key(id)))
+    }
+
+    /// Walks snapshots that are open already, and returns those that cannot be read.
+    pub fn find_broken(&mut self, roots: Vec<Root>, progress: &PruneProgress) -> Result<Vec<BrokenSnapshot>> {
+        progress.snapshots_total.fetch_add(roots.len() as u64, Relaxed);
+        for root in roots {
+            match self.graph.find(id_prefix(&root.0.0))? {
+                Some(_) => drop(progress.snapshots.fetch_add(1, Relaxed)),
+                None => self.add_root(root, progress)?,
+            }
+        }
+        self.graph.save(false);
+        Ok(std::mem::take(&mut self.broken))
     }
 
     fn reach(&mut self, number: u64, progress: &PruneProgress) {
@@ -164,9 +260,9 @@ impl<'a> Marker<'a> {
                 }
                 progress.fail_if_stopped()?;
                 progress.pages.fetch_add(1, Relaxed);
-                let page = self.reader.page(id).map_err(|error| Error::SnapshotDamaged {
-                    snapshot,
-                    reason: format!("one of its tree pages cannot be read, so what it needs is unknown: {error}"),
+                let page = self.reader.page(id).map_err(|error| match is_broken(&error) {
+                    true => Error::PageUnreadable { snapshot, page: id, reason: error.to_string() },
+                    false => error,
                 })?;
                 self.fetched += 1;
                 let mut below = Level::new(id_prefix(&id.0), &References::of_page(&page));

@@ -42,4 +42,6 @@ pub struct PruneOptions {
     pub empty_trash: bool,
     /// How many bytes of mixed frames are fetched and rewritten at most. Needs a push key.
     pub reframe_bytes: u64,
+    /// Take what pushes have stored that have not ended, too. Only for local repositories.
+    pub ends_pushes: bool,
 }

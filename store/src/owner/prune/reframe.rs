@@ -21,7 +21,7 @@ use crate::{
         id::{ChunkId, PackId},
     },
     format::{frame::ChunkKind, keys::PushKey, loss::FrameBits, pack::PackUpload},
-    owner::reader::Reader,
+    owner::{reader::Reader, verdicts::Verdicts},
 };
 
 /// Bytes of frames that are fetched together.
@@ -107,7 +107,8 @@ impl<'a> Reframer<'a> {
         report: &mut PruneReport,
     ) -> Result<()> {
         let Self { reader, access, sealer, written, .. } = self;
-        let mut copying = Copying { reader, access: *access, lease, written, report };
+        let verdicts = Verdicts::new(&**reader.access(), reader.keys().full());
+        let mut copying = Copying { reader, access: *access, lease, written, verdicts, report };
         let (mut data, mut trees) =
             (CopyWriter::new(sealer, ChunkKind::Data), CopyWriter::new(sealer, ChunkKind::Tree));
         let mut begin = 0;
@@ -127,7 +128,9 @@ impl<'a> Reframer<'a> {
             copying.copy_group(group, writer)?;
             begin += group.len();
         }
-        [data, trees].into_iter().filter_map(CopyWriter::finish).try_for_each(|pack| copying.store(&pack))
+        [data, trees].into_iter().filter_map(CopyWriter::finish).try_for_each(|pack| copying.store(&pack))?;
+        copying.verdicts.finish();
+        Ok(())
     }
 
     /// Returns the frames whose live chunks are all in new packs. Remembers the others as kept.
@@ -156,6 +159,8 @@ struct Copying<'a> {
     /// The prune's lease, so that it keeps these packs.
     lease: Lease,
     written: &'a mut HashSet<ChunkId>,
+    /// The new packs hold what was opened, so everybody may rely on them, as on the frames that were rewritten.
+    verdicts: Verdicts<'a>,
     report: &'a mut PruneReport,
 }
 
@@ -202,7 +207,9 @@ impl Copying<'_> {
 
     fn store(&mut self, pack: &PackUpload) -> Result<()> {
         self.report.reframed_written_bytes += pack.bytes.len() as u64;
-        self.access.put_pack(self.lease, pack)
+        self.access.put_pack(self.lease, pack)?;
+        self.verdicts.verify(pack.id);
+        Ok(())
     }
 }
 

@@ -1,10 +1,11 @@
 //! What a prune reports.
 
-use crate::access::{PruneStats, Swept};
+use super::blocking::BlockingSnapshot;
+use crate::access::{PruneStats, Space, Swept};
 
 /// What a prune did. On a dry run, [`stats`](Self::stats), [`expired`](Self::expired) and
 /// [`reframed_read_bytes`](Self::reframed_read_bytes) are what it would have done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PruneReport {
     /// What was condemned.
     pub stats: PruneStats,
@@ -28,7 +29,14 @@ pub struct PruneReport {
     pub reframed_written_bytes: u64,
     /// Mixed frames that could not be read. They are left as they are.
     pub frames_lost: u64,
+    /// The disk space of the repository before the prune.
+    pub before: Space,
+    /// The disk space after it. On a dry run it is the same. Pushes that run at the same time count as well.
+    pub after: Space,
     /// Whether the prune did nothing because more than half of the repository would have gone, and that was not
     /// confirmed ([`super::PruneOptions::is_confirmed`]).
     pub is_unconfirmed: bool,
+    /// The snapshots that cannot be read. If there are any, the prune ended before it condemned anything, because it is
+    /// unknown what they need. In the order of the log.
+    pub blocking: Vec<BlockingSnapshot>,
 }

@@ -6,28 +6,25 @@ use std::{
 };
 
 use super::{
+    blocking::{marks_folder, with_losses},
+    generations::Generations,
     marker::Marker,
     options::{PruneOptions, Pruner},
     progress::PruneProgress,
     reframe::Reframer,
     report::PruneReport,
     sent_filters::SentFilters,
-    session::{Condemnation, Condemned, Marked, Marking, Preview, Sweep},
+    session::{Condemnation, Condemned, Marked, Marking, Sweep},
 };
 use crate::{
-    access::{Filter, ForgetRequest, PruneStats, Read, Swept},
-    base::{
-        codec,
-        error::{Error, ErrorKind, Result},
-    },
-    format::{
-        keys::PushKey,
-        log::{Event, LogRecord},
-    },
+    access::{Filter, ForgetRequest, PruneStats, Swept},
+    base::error::{Error, ErrorKind, Result},
+    format::keys::PushKey,
 };
 
-/// How many log records one request asks for.
-const RECORDS_PER_REQUEST: u32 = 1024;
+/// How often a prune marks what was committed meanwhile before it asks the store to hold commits back. Pushes that end
+/// now and then never have to wait; commits without a break cannot keep a prune from ending.
+const UNHELD_ROUNDS: u32 = 3;
 
 /// A prune that has begun.
 pub(super) struct PruneRun<'a> {
@@ -37,6 +34,8 @@ pub(super) struct PruneRun<'a> {
     report: &'a mut PruneReport,
     marker: Marker<'a>,
     filters: SentFilters,
+    /// How often snapshots were committed before everything was marked.
+    grown: u32,
     /// The key to rewrite mixed frames with; none if they are not to be rewritten, or were already.
     reframe_key: Option<&'a PushKey>,
     is_confirmed: bool,
@@ -63,14 +62,15 @@ impl<'a> PruneRun<'a> {
         progress: &'a PruneProgress,
         report: &'a mut PruneReport,
     ) -> Self {
-        let folder = pruner.cache.join(pruner.reader.config().repo.to_string()).join("marks");
+        let folder = marks_folder(pruner.reader, pruner.cache);
         Self {
             pruner,
             options,
             progress,
             report,
-            marker: Marker::new(pruner.reader, pruner.access, &folder),
+            marker: Marker::new(pruner.reader, &folder),
             filters: SentFilters::new(&folder),
+            grown: 0,
             reframe_key: pruner.push_key.filter(|_| options.reframe_bytes > 0),
             is_confirmed: options.is_confirmed,
             skips_due: options.empty_trash,
@@ -80,7 +80,10 @@ impl<'a> PruneRun<'a> {
 
     /// Marks what is not marked yet, then takes the steps that follow, until the prune ends or more has to be marked.
     pub fn round(&mut self, marking: Marking<'a>) -> Result<Next<'a>> {
-        let marked = self.mark(marking)?;
+        let marked = match self.mark(marking)? {
+            Continue(marked) => marked,
+            Break(next) => return Ok(next),
+        };
         let marked = match self.empty_trash(marked)? {
             Continue(marked) => marked,
             Break(next) => return Ok(next),
@@ -92,17 +95,18 @@ impl<'a> PruneRun<'a> {
         self.condemn(marked)
     }
 
-    fn mark(&mut self, marking: Marking<'a>) -> Result<Marked<'a>> {
+    /// Marks what is not marked yet. Ends the prune if it is unknown what some snapshots need.
+    fn mark(&mut self, marking: Marking<'a>) -> Result<Step<'a>> {
         let (reader, progress) = (self.pruner.reader, self.progress);
-        let walked = match self.marker.walk(marking.unmarked(), self.skips_due, progress) {
+        let walked = self.marker.walk(self.pruner.access, marking.unmarked(), self.skips_due, progress)?;
+        if !walked.broken.is_empty() {
             // It may not be damage: another prune may have taken what expired since this one began.
-            Err(error)
-                if error.kind() == ErrorKind::Damaged && has_condemned(&**reader.access(), marking.begun_len())? =>
-            {
+            if Generations::since(&**reader.access(), marking.begun_len())?.are_condemned {
                 return Err(Error::LeaseRefused { reason: "another prune has run since this one began".into() });
             }
-            walked => walked?,
-        };
+            self.report.blocking = with_losses(reader, &walked.broken)?;
+            return Ok(Break(Next::End));
+        }
         self.due = walked.due;
         let Self { marker, filters, reframe_key, .. } = self;
         let (marked, sent_bytes) = marking.mark(|sender| {
@@ -118,7 +122,7 @@ impl<'a> PruneRun<'a> {
         self.report.sent_bytes += sent_bytes;
         (self.report.pages, self.report.chunks) = (self.marker.pages(), self.marker.chunks());
         self.report.pages_fetched = self.marker.pages_fetched();
-        Ok(marked)
+        Ok(Continue(marked))
     }
 
     /// Expires what is due in the trash, once it is certain that something will be condemned.
@@ -127,20 +131,16 @@ impl<'a> PruneRun<'a> {
             self.skips_due = false;
             return Ok(Continue(marked));
         }
-        let marked = if !self.options.dry_run && self.is_confirmed {
-            marked
-        } else {
-            match marked.preview()? {
-                // From the start, to count again what is due.
-                Preview::Grown(marking) => return Ok(Break(Next::Mark(marking.restart()))),
-                Preview::Stats(stats, _) if self.options.dry_run => {
-                    (self.report.stats, self.report.expired) = (stats, self.due);
-                    return Ok(Break(Next::End));
-                }
-                Preview::Stats(stats, _) if stats.is_most() => return Ok(Break(self.end_unconfirmed(stats))),
-                Preview::Stats(_, marked) => marked,
+        if self.options.dry_run || !self.is_confirmed {
+            let stats = marked.preview()?;
+            if self.options.dry_run {
+                (self.report.stats, self.report.expired) = (stats, self.due);
+                return Ok(Break(Next::End));
             }
-        };
+            if stats.is_most() {
+                return Ok(Break(self.end_unconfirmed(stats)));
+            }
+        }
         self.skips_due = false;
         let request = ForgetRequest { empty_trash: true, ..ForgetRequest::default() };
         self.report.expired = self.pruner.access.forget(&request)?.expired.len() as u64;
@@ -168,6 +168,10 @@ impl<'a> PruneRun<'a> {
                 Err(error @ (Error::NoPermission { .. } | Error::NotOnRoster { .. } | Error::Invalid(_))) => {
                     tracing::warn!(%error, "cannot rewrite mixed frames");
                 }
+                // Rewriting takes room before it frees any. What goes without it makes room for the next prune.
+                Err(error) if error.kind() == ErrorKind::Full => {
+                    tracing::warn!(%error, "no room to rewrite mixed frames");
+                }
                 done => done?,
             }
             marked
@@ -182,29 +186,25 @@ impl<'a> PruneRun<'a> {
         if self.is_confirmed {
             return Ok(Continue(marked));
         }
-        match marked.preview()? {
-            Preview::Grown(marking) => Ok(Break(Next::Mark(marking))),
-            Preview::Stats(stats, _) if stats.is_most() => Ok(Break(self.end_unconfirmed(stats))),
-            Preview::Stats(_, marked) => {
-                self.is_confirmed = true;
-                Ok(Continue(marked))
-            }
+        let stats = marked.preview()?;
+        if stats.is_most() {
+            return Ok(Break(self.end_unconfirmed(stats)));
         }
+        self.is_confirmed = true;
+        Ok(Continue(marked))
     }
 
     /// Condemns what is not marked, and sweeps it.
     fn condemn(&mut self, marked: Marked<'a>) -> Result<Next<'a>> {
         if self.options.dry_run {
-            return match marked.preview()? {
-                Preview::Grown(marking) => Ok(Next::Mark(marking)),
-                Preview::Stats(stats, _) => {
-                    self.report.stats = stats;
-                    Ok(Next::End)
-                }
-            };
+            self.report.stats = marked.preview()?;
+            return Ok(Next::End);
         }
-        match marked.condemn(self.is_confirmed)? {
-            Condemnation::Grown(marking) => Ok(Next::Mark(marking)),
+        match marked.condemn(self.is_confirmed, self.grown >= UNHELD_ROUNDS)? {
+            Condemnation::Grown(marking) => {
+                self.grown += 1;
+                Ok(Next::Mark(marking))
+            }
             Condemnation::Unconfirmed(stats) => Ok(self.end_unconfirmed(stats)),
             Condemnation::Condemned(stats, condemned) => {
                 self.report.stats = stats;
@@ -232,6 +232,7 @@ pub(super) fn sweep(mut condemned: Condemned<'_>, progress: &PruneProgress, sum:
         sum.packs = sum.packs.saturating_add(swept.packs);
         sum.bytes = sum.bytes.saturating_add(swept.bytes);
         sum.written_bytes = sum.written_bytes.saturating_add(swept.written_bytes);
+        sum.grave_bytes = sum.grave_bytes.saturating_add(swept.grave_bytes);
         sum.damaged = sum.damaged.saturating_add(swept.damaged);
         progress.packs.store(sum.packs, Relaxed);
         progress.packs_total.store(sum.packs.saturating_add(swept.left), Relaxed);
@@ -239,22 +240,5 @@ pub(super) fn sweep(mut condemned: Condemned<'_>, progress: &PruneProgress, sum:
             Some(rest) => condemned = rest,
             None => return Ok(()),
         }
-    }
-}
-
-/// Whether a prune has condemned something since the log had `from` records.
-fn has_condemned(access: &dyn Read, mut from: u64) -> Result<bool> {
-    loop {
-        let records = access.log(from, RECORDS_PER_REQUEST)?;
-        if records.is_empty() {
-            return Ok(false);
-        }
-        for bytes in &records {
-            let record: LogRecord = codec::decode("an entry of the log", bytes)?;
-            if matches!(record.event, Event::Condemn { .. }) {
-                return Ok(true);
-            }
-        }
-        from += records.len() as u64;
     }
 }

@@ -11,10 +11,11 @@
 
 use std::ops::Range;
 
+use super::options::PruneOptions;
 use crate::{
     access::{
         CommittedSnapshot, Filter, Lease, Maintain, MixedFrame, MovedFrame, PruneLimits, PruneReply, PruneRequest,
-        PruneStats, Swept,
+        PruneStats, Space, Swept,
     },
     base::error::{Error, Result},
 };
@@ -50,9 +51,11 @@ pub(super) struct Marking<'a> {
 }
 
 impl<'a> Marking<'a> {
-    /// Begins a prune. Fails with [`Error::LeaseRefused`] if something is condemned and not swept yet.
-    pub fn begin(access: &'a dyn Maintain, limits: PruneLimits) -> Result<Self> {
-        match access.prune(&PruneRequest::Begin)? {
+    /// Begins a prune. Fails with [`Error::LeaseRefused`] if something is condemned and not swept yet and it is no dry
+    /// run.
+    pub fn begin(access: &'a dyn Maintain, options: &PruneOptions) -> Result<Self> {
+        let PruneOptions { limits, dry_run, ends_pushes, .. } = *options;
+        match access.prune(&PruneRequest::Begin { dry_run, ends_pushes })? {
             PruneReply::Begun { prune: number, log_len } => {
                 Ok(Self { session: Session { access, number, limits, begun_len: log_len }, unmarked: 0..log_len })
             }
@@ -68,11 +71,6 @@ impl<'a> Marking<'a> {
     /// Length of the log when the prune began.
     pub fn begun_len(&self) -> u64 {
         self.session.begun_len
-    }
-
-    /// The same prune, to mark all snapshots from the beginning of the log.
-    pub fn restart(self) -> Self {
-        Self { unmarked: 0..self.unmarked.end, ..self }
     }
 
     /// Marks what the filters that `send_all` sends hold. Returns how many bytes of filters were sent, too.
@@ -121,13 +119,6 @@ pub(super) struct Marked<'a> {
     log_len: u64,
 }
 
-/// What condemning would do.
-pub(super) enum Preview<'a> {
-    Stats(PruneStats, Marked<'a>),
-    /// Snapshots were committed that are not marked.
-    Grown(Marking<'a>),
-}
-
 /// What can follow [`Marked::condemn`].
 pub(super) enum Condemnation<'a> {
     Condemned(PruneStats, Condemned<'a>),
@@ -169,18 +160,18 @@ impl<'a> Marked<'a> {
         self.session.send(&PruneRequest::Moved { prune: self.session.number, frames })
     }
 
-    /// Returns what condemning would do. Changes nothing.
-    pub fn preview(self) -> Result<Preview<'a>> {
-        match self.request_condemn(true, false)? {
-            CondemnReply::Condemned(stats) => Ok(Preview::Stats(stats, self)),
-            CondemnReply::Grown(log_len) => Ok(Preview::Grown(self.grown(log_len))),
-            CondemnReply::Unconfirmed(_) => Err(unexpected()),
+    /// Returns what condemning would do, were it not for snapshots that were committed since. Changes nothing.
+    pub fn preview(&self) -> Result<PruneStats> {
+        match self.request_condemn(true, false, false)? {
+            CondemnReply::Condemned(stats) => Ok(stats),
+            CondemnReply::Unconfirmed(_) | CondemnReply::Grown(_) => Err(unexpected()),
         }
     }
 
-    /// Condemns what is not marked. Durable if it returns [`Condemnation::Condemned`].
-    pub fn condemn(self, is_confirmed: bool) -> Result<Condemnation<'a>> {
-        match self.request_condemn(false, is_confirmed)? {
+    /// Condemns what is not marked. Durable if it returns [`Condemnation::Condemned`]. With `hold`, the store takes no
+    /// snapshots for a while if some are not marked.
+    pub fn condemn(self, is_confirmed: bool, hold: bool) -> Result<Condemnation<'a>> {
+        match self.request_condemn(false, is_confirmed, hold)? {
             CondemnReply::Condemned(stats) => {
                 Ok(Condemnation::Condemned(stats, Condemned { access: self.session.access }))
             }
@@ -189,10 +180,10 @@ impl<'a> Marked<'a> {
         }
     }
 
-    fn request_condemn(&self, dry_run: bool, is_confirmed: bool) -> Result<CondemnReply> {
+    fn request_condemn(&self, dry_run: bool, is_confirmed: bool, hold: bool) -> Result<CondemnReply> {
         let Session { access, number, limits, .. } = self.session;
         let log_len = self.log_len;
-        let request = PruneRequest::Condemn { prune: number, log_len, limits, dry_run, is_confirmed };
+        let request = PruneRequest::Condemn { prune: number, log_len, limits, dry_run, is_confirmed, hold };
         match access.prune(&request)? {
             PruneReply::Condemned(stats) => Ok(CondemnReply::Condemned(stats)),
             PruneReply::Unconfirmed(stats) => Ok(CondemnReply::Unconfirmed(stats)),
@@ -239,6 +230,14 @@ impl<'a> Condemned<'a> {
 pub(super) fn committed_from(access: &dyn Maintain, from: u64) -> Result<Vec<CommittedSnapshot>> {
     match access.prune(&PruneRequest::Committed { from })? {
         PruneReply::Committed(snapshots) => Ok(snapshots),
+        _ => Err(unexpected()),
+    }
+}
+
+/// Asks the store how much disk space it takes.
+pub(super) fn space(access: &dyn Maintain) -> Result<Space> {
+    match access.prune(&PruneRequest::Space)? {
+        PruneReply::Space(space) => Ok(space),
         _ => Err(unexpected()),
     }
 }

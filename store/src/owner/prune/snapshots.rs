@@ -6,7 +6,7 @@ use super::session::committed_from;
 use crate::{
     access::{COMMITTED_MAX, CommittedSnapshot, Maintain},
     base::{
-        error::{Error, Result},
+        error::{Error, ErrorKind, Result},
         id::SnapshotId,
     },
     format::tree::Node,
@@ -36,14 +36,17 @@ pub(super) fn committed(access: &dyn Maintain, records: Range<u64>) -> Result<Ve
     }
 }
 
-/// Fetches the roots of snapshots, which are in the order of the log. Leaves out those that have expired since. Fails
-/// at the first snapshot that does not open: nothing may count as dead as long as it is unknown what that snapshot
-/// needs.
-pub(super) fn roots(
-    reader: &Reader,
-    access: &dyn Maintain,
-    wanted: &[CommittedSnapshot],
-) -> Result<Vec<(SnapshotId, Node)>> {
+/// The root of a snapshot, or why the snapshot cannot be read.
+pub(super) type Root = (SnapshotId, Result<Node>);
+
+/// Whether an error means that a snapshot, or a part of it, cannot be read now and maybe never. A snapshot that a newer
+/// program wrote is sound, and a store that cannot be reached says nothing.
+pub(super) fn is_broken(error: &Error) -> bool {
+    error.kind() == ErrorKind::Damaged || matches!(error, Error::TooLarge { .. })
+}
+
+/// Fetches the roots of snapshots, which are in the order of the log. Leaves out those that have expired since.
+pub(super) fn roots(reader: &Reader, access: &dyn Maintain, wanted: &[CommittedSnapshot]) -> Result<Vec<Root>> {
     let [Some(first), Some(last)] = [wanted.first(), wanted.last()] else { return Ok(Vec::new()) };
     let (mut objects, mut next, mut roots) = (Vec::new(), first.log_seq, Vec::new());
     // There may be others between them that are not wanted.
@@ -58,11 +61,14 @@ pub(super) fn roots(
     }
     for CommittedSnapshot { log_seq, id, .. } in wanted.iter().copied() {
         match objects.iter().find(|object| object.id == id) {
-            Some(object) => roots.push((id, reader.open_snapshot(object)?.root)),
+            Some(object) => match reader.open_snapshot(object) {
+                Err(error) if !is_broken(&error) => return Err(error),
+                opened => roots.push((id, opened.map(|snapshot| snapshot.root))),
+            },
             None if committed(access, log_seq..log_seq + 1)?.is_empty() => {}
             None => {
                 let reason = format!("entry {log_seq} of the log committed it, but the store withholds it");
-                return Err(Error::SnapshotDamaged { snapshot: id, reason });
+                roots.push((id, Err(Error::SnapshotDamaged { snapshot: id, reason })));
             }
         }
     }

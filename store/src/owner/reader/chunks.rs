@@ -1,13 +1,20 @@
 //! Fetches frames, opens them and caches their chunks: what directories, files and pages are read through.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use quick_cache::sync::GuardResult;
 
 use super::{
     cache::{CachedPage, ChunkCache, PageCache, caches},
+    copies::Copies,
     mend::Mender,
+    roster::RosterCache,
 };
 use crate::{
     access::{IDS_MAX, Read, ReadReply, ReadRequest, SealedFrame},
@@ -15,11 +22,8 @@ use crate::{
         error::{Error, Result},
         id::{ChunkId, PackId},
     },
-    format::{
-        frame::{self, ChunkKind},
-        tree::Page,
-    },
-    owner::keyring::KeyRing,
+    format::{frame::ChunkKind, tree::Page},
+    owner::{frames, keyring::KeyRing},
 };
 
 /// A miss on a tree page also fetches the frames behind it: trees are stored depth-first, so those are needed next.
@@ -34,6 +38,7 @@ pub(super) struct ChunkReader {
     chunks: ChunkCache,
     pages: PageCache,
     mender: Mender,
+    copies: Copies,
 }
 
 impl fmt::Debug for ChunkReader {
@@ -43,9 +48,10 @@ impl fmt::Debug for ChunkReader {
 }
 
 impl ChunkReader {
-    pub fn new(access: Arc<dyn Read>, keys: Arc<KeyRing>, cache_bytes: usize) -> Self {
+    pub fn new(access: Arc<dyn Read>, keys: Arc<KeyRing>, roster: Arc<RosterCache>, cache_bytes: usize) -> Self {
         let (chunks, pages) = caches(cache_bytes);
-        Self { access, keys, chunks, pages, mender: Mender::default() }
+        let copies = Copies::new(access.clone(), keys.clone(), roster);
+        Self { copies, access, keys, chunks, pages, mender: Mender::default() }
     }
 
     /// One chunk of data.
@@ -156,7 +162,8 @@ impl ChunkReader {
         let (mut rest, mut is_second_try) = (ids, false);
         while !rest.is_empty() {
             let asked = &rest[..rest.len().min(IDS_MAX)];
-            let reply = self.access.read(&ReadRequest { ids: asked.to_vec(), neighbour_bytes })?;
+            let request = ReadRequest { ids: asked.to_vec(), neighbour_bytes, ..ReadRequest::default() };
+            let reply = self.access.read(&request)?;
             if reply.done == 0 || reply.done > asked.len() {
                 return Err(Error::Invalid("the store's reply to a read does not fit the request".into()));
             }
@@ -164,23 +171,19 @@ impl ChunkReader {
                 return Err(Error::ChunkMissing { id: *id });
             }
             let (lacking, failed) = self.open_reply(kind, ids.len(), &asked[..reply.done], &reply, each);
-            if let Some(id) = lacking {
+            if !lacking.is_empty() {
                 if !is_second_try && self.mender.mend(&*self.access, &failed) {
                     is_second_try = true;
                     continue;
                 }
-                let first = failed.into_iter().next().map(|(_, error)| error);
-                return Err(first.unwrap_or(match reply.frames.first() {
-                    Some(frame) => frame_damaged(frame, format!("it lacks chunk {id}, which the index expects in it")),
-                    None => Error::ChunkMissing { id },
-                }));
+                lacking.iter().try_for_each(|id| self.copies.fetch(kind, *id, each))?;
             }
             (rest, is_second_try) = (&rest[reply.done..], false);
         }
         Ok(())
     }
 
-    /// Opens the frames of a reply. Returns one of the `asked` ids that none of the frames holds, and the errors of
+    /// Opens the frames of a reply. Returns those of the `asked` ids that none of the frames holds, and the errors of
     /// frames that do not open.
     fn open_reply(
         &self,
@@ -189,8 +192,8 @@ impl ChunkReader {
         asked: &[ChunkId],
         reply: &ReadReply,
         each: &mut dyn FnMut(ChunkId, Bytes),
-    ) -> (Option<ChunkId>, Vec<(PackId, Error)>) {
-        let mut wanted: HashMap<ChunkId, ()> = asked.iter().map(|id| (*id, ())).collect();
+    ) -> (Vec<ChunkId>, Vec<(PackId, Error)>) {
+        let mut wanted: HashSet<ChunkId> = asked.iter().copied().collect();
         let mut failed = Vec::new();
         for sealed in &reply.frames {
             let chunks = match self.open(kind, sealed) {
@@ -202,38 +205,22 @@ impl ChunkReader {
                 }
             };
             let count = chunks.len();
-            let asked_for = chunks.iter().filter(|(id, _)| wanted.contains_key(id)).count();
+            let asked_for = chunks.iter().filter(|(id, _)| wanted.contains(id)).count();
             // A caller that asks for many chunks names all that it needs: if it needs little of a frame, it needs no
             // more.
             let keeps_all = total == 1 || asked_for * KEEP_ALL_RATIO >= count;
             for (id, chunk) in chunks {
-                if wanted.remove(&id).is_some() || keeps_all {
+                if wanted.remove(&id) || keeps_all {
                     // A slice would keep the whole frame in memory for as long as the chunk.
                     each(id, if count == 1 { chunk } else { Bytes::copy_from_slice(&chunk) });
                 }
             }
         }
-        (wanted.into_keys().next(), failed)
+        (wanted.into_iter().collect(), failed)
     }
 
     /// Opens a frame and computes the ids of its chunks.
     pub fn open(&self, kind: ChunkKind, sealed: &SealedFrame) -> Result<Vec<(ChunkId, Bytes)>> {
-        let key = frame::key_id(&sealed.bytes).ok_or_else(|| frame_damaged(sealed, "it is too short"))?;
-        let key = self.keys.data_key(key).map_err(|error| match error {
-            // It is more likely that the frame's key id is damaged than that a key is lost.
-            Error::KeyMissing { .. } => frame_damaged(sealed, error.to_string()),
-            error => error,
-        })?;
-        let chunks = frame::open(&sealed.bytes, self.keys.repo(), kind, &key).map_err(|e| frame_damaged(sealed, e))?;
-        let ids = self.keys.ids();
-        let name = |chunk: &Bytes| match kind {
-            ChunkKind::Data => ids.data_id(chunk),
-            ChunkKind::Tree => ids.tree_id(chunk),
-        };
-        Ok(chunks.into_iter().map(|chunk| (name(&chunk), chunk)).collect())
+        frames::open(&self.keys, kind, sealed)
     }
-}
-
-fn frame_damaged(frame: &SealedFrame, reason: impl Into<String>) -> Error {
-    Error::FrameDamaged { pack: frame.pack, frame: frame.frame, reason: reason.into() }
 }

@@ -6,7 +6,10 @@ use parking_lot::Mutex;
 
 use crate::{
     access::{OpenRequest, Read},
-    base::error::{Error, Result},
+    base::{
+        error::{Error, Result},
+        id::{ClientId, DomainId},
+    },
     format::{
         roster::{Roster, RosterView},
         snapshot::{SnapshotObject, StoredSnapshot, snapshot_id, verify_stored},
@@ -35,6 +38,16 @@ impl RosterCache {
     /// Fetches the newest roster.
     pub fn fetch(&self) -> Result<Roster> {
         self.refresh(&mut self.view.lock()).map(|view| view.newest().clone())
+    }
+
+    /// Whether a client is one of the owner's own machines, according to the newest known roster.
+    pub fn is_trusted(&self, client: ClientId) -> Result<bool> {
+        let mut view = self.view.lock();
+        let view = match &*view {
+            Some(view) => view,
+            None => self.refresh(&mut view)?,
+        };
+        Ok(view.newest().client(client).is_some_and(|client| client.domain == DomainId::OWNER))
     }
 
     /// Verifies the id, the client and the signature of a snapshot object.

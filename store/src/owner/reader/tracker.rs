@@ -14,11 +14,12 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    list::{BrokenSnapshot, PurgedSnapshot, SnapshotInfo, SnapshotList, TrashedSnapshot},
+    list::{BrokenSnapshot, Contradiction, PurgedSnapshot, SnapshotInfo, SnapshotList, TrashedSnapshot},
+    log::{LogChain, SlowLog, check_commits},
     roster::RosterCache,
 };
 use crate::{
-    access::{LOG_BYTES, Read},
+    access::{Read, Seen},
     base::{
         codec,
         error::{Error, Result},
@@ -28,7 +29,7 @@ use crate::{
     format::{
         fate::{Fate, FateStep},
         log::{Event, LogRecord},
-        snapshot::{Chains, SnapshotObject},
+        snapshot::{Chains, Snapshot, SnapshotObject},
         tombstone::Tombstone,
     },
     owner::keyring::KeyRing,
@@ -36,8 +37,11 @@ use crate::{
 
 /// How many snapshots one request asks for.
 const SNAPSHOTS_PER_REQUEST: u32 = 256;
-/// How many log records one request asks for.
-const RECORDS_PER_REQUEST: u32 = 4096;
+/// The most entries of the log that may make no sense, or name snapshots that cannot be shown. More are not collected:
+/// a store could invent them without end.
+const UNSOUND_MAX: usize = 65_536;
+/// The reason of an incarnation that begins with a log that was repaired: its chain is not the one of before.
+const REPAIR: &str = "repair";
 
 /// Follows the snapshots of a repository.
 pub(super) struct SnapshotTracker {
@@ -50,8 +54,11 @@ pub(super) struct SnapshotTracker {
 /// What is known so far.
 #[derive(Default)]
 struct Tracked {
-    /// How many log records were read.
-    log_len: u64,
+    log: LogChain,
+    /// The last record that says that the log was repaired.
+    repaired_at: Option<u64>,
+    /// The records that made seal keys, in the order of the log.
+    rotations: Vec<u64>,
     /// What the log records about each snapshot that was ever committed.
     known: HashMap<SnapshotId, Known>,
     /// Commits whose snapshots are still to be fetched, by log record.
@@ -66,6 +73,7 @@ struct Tracked {
 #[derive(Debug, Clone, Copy)]
 struct Commit {
     id: SnapshotId,
+    log_seq: u64,
     client: ClientId,
     sequence: u64,
     received: Time,
@@ -73,7 +81,15 @@ struct Commit {
 
 impl Commit {
     fn broken(&self, error: Error) -> BrokenSnapshot {
-        BrokenSnapshot { id: self.id, received: self.received, is_trashed: false, error }
+        BrokenSnapshot {
+            id: self.id,
+            log_seq: self.log_seq,
+            client: self.client,
+            received: self.received,
+            is_trashed: false,
+            is_signed: false,
+            error,
+        }
     }
 
     fn damaged(&self, reason: String) -> Error {
@@ -84,6 +100,10 @@ impl Commit {
 /// What the log records about a snapshot.
 #[derive(Debug, Clone, Copy)]
 struct Known {
+    /// The record that committed it.
+    log_seq: u64,
+    client: ClientId,
+    received: Time,
     fate: Option<Fate>,
     /// The record that committed it, or that last brought it back.
     changed_seq: u64,
@@ -113,17 +133,20 @@ impl Tracked {
         let list = &mut self.list;
         let mut all = std::mem::take(&mut list.snapshots);
         all.extend(std::mem::take(&mut list.trash).into_iter().map(|trashed| trashed.info));
-        all.sort_by_key(|info| info.log_seq);
+        all.sort_by_key(SnapshotInfo::order);
         for info in all {
             match self.known.get(&info.id).and_then(|known| known.fate) {
                 None => list.snapshots.push(info),
-                Some(Fate::Trash { since }) => list.trash.push(TrashedSnapshot { info, since }),
+                Some(Fate::Trash { since, is_broken }) => {
+                    list.trash.push(TrashedSnapshot { info, since, is_broken });
+                }
                 Some(Fate::Expired { .. }) => {}
             }
         }
         list.broken.retain_mut(|broken| {
             let fate = self.known.get(&broken.id).and_then(|known| known.fate);
             broken.is_trashed = matches!(fate, Some(Fate::Trash { .. }));
+            broken.is_signed = matches!(fate, Some(Fate::Trash { is_broken: true, .. }));
             !Fate::is_expired(fate)
         });
         let purged = self.known.iter().filter(|(_, known)| known.fate == Some(Fate::Expired { is_signed: false }));
@@ -144,12 +167,18 @@ impl SnapshotTracker {
         while let Some((first, _)) = tracked.waiting.first_key_value() {
             let first = *first;
             self.fetch_waiting(&mut tracked, first)?;
+            tracked.list.check_unsound(UNSOUND_MAX)?;
         }
         if std::mem::take(&mut tracked.is_unsorted) {
             tracked.sort();
         }
-        tracked.list.log_len = tracked.log_len;
+        tracked.list.log_len = tracked.log.len();
         Ok(show(&tracked.list))
+    }
+
+    /// Notes what the store said of its log when it was opened.
+    pub fn announce(&self, now: Seen) {
+        self.tracked.lock().log.announce(now);
     }
 
     /// Returns whether a snapshot has expired by now, according to the log.
@@ -159,15 +188,30 @@ impl SnapshotTracker {
         Ok(tracked.is_expired(id))
     }
 
-    /// Reads what was appended to the log.
+    /// Returns what the log records about a snapshot that cannot be read because of `error`.
+    pub fn broken(&self, id: SnapshotId, error: Error) -> Result<BrokenSnapshot> {
+        let mut tracked = self.tracked.lock();
+        self.follow_log(&mut tracked)?;
+        let Some(known) = tracked.known.get(&id) else { return Err(error) };
+        let Known { log_seq, client, received, fate, .. } = *known;
+        let is_trashed = matches!(fate, Some(Fate::Trash { .. }));
+        let is_signed = matches!(fate, Some(Fate::Trash { is_broken: true, .. }));
+        Ok(BrokenSnapshot { id, log_seq, client, received, is_trashed, is_signed, error })
+    }
+
+    /// Reads what was appended to the log, up to what the store announces.
     fn follow_log(&self, tracked: &mut Tracked) -> Result<()> {
-        loop {
-            let records = self.access.log(tracked.log_len, RECORDS_PER_REQUEST)?;
-            let bytes: usize = records.iter().map(Vec::len).sum();
-            let is_end = records.is_empty() || (records.len() < RECORDS_PER_REQUEST as usize && bytes < LOG_BYTES);
+        let target = tracked.log.target(self.access.as_ref())?;
+        let mut slow = SlowLog::new();
+        while tracked.log.len() < target.len {
+            let records = tracked.log.read(self.access.as_ref(), target.len)?;
+            if records.is_empty() {
+                tracked.list.contradict(Contradiction::Short { announced: target.len, found: tracked.log.len() });
+                return Ok(());
+            }
             for bytes in &records {
-                let seq = tracked.log_len;
-                tracked.log_len += 1;
+                let seq = tracked.log.len();
+                tracked.log.add(bytes);
                 match codec::decode::<LogRecord>("an entry of the log", bytes) {
                     Ok(record) if record.seq == seq => self.apply_record(tracked, record),
                     Ok(record) => {
@@ -177,21 +221,41 @@ impl SnapshotTracker {
                     Err(error) => tracked.list.problems.push(Error::damaged(log_entry(seq), error)),
                 }
             }
-            if is_end {
-                return Ok(());
-            }
+            check_commits(tracked.known.len())?;
+            tracked.list.check_unsound(UNSOUND_MAX)?;
+            slow.at(tracked.log.len(), target.len);
         }
+        if target.head.is_some_and(|head| head != tracked.log.head()) {
+            tracked.list.contradict(Contradiction::OtherHead { len: target.len });
+        }
+        Ok(())
     }
 
     fn apply_record(&self, tracked: &mut Tracked, record: LogRecord) {
         let LogRecord { seq, time, event } = record;
         let (id, step, signed) = match event {
             Event::Commit { snapshot: id, client, sequence, .. } => {
-                tracked.known.insert(id, Known { fate: None, changed_seq: seq, expired_seq: 0 });
-                tracked.waiting.insert(seq, Commit { id, client, sequence, received: time });
+                tracked.known.insert(
+                    id,
+                    Known { log_seq: seq, client, received: time, fate: None, changed_seq: seq, expired_seq: 0 },
+                );
+                tracked.waiting.insert(seq, Commit { id, log_seq: seq, client, sequence, received: time });
                 return;
             }
-            Event::Forget { snapshot, signed } => (snapshot, FateStep::Forget, signed),
+            Event::Incarnation { reason, .. } => {
+                if reason == REPAIR {
+                    tracked.repaired_at = Some(seq);
+                }
+                return;
+            }
+            Event::SealKeys { .. } => {
+                tracked.rotations.push(seq);
+                return;
+            }
+            Event::Forget { snapshot, signed } => {
+                let is_broken = Tombstone::says_broken(&signed);
+                (snapshot, FateStep::Forget { is_broken }, signed)
+            }
             Event::Unforget { snapshot } => (snapshot, FateStep::Unforget, Vec::new()),
             Event::Expire { snapshot } => (snapshot, FateStep::Expire, Vec::new()),
             _ => return,
@@ -200,7 +264,7 @@ impl SnapshotTracker {
         let Some(known) = tracked.known.get_mut(&id) else {
             return problem(format!("it is about snapshot {id}, which was never committed"));
         };
-        if step == FateStep::Forget {
+        if matches!(step, FateStep::Forget { .. }) {
             let admin = self.keys.full().admin.verifying_key();
             let is_covered = match Tombstone::verify(&signed, &admin, self.keys.repo()) {
                 Ok(tombstone) => tombstone.applies_to(id, known.changed_seq),
@@ -294,8 +358,32 @@ impl SnapshotTracker {
             tracked.list.problems.push(problem);
         }
         let SnapshotObject { id, log_seq, received, .. } = *object;
-        Ok(SnapshotInfo { id, log_seq, received, client: stored.client, snapshot })
+        let info = SnapshotInfo { id, log_seq, received, client: stored.client, snapshot };
+        let before = tracked.rotations.iter().filter(|rotated| **rotated < info.log_seq).count();
+        let (used, newest) = (stored.wrap.seal_key.0, u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1));
+        if used < newest {
+            let (snapshot, client, host) = (info.id, info.client, info.snapshot.host.clone());
+            tracked.list.contradict(Contradiction::OldSealKey { snapshot, client, host, used, newest });
+        }
+        // What the owner has forgotten, they have seen. So a client that lies about the log cannot go on for ever.
+        if tracked.fate(&info.id).is_none() && is_of_another_log(tracked, &info) {
+            tracked.list.contradict(Contradiction::Fork {
+                snapshot: info.id,
+                client: info.client,
+                host: info.snapshot.host.clone(),
+                log_len: info.snapshot.log_len,
+            });
+        }
+        Ok(info)
     }
+}
+
+/// Whether the client of a snapshot has seen another log than this one, before the place at which the snapshot was
+/// committed. A repair makes a new chain, so it explains what was seen before it.
+fn is_of_another_log(tracked: &Tracked, info: &SnapshotInfo) -> bool {
+    let Snapshot { log_len, log_head, .. } = &info.snapshot;
+    let is_explained = tracked.repaired_at.is_some_and(|repaired| repaired > info.log_seq);
+    !is_explained && (*log_len > info.log_seq || tracked.log.had(*log_len, log_head) == Some(false))
 }
 
 fn log_entry(seq: u64) -> String {

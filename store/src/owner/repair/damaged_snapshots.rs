@@ -111,7 +111,7 @@ impl Walk<'_> {
     fn is_any_lost(&mut self, chunks: &[ChunkId]) -> Result<bool> {
         let mut is_any_lost = false;
         for ids in chunks.chunks(ASKED_MAX) {
-            let has = self.access.has(ids)?;
+            let has = self.access.has(None, ids)?;
             let lacking: HashSet<ChunkId> = ids.iter().zip(has).filter(|(_, has)| !has).map(|(id, _)| *id).collect();
             for id in lacking {
                 let is_lost = match self.chunks.get(&id) {

@@ -89,7 +89,7 @@ fn open_pack(reader: &Reader, access: &dyn Access, info: &PackInfo) -> Result<(u
         return Ok((0, FrameBits::none(0)));
     };
     let mut found = PackFindings::default();
-    found.open_frames(reader, &table, &bytes);
+    found.open_frames(reader.keys(), &table, &bytes);
     if let Some(error) = found.errors.into_iter().find(stops) {
         return Err(error);
     }

@@ -32,7 +32,7 @@ impl Grouping {
             groups.entry(self.group(row)).or_default().push(row);
         }
         for rows in groups.values_mut() {
-            rows.sort_unstable_by(|a, b| b.cmp(a));
+            rows.sort_unstable_by_key(|row| std::cmp::Reverse((row.order(), row.id)));
             rows.dedup_by_key(|row| row.id);
         }
         groups

@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use super::{age::Age, calendar::Period, error::RetentionError};
+use crate::base::label::tags;
 
 /// How many snapshots or periods a rule keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,10 +78,7 @@ impl FromStr for TagList {
         if text.is_empty() {
             return Ok(TagList(Vec::new()));
         }
-        match text.split(',').any(str::is_empty) {
-            true => Err(RetentionError::syntax("list of tags", text, "there is an empty tag between commas")),
-            false => Ok(TagList(text.split(',').map(str::to_owned).collect())),
-        }
+        tags(text).map(TagList).map_err(|error| RetentionError::syntax("list of tags", text, error.to_string()))
     }
 }
 
@@ -179,7 +177,9 @@ mod tests {
         assert!(both.fits(&tags(&["b", "c", "a"])) && !both.fits(&tags(&["a"])));
         let untagged: TagList = "".parse().unwrap();
         assert!(untagged.fits(&[]) && !untagged.fits(&tags(&["a"])));
-        assert!("a,,b".parse::<TagList>().is_err());
+        for bad in ["a,,b", ",", "a, b", " "] {
+            assert!(bad.parse::<TagList>().is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -8,11 +8,11 @@ use crate::{
         id::{ClientId, SnapshotId},
         time::Time,
     },
-    format::snapshot::PathBytes,
+    format::snapshot::{PathBytes, SnapshotOrder},
 };
 
-/// What retention knows of a snapshot. Rows sort by the time they were received, then by their order in the log.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// What retention knows of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotRow {
     /// When the store received it, by the store's clock.
     pub received: Time,
@@ -34,4 +34,11 @@ pub struct SnapshotRow {
     pub bytes: u64,
     /// How many files it has.
     pub files: u64,
+}
+
+impl SnapshotRow {
+    /// Its place among all snapshots.
+    pub fn order(&self) -> SnapshotOrder {
+        SnapshotOrder::received(self.log_seq)
+    }
 }

@@ -13,6 +13,9 @@ use std::{
     path::Path,
 };
 
+use super::owner;
+use crate::base::medium;
+
 /// File operations. A write is durable once its file is synced. A new name, a rename or a removal is durable once its
 /// folder is synced.
 pub trait Files: fmt::Debug + Send + Sync {
@@ -23,7 +26,9 @@ pub trait Files: fmt::Debug + Send + Sync {
 
     /// Creates a file that must not exist, private to its owner.
     fn create(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        owner::keep(path.parent().unwrap_or(Path::new(".")), &file);
+        Ok(file)
     }
 
     /// Opens an existing file for writing.
@@ -48,7 +53,7 @@ pub trait Files: fmt::Debug + Send + Sync {
 
     /// Makes a folder's names durable.
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        medium::sync_folder(path)
     }
 
     /// Renames a file, and replaces a file of the new name.

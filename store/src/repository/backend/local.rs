@@ -4,9 +4,9 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime},
@@ -14,17 +14,21 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rustix::fs::{FlockOperation, flock};
 
-use super::{Backend, Disk, Files, Listed, Lock};
-use crate::base::error::{Error, Result};
+use super::{Backend, Disk, Files, Listed, Lock, Room, owner, reserve};
+use crate::base::{
+    error::{Error, Result},
+    medium::{self, FileLock, Locked},
+    process::{Process, State},
+};
 
 /// A folder that changed less than this ago may change again within the same tick of its clock.
 const SETTLED: Duration = Duration::from_secs(2);
 /// How the names of temporary files begin.
 const TEMPORARY: &str = ".tmp-";
-/// A temporary file that was not written to for this long is abandoned.
-const ABANDONED: Duration = Duration::from_secs(3600);
+/// A temporary file of a process of which nothing is known is left behind if it was not written to for this long, and
+/// nobody has it locked.
+const LEFT_BEHIND: Duration = Duration::from_secs(3600);
 
 /// Keeps objects in a folder.
 #[derive(Debug)]
@@ -37,16 +41,7 @@ pub struct LocalBackend<F = Disk> {
     durable: Mutex<HashSet<PathBuf>>,
 }
 
-struct FileLock(File);
 impl Lock for FileLock {}
-
-impl Drop for FileLock {
-    /// Closing the file is not enough: a child process that was just forked holds the file as well, until it runs its
-    /// program.
-    fn drop(&mut self) {
-        let _ = flock(&self.0, FlockOperation::Unlock);
-    }
-}
 
 impl LocalBackend {
     /// Uses a folder, which does not have to exist yet.
@@ -71,29 +66,32 @@ impl<F: Files> LocalBackend<F> {
         self.root.join(name)
     }
 
+    /// Writes a temporary file, and keeps it locked while it is open: to another machine that is the only sign that
+    /// it is still written. On a file system without locks there is none.
     fn write_new(&self, path: &Path, bytes: &[u8]) -> io::Result<File> {
         let file = self.files.create(path)?;
+        let _ = medium::attempt_lock(&file);
         self.files.write(path, &file, bytes, 0)?;
         Ok(file)
     }
 
-    /// The path of a temporary file that will be renamed to this path. The process id keeps two processes apart, the
-    /// counter two threads. `list` removes what a crash leaves.
-    fn temporary(&self, path: &Path) -> PathBuf {
+    /// The path of a temporary file that will be renamed to this path. Its name has the process, by which `list` knows
+    /// what a crash left behind, and a counter, which keeps two threads apart.
+    fn temporary(&self, path: &Path, process: &str) -> PathBuf {
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{TEMPORARY}{}-{number}-{:016x}", std::process::id(), random_tail());
-        path.with_file_name(name)
+        path.with_file_name(format!("{TEMPORARY}{process}-{number}-{:016x}", random_tail()))
     }
 
     /// Takes each step for all objects before the next step: the first sync may write to the disk what the later ones
     /// would wait for.
     fn write_all(&self, objects: &[(&str, &[u8])], temporaries: &mut Vec<PathBuf>) -> Result<()> {
         let mut written = Vec::with_capacity(objects.len());
+        let process = Process::current().word();
         for (name, bytes) in objects {
             let path = self.path(name);
             let folder = path.parent().unwrap_or(&self.root);
             self.make_folders(folder).map_err(|e| Error::io(folder, e))?;
-            let temporary = self.temporary(&path);
+            let temporary = self.temporary(&path, &process);
             temporaries.push(temporary.clone());
             let file = self.write_new(&temporary, bytes).map_err(|e| Error::io(&path, e))?;
             written.push((path, temporary, file));
@@ -126,6 +124,10 @@ impl<F: Files> LocalBackend<F> {
         self.make_folders(parent)?;
         match self.files.make_folder(folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            Ok(()) if is_ours => {
+                owner::keep(parent, &File::open(folder)?);
+                self.settle_names(parent)
+            }
             // The process that created it may not have made it durable.
             _ if is_ours => self.settle_names(parent),
             _ => self.files.sync_folder(parent),
@@ -253,7 +255,7 @@ impl<F: Files> Backend for LocalBackend<F> {
             let entry = entry.map_err(|e| Error::io(&path, e))?;
             let Some(meta) = found(&path, entry.metadata())? else { continue };
             match entry.file_name().into_string() {
-                Ok(name) if name.starts_with(TEMPORARY) && is_abandoned(&meta) => {
+                Ok(name) if name.starts_with(TEMPORARY) && is_left_behind(&entry.path(), &name, &meta) => {
                     let _ = self.files.remove(&entry.path());
                 }
                 Ok(name) if meta.is_file() && !name.starts_with('.') => listed.push(Listed { name, len: meta.len() }),
@@ -269,6 +271,17 @@ impl<F: Files> Backend for LocalBackend<F> {
         let settled = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
         let stamp = (meta.mtime() as u64).wrapping_mul(1_000_000_000).wrapping_add(meta.mtime_nsec() as u64);
         Ok(settled.is_some_and(|age| age > SETTLED).then_some(stamp))
+    }
+
+    fn room(&self) -> Option<Room> {
+        let found = rustix::fs::statvfs(&self.root).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Some(Room { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
+    }
+
+    fn set_reserve(&self, name: &str, len: u64) -> Result<()> {
+        let path = self.path(name);
+        reserve::set(&path, len).map_err(|e| Error::io(path, e))
     }
 
     fn append(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {
@@ -300,16 +313,26 @@ impl<F: Files> Backend for LocalBackend<F> {
     fn lock(&self) -> Result<Box<dyn Lock>> {
         self.make_folders(&self.root).map_err(|e| Error::io(&self.root, e))?;
         let path = self.path("lock");
-        let open = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = open().map_err(|e| Error::io(&path, e))?;
-        flock(&file, FlockOperation::LockExclusive).map_err(|e| Error::io(&path, e.into()))?;
-        Ok(Box::new(FileLock(file)))
+        let lock = FileLock::wait(&path).map_err(|e| Error::io(&path, e))?;
+        owner::keep(&self.root, lock.file());
+        Ok(Box::new(lock))
     }
 }
 
-fn is_abandoned(meta: &fs::Metadata) -> bool {
-    let age = meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
-    meta.is_file() && age.is_some_and(|age| age > ABANDONED)
+/// Whether the process that wrote a temporary file has ended. A clock is asked only if nothing is known of the process,
+/// because a clock may jump while the file is written.
+fn is_left_behind(path: &Path, name: &str, meta: &fs::Metadata) -> bool {
+    let age = || meta.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+    let is_locked = || {
+        let locked = fs::OpenOptions::new().write(true).open(path).and_then(|file| medium::attempt_lock(&file));
+        !matches!(locked, Ok(Locked::Here | Locked::Impossible))
+    };
+    match Process::state_of_word(name.strip_prefix(TEMPORARY).unwrap_or_default()) {
+        _ if !meta.is_file() => false,
+        State::Ended => true,
+        State::Runs => false,
+        State::Unknown => age().is_some_and(|age| age > LEFT_BEHIND) && !is_locked(),
+    }
 }
 
 fn random_tail() -> u64 {
@@ -320,19 +343,75 @@ fn random_tail() -> u64 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn old_temporary_files_are_removed() {
+    /// Makes a temporary file that was last written to an age ago.
+    fn temporary(folder: &Path, process: &str, age: Duration) -> (PathBuf, File) {
+        let path = folder.join("packs/00").join(format!("{TEMPORARY}{process}-0-0"));
+        let file = File::create(&path).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+        (path, file)
+    }
+
+    fn backend() -> (tempfile::TempDir, LocalBackend) {
         let folder = tempfile::tempdir().unwrap();
         let backend = LocalBackend::new(folder.path());
         backend.put("packs/00/a", b"a").unwrap();
-        let temporary = |name: &str, age: Duration| {
-            let path = folder.path().join("packs/00").join(name);
-            let file = File::create(&path).unwrap();
-            file.set_modified(SystemTime::now() - age).unwrap();
-            path
-        };
-        let (old, young) = (temporary(".tmp-1-0-0", ABANDONED * 2), temporary(".tmp-2-0-0", ABANDONED / 2));
+        (folder, backend)
+    }
+
+    #[track_caller]
+    fn expect_left(backend: &LocalBackend, expected: &[(&PathBuf, bool)]) {
         assert_eq!(backend.list("packs/00").unwrap(), [Listed { name: "a".into(), len: 1 }]);
-        assert!(!old.exists() && young.exists());
+        for (path, is_there) in expected {
+            assert_eq!(path.exists(), *is_there, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn temporary_files_of_ended_processes_are_removed() {
+        let (folder, backend) = backend();
+        let this = Process::current();
+        let ended = Process { pid: 4_194_303, ..this.clone() };
+        // However old they are by a clock that jumped.
+        let (running, _) = temporary(folder.path(), &this.word(), LEFT_BEHIND * 10_000);
+        let (young, _) = temporary(folder.path(), &ended.word(), Duration::ZERO);
+        expect_left(&backend, &[(&running, true), (&young, false)]);
+    }
+
+    #[test]
+    fn temporary_files_of_other_machines_are_removed_when_they_are_old_and_not_locked() {
+        let (folder, backend) = backend();
+        let other = |boot: &str| Process { boot: boot.into(), ..Process::current() }.word();
+        let (old, _) = temporary(folder.path(), &other("a"), LEFT_BEHIND * 2);
+        let (young, _) = temporary(folder.path(), &other("b"), LEFT_BEHIND / 2);
+        let (written, file) = temporary(folder.path(), &other("c"), LEFT_BEHIND * 2);
+        assert_eq!(medium::attempt_lock(&file).unwrap(), Locked::Here);
+        expect_left(&backend, &[(&old, false), (&young, true), (&written, true)]);
+        drop(file);
+        expect_left(&backend, &[(&written, false)]);
+    }
+
+    /// Lists the folder while an object is written into it, when the clock has just jumped.
+    #[derive(Debug)]
+    struct JumpingClock;
+
+    impl Files for JumpingClock {
+        fn sync(&self, path: &Path, file: &File) -> io::Result<()> {
+            file.set_modified(SystemTime::now() - LEFT_BEHIND * 2)?;
+            let root = path.ancestors().nth(3).unwrap();
+            LocalBackend::new(root).list("packs/00").map_err(io::Error::other)?;
+            assert_eq!(
+                medium::attempt_lock(&File::open(path)?)?,
+                Locked::Elsewhere,
+                "other machines see that it is written"
+            );
+            file.sync_all()
+        }
+    }
+
+    #[test]
+    fn a_clock_that_jumps_removes_nothing_that_is_being_written() {
+        let folder = tempfile::tempdir().unwrap();
+        LocalBackend::with_files(folder.path(), JumpingClock).put("packs/00/a", b"a").unwrap();
+        expect_left(&LocalBackend::new(folder.path()), &[]);
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
 
-use super::{Backend, Listed, Lock};
+use super::{Backend, Listed, Lock, Room};
 use crate::base::error::{Error, Result};
 
 /// Keeps objects in memory.
@@ -74,6 +74,10 @@ impl Backend for MemoryBackend {
 
     fn stamp(&self, _: &str) -> Result<Option<u64>> {
         Ok(None)
+    }
+
+    fn room(&self) -> Option<Room> {
+        None
     }
 
     fn append(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<()> {

@@ -5,7 +5,10 @@
 //! first. When that is full, its rows move to the large table in the order of their keys, some at a time, and each page
 //! changes once for many packs. A row is in one of the two tables, and every look-up looks into both.
 
-use heed::{Database, RoTxn, RwTxn, WithoutTls, types::Bytes};
+use heed::{
+    Database, RoTxn, RwTxn, WithoutTls,
+    types::{Bytes, Unit},
+};
 
 use super::tables::Tables;
 use crate::base::id::ChunkId;
@@ -14,21 +17,22 @@ use crate::base::id::ChunkId;
 const FRESH_MAX: u64 = 256 * 1024;
 /// How many rows move in one transaction, which holds at worst a page of the large table for each of them: 32 MB.
 pub(super) const STEP: usize = 8 * 1024;
-/// Length of a value: 13 bytes of an id, pack u32, frame u24.
-const VALUE_LEN: usize = 20;
+/// How many bytes of an id a row holds.
+const ID_LEN: usize = 16;
+/// Length of a row: the id's first bytes, pack u32, frame u24, all in big-endian order.
+const ROW_LEN: usize = ID_LEN + 7;
 
-/// The first bytes of an id.
-pub(super) type Key = [u8; 3];
-/// The id's next bytes, and where a copy is.
-pub(super) type Value = [u8; VALUE_LEN];
+/// A copy of a chunk: the id's first bytes, and where the copy is. All of a row is its key, so a look-up positions on
+/// all that is known of it: clients choose ids, and no choice of ids makes other look-ups slow.
+pub(super) type Row = [u8; ROW_LEN];
 /// The number of a pack, and of a frame in it.
 pub type FrameAddress = (u32, u32);
 
-/// Both tables. The rows of one key are sorted.
+/// Both tables.
 #[derive(Clone, Copy)]
 pub(super) struct ChunkTables {
-    fresh: Database<'static, Bytes, Bytes>,
-    settled: Database<'static, Bytes, Bytes>,
+    fresh: Database<'static, Bytes, Unit>,
+    settled: Database<'static, Bytes, Unit>,
 }
 
 impl Tables<'static> {
@@ -50,29 +54,21 @@ impl ChunkTables {
         txn: &'t RoTxn<'_, WithoutTls>,
         id: &ChunkId,
     ) -> heed::Result<impl Iterator<Item = heed::Result<FrameAddress>> + use<'t>> {
-        let rest: [u8; 13] = *id.0[3..].first_chunk().expect("an id is longer");
-        let fresh = self.fresh.get_duplicates(txn, &id.0[..3])?;
-        let settled = self.settled.get_duplicates(txn, &id.0[..3])?;
-        let rows = settled.into_iter().flatten().chain(fresh.into_iter().flatten());
-        Ok(rows.filter_map(move |row| match row {
-            Ok((_, value)) if value.len() == VALUE_LEN && value[..13] == rest => Some(Ok(address(value))),
-            Ok(_) => None,
+        let settled = self.settled.prefix_iter(txn, &id.0[..ID_LEN])?;
+        let fresh = self.fresh.prefix_iter(txn, &id.0[..ID_LEN])?;
+        Ok(settled.chain(fresh).filter_map(|row| match row {
+            Ok((row, ())) => row.try_into().ok().map(|row| Ok(address(row))),
             Err(error) => Some(Err(error)),
         }))
     }
 
     /// Calls `each` with all rows of ids that begin with a byte, or with all rows.
-    pub fn each(
-        &self,
-        txn: &RoTxn<'_, WithoutTls>,
-        first: Option<u8>,
-        each: &mut dyn FnMut(Key, Value),
-    ) -> heed::Result<()> {
+    pub fn each(&self, txn: &RoTxn<'_, WithoutTls>, first: Option<u8>, each: &mut dyn FnMut(&Row)) -> heed::Result<()> {
         for table in [self.settled, self.fresh] {
-            let mut each = |(key, value): (&[u8], &[u8])| {
+            let mut each = |(row, ()): (&[u8], ())| {
                 // A row of another length is damaged, and is skipped.
-                if let (Ok(key), Ok(value)) = (key.try_into(), value.try_into()) {
-                    each(key, value);
+                if let Ok(row) = row.try_into() {
+                    each(row);
                 }
             };
             match first {
@@ -84,28 +80,21 @@ impl ChunkTables {
     }
 
     /// Whether a row exists.
-    pub fn has(&self, txn: &RoTxn<'_, WithoutTls>, key: &Key, value: &Value) -> heed::Result<bool> {
-        for table in [self.settled, self.fresh] {
-            for row in table.get_duplicates(txn, key)?.into_iter().flatten() {
-                if row?.1 == value {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
+    pub fn has(&self, txn: &RoTxn<'_, WithoutTls>, row: &Row) -> heed::Result<bool> {
+        Ok(self.settled.get(txn, row)?.is_some() || self.fresh.get(txn, row)?.is_some())
     }
 
     /// Adds rows; sorts them.
-    pub fn put_all(&self, txn: &mut RwTxn<'_>, rows: &mut [(Key, Value)]) -> heed::Result<()> {
+    pub fn put_all(&self, txn: &mut RwTxn<'_>, rows: &mut [Row]) -> heed::Result<()> {
         rows.sort_unstable();
-        rows.iter().try_for_each(|(key, value)| self.fresh.put(txn, key, value))
+        rows.iter().try_for_each(|row| self.fresh.put(txn, row, &()))
     }
 
     /// Removes a row.
-    pub fn delete(&self, txn: &mut RwTxn<'_>, key: &Key, value: &Value) -> heed::Result<()> {
+    pub fn delete(&self, txn: &mut RwTxn<'_>, row: &Row) -> heed::Result<()> {
         // A row that was put again is in both tables.
-        self.fresh.delete_one_duplicate(txn, key, value)?;
-        self.settled.delete_one_duplicate(txn, key, value).map(drop)
+        self.fresh.delete(txn, row)?;
+        self.settled.delete(txn, row).map(drop)
     }
 
     /// Whether the small table is full.
@@ -115,42 +104,40 @@ impl ChunkTables {
 
     /// Moves some rows to the large table. Returns whether rows are left in the small one.
     pub fn settle_some(&self, txn: &mut RwTxn<'_>, step: usize) -> heed::Result<bool> {
-        let rows: Vec<(Vec<u8>, Vec<u8>)> = self
+        let rows: Vec<Vec<u8>> = self
             .fresh
             .iter(txn)?
-            .move_through_duplicate_values()
             .take(step)
-            .map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())))
+            .map(|row| row.map(|(row, ())| row.to_vec()))
             .collect::<heed::Result<_>>()?;
-        for (key, value) in &rows {
-            self.settled.put(txn, key, value)?;
-            self.fresh.delete_one_duplicate(txn, key, value)?;
+        for row in &rows {
+            self.settled.put(txn, row, &())?;
+            self.fresh.delete(txn, row)?;
         }
         Ok(!self.fresh.is_empty(txn)?)
     }
 }
 
 /// The row of a copy of a chunk.
-pub(super) fn chunk_row(id: &ChunkId, (pack, frame): FrameAddress) -> (Key, Value) {
-    let mut value = [0; VALUE_LEN];
-    value[..13].copy_from_slice(&id.0[3..16]);
-    value[13..17].copy_from_slice(&pack.to_be_bytes());
-    value[17..].copy_from_slice(&frame.to_be_bytes()[1..]);
-    ([id.0[0], id.0[1], id.0[2]], value)
+pub(super) fn chunk_row(id: &ChunkId, (pack, frame): FrameAddress) -> Row {
+    let mut row = [0; ROW_LEN];
+    row[..ID_LEN].copy_from_slice(&id.0[..ID_LEN]);
+    row[ID_LEN..ID_LEN + 4].copy_from_slice(&pack.to_be_bytes());
+    row[ID_LEN + 4..].copy_from_slice(&frame.to_be_bytes()[1..]);
+    row
 }
 
 /// The part of an id that its row holds; the rest is zeros.
-pub(super) fn id_of(key: &Key, value: &Value) -> ChunkId {
+pub(super) fn id_of(row: &Row) -> ChunkId {
     let mut id = ChunkId::default();
-    id.0[..3].copy_from_slice(key);
-    id.0[3..16].copy_from_slice(&value[..13]);
+    id.0[..ID_LEN].copy_from_slice(&row[..ID_LEN]);
     id
 }
 
 /// Pack and frame of a row.
-pub(super) fn address(value: &[u8]) -> FrameAddress {
-    let four = |at: usize| u32::from_be_bytes([value[at], value[at + 1], value[at + 2], value[at + 3]]);
-    (four(13), four(16) & 0xff_ffff)
+pub(super) fn address(row: &Row) -> FrameAddress {
+    let four = |at: usize| u32::from_be_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]);
+    (four(ID_LEN), four(ID_LEN + 3) & 0xff_ffff)
 }
 
 #[cfg(test)]
@@ -184,7 +171,7 @@ mod tests {
         id
     }
 
-    fn row(number: u8, pack: u8) -> (Key, Value) {
+    fn row(number: u8, pack: u8) -> Row {
         chunk_row(&id(number), (u32::from(pack), u32::from(number)))
     }
 
@@ -205,8 +192,7 @@ mod tests {
                     }
                     Op::Delete(id, pack) => {
                         model.remove(&(*id, *pack));
-                        let (key, value) = row(*id, *pack);
-                        chunks.delete(txn, &key, &value)
+                        chunks.delete(txn, &row(*id, *pack))
                     }
                     Op::Settle(step) => chunks.settle_some(txn, *step).map(drop),
                 }).unwrap();
@@ -214,10 +200,10 @@ mod tests {
                     assert_eq!(chunks.len(txn)?, model.len() as u64);
                     let mut all = Vec::new();
                     for first in 0..7 {
-                        chunks.each(txn, Some(first), &mut |key, value| all.push((key, value)))?;
+                        chunks.each(txn, Some(first), &mut |row| all.push(*row))?;
                     }
                     let mut also = Vec::new();
-                    chunks.each(txn, None, &mut |key, value| also.push((key, value)))?;
+                    chunks.each(txn, None, &mut |row| also.push(*row))?;
                     all.sort_unstable();
                     also.sort_unstable();
                     assert_eq!(all, also);
@@ -230,8 +216,7 @@ mod tests {
                         let packs = (0..4).filter(|pack| model.contains(&(number, *pack)));
                         assert_eq!(copies, packs.map(|pack| (u32::from(pack), u32::from(number))).collect::<Vec<_>>());
                         for pack in 0..4 {
-                            let (key, value) = row(number, pack);
-                            assert_eq!(chunks.has(txn, &key, &value)?, model.contains(&(number, pack)));
+                            assert_eq!(chunks.has(txn, &row(number, pack))?, model.contains(&(number, pack)));
                         }
                     }
                     Ok(())

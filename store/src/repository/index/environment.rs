@@ -4,14 +4,17 @@ use std::{
     collections::HashMap,
     fmt, fs,
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock, Weak},
+    sync::{
+        Arc, LazyLock, Weak,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
-use heed::{CommitOrAbort, Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
+use heed::{CommitOrAbort, RoTxn, RwTxn, WithoutTls};
 use parking_lot::Mutex;
 
 use super::{
-    lmdb::{self, EnvError},
+    lmdb::{self, EnvError, Environment, Layout},
     meta,
     tables::Tables,
 };
@@ -23,20 +26,19 @@ use crate::{
     crypto,
 };
 
-/// Address space, not room on disk: the file grows as it is used.
-const MAP_SIZE: usize = 64 << 30;
 /// Raised whenever a table changes its form. An index of another format is rebuilt.
-const FORMAT: u32 = 6;
-/// How many transactions can read at the same time.
-const READERS: u32 = 1024;
+const FORMAT: u32 = 8;
+/// The map is address space, not room on disk.
+const LAYOUT: Layout<'_> = Layout { map_bytes: 64 << 30, readers: 1024, tables: Tables::LIST };
 
 /// The index of one repository.
 ///
 /// What it holds is reached by subject: [`Index::chunks`], [`Index::packs`], [`Index::log`], [`Index::commits`],
-/// [`Index::prunes`] and [`Index::quarantine`].
+/// [`Index::prunes`], [`Index::quarantine`] and [`Index::verdicts`].
 pub struct Index {
-    path: PathBuf,
-    env: Env<WithoutTls>,
+    env: Environment,
+    /// Whether the rows have to be looked at before they are believed ([`Index::is_consistent`]).
+    is_doubtful: AtomicBool,
     pub(super) tables: Tables<'static>,
     /// Last, so that the folder is removed after the environment is closed.
     _scratch: Option<Scratch>,
@@ -57,7 +59,7 @@ static OPEN: LazyLock<Mutex<HashMap<PathBuf, Weak<Index>>>> = LazyLock::new(Mute
 
 impl fmt::Debug for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Index({})", self.path.display())
+        write!(f, "Index({})", self.env.folder().display())
     }
 }
 
@@ -75,7 +77,7 @@ impl Index {
     }
 
     fn open_with(path: &Path, scratch: Option<Scratch>) -> Result<Arc<Self>> {
-        fs::create_dir_all(path).map_err(|e| Error::io(path, e))?;
+        lmdb::make_folder(path, |path| fs::create_dir_all(path))?;
         let path = path.canonicalize().map_err(|e| Error::io(path, e))?;
         let mut open = OPEN.lock();
         if let Some(index) = open.get(&path).and_then(Weak::upgrade) {
@@ -84,7 +86,7 @@ impl Index {
         open.retain(|_, index| index.strong_count() > 0);
         let index = match Self::try_open(&path) {
             Err(EnvError::Damage(reason)) => {
-                tracing::info!(path = %path.display(), reason, "the index is rebuilt");
+                tracing::info!(path = %path.display(), reason, "the index is damaged and is rebuilt");
                 lmdb::wipe(&path)?;
                 Self::try_open(&path)
             }
@@ -97,28 +99,22 @@ impl Index {
     }
 
     fn try_open(path: &Path) -> Result<Self, EnvError> {
-        let env_error = |error| EnvError::new(path, error);
-        lmdb::prepare(path, READERS)?;
-        // SAFETY: the file is ours alone, is in a private folder, and is only changed through LMDB, which locks
-        // between processes. Within the process, `OPEN` makes sure that it is opened once. `NO_META_SYNC` keeps
-        // integrity and may lose the last commit, which is read in again.
-        let env = unsafe {
-            EnvOpenOptions::new()
-                .read_txn_without_tls()
-                .map_size(MAP_SIZE)
-                .max_dbs(Tables::COUNT)
-                .max_readers(READERS)
-                .flags(EnvFlags::NO_META_SYNC)
-                .open(path)
+        // An index that this process has just dropped may still be closing.
+        if let Some(event) = heed::env_closing_event(path) {
+            event.wait();
         }
-        .map_err(env_error)?;
+        let env_error = |error| EnvError::new(path, error);
+        let env = Environment::open(path, &LAYOUT)?;
+        let txn = env.env().write_txn().map_err(env_error)?;
         let tables = env
-            .create_databases_and_commit(env.write_txn().map_err(env_error)?, |opener, txn| {
+            .env()
+            .create_databases_and_commit(txn, |opener, txn| {
                 Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(Tables::open(opener, txn)?))
             })
             .map_err(env_error)?
             .unwrap_commit();
-        let index = Self { path: path.to_owned(), env, tables, _scratch: None };
+        let is_doubtful = AtomicBool::new(!env.is_proven());
+        let index = Self { env, is_doubtful, tables, _scratch: None };
         if index.meta(meta::FORMAT).map_err(EnvError::Other)?.as_deref() != Some(&FORMAT.to_le_bytes()) {
             index.clear().map_err(EnvError::Other)?;
         }
@@ -170,8 +166,13 @@ impl Index {
         run().map_err(|e| self.error(e))
     }
 
+    /// Returns, once, whether the rows have to be looked at before they are believed.
+    pub(super) fn take_doubt(&self) -> bool {
+        self.is_doubtful.swap(false, SeqCst)
+    }
+
     /// The error for a failed operation.
     pub(super) fn error(&self, error: heed::Error) -> Error {
-        lmdb::error(&self.path, error)
+        self.env.error(error)
     }
 }

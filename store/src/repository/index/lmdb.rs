@@ -1,52 +1,179 @@
-//! What LMDB leaves to its caller when an environment is opened: a full disk, a file that is cut off and a damaged file
-//! must end in an error, not in a signal, and must be told apart.
+//! LMDB environments that survive damage. A full disk, a file that is cut off and wrong bytes end in an error and never
+//! in a signal, and damage is told apart from everything else: only a new environment helps against it.
 //!
-//! LMDB maps its files. A page of the map that is beyond the end of the file, or that finds no room on the disk when it
-//! is first written, is a bus error for the whole process. So the lock file, which is written through the map, gets its
-//! room before it is mapped, and the data file is checked first. LMDB has no checksums. It may report wrong bytes in a
-//! page as damage, or not notice them.
+//! LMDB maps its files and trusts every byte of them. A page that is beyond the end of the file is a bus error for the
+//! whole process, and so is a page that finds no room on the disk when it is first written. A wrong number in a page
+//! makes LMDB read and write wherever that number points. So [`Environment::open`] looks at the files before anything
+//! is read through LMDB:
+//!
+//! - The lock file, which is written through the map, gets its room.
+//! - Both meta pages must make sense ([`pages`]).
+//! - If the environment was closed properly, its [`seal`] tells whether the data file is the one that was closed.
+//! - Otherwise, as after a crash, every page is visited that LMDB can reach ([`walk`]).
+//!
+//! A seal covers every bit of a data file of up to 64 MiB; of a larger one it only tells whether the file was written
+//! to. A walk finds everything that could end the process, and no wrong bytes within a value: callers check their rows
+//! if [`Environment::is_proven`] says no.
+
+mod error;
+mod pages;
+mod seal;
+mod walk;
 
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
-    path::Path,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
 };
 
-use heed::MdbError;
+use heed::{Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
 use rustix::{fs::FallocateFlags, io::Errno};
 
+pub use self::{error::EnvError, walk::Table};
+use self::{error::MARK, pages::Fault, seal::SealState};
 use crate::base::error::{Error, Result};
 
 const DATA: &str = "data.mdb";
 const LOCK: &str = "lock.mdb";
-/// This file marks an environment in which damage was met. The next opening creates a new one.
-const MARK: &str = "damaged";
-/// The size of an LMDB page on the machines that this runs on.
-const PAGE: u64 = 4096;
 /// A reader's slot in the lock file, and an upper bound of the lock file's head, in bytes.
 const READER: u64 = 64;
 const LOCK_HEAD: u64 = 4096;
-/// A disk with less room than this, in bytes, is full. LMDB reports a write that it could do only in part as an input
-/// or output error.
-const FULL: u64 = 1 << 20;
 
-/// Call this before an environment is opened in a folder. It reserves room for a lock file with this many readers. It
-/// refuses a data file that is cut off or is not an LMDB file, because LMDB would map it without noticing.
-pub fn prepare(folder: &Path, readers: u32) -> Result<(), EnvError> {
-    reserve(&folder.join(LOCK), LOCK_HEAD + READER * u64::from(readers))
-        .map_err(|error| EnvError::Other(Error::io(folder, error)))?;
-    if folder.join(MARK).exists() {
-        return Err(EnvError::Damage("damage was found in it".into()));
+/// What an environment holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout<'a> {
+    /// Address space for the map, in bytes. The file grows only as it is filled.
+    pub map_bytes: usize,
+    /// How many transactions can read at the same time.
+    pub readers: u32,
+    /// All its tables.
+    pub tables: &'a [Table<'a>],
+}
+
+/// An open environment.
+#[derive(Debug)]
+pub struct Environment {
+    folder: PathBuf,
+    env: Env<WithoutTls>,
+    is_proven: bool,
+    /// Whether the seal on the disk is that of the data file.
+    is_sealed: AtomicBool,
+}
+
+impl Environment {
+    /// Opens the environment in a folder, or creates one. The caller opens its tables with [`Environment::env`].
+    pub fn open(folder: &Path, layout: &Layout<'_>) -> Result<Self, EnvError> {
+        let other = |error| EnvError::Other(Error::io(folder, error));
+        if folder.join(MARK).exists() {
+            return Err(EnvError::Damage("damage was found in it".into()));
+        }
+        for name in [DATA, LOCK] {
+            match fs::symlink_metadata(folder.join(name)) {
+                Ok(found) if !found.is_file() => return Err(EnvError::Damage(format!("{name} is not a file"))),
+                _ => {}
+            }
+        }
+        reserve(&folder.join(LOCK), LOCK_HEAD + READER * u64::from(layout.readers)).map_err(other)?;
+        let data = match File::open(folder.join(DATA)) {
+            Ok(file) if file.metadata().map_err(other)?.len() > 0 => Some(file),
+            Ok(_) => None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(other(error)),
+        };
+        let state = match &data {
+            None => {
+                seal::remove(folder).map_err(other)?;
+                SealState::None
+            }
+            Some(file) => {
+                pages::check_metas(file, layout.map_bytes).map_err(|fault| fault.sort(folder))?;
+                seal::state(folder, file).map_err(|error| Fault::Io(error).sort(folder))?
+            }
+        };
+        if state == SealState::Broken {
+            return Err(EnvError::Damage("it is not as it was when it was closed".into()));
+        }
+        let mut options = EnvOpenOptions::new().read_txn_without_tls();
+        let tables = u32::try_from(layout.tables.len()).unwrap_or(u32::MAX);
+        options.map_size(layout.map_bytes).max_dbs(tables).max_readers(layout.readers);
+        // SAFETY: the folder belongs to this user, and only this program writes there, through LMDB, which locks
+        // between processes. LMDB refuses to open a file twice in a process. If the machine crashes, NO_META_SYNC can
+        // lose the last transactions but not the integrity: callers read in again what is lost.
+        let env = unsafe { options.flags(EnvFlags::NO_META_SYNC).open(folder) };
+        let env = env.map_err(|error| EnvError::new(folder, error))?;
+        if let (Some(file), SealState::None) = (&data, state) {
+            walk::walk(file, &env, layout.tables).map_err(|fault| fault.sort(folder))?;
+        }
+        let (is_proven, is_sealed) = (data.is_none() || state == SealState::Proven, state != SealState::None);
+        Ok(Self { folder: folder.to_owned(), env, is_proven, is_sealed: AtomicBool::new(is_sealed) })
     }
-    check_file(&folder.join(DATA)).map_err(EnvError::Damage)
+
+    /// The environment, to open its tables. Creating tables is all that may be written this way.
+    pub fn env(&self) -> &Env<WithoutTls> {
+        &self.env
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether it is new or, bit by bit, as it was when it was last closed.
+    pub fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
+    /// Begins a transaction that reads.
+    pub fn read_txn(&self) -> heed::Result<RoTxn<'_, WithoutTls>> {
+        self.env.read_txn()
+    }
+
+    /// Begins a transaction that writes. The seal is gone, durably, before anything is written.
+    pub fn write_txn(&self) -> heed::Result<RwTxn<'_>> {
+        let txn = self.env.write_txn()?;
+        // Another process may have sealed the environment since this one wrote last.
+        seal::remove(&self.folder)?;
+        self.is_sealed.store(false, SeqCst);
+        Ok(txn)
+    }
+
+    /// The error for a failed operation.
+    pub fn error(&self, error: heed::Error) -> Error {
+        EnvError::new(&self.folder, error).into_error(&self.folder)
+    }
+
+    /// Seals the data file. Nobody writes meanwhile, and what is sealed is durable first.
+    fn seal(&self) -> heed::Result<()> {
+        let _txn = self.env.write_txn()?;
+        self.env.force_sync()?;
+        Ok(seal::write(&self.folder, &File::open(self.folder.join(DATA))?)?)
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        if self.is_sealed.load(SeqCst) || self.folder.join(MARK).exists() {
+            return;
+        }
+        // Best effort: without a seal the next opening looks at each page.
+        if let Err(error) = self.seal() {
+            tracing::debug!(folder = %self.folder.display(), %error, "an environment cannot be sealed");
+        }
+    }
 }
 
 /// Removes the files of an environment. Processes that have it open keep using the removed files.
 pub fn wipe(folder: &Path) -> Result<()> {
-    for name in [DATA, LOCK, MARK] {
+    for name in [DATA, LOCK, MARK, seal::NAME] {
         let file = folder.join(name);
-        match fs::remove_file(&file) {
+        let removed = match fs::symlink_metadata(&file) {
+            Ok(found) if found.is_dir() => fs::remove_dir_all(&file),
+            Ok(_) => fs::remove_file(&file),
+            Err(error) => Err(error),
+        };
+        match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io(file, error)),
             _ => {}
         }
@@ -54,54 +181,12 @@ pub fn wipe(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Why an environment does not open, or an operation in it failed.
-#[derive(Debug)]
-pub enum EnvError {
-    /// It is damaged: only a new environment helps.
-    Damage(String),
-    /// Something else, which a new environment would not help.
-    Other(Error),
-}
-
-impl EnvError {
-    /// Sorts an error of LMDB.
-    pub fn new(folder: &Path, error: heed::Error) -> Self {
-        use MdbError::{
-            BadDbi, BadTxn, Corrupted, CursorFull, Incompatible, Invalid, PageFull, PageNotFound, Panic,
-            VersionMismatch,
-        };
-        match error {
-            heed::Error::Mdb(
-                BadDbi | BadTxn | Corrupted | CursorFull | Incompatible | Invalid | PageFull | PageNotFound | Panic
-                | VersionMismatch,
-            ) => EnvError::Damage(error.to_string()),
-            heed::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                EnvError::Damage(error.to_string())
-            }
-            heed::Error::Io(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) && is_full(folder) => {
-                EnvError::Other(Error::Full { place: folder.display().to_string() })
-            }
-            heed::Error::Io(error) => EnvError::Other(Error::io(folder, error)),
-            error => EnvError::Other(Error::Index { path: folder.to_owned(), reason: error.to_string() }),
-        }
+/// Makes sure that a folder for an environment exists. A file in its place is removed.
+pub fn make_folder(folder: &Path, make: impl Fn(&Path) -> io::Result<()>) -> Result<()> {
+    if fs::symlink_metadata(folder).is_ok_and(|found| found.is_file()) {
+        fs::remove_file(folder).map_err(|e| Error::io(folder, e))?;
     }
-
-    /// Converts to an error. Damage is marked, so that the next opening creates a new environment.
-    pub fn into_error(self, folder: &Path) -> Error {
-        match self {
-            EnvError::Damage(reason) => {
-                // Best effort: damage that cannot be marked is found again.
-                let _ = fs::write(folder.join(MARK), b"");
-                Error::Index { path: folder.to_owned(), reason }
-            }
-            EnvError::Other(error) => error,
-        }
-    }
-}
-
-/// The error for an operation that failed in an open environment.
-pub fn error(folder: &Path, error: heed::Error) -> Error {
-    EnvError::new(folder, error).into_error(folder)
+    make(folder).map_err(|e| Error::io(folder, e))
 }
 
 /// Reserves room for a file without making it longer.
@@ -111,34 +196,5 @@ fn reserve(path: &Path, len: u64) -> io::Result<()> {
         Err(error @ (Errno::NOSPC | Errno::DQUOT)) => Err(error.into()),
         // Not every file system can reserve room.
         _ => Ok(()),
-    }
-}
-
-fn is_full(folder: &Path) -> bool {
-    rustix::fs::statvfs(folder).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < FULL)
-}
-
-/// Checks that a data file has all its pages. Its first two pages are meta pages: each has the magic and the number of
-/// the last page in use. LMDB itself reads the newer one.
-fn check_file(path: &Path) -> Result<(), String> {
-    let Ok(file) = File::open(path) else { return Ok(()) };
-    let len = file.metadata().map_err(|e| e.to_string())?.len();
-    if len == 0 {
-        return Ok(());
-    }
-    let mut last_page = 0;
-    for page in 0..2 {
-        // Page header 16 bytes; magic u32, version u32, address u64, map size u64, two tables of 48, last page u64.
-        let mut meta = [0u8; 144];
-        file.read_exact_at(&mut meta, page * PAGE).map_err(|_| "it is shorter than its first pages".to_owned())?;
-        if meta[16..20] != 0xBEEF_C0DE_u32.to_le_bytes() {
-            return Err("it is not an LMDB file".into());
-        }
-        let last = u64::from_le_bytes(meta[128..136].try_into().expect("8 bytes"));
-        last_page = last_page.max(last);
-    }
-    match last_page.checked_add(1).and_then(|pages| pages.checked_mul(PAGE)) {
-        Some(need) if need <= len || last_page <= 1 => Ok(()),
-        _ => Err("it is cut off".into()),
     }
 }

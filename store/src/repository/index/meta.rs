@@ -8,17 +8,19 @@ pub const LIFE: &[u8] = b"life";
 pub const OWNER: &[u8] = b"owner";
 /// How far the log has been read.
 pub const LOG_POSITION: &[u8] = b"log";
-/// The time of the log's newest record.
-pub const NEWEST_TIME: &[u8] = b"newest";
 /// The newest incarnation.
 pub const INCARNATION: &[u8] = b"incarnation";
 /// The newest roster, signed.
 pub const ROSTER: &[u8] = b"roster";
+/// The newest list of seal keys, signed.
+pub const SEAL_KEYS: &[u8] = b"seal keys";
 /// The newest generation.
 pub const GENERATION: &[u8] = b"generation";
+/// How many packs are verified, and how many have refused frames.
+pub const JUDGED: &[u8] = b"judged";
 /// The number of the next pack.
 pub const NEXT_NUMBER: &[u8] = b"next";
-/// How many bytes all packs have. It is counted because quotas ask at each pack.
+/// How many bytes all packs have. Scrubs ask for it.
 pub const PACK_BYTES: &[u8] = b"bytes";
 /// Folders whose packs were found and may not be durable.
 pub const UNSETTLED: &[u8] = b"unsettled";

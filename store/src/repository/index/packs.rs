@@ -7,14 +7,18 @@ use std::ops::Bound::{Excluded, Unbounded};
 use heed::{RoTxn, RwTxn, WithoutTls};
 
 use super::{
-    chunk_tables::{self, Key, STEP, Value, chunk_row},
+    chunk_tables::{self, Row, STEP, chunk_row},
     environment::Index,
     meta,
     rows::{PackRow, Pin, wrap_key},
     tables::Tables,
 };
 use crate::{
-    base::{codec, error::Result, id::PackId},
+    base::{
+        codec,
+        error::{ErrorKind, Result},
+        id::PackId,
+    },
     format::pack::PackTable,
     repository::layout,
 };
@@ -134,7 +138,11 @@ impl PackIndex<'_> {
         let chunks = self.0.tables.chunks();
         let mut is_more = self.0.read(|txn| chunks.is_full(txn))?;
         while is_more {
-            is_more = self.0.write(|txn| chunks.settle_some(txn, STEP))?;
+            is_more = match self.0.write(|txn| chunks.settle_some(txn, STEP)) {
+                // They only cost time where they are.
+                Err(error) if error.kind() == ErrorKind::Full => false,
+                moved => moved?,
+            }
         }
         Ok(())
     }
@@ -171,14 +179,14 @@ impl PackIndex<'_> {
         })
     }
 
-    /// The numbers of packs that were pinned later than `after`, in seconds.
-    pub fn pinned(self, after: i64) -> Result<Vec<u32>> {
+    /// The numbers of the packs that are pinned, with their pins.
+    pub fn pins(self) -> Result<Vec<(u32, Pin)>> {
         self.0.read(|txn| {
             let mut numbers = Vec::new();
             for row in self.0.tables.pins.iter(txn)? {
                 let (number, row) = row?;
-                if Pin::decode(row).is_some_and(|pin| pin.secs > after) {
-                    numbers.push(number);
+                if let Some(pin) = Pin::decode(row) {
+                    numbers.push((number, pin));
                 }
             }
             Ok(numbers)
@@ -255,8 +263,13 @@ fn agrees(tables: &Tables<'static>, txn: &RoTxn<'_, WithoutTls>, table: &PackTab
     if tables.packs.get(txn, &number)? != Some(&PackRow::encode(table, len)[..]) {
         return Ok(false);
     }
-    for (key, value) in chunk_rows(number, table) {
-        if !tables.chunks().has(txn, &key, &value)? {
+    for wrap in &table.wraps {
+        if tables.wraps.get(txn, &wrap_key(&wrap.key, &table.client))? != Some(&codec::encode(wrap)[..]) {
+            return Ok(false);
+        }
+    }
+    for row in chunk_rows(number, table) {
+        if !tables.chunks().has(txn, &row)? {
             return Ok(false);
         }
     }
@@ -276,16 +289,16 @@ pub(super) fn remove(
         // Another process has removed the file already: look for its rows one by one.
         None => {
             let mut rows = Vec::new();
-            tables.chunks().each(txn, None, &mut |key, value| {
-                if chunk_tables::address(&value).0 == number {
-                    rows.push((key, value));
+            tables.chunks().each(txn, None, &mut |row| {
+                if chunk_tables::address(row).0 == number {
+                    rows.push(*row);
                 }
             })?;
             rows
         }
     };
-    for (key, value) in rows {
-        tables.chunks().delete(txn, &key, &value)?;
+    for row in rows {
+        tables.chunks().delete(txn, &row)?;
     }
     count_bytes(tables, txn, number, 0)?;
     tables.packs.delete(txn, &number)?;
@@ -294,7 +307,7 @@ pub(super) fn remove(
 }
 
 /// The rows of a pack's chunks.
-fn chunk_rows(number: u32, table: &PackTable) -> Vec<(Key, Value)> {
+pub(super) fn chunk_rows(number: u32, table: &PackTable) -> Vec<Row> {
     let mut rows = Vec::with_capacity(table.chunks());
     for (frame, entry) in table.frames.iter().enumerate() {
         rows.extend(entry.ids.iter().map(|id| chunk_row(id, (number, frame as u32))));

@@ -7,6 +7,7 @@ use super::{
     meta, packs, quarantine,
     rows::{CondemnRow, LivenessChange, SweptRow},
     tables::Tables,
+    verdicts,
 };
 use crate::{
     base::{error::Result, id::PackId},
@@ -130,6 +131,15 @@ pub(super) fn apply(tables: &Tables<'static>, txn: &mut RwTxn<'_>, changes: &[Li
                 quarantine::add(tables, txn, *seq, packs, lost)?;
             }
             LivenessChange::Release { packs } => quarantine::release(tables, txn, packs)?,
+            LivenessChange::Verdict { seq, verdict, generation, lost } => {
+                verdicts::verify(tables, txn, &verdict.verified)?;
+                verdicts::refuse(tables, txn, &verdict.refused)?;
+                if let Some(generation) = generation {
+                    tables.meta.put(txn, meta::GENERATION, &generation.to_le_bytes())?;
+                    quarantine::add(tables, txn, *seq, &[], lost)?;
+                }
+            }
+            LivenessChange::Inherit { packs } => verdicts::verify(tables, txn, packs)?,
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ use crate::{
         frame::ChunkKind,
         loss::{Lost, Quarantined},
         pack::PackTable,
+        verdict::Verdict,
     },
     repository::prune::condemned::CondemnedSet,
 };
@@ -54,6 +55,12 @@ impl PackRow {
         let (kind, client) = (ChunkKind::from_number(*kind)?, ClientId::from_slice(client)?);
         let bounds = bounds.as_chunks::<4>().0.iter().map(|four| u32::from_le_bytes(*four)).collect();
         Some(Self { id: PackId::from_slice(id)?, len: u64::from_le_bytes(*len), kind, client, bounds })
+    }
+
+    /// The pack of a row, and the client that made its frames.
+    pub(super) fn maker(row: &[u8]) -> Option<(PackId, ClientId)> {
+        let (id, rest) = row.split_at_checked(PackId::LEN)?;
+        Some((PackId::from_slice(id)?, ClientId::from_slice(rest.get(9..9 + ClientId::LEN)?)?))
     }
 
     /// How many frames it has.
@@ -99,6 +106,13 @@ pub struct CommitRow {
     /// Place in the log of the commit, or of the record that last brought the snapshot back from the trash.
     #[n(8)]
     pub changed: u64,
+}
+
+impl Batch {
+    /// Whether packs were swept.
+    pub fn sweeps_any(&self) -> bool {
+        self.liveness.iter().any(|change| !change.swept().is_empty())
+    }
 }
 
 impl CommitRow {
@@ -167,6 +181,32 @@ pub enum LivenessChange {
         /// The packs.
         packs: Vec<PackId>,
     },
+    /// A key holder has opened packs.
+    Verdict {
+        /// Place of the record in the log.
+        seq: u64,
+        /// The verdict.
+        verdict: Verdict,
+        /// The generation that began with it, if any did.
+        generation: Option<u64>,
+        /// The chunks that were lost with the refused frames.
+        lost: Lost,
+    },
+    /// Packs hold copies of verified frames only.
+    Inherit {
+        /// The packs.
+        packs: Vec<PackId>,
+    },
+}
+
+impl LivenessChange {
+    /// The packs that were swept, with their tables if those can be read.
+    pub fn swept(&self) -> &[(PackId, Option<PackTable>)] {
+        match self {
+            LivenessChange::Sweep { packs, .. } => packs,
+            _ => &[],
+        }
+    }
 }
 
 /// A condemnation in the log.
@@ -261,10 +301,10 @@ pub struct Batch {
     pub changes: Vec<SnapshotChange>,
     /// The changes to which packs and frames are live, in the order of the log.
     pub liveness: Vec<LivenessChange>,
-    /// The time of the newest record.
-    pub newest_time: Option<Time>,
     /// The newest incarnation.
     pub incarnation: Option<Incarnation>,
     /// The newest roster, signed.
     pub roster: Option<Vec<u8>>,
+    /// The newest list of seal keys, signed.
+    pub seal_keys: Option<Vec<u8>>,
 }

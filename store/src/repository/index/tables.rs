@@ -5,10 +5,12 @@
 //! every index that exists lose it.
 
 use heed::{
-    CommitToken, Database, DatabaseFlags, DatabaseOpener, OnCommit, RwTxn, WithoutTls,
+    CommitToken, Database, DatabaseOpener, OnCommit, RwTxn, WithoutTls,
     byteorder::BigEndian,
     types::{Bytes, U32, U64, Unit},
 };
+
+use super::lmdb::Table;
 
 /// The number of a pack: its short name in this index.
 type PackNumber = U32<BigEndian>;
@@ -16,9 +18,6 @@ type PackNumber = U32<BigEndian>;
 type Seq = U64<BigEndian>;
 /// Any number.
 type Number = U64<BigEndian>;
-
-/// Several values of one length for each key, sorted.
-const DUPLICATES: DatabaseFlags = DatabaseFlags::DUP_SORT.union(DatabaseFlags::DUP_FIXED);
 
 macro_rules! tables {
     ($($(#[$doc:meta])* $field:ident = $name:literal: $key:ty => $value:ty $(, $flags:expr)?;)*) => {
@@ -28,8 +27,11 @@ macro_rules! tables {
         }
 
         impl<'e> Tables<'e> {
-            /// How many tables there are.
-            pub const COUNT: u32 = [$($name),*].len() as u32;
+            /// All tables, by their names on disk.
+            pub const LIST: &'static [Table<'static>] = &[$(Table {
+                name: $name,
+                has_duplicates: false $(|| $flags.contains(DatabaseFlags::DUP_SORT))?,
+            }),*];
 
             /// Opens all tables, and creates those that do not exist.
             pub fn open(opener: &DatabaseOpener<'e, WithoutTls>, txn: &mut RwTxn<'e>) -> heed::Result<Self> {
@@ -62,9 +64,9 @@ macro_rules! tables {
 
 tables! {
     /// New rows of chunks, which wait to be moved ([`super::chunk_tables`]).
-    fresh_chunks = "fresh chunks": Bytes => Bytes, DUPLICATES;
+    fresh_chunks = "fresh chunks": Bytes => Unit;
     /// All other rows of chunks.
-    settled_chunks = "chunks": Bytes => Bytes, DUPLICATES;
+    settled_chunks = "chunks": Bytes => Unit;
     /// The row of each pack.
     packs = "packs": PackNumber => Bytes;
     /// Pack id -> number.
@@ -93,6 +95,10 @@ tables! {
     without_parity = "bare": Bytes => Unit;
     /// Pack id -> its frames in quarantine.
     quarantined = "hurt": Bytes => Bytes;
+    /// Packs that a key holder has opened, with good results.
+    verified = "verified": Bytes => Bytes;
+    /// Pack id -> its frames that do not hold what the pack's table names.
+    refused = "refused": Bytes => Bytes;
     /// What each quarantine of the log lost.
     losses = "losses": Seq => Bytes;
 }

@@ -7,7 +7,7 @@
 //! Several processes may append. Each takes in what the others appended before it appends, and whenever it is asked.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -15,42 +15,45 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{pair::LogPair, rosters::Rosters};
 use crate::{
-    access::{LOG_BYTES, Seen},
+    access::{LOG_BYTES, Lease, Seen},
     base::{
         error::{Error, Result},
         id::{Hash, Incarnation},
         time::Time,
     },
-    crypto,
+    crypto::{self, Wrap},
     format::{
         fate::FateStep,
+        keys::SealKeys,
         log::{
             Event, LogRecord,
             file::{self as log_file, Position},
         },
-        roster::{Roster, RosterView, verify_roster},
+        roster::{Domains, Roster, RosterView, verify_roster},
         snapshot,
+        tombstone::Tombstone,
+        verdict::Verdict,
     },
     repository::{
         backend::{Backend, Lock},
-        clock::system_time,
+        clock::{SeenClock, TrustedNow, system_time},
         index::{Batch, CommitRow, CondemnRow, Index, LivenessChange, SnapshotChange},
         layout,
         objects::Objects,
         packs::files::PackFiles,
         prune::condemned,
+        reserve::Reserve,
     },
 };
 
 /// How often a waiting reader looks for records that another process has appended.
 const POLL: Duration = Duration::from_millis(200);
-/// The generation before the first prune.
-const FIRST_GENERATION: u64 = 1;
 
 /// The log of a repository.
 #[derive(Debug)]
 pub struct Log {
     backend: Arc<dyn Backend>,
+    reserve: Arc<Reserve>,
     pair: LogPair,
     index: Arc<Index>,
     objects: Arc<Objects>,
@@ -58,6 +61,8 @@ pub struct Log {
     files: Arc<PackFiles>,
     /// Gives records their times. All parts of the repository ask it.
     clock: Mutex<fn() -> Time>,
+    /// What the log's records say of the clock, if the store has lost its own record of it.
+    replayed_clock: OnceLock<SeenClock>,
     /// Notified when this process has appended.
     grown: Condvar,
     /// Held to wait for `grown`; it guards nothing.
@@ -67,6 +72,7 @@ pub struct Log {
 impl Log {
     pub fn new(
         backend: Arc<dyn Backend>,
+        reserve: Arc<Reserve>,
         index: Arc<Index>,
         objects: Arc<Objects>,
         rosters: Arc<Rosters>,
@@ -74,15 +80,22 @@ impl Log {
     ) -> Self {
         Self {
             backend,
+            reserve,
             pair: LogPair::new(layout::LOG, layout::SECOND_LOG),
             index,
             objects,
             rosters,
             files,
             clock: Mutex::new(system_time),
+            replayed_clock: OnceLock::new(),
             grown: Condvar::new(),
             waiting: Mutex::new(()),
         }
+    }
+
+    /// The room that is kept for steps that free space.
+    pub fn reserve(&self) -> &Reserve {
+        &self.reserve
     }
 
     /// Replaces the clock.
@@ -90,10 +103,15 @@ impl Log {
         *self.clock.lock() = clock;
     }
 
-    /// The time by the repository's clock.
-    pub fn now(&self) -> Time {
+    /// The time that the clock shows.
+    pub fn wall_time(&self) -> Time {
         let clock = *self.clock.lock();
         clock()
+    }
+
+    /// The time that a record gets now.
+    pub fn now(&self) -> Result<Time> {
+        Ok(self.trusted_now()?.time())
     }
 
     /// Removes what an `init` left that was cut short. The caller holds the lock.
@@ -126,7 +144,7 @@ impl Log {
 
     /// Prepares to append. The caller holds the lock.
     pub fn settle_and_follow(&self) -> Result<()> {
-        self.pair.settle(&*self.backend)?;
+        self.reserve.use_for(|| self.pair.settle(&*self.backend))?;
         self.follow()
     }
 
@@ -167,7 +185,8 @@ impl Log {
                 self.apply_record(&mut batch, log_file::decode(at, &raw)?, at)?;
                 at = next;
             }
-            self.index.log().apply(start, &batch, at)?;
+            // What the log holds already must be followed by everyone, before anything can be freed.
+            self.reserve.use_for(|| self.index.log().apply(start, &batch, at))?;
             // Another thread may have gone further in the meantime.
             at = self.index.log().position()?;
         }
@@ -176,11 +195,11 @@ impl Log {
     fn apply_record(&self, batch: &mut Batch, record: LogRecord, at: Position) -> Result<()> {
         let (seq, time) = (record.seq, record.time);
         batch.starts.push((seq, at.offset));
-        batch.newest_time = Some(time);
         let mut change = |snapshot, step| batch.changes.push(SnapshotChange { seq, time, snapshot, step });
         match record.event {
             Event::Incarnation { incarnation, .. } => batch.incarnation = Some(incarnation),
             Event::Roster { signed } => batch.roster = Some(signed),
+            Event::SealKeys { signed } => batch.seal_keys = Some(signed),
             Event::Commit { snapshot, client, target, sequence, sender } => {
                 let (received, fate, changed) = (time, None, seq);
                 let row = CommitRow { seq, received, snapshot, client, target, sequence, sender, fate, changed };
@@ -195,13 +214,15 @@ impl Log {
                     Err(error) => tracing::warn!(%snapshot, %error, "a committed snapshot is damaged"),
                 }
             }
-            Event::Forget { snapshot, .. } => change(snapshot, FateStep::Forget),
+            Event::Forget { snapshot, signed } => {
+                change(snapshot, FateStep::Forget { is_broken: Tombstone::says_broken(&signed) });
+            }
             Event::Unforget { snapshot } => change(snapshot, FateStep::Unforget),
             Event::Expire { snapshot } => change(snapshot, FateStep::Expire),
             Event::Condemn { generation, set } => {
                 let row = CondemnRow { seq, set, secs: time.secs };
                 let set = self.objects.condemned_set(set).inspect_err(|error| {
-                    if !condemned::is_old(time.secs, self.now().secs) {
+                    if !condemned::is_old(self.wall_time().secs.abs_diff(time.secs)) {
                         tracing::warn!(generation, %error, "a set of condemned frames cannot be read; they are kept");
                     }
                 });
@@ -217,6 +238,13 @@ impl Log {
                 batch.liveness.push(LivenessChange::Quarantine { seq, generation, packs, lost });
             }
             Event::Release { packs } => batch.liveness.push(LivenessChange::Release { packs }),
+            Event::Verdict { signed, generation, lost } => match self.verify_verdict(&signed) {
+                Ok(verdict) => {
+                    batch.liveness.push(LivenessChange::Verdict { seq, verdict, generation, lost });
+                }
+                Err(error) => tracing::warn!(seq, %error, "a record of the log is passed over"),
+            },
+            Event::Inherit { packs } => batch.liveness.push(LivenessChange::Inherit { packs }),
             Event::Init { .. } | Event::Annotation { .. } | Event::Gap => {}
         }
         Ok(())
@@ -224,15 +252,26 @@ impl Log {
 
     /// Appends events, durably, and applies them to the index. The caller holds the lock from [`Log::lock_for_append`].
     pub fn append(&self, events: &[Event]) -> Result<()> {
+        self.append_by(events, false)
+    }
+
+    /// The same, for events that let space be freed: on a full disk they use the reserve.
+    pub fn append_to_free(&self, events: &[Event]) -> Result<()> {
+        self.append_by(events, true)
+    }
+
+    fn append_by(&self, events: &[Event], uses_reserve: bool) -> Result<()> {
         let start = self.index.log().position()?;
+        // What the clock shows is remembered first, so that each stamp has a place in the store's own time.
+        let time = self.look(uses_reserve)?.time();
         let (mut at, mut bytes) = (start, Vec::new());
         for event in events {
-            let record = LogRecord { seq: at.len, time: self.now(), event: event.clone() };
+            let record = LogRecord { seq: at.len, time, event: event.clone() };
             let (framed, next) = log_file::encode(at, &record);
             bytes.extend(framed);
             at = next;
         }
-        self.pair.append(&*self.backend, start, &bytes)?;
+        self.reserve.use_if(uses_reserve, || self.pair.append(&*self.backend, start, &bytes))?;
         self.follow()?;
         self.grown.notify_all();
         Ok(())
@@ -252,9 +291,60 @@ impl Log {
         self.append(&[Event::Roster { signed: signed.to_vec() }])
     }
 
+    /// Appends a list of seal keys, which must follow the newest one.
+    pub fn put_seal_keys(&self, signed: &[u8]) -> Result<()> {
+        let config = self.objects.config()?;
+        let next = SealKeys::verify(signed, &config.config)?;
+        let _lock = self.lock_for_append()?;
+        let newest = self.seal_keys()?;
+        if newest == next {
+            return Ok(());
+        }
+        if !next.follows(&newest) {
+            let reason = format!("seal key {} does not follow seal key {}", next.number(), newest.number());
+            return Err(Error::LeaseRefused { reason });
+        }
+        self.append(&[Event::SealKeys { signed: signed.to_vec() }])
+    }
+
+    /// The newest list of seal keys, signed; empty if the seal key was never rotated.
+    pub fn signed_seal_keys(&self) -> Result<Vec<u8>> {
+        Ok(self.index.log().seal_keys()?.unwrap_or_default())
+    }
+
+    /// The newest list of seal keys, verified.
+    pub fn seal_keys(&self) -> Result<SealKeys> {
+        SealKeys::verify(&self.signed_seal_keys()?, &self.objects.config()?.config)
+    }
+
+    /// Fails unless wraps of a client are sealed to the newest seal key. A client that has not learned of a rotation
+    /// must open the repository again.
+    pub fn check_sealed(&self, wraps: &[Wrap]) -> Result<()> {
+        self.follow()?;
+        let newest = self.seal_keys()?.number();
+        match wraps.iter().find(|wrap| wrap.seal_key != newest) {
+            None => Ok(()),
+            Some(Wrap { seal_key: used, .. }) => {
+                let reason = format!("it seals to seal key {used}, and the newest is seal key {newest}");
+                Err(Error::LeaseRefused { reason })
+            }
+        }
+    }
+
     /// The newest roster, verified.
-    pub fn roster(&self) -> Result<Roster> {
+    pub fn roster(&self) -> Result<Arc<Roster>> {
         self.rosters.newest()
+    }
+
+    /// Verifies a signed verdict on packs of this repository.
+    pub fn verify_verdict(&self, signed: &[u8]) -> Result<Verdict> {
+        let config = self.objects.config()?;
+        Verdict::verify(signed, &config.admin, config.config.repo)
+    }
+
+    /// The trust domains of the clients on the newest roster.
+    pub fn domains(&self) -> Result<Arc<Domains>> {
+        self.rosters.domains()
     }
 
     /// The newest roster's signed bytes.
@@ -267,14 +357,60 @@ impl Log {
         Ok(self.index.log().position()?.len)
     }
 
-    /// When the newest record was written.
-    pub fn newest_time(&self) -> Result<Time> {
-        self.index.log().newest_time()
+    /// The time by which what is kept is judged.
+    pub fn trusted_now(&self) -> Result<TrustedNow> {
+        let (wall, (seen, _)) = (self.wall_time(), self.seen_clock()?);
+        Ok(TrustedNow::new(wall, seen.observe(wall.secs)))
+    }
+
+    /// The same, and remembers what the clock shows, to free what is due. The caller holds the lock.
+    pub fn look_at_clock(&self) -> Result<TrustedNow> {
+        self.look(true)
+    }
+
+    fn look(&self, uses_reserve: bool) -> Result<TrustedNow> {
+        let (wall, (before, is_stored)) = (self.wall_time(), self.seen_clock()?);
+        let seen = before.observe(wall.secs);
+        let put = || self.backend.put(layout::CLOCK, &seen.encode());
+        if (!is_stored || seen.differs(&before))
+            && let Err(error) = self.reserve.use_if(uses_reserve, put)
+        {
+            // On a full disk, what frees space must go on. What is stamped meanwhile is kept for longer.
+            tracing::warn!(%error, "what the clock shows cannot be remembered");
+        }
+        Ok(TrustedNow::new(wall, seen))
+    }
+
+    /// What was seen of the clock, and whether that is stored. A record that is missing or damaged is made again from
+    /// all records of the log: each is a look at the clock.
+    fn seen_clock(&self) -> Result<(SeenClock, bool)> {
+        match self.backend.get(layout::CLOCK).and_then(|bytes| bytes.map(|bytes| SeenClock::decode(&bytes)).transpose())
+        {
+            Ok(Some(seen)) => return Ok((seen, true)),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "the record of the clock is rebuilt from the log"),
+        }
+        if let Some(seen) = self.replayed_clock.get() {
+            return Ok((seen.clone(), false));
+        }
+        let (mut at, mut seen) = (Position::default(), None::<SeenClock>);
+        loop {
+            let records = self.pair.read(&*self.backend, at)?;
+            if records.is_empty() {
+                let Some(seen) = seen else { return Ok((SeenClock::new(self.wall_time().secs), false)) };
+                return Ok((self.replayed_clock.get_or_init(|| seen).clone(), false));
+            }
+            for (raw, next) in records {
+                let secs = log_file::decode(at, &raw)?.time.secs;
+                seen = Some(seen.map_or_else(|| SeenClock::new(secs), |seen| seen.observe(secs)));
+                at = next;
+            }
+        }
     }
 
     /// The newest generation.
     pub fn generation(&self) -> Result<u64> {
-        Ok(self.index.prunes().generation()?.unwrap_or(FIRST_GENERATION))
+        Ok(self.index.prunes().generation()?.unwrap_or(Lease::FIRST_GENERATION))
     }
 
     /// The end of the log.

@@ -294,7 +294,9 @@ impl NewLog {
             match &record.event {
                 Event::Sweep { packs } => swept.extend(packs.iter().map(|pack| (*pack, true))),
                 Event::Revive { packs } => swept.extend(packs.iter().map(|pack| (*pack, false))),
-                Event::Condemn { generation: begun, .. } | Event::Quarantine { generation: begun, .. } => {
+                Event::Condemn { generation: begun, .. }
+                | Event::Quarantine { generation: begun, .. }
+                | Event::Verdict { generation: Some(begun), .. } => {
                     generation = generation.max(*begun);
                 }
                 _ => {}

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::{
     base::error::{Error, Result},
-    format::roster::{Roster, verify_roster},
+    format::roster::{Domains, Roster, verify_roster},
     repository::{index::Index, objects::Objects},
 };
 
@@ -13,11 +15,20 @@ use crate::{
 pub struct Rosters {
     index: Arc<Index>,
     objects: Arc<Objects>,
+    /// The roster that was verified last. It is asked for with each question about chunks.
+    verified: Mutex<Option<Verified>>,
+}
+
+#[derive(Debug, Clone)]
+struct Verified {
+    signed: Arc<[u8]>,
+    roster: Arc<Roster>,
+    domains: Arc<Domains>,
 }
 
 impl Rosters {
     pub fn new(index: Arc<Index>, objects: Arc<Objects>) -> Self {
-        Self { index, objects }
+        Self { index, objects, verified: Mutex::default() }
     }
 
     /// The newest roster's signed bytes.
@@ -26,8 +37,26 @@ impl Rosters {
     }
 
     /// The newest roster, verified.
-    pub fn newest(&self) -> Result<Roster> {
-        let config = self.objects.config()?;
-        verify_roster(&self.signed()?, &config.admin, config.config.repo)
+    pub fn newest(&self) -> Result<Arc<Roster>> {
+        self.verified().map(|verified| verified.roster)
+    }
+
+    /// The trust domains of the clients on the newest roster.
+    pub fn domains(&self) -> Result<Arc<Domains>> {
+        self.verified().map(|verified| verified.domains)
+    }
+
+    fn verified(&self) -> Result<Verified> {
+        let signed = self.signed()?;
+        let mut verified = self.verified.lock();
+        match &*verified {
+            Some(known) if known.signed[..] == signed[..] => Ok(known.clone()),
+            _ => {
+                let config = self.objects.config()?;
+                let roster = verify_roster(&signed, &config.admin, config.config.repo)?;
+                let domains = Arc::new(Domains::new(&roster));
+                Ok(verified.insert(Verified { signed: signed.into(), roster: Arc::new(roster), domains }).clone())
+            }
+        }
     }
 }

@@ -33,6 +33,11 @@ impl PackFiles {
         Self { backend, index, rosters }
     }
 
+    /// How many bytes there is room for; none if that is not known.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.backend.room().map(|room| room.free)
+    }
+
     /// The length of a pack's file; none if it does not exist.
     pub fn len(&self, id: PackId) -> Result<Option<u64>> {
         self.backend.len(&layout::pack(id))
@@ -93,7 +98,7 @@ impl PackFiles {
         if !table.proves_itself() {
             table = Pack::parse(&self.bytes(id)?.ok_or_else(|| damaged("it vanished"))?)?.table;
         }
-        table.verify(&self.rosters.newest()?)?;
+        table.verify(&*self.rosters.newest()?)?;
         Ok(table)
     }
 
@@ -128,6 +133,11 @@ impl PackFiles {
     /// The packs whose parity is in a folder.
     pub fn list_parity(&self, first: u8) -> Result<Vec<PackId>> {
         Ok(ids(self.backend.list(&layout::parity_folder(first))?).into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// Bytes of all parity in a folder.
+    pub fn parity_bytes(&self, first: u8) -> Result<u64> {
+        Ok(self.backend.list(&layout::parity_folder(first))?.iter().map(|listed| listed.len).sum())
     }
 
     /// Makes the names in the folder of a pack's parity durable, whichever process stored them.

@@ -16,7 +16,7 @@ use std::{
 use super::{files::PackFiles, mend::Mender, quarantine::Quarantine};
 use crate::{
     base::{
-        error::{Error, Result},
+        error::{Error, ErrorKind, Result},
         id::{Hash, PackId},
     },
     format::pack::PackTable,
@@ -36,6 +36,8 @@ pub struct Finder {
     searched_at: AtomicU64,
     /// How often packs were searched for.
     searches: AtomicU64,
+    /// How long the log was when the index was last compared with all packs.
+    compared_at: AtomicU64,
 }
 
 /// Whether a search gives up packs that are missing.
@@ -55,12 +57,17 @@ impl Finder {
         mender: Arc<Mender>,
         quarantine: Arc<Quarantine>,
     ) -> Self {
-        let (searched_at, searches) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { index, objects, log, files, mender, quarantine, searched_at, searches }
+        let (searched_at, searches, compared_at) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        Self { index, objects, log, files, mender, quarantine, searched_at, searches, compared_at }
     }
 
     /// Brings the index up to date with the log and the packs.
     pub fn read_in(&self) -> Result<()> {
+        // A full disk must not prevent a repository from being opened: then nothing could be freed.
+        self.log.reserve().use_for(|| self.read_in_once())
+    }
+
+    fn read_in_once(&self) -> Result<()> {
         let owner = Hash::of(&[&self.objects.config()?.signed]);
         if self.index.owner()?.is_some_and(|other| other != owner) {
             self.index.clear()?;
@@ -68,10 +75,26 @@ impl Finder {
         self.log.settle_files();
         self.objects.settle_config();
         self.log.follow()?;
+        if self.is_index_damaged()? {
+            // If the log itself is damaged, that comes up again.
+            tracing::info!("the index is damaged and is rebuilt");
+            self.index.clear()?;
+            self.log.follow()?;
+        }
         if self.index.owner()?.is_none() {
             self.index.set_owner(owner)?;
         }
         self.search(self.log.len()?, Missing::GiveUp)
+    }
+
+    /// Whether the index cannot be believed, or lacks what every log has.
+    fn is_index_damaged(&self) -> Result<bool> {
+        let needed = self.log.roster().map(drop).and_then(|()| self.log.seen().map(drop));
+        match needed {
+            Err(error) if error.kind() == ErrorKind::Damaged => Ok(true),
+            Err(error) => Err(error),
+            Ok(()) => Ok(!self.index.is_consistent()?),
+        }
     }
 
     /// How often packs were searched for.
@@ -90,6 +113,29 @@ impl Finder {
             self.search(len, Missing::Leave)?;
         }
         Ok(self.searches() != since)
+    }
+
+    /// Compares the index with all packs, once for each length of the log, and corrects it. Call this when a chunk is
+    /// missing that should be stored: damage of the index may hide it. Returns whether anything was wrong.
+    pub fn compare(&self) -> Result<bool> {
+        let len = self.log.len()?;
+        if self.compared_at.swap(len, SeqCst) == len {
+            return Ok(false);
+        }
+        let mut is_changed = false;
+        for first in 0..=u8::MAX {
+            for (id, len) in self.files.list(first)? {
+                match self.files.table(id, len) {
+                    Ok(table) => is_changed |= self.index.packs().correct(&table, len)?,
+                    // The pack's own damage is found by those who read it.
+                    Err(error) => tracing::debug!(pack = %id, %error, "a pack cannot be compared with the index"),
+                }
+            }
+        }
+        if is_changed {
+            tracing::info!("the index lacked what packs hold, and was corrected");
+        }
+        Ok(is_changed)
     }
 
     /// Searches for packs. `len` is the length of the log.

@@ -5,7 +5,7 @@
 //! before anything is written. Only bytes that the pack's id vouches for replace others. If these cannot be had for all
 //! of a pack, the other bytes stay as they are, and their frames go into [quarantine](super::quarantine).
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -89,6 +89,23 @@ impl Mender {
     /// Whether a pack should have parity, and has none.
     pub fn lacks_parity(&self, id: PackId) -> Result<bool> {
         Ok(self.objects.config()?.parity.is_some() && self.files.parity_len(id)?.is_none())
+    }
+
+    /// Whether the files of a pack of this length are not as long as they should be. `pending` are packs whose parity
+    /// has still to be made.
+    pub fn is_suspect(&self, id: PackId, len: u64, pending: &HashSet<PackId>) -> Result<bool> {
+        if self.files.len(id)? != Some(len) {
+            return Ok(true);
+        }
+        match self.files.parity_len(id)? {
+            None => Ok(self.objects.config()?.parity.is_some() && !pending.contains(&id)),
+            Some(len) => match self.files.parity_range(id, 0, erasure::START_LEN) {
+                Ok(start) => Ok(start.and_then(|start| erasure::file_len(&start)) != Some(len)),
+                // Its length is no sign of anything then. A scrub reads all of it.
+                Err(error) if error.is_unreadable() => Ok(false),
+                Err(error) => Err(error),
+            },
+        }
     }
 
     /// Verifies a pack and its parity, and mends what can be mended.

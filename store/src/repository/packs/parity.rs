@@ -8,7 +8,10 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -29,8 +32,12 @@ use crate::{
     repository::index::Index,
 };
 
-/// At most this many bytes of waiting packs are held.
-const HELD_MAX: usize = 2 * PACK_TARGET;
+/// At most this many bytes of waiting packs are held, in all repositories of this process: a server has many.
+const HELD_MAX: usize = 4 * PACK_TARGET;
+static HELD: AtomicUsize = AtomicUsize::new(0);
+/// How many packs get their parity at the same time, in all repositories of this process.
+const AT_ONCE: usize = 2;
+static WORKING: Gate = Gate { working: Mutex::new(0), freed: Condvar::new() };
 /// Marks are removed after this long without work. In a busy repository they are removed together with the next pack.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -56,8 +63,6 @@ struct Queue {
     waiting: VecDeque<ParityJob>,
     /// Packs that were marked before this process began. `wait` does not wait for these.
     left: Vec<ParityJob>,
-    /// Bytes of packs that are held.
-    held: usize,
     /// How many packs were ever queued, and how many of them are done. They are done in order.
     queued: u64,
     done: u64,
@@ -70,9 +75,53 @@ struct ParityJob {
     pack: PackId,
     parity: Parity,
     /// None if the pack must be read again.
-    bytes: Option<Bytes>,
+    held: Option<Held>,
     /// The pack was marked before this process began, so its parity may have been made already.
     is_old: bool,
+}
+
+/// The bytes of a waiting pack.
+struct Held(Bytes);
+
+impl Held {
+    /// Holds bytes, unless too many are held.
+    fn new(bytes: &Bytes) -> Option<Self> {
+        let add = |held: usize| (held + bytes.len() <= HELD_MAX).then_some(held + bytes.len());
+        HELD.fetch_update(SeqCst, SeqCst, add).ok().map(|_| Self(bytes.clone()))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HELD.fetch_sub(self.0.len(), SeqCst);
+    }
+}
+
+/// Lets few work at a time.
+struct Gate {
+    working: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Gate {
+    /// Waits for its turn. The turn ends when the result is dropped.
+    fn enter(&self) -> Turn<'_> {
+        let mut working = self.working.lock();
+        while *working >= AT_ONCE {
+            self.freed.wait(&mut working);
+        }
+        *working += 1;
+        Turn(self)
+    }
+}
+
+struct Turn<'g>(&'g Gate);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.working.lock() -= 1;
+        self.0.freed.notify_one();
+    }
 }
 
 impl fmt::Debug for ParityMaker {
@@ -95,7 +144,7 @@ impl ParityMaker {
     /// Queues a pack that is stored and marked.
     pub fn add(&self, pack: PackId, bytes: &Bytes, parity: Parity) -> Result<()> {
         self.start(parity)?;
-        self.shared.add(ParityJob { pack, parity, bytes: Some(bytes.clone()), is_old: false });
+        self.shared.add(ParityJob { pack, parity, held: Held::new(bytes), is_old: false });
         Ok(())
     }
 
@@ -106,7 +155,7 @@ impl ParityMaker {
             return Ok(());
         }
         let left = self.shared.index.packs().without_parity()?;
-        let job = |pack| ParityJob { pack, parity, bytes: None, is_old: true };
+        let job = |pack| ParityJob { pack, parity, held: None, is_old: true };
         self.shared.queue.lock().left = left.into_iter().map(job).collect();
         let shared = self.shared.clone();
         let name = std::thread::Builder::new().name("bkfs-parity".into());
@@ -136,13 +185,8 @@ impl Drop for ParityMaker {
 }
 
 impl Shared {
-    fn add(&self, mut job: ParityJob) {
+    fn add(&self, job: ParityJob) {
         let mut queue = self.queue.lock();
-        let len = job.bytes.as_ref().map_or(0, Bytes::len);
-        match queue.held + len <= HELD_MAX {
-            true => queue.held += len,
-            false => job.bytes = None,
-        }
         queue.waiting.push_back(job);
         queue.queued += 1;
         self.changed.notify_all();
@@ -150,14 +194,15 @@ impl Shared {
 
     fn work(&self) {
         while let Some(job) = self.next() {
+            let working = WORKING.enter();
             let made = self.make(&job);
+            drop(working);
             let mut queue = self.queue.lock();
             match made {
                 Ok(()) => queue.made.push(job.pack),
                 // It stays marked, and a scrub looks at every pack.
                 Err(error) => tracing::warn!(pack = %job.pack, %error, "no parity could be made for a pack"),
             }
-            queue.held -= job.bytes.as_ref().map_or(0, Bytes::len);
             queue.done += u64::from(!job.is_old);
             self.changed.notify_all();
         }
@@ -201,8 +246,8 @@ impl Shared {
             // The process that made it may have died before it was durable.
             return self.files.settle_parity(job.pack);
         }
-        let bytes = match &job.bytes {
-            Some(bytes) => bytes.clone(),
+        let bytes = match &job.held {
+            Some(held) => held.0.clone(),
             None => match self.files.bytes(job.pack)? {
                 Some(bytes) => bytes,
                 None if job.is_old => return Ok(()),

@@ -58,13 +58,17 @@ impl PackStore {
         if table.id != upload.id {
             return Err(damaged(format!("it is pack {}", table.id)));
         }
+        if self.index.verdicts().refused_frames(&table.id)?.is_some() {
+            return Err(damaged("a key holder found that it does not hold what its table says".into()));
+        }
         if table.is_copied {
             return Err(damaged("only a store makes packs of this kind".into()));
         }
         self.objects.config()?;
         let roster = self.log.roster()?;
-        roster.active_client(table.client, self.log.now(), || format!("pack {}", table.id))?;
+        roster.active_client(table.client, self.log.now()?, || format!("pack {}", table.id))?;
         table.verify(&roster)?;
+        self.log.check_sealed(&table.wraps)?;
         let len = upload.bytes.len() as u64;
         loop {
             let lock = self.make_live(table.id)?;
@@ -72,30 +76,49 @@ impl PackStore {
                 return Ok(());
             }
             self.files.put(table.id, &upload.bytes)?;
-            self.add(table, &upload.bytes, Some(self.pin(lease)))?;
+            self.add(table, &upload.bytes, Some(self.pin(lease)?))?;
             if self.is_stored(table.id, lock.as_deref())? {
                 return self.quarantine.release_put(table.id, lock);
             }
         }
     }
 
-    /// Stores a pack of copied frames, unless it is empty. Returns how many bytes were written.
-    pub fn put_copies(&self, writer: PackWriter) -> Result<u64> {
+    /// Stores a pack of copied frames, unless it is empty. If all come from verified packs, it becomes verified as
+    /// well: that is in the log before the caller goes on, and so before the originals go. If the copies make room,
+    /// they may take it from the reserve. Returns how many bytes were written.
+    pub fn put_copies(&self, writer: PackWriter, is_verified: bool, makes_room: bool) -> Result<u64> {
         if writer.is_empty() {
             return Ok(0);
         }
         let upload = writer.finish();
         let table = Pack::parse(&upload.bytes)?.table;
+        self.log.reserve().use_if(makes_room, || self.put_copied(&upload, &table, is_verified))
+    }
+
+    fn put_copied(&self, upload: &PackUpload, table: &PackTable, is_verified: bool) -> Result<u64> {
         loop {
             // Another prune may have copied the same frames into the same pack: one that was cut short and given up, or
             // one that runs now. Then that pack may have been pruned.
             let lock = self.make_live(upload.id)?;
             self.files.put(upload.id, &upload.bytes)?;
-            self.add(&table, &upload.bytes, None)?;
+            self.add(table, &upload.bytes, None)?;
             if self.is_stored(upload.id, lock.as_deref())? {
                 self.quarantine.release_put(upload.id, lock)?;
-                return Ok(upload.bytes.len() as u64);
+                break;
             }
+        }
+        if is_verified {
+            self.inherit(upload.id)?;
+        }
+        Ok(upload.bytes.len() as u64)
+    }
+
+    /// Records that a pack of copies is verified as its originals are.
+    fn inherit(&self, id: PackId) -> Result<()> {
+        let _lock = self.log.lock_for_append()?;
+        match self.index.verdicts().is_verified(&id)? {
+            true => Ok(()),
+            false => self.log.append(&[Event::Inherit { packs: vec![id] }]),
         }
     }
 
@@ -109,17 +132,18 @@ impl PackStore {
     pub fn keep(&self, lease: Lease, id: PackId, len: u64) -> Result<bool> {
         let is_there = self.has_live(id, len)?;
         if is_there {
-            self.index.packs().pin(&id, self.pin(lease))?;
+            self.index.packs().pin(&id, self.pin(lease)?)?;
         }
         Ok(is_there)
     }
 
-    /// Whether a pack's file has its full length, and none of its frames is condemned or in quarantine. If so, the pack
-    /// is durable on return.
+    /// Whether a pack's file has its full length, and none of its frames is condemned, in quarantine or refused. If
+    /// so, the pack is durable on return.
     fn has_live(&self, id: PackId, len: u64) -> Result<bool> {
         let is_live = self.index.packs().has(&id)?
             && self.index.prunes().condemned_frames(&id)?.is_none()
-            && !self.quarantine.has(id)?;
+            && !self.quarantine.has(id)?
+            && self.index.verdicts().refused_frames(&id)?.is_none();
         let is_there = is_live && self.files.len(id)? == Some(len);
         if is_there {
             self.files.settle_found()?;
@@ -127,8 +151,8 @@ impl PackStore {
         Ok(is_there)
     }
 
-    fn pin(&self, lease: Lease) -> Pin {
-        Pin { session: lease.session, secs: self.log.now().secs }
+    fn pin(&self, lease: Lease) -> Result<Pin> {
+        Ok(Pin { session: lease.session, secs: self.log.now()?.secs })
     }
 
     /// Makes a pack live again in the log that is condemned or swept, and takes its file out of the grave. The caller

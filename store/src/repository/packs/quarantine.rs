@@ -23,7 +23,12 @@ use crate::{
         loss::{DamagedFrames, FrameBits, Lost, Quarantined},
         pack::PackTable,
     },
-    repository::{backend::Lock, index::Index, log::Log, prune::condemned::LOST_MAX},
+    repository::{
+        backend::Lock,
+        index::{Index, LostChunks},
+        log::Log,
+        prune::condemned::LOST_MAX,
+    },
 };
 
 /// How many ids are looked up at a time.
@@ -137,10 +142,15 @@ impl Quarantine {
         for (_, entry) in table.frames.iter().enumerate().filter(|(frame, _)| is_lost(*frame as u32)) {
             ids.extend(&entry.ids);
         }
-        let mut lost = Vec::new();
+        self.lost_of(&ids, &is_taken)
+    }
+
+    /// Those of the chunks that are lost to somebody if frames are taken.
+    pub fn lost_of(&self, ids: &[ChunkId], is_taken: &dyn Fn(u32, u32) -> bool) -> Result<Lost> {
+        let (mut lost, mut remembered, domains) = (Vec::new(), LostChunks::default(), self.log.domains()?);
         for ids in ids.chunks(BATCH) {
-            let has_copy = self.index.chunks().live_elsewhere(ids, &is_taken)?;
-            lost.extend(ids.iter().zip(has_copy).filter(|(_, has_copy)| !has_copy).map(|(id, _)| *id));
+            let is_lost = self.index.chunks().lost(ids, is_taken, &domains, &mut remembered)?;
+            lost.extend(ids.iter().zip(is_lost).filter(|(_, is_lost)| *is_lost).map(|(id, _)| *id));
         }
         Ok(if lost.len() > LOST_MAX { Lost::Everything } else { Lost::Ids(lost) })
     }
@@ -171,7 +181,7 @@ impl Quarantine {
     /// Ends the quarantine of packs that are gone for good. As long as an operator can bring a pack back, it comes back
     /// as damaged as it was, and stays in quarantine.
     pub fn release_gone(&self, packs: Vec<PackId>) -> Result<()> {
-        if packs.is_empty() { Ok(()) } else { self.log.append(&[Event::Release { packs }]) }
+        if packs.is_empty() { Ok(()) } else { self.log.append_to_free(&[Event::Release { packs }]) }
     }
 
     /// Announces that packs are gone, and removes them from the index. Their chunks cannot be named any more, so

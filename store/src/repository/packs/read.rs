@@ -6,14 +6,15 @@ use bytes::Bytes;
 
 use super::{files::PackFiles, find::Finder};
 use crate::{
-    access::{IDS_MAX, READ_BYTES_MAX, ReadReply, ReadRequest, SealedFrame},
+    access::{AVOID_MAX, IDS_MAX, READ_BYTES_MAX, ReadReply, ReadRequest, SealedFrame},
     base::{
         error::{Error, Result},
-        id::{ChunkId, PackId},
+        id::{ChunkId, ClientId, PackId},
     },
     repository::{
-        index::{Index, PackRow},
+        index::{Index, PackRow, Wanted},
         limits,
+        log::Log,
     },
 };
 
@@ -24,28 +25,34 @@ const TRIES: usize = 5;
 #[derive(Debug)]
 pub(super) struct FrameReader {
     index: Arc<Index>,
+    log: Arc<Log>,
     files: Arc<PackFiles>,
     finder: Arc<Finder>,
 }
 
 impl FrameReader {
-    pub fn new(index: Arc<Index>, files: Arc<PackFiles>, finder: Arc<Finder>) -> Self {
-        Self { index, files, finder }
+    pub fn new(index: Arc<Index>, log: Arc<Log>, files: Arc<PackFiles>, finder: Arc<Finder>) -> Self {
+        Self { index, log, files, finder }
     }
 
-    /// Which of the ids have a live copy.
-    pub fn has(&self, ids: &[ChunkId]) -> Result<Vec<bool>> {
+    /// Which of the ids have a live copy that a client may rely on; without a client, any live copy.
+    pub fn has(&self, client: Option<ClientId>, ids: &[ChunkId]) -> Result<Vec<bool>> {
         limits::check_count(ids.len(), IDS_MAX)?;
         let searches = self.finder.searches();
-        let has = self.index.chunks().has(ids)?;
+        let ask = || {
+            let domains = self.log.domains()?;
+            self.index.chunks().has(ids, client.map(|client| domains.of(client)), &domains)
+        };
+        let has = ask()?;
         // Another process may have stored what is missing.
-        if has.contains(&false) && self.finder.catch_up(searches)? { self.index.chunks().has(ids) } else { Ok(has) }
+        if has.contains(&false) && self.finder.catch_up(searches)? { ask() } else { Ok(has) }
     }
 
     /// Reads frames. Packs come and go in the meantime. If a pack that the index named is gone, or a chunk is unknown,
     /// the index takes in what this process and others have done since, and the read is tried again.
     pub fn read(&self, request: &ReadRequest) -> Result<ReadReply> {
         limits::check_count(request.ids.len(), IDS_MAX)?;
+        limits::check_count(request.avoid.len(), AVOID_MAX)?;
         for _ in 1..TRIES {
             let (searches, mut gone) = (self.finder.searches(), Vec::new());
             let reply = self.read_once(request, &mut gone)?;
@@ -55,7 +62,10 @@ impl FrameReader {
             let is_newer = self.finder.catch_up(searches)?;
             let mut moved = gone.iter().map(|id| Ok(!self.index.packs().has(id)?));
             if !is_newer && !moved.try_fold(false, |any, is_moved| is_moved.map(|is_moved: bool| any | is_moved))? {
-                return Ok(reply);
+                // What a reader wants was committed. If the index lacks it, the index may be damaged.
+                if reply.missing.is_empty() || !request.avoid.is_empty() || !self.finder.compare()? {
+                    return Ok(reply);
+                }
             }
         }
         self.read_once(request, &mut Vec::new())
@@ -63,7 +73,11 @@ impl FrameReader {
 
     /// Reads frames where the index has them. Packs whose files are gone are added to `gone`.
     fn read_once(&self, request: &ReadRequest, gone: &mut Vec<PackId>) -> Result<ReadReply> {
-        let (addresses, packs) = self.index.chunks().resolve(&request.ids)?;
+        let (addresses, packs) = self.index.chunks().resolve(
+            &request.ids,
+            &Wanted { domain: None, avoid: &request.avoid },
+            &*self.log.domains()?,
+        )?;
         let mut reply = ReadReply::default();
         let (mut plan, mut taken, mut bytes) = (Vec::new(), HashSet::new(), 0usize);
         for (id, address) in request.ids.iter().zip(addresses) {

@@ -19,7 +19,7 @@ pub const LOST_MAX: usize = 262_144;
 
 /// How long a set is kept, in seconds. A client that pushes less often asks again what is stored, which takes a few
 /// requests.
-const KEPT_SECS: i64 = 90 * 24 * 3600;
+const KEPT_SECS: u64 = 90 * 24 * 3600;
 
 /// The frames of one pack that a prune takes. The pack's other frames are copied to another pack before this one goes.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -65,9 +65,9 @@ impl CondemnedSet {
     }
 }
 
-/// Whether a set that was condemned at a time may be removed.
-pub fn is_old(secs: i64, now: i64) -> bool {
-    secs.saturating_add(KEPT_SECS) <= now
+/// Whether a set may be removed that was condemned so long ago.
+pub fn is_old(age_secs: u64) -> bool {
+    age_secs >= KEPT_SECS
 }
 
 #[cfg(test)]

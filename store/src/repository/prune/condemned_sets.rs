@@ -8,6 +8,7 @@ use crate::{
     base::{
         error::{Error, Result},
         id::{ChunkId, Hash},
+        time::Time,
     },
     format::loss::Lost,
     repository::{index::Index, log::Log, objects::Objects},
@@ -57,10 +58,13 @@ impl CondemnedSets {
         if self.index.prunes().condemned_count()? > 0 {
             return Ok(0);
         }
-        // A clock that jumps ahead makes nothing old until a record of the log has its time.
-        let now = self.log.now().secs.min(self.log.newest_time()?.secs);
+        let now = self.log.look_at_clock()?;
         let rows = self.index.prunes().condemnations_from(0)?;
-        let kept: HashSet<Hash> = rows.iter().filter(|row| !is_old(row.secs, now)).map(|row| row.set).collect();
+        let kept: HashSet<Hash> = rows
+            .iter()
+            .filter(|row| !is_old(now.age_secs(Time { secs: row.secs, nanos: 0 })))
+            .map(|row| row.set)
+            .collect();
         let old: Vec<Hash> = stored.into_iter().filter(|set| !kept.contains(set)).collect();
         old.iter().try_for_each(|set| self.objects.remove_condemned_set(*set))?;
         Ok(old.len() as u64)

@@ -19,21 +19,29 @@ impl Copier {
         Self { store, one_at_a_time: Mutex::new(()) }
     }
 
-    /// Waits until nothing else copies.
-    pub fn begin(&self) -> Copying<'_> {
-        Copying { store: &self.store, _one: self.one_at_a_time.lock() }
+    /// Waits for the parity of all packs that were stored so far.
+    pub fn wait_for_parity(&self) {
+        self.store.wait_for_parity();
+    }
+
+    /// Waits until nothing else copies. On a full disk the copies may take room from the reserve if `makes_room`: the
+    /// packs that they come from are removed as soon as the copies are stored.
+    pub fn begin(&self, makes_room: bool) -> Copying<'_> {
+        Copying { store: &self.store, makes_room, _one: self.one_at_a_time.lock() }
     }
 }
 
 /// The right to copy; given back when it is dropped.
 pub struct Copying<'a> {
     store: &'a PackStore,
+    makes_room: bool,
     _one: MutexGuard<'a, ()>,
 }
 
 impl Copying<'_> {
-    /// Stores a pack of copied frames, unless it is empty. Returns how many bytes were written.
-    pub fn store(&self, writer: PackWriter) -> Result<u64> {
-        self.store.put_copies(writer)
+    /// Stores a pack of copied frames, unless it is empty. `is_verified` tells whether all come from verified packs.
+    /// Returns how many bytes were written.
+    pub fn store(&self, writer: PackWriter, is_verified: bool) -> Result<u64> {
+        self.store.put_copies(writer, is_verified, self.makes_room)
     }
 }

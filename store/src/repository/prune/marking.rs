@@ -5,22 +5,37 @@
 //! Nothing is durable before [`Marker::condemn`]. A store that restarts in between has forgotten the prune, which must
 //! begin again.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 
-use super::marks::Marks;
+use super::{hold::CommitHold, marks::Marks};
 use crate::{
     access::{Filter, PruneReply},
-    base::error::{Error, Result},
+    base::{
+        error::{Error, Result},
+        id::PackId,
+        time::Time,
+    },
     crypto,
-    format::filter::LiveFilter,
-    repository::{index::Index, log::Log, objects::Objects, packs::files::PackFiles},
+    format::{filter::LiveFilter, loss::FrameBits},
+    repository::{
+        clock::TrustedNow,
+        index::{Index, Pin},
+        log::Log,
+        objects::Objects,
+        packs::files::PackFiles,
+    },
 };
 
 /// How long a pack is kept for a session that has not committed, in seconds. A session that comes back later finds less
 /// to resume.
-const PIN_SECS: i64 = 7 * 24 * 3600;
+const PIN_SECS: u64 = 7 * 24 * 3600;
+
+/// Until when a pin counts; none if it counts no more.
+pub(super) fn pinned_until(pin: &Pin, now: &TrustedNow) -> Option<Time> {
+    now.kept_until(Time { secs: pin.secs, nanos: 0 }, PIN_SECS)
+}
 
 /// Marks what is live, and condemns the rest.
 #[derive(Debug)]
@@ -31,26 +46,41 @@ pub(super) struct Marker {
     pub(super) files: Arc<PackFiles>,
     /// The marks of the prune that is in progress.
     pub(super) marks: Mutex<Option<Marks>>,
+    pub(super) hold: Arc<CommitHold>,
 }
 
 impl Marker {
-    pub fn new(index: Arc<Index>, objects: Arc<Objects>, log: Arc<Log>, files: Arc<PackFiles>) -> Self {
-        Self { index, objects, log, files, marks: Mutex::new(None) }
+    pub fn new(
+        index: Arc<Index>,
+        objects: Arc<Objects>,
+        log: Arc<Log>,
+        files: Arc<PackFiles>,
+        hold: Arc<CommitHold>,
+    ) -> Self {
+        Self { index, objects, log, files, marks: Mutex::new(None), hold }
     }
 
     /// Begins a prune. A prune that was begun before is forgotten.
-    pub fn begin(&self) -> Result<PruneReply> {
+    pub fn begin(&self, dry_run: bool, ends_pushes: bool) -> Result<PruneReply> {
         // In this order, as in `condemn`. Otherwise two prunes could wait for each other, and all pushes for them.
         let mut slot = self.marks.lock();
         let _lock = self.log.lock_for_append()?;
+        if !dry_run {
+            self.expect_swept()?;
+        }
+        let prune = u64::from_le_bytes(crypto::random());
+        let (generation, next_number) = (self.log.generation()?, self.index.packs().next_number()?);
+        *slot = Some(Marks::new(prune, generation, next_number, self.index.life()?, ends_pushes));
+        Ok(PruneReply::Begun { prune, log_len: self.log.len()? })
+    }
+
+    /// Fails if something is condemned and not swept yet. A condemned set takes the place of the one before.
+    pub(super) fn expect_swept(&self) -> Result<()> {
         if self.index.prunes().condemned_count()? > 0 {
             let reason = "another prune is not finished: it must be swept or given up first".to_owned();
             return Err(Error::LeaseRefused { reason });
         }
-        let prune = u64::from_le_bytes(crypto::random());
-        let (generation, next_number) = (self.log.generation()?, self.index.packs().next_number()?);
-        *slot = Some(Marks::new(prune, generation, next_number, self.index.life()?));
-        Ok(PruneReply::Begun { prune, log_len: self.log.len()? })
+        Ok(())
     }
 
     /// Marks as live what filters hold.
@@ -83,9 +113,18 @@ impl Marker {
         *self.marks.lock() = None;
     }
 
-    /// The numbers of the packs that are kept for sessions that have not committed.
-    pub(super) fn pinned_packs(&self) -> Result<HashSet<u32>> {
-        Ok(self.index.packs().pinned(self.log.now().secs - PIN_SECS)?.into_iter().collect())
+    /// The packs that a prune keeps for sessions that have not committed, by number, and until when, in seconds.
+    pub(super) fn pinned_packs(&self, marks: &Marks) -> Result<HashMap<u32, i64>> {
+        if marks.ends_pushes {
+            return Ok(HashMap::new());
+        }
+        let (now, pins) = (self.log.trusted_now()?, self.index.packs().pins()?);
+        Ok(pins.iter().filter_map(|(number, pin)| Some((*number, pinned_until(pin, &now)?.secs))).collect())
+    }
+
+    /// The condemned frames of packs that are not swept yet. Only a dry run begins when there are any.
+    pub(super) fn condemned(&self) -> Result<HashMap<PackId, FrameBits>> {
+        Ok(self.index.prunes().condemned(usize::MAX)?.into_iter().collect())
     }
 }
 

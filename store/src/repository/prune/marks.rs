@@ -24,6 +24,8 @@ pub(super) struct Marks {
     pub next_number: u32,
     /// The life of the index to which the numbers of packs belong.
     pub life: Option<Vec<u8>>,
+    /// Whether packs may go that are kept for pushes which have not ended.
+    pub ends_pushes: bool,
     /// Frames that key holders have moved. If a later filter finds something live in a moved frame, the frame counts as
     /// not moved.
     pub moved: MovedFrames,
@@ -35,9 +37,19 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    pub fn new(prune: u64, generation: u64, next_number: u32, life: Option<Vec<u8>>) -> Self {
+    pub fn new(prune: u64, generation: u64, next_number: u32, life: Option<Vec<u8>>, ends_pushes: bool) -> Self {
         let (live, seen) = (HashMap::new(), Box::new([false; 256]));
-        Self { prune, generation, next_number, life, moved: HashMap::new(), live, seen, counts: ChunkCounts::default() }
+        Self {
+            prune,
+            generation,
+            next_number,
+            life,
+            ends_pushes,
+            moved: HashMap::new(),
+            live,
+            seen,
+            counts: ChunkCounts::default(),
+        }
     }
 
     /// Whether a filter came before for ids with this first byte.
@@ -88,20 +100,22 @@ impl Marks {
         }
     }
 
-    /// Whether something in a frame is live that was not moved to another pack.
-    pub fn is_live(&self, pack: u32, frame: u32, moved: &Frames) -> bool {
+    /// Whether something in a frame is live that is needed there. `gone` are frames that were moved to other packs or
+    /// are not needed for another reason.
+    pub fn is_live(&self, pack: u32, frame: u32, gone: &Frames) -> bool {
         let has = |frames: &Frames| frames.get(&pack).is_some_and(|bits| bits.has(frame));
-        has(&self.live) && !has(moved)
+        has(&self.live) && !has(gone)
     }
 
-    /// How much of a pack is live, by its frames.
-    pub fn usage(&self, number: u32, row: &PackRow, moved: &Frames) -> PackUse {
+    /// How much of a pack is live, by its frames. `gone` are the frames that are not needed, `moved` those among them
+    /// that a key holder has written again.
+    pub fn usage(&self, number: u32, row: &PackRow, gone: &Frames, moved: &Frames) -> PackUse {
         let (client, kind) = (row.client, row.kind);
         let must_rewrite = moved.get(&number).is_some_and(|bits| !bits.is_empty());
         let mut used = PackUse { number, client, kind, live: 0, dead: 0, mixed: 0, reframed: 0, must_rewrite };
         for frame in 0..row.frames() {
             let len = row.frame(frame).map_or(0, |(_, len)| u64::from(len));
-            match self.is_live(number, frame, moved) {
+            match self.is_live(number, frame, gone) {
                 true => used.live += len,
                 false => used.dead += len,
             }
@@ -110,8 +124,8 @@ impl Marks {
     }
 
     /// About how many bytes of a pack are dead and share frames with live chunks.
-    pub fn mixed_bytes(&self, number: u32, row: &PackRow, moved: &Frames) -> u64 {
-        let live = (0..row.frames()).filter(|frame| self.is_live(number, *frame, moved));
+    pub fn mixed_bytes(&self, number: u32, row: &PackRow, gone: &Frames) -> u64 {
+        let live = (0..row.frames()).filter(|frame| self.is_live(number, *frame, gone));
         live.map(|frame| self.dead_bytes(number, frame, row.frame(frame).map_or(0, |(_, len)| len.into()))).sum()
     }
 

@@ -18,7 +18,7 @@ use crate::{
         id::ChunkId,
     },
     format::loss::FrameBits,
-    repository::limits,
+    repository::{index::LostChunks, limits},
 };
 
 impl Marker {
@@ -27,12 +27,13 @@ impl Marker {
         let mut slot = self.marks.lock();
         let marks = marks_of(&mut slot, prune)?;
         marks.expect_complete()?;
-        let pinned = self.pinned_packs()?;
+        let (pinned, condemned) = (self.pinned_packs(marks)?, self.condemned()?);
         let moved = self.moved_frames(marks)?;
         let mut uses = Vec::new();
         self.index.packs().each(&mut |number, row| {
-            if number < marks.next_number && !pinned.contains(&number) {
-                let mut used = marks.usage(number, &row, &moved);
+            let is_kept = pinned.contains_key(&number) || condemned.contains_key(&row.id);
+            if number < marks.next_number && !is_kept {
+                let mut used = marks.usage(number, &row, &moved, &moved);
                 for (frame, len) in marks.worth_opening(number, &row, &moved) {
                     used.reframed += len;
                     used.mixed += marks.dead_bytes(number, frame, len);
@@ -74,10 +75,11 @@ impl Marker {
         Ok(PruneReply::Done)
     }
 
-    /// Those of the moved frames in which each live chunk has another copy, in a pack that came after the prune began
-    /// and so is not touched by it.
+    /// Those of the moved frames in which each live chunk has another copy, on which everybody may rely who may rely on
+    /// the frame, in a pack that came after the prune began and so is not touched by it.
     pub(super) fn moved_frames(&self, marks: &Marks) -> Result<Frames> {
-        let mut found = HashMap::new();
+        let (mut found, mut remembered, domains) = (HashMap::new(), LostChunks::default(), self.log.domains()?);
+        let is_taken = |pack: u32, _: u32| pack < marks.next_number;
         for (number, frames) in &marks.moved {
             let Some(row) = self.index.packs().row(*number)? else { continue };
             let Ok(table) = self.files.table(row.id, row.len) else { continue };
@@ -86,9 +88,9 @@ impl Marker {
                 let Some(entry) = table.frames.get(*frame as usize) else { continue };
                 let live: Vec<ChunkId> =
                     (0u32..).zip(&entry.ids).filter(|(n, _)| chunks.has(*n)).map(|(_, id)| *id).collect();
-                let has_copy = self.index.chunks().live_elsewhere(&live, &|pack, _| pack < marks.next_number)?;
+                let is_lost = self.index.chunks().lost(&live, &is_taken, &domains, &mut remembered)?;
                 // A key holder that names no live chunk of a live frame has not looked at the frame.
-                if !live.is_empty() && !has_copy.contains(&false) {
+                if !live.is_empty() && !is_lost.contains(&true) {
                     bits.set(*frame);
                 }
             }

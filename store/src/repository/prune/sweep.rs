@@ -4,13 +4,14 @@
 //! says that the pack is swept. Only then does its file move to the grave. A crash in between leaves copies that are
 //! not needed, or a file that is moved when the repository is opened again. Both keep too much, never too little.
 //!
-//! What was put again in the meantime is live, and is left alone. PackCopies are made without the repository's lock, so
+//! What was put again in the meantime is live, and is left alone. Copies are made without the repository's lock, so
 //! pushes commit while a sweep runs. A frame that another pack has already is not copied. That other pack is not
 //! condemned at that time; if anything is condemned before this pack is swept, this pack stays until the next call.
 
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
+    condemn::live_bytes,
     condemned_sets::CondemnedSets,
     copier::{Copier, Copying},
     grave::Grave,
@@ -27,7 +28,7 @@ use crate::{
         pack::{FrameEntry, Pack, PackTable, PackWriter},
     },
     repository::{
-        index::Index,
+        index::{Index, Trust},
         log::Log,
         packs::{files::PackFiles, mend::Mender},
     },
@@ -35,10 +36,19 @@ use crate::{
 
 /// How many packs one call sweeps at most.
 const PACKS: usize = 1024;
+/// How many copies of a frame's first chunk a sweep looks at, to find out whether the frame was copied already. If it
+/// stops too early, it copies the frame once more.
+const COPIES_COMPARED: usize = 64;
 /// How many packs are swept while the lock is held: each waits for the disk twice, and pushes wait for the lock.
 const PACKS_PER_LOCK: usize = 32;
 /// About how many bytes one call copies.
 const COPY_BYTES: u64 = 128 << 20;
+/// About how many bytes are copied before the packs that they come from go, at least. So a disk with little room needs
+/// room for this much, and not for all copies.
+const STEP_BYTES: u64 = 16 << 20;
+
+/// A pack with condemned frames, and which they are.
+type CondemnedPack = (PackId, FrameBits);
 
 /// Sweeps condemned packs.
 #[derive(Debug)]
@@ -52,10 +62,11 @@ pub(super) struct Sweeper {
     sets: Arc<CondemnedSets>,
 }
 
-/// The packs into which a sweep copies frames: one for each client and kind of chunks.
+/// The packs into which a sweep copies frames: one for each client, kind of chunks and degree of trust. A copy is
+/// trusted as far as its original, so frames that are trusted differently never share a pack.
 struct PackCopies<'a> {
     copying: Copying<'a>,
-    writers: HashMap<(ClientId, u8), PackWriter>,
+    writers: HashMap<(ClientId, u8, Trust), PackWriter>,
     written_bytes: u64,
 }
 
@@ -74,7 +85,8 @@ impl Sweeper {
 
     /// Sweeps some of the condemned packs.
     pub fn sweep(&self) -> Result<Swept> {
-        let mut copies = PackCopies { copying: self.copier.begin(), writers: HashMap::new(), written_bytes: 0 };
+        let copying = self.copier.begin(!self.grave.keeps_packs());
+        let mut copies = PackCopies { copying, writers: HashMap::new(), written_bytes: 0 };
         self.log.follow()?;
         self.grave.remove_due()?;
         // In this order: what is condemned later is left to the next call.
@@ -83,8 +95,12 @@ impl Sweeper {
         if condemned.is_empty() {
             self.sets.remove_old()?;
         }
-        let (mut done, mut damaged) = (Vec::new(), Vec::new());
-        for (id, dead) in condemned {
+        let mut swept = Swept::default();
+        // What needs no copies goes first, and makes room for the copies of the rest.
+        let (dead, mixed) = self.split_dead(condemned)?;
+        dead.chunks(PACKS_PER_LOCK).try_for_each(|some| self.remove(condemnation, some, &[], &mut swept))?;
+        let (mut done, mut damaged, mut step) = (Vec::new(), Vec::new(), 0);
+        for (id, dead) in mixed {
             let mut copied = self.copy_live(id, &dead, &mut copies);
             if copied.as_ref().is_err_and(is_damage)
                 && matches!(self.mender.mend(id)?.mending, Mending::Whole | Mending::Mended(_))
@@ -102,46 +118,109 @@ impl Sweeper {
             if copies.bytes() > COPY_BYTES {
                 break;
             }
+            if copies.bytes().saturating_sub(step) > self.step_bytes() {
+                self.end_step(condemnation, &mut copies, &mut done, &mut swept)?;
+                step = copies.bytes();
+            }
         }
-        copies.finish()?;
-        // A frame may not have been copied because another pack has it. The process that stored that pack may not have
-        // made it durable.
-        self.files.settle_found()?;
-        let mut swept = Swept { written_bytes: copies.written_bytes, ..Swept::default() };
+        self.end_step(condemnation, &mut copies, &mut done, &mut swept)?;
         self.remove(condemnation, &[], &damaged, &mut swept)?;
-        done.chunks(PACKS_PER_LOCK).try_for_each(|some| self.remove(condemnation, some, &[], &mut swept))?;
+        swept.written_bytes = copies.written_bytes;
         swept.damaged = damaged.len() as u64;
+        self.log.reserve().make();
+        swept.grave_bytes = if self.grave.keeps_packs() { swept.bytes } else { 0 };
         swept.left = self.index.prunes().condemned_count()?;
         Ok(swept)
     }
 
-    /// PackCopies the frames of a pack that are not dead.
-    fn copy_live(&self, id: PackId, dead: &FrameBits, copies: &mut PackCopies<'_>) -> Result<()> {
-        let Some(len) = self.files.len(id)? else {
-            // There is nothing to lose.
-            return Ok(());
-        };
+    /// Tells packs of which nothing is left from those whose live frames must be copied.
+    fn split_dead(&self, condemned: Vec<CondemnedPack>) -> Result<(Vec<CondemnedPack>, Vec<CondemnedPack>)> {
+        let (mut wholly, mut mixed) = (Vec::new(), Vec::new());
+        for (id, dead) in condemned {
+            match self.is_dead(id, &dead) {
+                Ok(true) => wholly.push((id, dead)),
+                Ok(false) => mixed.push((id, dead)),
+                Err(error) if is_damage(&error) => mixed.push((id, dead)),
+                Err(error) => return Err(error),
+            }
+        }
+        // Those whose copies need the least room make room for the others.
+        let mut by_live = Vec::with_capacity(mixed.len());
+        for (id, dead) in mixed {
+            let row = self.index.packs().row_of(&id)?;
+            by_live.push((row.map_or(0, |row| live_bytes(&row, &|frame| !dead.has(frame))), (id, dead)));
+        }
+        by_live.sort_by_key(|(live, _)| *live);
+        Ok((wholly, by_live.into_iter().map(|(_, pack)| pack).collect()))
+    }
+
+    /// Whether all frames of a pack are dead, or the pack is gone.
+    fn is_dead(&self, id: PackId, dead: &FrameBits) -> Result<bool> {
+        let Some(len) = self.files.len(id)? else { return Ok(true) };
         let table = self.files.table(id, len)?;
-        if (0..table.frames.len() as u32).all(|frame| dead.has(frame)) {
+        Ok((0..table.frames.len() as u32).all(|frame| dead.has(frame)))
+    }
+
+    /// How much to copy before the packs that it comes from go: little where there is little room. On a disk that is
+    /// almost full, each pack goes by itself, unless it goes to the grave, which makes no room.
+    fn step_bytes(&self) -> u64 {
+        match self.files.free_bytes().filter(|_| !self.grave.keeps_packs()) {
+            Some(free) if free < 4 * STEP_BYTES => 0,
+            Some(free) => (free / 4).min(COPY_BYTES),
+            None => COPY_BYTES,
+        }
+    }
+
+    /// Stores the copies that were begun, and removes the packs that they come from.
+    fn end_step(
+        &self,
+        condemnation: Option<u64>,
+        copies: &mut PackCopies<'_>,
+        done: &mut Vec<CondemnedPack>,
+        swept: &mut Swept,
+    ) -> Result<()> {
+        copies.finish()?;
+        // A frame may not have been copied because another pack has it. The process that stored that pack may not have
+        // made it durable.
+        self.files.settle_found()?;
+        let done = std::mem::take(done);
+        done.chunks(PACKS_PER_LOCK).try_for_each(|some| self.remove(condemnation, some, &[], swept))
+    }
+
+    /// Copies the frames of a pack that are not dead.
+    fn copy_live(&self, id: PackId, dead: &FrameBits, copies: &mut PackCopies<'_>) -> Result<()> {
+        if self.is_dead(id, dead)? {
             return Ok(());
         }
         let bytes = self.files.bytes(id)?.unwrap_or_default();
         let pack = Pack::parse(&bytes)?;
+        let trust = match self.index.verdicts().is_verified(&id)? {
+            true => Trust::Verified,
+            false => Trust::Domain(self.log.domains()?.of(pack.table.client)),
+        };
+        // A copy of a refused frame would not be known as refused.
+        let dead = dead.clone().with(&self.index.verdicts().refused_frames(&id)?.unwrap_or_default());
         for (number, entry) in pack.table.frames.iter().enumerate().filter(|(number, _)| !dead.has(*number as u32)) {
             let frame = pack.frame(number).unwrap_or_default();
-            if !self.is_copied(id, entry, &frame)? {
-                copies.add(&pack.table, entry, &frame)?;
+            if !self.is_copied(id, trust, entry, &frame)? {
+                copies.add(&pack.table, trust, entry, &frame)?;
             }
         }
         Ok(())
     }
 
-    /// Whether another pack holds a frame as well, byte for byte: a sweep that died has copied it. A new copy would go
+    /// Whether another pack, on which everybody may rely who may rely on this one, holds a frame as well, byte for
+    /// byte: a sweep that died has copied it. A new copy would go
     /// into the same pack only if this sweep were given the same packs.
-    fn is_copied(&self, pack: PackId, entry: &FrameEntry, frame: &[u8]) -> Result<bool> {
+    fn is_copied(&self, pack: PackId, trust: Trust, entry: &FrameEntry, frame: &[u8]) -> Result<bool> {
         let Some(id) = entry.ids.first() else { return Ok(false) };
         // Only packs without condemned frames count: of two that both go, each would be dropped for the other's sake.
-        for (other, number) in self.index.chunks().kept_copies(id)? {
+        for (other, number, other_trust) in
+            self.index.chunks().kept_copies(id, &*self.log.domains()?, COPIES_COMPARED)?
+        {
+            if !other_trust.covers(trust) {
+                continue;
+            }
             let Some((start, len)) = other.frame(number).filter(|(_, len)| *len as usize == frame.len()) else {
                 continue;
             };
@@ -176,16 +255,15 @@ impl Sweeper {
     ) -> Result<()> {
         let _lock = self.log.lock_for_append()?;
         let done = if self.index.prunes().newest_condemnation()? == condemnation { done } else { &[] };
-        let mut packs = Vec::new();
+        let (mut packs, mut bytes) = (Vec::new(), 0);
         for (id, dead) in done {
             // What was put again in the meantime is not condemned any more.
             if self.index.prunes().condemned_frames(id)?.as_ref() == Some(dead) {
-                swept.packs += 1;
-                swept.bytes += self.files.len(*id)?.unwrap_or(0);
+                bytes += self.files.len(*id)?.unwrap_or(0);
                 packs.push(*id);
             }
         }
-        let mut events = Vec::new();
+        let (mut events, count) = (Vec::new(), packs.len() as u64);
         if !packs.is_empty() {
             events.push(Event::Sweep { packs });
         }
@@ -193,23 +271,24 @@ impl Sweeper {
             events.push(Event::Revive { packs: damaged.to_vec() });
         }
         if !events.is_empty() {
-            self.log.append(&events)?;
+            self.log.append_to_free(&events)?;
+            (swept.packs, swept.bytes) = (swept.packs + count, swept.bytes + bytes);
         }
         self.grave.move_swept()
     }
 }
 
 impl PackCopies<'_> {
-    /// PackCopies a frame of a pack.
-    fn add(&mut self, table: &PackTable, entry: &FrameEntry, frame: &[u8]) -> Result<()> {
+    /// Copies a frame of a pack.
+    fn add(&mut self, table: &PackTable, trust: Trust, entry: &FrameEntry, frame: &[u8]) -> Result<()> {
         let key = frame.first_chunk::<{ KeyId::LEN }>().map(|key| KeyId(*key)).unwrap_or_default();
         let wrap = table.wraps.iter().find(|wrap| wrap.key == key);
         let wrap = wrap.ok_or_else(|| Error::PackDamaged { pack: table.id, reason: "it lacks a wrap".into() })?;
-        let group = (table.client, table.kind.number());
+        let group = (table.client, table.kind.number(), trust);
         let make = || PackWriter::copying(table.kind, table.repo, table.client);
         let mut writer = self.writers.remove(&group).unwrap_or_else(make);
         if writer.is_full() || !writer.fits(frame.len(), entry.ids.len()) || !writer.has_wrap_room() {
-            self.written_bytes += self.copying.store(writer)?;
+            self.written_bytes += self.copying.store(writer, trust == Trust::Verified)?;
             writer = make();
         }
         writer.add_wrap(wrap);
@@ -225,8 +304,8 @@ impl PackCopies<'_> {
 
     /// Stores the packs that are not full.
     fn finish(&mut self) -> Result<()> {
-        for (_, writer) in self.writers.drain() {
-            self.written_bytes += self.copying.store(writer)?;
+        for ((_, _, trust), writer) in self.writers.drain() {
+            self.written_bytes += self.copying.store(writer, trust == Trust::Verified)?;
         }
         Ok(())
     }

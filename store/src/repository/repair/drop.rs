@@ -63,7 +63,7 @@ impl PackDropper {
 
     /// Drops a damaged pack, after copying the frames that are kept.
     pub fn drop_pack(&self, id: PackId, keep: &Keep) -> Result<Dropped> {
-        let copying = self.copier.begin();
+        let copying = self.copier.begin(false);
         self.log.follow()?;
         // A pack whose table is lost is not in the index, only in quarantine.
         let is_known = self.index.packs().has(&id)? || self.quarantine.has(id)?;
@@ -73,7 +73,10 @@ impl PackDropper {
         }
         let remains = self.mender.remains(id)?;
         let frames = remains.table.as_ref().map_or(0, |table| table.frames.len() as u32);
+        // A copy of a refused frame would not be known as refused.
+        let refused = self.index.verdicts().refused_frames(&id)?.unwrap_or_default();
         let is_kept = |frame: u32| match (keep, &remains.damaged) {
+            _ if refused.has(frame) => false,
             // Nothing vouches for any frame except the key holder's word.
             (Keep::Opened(opened), DamagedFrames::All) => opened.has(frame),
             (Keep::Opened(opened), damaged) => opened.has(frame) && !damaged.has(frame),
@@ -87,7 +90,8 @@ impl PackDropper {
         }
         self.announce_losses(id, remains.table.as_ref(), &is_kept)?;
         if let Some(table) = &remains.table {
-            copy_frames(&copying, table, &remains.bytes, &is_kept)?;
+            let is_verified = self.index.verdicts().is_verified(&id)?;
+            copy_frames(&copying, table, &remains.bytes, is_verified, &is_kept)?;
         }
         let _lock = self.log.lock_for_append()?;
         if (kept < frames && !self.quarantine.has(id)?) || self.index.prunes().swept_at(&id)?.is_some() {
@@ -134,7 +138,13 @@ impl PackDropper {
 }
 
 /// Copies frames of a pack into new packs.
-fn copy_frames(copying: &Copying<'_>, table: &PackTable, bytes: &Bytes, is_kept: &dyn Fn(u32) -> bool) -> Result<()> {
+fn copy_frames(
+    copying: &Copying<'_>,
+    table: &PackTable,
+    bytes: &Bytes,
+    is_verified: bool,
+    is_kept: &dyn Fn(u32) -> bool,
+) -> Result<()> {
     let make = || PackWriter::copying(table.kind, table.repo, table.client);
     let mut writer = make();
     for (number, entry) in table.frames.iter().enumerate().filter(|(number, _)| is_kept(*number as u32)) {
@@ -145,11 +155,11 @@ fn copy_frames(copying: &Copying<'_>, table: &PackTable, bytes: &Bytes, is_kept:
         let key = frame.first_chunk::<{ KeyId::LEN }>().map(|key| KeyId(*key)).unwrap_or_default();
         let wrap = table.wraps.iter().find(|wrap| wrap.key == key);
         if writer.is_full() || !writer.fits(frame.len(), entry.ids.len()) {
-            copying.store(std::mem::replace(&mut writer, make()))?;
+            copying.store(std::mem::replace(&mut writer, make()), is_verified)?;
         }
         // There is room for the wrap: all wraps come from one pack.
         writer.add_wrap(wrap.ok_or_else(|| damaged("its pack lacks its wrap"))?);
         writer.add(frame, &entry.ids);
     }
-    copying.store(writer).map(drop)
+    copying.store(writer, is_verified).map(drop)
 }

@@ -141,7 +141,7 @@ impl ScrubRun<'_> {
         let table = bytes.get(footer.table_offset..footer.table_offset + footer.table_len);
         let table = footer.table(table.ok_or_else(|| Error::damaged(format!("pack {id}"), "its table is cut off"))?)?;
         // A client that may not write packs has none in the index either.
-        table.verify(&self.scrubber.log.roster()?)?;
+        table.verify(&*self.scrubber.log.roster()?)?;
         if !is_known {
             // It was found and not put: before anything relies on it, it must be made durable.
             index.packs().add_unsettled(id.0[0])?;

@@ -143,10 +143,14 @@ impl ScrubReport {
                 let first = spans.iter().take(8).map(|span| format!("{}..{}", span.start, span.end));
                 let more = if spans.len() > 8 { ", ..." } else { "" };
                 let first: Vec<_> = first.collect();
-                format!(
-                    "pack {pack}: {bytes} bytes are lost, in {frames} of its {total} frames (at {}{more})",
-                    first.join(", ")
-                )
+                let places = first.join(", ");
+                match total {
+                    // The list of its frames is lost, too.
+                    0 => format!("pack {pack}: {bytes} bytes are lost (at {places}{more})"),
+                    _ => format!(
+                        "pack {pack}: {bytes} bytes are lost, in {frames} of its {total} frames (at {places}{more})"
+                    ),
+                }
             }
             None => format!("pack {pack}: it is damaged, and has no parity that tells where"),
         });

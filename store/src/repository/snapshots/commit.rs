@@ -3,6 +3,8 @@
 //! **Order.** All packs that a snapshot needs are durable before the snapshot is; the snapshot is durable before the
 //! log names it.
 
+use std::time::Instant;
+
 use super::Snapshots;
 use crate::{
     access::{Lease, Receipt},
@@ -26,6 +28,9 @@ impl Snapshots {
         if let Some(row) = self.index.commits().of(&id)? {
             return Ok(Receipt { snapshot: id, received: row.received, now: self.log.seen()? });
         }
+        if let Some(rest) = self.hold.rest(Instant::now()) {
+            return Err(Error::CommitsHeld { millis: u64::try_from(rest.as_millis()).unwrap_or(u64::MAX).max(1) });
+        }
         // Compared under the lock: a session that has not been told what the newest prune took must not commit what may
         // rely on that.
         let generation = self.log.generation()?;
@@ -33,10 +38,12 @@ impl Snapshots {
             let reason = format!("it began in generation {}, and a prune has begun {generation}", lease.generation);
             return Err(Error::LeaseRefused { reason });
         }
-        let stored = verify_stored(snapshot, &self.log.roster()?, self.log.now())?;
+        let stored = verify_stored(snapshot, &*self.log.roster()?, self.log.now()?)?;
         if stored.repo != config.config.repo {
             return Err(Error::SnapshotDamaged { snapshot: id, reason: "it belongs to another repository".into() });
         }
+        // Under the lock: after a rotation, no snapshot counts that the older key opens.
+        self.log.check_sealed(std::slice::from_ref(&stored.wrap))?;
         let last = self.index.commits().newest_of(&stored.client)?.map_or(0, |row| row.sequence);
         if stored.sequence != last + 1 {
             let (got, want) = (stored.sequence, last + 1);
@@ -48,7 +55,10 @@ impl Snapshots {
         let (client, target, sequence) = (stored.client, stored.target, stored.sequence);
         self.log.append(&[Event::Commit { snapshot: id, client, target, sequence, sender }])?;
         // A session pins packs only until it commits. Pins that a crash leaves here only delay a prune.
-        self.index.packs().unpin(lease.session)?;
+        if let Err(error) = self.index.packs().unpin(lease.session) {
+            tracing::warn!(%error, "packs stay pinned for a push that has ended");
+        }
+        self.log.reserve().make();
         let row = self.index.commits().of(&id)?;
         let received = row.ok_or_else(|| Error::damaged("the index", "it does not hold a new commit"))?.received;
         Ok(Receipt { snapshot: id, received, now: self.log.seen()? })

@@ -3,10 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::{
-    base::time::Time,
-    format::fate::{Fate, is_due, protected_until},
-};
+use crate::{base::time::Time, format::fate::Fate, repository::clock::TrustedNow};
 
 /// The floor of a store. It is 0 until the program that opens the repository sets it.
 #[derive(Debug, Default)]
@@ -31,17 +28,22 @@ impl Floor {
     }
 
     /// Until when a snapshot is protected that was received at a time; none if it may be expired now.
-    pub fn protected_until(&self, received: Time, now: Time) -> Option<Time> {
-        protected_until(received, now, self.secs())
+    pub fn protected_until(&self, received: Time, now: &TrustedNow) -> Option<Time> {
+        now.kept_until(received, self.secs())
     }
 
-    /// Whether a snapshot has been in the trash for long enough. `newest` is the time of the log's newest record.
-    pub fn is_due(&self, fate: Option<Fate>, newest: Time, now: Time) -> bool {
-        matches!(fate, Some(Fate::Trash { since }) if is_due(since, newest, now, self.secs()))
+    /// Whether a snapshot has been in the trash for long enough.
+    pub fn is_due(&self, fate: Option<Fate>, now: &TrustedNow) -> bool {
+        matches!(fate, Some(Fate::Trash { since, .. }) if self.is_past(since, now))
     }
 
     /// Whether a pack has been in the grave for long enough that was swept at a time, in seconds.
-    pub fn is_over(&self, swept_at: i64, now: i64) -> bool {
-        swept_at.saturating_add(i64::try_from(self.secs()).unwrap_or(i64::MAX)) <= now
+    pub fn is_over(&self, swept_at: i64, now: &TrustedNow) -> bool {
+        self.is_past(Time { secs: swept_at, nanos: 0 }, now)
+    }
+
+    /// Without a floor nothing waits, whatever the clock shows.
+    fn is_past(&self, since: Time, now: &TrustedNow) -> bool {
+        now.age_secs(since) >= self.secs()
     }
 }

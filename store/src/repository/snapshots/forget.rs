@@ -8,10 +8,9 @@ use crate::{
     base::{
         error::{Error, Result},
         id::SnapshotId,
-        time::Time,
     },
     format::{fate::Fate, log::Event, tombstone::Tombstone},
-    repository::{index::CommitRow, limits},
+    repository::{clock::TrustedNow, index::CommitRow, limits},
 };
 
 /// How many digits of an id an operator must give to name a snapshot.
@@ -30,7 +29,7 @@ impl Snapshots {
         tombstones.sort_by_key(|(tombstone, _)| tombstone.snapshot);
         tombstones.dedup_by_key(|(tombstone, _)| tombstone.snapshot);
         let _lock = self.log.lock_for_append()?;
-        let (now, mut events, mut reply) = (self.log.now(), Vec::new(), ForgetReply::default());
+        let (now, mut events, mut reply) = (self.log.look_at_clock()?, Vec::new(), ForgetReply::default());
         for (tombstone, signed) in tombstones {
             let row = self.committed(tombstone.snapshot)?;
             let snapshot = row.snapshot;
@@ -40,7 +39,8 @@ impl Snapshots {
                 return Err(Error::LeaseRefused { reason });
             }
             let is_purged = matches!(row.fate, Some(Fate::Expired { is_signed: false }));
-            if row.fate.is_none() || is_purged {
+            let is_news = tombstone.is_broken && matches!(row.fate, Some(Fate::Trash { is_broken: false, .. }));
+            if row.fate.is_none() || is_purged || is_news {
                 events.push(Event::Forget { snapshot, signed: signed.clone() });
             }
             if Fate::is_expired(row.fate) {
@@ -48,7 +48,7 @@ impl Snapshots {
             }
             reply.forgotten += u64::from(row.fate.is_none());
             if request.now {
-                if let Some(until) = self.floor.protected_until(row.received, now) {
+                if let Some(until) = self.floor.protected_until(row.received, &now) {
                     return Err(Error::Protected { snapshot, until_secs: until.secs });
                 }
                 events.push(Event::Expire { snapshot });
@@ -56,18 +56,17 @@ impl Snapshots {
             }
         }
         if request.empty_trash {
-            self.expire_due(now, &mut events, &mut reply)?;
+            self.expire_due(&now, &mut events, &mut reply)?;
         }
         if !events.is_empty() {
-            self.log.append(&events)?;
+            self.log.append_to_free(&events)?;
         }
         Ok(reply)
     }
 
     /// Expires what has been in the trash for long enough.
-    fn expire_due(&self, now: Time, events: &mut Vec<Event>, reply: &mut ForgetReply) -> Result<()> {
-        let newest = self.log.newest_time()?;
-        let is_due = |row: &CommitRow| self.floor.is_due(row.fate, newest, now);
+    fn expire_due(&self, now: &TrustedNow, events: &mut Vec<Event>, reply: &mut ForgetReply) -> Result<()> {
+        let is_due = |row: &CommitRow| self.floor.is_due(row.fate, now);
         let named: HashSet<SnapshotId> = reply.expired.iter().copied().collect();
         for row in self.index.commits().from(0, usize::MAX, is_due)? {
             if !named.contains(&row.snapshot) {
@@ -83,19 +82,20 @@ impl Snapshots {
         limits::check_count(snapshots.len(), FORGET_MAX)?;
         self.objects.config()?;
         let _lock = self.log.lock_for_append()?;
-        let mut events = Vec::new();
+        let (mut events, mut named) = (Vec::new(), HashSet::new());
         for snapshot in snapshots {
-            let event = Event::Unforget { snapshot: *snapshot };
             match self.committed(*snapshot)?.fate {
                 Some(Fate::Expired { .. }) => {
                     let text = format!("snapshot {snapshot} is gone for good; nothing was brought back");
                     return Err(Error::SnapshotNotFound(text));
                 }
-                Some(Fate::Trash { .. }) if !events.contains(&event) => events.push(event),
+                Some(Fate::Trash { .. }) if named.insert(*snapshot) => {
+                    events.push(Event::Unforget { snapshot: *snapshot });
+                }
                 _ => {}
             }
         }
-        if events.is_empty() { Ok(()) } else { self.log.append(&events) }
+        if events.is_empty() { Ok(()) } else { self.log.append_to_free(&events) }
     }
 
     /// Makes snapshots unrecoverable, whatever their age: for the store's operator, who has its files and no key. Each
@@ -123,7 +123,7 @@ impl Snapshots {
         }
         let events: Vec<_> = chosen.iter().map(|snapshot| Event::Expire { snapshot: *snapshot }).collect();
         if !events.is_empty() {
-            self.log.append(&events)?;
+            self.log.append_to_free(&events)?;
         }
         Ok(chosen)
     }

@@ -66,7 +66,7 @@ impl Head {
         };
         let (authenticated, tag) = bytes.split_last_chunk::<TAG>().ok_or_else(|| damaged(&path, "it is cut off"))?;
         // Comparing `blake3::Hash` values takes constant time.
-        if blake3::keyed_hash(&key.0, authenticated) != blake3::Hash::from_bytes(*tag) {
+        if blake3::keyed_hash(key.bytes(), authenticated) != blake3::Hash::from_bytes(*tag) {
             return Err(damaged(&path, "it was not written with this key"));
         }
         Self::HEADER.decode(authenticated).map(Some)
@@ -75,7 +75,7 @@ impl Head {
     /// Writes the head to a folder, in place of the one before.
     pub fn write(&self, folder: &Path, key: &Secret) -> Result<()> {
         let mut bytes = Self::HEADER.encode(self);
-        let tag = blake3::keyed_hash(&key.0, &bytes);
+        let tag = blake3::keyed_hash(key.bytes(), &bytes);
         bytes.extend_from_slice(tag.as_bytes());
         let (path, temporary) = (folder.join(NAME), folder.join(".head"));
         let write = || {

@@ -8,7 +8,10 @@ use super::*;
 use crate::{base::id::RepoId, owner::references::id_prefix};
 
 fn full() -> FullKey {
-    FullKey { seal: crate::crypto::SealSecret::from_seed(Secret([1; 32])), ..FullKey::random(RepoId([2; 16])) }
+    FullKey {
+        seal: crate::crypto::SealSecret::from_seed(Secret::new([1; 32]), Default::default()),
+        ..FullKey::random(RepoId([2; 16]))
+    }
 }
 
 fn name(n: usize) -> IdPrefix {
