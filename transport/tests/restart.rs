@@ -1,5 +1,4 @@
-//! A client whose connection goes silent, as it does when a server was away for long: the client finds the server on a
-//! second connection.
+//! Clients of a server that was away for long, or is slow.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,16 +14,17 @@ use std::{
 
 use bkfs_store::access::Push;
 use bkfs_transport::{
-    Identity,
+    Identity, Token,
     client::{self, Remote},
     server,
 };
+use tempfile::TempDir;
 
 /// Length of the connection ids of QUIC's short packets here.
 const ID_LEN: usize = 8;
 
 /// Forwards packets between a client and a server. Once it is cut, it drops the packets of all connections that it knew
-/// until then, and goes on to forward those of new ones.
+/// until then, and goes on to forward those of new ones. Answers of the server arrive after a time.
 struct Relay {
     address: SocketAddr,
     is_cut: Arc<AtomicBool>,
@@ -33,7 +33,7 @@ struct Relay {
 }
 
 impl Relay {
-    fn start(server: SocketAddr) -> Self {
+    fn start(server: SocketAddr, delay: Duration) -> Self {
         let (front, back) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
         let (is_cut, begun) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let relay = Self { address: front.local_addr().unwrap(), is_cut: is_cut.clone(), begun: begun.clone() };
@@ -43,8 +43,16 @@ impl Relay {
         std::thread::spawn(move || {
             let mut buffer = [0; 65536];
             while let Ok((len, _)) = answers.recv_from(&mut buffer) {
-                let client: Option<SocketAddr> = *client_of_answers.lock().unwrap();
-                let _ = client.map(|client| to_client.send_to(&buffer[..len], client));
+                let Some(client) = *client_of_answers.lock().unwrap() else { continue };
+                let (to_client, answer) = (to_client.try_clone().unwrap(), buffer[..len].to_vec());
+                let deliver = move || {
+                    std::thread::sleep(delay);
+                    let _ = to_client.send_to(&answer, client);
+                };
+                match delay.is_zero() {
+                    true => deliver(),
+                    false => drop(std::thread::spawn(deliver)),
+                }
             }
         });
         std::thread::spawn(move || {
@@ -68,22 +76,50 @@ impl Relay {
     }
 }
 
+/// A server that is not running yet, and what a client needs to connect to it.
+struct Place {
+    folder: TempDir,
+    identity: Identity,
+    token: Token,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        server::init(folder.path(), "127.0.0.1:1", 0).unwrap();
+        let (account, hour) = ("alice".parse().unwrap(), Duration::from_secs(3600));
+        let token = server::invite(folder.path(), &account, "all".parse().unwrap(), None, hour).unwrap();
+        Self { folder, identity: Identity::generate().unwrap(), token }
+    }
+
+    fn start(&self, listen: impl Into<server::Listen>) -> server::RunningServer {
+        server::start(self.folder.path(), listen, server::Options::default()).unwrap()
+    }
+
+    /// Connects to the server at an address, which the client joins first.
+    fn connect(&self, address: SocketAddr) -> Remote {
+        let token = Token { addresses: address.to_string().parse().unwrap(), ..self.token.clone() };
+        let url = client::join(&token, &self.identity).unwrap().url;
+        Remote::connect(&url, &self.identity, token.fingerprint).unwrap()
+    }
+}
+
+/// Asserts that the server answers. There is no repository, which is as good an answer as another.
+fn assert_answers(remote: &Remote) {
+    assert_eq!(remote.has(None, &[]).unwrap_err().kind(), bkfs_store::ErrorKind::NoRepository);
+}
+
+fn any_port() -> SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}
+
 #[test]
 fn a_silent_connection_is_replaced_before_it_times_out() {
-    let folder = tempfile::tempdir().unwrap();
-    server::init(folder.path(), "127.0.0.1:1", 0).unwrap();
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let running = server::start(folder.path(), any, server::Options::default()).unwrap();
-    let relay = Relay::start(running.local_addr());
-    server::set_addresses(folder.path(), &relay.address.to_string().parse().unwrap()).unwrap();
-    let hour = Duration::from_secs(3600);
-    let token = server::invite(folder.path(), &"alice".parse().unwrap(), "all".parse().unwrap(), None, hour).unwrap();
-    let identity = Identity::generate().unwrap();
-    let url = client::join(&token, &identity).unwrap().url;
-    let remote = Remote::connect(&url, &identity, token.fingerprint).unwrap();
-    // There is no repository. That answer is as good as another.
-    let answer = || remote.has(None, &[]).unwrap_err().kind();
-    assert_eq!(answer(), bkfs_store::ErrorKind::NoRepository);
+    let place = Place::new();
+    let running = place.start(any_port());
+    let relay = Relay::start(running.local_addr(), Duration::ZERO);
+    let remote = place.connect(relay.address);
+    assert_answers(&remote);
     // What the server repeats until it is acknowledged would not be silence.
     std::thread::sleep(Duration::from_millis(300));
     let before = relay.begun.load(Relaxed);
@@ -93,7 +129,34 @@ fn a_silent_connection_is_replaced_before_it_times_out() {
     let lost = remote.has(None, &[]).unwrap_err().to_string();
     assert!(lost.contains("answers on a new connection"), "{lost}");
     assert!(relay.begun.load(Relaxed) > before, "it was not cut");
-    assert_eq!(answer(), bkfs_store::ErrorKind::NoRepository);
+    assert_answers(&remote);
     drop(remote);
+    running.stop();
+}
+
+#[test]
+fn a_server_that_begins_to_answer_late_is_reached() {
+    let place = Place::new();
+    // Packets wait in the socket, as they do for a server that has more to do than it can.
+    let socket = UdpSocket::bind(any_port()).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::scope(|threads| {
+        let connecting = threads.spawn(|| place.connect(address));
+        std::thread::sleep(Duration::from_secs(8));
+        assert!(!connecting.is_finished(), "nobody answers yet");
+        let running = place.start(socket);
+        let remote = connecting.join().unwrap();
+        assert_answers(&remote);
+        drop(remote);
+        running.stop();
+    });
+}
+
+#[test]
+fn a_slow_server_is_reached() {
+    let place = Place::new();
+    let running = place.start(any_port());
+    let relay = Relay::start(running.local_addr(), Duration::from_secs(7));
+    drop(place.connect(relay.address));
     running.stop();
 }

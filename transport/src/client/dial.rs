@@ -5,15 +5,18 @@
 //! another server counts as none. The address that answered is the first one next time.
 
 use std::{
-    future::{Future, IntoFuture},
+    future::Future,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use bkfs_store::{Error, ErrorKind, Result, base::id::Hash};
 use parking_lot::Mutex;
-use quinn::{Connection, Endpoint};
+use quinn::{Connecting, Connection, ConnectionError, Endpoint};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -21,12 +24,17 @@ use crate::{
     quic, tls,
 };
 
-/// How long one attempt to connect may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long an address may give no sign that a server is there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long a server that gave one may take to end the handshake. One that many clients want at once is slow.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// After this time without an answer, an attempt begins again beside the first one. QUIC alone would send its first
 /// packet again after one second, and then after two and four more: a server that is being restarted would be found
 /// long after it is back.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// The most attempts beside one another: a server lets an address have few handshakes at once, and many clients may
+/// share one. The first is kept for a server that is slow, the newest two for one that has just come back.
+const BESIDE_MAX: usize = 3;
 /// The head start of an address before the next one.
 const HEAD_START: Duration = Duration::from_secs(1);
 /// The head start of an IP address before the next one of the same name.
@@ -145,25 +153,30 @@ impl Target {
             connecting.map_err(|e| Error::Unreachable(format!("cannot connect to {address}: {e}")))
         };
         // The attempts that are not needed are dropped, which tells the server so.
-        let mut running = JoinSet::new();
-        let end = tokio::time::Instant::now() + CONNECT_TIMEOUT;
-        while tokio::time::Instant::now() + AGAIN_AFTER <= end {
-            let connecting = begin()?;
-            running.spawn(connecting.into_future());
-            match tokio::time::timeout(AGAIN_AFTER, running.join_next()).await {
-                Ok(Some(Ok(Ok(connection)))) => return Ok(connection),
-                Ok(Some(Ok(Err(error)))) => return Err(self.failure(&error)),
-                Ok(Some(Err(error))) => {
-                    return Err(Error::Unreachable(format!("cannot connect to {address}: {error}")));
+        let (mut running, mut handles) = (JoinSet::new(), Vec::new());
+        let (is_answered, start) = (Arc::new(AtomicBool::new(false)), Instant::now());
+        loop {
+            let timeout = if is_answered.load(Relaxed) { HANDSHAKE_TIMEOUT } else { CONNECT_TIMEOUT };
+            let left = timeout.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                let text = format!("the server at {address} does not answer: is it running, and does UDP reach it?");
+                return Err(Error::Unreachable(text));
+            }
+            if !is_answered.load(Relaxed) {
+                handles.push(running.spawn(attempt(begin()?, is_answered.clone())));
+                if handles.len() > BESIDE_MAX {
+                    handles.remove(1).abort();
                 }
-                Ok(None) | Err(_) => {}
+            }
+            match tokio::time::timeout(AGAIN_AFTER.min(left), first(&mut running)).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => return Err(self.failure(&error)),
+                Err(_) => {}
             }
         }
-        let text = format!("the server at {address} does not answer: is it running, and does UDP reach it?");
-        Err(Error::Unreachable(text))
     }
 
-    fn failure(&self, error: &quinn::ConnectionError) -> Error {
+    fn failure(&self, error: &ConnectionError) -> Error {
         let address = &self.address;
         let Some(found) = *self.rejected.lock() else {
             return Error::Unreachable(format!("cannot connect to the server at {address}: {error}"));
@@ -178,6 +191,25 @@ impl Target {
                 format!("the server at {address} is none that this machine has joined: its fingerprint is {found}")
             }
         })
+    }
+}
+
+/// Connects, and notes when the server has answered.
+async fn attempt(mut connecting: Connecting, is_answered: Arc<AtomicBool>) -> Result<Connection, ConnectionError> {
+    connecting.handshake_data().await?;
+    is_answered.store(true, Relaxed);
+    connecting.await
+}
+
+/// Waits for the first attempt that ends by itself.
+async fn first(running: &mut JoinSet<Result<Connection, ConnectionError>>) -> Result<Connection, ConnectionError> {
+    loop {
+        match running.join_next().await {
+            Some(Ok(ended)) => return ended,
+            // It was dropped.
+            Some(Err(_)) => {}
+            None => std::future::pending().await,
+        }
     }
 }
 
