@@ -6,6 +6,7 @@ mod account;
 mod backup;
 mod client;
 mod data;
+mod invitation;
 mod invite;
 mod known;
 mod purge;
@@ -35,6 +36,9 @@ pub enum ServerCommand {
     Backup(backup::BackupArgs),
     Set(SetArgs),
     Invite(invite::InviteArgs),
+    /// List and withdraw invitations
+    #[command(subcommand)]
+    Invitation(invitation::InvitationCommand),
     /// Manage accounts: what they store, and their limits
     #[command(subcommand)]
     Account(account::AccountCommand),
@@ -106,6 +110,7 @@ pub fn run(context: &Context, command: ServerCommand) -> Result<Exit> {
         }
         ServerCommand::Set(args) => set(context, &args)?,
         ServerCommand::Invite(args) => invite::run(context, &args)?,
+        ServerCommand::Invitation(command) => invitation::run(context, command)?,
         ServerCommand::Account(command) => account::run(context, command)?,
         ServerCommand::Client(command) => client::run(context, command)?,
         ServerCommand::Known(command) => known::run(context, command)?,

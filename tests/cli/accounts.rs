@@ -73,6 +73,21 @@ fn an_admin_revokes_a_client_on_the_roster_and_on_the_server() {
 }
 
 #[test]
+fn an_invitation_is_withdrawn_before_it_is_used() {
+    let (operator, _server, _person, _laptop) = a_company();
+    let invited = json(&operator, "invite", &["alice", "--can", "all", "--name", "astray"]);
+    let (token, id) = (invited["token"].as_str().unwrap(), invited["id"].as_str().unwrap());
+    let open = json(&operator, "invitation list", &["alice"]);
+    assert_eq!((&open[0]["id"], &open[0]["name"], open.as_array().unwrap().len()), (&id.into(), &"astray".into(), 1));
+    says(&operate(&operator, "invitation list", &["alice"]), 0, &[&id[..8], "astray", "0 of 1"]);
+    says(&operate(&operator, "invitation withdraw", &["alice", "0000000"]), 1, &["no open invitation"]);
+    says(&operate(&operator, "invitation withdraw", &["alice", &id[..8]]), 0, &["withdrew invitation"]);
+    says(&operate(&operator, "invitation list", &["alice"]), 0, &["no invitation to account alice is open"]);
+    // The server that runs knows it at once.
+    says(&Person::new().output(["join", token]), 1, &["unknown here"]);
+}
+
+#[test]
 fn without_the_permission_admin_the_roster_ends_and_a_warning_says_what_is_left() {
     let (operator, _server, person, laptop) = a_company();
     says(&push(&laptop), 0, &[]);

@@ -74,7 +74,8 @@ pub use self::{
     layout::{folder, repositories},
     listen::Listen,
     manage::{
-        AccountInfo, ClientInfo, account, accounts, permit, remove_account, rename, revoke, set_limits, set_parent,
+        AccountInfo, ClientInfo, InvitationInfo, account, accounts, invitations, permit, remove_account, rename,
+        revoke, set_limits, set_parent, withdraw,
     },
     operator::{init, invite, invite_to, repository, set_addresses, verify},
     options::{AuditOptions, Options, ScrubSchedule},

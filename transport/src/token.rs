@@ -60,7 +60,7 @@ impl TokenSecret {
     }
 
     /// The hash that the server keeps of it.
-    pub(crate) fn hash(&self) -> Hash {
+    pub fn hash(&self) -> Hash {
         Hash(blake3::derive_key("bkfs v1 invitation secret", &self.0))
     }
 }

@@ -5,6 +5,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use bkfs_store::{
     Error, Result,
     access::{LastSnapshot, Opened, Receipt},
+    crypto::random,
     format::{
         loss::Lost,
         snapshot::{self, PathBytes, PushStats, Snapshot},
@@ -13,8 +14,14 @@ use bkfs_store::{
 
 use super::{collected::Collected, context::PushContext, options::PushReport, session::PushSession};
 
-/// How many times a commit is tried.
-const ATTEMPTS: u32 = 5;
+/// How many times a commit may fail because the store cannot be reached. Each time, the connection has tried for long.
+const UNREACHED_MAX: u32 = 5;
+/// How many times the store may refuse a commit. Each time, another push with the same key has committed: one of
+/// another target on this machine, say.
+const REFUSED_MAX: u32 = 50;
+/// The pause before a repetition is random, on average half of this for each refusal before it, up to a second.
+const PAUSE_MS: u64 = 100;
+const PAUSE_MS_MAX: u64 = 2000;
 /// How many times a commit is tried while a prune holds commits back, about once a second. The store ends that much
 /// earlier.
 const HELD_ATTEMPTS: u32 = 120;
@@ -105,7 +112,7 @@ fn commit_snapshot(
     collected: &Collected,
 ) -> Result<Option<Receipt>> {
     let begun = session.opened().now;
-    let (mut attempt, mut held) = (1, 0);
+    let (mut unreached, mut refused, mut held) = (0, 0, 0);
     // A commit whose reply did not come may take effect while a later one is tried.
     let mut sent = Vec::new();
     loop {
@@ -132,22 +139,32 @@ fn commit_snapshot(
             Err(error) => return Err(error),
         };
         tracing::debug!("the commit failed, the repository is opened again: {error}");
-        std::thread::sleep(Duration::from_millis(200) * (attempt - 1));
+        match error {
+            Error::Unreachable(_) => unreached += 1,
+            _ => refused += 1,
+        }
+        pause(unreached + refused);
         session.reopen(context, &begun)?;
         let opened = session.opened();
         // The reply may have been lost, not the commit.
         if let Some(last) = opened.last.filter(|last| sent.contains(&last.id)) {
             return Ok(Some(Receipt { snapshot: last.id, received: (context.clock)(), now: opened.now }));
         }
-        if attempt == ATTEMPTS {
+        if unreached == UNREACHED_MAX || refused == REFUSED_MAX {
             return Err(error);
         }
         if !is_unaffected(opened, collected) {
             session.note_losses(context)?;
             return Ok(None);
         }
-        attempt += 1;
     }
+}
+
+/// Waits before a commit is repeated, for the `failures`-th time. Pushes that wait for the same time meet again.
+fn pause(failures: u32) {
+    let longest = (PAUSE_MS * u64::from(failures - 1)).min(PAUSE_MS_MAX);
+    let millis = u64::from_le_bytes(random()) % (longest + 1);
+    std::thread::sleep(Duration::from_millis(millis));
 }
 
 /// Whether the push needs nothing of what was lost since it began. What the file cache remembers of whole directories

@@ -354,6 +354,15 @@ fn a_commit_that_takes_effect_after_it_was_given_up_is_made_once() {
 }
 
 #[test]
+fn a_commit_is_tried_again_while_others_with_the_same_key_are_faster() {
+    let mut case = Case::new();
+    case.write("f", b"x");
+    case.store.rivals.store(12, Relaxed);
+    case.push();
+    assert_eq!(case.store.state.lock().snapshots.len(), 1);
+}
+
+#[test]
 fn a_full_store_ends_the_push_and_the_next_push_continues() {
     let mut case = Case::new();
     for i in 0..6 {

@@ -81,6 +81,7 @@ pub fn run(context: &Context, args: &InviteArgs) -> Result<()> {
     if context.json {
         return output::json(&json!({
             "token": *text,
+            "id": token.secret.hash().to_string(),
             "account": account.as_str(),
             "can": can.to_string(),
             "repository": args.repository.as_ref().map(Name::as_str),
@@ -105,6 +106,11 @@ pub fn run(context: &Context, args: &InviteArgs) -> Result<()> {
         "this token invites {whom} to account {account} at {}; {each} may{place}: {can}{limit}",
         token.addresses
     ));
-    output::note(format!("it is valid until {}; next, on the client: `bkfs join TOKEN`", output::time_local(expires)));
+    output::note(format!(
+        "it is valid until {}, or until `bkfs server invitation withdraw {account} {}`; next, on the client: `bkfs join \
+         TOKEN`",
+        output::time_local(expires),
+        token.secret.hash().short()
+    ));
     Ok(())
 }

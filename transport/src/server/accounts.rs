@@ -37,14 +37,22 @@ pub struct Accounts {
     lost: HashMap<Hash, u64>,
 }
 
-struct Invitation {
-    account: Name,
-    can: Permissions,
-    expires_secs: i64,
-    uses: u32,
-    repository: Option<Name>,
-    client_name: Option<Name>,
-    used_by: BTreeSet<Hash>,
+/// An invitation, and who has used it.
+pub struct Invitation {
+    /// The account that it opens.
+    pub account: Name,
+    /// What a client that uses it may do.
+    pub can: Permissions,
+    /// When it expires, in seconds of Unix time.
+    pub expires_secs: i64,
+    /// How many clients may use it.
+    pub uses: u32,
+    /// The only repository in which they may do that; none for all.
+    pub repository: Option<Name>,
+    /// The name of the client that uses it.
+    pub client_name: Option<Name>,
+    /// The clients that have used it.
+    pub used_by: BTreeSet<Hash>,
 }
 
 impl Accounts {
@@ -92,6 +100,7 @@ impl Accounts {
                     .filter(|a| a.parent.as_ref() == Some(&account))
                     .for_each(|a| a.parent = None);
             }
+            Event::Withdraw { secret } => drop(self.invitations.remove(&secret)),
             Event::Tie { account, repository, client, key, by_snapshot } => {
                 self.change(&account, client, |held| held.ties_mut(by_snapshot).extend([(repository, key)]));
             }

@@ -18,6 +18,7 @@ use std::{
 
 use bkfs_store::{Error, Result, base::id::Hash};
 use parking_lot::Mutex;
+use rustix::fs::OFlags;
 use serde::Serialize;
 
 use super::{
@@ -128,10 +129,16 @@ impl AuditFile {
         use std::os::unix::fs::OpenOptionsExt;
         let path = &options.path;
         Self::check(path)?;
-        let file = File::options().create(true).append(true).mode(0o640).open(path);
+        // Without waiting, if it is a pipe that nobody reads.
+        let flags = OFlags::NONBLOCK.bits() as i32;
+        let file = File::options().create(true).append(true).mode(0o640).custom_flags(flags).open(path);
         let file = file.map_err(|e| Error::io(path, e))?;
-        let len = file.metadata().map_err(|e| Error::io(path, e))?.len();
-        Ok(Self { options: options.clone(), file, len })
+        let found = file.metadata().map_err(|e| Error::io(path, e))?;
+        if !found.is_file() {
+            let text = format!("{} is not a file: the audit log must be one (audit-log)", path.display());
+            return Err(Error::Invalid(text));
+        }
+        Ok(Self { options: options.clone(), file, len: found.len() })
     }
 
     /// Fails if the path names a file that is something else, such as the server's own log beside it.
@@ -270,6 +277,18 @@ mod tests {
         (0..3).for_each(|_| audit.record(&entry(None)));
         audit.reopen(Some(&options)).unwrap();
         assert!(numbered(&path, 2).exists() && !numbered(&path, 3).exists());
+    }
+
+    #[test]
+    fn a_pipe_is_no_audit_log_and_holds_nothing_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        let options = AuditOptions { path, bytes_max: 1000, kept: 2 };
+        assert!(Audit::open(Some(&options)).is_err(), "nobody reads it");
+        let _reader = File::options().read(true).write(true).open(&options.path).unwrap();
+        let refused = Audit::open(Some(&options)).err().unwrap().to_string();
+        assert!(refused.contains("is not a file"), "{refused}");
     }
 
     #[test]

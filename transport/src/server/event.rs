@@ -152,6 +152,13 @@ pub enum Event {
         #[n(4)]
         by_snapshot: bool,
     },
+    /// An invitation was withdrawn: it cannot be used any more.
+    #[n(12)]
+    Withdraw {
+        /// The hash of the invitation's secret.
+        #[n(0)]
+        secret: Hash,
+    },
 }
 
 /// A record: an event, its time, and who made it happen.

@@ -10,11 +10,11 @@ use bkfs_store::{
 };
 
 use super::{
-    accounts::{Account, Accounts},
+    accounts::{Account, Accounts, Invitation},
     event::Event,
     identity_files, layout, ledger, operator,
     quota::{Amount, Limits},
-    registry::Registry,
+    registry::{Registry, now_secs},
 };
 use crate::{permission::Permissions, url::Name};
 
@@ -57,6 +57,25 @@ pub struct ClientInfo {
     pub keys: Vec<(Name, ClientId)>,
 }
 
+/// An invitation that can still be used.
+#[derive(Debug, Clone)]
+pub struct InvitationInfo {
+    /// Its id: the hash of its secret.
+    pub id: Hash,
+    /// What a client that uses it may do.
+    pub can: Permissions,
+    /// The only repository in which it may do that; none for all.
+    pub repository: Option<Name>,
+    /// The name of the client that uses it.
+    pub client_name: Option<Name>,
+    /// How many clients may use it.
+    pub uses: u32,
+    /// How many have.
+    pub used: u32,
+    /// When it expires, in seconds of Unix time.
+    pub expires_secs: i64,
+}
+
 /// All accounts of a server, in the order of their names.
 pub fn accounts(data: &Path) -> Result<Vec<AccountInfo>> {
     read(data)?
@@ -87,11 +106,29 @@ pub fn set_parent(data: &Path, account: &Name, parent: Option<Name>) -> Result<(
 /// **Order.** The log comes first: from then on no client may use the account, and a running server lets go of its
 /// repositories. A removal that is interrupted after that is finished by the server's next tidying.
 pub fn remove_account(data: &Path, account: &Name) -> Result<()> {
-    read(data)?.change(None, |accounts| {
-        accounts.account(account)?;
-        Ok(((), vec![Event::Remove { account: account.clone() }]))
-    })?;
+    read(data)?.change(None, |accounts| Ok(((), vec![accounts.remove(account)?])))?;
     layout::remove_account(data, account)
+}
+
+/// The invitations to an account that can still be used, the first to expire first.
+pub fn invitations(data: &Path, account: &Name) -> Result<Vec<InvitationInfo>> {
+    read(data)?.ask(|accounts| {
+        accounts.account(account)?;
+        let open = accounts.open_invitations(account, now_secs());
+        Ok(open.into_iter().map(|(secret, invitation)| invitation_info(secret, invitation)).collect())
+    })
+}
+
+/// Withdraws an invitation, which is named by the first digits of its id. Returns the id. Clients that have used it stay.
+pub fn withdraw(data: &Path, account: &Name, digits: &str) -> Result<Hash> {
+    read(data)?.change(None, |accounts| {
+        let event = accounts.withdraw(account, digits, now_secs())?;
+        let secret = match &event {
+            Event::Withdraw { secret } => *secret,
+            _ => Hash::default(),
+        };
+        Ok((secret, vec![event]))
+    })
 }
 
 /// Sets what a client may do, in one repository or in all. A client that was revoked comes back.
@@ -175,6 +212,18 @@ fn count_snapshots(data: &Path, account: &Name, name: &Name) -> u64 {
         tracing::warn!(%account, repository = %name, %error, "the snapshots cannot be counted");
         0
     })
+}
+
+fn invitation_info(id: Hash, invitation: &Invitation) -> InvitationInfo {
+    InvitationInfo {
+        id,
+        can: invitation.can,
+        repository: invitation.repository.clone(),
+        client_name: invitation.client_name.clone(),
+        uses: invitation.uses,
+        used: invitation.used_by.len() as u32,
+        expires_secs: invitation.expires_secs,
+    }
 }
 
 fn client_info(fingerprint: Hash, client: &super::accounts::Client) -> ClientInfo {

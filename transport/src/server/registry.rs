@@ -199,7 +199,8 @@ impl Registry {
     }
 }
 
-fn now_secs() -> i64 {
+/// This machine's clock, in seconds of Unix time.
+pub(super) fn now_secs() -> i64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 

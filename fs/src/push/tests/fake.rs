@@ -45,6 +45,8 @@ pub struct Fake {
     pub deaf: AtomicU64,
     /// The replies to this many commits are given up. The first of them takes effect after the last.
     pub slow: AtomicU64,
+    /// So many commits are refused because another push with the same key came first.
+    pub rivals: AtomicU64,
     /// The store is full once it has this many packs.
     pub full_at: AtomicU64,
 }
@@ -90,6 +92,7 @@ impl Fake {
             commits: AtomicU64::new(0),
             deaf: AtomicU64::new(0),
             slow: AtomicU64::new(0),
+            rivals: AtomicU64::new(0),
             full_at: AtomicU64::new(u64::MAX),
         })
     }
@@ -268,6 +271,10 @@ impl Push for Fake {
             self.slow.fetch_sub(1, Relaxed);
             state.late.get_or_insert_with(|| snapshot.to_vec());
             return Err(Error::Unreachable("no reply in time".into()));
+        }
+        if self.rivals.load(Relaxed) > 0 {
+            self.rivals.fetch_sub(1, Relaxed);
+            return Err(Error::LeaseRefused { reason: "another push was faster".into() });
         }
         if let Some(late) = state.late.take() {
             state.snapshots.push((bkfs_store::format::snapshot::snapshot_id(&late), late));

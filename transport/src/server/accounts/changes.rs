@@ -6,7 +6,7 @@ use bkfs_store::{
     base::id::{ClientId, Hash},
 };
 
-use super::{Accounts, Client, Invitation};
+use super::{Account, Accounts, Client, Invitation};
 use crate::{permission::Permissions, server::event::Event, url::Name};
 
 /// The most clients of rosters that are remembered for one client.
@@ -40,6 +40,48 @@ impl Accounts {
             return refused("it has expired", ask);
         }
         Ok((account.clone(), Some(Event::Join { secret, client, account: account.clone() })))
+    }
+
+    /// The invitations to an account that can still be used, by the hashes of their secrets, the first to expire first.
+    pub fn open_invitations(&self, account: &Name, now_secs: i64) -> Vec<(Hash, &Invitation)> {
+        let is_open = |invitation: &Invitation| {
+            invitation.account == *account
+                && invitation.expires_secs >= now_secs
+                && invitation.used_by.len() < invitation.uses as usize
+        };
+        let mut open: Vec<_> = self.invitations.iter().filter(|(_, invitation)| is_open(invitation)).collect();
+        open.sort_by_key(|(secret, invitation)| (invitation.expires_secs, secret.0));
+        open.into_iter().map(|(secret, invitation)| (*secret, invitation)).collect()
+    }
+
+    /// Withdraws an invitation that can still be used, by the first digits of the hash of its secret.
+    pub fn withdraw(&self, account: &Name, digits: &str, now_secs: i64) -> Result<Event> {
+        self.account(account)?;
+        let open = self.open_invitations(account, now_secs);
+        let found: Vec<Hash> =
+            open.iter().map(|(secret, _)| *secret).filter(|secret| secret.to_string().starts_with(digits)).collect();
+        match found[..] {
+            [secret] if digits.len() >= DIGITS_MIN => Ok(Event::Withdraw { secret }),
+            [] => Err(Error::Invalid(format!(
+                "account {account} has no open invitation {digits:?}: `bkfs server invitation list` shows them"
+            ))),
+            _ => Err(Error::Invalid(format!("{digits:?} names no single invitation: give more digits"))),
+        }
+    }
+
+    /// Removes an account. Others that share its limits would be without any.
+    pub fn remove(&self, account: &Name) -> Result<Event> {
+        self.account(account)?;
+        let shares = |(_, other): &(&Name, &Account)| other.parent.as_ref() == Some(account);
+        let sharers: Vec<&str> = self.accounts.iter().filter(shares).map(|(name, _)| name.as_str()).collect();
+        if !sharers.is_empty() {
+            return Err(Error::Invalid(format!(
+                "account {account} cannot be removed while others share its limits ({}): give each of them limits of \
+                 its own and `bkfs server account quota --parent none`, or remove it first",
+                sharers.join(", ")
+            )));
+        }
+        Ok(Event::Remove { account: account.clone() })
     }
 
     /// Finds a client of an account by its name or by the first digits of its fingerprint.

@@ -60,6 +60,28 @@ fn an_invitation_works_as_often_as_it_says_and_in_time() {
 }
 
 #[test]
+fn an_invitation_that_was_withdrawn_is_unknown() {
+    let (mut accounts, alice) = (Accounts::default(), name("alice"));
+    invite(&mut accounts, 1, Permissions::PUSH, 1, None);
+    invite(&mut accounts, 2, Permissions::ALL, 2, None);
+    invite(&mut accounts, 3, Permissions::ALL, 1, None);
+    join(&mut accounts, 3, ONE);
+    let open = |accounts: &Accounts, now| accounts.open_invitations(&alice, now).len();
+    assert_eq!((open(&accounts, 10), open(&accounts, 11)), (2, 0), "one was used, and all expire");
+    assert!(accounts.open_invitations(&name("bob"), 5).is_empty());
+    for (digits, why) in [("0303", "no open invitation"), ("01", "more digits"), ("", "no single")] {
+        let refused = accounts.withdraw(&alice, digits, 5).unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+    join(&mut accounts, 2, ONE);
+    let event = accounts.withdraw(&alice, "0202", 5).unwrap();
+    apply(&mut accounts, event);
+    assert!(accounts.join(Hash([2; 32]), TWO, 5).unwrap_err().to_string().contains("unknown"));
+    assert_eq!(can(&accounts, ONE, "main"), Some(Permissions::ALL), "who has joined stays");
+    join(&mut accounts, 1, TWO);
+}
+
+#[test]
 fn joining_again_adds_permissions_and_takes_none_away() {
     let mut accounts = Accounts::default();
     for (secret, permissions, expected) in [
@@ -158,7 +180,15 @@ fn accounts_share_limits_on_one_level() {
     for (account, parent) in [("company", "anna"), ("anna", "anna"), ("anna", "ben"), ("anna", "nobody")] {
         assert!(accounts.set_parent(&name(account), Some(name(parent))).is_err(), "{account} below {parent}");
     }
-    apply(&mut accounts, Event::Remove { account: name("company") });
+    // Without their parent, they would have no limits that bound them together.
+    let refused = accounts.remove(&name("company")).unwrap_err().to_string();
+    assert!(refused.contains("anna, ben") && refused.contains("--parent none"), "{refused}");
+    for child in ["anna", "ben"] {
+        let event = accounts.set_parent(&name(child), None).unwrap();
+        apply(&mut accounts, event);
+    }
+    let event = accounts.remove(&name("company")).unwrap();
+    apply(&mut accounts, event);
     assert_eq!(bounds(&accounts, "ben"), []);
 }
 
