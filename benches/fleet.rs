@@ -162,7 +162,7 @@ fn join(server: &Server, account: usize, count: usize) -> Vec<Client> {
     for number in 0..count {
         let mut person = Person::new();
         person.repo = person.run(["join", &server.invite(&person, &name, "all")]).trim().to_owned();
-        // Keys of their own, as machines have them, that need no passphrase: its cost is the client's, not the server's.
+        // Keys of their own, as machines have them, that need no passphrase: its cost would be the client's.
         let key = person.path("full.key");
         first.run([Path::new("key"), Path::new("export-full"), &key]);
         let client = Client { person, account, key, mounts: number % 2 == 1 };

@@ -57,7 +57,7 @@ pub use log::LogReport;
 pub use operator::Operator;
 pub use prune::{Reclaimable, Reclaimed, Revived, Tidied};
 pub use repair::IndexReport;
-pub use usage::{Usage, stores_snapshot};
+pub use usage::{Usage, log_bytes, stores_snapshot};
 
 use std::{path::Path, sync::Arc};
 
@@ -75,7 +75,7 @@ use self::{
     snapshots::{Snapshots, floor::Floor},
 };
 use crate::{
-    access::{Lease, Receipt},
+    access::{Lease, Receipt, Swept},
     base::{
         error::{Error, Result},
         id::{Hash, PackId},
@@ -160,6 +160,14 @@ impl Repository {
     /// Commits a snapshot that a network identity has sent.
     pub fn commit_as(&self, lease: Lease, snapshot: &[u8], sender: Option<Hash>) -> Result<Receipt> {
         self.snapshots.commit(lease, snapshot, sender)
+    }
+
+    /// Sweeps some of what is condemned, as [`crate::access::PruneRequest::Sweep`] does. Copies at most `copies_max`
+    /// bytes of frames, but in any case as much as the packs have more than the grave. Fails with [`Error::OverQuota`] if
+    /// all that is left needs more.
+    pub fn sweep_within(&self, copies_max: u64) -> Result<Swept> {
+        self.objects.config()?;
+        self.prunes.sweep(copies_max)
     }
 
     /// The same repository in the hands of its store's operator.

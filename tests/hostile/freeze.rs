@@ -1,5 +1,7 @@
 //! Clients that begin and do not go on: nobody else waits for them.
 
+use std::time::Duration;
+
 use bkfs_store::{
     access::Lease,
     base::id::PackId,
@@ -7,7 +9,7 @@ use bkfs_store::{
     format::pack::{PACK_MAX, PACK_TARGET},
 };
 use bkfs_transport::{
-    message::{Call, Reply},
+    message::{CALL_MAX, Call, Reply, number},
     wire_error::WireError,
 };
 
@@ -59,6 +61,37 @@ fn uploads_that_crawl_hold_up_no_other_client_of_the_account() {
         assert_eq!(reply(&mut receive).await.unwrap(), Reply::SendFrom(0));
     });
     drop(streams);
+}
+
+#[test]
+fn two_accounts_that_hold_all_the_memory_by_a_trickle_hold_up_no_third() {
+    let (operator, server) = server(&[]);
+    let honest = Honest::new(&server);
+    let mut held = Vec::new();
+    for account in ["one", "two"] {
+        let first = Attacker::join(&server, account);
+        let second = Attacker::stranger(&server, account);
+        let token = bkfs_transport::Token::parse(&server.invite(&operator, account, "all")).unwrap();
+        bkfs_transport::client::join(&token, &second.identity).unwrap();
+        // Each of these takes 16 MiB: 8 for the call, and 8 for its reply.
+        let mut begun = first.head(account, number::PRUNE);
+        begun.extend((CALL_MAX as u32).to_le_bytes());
+        for (attacker, count) in [(first, 4), (second, 2)] {
+            let connection = attacker.runtime.block_on(attacker.connect()).unwrap();
+            for _ in 0..count {
+                let (mut send, _receive) = attacker.runtime.block_on(connection.open_bi()).unwrap();
+                attacker.runtime.block_on(send.write_all(&begun)).unwrap();
+                attacker.runtime.spawn(async move {
+                    // More than what is slow.
+                    while send.write_all(&[0; 16 << 10]).await.is_ok() {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                });
+            }
+            held.push((attacker, connection));
+        }
+    }
+    honest.pushes();
 }
 
 #[test]

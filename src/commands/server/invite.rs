@@ -107,10 +107,10 @@ pub fn run(context: &Context, args: &InviteArgs) -> Result<()> {
         token.addresses
     ));
     output::note(format!(
-        "it is valid until {}, or until `bkfs server invitation withdraw {account} {}`; next, on the client: `bkfs join \
-         TOKEN`",
+        "it is valid until {}; `bkfs server invitation withdraw {account} {}` ends it before",
         output::time_local(expires),
         token.secret.hash().short()
     ));
+    output::note("next, on the client: `bkfs join TOKEN`");
     Ok(())
 }

@@ -33,7 +33,7 @@ use super::{
     snapshots::Snapshots,
 };
 use crate::{
-    access::{ForgetRequest, PruneReply, PruneRequest},
+    access::{ForgetRequest, PruneReply, PruneRequest, Swept},
     base::error::Result,
     format::{log::Event, loss::Lost},
 };
@@ -119,7 +119,7 @@ impl Prunes {
                 let options = CondemnOptions { limits, dry_run, is_confirmed, hold };
                 self.marker.condemn(*prune, *log_len, &options)
             }
-            PruneRequest::Sweep => self.sweeper.sweep().map(PruneReply::Swept),
+            PruneRequest::Sweep => self.sweep(u64::MAX).map(PruneReply::Swept),
             PruneRequest::Abort => self.abort(),
             PruneRequest::Mixed { prune, limits, bytes } => {
                 self.marker.mixed_frames(*prune, limits, *bytes).map(PruneReply::Mixed)
@@ -128,6 +128,11 @@ impl Prunes {
             PruneRequest::Space => self.meter.measure().map(PruneReply::Space),
             PruneRequest::Committed { from } => self.snapshots.committed_from(*from).map(PruneReply::Committed),
         }
+    }
+
+    /// Takes the step [`PruneRequest::Sweep`], with a limit: see [`Sweeper::sweep`].
+    pub fn sweep(&self, copies_max: u64) -> Result<Swept> {
+        self.sweeper.sweep(copies_max)
     }
 
     fn abort(&self) -> Result<PruneReply> {

@@ -58,6 +58,12 @@ pub fn stores_snapshot(folder: &Path, id: SnapshotId) -> bool {
     layout::copies(&layout::snapshot(id)).iter().all(|name| folder.join(name).is_file())
 }
 
+/// How many bytes one of the two files of a repository's log has. A folder without a log has none.
+pub fn log_bytes(folder: &Path) -> Result<u64> {
+    let path = folder.join(layout::LOG);
+    Ok(found(&path, path.metadata())?.map_or(0, |meta| meta.len()))
+}
+
 fn found<T>(path: &Path, result: io::Result<T>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

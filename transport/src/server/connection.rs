@@ -329,6 +329,7 @@ async fn answer(
         caller.state.notices.failed(caller.origin(), peer.is_known(), &error);
         Reply::Failed(WireError::new(&error, &caller.to_string())).into()
     });
+    pace.holds(&caller.account, reply.len() + bulk.iter().map(Bytes::len).sum::<usize>());
     pace.restart();
     let sent = send_reply(&mut pace, &mut send, reply, bulk).await;
     if sent.is_err() {
@@ -394,6 +395,7 @@ async fn prepare(
         });
     }
     let share = state.memory.acquire(account, client, kib(len + sizes.reply)).await;
+    pace.holds(account, len + sizes.reply);
     pace.restart();
     let bytes = unless_stopped(state, pace.receive(receive, len)).await?;
     let permit = state.calls.acquire(account, client, 1).await;

@@ -14,7 +14,7 @@ use std::{
 use bkfs_store::{
     Error, Result,
     access::{
-        InitRequest, Lease, Maintain, Manage, PruneReply, PruneRequest, Push, Read, Receipt, RepairRequest,
+        InitRequest, Lease, Maintain, Manage, PruneReply, PruneRequest, Push, Read, Receipt, RepairRequest, Room,
         SealedFrame, Swept,
     },
     base::id::{ChunkId, Hash, PackId, SnapshotId},
@@ -22,7 +22,7 @@ use bkfs_store::{
         pack::{Footer, PackUpload},
         snapshot::{snapshot_id, verify_stored},
     },
-    repository::{Repository, stores_snapshot},
+    repository::{Repository, log_bytes, stores_snapshot},
 };
 use bytes::Bytes;
 
@@ -43,6 +43,10 @@ use crate::{
 
 /// How many ids are looked up before the server looks whether the client is still there.
 const SLICE: usize = 4096;
+/// Up to this length, a repository's log grows whatever its account stores.
+const LOG_FREE: u64 = 64 << 20;
+/// The most bytes that one step of a prune may copy. A step ends by itself much earlier.
+const SWEEP_COPIES_MAX: u64 = 512 << 20;
 const ELSEWHERE: &str = "this call is answered elsewhere";
 
 /// A client, and the repository that it names in a request.
@@ -162,15 +166,18 @@ impl Caller {
                 return Err(Error::NoPermission { operation });
             }
             Call::Prune(request) => {
-                let reply = repository.prune(&request)?;
+                let reply = match &request {
+                    PruneRequest::Sweep => PruneReply::Swept(self.sweep(repository)?),
+                    request => repository.prune(request)?,
+                };
                 self.state.ledger.changed(&self.account);
                 self.report_prune(&request, &reply);
                 Reply::Pruned(reply)
             }
             Call::Snapshots(from, limit) => Reply::Snapshots(repository.snapshots(from, limit)?),
             Call::Forget(request) => {
-                let reply = repository.forget(&request)?;
-                self.state.ledger.changed(&self.account);
+                let len = request.tombstones.iter().map(|tombstone| tombstone.0.len()).sum();
+                let reply = self.recording(len, || repository.forget(&request))?;
                 self.report(&format!(
                     "snapshots: {} forgotten, {} gone for good",
                     reply.forgotten,
@@ -179,14 +186,13 @@ impl Caller {
                 Reply::Forgotten(reply)
             }
             Call::Unforget(snapshots) => {
-                repository.unforget(&snapshots)?;
+                self.recording(snapshots.len() * SnapshotId::LEN, || repository.unforget(&snapshots))?;
                 self.report(&format!("snapshots: {} brought back from the trash", snapshots.len()));
                 Reply::Done
             }
             Call::Log(from, limit) => Reply::Log(repository.log(from, limit)?.into_iter().map(LogBytes).collect()),
             Call::PutRoster(signed) => {
-                repository.put_roster(&signed)?;
-                self.state.ledger.changed(&self.account);
+                self.recording(signed.len(), || repository.put_roster(&signed))?;
                 self.report("the roster was changed");
                 self.close_ended(repository)?;
                 Reply::Done
@@ -198,8 +204,7 @@ impl Caller {
                 Reply::Revoked(revoked)
             }
             Call::PutSealKeys(signed) => {
-                repository.put_seal_keys(&signed)?;
-                self.state.ledger.changed(&self.account);
+                self.recording(signed.len(), || repository.put_seal_keys(&signed))?;
                 self.report("the seal key was rotated");
                 Reply::Done
             }
@@ -217,8 +222,7 @@ impl Caller {
                 Reply::Done
             }
             Call::Judge(verdict) => {
-                repository.judge(&verdict)?;
-                self.state.ledger.changed(&self.account);
+                self.recording(verdict.len(), || repository.judge(&verdict))?;
                 Reply::Done
             }
             Call::Mend(id) => Reply::Mended(repository.mend(id)?),
@@ -236,6 +240,47 @@ impl Caller {
             }
         };
         Ok(reply.into())
+    }
+
+    /// Appends something of this length to the log. An account that is full must be able to forget, to prune, and to end
+    /// clients. So twice the quota bounds that, and even that only if the log is longer than those of honest clients.
+    fn recording<T>(&self, len: usize, append: impl FnOnce() -> Result<T>) -> Result<T> {
+        let Self { state, account, repository, .. } = self;
+        let new = Amount { files: 0, ..Amount::copies(len) };
+        let reservation = match state.ledger.overdraw(&**state, account, new) {
+            Ok(reservation) => Some(reservation),
+            Err(_) if log_bytes(&layout::folder(&state.data, account, repository))? < LOG_FREE => None,
+            Err(error) => return Err(error),
+        };
+        let appended = append()?;
+        reservation.into_iter().for_each(Reservation::settle);
+        state.ledger.changed(account);
+        Ok(appended)
+    }
+
+    /// Sweeps some of what is condemned. What that copies must fit into twice the quota, or be less than what the packs
+    /// have more than the grave, which keeps what it was copied from.
+    fn sweep(&self, repository: &Repository) -> Result<Swept> {
+        let Self { state, account, .. } = self;
+        let room = state.ledger.room_for_overdraft(&**state, account)?;
+        let left = room.as_ref().map_or(u64::MAX, Room::left);
+        // A copy's parity takes no more than the copy.
+        let copies_max = (left / 2).min(SWEEP_COPIES_MAX);
+        let reserved = Amount { bytes: 2 * copies_max, ..Amount::default() };
+        let reservation = state.ledger.overdraw(&**state, account, reserved)?;
+        let swept = repository.sweep_within(copies_max).map_err(|error| match (error, &room) {
+            (Error::OverQuota { reason }, Some(Room { used, .. })) => Error::OverQuota {
+                reason: format!(
+                    "account {account} stores {used} bytes, more than twice its quota or nearly so, and the grave keeps \
+                     as much as is in use; {reason}. Prune again when the grave has let go of something, or let the \
+                     operator empty it (`bkfs server reclaim`) or raise the quota"
+                ),
+            },
+            (error, _) => error,
+        })?;
+        let parity = repository.parity()?.map_or(0, |parity| parity.file_len(swept.written_bytes, 0));
+        reservation.settle_as(Amount { bytes: swept.written_bytes + parity, ..Amount::default() });
+        Ok(swept)
     }
 
     /// Looks ids up, some at a time. Ends if the client is gone.

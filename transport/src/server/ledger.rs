@@ -10,6 +10,10 @@
 //! done a moment ago and nothing was removed since. It may be too low by what no limit refuses: a prune's copies and
 //! records of the log. So it is measured again after such work, once in a while.
 //!
+//! What a prune copies, and records that end a client or forget a snapshot, must be possible in an account that is full.
+//! They are **overdrafts**: reserved within twice the limits. Without any bound, a prune could be repeated in such a way
+//! that it copies nearly everything each time, while the grave keeps what it was copied from.
+//!
 //! Measuring takes no lock. What is settled in the meantime may or may not have been seen, and is added: again, the
 //! count may be too high until the next time.
 
@@ -72,14 +76,22 @@ pub(super) struct Reservation {
     ledger: Ledger,
     account: Name,
     amount: Amount,
+    is_overdraft: bool,
 }
 
 impl Ledger {
     /// Reserves room in an account. Fails if a limit of the account, or of its parent, does not allow it.
     pub fn reserve(&self, accounting: &impl Accounting, account: &Name, amount: Amount) -> Result<Reservation> {
-        let mut reservation = Reservation { ledger: self.clone(), account: account.clone(), amount: Amount::default() };
-        reservation.grow(accounting, amount)?;
-        Ok(reservation)
+        self.begin(account, false).grown(accounting, amount)
+    }
+
+    /// Reserves room within twice the limits.
+    pub fn overdraw(&self, accounting: &impl Accounting, account: &Name, amount: Amount) -> Result<Reservation> {
+        self.begin(account, true).grown(accounting, amount)
+    }
+
+    fn begin(&self, account: &Name, is_overdraft: bool) -> Reservation {
+        Reservation { ledger: self.clone(), account: account.clone(), amount: Amount::default(), is_overdraft }
     }
 
     /// Something was removed, or stored without a reservation.
@@ -96,7 +108,15 @@ impl Ledger {
 
     /// How many bytes an account may store by the tightest limit; none if there is no limit.
     pub fn room(&self, accounting: &impl Accounting, account: &Name) -> Result<Option<Room>> {
-        let mut bounds = accounting.bounds(account);
+        self.room_within(accounting, accounting.bounds(account))
+    }
+
+    /// The same within twice the limits.
+    pub fn room_for_overdraft(&self, accounting: &impl Accounting, account: &Name) -> Result<Option<Room>> {
+        self.room_within(accounting, doubled(accounting.bounds(account)))
+    }
+
+    fn room_within(&self, accounting: &impl Accounting, mut bounds: Vec<Bound>) -> Result<Option<Room>> {
         bounds.retain(|bound| bound.limits.bytes.is_some());
         self.measure(accounting, &bounds, is_outdated)?;
         let entries = self.0.lock();
@@ -147,10 +167,21 @@ impl Ledger {
     }
 }
 
+fn doubled(mut bounds: Vec<Bound>) -> Vec<Bound> {
+    bounds.iter_mut().for_each(|bound| bound.limits = bound.limits.doubled());
+    bounds
+}
+
 impl Reservation {
+    fn grown(mut self, accounting: &impl Accounting, amount: Amount) -> Result<Self> {
+        self.grow(accounting, amount)?;
+        Ok(self)
+    }
+
     /// Reserves more.
     pub fn grow(&mut self, accounting: &impl Accounting, more: Amount) -> Result<()> {
         let bounds = accounting.bounds(&self.account);
+        let bounds = if self.is_overdraft { doubled(bounds) } else { bounds };
         let ledger = &self.ledger;
         ledger.measure(accounting, &bounds, is_outdated)?;
         for is_last in [false, true] {
@@ -174,14 +205,19 @@ impl Reservation {
     }
 
     /// What was reserved is stored now.
-    pub fn settle(mut self) {
+    pub fn settle(self) {
+        let amount = self.amount;
+        self.settle_as(amount);
+    }
+
+    /// So much is stored now, of what was reserved.
+    pub fn settle_as(mut self, stored: Amount) {
         let mut entries = self.ledger.0.lock();
         let entry = entries.entry(self.account.clone()).or_default();
-        let amount = std::mem::take(&mut self.amount);
-        entry.reserved = entry.reserved.minus(amount);
-        entry.stored = entry.stored.map(|stored| stored.plus(amount));
+        entry.reserved = entry.reserved.minus(std::mem::take(&mut self.amount));
+        entry.stored = entry.stored.map(|before| before.plus(stored));
         if entry.measuring > 0 {
-            entry.settled_meanwhile = entry.settled_meanwhile.plus(amount);
+            entry.settled_meanwhile = entry.settled_meanwhile.plus(stored);
         }
     }
 }
@@ -267,6 +303,22 @@ mod tests {
 
     fn bytes(bytes: u64) -> Amount {
         Amount { bytes, ..Amount::default() }
+    }
+
+    #[test]
+    fn an_overdraft_is_bounded_by_twice_the_limit_and_settled_as_what_was_stored() {
+        let (ledger, family, alice) = (Ledger::default(), Family { stored: bytes(140) }, name("alice"));
+        assert!(ledger.reserve(&family, &alice, bytes(20)).is_err());
+        assert_eq!(ledger.room_for_overdraft(&family, &alice).unwrap().unwrap().left(), 160);
+        let reservation = ledger.overdraw(&family, &alice, bytes(160)).unwrap();
+        assert!(ledger.overdraw(&family, &alice, bytes(1)).is_err());
+        reservation.settle_as(bytes(100));
+        assert_eq!(ledger.room_for_overdraft(&family, &alice).unwrap().unwrap().left(), 60);
+        assert!(ledger.reserve(&family, &alice, bytes(1)).is_err());
+        // Measured again, since it could not be stored: nothing is there.
+        assert_eq!(ledger.room(&family, &alice).unwrap().unwrap().left(), 0);
+        drop(ledger.overdraw(&family, &alice, bytes(60)).unwrap());
+        ledger.changed(&alice);
     }
 
     #[test]

@@ -59,6 +59,9 @@ pub(super) const OPEN_UNUSED_MAX: usize = 128;
 pub(super) const TICK: Duration = Duration::from_secs(5);
 /// Less than this in a tick is slow. A slow request is given up as soon as others wait for what it holds.
 pub(super) const SLOW_BYTES: usize = 64 * 1024;
+/// While somebody waits for room in the whole, an account with more than its fair part of it must move what a request
+/// holds within this many ticks.
+pub(super) const GREEDY_TICKS: usize = 12;
 /// Less than this in a tick is nothing. A request that does nothing is given up after [`IDLE_TICKS`].
 pub(super) const IDLE_BYTES: usize = 256;
 pub(super) const IDLE_TICKS: u32 = 6;

@@ -119,7 +119,8 @@ pub fn invitations(data: &Path, account: &Name) -> Result<Vec<InvitationInfo>> {
     })
 }
 
-/// Withdraws an invitation, which is named by the first digits of its id. Returns the id. Clients that have used it stay.
+/// Withdraws an invitation, which is named by the first digits of its id. Returns the id. Clients that have used it
+/// stay.
 pub fn withdraw(data: &Path, account: &Name, digits: &str) -> Result<Hash> {
     read(data)?.change(None, |accounts| {
         let event = accounts.withdraw(account, digits, now_secs())?;

@@ -1,7 +1,8 @@
 //! How fast bytes must come and go. Time-outs are on progress, never on the whole: a slow link is no reason to fail.
 //!
-//! There are two floors. A request that does practically nothing is given up after half a minute. A request that is
-//! slow is given up only while others wait for the room that it holds.
+//! There are three floors. A request that does practically nothing is given up after half a minute. A request that is
+//! slow is given up only while others wait for the room that it holds. While somebody waits for room in the whole, an
+//! account that holds more than its fair part of it must move all that it holds within a minute.
 
 use std::{future::Future, pin::pin};
 
@@ -10,10 +11,10 @@ use quinn::{RecvStream, SendStream};
 use tokio::time::Instant;
 
 use super::{
-    limits::{IDLE_BYTES, IDLE_TICKS, SLOW_BYTES, TICK},
+    limits::{GREEDY_TICKS, IDLE_BYTES, IDLE_TICKS, SLOW_BYTES, TICK},
     shares::Shares,
 };
-use crate::stream::StreamError;
+use crate::{stream::StreamError, url::Name};
 
 /// The most bytes that are handed to QUIC at a time: progress is seen in these steps.
 const STEP: usize = 64 * 1024;
@@ -42,6 +43,8 @@ impl<E: std::error::Error> From<E> for Halt {
 pub(super) struct Pace<'s> {
     /// What it holds a share of, or waits for.
     shares: &'s Shares,
+    /// Of which account, and how many bytes of it.
+    held: Option<(Name, usize)>,
     tick_ends: Instant,
     /// Bytes in this tick.
     moved: usize,
@@ -50,7 +53,12 @@ pub(super) struct Pace<'s> {
 
 impl<'s> Pace<'s> {
     pub fn new(shares: &'s Shares) -> Self {
-        Self { shares, tick_ends: Instant::now() + TICK, moved: 0, idle_ticks: 0 }
+        Self { shares, held: None, tick_ends: Instant::now() + TICK, moved: 0, idle_ticks: 0 }
+    }
+
+    /// The request holds a share of an account now, of so many bytes.
+    pub fn holds(&mut self, account: &Name, bytes: usize) {
+        self.held = Some((account.clone(), bytes));
     }
 
     /// Begins again: the server itself took its time.
@@ -76,9 +84,11 @@ impl<'s> Pace<'s> {
     }
 
     fn end_tick(&mut self) -> Result<(), Halt> {
+        let greedy = self.held.as_ref().filter(|(account, _)| self.shares.is_over_fair_part(account));
+        let is_greedy = greedy.is_some_and(|(_, held)| self.moved < held / GREEDY_TICKS);
         let (is_slow, is_idle) = (self.moved < SLOW_BYTES, self.moved < IDLE_BYTES);
         self.idle_ticks = if is_idle { self.idle_ticks + 1 } else { 0 };
-        if self.idle_ticks >= IDLE_TICKS || is_slow && self.shares.is_contended() {
+        if self.idle_ticks >= IDLE_TICKS || is_slow && self.shares.is_contended() || is_greedy {
             return Err(Halt::Stalled);
         }
         (self.tick_ends, self.moved) = (Instant::now() + TICK, 0);

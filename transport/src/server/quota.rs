@@ -52,6 +52,12 @@ impl Limits {
         *self == Self::default()
     }
 
+    /// Twice these limits: up to there, an account that is full may still store what makes it smaller, or ends a client.
+    pub(super) fn doubled(self) -> Self {
+        let double = |limit: Option<u64>| limit.map(|limit| limit.saturating_mul(2));
+        Self { bytes: double(self.bytes), files: double(self.files), ..self }
+    }
+
     /// Returns the first limit that `used` and `more` together exceed. What does not grow exceeds nothing: a limit
     /// that was lowered below what is stored takes nothing away.
     pub(super) fn exceeded_by(&self, used: Amount, more: Amount) -> Option<Excess> {

@@ -43,6 +43,8 @@ pub(super) struct Shares {
     parties: Mutex<HashMap<Party, Arc<Semaphore>>>,
     /// How many requests wait for room in an account's share or in the whole.
     waiting: AtomicUsize,
+    /// How many of them wait for room in the whole.
+    waiting_for_all: AtomicUsize,
 }
 
 /// A part of it. The part is free again when this is dropped.
@@ -53,7 +55,7 @@ pub(super) struct Share {
 impl Shares {
     pub fn new(limits: Limits) -> Self {
         let (total, parties) = (Arc::new(Semaphore::new(limits.total as usize)), Mutex::default());
-        Self { limits, total, parties, waiting: AtomicUsize::new(0) }
+        Self { limits, total, parties, waiting: AtomicUsize::new(0), waiting_for_all: AtomicUsize::new(0) }
     }
 
     /// Waits for a part of this size, or of a client's whole share if that is less.
@@ -62,6 +64,7 @@ impl Shares {
         let of_client = acquire(self.of(Party::Client(client), self.limits.client), size).await;
         let _waiting = Waiting::begin(&self.waiting);
         let of_account = acquire(self.of(Party::Account(account.clone()), self.limits.account), size).await;
+        let _waiting_for_all = Waiting::begin(&self.waiting_for_all);
         let of_total = acquire(self.total.clone(), size).await;
         Share { permits: [of_client, of_account, of_total] }
     }
@@ -79,6 +82,28 @@ impl Shares {
     /// Whether requests wait because others hold what they need.
     pub fn is_contended(&self) -> bool {
         self.waiting.load(Relaxed) > 0
+    }
+
+    /// Whether requests wait for room in the whole while an account holds more than its fair part of it. If there is no
+    /// room, at least one account does.
+    pub fn is_over_fair_part(&self, account: &Name) -> bool {
+        if self.waiting_for_all.load(Relaxed) == 0 {
+            return false;
+        }
+        let parties = self.parties.lock();
+        let accounts = parties.iter().filter_map(|(party, share)| match party {
+            // Those that hold something, or wait for it.
+            Party::Account(name) if Arc::strong_count(share) > 1 => Some((name, share)),
+            _ => None,
+        });
+        let (mut count, mut held) = (0, 0);
+        for (name, share) in accounts {
+            count += 1;
+            if name == account {
+                held = self.limits.account as usize - share.available_permits();
+            }
+        }
+        held * count > self.limits.total as usize
     }
 
     fn clamp(&self, size: usize) -> u32 {
@@ -162,6 +187,29 @@ mod tests {
         let mut waiting = pin!(shares.acquire(&a, Hash([1; 32]), 1));
         assert!(poll(waiting.as_mut()).is_none() && !shares.is_contended());
         drop(whole);
+    }
+
+    #[test]
+    fn somebody_holds_more_than_a_fair_part_of_what_is_used_up() {
+        let shares = Shares::new(Limits { client: 96, account: 96, total: 192 });
+        let names: Vec<Name> = (0..15).map(|n| format!("a{n}").parse().unwrap()).collect();
+        let take = |n: usize, size| shares.try_acquire(&names[n], Hash([n as u8; 32]), size);
+        // Two accounts hold all of it.
+        let held = [take(0, 96).unwrap(), take(1, 96).unwrap()];
+        assert!(!shares.is_over_fair_part(&names[0]), "nobody else wants any");
+        {
+            let mut waiting = pin!(shares.acquire(&names[2], Hash([2; 32]), 1));
+            assert!(poll(waiting.as_mut()).is_none());
+            assert!(shares.is_over_fair_part(&names[0]) && shares.is_over_fair_part(&names[1]));
+            assert!(!shares.is_over_fair_part(&names[2]) && !shares.is_over_fair_part(&names[3]));
+        }
+        drop(held);
+        // Twelve accounts hold a little each, and a thirteenth waits.
+        let held: Vec<Share> = (0..12).map(|n| take(n, 16).unwrap()).collect();
+        let mut waiting = pin!(shares.acquire(&names[12], Hash([12; 32]), 1));
+        assert!(poll(waiting.as_mut()).is_none() && (0..12).all(|n| shares.is_over_fair_part(&names[n])));
+        drop(held);
+        assert!(poll(waiting.as_mut()).is_some() && !shares.is_over_fair_part(&names[0]));
     }
 
     #[test]

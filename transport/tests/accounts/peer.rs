@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use bkfs_store::{
     access::{InitRequest, Lease, Manage, Open, OpenRequest, Opened, Push},
     base::{
-        id::{DomainId, Hash, RepoId, SnapshotId},
+        id::{ChunkId, DomainId, Hash, RepoId, SnapshotId},
         time::Time,
     },
     crypto::{DataKey, random},
@@ -50,9 +50,14 @@ pub struct Keys {
 impl Peer {
     /// Starts a server without a floor.
     pub fn start() -> Self {
+        Self::start_protecting(0)
+    }
+
+    /// Starts a server with a floor of so many seconds.
+    pub fn start_protecting(secs: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        server::init(folder.path(), &format!("127.0.0.1:{port}"), 0).unwrap();
+        server::init(folder.path(), &format!("127.0.0.1:{port}"), secs).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let running = server::start(folder.path(), address, server::Options::default()).unwrap();
         Self { folder, running }
@@ -128,7 +133,7 @@ impl Keys {
     /// Adds a client of a trust domain to the roster. Returns its key.
     pub fn enrol_in(&self, admin: &Remote, label: &str, domain: DomainId) -> PushKey {
         let (push, client) = self.full.new_client(label, None, domain, now());
-        self.update(admin, |roster| roster.clients.push(client.clone()));
+        self.update(admin, |roster| roster.clients.push(client.clone())).unwrap();
         push
     }
 
@@ -137,17 +142,19 @@ impl Keys {
         self.update(admin, |roster| {
             let client = roster.clients.iter_mut().find(|client| client.id == key.client_id());
             client.unwrap().until = Some(now());
-        });
+        })
+        .unwrap();
     }
 
-    fn update(&self, admin: &Remote, change: impl Fn(&mut Roster)) {
+    /// Signs a changed roster, and stores it.
+    pub fn update(&self, admin: &Remote, change: impl Fn(&mut Roster)) -> bkfs_store::Result<()> {
         let opened = admin.open(&OpenRequest::default()).unwrap();
         let verified =
             bkfs_store::format::roster::verify_roster(&opened.roster, &self.full.admin.verifying_key(), self.full.repo);
         let mut roster = verified.unwrap();
         roster.number += 1;
         change(&mut roster);
-        admin.put_roster(&self.full.sign_roster(&roster)).unwrap();
+        admin.put_roster(&self.full.sign_roster(&roster))
     }
 }
 
@@ -162,15 +169,25 @@ pub fn now() -> Time {
 
 /// A pack of about so many bytes that do not compress. No two are the same.
 pub fn pack(push: &PushKey, bytes: usize) -> PackUpload {
+    pack_of(push, 1, bytes).0
+}
+
+/// A pack of so many frames, each with one chunk of so many bytes, and the chunks' ids.
+pub fn pack_of(push: &PushKey, frames: usize, bytes: usize) -> (PackUpload, Vec<ChunkId>) {
     let key = DataKey::random();
     let mut writer = PackWriter::new(ChunkKind::Data, push.repo, &push.signing);
     writer.add_wrap(&push.seal().unwrap().wrap(push.repo, &key));
-    let mut chunk = vec![0; bytes];
-    blake3::Hasher::new().update(&random::<32>()).finalize_xof().fill(&mut chunk);
-    let mut frame = FrameBuilder::new();
-    frame.push(&chunk);
-    writer.add(&frame.seal(push.repo, ChunkKind::Data, &key, 1), &[push.ids().data_id(&chunk)]);
-    writer.finish()
+    let mut ids = Vec::new();
+    for _ in 0..frames {
+        let mut chunk = vec![0; bytes];
+        blake3::Hasher::new().update(&random::<32>()).finalize_xof().fill(&mut chunk);
+        let mut frame = FrameBuilder::new();
+        frame.push(&chunk);
+        let id = push.ids().data_id(&chunk);
+        writer.add(&frame.seal(push.repo, ChunkKind::Data, &key, 1), &[id]);
+        ids.push(id);
+    }
+    (writer.finish(), ids)
 }
 
 /// Stores a pack.

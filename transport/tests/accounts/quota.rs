@@ -6,16 +6,20 @@ use bkfs_store::{
     Error, ErrorKind,
     access::{
         Filter, ForgetRequest, Maintain, Manage, Open, OpenRequest, PruneLimits, PruneReply, PruneRequest, Push,
-        SignedTombstone,
+        SignedTombstone, Unused,
     },
-    format::{filter::encode_filter, tombstone::Tombstone},
+    base::id::{ChunkId, DomainId},
+    format::{
+        filter::{encode_filter, filter_key},
+        tombstone::Tombstone,
+    },
 };
 use bkfs_transport::{
     client::Remote,
     server::{self, Limits},
 };
 
-use crate::peer::{Client, Keys, Peer, commit, commit_in, name, pack, put};
+use crate::peer::{Client, Keys, Peer, commit, commit_in, name, now, pack, pack_of, put};
 
 const KIB: u64 = 1024;
 
@@ -144,7 +148,7 @@ fn what_is_forgotten_and_pruned_is_room_again() {
     // Forgetting and pruning are never refused.
     limit(&peer, |limits| limits.bytes = Some(1));
     forget_all(remote, &keys);
-    prune(remote);
+    prune(remote, &[]).unwrap();
     assert!(remote.packs(None, 10).unwrap().is_empty());
     // The snapshot's record stays: readers see by it that it was forgotten, and by whom.
     limit(&peer, |limits| limits.bytes = Some(350_000));
@@ -160,19 +164,82 @@ fn forget_all(remote: &Remote, keys: &Keys) {
     remote.forget(&ForgetRequest { tombstones, now: true, empty_trash: false }).unwrap();
 }
 
-/// A prune to which nothing is live.
-fn prune(remote: &Remote) {
+/// A prune to which only some chunks are live.
+fn prune(remote: &Remote, live: &[ChunkId]) -> Result<(), Error> {
     let PruneReply::Begun { prune, log_len } =
         remote.prune(&PruneRequest::Begin { dry_run: false, ends_pushes: false }).unwrap()
     else {
         panic!("it does not begin");
     };
-    let filters = (0..=u8::MAX).map(|first| Filter { first, bytes: encode_filter(&mut []) }).collect();
+    let filter = |first: u8| {
+        let mut ids: Vec<_> = live.iter().filter(|id| id.0[0] == first).map(filter_key).collect();
+        Filter { first, bytes: encode_filter(&mut ids) }
+    };
+    let filters = (0..=u8::MAX).map(filter).collect();
     remote.prune(&PruneRequest::Live { prune, filters }).unwrap();
-    let limits = PruneLimits::default();
+    let limits = PruneLimits { unused: Unused::Bytes(0), repack_bytes: None };
     let condemn = PruneRequest::Condemn { prune, log_len, limits, dry_run: false, is_confirmed: true, hold: false };
-    remote.prune(&condemn).unwrap();
-    remote.prune(&PruneRequest::Sweep).unwrap();
+    remote.prune(&condemn)?;
+    loop {
+        match remote.prune(&PruneRequest::Sweep)? {
+            PruneReply::Swept(swept) if swept.left > 0 => {}
+            _ => return Ok(()),
+        }
+    }
+}
+
+#[test]
+fn prunes_that_copy_nearly_everything_each_time_do_not_fill_the_disk() {
+    let (peer, keys) = (Peer::start_protecting(86_400), Keys::new());
+    let client = peer.join("all");
+    keys.init(&client.remote);
+    let opened = client.remote.open(&OpenRequest { client: Some(keys.push.client_id()), seen: None }).unwrap();
+    let (pack, mut live) = pack_of(&keys.push, 40, 10_000);
+    client.remote.put_pack(opened.lease, &pack).unwrap();
+    // From now on, no push needs it.
+    commit_in(&client.remote, &keys.push, 10, &opened).unwrap();
+    let stored = peer.bytes_on_disk();
+    limit(&peer, |limits| limits.bytes = Some(stored));
+    let mut rounds = 0;
+    let refusal = loop {
+        live.pop();
+        match prune(&client.remote, &live) {
+            Ok(()) => rounds += 1,
+            Err(error) => break error,
+        }
+        assert!(rounds < 20, "nothing stops it: {} bytes are on the disk", peer.bytes_on_disk());
+    };
+    refused(Err::<(), _>(refusal), "the grave");
+    let bytes = peer.bytes_on_disk();
+    assert!(rounds > 0 && bytes < 3 * stored, "{rounds} rounds made {stored} bytes to {bytes}");
+    // What needs no copies is pruned all the same.
+    limit(&peer, |limits| limits.bytes = Some(1));
+    client.remote.prune(&PruneRequest::Abort).unwrap();
+    prune(&client.remote, &[]).unwrap();
+    assert!(client.remote.packs(None, 10).unwrap().is_empty());
+}
+
+#[test]
+fn records_of_the_log_have_bounds_in_a_full_account() {
+    let (peer, client, keys) = a_repository();
+    limit(&peer, |limits| limits.bytes = Some(1));
+    // The log is short: an admin can still end clients, whatever the quota is.
+    let key = keys.enrol(&client.remote, "laptop");
+    keys.end(&client.remote, &key);
+    // But nobody fills the disk with rosters.
+    let fillers: Vec<_> = (0..9_900).map(|_| keys.full.new_client("x", None, DomainId::OWNER, now()).1).collect();
+    keys.update(&client.remote, |roster| roster.clients.extend(fillers.clone())).unwrap();
+    let mut stored = 1;
+    let refusal = loop {
+        match keys.update(&client.remote, |_| {}) {
+            Ok(()) => stored += 1,
+            Err(error) => break error,
+        }
+        assert!(stored < 100, "nothing stops it: {} bytes are on the disk", peer.bytes_on_disk());
+    };
+    refused(Err::<(), _>(refusal), "used up");
+    let bytes = peer.bytes_on_disk();
+    assert!(bytes < 160 << 20, "{stored} rosters, {bytes} bytes");
 }
 
 #[test]

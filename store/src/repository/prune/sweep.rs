@@ -25,7 +25,7 @@ use crate::{
     format::{
         log::Event,
         loss::FrameBits,
-        pack::{FrameEntry, Pack, PackTable, PackWriter},
+        pack::{FrameEntry, PACK_MAX, Pack, PackTable, PackWriter},
     },
     repository::{
         index::{Index, Trust},
@@ -83,8 +83,10 @@ impl Sweeper {
         Self { index, log, files, mender, copier, grave, sets }
     }
 
-    /// Sweeps some of the condemned packs.
-    pub fn sweep(&self) -> Result<Swept> {
+    /// Sweeps some of the condemned packs. Copies at most `copies_max` bytes of frames, but in any case as much as the
+    /// repository's packs have more than its grave: so all of it takes at most twice what is in use, however often a
+    /// prune is repeated. Fails with [`Error::OverQuota`] if there are only packs left that need more.
+    pub fn sweep(&self, copies_max: u64) -> Result<Swept> {
         let copying = self.copier.begin(!self.grave.keeps_packs());
         let mut copies = PackCopies { copying, writers: HashMap::new(), written_bytes: 0 };
         self.log.follow()?;
@@ -99,8 +101,16 @@ impl Sweeper {
         // What needs no copies goes first, and makes room for the copies of the rest.
         let (dead, mixed) = self.split_dead(condemned)?;
         dead.chunks(PACKS_PER_LOCK).try_for_each(|some| self.remove(condemnation, some, &[], &mut swept))?;
+        let copies_max = if mixed.is_empty() { 0 } else { self.copies_max(copies_max)? };
         let (mut done, mut damaged, mut step) = (Vec::new(), Vec::new(), 0);
-        for (id, dead) in mixed {
+        for (live, (id, dead)) in mixed {
+            if copies.bytes().saturating_add(live) > copies_max {
+                if swept.packs == 0 && done.is_empty() && damaged.is_empty() {
+                    let reason = format!("a prune must copy {live} bytes, and may copy {copies_max}");
+                    return Err(Error::OverQuota { reason });
+                }
+                break;
+            }
             let mut copied = self.copy_live(id, &dead, &mut copies);
             if copied.as_ref().is_err_and(is_damage)
                 && matches!(self.mender.mend(id)?.mending, Mending::Whole | Mending::Mended(_))
@@ -133,8 +143,22 @@ impl Sweeper {
         Ok(swept)
     }
 
+    fn copies_max(&self, wanted: u64) -> Result<u64> {
+        if wanted >= COPY_BYTES + PACK_MAX as u64 || !self.grave.keeps_packs() {
+            return Ok(u64::MAX);
+        }
+        let sum = |packs: Vec<(PackId, u64)>| packs.iter().map(|(_, len)| len).sum::<u64>();
+        let in_grave = sum(self.files.list_grave()?);
+        let mut in_use = 0;
+        for first in 0..=u8::MAX {
+            in_use += sum(self.files.list(first)?);
+        }
+        Ok(wanted.max(in_use.saturating_sub(in_grave)))
+    }
+
     /// Tells packs of which nothing is left from those whose live frames must be copied.
-    fn split_dead(&self, condemned: Vec<CondemnedPack>) -> Result<(Vec<CondemnedPack>, Vec<CondemnedPack>)> {
+    /// Those come with the bytes of their live frames.
+    fn split_dead(&self, condemned: Vec<CondemnedPack>) -> Result<(Vec<CondemnedPack>, Vec<(u64, CondemnedPack)>)> {
         let (mut wholly, mut mixed) = (Vec::new(), Vec::new());
         for (id, dead) in condemned {
             match self.is_dead(id, &dead) {
@@ -151,7 +175,7 @@ impl Sweeper {
             by_live.push((row.map_or(0, |row| live_bytes(&row, &|frame| !dead.has(frame))), (id, dead)));
         }
         by_live.sort_by_key(|(live, _)| *live);
-        Ok((wholly, by_live.into_iter().map(|(_, pack)| pack).collect()))
+        Ok((wholly, by_live))
     }
 
     /// Whether all frames of a pack are dead, or the pack is gone.
