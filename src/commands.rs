@@ -3,11 +3,13 @@
 pub mod cat;
 pub mod check;
 pub mod client;
+pub mod completions;
 pub mod forget;
 pub mod init;
 pub mod join;
 pub mod key;
 pub mod ls;
+pub mod man;
 pub mod mount;
 pub mod prune;
 pub mod push;
@@ -17,6 +19,7 @@ pub mod scrub;
 pub mod server;
 pub mod snapshots;
 pub mod unforget;
+pub mod version;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -53,12 +56,17 @@ pub enum Command {
     /// Manage the machines that push to a repository
     #[command(subcommand)]
     Client(client::ClientCommand),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
+    Version(version::VersionArgs),
 }
 
 /// Runs a command.
 pub fn run(context: &Context, command: Command) -> Result<Exit> {
-    // A server uses no folders of the user who runs it.
-    if !matches!(command, Command::Server(_)) {
+    // A server uses no folders of the user who runs it, and others use none at all.
+    let uses_none =
+        matches!(command, Command::Server(_) | Command::Completions(_) | Command::Man(_) | Command::Version(_));
+    if !uses_none {
         context.folders.check_owner()?;
     }
     match command {
@@ -79,5 +87,8 @@ pub fn run(context: &Context, command: Command) -> Result<Exit> {
         Command::Prune(args) => prune::run(context, args),
         Command::Key(command) => key::run(context, command),
         Command::Client(command) => client::run(context, command),
+        Command::Completions(args) => completions::run(&args).map(|()| Exit::Success),
+        Command::Man(args) => man::run(&args).map(|()| Exit::Success),
+        Command::Version(_) => version::run(context).map(|()| Exit::Success),
     }
 }

@@ -10,6 +10,7 @@ mod catalog;
 mod cli;
 mod clients;
 mod commands;
+mod completion;
 mod config;
 mod context;
 mod denied;
@@ -34,6 +35,7 @@ mod work;
 use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory, Parser, builder::Resettable};
+use clap_complete::CompleteEnv;
 
 use crate::{
     cli::Cli,
@@ -47,6 +49,8 @@ use crate::{
 
 fn main() -> ExitCode {
     bkfs_fs::allocator::configure();
+    // Ends the program if a shell asks what could come next.
+    CompleteEnv::with_factory(Cli::command).var(completion::VARIABLE).bin("bkfs").complete();
     let args: Vec<OsString> = std::env::args_os().collect();
     let is_json = asks_for_json(&args);
     let run = |args: Vec<OsString>| match mount_helper::is_called(&args) {

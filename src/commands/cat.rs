@@ -9,6 +9,7 @@ use clap::Args;
 use crate::{
     args::RepoArgs,
     catalog::Catalog,
+    completion,
     context::Context,
     failure::{Exit, Failure},
     output,
@@ -31,7 +32,7 @@ pub struct CatArgs {
     #[command(flatten)]
     repo: RepoArgs,
     /// The snapshot, and the path of the file in it
-    #[arg(value_name = "SNAPSHOT:PATH", value_parser = value_parser())]
+    #[arg(value_name = "SNAPSHOT:PATH", value_parser = value_parser(), add = completion::selector())]
     selector: Selector,
     #[command(flatten)]
     filters: Filters,

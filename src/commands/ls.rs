@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::{
     args::RepoArgs,
     catalog::Catalog,
+    completion,
     context::Context,
     failure::Exit,
     output,
@@ -44,7 +45,7 @@ pub struct LsArgs {
     #[arg(short = 'R', long)]
     recursive: bool,
     /// The snapshot, and the path of a folder or file in it
-    #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = value_parser())]
+    #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = value_parser(), add = completion::selector())]
     selector: Selector,
     #[command(flatten)]
     filters: Filters,

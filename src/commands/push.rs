@@ -30,6 +30,7 @@ use serde::Serialize;
 
 use crate::{
     args::{RepoArgs, parse_host, parse_size, parse_tag, parse_target},
+    completion,
     config::SeriesSources,
     context::{Context, host_name, program, user_name},
     enrol,
@@ -62,7 +63,7 @@ pub struct PushArgs {
     #[command(flatten)]
     repo: RepoArgs,
     /// Add the snapshot to the series with this name [default: host and paths, like alpha:/home/x]
-    #[arg(long, value_name = "NAME", value_parser = parse_target)]
+    #[arg(long, value_name = "NAME", value_parser = parse_target, add = completion::field("target"))]
     target: Option<String>,
     /// Tag the snapshot
     #[arg(long, value_name = "TAG,...", value_delimiter = ',', value_parser = parse_tag)]

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::{
     args::RepoArgs,
     catalog::Catalog,
+    completion,
     context::Context,
     failure::{Exit, Failure},
     output,
@@ -55,7 +56,7 @@ pub struct RestoreArgs {
     #[arg(long)]
     owners_by_name: bool,
     /// The snapshot, and the path of a folder or file in it
-    #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = value_parser())]
+    #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = value_parser(), add = completion::selector())]
     selector: Selector,
     /// The folder to restore to; for a single file, its new name works too
     #[arg(value_name = "DEST")]

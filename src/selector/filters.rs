@@ -12,6 +12,7 @@ use clap::Args;
 use crate::{
     args::{parse_host, parse_tag, parse_target},
     clients::Clients,
+    completion,
 };
 
 /// Options that limit the snapshots to choose from.
@@ -22,10 +23,10 @@ pub struct Filters {
     #[arg(long, value_name = "CLIENT")]
     pub client: Option<String>,
     /// Consider only snapshots of this machine
-    #[arg(long, value_name = "HOST", value_parser = parse_host)]
+    #[arg(long, value_name = "HOST", value_parser = parse_host, add = completion::field("host"))]
     pub host: Option<String>,
     /// Consider only snapshots of this target
-    #[arg(long, value_name = "NAME", value_parser = parse_target)]
+    #[arg(long, value_name = "NAME", value_parser = parse_target, add = completion::field("target"))]
     pub target: Option<String>,
     /// Consider only snapshots with all these tags
     #[arg(long, value_name = "TAG,...", value_delimiter = ',', value_parser = parse_tag)]

@@ -42,6 +42,7 @@ mod rotate;
 mod scrub;
 mod secrets;
 mod servers;
+mod shell;
 mod signals;
 mod source;
 mod sources;

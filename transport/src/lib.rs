@@ -82,6 +82,9 @@ mod token;
 mod url;
 pub mod wire_error;
 
+/// The name and version of the protocol, which both sides state in TLS.
+pub const PROTOCOL: &str = "bkfs/1";
+
 pub use addresses::Addresses;
 pub use identity::Identity;
 pub use key_proof::KeyProof;

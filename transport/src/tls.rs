@@ -17,10 +17,13 @@ use rustls::{
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 
-use crate::identity::{self, Identity};
+use crate::{
+    PROTOCOL,
+    identity::{self, Identity},
+};
 
 /// The protocol's name in TLS. Another version of the protocol is another name.
-const ALPN: &[u8] = b"bkfs/1";
+const ALPN: &[u8] = PROTOCOL.as_bytes();
 
 /// The fingerprint of the last server certificate that the client rejected, if it rejected one.
 pub(crate) type RejectedCertificate = Arc<Mutex<Option<Hash>>>;

@@ -5,6 +5,7 @@ use clap::Args;
 use super::policy::PolicyArgs;
 use crate::{
     args::RepoArgs,
+    completion,
     selector::{Filters, SnapshotName},
 };
 
@@ -35,7 +36,7 @@ use crate::{
 )]
 pub struct ForgetArgs {
     /// Snapshots to forget: ids or prefixes of ids, times, or latest; without any, a policy chooses
-    #[arg(value_name = "SNAPSHOT")]
+    #[arg(value_name = "SNAPSHOT", add = completion::snapshot())]
     pub snapshots: Vec<SnapshotName>,
     #[command(flatten)]
     pub repo: RepoArgs,

@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::{
     args::RepoArgs,
+    completion,
     selector::{Filters, Selector, value_parser},
 };
 
@@ -35,7 +36,7 @@ pub struct MountArgs {
     #[command(flatten)]
     pub repo: RepoArgs,
     /// Mount only this snapshot, at the root
-    #[arg(long, value_name = "SNAPSHOT", value_parser = value_parser())]
+    #[arg(long, value_name = "SNAPSHOT", value_parser = value_parser(), add = completion::selector())]
     pub snapshot: Option<Selector>,
     /// Let other users read the mount, within the stored permissions
     #[arg(long)]

@@ -355,6 +355,16 @@ impl Error {
         matches!(errno, Some(rustix::io::Errno::IO | rustix::io::Errno::BADMSG | rustix::io::Errno::NODATA))
     }
 
+    /// Tells damage of what a client has sent from damage of what is stored: only that concerns the store's operator.
+    /// What is found wrong in something that was sent becomes [`Error::Invalid`].
+    pub fn of_sent(self) -> Self {
+        match self {
+            Error::NotOnRoster { .. } => self,
+            _ if self.kind() == ErrorKind::Damaged => Error::Invalid(format!("what was sent is refused: {self}")),
+            _ => self,
+        }
+    }
+
     /// Returns [`Error::Damaged`] for an object and a reason.
     pub fn damaged(what: impl Into<String>, reason: impl ToString) -> Self {
         Error::Damaged { what: what.into(), reason: reason.to_string() }

@@ -9,14 +9,14 @@ use super::{
 };
 use crate::{
     access::InitRequest,
-    base::error::Result,
+    base::error::{Error, Result},
     format::{config::verify_config, roster::verify_roster},
 };
 
 /// Creates a repository. Fails if there is one already.
 pub(super) fn init(objects: &Objects, log: &Log, request: &InitRequest) -> Result<()> {
-    let config = verify_config(&request.config)?;
-    verify_roster(&request.roster, &admin_key(&config)?, config.repo)?;
+    let config = verify_config(&request.config).map_err(Error::of_sent)?;
+    verify_roster(&request.roster, &admin_key(&config)?, config.repo).map_err(Error::of_sent)?;
     let _lock = log.lock()?;
     if objects.has_config()? {
         return Err(objects.already_exists());

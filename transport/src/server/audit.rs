@@ -3,7 +3,7 @@
 //! It has an entry for each request that changes something or opens a repository, for each that was refused, and one
 //! for each repository that a connection used, with the bytes in both directions. A client pays for nothing that it is
 //! refused, so those entries are bounded as notices are. What succeeds can be repeated at no cost, and is bounded for
-//! each client. So nobody can rotate the trail of others away.
+//! each client and kind of act. So nobody can rotate the trail of others away, nor hide an act behind others.
 //!
 //! Entries are written when the request has ended, and not synced: an entry can be lost in a power cut, and never holds
 //! up a request. The server's signed log has what must not be lost.
@@ -31,7 +31,8 @@ pub(super) struct Audit {
     file: Mutex<Option<AuditFile>>,
     clients: Limiter,
     strangers: Limiter,
-    acts: Acts,
+    changes: Acts,
+    looks: Acts,
     /// Bounds what the server's own log says about failures to write this one.
     failures: Limiter,
 }
@@ -51,7 +52,13 @@ pub(super) struct Entry<'a> {
     pub client: Hash,
     pub address: SocketAddr,
     pub action: &'a str,
+    /// Its number among the calls, or another one.
+    #[serde(skip)]
+    pub kind: u8,
     pub outcome: &'a str,
+    /// Whether something was changed. What only looks is counted by itself.
+    #[serde(skip)]
+    pub is_change: bool,
     /// Whether the client has joined an account.
     #[serde(skip)]
     pub is_client: bool,
@@ -88,7 +95,7 @@ impl Audit {
     pub fn open(options: Option<&AuditOptions>) -> Result<Self> {
         let file = Mutex::new(options.map(AuditFile::open).transpose()?);
         let [clients, strangers, failures]: [Limiter; 3] = Default::default();
-        Ok(Self { file, clients, strangers, acts: Acts::default(), failures })
+        Ok(Self { file, clients, strangers, changes: Acts::default(), looks: Acts::default(), failures })
     }
 
     /// Opens the file again, by the same name or another: something else may have renamed it.
@@ -104,7 +111,8 @@ impl Audit {
         let Some(file) = file.as_mut() else { return };
         let now = Instant::now();
         let passed = match (entry.error.is_some(), entry.is_client) {
-            (false, _) => self.acts.pass(entry.client, now),
+            (false, _) if entry.is_change => self.changes.pass(entry.client, entry.kind, now),
+            (false, _) => self.looks.pass(entry.client, entry.kind, now),
             (true, true) => self.clients.pass(now),
             (true, false) => self.strangers.pass(now),
         };
@@ -205,6 +213,8 @@ mod tests {
             client: Hash([1; 32]),
             address: SocketAddr::from(([127, 0, 0, 1], 1)),
             action: "open",
+            kind: 2,
+            is_change: false,
             outcome: "ok",
             is_client: true,
             error,
@@ -256,11 +266,15 @@ mod tests {
         for _ in 0..20_000 {
             audit.record(&entry(None));
         }
+        // Neither does that hide what changes something, nor acts of another kind or of another client.
+        audit.record(&Entry { is_change: true, action: "forget", ..entry(None) });
+        audit.record(&Entry { kind: 3, action: "commit", ..entry(None) });
         audit.record(&Entry { client: Hash([2; 32]), ..entry(None) });
         let lines = lines(&path);
         // One more for each second that this took.
         assert!((1001..5000).contains(&lines.len()), "{}", lines.len());
-        assert_eq!(lines.last().unwrap()["client"], Hash([2; 32]).to_string(), "another client's acts are recorded");
+        let newest: Vec<_> = lines[lines.len() - 3..].iter().map(|line| line["action"].as_str().unwrap()).collect();
+        assert_eq!(newest, ["forget", "commit", "open"]);
     }
 
     #[test]

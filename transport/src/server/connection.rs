@@ -18,7 +18,7 @@ use std::{
 
 use bkfs_store::{
     Error, Result,
-    access::{Lease, Open},
+    access::{Lease, Open, PruneReply, PruneRequest},
     base::{
         codec,
         id::{Hash, PackId, SnapshotId},
@@ -267,6 +267,8 @@ struct Answer {
     bulk: Vec<Bytes>,
     /// The snapshot that was committed.
     snapshot: Option<SnapshotId>,
+    /// Whether something was changed, as far as the reply tells.
+    is_change: bool,
     _share: Option<Share>,
 }
 
@@ -277,22 +279,37 @@ impl Answer {
             Reply::Committed(receipt) => Some(receipt.snapshot),
             _ => None,
         };
+        let is_change = is_change(&reply);
         let reply = stream::encode(&reply);
         share.shrink(kib(reply.len() + bulk.iter().map(Bytes::len).sum::<usize>()));
-        Self { reply, bulk, snapshot, _share: Some(share) }
+        Self { reply, bulk, snapshot, is_change, _share: Some(share) }
+    }
+}
+
+/// Whether the call with this reply may have changed something.
+fn is_change(reply: &Reply) -> bool {
+    match reply {
+        Reply::Forgotten(reply) => reply.forgotten > 0 || !reply.expired.is_empty(),
+        Reply::Pruned(PruneReply::Condemned(_)) => true,
+        Reply::Pruned(PruneReply::Swept(swept)) => swept.packs > 0,
+        Reply::Pruned(_) => false,
+        Reply::Revoked(revoked) => !revoked.is_empty(),
+        _ => true,
     }
 }
 
 impl Answer {
     /// What is recorded of it.
     fn ended(&self) -> Ended {
-        Ended { snapshot: self.snapshot, sent_bytes: self.bulk.iter().map(Bytes::len).sum::<usize>() as u64 }
+        let sent_bytes = self.bulk.iter().map(Bytes::len).sum::<usize>() as u64;
+        Ended { snapshot: self.snapshot, sent_bytes, is_change: self.is_change }
     }
 }
 
 impl From<Reply> for Answer {
     fn from(reply: Reply) -> Self {
-        Self { reply: stream::encode(&reply), bulk: Vec::new(), snapshot: None, _share: None }
+        let is_change = is_change(&reply);
+        Self { reply: stream::encode(&reply), bulk: Vec::new(), snapshot: None, is_change, _share: None }
     }
 }
 
@@ -313,7 +330,7 @@ async fn answer(
     let is_client = peer.is_known();
     let Peer { state, client, address, .. } = peer.clone();
     let caller = Caller { state, client, address, account, repository, is_gone: is_gone.clone() };
-    let mut pending = Pending::begin(call);
+    let mut pending = Some(Pending::begin(call, is_client, peer.traffic.clone()));
     let result = match prepare(&caller, call, &mut pending, &mut pace, &mut send, &mut receive).await {
         Ok(result) => result,
         Err(Halt::Stalled) => Err(Error::Unreachable(
@@ -324,7 +341,9 @@ async fn answer(
     };
     // Whatever was not read is not wanted any more.
     let _ = receive.stop(0u32.into());
-    pending.end(&caller, is_client || peer.is_known(), &peer.traffic, result.as_ref().map(Answer::ended));
+    if let Some(pending) = pending {
+        pending.end(&caller, result.as_ref().map(Answer::ended));
+    }
     let Answer { reply, bulk, _share, .. } = result.unwrap_or_else(|error| {
         caller.state.notices.failed(caller.origin(), peer.is_known(), &error);
         Reply::Failed(WireError::new(&error, &caller.to_string())).into()
@@ -354,7 +373,7 @@ async fn send_reply(pace: &mut Pace<'_>, send: &mut SendStream, reply: Bytes, bu
 async fn prepare(
     caller: &Caller,
     call: u8,
-    pending: &mut Pending,
+    pending: &mut Option<Pending>,
     pace: &mut Pace<'_>,
     send: &mut SendStream,
     receive: &mut RecvStream,
@@ -382,15 +401,20 @@ async fn prepare(
         let call = decode_call(call, &unless_stopped(state, pace.receive(receive, len)).await?)?;
         return Ok(match call {
             Call::PutPack(pack, len, lease) => {
-                pending.pack(len);
+                pending.iter_mut().for_each(|pending| pending.pack(len));
                 let stored = receive_pack(caller, lease, pack, len, send, receive).await?;
                 stored.map(|()| Reply::Done.into())
             }
             Call::WaitLog(len, ms) => wait_log(caller, len, ms).await,
             call => {
                 let _share = state.joins.acquire(account, client, 1).await;
-                let caller = caller.clone();
-                blocking(move || caller.join(call)).await.map(Answer::from)
+                let (caller, pending) = (caller.clone(), pending.take());
+                blocking(move || {
+                    let joined = caller.join(call).map(Answer::from);
+                    end(pending, &caller, &joined);
+                    joined
+                })
+                .await
             }
         });
     }
@@ -399,22 +423,30 @@ async fn prepare(
     pace.restart();
     let bytes = unless_stopped(state, pace.receive(receive, len)).await?;
     let permit = state.calls.acquire(account, client, 1).await;
-    let caller = caller.clone();
+    // A call that has begun is recorded when it ends, whether or not its client still waits for the answer.
+    let (caller, mut pending) = (caller.clone(), pending.take());
     let answered = blocking(move || {
         let _permit = permit;
-        let call = decode_call(call, &bytes).map_err(|StreamError(error)| Error::Invalid(error))?;
+        let decoded = decode_call(call, &bytes).map_err(|StreamError(error)| Error::Invalid(error));
         drop(bytes);
-        let pushed = match &call {
+        if let (Ok(Call::Commit(lease, _)), Some(pending)) = (&decoded, &mut pending) {
             // All packs of a push come before its commit.
-            Call::Commit(lease, _) => caller.state.pushes.bytes(caller.client, *lease),
-            _ => None,
-        };
-        Ok((pushed, caller.answer(call).map(|reply| Answer::new(reply, share))))
-    });
-    Ok(answered.await.and_then(|(pushed, answer)| {
-        pending.push(pushed);
+            pending.push(caller.state.pushes.bytes(caller.client, *lease));
+        }
+        let is_look = matches!(&decoded, Ok(Call::Prune(PruneRequest::Condemn { dry_run: true, .. })));
+        let mut answer = decoded.and_then(|call| caller.answer(call)).map(|reply| Answer::new(reply, share));
+        answer.iter_mut().for_each(|answer| answer.is_change &= !is_look);
+        end(pending, &caller, &answer);
         answer
-    }))
+    });
+    Ok(answered.await)
+}
+
+/// Records how a request has ended.
+fn end(pending: Option<Pending>, caller: &Caller, answer: &Result<Answer>) {
+    if let Some(pending) = pending {
+        pending.end(caller, answer.as_ref().map(Answer::ended));
+    }
 }
 
 /// Receives something of a request. A server that stops does not wait for the rest of a request.
@@ -484,6 +516,7 @@ async fn receive_pack(
     };
     let continues = upload.len > 0;
     let mut pace = Pace::new(&state.uploads.shares);
+    pace.holds(account, 0);
     pace.send(send, stream::encode(&Reply::SendFrom(upload.len as u64))).await?;
     if let Err(error) = upload.receive(receive, len, &mut pace).await? {
         return Ok(Err(error));
@@ -501,7 +534,7 @@ async fn receive_pack(
         })
         .await
     };
-    if continues && matches!(&stored, Err(error) if error.kind() == bkfs_store::ErrorKind::Damaged) {
+    if continues && matches!(&stored, Err(Error::Invalid(_))) {
         // What was received before may have been damaged since. The client sends all of the pack again.
         let why = "the server must have all of the pack again: what it had of it may be damaged";
         return Ok(Err(Error::Unreachable(why.into())));

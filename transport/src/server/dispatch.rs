@@ -31,7 +31,7 @@ use super::{
     layout,
     ledger::Reservation,
     limits::REPOSITORIES_PER_ACCOUNT,
-    notices::Origin,
+    notices::{Origin, if_any},
     quota::{Amount, INIT_FILES},
     state::ServerState,
 };
@@ -81,9 +81,9 @@ impl Caller {
         let Call::Join(secret) = call else { return Err(Error::Invalid(ELSEWHERE.into())) };
         let (account, can) = self.state.registry.join(&secret, self.client)?;
         let Self { client, address, .. } = self;
-        if let Some(suppressed) = self.state.notices.acted(*client) {
+        if let Some(suppressed) = self.state.notices.acted(*client, number::JOIN) {
             let (id, fingerprint) = (client.short(), client);
-            tracing::info!(%account, client = id, %fingerprint, %address, %can, suppressed, "a client joined");
+            tracing::info!(%account, client = id, %fingerprint, %address, %can, suppressed = if_any(suppressed), "a client joined");
         }
         Ok(Reply::Joined(can))
     }
@@ -121,7 +121,7 @@ impl Caller {
         match made {
             Ok(()) => {
                 reservation.settle();
-                self.report("a repository was made");
+                self.report(number::INIT, "a repository was made");
             }
             Err(_) => state.discard(account, repository),
         }
@@ -178,34 +178,38 @@ impl Caller {
             Call::Forget(request) => {
                 let len = request.tombstones.iter().map(|tombstone| tombstone.0.len()).sum();
                 let reply = self.recording(len, || repository.forget(&request))?;
-                self.report(&format!(
-                    "snapshots: {} forgotten, {} gone for good",
-                    reply.forgotten,
-                    reply.expired.len()
-                ));
+                let (forgotten, expired) = (reply.forgotten, reply.expired.len());
+                if forgotten > 0 || expired > 0 {
+                    let what = format!("snapshots: {forgotten} forgotten, {expired} gone for good");
+                    self.report(number::FORGET, &what);
+                }
                 Reply::Forgotten(reply)
             }
             Call::Unforget(snapshots) => {
                 self.recording(snapshots.len() * SnapshotId::LEN, || repository.unforget(&snapshots))?;
-                self.report(&format!("snapshots: {} brought back from the trash", snapshots.len()));
+                self.report(number::UNFORGET, &format!("snapshots: {} brought back from the trash", snapshots.len()));
                 Reply::Done
             }
             Call::Log(from, limit) => Reply::Log(repository.log(from, limit)?.into_iter().map(LogBytes).collect()),
             Call::PutRoster(signed) => {
                 self.recording(signed.len(), || repository.put_roster(&signed))?;
-                self.report("the roster was changed");
+                self.report(number::PUT_ROSTER, "the roster was changed");
                 self.close_ended(repository)?;
                 Reply::Done
             }
             Call::RevokeHolders(client) => {
                 let revoked = self.revoke_holders(repository, client)?;
-                self.state.close_sessions();
-                revoked.iter().for_each(|holder| self.report(&format!("client {} was revoked", holder.short())));
+                if !revoked.is_empty() {
+                    self.state.close_lost();
+                }
+                for holder in &revoked {
+                    self.report(number::REVOKE_HOLDERS, &format!("client {} was revoked", holder.short()));
+                }
                 Reply::Revoked(revoked)
             }
             Call::PutSealKeys(signed) => {
                 self.recording(signed.len(), || repository.put_seal_keys(&signed))?;
-                self.report("the seal key was rotated");
+                self.report(number::PUT_SEAL_KEYS, "the seal key was rotated");
                 Reply::Done
             }
             Call::PutSlot(slot) => {
@@ -213,16 +217,17 @@ impl Caller {
                 let reservation = self.state.ledger.reserve(&*self.state, &self.account, new)?;
                 repository.put_slot(&slot)?;
                 reservation.settle();
-                self.report(&format!("passphrase slot {} was added", slot.id.short()));
+                self.report(number::PUT_SLOT, &format!("passphrase slot {} was added", slot.id.short()));
                 Reply::Done
             }
             Call::RemoveSlot(id) => {
                 repository.remove_slot(id)?;
-                self.report(&format!("passphrase slot {} was removed", id.short()));
+                self.report(number::REMOVE_SLOT, &format!("passphrase slot {} was removed", id.short()));
                 Reply::Done
             }
             Call::Judge(verdict) => {
                 self.recording(verdict.len(), || repository.judge(&verdict))?;
+                self.report(number::JUDGE, "a verdict on packs was recorded");
                 Reply::Done
             }
             Call::Mend(id) => Reply::Mended(repository.mend(id)?),
@@ -230,7 +235,7 @@ impl Caller {
                 let reply = repository.repair(&request)?;
                 self.state.ledger.changed(&self.account);
                 if matches!(request, RepairRequest::Drop { .. }) {
-                    self.report("damaged packs were dropped");
+                    self.report(number::REPAIR, "damaged packs were dropped");
                 }
                 Reply::Repaired(reply)
             }
@@ -311,7 +316,7 @@ impl Caller {
     pub fn put_pack(&self, lease: Lease, upload: &PackUpload, mut reservation: Reservation) -> Result<()> {
         let repository = self.admit(number::PUT_PACK)?;
         // The parity file has a copy of the pack's table, whose length was not known before.
-        let table_len = Footer::parse(&upload.bytes)?.table_len as u64;
+        let table_len = Footer::parse(&upload.bytes).map_err(Error::of_sent)?.table_len as u64;
         if repository.parity()?.is_some() {
             reservation.grow(&*self.state, Amount { bytes: table_len, ..Amount::default() })?;
         }
@@ -386,10 +391,10 @@ impl Caller {
     }
 
     /// Tells the operator that the client has changed the repository.
-    fn report(&self, what: &str) {
+    fn report(&self, call: u8, what: &str) {
         let Self { client, account, repository, address, .. } = self;
-        if let Some(suppressed) = self.state.notices.acted(*client) {
-            tracing::info!(%account, %repository, client = client.short(), %address, suppressed, "{what}");
+        if let Some(suppressed) = self.state.notices.acted(*client, call) {
+            tracing::info!(%account, %repository, client = client.short(), %address, suppressed = if_any(suppressed), "{what}");
         }
     }
 
@@ -397,25 +402,31 @@ impl Caller {
     /// if the server was restarted since.
     fn report_push(&self, lease: Lease, snapshot: SnapshotId) {
         let Self { client, account, repository, address, .. } = self;
-        let Some(suppressed) = self.state.notices.acted(*client) else { return };
+        let Some(suppressed) = self.state.notices.acted(*client, number::COMMIT) else { return };
         let (client, snapshot, tally) = (client.short(), snapshot.short(), self.state.pushes.committed(*client, lease));
         let (packs, bytes) = tally.map_or((0, 0), |tally| (tally.packs, tally.bytes));
         let seconds = tally.map(|tally| format!("{:.1}", tally.since.elapsed().as_secs_f64()));
         let seconds = seconds.as_deref().unwrap_or("unknown");
         let what = "a push was stored";
-        tracing::info!(%account, %repository, client, %address, snapshot, packs, bytes, seconds, suppressed, "{what}");
+        tracing::info!(%account, %repository, client, %address, snapshot, packs, bytes, seconds, suppressed = if_any(suppressed), "{what}");
     }
 
     /// Tells the operator what a step of a prune has changed.
     fn report_prune(&self, request: &PruneRequest, reply: &PruneReply) {
         match (request, reply) {
-            (PruneRequest::Condemn { dry_run: false, .. }, PruneReply::Condemned(stats)) => self.report(&format!(
-                "a prune drops {} packs and rewrites {}, and will free {} bytes",
-                stats.dropped, stats.repacked, stats.freed_bytes
-            )),
+            (PruneRequest::Condemn { dry_run: false, .. }, PruneReply::Condemned(stats)) => self.report(
+                number::PRUNE,
+                &format!(
+                    "a prune drops {} packs and rewrites {}, and will free {} bytes",
+                    stats.dropped, stats.repacked, stats.freed_bytes
+                ),
+            ),
             (_, PruneReply::Swept(Swept { packs, bytes, written_bytes, left, .. })) if *packs > 0 => {
                 let freed = bytes.saturating_sub(*written_bytes);
-                self.report(&format!("a prune removed {packs} packs and freed {freed} bytes; {left} packs are left"));
+                self.report(
+                    number::PRUNE,
+                    &format!("a prune removed {packs} packs and freed {freed} bytes; {left} packs are left"),
+                );
             }
             _ => {}
         }

@@ -29,12 +29,13 @@ const ACTS_REFILL: Duration = Duration::from_secs(1);
 const ERROR_CHARS_MAX: usize = 400;
 
 /// The bounds of notices about failures, for each class of them: a stranger must not silence what clients report, nor a
-/// client what the server's disk does.
+/// client what other clients or the server itself meet.
 #[derive(Default)]
 pub(super) struct Notices {
     strangers: Limiter,
-    clients: Limiter,
-    storage: Limiter,
+    refusals: ByClient,
+    failures: ByClient,
+    work: Limiter,
     acts: Acts,
 }
 
@@ -62,14 +63,14 @@ impl Notices {
     /// A peer that is not a client was turned away.
     pub fn stranger(&self, address: SocketAddr, why: &str, error: &dyn Display) {
         if let Some(suppressed) = self.strangers.pass(Instant::now()) {
-            tracing::warn!(%address, error = one_line(error), suppressed, "{why}");
+            tracing::warn!(%address, error = one_line(error), suppressed = if_any(suppressed), "{why}");
         }
     }
 
-    /// A client has done something. Returns how many notices of its acts were left out before this one, or `None` if
-    /// this one is left out, too.
-    pub fn acted(&self, client: Hash) -> Option<u64> {
-        self.acts.pass(client, Instant::now())
+    /// A client has done something of a kind. Returns how many notices of such acts of it were left out before this
+    /// one, or `None` if this one is left out, too.
+    pub fn acted(&self, client: Hash, kind: u8) -> Option<u64> {
+        self.acts.pass(client, kind, Instant::now())
     }
 
     /// A request failed.
@@ -78,26 +79,32 @@ impl Notices {
         if !is_client {
             return self.stranger(address, "a stranger was refused", error);
         }
-        let (client, concern, error) = (client.short(), concern(error), one_line(error));
+        let (id, concern, error) = (client, concern(error), one_line(error));
+        let client = id.short();
         let limiter = match concern {
-            Concern::Storage => &self.storage,
-            Concern::Refused => &self.clients,
+            Concern::Storage => &self.failures,
+            Concern::Refused => &self.refusals,
             Concern::Normal => return tracing::debug!(%account, %repository, client, error, "a request failed"),
         };
-        let Some(suppressed) = limiter.pass(Instant::now()) else { return };
+        let Some(suppressed) = limiter.pass(id, Instant::now()) else { return };
         if concern == Concern::Storage {
-            tracing::error!(%account, %repository, client, %address, error, suppressed, "a request failed");
+            tracing::error!(%account, %repository, client, %address, error, suppressed = if_any(suppressed), "a request failed");
         } else {
-            tracing::warn!(%account, %repository, client, %address, error, suppressed, "a request was refused");
+            tracing::warn!(%account, %repository, client, %address, error, suppressed = if_any(suppressed), "a request was refused");
         }
     }
 
     /// Work that the server does by itself failed.
     pub fn work_failed(&self, work: &str, place: &dyn Display, error: &Error) {
-        let Some(suppressed) = self.storage.pass(Instant::now()) else { return };
+        let Some(suppressed) = self.work.pass(Instant::now()) else { return };
         let (place, error) = (one_line(place), one_line(error));
-        tracing::error!(place, error, suppressed, "{work} failed");
+        tracing::error!(place, error, suppressed = if_any(suppressed), "{work} failed");
     }
+}
+
+/// A count for a notice, which does not show 0.
+pub(super) fn if_any(count: u64) -> Option<u64> {
+    (count > 0).then_some(count)
 }
 
 /// Returns how much an error concerns the operator.
@@ -131,15 +138,27 @@ pub(super) fn one_line(text: &dyn Display) -> String {
     line
 }
 
-/// Bounds how many notices of each client's acts pass: [`ACTS_BURST`] at once, and then one in each [`ACTS_REFILL`].
-/// Only clients that have joined act, so there are no more bounds than those.
+/// Bounds how many notices of each client's acts pass: [`ACTS_BURST`] of a kind at once, and then one in each
+/// [`ACTS_REFILL`]. A kind is a number of [`crate::message::number`]: what a client repeats hides nothing else that it
+/// does. Only clients that have joined act, so there are no more bounds than those.
 #[derive(Default)]
-pub(super) struct Acts(Mutex<HashMap<Hash, Bucket>>);
+pub(super) struct Acts(Mutex<HashMap<(Hash, u8), Bucket>>);
 
 impl Acts {
     /// Decides about a notice, as [`Limiter::pass`] does.
+    pub fn pass(&self, client: Hash, kind: u8, now: Instant) -> Option<u64> {
+        self.0.lock().entry((client, kind)).or_default().pass(now, ACTS_BURST, ACTS_REFILL)
+    }
+}
+
+/// Bounds how many notices pass of each client, as [`Limiter`] does. Only clients that have joined are counted.
+#[derive(Default)]
+pub(super) struct ByClient(Mutex<HashMap<Hash, Bucket>>);
+
+impl ByClient {
+    /// Decides about a notice, as [`Limiter::pass`] does.
     pub fn pass(&self, client: Hash, now: Instant) -> Option<u64> {
-        self.0.lock().entry(client).or_default().pass(now, ACTS_BURST, ACTS_REFILL)
+        self.0.lock().entry(client).or_default().pass(now, BURST, REFILL)
     }
 }
 
@@ -206,6 +225,16 @@ mod tests {
     }
 
     #[test]
+    fn no_client_silences_another_and_no_kind_of_act_another_kind() {
+        let (notices, now) = (Notices::default(), Instant::now());
+        let [one, two] = [1, 2].map(|n| Hash([n; 32]));
+        assert_eq!((0..100).filter(|_| notices.failures.pass(one, now).is_some()).count(), 20);
+        assert!(notices.failures.pass(two, now).is_some() && notices.work.pass(now).is_some());
+        assert_eq!((0..2000).filter(|_| notices.acts.pass(one, 1, now).is_some()).count(), 1000);
+        assert_eq!((notices.acts.pass(one, 2, now), notices.acts.pass(two, 1, now)), (Some(0), Some(0)));
+    }
+
+    #[test]
     fn a_notice_is_one_short_line() {
         let hostile = "a\nWARN all is well\u{1b}[2J\u{202e}\r".to_owned() + &"x".repeat(10_000);
         let line = one_line(&hostile);
@@ -218,6 +247,9 @@ mod tests {
         assert_eq!(concern(&Error::Full { place: "x".into() }), Concern::Storage);
         assert_eq!(concern(&Error::NoRepository { place: "x".into() }), Concern::Normal);
         assert_eq!(concern(&Error::OverQuota { reason: "x".into() }), Concern::Refused);
+        let rubbish = Error::damaged("a pack", "it is rubbish");
+        assert_eq!(concern(&rubbish), Concern::Storage);
+        assert_eq!(concern(&rubbish.of_sent()), Concern::Refused, "only its sender is concerned");
         assert_eq!(concern(&Error::NoPermission { operation: "x".into() }), Concern::Refused);
     }
 }

@@ -84,11 +84,12 @@ impl<'s> Pace<'s> {
     }
 
     fn end_tick(&mut self) -> Result<(), Halt> {
+        let account = self.held.as_ref().map(|(account, _)| account);
         let greedy = self.held.as_ref().filter(|(account, _)| self.shares.is_over_fair_part(account));
         let is_greedy = greedy.is_some_and(|(_, held)| self.moved < held / GREEDY_TICKS);
         let (is_slow, is_idle) = (self.moved < SLOW_BYTES, self.moved < IDLE_BYTES);
         self.idle_ticks = if is_idle { self.idle_ticks + 1 } else { 0 };
-        if self.idle_ticks >= IDLE_TICKS || is_slow && self.shares.is_contended() || is_greedy {
+        if self.idle_ticks >= IDLE_TICKS || is_slow && self.shares.is_contended(account) || is_greedy {
             return Err(Halt::Stalled);
         }
         (self.tick_ends, self.moved) = (Instant::now() + TICK, 0);

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -23,9 +24,15 @@ use crate::{
     url::Name,
 };
 
+/// Stands for the end of a connection, which is no call.
+const DISCONNECT: u8 = u8::MAX;
+
 /// A request that is being answered.
 pub(super) struct Pending {
     call: u8,
+    /// Whether the client had joined an account before.
+    is_client: bool,
+    traffic: Arc<Traffic>,
     since: Instant,
     /// The bytes of the pack that comes with the request.
     pack_bytes: u64,
@@ -39,6 +46,8 @@ pub(super) struct Ended {
     pub snapshot: Option<SnapshotId>,
     /// Bulk bytes of the reply.
     pub sent_bytes: u64,
+    /// Whether it has changed something, as far as the reply tells.
+    pub is_change: bool,
 }
 
 /// What a connection has moved, by account and repository.
@@ -56,8 +65,8 @@ struct Moved {
 
 impl Pending {
     /// The head of a request has been received, which names this call.
-    pub fn begin(call: u8) -> Self {
-        Self { call, since: Instant::now(), pack_bytes: 0, pushed_bytes: None }
+    pub fn begin(call: u8, is_client: bool, traffic: Arc<Traffic>) -> Self {
+        Self { call, is_client, traffic, since: Instant::now(), pack_bytes: 0, pushed_bytes: None }
     }
 
     /// The request uploads a pack of this length.
@@ -71,16 +80,17 @@ impl Pending {
     }
 
     /// The request has ended with this result, which is about to be sent.
-    pub fn end(self, caller: &Caller, is_client: bool, traffic: &Traffic, result: Result<Ended, &Error>) {
+    pub fn end(self, caller: &Caller, result: Result<Ended, &Error>) {
         let Caller { state, client, address, account, repository, .. } = caller;
         let (took, outcome, name) = (self.since.elapsed(), outcome(&result), message::name(self.call));
         state.metrics.request(name, outcome, took);
-        let mut snapshot = None;
+        let (mut snapshot, mut is_change) = (None, false);
         if let Ok(ended) = &result {
+            is_change = ended.is_change && self.call != number::OPEN;
             // Who joins may name any account.
             if self.call != number::JOIN {
                 state.metrics.moved(account, self.pack_bytes, ended.sent_bytes);
-                traffic.add(account, repository, self.pack_bytes, ended.sent_bytes);
+                self.traffic.add(account, repository, self.pack_bytes, ended.sent_bytes);
             }
             snapshot = ended.snapshot.map(|id| id.to_string());
         }
@@ -93,8 +103,10 @@ impl Pending {
             client: *client,
             address: *address,
             action: name,
+            kind: self.call,
+            is_change,
             outcome,
-            is_client,
+            is_client: self.is_client || state.registry.is_known(*client),
             error: result.err().map(|error| one_line(error)),
             snapshot,
             requests: None,
@@ -127,6 +139,8 @@ impl Traffic {
                 client,
                 address,
                 action: "disconnect",
+                kind: DISCONNECT,
+                is_change: false,
                 outcome: "ok",
                 is_client: true,
                 error: None,

@@ -41,9 +41,9 @@ pub(super) struct Shares {
     limits: Limits,
     total: Arc<Semaphore>,
     parties: Mutex<HashMap<Party, Arc<Semaphore>>>,
-    /// How many requests wait for room in an account's share or in the whole.
-    waiting: AtomicUsize,
-    /// How many of them wait for room in the whole.
+    /// How many requests wait for room in the share of their account.
+    waiting: Mutex<HashMap<Name, usize>>,
+    /// How many requests wait for room in the whole.
     waiting_for_all: AtomicUsize,
 }
 
@@ -55,16 +55,18 @@ pub(super) struct Share {
 impl Shares {
     pub fn new(limits: Limits) -> Self {
         let (total, parties) = (Arc::new(Semaphore::new(limits.total as usize)), Mutex::default());
-        Self { limits, total, parties, waiting: AtomicUsize::new(0), waiting_for_all: AtomicUsize::new(0) }
+        Self { limits, total, parties, waiting: Mutex::default(), waiting_for_all: AtomicUsize::new(0) }
     }
 
     /// Waits for a part of this size, or of a client's whole share if that is less.
     pub async fn acquire(&self, account: &Name, client: Hash, size: usize) -> Share {
         let size = self.clamp(size);
         let of_client = acquire(self.of(Party::Client(client), self.limits.client), size).await;
-        let _waiting = Waiting::begin(&self.waiting);
-        let of_account = acquire(self.of(Party::Account(account.clone()), self.limits.account), size).await;
-        let _waiting_for_all = Waiting::begin(&self.waiting_for_all);
+        let of_account = {
+            let _waiting = WaitingForAccount::begin(&self.waiting, account);
+            acquire(self.of(Party::Account(account.clone()), self.limits.account), size).await
+        };
+        let _waiting = WaitingForAll::begin(&self.waiting_for_all);
         let of_total = acquire(self.total.clone(), size).await;
         Share { permits: [of_client, of_account, of_total] }
     }
@@ -79,9 +81,11 @@ impl Shares {
         Some(Share { permits: [of_client, of_account, of_total] })
     }
 
-    /// Whether requests wait because others hold what they need.
-    pub fn is_contended(&self) -> bool {
-        self.waiting.load(Relaxed) > 0
+    /// Whether requests wait because an account holds what they need: others of that account, or those that wait for
+    /// room in the whole.
+    pub fn is_contended(&self, account: Option<&Name>) -> bool {
+        self.waiting_for_all.load(Relaxed) > 0
+            || account.is_some_and(|account| self.waiting.lock().contains_key(account))
     }
 
     /// Whether requests wait for room in the whole while an account holds more than its fair part of it. If there is no
@@ -133,17 +137,42 @@ async fn acquire(semaphore: Arc<Semaphore>, size: u32) -> OwnedSemaphorePermit {
     semaphore.acquire_many_owned(size).await.expect("no semaphore is ever closed")
 }
 
-/// Counts a request that waits, also if it is given up.
-struct Waiting<'a>(&'a AtomicUsize);
+/// Counts a request that waits for room in the share of its account, also if it is given up.
+struct WaitingForAccount<'a> {
+    waiting: &'a Mutex<HashMap<Name, usize>>,
+    account: &'a Name,
+}
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingForAccount<'a> {
+    fn begin(waiting: &'a Mutex<HashMap<Name, usize>>, account: &'a Name) -> Self {
+        *waiting.lock().entry(account.clone()).or_default() += 1;
+        Self { waiting, account }
+    }
+}
+
+impl Drop for WaitingForAccount<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.waiting.lock();
+        if let Some(count) = waiting.get_mut(self.account) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(self.account);
+            }
+        }
+    }
+}
+
+/// Counts a request that waits for room in the whole, also if it is given up.
+struct WaitingForAll<'a>(&'a AtomicUsize);
+
+impl<'a> WaitingForAll<'a> {
     fn begin(waiting: &'a AtomicUsize) -> Self {
         waiting.fetch_add(1, Relaxed);
         Self(waiting)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingForAll<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
@@ -175,18 +204,27 @@ mod tests {
         assert!(take(&b, 5, 1).is_none(), "all is taken");
         {
             let mut waiting = pin!(shares.acquire(&b, Hash([5; 32]), 1));
-            assert!(poll(waiting.as_mut()).is_none() && shares.is_contended());
+            assert!(poll(waiting.as_mut()).is_none() && shares.is_contended(None));
             first.shrink(1);
             assert!(poll(waiting.as_mut()).is_some());
         }
-        assert!(!shares.is_contended());
+        assert!(!shares.is_contended(None));
         drop((first, second, third));
         assert_eq!(shares.total.available_permits(), 10);
         // A client that waits for itself hinders nobody.
         let whole = take(&a, 1, 4).unwrap();
-        let mut waiting = pin!(shares.acquire(&a, Hash([1; 32]), 1));
-        assert!(poll(waiting.as_mut()).is_none() && !shares.is_contended());
+        {
+            let mut waiting = pin!(shares.acquire(&a, Hash([1; 32]), 1));
+            assert!(poll(waiting.as_mut()).is_none() && !shares.is_contended(Some(&a)));
+        }
         drop(whole);
+        // What waits for its account is contention there, and nowhere else.
+        let held = [take(&a, 1, 4).unwrap(), take(&a, 2, 2).unwrap()];
+        let mut waiting = pin!(shares.acquire(&a, Hash([3; 32]), 1));
+        assert!(poll(waiting.as_mut()).is_none());
+        assert!(shares.is_contended(Some(&a)) && !shares.is_contended(Some(&b)) && !shares.is_contended(None));
+        drop(held);
+        assert!(poll(waiting.as_mut()).is_some() && !shares.is_contended(Some(&a)));
     }
 
     #[test]

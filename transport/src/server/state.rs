@@ -154,10 +154,15 @@ impl ServerState {
         (account.clone(), life, name.clone())
     }
 
+    /// Closes the connections of clients that have lost a right.
+    pub fn close_lost(&self) {
+        self.connections.close(|client, losses| self.registry.ask(|accounts| accounts.has_lost_since(client, losses)));
+    }
+
     /// Closes the connections of clients that may have lost a right since they connected. They connect again if they
     /// still may do something. Also closes the repositories of accounts that were removed.
     pub fn close_sessions(&self) {
-        self.connections.close(|client, losses| self.registry.ask(|accounts| accounts.has_lost_since(client, losses)));
+        self.close_lost();
         let is_there = |account: &Name, life| self.registry.ask(|accounts| accounts.life(account) == Some(life));
         self.open_repositories.retain(|(account, life, _)| is_there(account, *life));
         self.ledger.changed_everywhere();
