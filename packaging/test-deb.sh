@@ -57,7 +57,8 @@ say install
 dpkg --install /tmp/bkfs.deb
 for file in /usr/bin/bkfs /usr/lib/systemd/system/bkfs-server.service /usr/lib/systemd/system/bkfs-server.socket \
     /usr/lib/systemd/system/bkfs-push@.service /usr/lib/systemd/user/bkfs-push.timer \
-    /usr/share/doc/bkfs/OPERATIONS.md; do
+    /usr/share/doc/bkfs/OPERATIONS.md /usr/share/man/man1/bkfs-push.1.gz \
+    /usr/share/bash-completion/completions/bkfs; do
     test -e "$file" || { echo "$file is missing"; exit 1; }
 done
 test "$(readlink -f /usr/sbin/mount.bkfs)" = /usr/bin/bkfs
