@@ -30,6 +30,14 @@ pub struct GlobalArgs {
     /// Keep caches in this folder; it can be deleted at any time
     #[arg(long, global = true, value_name = "DIR", env = "BKFS_CACHE_DIR", hide_env_values = true)]
     pub cache_dir: Option<PathBuf>,
+    /// Send at most this many bytes of data in a second, like 500K or 2M
+    #[arg(long, global = true, value_name = "RATE", value_parser = parse_size, env = "BKFS_LIMIT_UPLOAD",
+        hide_env_values = true)]
+    pub limit_upload: Option<u64>,
+    /// Receive at most this many bytes of data in a second
+    #[arg(long, global = true, value_name = "RATE", value_parser = parse_size, env = "BKFS_LIMIT_DOWNLOAD",
+        hide_env_values = true)]
+    pub limit_download: Option<u64>,
 }
 
 /// The option that names the repository.

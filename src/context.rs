@@ -26,6 +26,10 @@ pub struct Context {
     pub key_file: Option<PathBuf>,
     /// The passphrase file that was given.
     pub password_file: Option<PathBuf>,
+    /// Bytes of data to send in a second at most.
+    pub limit_upload: Option<u64>,
+    /// Bytes of data to receive in a second at most.
+    pub limit_download: Option<u64>,
 }
 
 impl Context {
@@ -38,6 +42,8 @@ impl Context {
             verbose: global.verbose,
             key_file: global.key_file.clone().filter(|path| !path.as_os_str().is_empty()),
             password_file: global.password_file.clone(),
+            limit_upload: global.limit_upload,
+            limit_download: global.limit_download,
         })
     }
 

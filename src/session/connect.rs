@@ -87,7 +87,9 @@ fn remote(context: &Context, url: &RepoUrl) -> Result<Remote> {
     };
     let others = server.addresses.into_iter().filter(|known| *known != address);
     let addresses: Vec<String> = [address.clone()].into_iter().chain(others).collect();
-    Ok(Remote::connect_via(url, &addresses, &identity, server.fingerprint)?)
+    let remote = Remote::connect_via(url, &addresses, &identity, server.fingerprint)?;
+    remote.limit(context.limit_upload, context.limit_download);
+    Ok(remote)
 }
 
 /// Finds out whether a server at an address that this machine does not know is one that it knows by another address.

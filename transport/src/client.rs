@@ -15,6 +15,7 @@ mod maintain;
 mod manage;
 mod push;
 mod read;
+mod throttle;
 mod waiting;
 
 pub use waiting::is_waiting;
@@ -28,12 +29,14 @@ use bkfs_store::{
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
+use quinn::RecvStream;
 use tokio::runtime::Runtime;
 
 use self::{
     dial::{Dialer, Expected},
     exchange::{Exchange, Request, exchange, expect_reply},
     link::Link,
+    throttle::{PIECE, Throttle},
 };
 use crate::{
     identity::{self, Identity},
@@ -58,6 +61,8 @@ pub struct Remote {
     identity: Hash,
     /// What is shown with each opening.
     proof: Mutex<Option<KeyProof>>,
+    upload: Throttle,
+    download: Throttle,
 }
 
 impl std::fmt::Debug for Remote {
@@ -121,7 +126,22 @@ impl Remote {
         let link = Link::new(dialer);
         runtime.block_on(link.connection())?;
         let (account, repository) = (url.account.clone(), url.repository());
-        Ok(Self { runtime, link, account, repository, identity: identity.fingerprint(), proof: Mutex::new(None) })
+        Ok(Self {
+            runtime,
+            link,
+            account,
+            repository,
+            identity: identity.fingerprint(),
+            proof: Mutex::default(),
+            upload: Throttle::default(),
+            download: Throttle::default(),
+        })
+    }
+
+    /// From now on, sends and receives at most so many bytes of packs and frames in a second; none for no bound.
+    pub fn limit(&self, upload: Option<u64>, download: Option<u64>) {
+        self.upload.set(upload);
+        self.download.set(download);
     }
 
     /// From now on, shows the server with each opening that this identity holds a key of the repository. A client that
@@ -180,10 +200,34 @@ impl Remote {
                 Err(error) => return Ok(Err(error)),
             };
             let mut bytes = Vec::new();
-            stream::receive_rest(&mut receive, &mut bytes, len).await?;
+            match self.download.is_set() {
+                true => receive_slowly(&mut receive, &mut bytes, len, &self.download).await?,
+                false => stream::receive_rest(&mut receive, &mut bytes, len).await?,
+            }
             Ok(Ok((value, bytes.into())))
         }))
     }
+}
+
+/// Receives the rest of a stream as [`stream::receive_rest`] does, as fast as the bound allows.
+async fn receive_slowly(
+    receive: &mut RecvStream,
+    bytes: &mut Vec<u8>,
+    len: usize,
+    throttle: &Throttle,
+) -> Result<(), StreamError> {
+    // What is not read here, the server must not send: QUIC's flow control sees to that.
+    while bytes.len() < len {
+        throttle.pass(PIECE.min(len - bytes.len())).await;
+        let until = (bytes.len() + PIECE).min(len);
+        while bytes.len() < until {
+            match receive.read_chunk(until - bytes.len(), true).await? {
+                Some(chunk) => bytes.extend_from_slice(&chunk.bytes),
+                None => return Err(StreamError("the stream ended early".into())),
+            }
+        }
+    }
+    stream::receive_rest(receive, bytes, len).await
 }
 
 impl Drop for Remote {

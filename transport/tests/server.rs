@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use bkfs_store::{
     Error, ErrorKind,
@@ -164,6 +168,26 @@ fn a_pack_is_stored_and_read_back() {
     assert_eq!(remote.open(&OpenRequest::default()).unwrap().chunks, 120);
     assert_eq!(remote.log(0, 10).unwrap().len(), 3);
     assert_eq!(remote.wait_log(3, Duration::from_millis(10)).unwrap(), 3);
+    running.stop();
+}
+
+#[test]
+fn a_client_keeps_to_its_bandwidth() {
+    let (folder, running) = ServerFolder::start_new();
+    let remote = folder.remote("alice", "all");
+    let (request, push) = repository();
+    remote.init(&request).unwrap();
+    let (upload, _) = pack(&push, 300_000);
+    // Slower is always possible, faster must not be. The first tenth of a second may pass at once.
+    let least = Duration::from_secs_f64(upload.bytes.len() as f64 / 500_000.0) - Duration::from_millis(150);
+    remote.limit(Some(500_000), None);
+    let begin = Instant::now();
+    remote.put_pack(Lease::default(), &upload).unwrap();
+    assert!(begin.elapsed() >= least, "{:?}", begin.elapsed());
+    remote.limit(None, Some(500_000));
+    let begin = Instant::now();
+    assert_eq!(remote.read_pack(upload.id).unwrap(), upload.bytes);
+    assert!(begin.elapsed() >= least, "{:?}", begin.elapsed());
     running.stop();
 }
 

@@ -7,8 +7,11 @@ use bkfs_store::{
     format::pack::PackUpload,
 };
 
+use bytes::Bytes;
+use quinn::{SendStream, WriteError};
+
 use super::{
-    Remote,
+    PIECE, Remote,
     exchange::{Exchange, exchange, expect_reply},
 };
 use crate::{
@@ -18,6 +21,21 @@ use crate::{
 
 /// Packs give way to everything else.
 const PACK_PRIORITY: i32 = -1;
+
+impl Remote {
+    /// Sends bytes, as fast as the bound allows.
+    async fn send(&self, send: &mut SendStream, mut bytes: Bytes) -> Result<(), WriteError> {
+        if !self.upload.is_set() {
+            return send.write_all_chunks(&mut [bytes]).await;
+        }
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(PIECE.min(bytes.len()));
+            self.upload.pass(piece.len()).await;
+            send.write_chunk(piece).await?;
+        }
+        Ok(())
+    }
+}
 
 impl Push for Remote {
     fn has(&self, client: Option<ClientId>, ids: &[ChunkId]) -> Result<Vec<bool>> {
@@ -36,11 +54,9 @@ impl Push for Remote {
             match reply {
                 Reply::Done => return Ok(Ok(())),
                 Reply::SendFrom(offset) if offset <= pack.bytes.len() as u64 => {
-                    let mut rest = [pack.bytes.slice(offset as usize..)];
                     // A server that refuses the pack midway stops reading, and its reply gives the reason. So an error
                     // here is ignored, and the reply decides.
-                    let sent = send.write_all_chunks(&mut rest).await;
-                    if sent.is_ok() {
+                    if self.send(&mut send, pack.bytes.slice(offset as usize..)).await.is_ok() {
                         send.finish()?;
                     }
                 }
