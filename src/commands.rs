@@ -61,8 +61,8 @@ pub enum Command {
     Version(version::VersionArgs),
 }
 
-/// Runs a command.
-pub fn run(context: &Context, command: Command) -> Result<Exit> {
+/// Runs a command. `whole` describes the whole command line.
+pub fn run(context: &Context, command: Command, whole: fn() -> clap::Command) -> Result<Exit> {
     // A server uses no folders of the user who runs it, and others use none at all.
     let uses_none =
         matches!(command, Command::Server(_) | Command::Completions(_) | Command::Man(_) | Command::Version(_));
@@ -88,7 +88,7 @@ pub fn run(context: &Context, command: Command) -> Result<Exit> {
         Command::Key(command) => key::run(context, command),
         Command::Client(command) => client::run(context, command),
         Command::Completions(args) => completions::run(&args).map(|()| Exit::Success),
-        Command::Man(args) => man::run(&args).map(|()| Exit::Success),
+        Command::Man(args) => man::run(&args, whole()).map(|()| Exit::Success),
         Command::Version(_) => version::run(context).map(|()| Exit::Success),
     }
 }

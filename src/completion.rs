@@ -1,8 +1,8 @@
 //! Completion of arguments by the shell, as far as it needs a repository: snapshots, paths in them, targets and hosts.
 //!
-//! The script of `bkfs completions` runs the program again for each completion. For what a repository holds, the program
-//! then runs itself as a command that lists it: without a terminal, so that it never asks for a passphrase. If the
-//! repository cannot be opened without a question, there is nothing to offer.
+//! The script of `bkfs completions` runs the program again for each completion. For what a repository holds, the
+//! program then runs itself as a command that lists it: without a terminal, so that it never asks for a passphrase. If
+//! the repository cannot be opened without a question, there is nothing to offer.
 
 use std::{
     collections::BTreeSet,

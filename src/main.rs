@@ -97,7 +97,7 @@ fn run(args: Vec<OsString>, is_json: bool) -> anyhow::Result<Exit> {
         }
     }
     let context = Context::new(&cli.global)?;
-    commands::run(&context, cli.command).map(rollback::exit_after)
+    commands::run(&context, cli.command, Cli::command).map(rollback::exit_after)
 }
 
 /// Returns the error for wrong arguments as it would be without the environment: clap counts options that are set there

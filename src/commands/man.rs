@@ -3,9 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
-use clap::{Args, CommandFactory};
-
-use crate::cli::Cli;
+use clap::Args;
 
 /// Arguments of `man`.
 #[derive(Debug, Args)]
@@ -22,8 +20,8 @@ pub struct ManArgs {
 }
 
 /// Runs `bkfs man`.
-pub fn run(args: &ManArgs) -> Result<()> {
+pub fn run(args: &ManArgs, command: clap::Command) -> Result<()> {
     let folder = &args.folder;
     fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    clap_mangen::generate_to(Cli::command(), folder).with_context(|| folder.display().to_string())
+    clap_mangen::generate_to(command, folder).with_context(|| folder.display().to_string())
 }

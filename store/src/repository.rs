@@ -163,8 +163,8 @@ impl Repository {
     }
 
     /// Sweeps some of what is condemned, as [`crate::access::PruneRequest::Sweep`] does. Copies at most `copies_max`
-    /// bytes of frames, but in any case as much as the packs have more than the grave. Fails with [`Error::OverQuota`] if
-    /// all that is left needs more.
+    /// bytes of frames, but in any case as much as the packs have more than the grave. Fails with [`Error::OverQuota`]
+    /// if all that is left needs more.
     pub fn sweep_within(&self, copies_max: u64) -> Result<Swept> {
         self.objects.config()?;
         self.prunes.sweep(copies_max)

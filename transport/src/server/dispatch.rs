@@ -81,9 +81,9 @@ impl Caller {
         let Call::Join(secret) = call else { return Err(Error::Invalid(ELSEWHERE.into())) };
         let (account, can) = self.state.registry.join(&secret, self.client)?;
         let Self { client, address, .. } = self;
-        if let Some(suppressed) = self.state.notices.acted(*client, number::JOIN) {
+        if let Some(suppressed) = self.state.notices.acted(*client, number::JOIN).map(if_any) {
             let (id, fingerprint) = (client.short(), client);
-            tracing::info!(%account, client = id, %fingerprint, %address, %can, suppressed = if_any(suppressed), "a client joined");
+            tracing::info!(%account, client = id, %fingerprint, %address, %can, suppressed, "a client joined");
         }
         Ok(Reply::Joined(can))
     }
@@ -247,8 +247,8 @@ impl Caller {
         Ok(reply.into())
     }
 
-    /// Appends something of this length to the log. An account that is full must be able to forget, to prune, and to end
-    /// clients. So twice the quota bounds that, and even that only if the log is longer than those of honest clients.
+    /// Appends something of this length to the log. An account that is full must be able to forget, to prune, and to
+    /// end clients. So twice the quota bounds that, and only if the log is longer than those of honest clients.
     fn recording<T>(&self, len: usize, append: impl FnOnce() -> Result<T>) -> Result<T> {
         let Self { state, account, repository, .. } = self;
         let new = Amount { files: 0, ..Amount::copies(len) };
@@ -276,8 +276,8 @@ impl Caller {
         let swept = repository.sweep_within(copies_max).map_err(|error| match (error, &room) {
             (Error::OverQuota { reason }, Some(Room { used, .. })) => Error::OverQuota {
                 reason: format!(
-                    "account {account} stores {used} bytes, more than twice its quota or nearly so, and the grave keeps \
-                     as much as is in use; {reason}. Prune again when the grave has let go of something, or let the \
+                    "account {account} stores {used} bytes, twice its quota or nearly so, and the grave keeps as much \
+                     as is in use; {reason}. Prune again when the grave has let go of something, or let the \
                      operator empty it (`bkfs server reclaim`) or raise the quota"
                 ),
             },
@@ -393,8 +393,8 @@ impl Caller {
     /// Tells the operator that the client has changed the repository.
     fn report(&self, call: u8, what: &str) {
         let Self { client, account, repository, address, .. } = self;
-        if let Some(suppressed) = self.state.notices.acted(*client, call) {
-            tracing::info!(%account, %repository, client = client.short(), %address, suppressed = if_any(suppressed), "{what}");
+        if let Some(suppressed) = self.state.notices.acted(*client, call).map(if_any) {
+            tracing::info!(%account, %repository, client = client.short(), %address, suppressed, "{what}");
         }
     }
 
@@ -402,13 +402,13 @@ impl Caller {
     /// if the server was restarted since.
     fn report_push(&self, lease: Lease, snapshot: SnapshotId) {
         let Self { client, account, repository, address, .. } = self;
-        let Some(suppressed) = self.state.notices.acted(*client, number::COMMIT) else { return };
+        let Some(suppressed) = self.state.notices.acted(*client, number::COMMIT).map(if_any) else { return };
         let (client, snapshot, tally) = (client.short(), snapshot.short(), self.state.pushes.committed(*client, lease));
         let (packs, bytes) = tally.map_or((0, 0), |tally| (tally.packs, tally.bytes));
         let seconds = tally.map(|tally| format!("{:.1}", tally.since.elapsed().as_secs_f64()));
         let seconds = seconds.as_deref().unwrap_or("unknown");
         let what = "a push was stored";
-        tracing::info!(%account, %repository, client, %address, snapshot, packs, bytes, seconds, suppressed = if_any(suppressed), "{what}");
+        tracing::info!(%account, %repository, client, %address, snapshot, packs, bytes, seconds, suppressed, "{what}");
     }
 
     /// Tells the operator what a step of a prune has changed.

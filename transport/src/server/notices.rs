@@ -62,8 +62,8 @@ pub(super) enum Concern {
 impl Notices {
     /// A peer that is not a client was turned away.
     pub fn stranger(&self, address: SocketAddr, why: &str, error: &dyn Display) {
-        if let Some(suppressed) = self.strangers.pass(Instant::now()) {
-            tracing::warn!(%address, error = one_line(error), suppressed = if_any(suppressed), "{why}");
+        if let Some(suppressed) = self.strangers.pass(Instant::now()).map(if_any) {
+            tracing::warn!(%address, error = one_line(error), suppressed, "{why}");
         }
     }
 
@@ -86,19 +86,19 @@ impl Notices {
             Concern::Refused => &self.refusals,
             Concern::Normal => return tracing::debug!(%account, %repository, client, error, "a request failed"),
         };
-        let Some(suppressed) = limiter.pass(id, Instant::now()) else { return };
+        let Some(suppressed) = limiter.pass(id, Instant::now()).map(if_any) else { return };
         if concern == Concern::Storage {
-            tracing::error!(%account, %repository, client, %address, error, suppressed = if_any(suppressed), "a request failed");
+            tracing::error!(%account, %repository, client, %address, error, suppressed, "a request failed");
         } else {
-            tracing::warn!(%account, %repository, client, %address, error, suppressed = if_any(suppressed), "a request was refused");
+            tracing::warn!(%account, %repository, client, %address, error, suppressed, "a request was refused");
         }
     }
 
     /// Work that the server does by itself failed.
     pub fn work_failed(&self, work: &str, place: &dyn Display, error: &Error) {
-        let Some(suppressed) = self.work.pass(Instant::now()) else { return };
+        let Some(suppressed) = self.work.pass(Instant::now()).map(if_any) else { return };
         let (place, error) = (one_line(place), one_line(error));
-        tracing::error!(place, error, suppressed = if_any(suppressed), "{work} failed");
+        tracing::error!(place, error, suppressed, "{work} failed");
     }
 }
 

@@ -52,7 +52,7 @@ impl Limits {
         *self == Self::default()
     }
 
-    /// Twice these limits: up to there, an account that is full may still store what makes it smaller, or ends a client.
+    /// Twice these limits: up to there, an account that is full may still store what makes it smaller or ends a client.
     pub(super) fn doubled(self) -> Self {
         let double = |limit: Option<u64>| limit.map(|limit| limit.saturating_mul(2));
         Self { bytes: double(self.bytes), files: double(self.files), ..self }
