@@ -11,8 +11,8 @@
 //! records of the log. So it is measured again after such work, once in a while.
 //!
 //! What a prune copies, and records that end a client or forget a snapshot, must be possible in an account that is
-//! full. They are **overdrafts**: reserved within twice the limits. Without any bound, a prune could be repeated in such
-//! a way that it copies nearly everything each time, while the grave keeps what it was copied from.
+//! full. They are **overdrafts**: reserved within twice the limits. Without any bound, a prune could be repeated in
+//! such a way that it copies nearly everything each time, while the grave keeps what it was copied from.
 //!
 //! Measuring takes no lock. What is settled in the meantime may or may not have been seen, and is added: again, the
 //! count may be too high until the next time.
