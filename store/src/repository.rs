@@ -68,14 +68,14 @@ use self::{
     maintenance::Maintenance,
     objects::Objects,
     packs::{Packs, files::PackFiles, find::Finder, mend::Mender, put::PackStore, quarantine::Quarantine},
-    prune::{PruneParts, Prunes, copier::Copier, grave::Grave},
+    prune::{Caller, PruneParts, Prunes, copier::Copier, grave::Grave},
     repair::drop::PackDropper,
     reserve::Reserve,
     scrub::{ScrubOptions, ScrubProgress, ScrubReport, Scrubber},
     snapshots::{Snapshots, floor::Floor},
 };
 use crate::{
-    access::{Lease, Receipt},
+    access::{Lease, PruneReply, PruneRequest, Receipt},
     base::{
         error::{Error, Result},
         id::{Hash, PackId},
@@ -160,6 +160,14 @@ impl Repository {
     /// Commits a snapshot that a network identity has sent.
     pub fn commit_as(&self, lease: Lease, snapshot: &[u8], sender: Option<Hash>) -> Result<Receipt> {
         self.snapshots.commit(lease, snapshot, sender)
+    }
+
+    /// Does one step of a prune, unless its caller goes away before it is done ([`Maintain::prune`]).
+    ///
+    /// [`Maintain::prune`]: crate::access::Maintain::prune
+    pub fn prune_for(&self, request: &PruneRequest, caller: Caller<'_>) -> Result<PruneReply> {
+        self.objects.config()?;
+        self.prunes.step(request, caller)
     }
 
     /// The same repository in the hands of its store's operator.

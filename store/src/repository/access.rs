@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Repository, init::init};
+use super::{Repository, init::init, prune::Caller};
 use crate::{
     access::{
         CONTESTED_MAX, Challenge, ForgetReply, ForgetRequest, InitRequest, Lease, Maintain, Manage, Mending,
@@ -178,8 +178,7 @@ impl Maintain for Repository {
     }
 
     fn prune(&self, request: &PruneRequest) -> Result<PruneReply> {
-        self.objects.config()?;
-        self.prunes.step(request)
+        self.prune_for(request, Caller::staying())
     }
 
     fn repair(&self, request: &RepairRequest) -> Result<RepairReply> {

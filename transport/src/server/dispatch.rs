@@ -22,7 +22,7 @@ use bkfs_store::{
         pack::{Footer, PackUpload},
         snapshot::{snapshot_id, verify_stored},
     },
-    repository::{Repository, stores_snapshot},
+    repository::{Repository, prune::Caller as PruneCaller, stores_snapshot},
 };
 use bytes::Bytes;
 
@@ -162,7 +162,7 @@ impl Caller {
                 return Err(Error::NoPermission { operation });
             }
             Call::Prune(request) => {
-                let reply = repository.prune(&request)?;
+                let reply = repository.prune_for(&request, PruneCaller::new(&|| self.is_gone.load(Relaxed)))?;
                 self.state.ledger.changed(&self.account);
                 self.report_prune(&request, &reply);
                 Reply::Pruned(reply)
