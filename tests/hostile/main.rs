@@ -11,6 +11,7 @@ mod figures;
 mod freeze;
 mod junk;
 mod liar;
+mod lists;
 mod logs;
 mod memory;
 mod names;
