@@ -44,7 +44,8 @@ pub use prune::{
 };
 pub use push::{Push, Receipt};
 pub use read::{
-    AVOID_MAX, LOG_BYTES, Mending, READ_BYTES_MAX, Read, ReadReply, ReadRequest, SNAPSHOTS_BYTES, SealedFrame, Span,
+    AVOID_MAX, LOG_BYTES, LOG_RECORDS_MAX, Mending, READ_BYTES_MAX, Read, ReadReply, ReadRequest, SNAPSHOTS_BYTES,
+    SealedFrame, Span,
 };
 pub use repair::{CONTESTED_MAX, Dropped, Keep, QUARANTINE_MAX, RepairReply, RepairRequest};
 pub use space::Space;

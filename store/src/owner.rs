@@ -12,6 +12,7 @@ pub mod check;
 mod frames;
 pub mod keyring;
 mod packs;
+mod pages;
 pub mod prune;
 pub mod reader;
 mod references;

@@ -68,14 +68,14 @@ use self::{
     maintenance::Maintenance,
     objects::Objects,
     packs::{Packs, files::PackFiles, find::Finder, mend::Mender, put::PackStore, quarantine::Quarantine},
-    prune::{PruneParts, Prunes, copier::Copier, grave::Grave},
+    prune::{Caller, PruneParts, Prunes, copier::Copier, grave::Grave},
     repair::drop::PackDropper,
     reserve::Reserve,
     scrub::{ScrubOptions, ScrubProgress, ScrubReport, Scrubber},
     snapshots::{Snapshots, floor::Floor},
 };
 use crate::{
-    access::{Lease, Receipt, Swept},
+    access::{Lease, PruneReply, PruneRequest, Receipt},
     base::{
         error::{Error, Result},
         id::{Hash, PackId},
@@ -162,12 +162,12 @@ impl Repository {
         self.snapshots.commit(lease, snapshot, sender)
     }
 
-    /// Sweeps some of what is condemned, as [`crate::access::PruneRequest::Sweep`] does. Copies at most `copies_max`
-    /// bytes of frames, but in any case as much as the packs have more than the grave. Fails with [`Error::OverQuota`]
-    /// if all that is left needs more.
-    pub fn sweep_within(&self, copies_max: u64) -> Result<Swept> {
+    /// Does one step of a prune, unless its caller goes away before it is done ([`Maintain::prune`]).
+    ///
+    /// [`Maintain::prune`]: crate::access::Maintain::prune
+    pub fn prune_for(&self, request: &PruneRequest, caller: Caller<'_>) -> Result<PruneReply> {
         self.objects.config()?;
-        self.prunes.sweep(copies_max)
+        self.prunes.step(request, caller)
     }
 
     /// The same repository in the hands of its store's operator.

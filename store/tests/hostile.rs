@@ -12,23 +12,24 @@ use std::sync::{
 use bkfs_store::{
     Error,
     access::{
-        Filter, ForgetRequest, InitRequest, Lease, Maintain, Manage, Open, OpenRequest, PruneLimits, PruneReply,
-        PruneRequest, Push, Read,
+        Filter, ForgetRequest, InitRequest, Lease, Maintain, Manage, MovedFrame, Open, OpenRequest, PruneLimits,
+        PruneReply, PruneRequest, Push, Read,
     },
     base::{id::*, time::Time},
     crypto::{DataKey, Wrap},
     format::{
-        filter::encode_filter,
+        filter::{FILTER_IDS, encode_filter, filter_key},
         frame::{ChunkKind, FRAME_MAX, FrameBuilder},
         keys::{
             PushKey, Slot,
             slot::{self, SlotParams},
         },
+        loss::FrameBits,
         pack::PackWriter,
         roster::RosterView,
     },
     owner::keyring::KeyRing,
-    repository::Repository,
+    repository::{Repository, prune::Caller},
 };
 use support::*;
 
@@ -217,4 +218,108 @@ fn a_request_of_empty_items_does_not_grow() {
     head.extend(tail);
     let error = bkfs_store::base::codec::decode::<ForgetRequest>("a request", &head).unwrap_err();
     assert!(error.to_string().contains("more than 8192 items"), "{error}");
+}
+
+/// A pack of `frames` frames, each with four chunks whose ids begin alike, and all ids.
+fn put_crowded(repository: &Repository, frames: u32) -> (PackId, Vec<ChunkId>) {
+    let ids: Vec<ChunkId> = (0..frames * 4).map(crowded).collect();
+    let claims: Vec<Vec<ChunkId>> = ids.chunks(4).map(<[_]>::to_vec).collect();
+    let upload = claiming(&push_key(), &claims);
+    repository.put_pack(Lease::default(), &upload).unwrap();
+    (upload.id, ids)
+}
+
+/// Begins a dry run in which everything is live. Returns its number.
+fn all_live(repository: &Repository) -> u64 {
+    let begun = repository.prune(&PruneRequest::Begin { dry_run: true, ends_pushes: false }).unwrap();
+    let PruneReply::Begun { prune, .. } = begun else { panic!("{begun:?}") };
+    let filters = (0..=255).map(|first| Filter { first, bytes: vec![1, 0, 1] }).collect();
+    repository.prune(&PruneRequest::Live { prune, filters }).unwrap();
+    prune
+}
+
+#[test]
+fn only_frames_that_a_pack_has_can_be_said_to_have_moved() {
+    let repository = repository();
+    let (pack, _) = put_crowded(&repository, 1000);
+    let prune = all_live(&repository);
+    let say = |frames: &[(u32, Vec<u8>)]| {
+        let claim =
+            |(frame, bits): &(u32, Vec<u8>)| MovedFrame { pack, frame: *frame, chunks: FrameBits::from_bytes(bits) };
+        repository.prune(&PruneRequest::Moved { prune, frames: frames.iter().map(claim).collect() })
+    };
+    // Frames that do not exist, and bits of chunks that the frame does not hold.
+    for frames in [vec![(1000, vec![15])], vec![(u32::MAX, vec![15])], vec![(3, vec![0; 80])], vec![(3, vec![31])]] {
+        let refused = say(&frames).unwrap_err();
+        assert!(matches!(refused, Error::Invalid(_)), "{refused}");
+    }
+    assert!(say(&[(2, vec![15]), (1000, vec![])]).is_err());
+    say(&(0..1000).map(|frame| (frame, vec![15])).collect::<Vec<_>>()).unwrap();
+    say(&vec![(999, vec![8]); 1000]).unwrap();
+}
+
+#[test]
+fn the_ids_of_one_first_byte_are_not_looked_through_without_end() {
+    let repository = repository();
+    put_crowded(&repository, 65_536);
+    let begun = repository.prune(&PruneRequest::Begin { dry_run: true, ends_pushes: false }).unwrap();
+    let PruneReply::Begun { prune, .. } = begun else { panic!("{begun:?}") };
+    let filters = vec![Filter { first: b'a', bytes: vec![1, 0, 1] }; 65_536];
+    let asked = AtomicI64::new(0);
+    let is_gone = || asked.fetch_add(1, SeqCst) < 0;
+    let refused = repository.prune_for(&PruneRequest::Live { prune, filters }, Caller::new(&is_gone)).unwrap_err();
+    assert!(refused.to_string().contains("too many small filters"), "{refused}");
+    // Once for each filter, and once for each 65,536 rows.
+    assert_eq!(asked.load(SeqCst), 48 * (1 + 4) + 1);
+}
+
+#[test]
+fn marking_ends_when_its_caller_is_gone() {
+    let repository = repository();
+    put_crowded(&repository, 65_536);
+    let begun = repository.prune(&PruneRequest::Begin { dry_run: true, ends_pushes: false }).unwrap();
+    let PruneReply::Begun { prune, log_len } = begun else { panic!("{begun:?}") };
+    let filters: Vec<Filter> = (0..=255).map(|first| Filter { first, bytes: vec![1, 0, 1] }).collect();
+    let live = PruneRequest::Live { prune, filters };
+    let asked = AtomicI64::new(0);
+    // It goes while the rows of the only byte are looked at that has any.
+    let is_gone = || asked.fetch_add(1, SeqCst) == i64::from(b'a') + 1;
+    let ended = repository.prune_for(&live, Caller::new(&|| is_gone())).unwrap_err();
+    assert!(matches!(ended, Error::Unreachable(_)), "{ended}");
+    assert!(asked.load(SeqCst) < 256);
+    // What was looked at in part does not count as marked.
+    let limits = PruneLimits::default();
+    let condemn = PruneRequest::Condemn { prune, log_len, limits, dry_run: true, is_confirmed: true, hold: false };
+    assert!(matches!(repository.prune(&condemn), Err(Error::Invalid(_))));
+    repository.prune(&live).unwrap();
+    let PruneReply::Condemned(stats) = repository.prune(&condemn).unwrap() else { panic!("condemned") };
+    assert_eq!((stats.packs, stats.dropped, stats.repacked, stats.mixed_bytes), (1, 0, 0, 0), "{stats:?}");
+}
+
+#[test]
+fn an_honest_prune_of_very_many_ids_that_begin_alike_is_not_refused() {
+    let repository = repository();
+    let (_, ids) = put_crowded(&repository, 65_536);
+    let begun = repository.prune(&PruneRequest::Begin { dry_run: true, ends_pushes: false }).unwrap();
+    let PruneReply::Begun { prune, log_len } = begun else { panic!("{begun:?}") };
+    let send = |first: u8, keys: &mut [u64]| {
+        let filters = vec![Filter { first, bytes: encode_filter(keys) }];
+        repository.prune(&PruneRequest::Live { prune, filters }).unwrap();
+    };
+    (0..=255).filter(|first| *first != b'a').for_each(|first| send(first, &mut []));
+    // A client has committed trees that name more chunks than are stored. They come first, in full filters.
+    for part in 0..3u64 {
+        let mut keys: Vec<u64> = (0..FILTER_IDS as u64).map(|n| (part << 40) + (n << 12)).collect();
+        send(b'a', &mut keys);
+    }
+    let mut keys: Vec<u64> = ids.iter().map(filter_key).collect();
+    send(b'a', &mut keys);
+    // Snapshots are committed again and again while it marks.
+    for round in 0..40 {
+        send(b'a', &mut [round << 20, (round << 20) + 1]);
+    }
+    let limits = PruneLimits::default();
+    let condemn = PruneRequest::Condemn { prune, log_len, limits, dry_run: true, is_confirmed: true, hold: false };
+    let PruneReply::Condemned(stats) = repository.prune(&condemn).unwrap() else { panic!("condemned") };
+    assert_eq!((stats.packs, stats.dropped, stats.repacked), (1, 0, 0), "{stats:?}");
 }

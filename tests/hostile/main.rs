@@ -12,6 +12,7 @@ mod figures;
 mod freeze;
 mod junk;
 mod liar;
+mod lists;
 mod logs;
 mod memory;
 mod names;

@@ -9,8 +9,8 @@ use std::cmp::max;
 use bkfs_store::{
     Error, Result,
     access::{
-        CHALLENGES_MAX, Challenge, FORGET_MAX, ForgetReply, ForgetRequest, IDS_MAX, InitRequest, KEYS_MAX, Lease,
-        Mending, OpenRequest, Opened, PROOF_BYTES, PackInfo, Proofs, PruneReply, PruneRequest, READ_BYTES_MAX,
+        CHALLENGES_MAX, Challenge, FORGET_MAX, ForgetReply, ForgetRequest, IDS_MAX, InitRequest, KEYS_MAX, LOG_BYTES,
+        Lease, Mending, OpenRequest, Opened, PROOF_BYTES, PackInfo, Proofs, PruneReply, PruneRequest, READ_BYTES_MAX,
         ReadRequest, Receipt, RepairReply, RepairRequest,
     },
     base::{
@@ -21,6 +21,7 @@ use bkfs_store::{
     format::{
         frame::FRAME_MAX,
         keys::{SealKeys, Slot},
+        log::file::RECORD_MAX,
         pack::PACK_MAX,
         snapshot::{SnapshotObject, StoredSnapshot},
         verdict::Verdict,
@@ -147,6 +148,10 @@ pub mod number {
     pub const PUT_SEAL_KEYS: u8 = 31;
 }
 
+/// The most records of the log that are read from a reply. No server sends so many; a reader that gets more than it
+/// asked for says so. An empty record takes one byte of the message and 24 bytes of memory.
+const RECORDS_MAX: usize = 65_536;
+
 /// How large a call and its reply can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
@@ -177,7 +182,9 @@ pub fn sizes(number: u8) -> Option<Sizes> {
         number::READ => (IDS + 4 * KIB, max(FRAME_MAX, READ_BYTES_MAX) + MIB),
         number::WRAPS => (34 * KEYS_MAX + KIB, 16 * MIB),
         number::COMMIT => (StoredSnapshot::SIZE_MAX + KIB, KIB),
-        number::SNAPSHOTS | number::LOG => (KIB, 12 * MIB),
+        number::SNAPSHOTS => (KIB, 12 * MIB),
+        // A record that is longer than a reply may be is returned by itself.
+        number::LOG => (KIB, max(LOG_BYTES, RECORD_MAX) + MIB),
         number::MEND => (KIB, 2 * MIB),
         number::PACKS => (KIB, 4 * MIB),
         number::READ_PACK => (KIB, PACK_MAX + KIB),
@@ -277,7 +284,7 @@ pub enum Reply {
     #[n(30)]
     Proofs(#[n(0)] Proofs),
     #[n(21)]
-    Places(#[n(0)] Vec<u64>),
+    Places(#[cbor(n(0), decode_with = "codec::at_most::<IDS_MAX, _, _>")] Vec<u64>),
     /// How many bytes of the pack the server already has. The client sends the rest, which may be nothing.
     #[n(4)]
     SendFrom(#[n(0)] u64),
@@ -292,7 +299,7 @@ pub enum Reply {
     #[n(8)]
     Snapshots(#[n(0)] Vec<SnapshotObject>),
     #[n(9)]
-    Log(#[n(0)] Vec<LogBytes>),
+    Log(#[cbor(n(0), decode_with = "codec::at_most::<RECORDS_MAX, _, _>")] Vec<LogBytes>),
     #[n(10)]
     LogLen(#[n(0)] u64),
     #[n(20)]
@@ -438,6 +445,23 @@ mod tests {
         assert!(head.len() <= HEAD_MAX);
         let ids = codec::encode(&Call::Has(None, vec![ChunkId::default(); IDS_MAX + 1]));
         assert!(codec::decode::<Call>("a call", &ids).is_err());
+    }
+
+    #[test]
+    fn the_longest_reply_of_log_records_fits_its_size() {
+        let short = vec![LogBytes(vec![7; LOG_BYTES / 4096]); 4096];
+        for records in [short, vec![LogBytes(vec![7; RECORD_MAX])]] {
+            let len = codec::encode(&Reply::Log(records)).len();
+            assert!(len <= sizes(number::LOG).unwrap().reply, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_reply_of_empty_items_does_not_grow() {
+        for reply in [Reply::Log(vec![LogBytes(vec![]); RECORDS_MAX + 1]), Reply::Places(vec![0; IDS_MAX + 1])] {
+            let error = codec::decode::<Reply>("a reply", &codec::encode(&reply)).unwrap_err().to_string();
+            assert!(error.contains("a list has more than 65536 items"), "{error}");
+        }
     }
 
     #[test]

@@ -20,8 +20,11 @@ pub const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How many packs one [`ReadRequest`] may avoid.
 pub const AVOID_MAX: usize = 64;
 
-/// A reply of [`Read::log`] may end before its limit once it holds this many bytes.
+/// A reply of [`Read::log`] holds at most this many bytes of records, unless it is one record.
 pub const LOG_BYTES: usize = 8 * 1024 * 1024;
+
+/// How many records one reply of [`Read::log`] holds at most.
+pub const LOG_RECORDS_MAX: usize = 4096;
 
 /// A reply of [`Read::snapshots`] ends before its limit once it holds this many bytes.
 pub const SNAPSHOTS_BYTES: usize = 8 * 1024 * 1024;
@@ -112,8 +115,8 @@ pub trait Read: Open {
     /// fewer once they reach [`SNAPSHOTS_BYTES`]. Snapshots in the trash are included, expired ones are not.
     fn snapshots(&self, from: u64, limit: u32) -> Result<Vec<SnapshotObject>>;
 
-    /// Returns encoded log records, beginning with record `from`, oldest first: at most `limit`. If there are fewer,
-    /// the log ends there, or they have reached [`LOG_BYTES`].
+    /// Returns encoded log records, beginning with record `from`, oldest first: at most `limit`, and at most
+    /// [`LOG_RECORDS_MAX`]. If there are fewer, the log ends there, or the next one would not fit into [`LOG_BYTES`].
     fn log(&self, from: u64, limit: u32) -> Result<Vec<Vec<u8>>>;
 
     /// Verifies a pack, and mends it in place if it is damaged. What is mended is durable on return. What is lost goes

@@ -81,6 +81,11 @@ impl LiveFilter {
         Ok(Self { bits, keys })
     }
 
+    /// How many ids it contains; fewer than it was made of if some do not differ in the bits that it keeps.
+    pub fn count(&self) -> usize {
+        self.keys.len()
+    }
+
     /// Whether the filter contains an id with this [key](filter_key). Rarely, it is true for one that it does not
     /// contain.
     pub fn holds(&self, key: u64) -> bool {

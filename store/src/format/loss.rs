@@ -43,6 +43,13 @@ impl FrameBits {
         }
     }
 
+    /// Removes a frame.
+    pub fn unset(&mut self, frame: u32) {
+        if let Some(byte) = self.0.get_mut(frame as usize / 8) {
+            *byte &= !(1 << (frame % 8));
+        }
+    }
+
     /// Returns how many frames the set contains.
     pub fn count(&self) -> usize {
         self.0.iter().map(|byte| byte.count_ones() as usize).sum()
@@ -109,6 +116,14 @@ impl DamagedFrames {
         match self {
             DamagedFrames::All => true,
             DamagedFrames::Frames(frames) => frames.has(frame),
+        }
+    }
+
+    /// How many bytes the bits of the frames take.
+    pub fn bits_len(&self) -> usize {
+        match self {
+            DamagedFrames::All => 0,
+            DamagedFrames::Frames(frames) => frames.as_bytes().len(),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
         id::{ChunkId, PackId},
     },
     format::pack::PackTable,
-    owner::{frames, keyring::KeyRing},
+    owner::{frames, keyring::KeyRing, pages::PackPages},
 };
 
 /// How many packs one request lists.
@@ -17,37 +17,37 @@ const PACKS_PER_REQUEST: u32 = 1024;
 
 /// Lists all packs, in the order of their ids. Calls `before_request` before each request; its error ends the listing.
 pub(crate) fn list(access: &dyn Maintain, mut before_request: impl FnMut() -> Result<()>) -> Result<Vec<PackInfo>> {
-    let mut packs = Vec::new();
-    let mut after: Option<PackId> = None;
+    let (mut packs, mut pages) = (Vec::new(), PackPages::new());
     loop {
         before_request()?;
-        let more = access.packs(after, PACKS_PER_REQUEST)?;
-        let Some(last) = more.last() else { return Ok(packs) };
-        if after.is_some_and(|after| last.id <= after) {
-            return Err(Error::Invalid("the store lists its packs in the wrong order, and would never end".into()));
+        let more = access.packs(pages.last(), PACKS_PER_REQUEST)?;
+        if more.is_empty() {
+            return Ok(packs);
         }
-        after = Some(last.id);
+        pages.add(more.iter().map(|pack| pack.id), PACKS_PER_REQUEST as usize)?;
         packs.extend(more);
     }
 }
 
 /// Lists the packs whose copies of chunks may differ from the copies in other packs.
 pub(crate) fn list_contested(access: &dyn Maintain) -> Result<Vec<PackId>> {
-    let mut packs: Vec<PackId> = Vec::new();
+    let (mut packs, mut pages) = (Vec::new(), PackPages::new());
     loop {
-        let after = packs.last().copied();
-        let RepairReply::Contested(more) = access.repair(&RepairRequest::Contested { after })? else {
+        let RepairReply::Contested(more) = access.repair(&RepairRequest::Contested { after: pages.last() })? else {
             return Err(Error::Invalid("the store's reply does not fit the request for contested packs".into()));
         };
-        if more.first().is_some_and(|first| after.is_some_and(|after| *first <= after)) || !more.is_sorted() {
-            return Err(Error::Invalid("the store lists its packs in the wrong order, and would never end".into()));
-        }
+        pages.add(more.iter().copied(), CONTESTED_MAX)?;
         let is_last = more.len() < CONTESTED_MAX;
         packs.extend(more);
         if is_last {
             return Ok(packs);
         }
     }
+}
+
+/// Bytes of packs. A store may say anything of a pack's length, so the sum must not overflow.
+pub(crate) fn bytes(packs: &[PackInfo]) -> u64 {
+    packs.iter().fold(0, |sum, pack| sum.saturating_add(pack.len))
 }
 
 /// Whether the store still lists a pack.

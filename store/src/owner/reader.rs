@@ -48,7 +48,7 @@ use crate::{
 pub use directory::Directory;
 pub use file::FileContent;
 pub use list::{BrokenSnapshot, Contradiction, PurgedSnapshot, SnapshotInfo, SnapshotList, TrashedSnapshot};
-pub(super) use log::{check_commits, check_len};
+pub(super) use log::{check_commits, check_len, log_records};
 
 /// Reads a repository.
 pub struct Reader {

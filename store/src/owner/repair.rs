@@ -54,7 +54,7 @@ pub fn repair_packs(
     let mut report = RepairReport::default();
     let packs = packs::list(access, || progress.fail_if_stopped())?;
     report.packs = packs.len() as u64;
-    report.bytes = packs.iter().map(|pack| pack.len).sum();
+    report.bytes = packs::bytes(&packs);
     progress.packs_total.store(report.packs, Relaxed);
     progress.bytes_total.store(report.bytes, Relaxed);
     let mut damaged = verify(reader, access, packs, options, progress, &mut report)?;

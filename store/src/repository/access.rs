@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Repository, init::init};
+use super::{Repository, init::init, prune::Caller};
 use crate::{
     access::{
-        CONTESTED_MAX, Challenge, ForgetReply, ForgetRequest, InitRequest, Lease, Maintain, Manage, Mending,
-        OPENED_SNAPSHOTS_MAX, Open, OpenRequest, Opened, PackInfo, Proofs, PruneReply, PruneRequest, Push,
+        CONTESTED_MAX, Challenge, ForgetReply, ForgetRequest, InitRequest, LOG_RECORDS_MAX, Lease, Maintain, Manage,
+        Mending, OPENED_SNAPSHOTS_MAX, Open, OpenRequest, Opened, PackInfo, Proofs, PruneReply, PruneRequest, Push,
         QUARANTINE_MAX, Read, ReadReply, ReadRequest, Receipt, RepairReply, RepairRequest,
     },
     base::{
@@ -23,8 +23,6 @@ use crate::{
 
 /// How many snapshots one request returns at most.
 const SNAPSHOTS_MAX: u32 = 1024;
-/// How many records of the log one request returns at most.
-const RECORDS_MAX: u32 = 4096;
 /// How many packs one request lists at most.
 const PACKS_MAX: u32 = 65_536;
 
@@ -101,7 +99,7 @@ impl Read for Repository {
     fn log(&self, from: u64, limit: u32) -> Result<Vec<Vec<u8>>> {
         self.objects.config()?;
         self.log.follow()?;
-        self.log.records(from, limit.min(RECORDS_MAX) as usize)
+        self.log.records(from, LOG_RECORDS_MAX.min(limit as usize))
     }
 
     fn mend(&self, id: PackId) -> Result<Mending> {
@@ -178,8 +176,7 @@ impl Maintain for Repository {
     }
 
     fn prune(&self, request: &PruneRequest) -> Result<PruneReply> {
-        self.objects.config()?;
-        self.prunes.step(request)
+        self.prune_for(request, Caller::staying())
     }
 
     fn repair(&self, request: &RepairRequest) -> Result<RepairReply> {

@@ -1,6 +1,7 @@
 //! The store's half of a prune: marking what is live (`marking`), condemning the rest (`condemn`), sweeping it
 //! (`sweep`), and the grave (`grave`).
 
+mod caller;
 mod condemn;
 pub mod condemned;
 mod condemned_sets;
@@ -10,13 +11,16 @@ pub(super) mod grave;
 pub(super) mod hold;
 mod marking;
 mod marks;
+mod moved;
 pub mod plan;
 mod reclaim;
 mod reframe;
+mod scan_budget;
 mod space;
 mod spare;
 mod sweep;
 
+pub use caller::Caller;
 pub use reclaim::{Reclaimable, Reclaimed};
 
 use std::sync::Arc;
@@ -33,7 +37,7 @@ use super::{
     snapshots::Snapshots,
 };
 use crate::{
-    access::{ForgetRequest, PruneReply, PruneRequest, Swept},
+    access::{ForgetRequest, PruneReply, PruneRequest},
     base::error::Result,
     format::{log::Event, loss::Lost},
 };
@@ -109,30 +113,25 @@ impl Prunes {
         Self { index, log, finder, snapshots, marker, sweeper, grave, sets, meter, reclaimer }
     }
 
-    /// Takes one step of a prune.
-    pub fn step(&self, request: &PruneRequest) -> Result<PruneReply> {
+    /// Takes one step of a prune. Marking and planning end if the caller is gone.
+    pub fn step(&self, request: &PruneRequest, caller: Caller<'_>) -> Result<PruneReply> {
         match request {
             PruneRequest::Begin { dry_run, ends_pushes } => self.marker.begin(*dry_run, *ends_pushes),
-            PruneRequest::Live { prune, filters } => self.marker.mark(*prune, filters),
+            PruneRequest::Live { prune, filters } => self.marker.mark(*prune, filters, caller),
             PruneRequest::Condemn { prune, log_len, limits, dry_run, is_confirmed, hold } => {
                 let (limits, dry_run, is_confirmed, hold) = (*limits, *dry_run, *is_confirmed, *hold);
                 let options = CondemnOptions { limits, dry_run, is_confirmed, hold };
-                self.marker.condemn(*prune, *log_len, &options)
+                self.marker.condemn(*prune, *log_len, &options, caller)
             }
-            PruneRequest::Sweep => self.sweep(u64::MAX).map(PruneReply::Swept),
+            PruneRequest::Sweep => self.sweeper.sweep(caller.copies_max()).map(PruneReply::Swept),
             PruneRequest::Abort => self.abort(),
             PruneRequest::Mixed { prune, limits, bytes } => {
-                self.marker.mixed_frames(*prune, limits, *bytes).map(PruneReply::Mixed)
+                self.marker.mixed_frames(*prune, limits, *bytes, caller).map(PruneReply::Mixed)
             }
-            PruneRequest::Moved { prune, frames } => self.marker.note_moved(*prune, frames),
+            PruneRequest::Moved { prune, frames } => self.marker.note_moved(*prune, frames, caller),
             PruneRequest::Space => self.meter.measure().map(PruneReply::Space),
             PruneRequest::Committed { from } => self.snapshots.committed_from(*from).map(PruneReply::Committed),
         }
-    }
-
-    /// Takes the step [`PruneRequest::Sweep`], with a limit: see [`Sweeper::sweep`].
-    pub fn sweep(&self, copies_max: u64) -> Result<Swept> {
-        self.sweeper.sweep(copies_max)
     }
 
     fn abort(&self) -> Result<PruneReply> {

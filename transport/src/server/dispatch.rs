@@ -22,7 +22,7 @@ use bkfs_store::{
         pack::{Footer, PackUpload},
         snapshot::{snapshot_id, verify_stored},
     },
-    repository::{Repository, log_bytes, stores_snapshot},
+    repository::{Repository, log_bytes, prune::Caller as PruneCaller, stores_snapshot},
 };
 use bytes::Bytes;
 
@@ -166,9 +166,11 @@ impl Caller {
                 return Err(Error::NoPermission { operation });
             }
             Call::Prune(request) => {
+                let is_gone = || self.is_gone.load(Relaxed);
+                let caller = PruneCaller::new(&is_gone);
                 let reply = match &request {
-                    PruneRequest::Sweep => PruneReply::Swept(self.sweep(repository)?),
-                    request => repository.prune(request)?,
+                    PruneRequest::Sweep => self.sweep(repository, caller)?,
+                    request => repository.prune_for(request, caller)?,
                 };
                 self.state.ledger.changed(&self.account);
                 self.report_prune(&request, &reply);
@@ -265,7 +267,7 @@ impl Caller {
 
     /// Sweeps some of what is condemned. What that copies must fit into twice the quota, or be less than what the packs
     /// have more than the grave, which keeps what it was copied from.
-    fn sweep(&self, repository: &Repository) -> Result<Swept> {
+    fn sweep(&self, repository: &Repository, caller: PruneCaller<'_>) -> Result<PruneReply> {
         let Self { state, account, .. } = self;
         let room = state.ledger.room_for_overdraft(&**state, account)?;
         let left = room.as_ref().map_or(u64::MAX, Room::left);
@@ -273,7 +275,8 @@ impl Caller {
         let copies_max = (left / 2).min(SWEEP_COPIES_MAX);
         let reserved = Amount { bytes: 2 * copies_max, ..Amount::default() };
         let reservation = state.ledger.overdraw(&**state, account, reserved)?;
-        let swept = repository.sweep_within(copies_max).map_err(|error| match (error, &room) {
+        let caller = caller.copying_at_most(copies_max);
+        let reply = repository.prune_for(&PruneRequest::Sweep, caller).map_err(|error| match (error, &room) {
             (Error::OverQuota { reason }, Some(Room { used, .. })) => Error::OverQuota {
                 reason: format!(
                     "account {account} stores {used} bytes, twice its quota or nearly so, and the grave keeps as much \
@@ -283,9 +286,11 @@ impl Caller {
             },
             (error, _) => error,
         })?;
-        let parity = repository.parity()?.map_or(0, |parity| parity.file_len(swept.written_bytes, 0));
-        reservation.settle_as(Amount { bytes: swept.written_bytes + parity, ..Amount::default() });
-        Ok(swept)
+        if let PruneReply::Swept(Swept { written_bytes, .. }) = &reply {
+            let parity = repository.parity()?.map_or(0, |parity| parity.file_len(*written_bytes, 0));
+            reservation.settle_as(Amount { bytes: written_bytes + parity, ..Amount::default() });
+        }
+        Ok(reply)
     }
 
     /// Looks ids up, some at a time. Ends if the client is gone.

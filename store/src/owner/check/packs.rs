@@ -21,7 +21,7 @@ use crate::{
         roster::Roster,
     },
     owner::{
-        packs::{PackFindings, find, is_listed, list, list_contested},
+        packs::{self, PackFindings, find, is_listed, list, list_contested},
         verdicts::{Verdicts, maker},
         workers,
     },
@@ -57,7 +57,7 @@ pub(super) fn check(check: &CheckContext<'_>, options: &CheckOptions, report: &m
     packs.retain(|pack| pack.judged != Judged::Refused);
     let mut packs = choose(packs, options.read_data);
     report.packs = packs.len() as u64;
-    report.bytes = packs.iter().map(|p| p.len).sum();
+    report.bytes = packs::bytes(&packs);
     report.reached = packs.last().map(|pack| pack.id);
     // Packs whose files have a wrong length are read in any case. Usually there are none.
     let chosen: HashSet<PackId> = packs.iter().map(|pack| pack.id).collect();
@@ -115,7 +115,7 @@ fn contested(
     let contested: HashSet<PackId> = list_contested(check.access)?.into_iter().collect();
     let (mut found, mut bytes) = (Vec::new(), 0);
     for pack in all.iter().filter(|pack| contested.contains(&pack.id) && !chosen.contains(&pack.id)) {
-        if bytes + pack.len > CONTESTED_BYTES_MAX {
+        if pack.len > CONTESTED_BYTES_MAX - bytes {
             report.packs_not_compared += 1;
             continue;
         }

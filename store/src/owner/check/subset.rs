@@ -5,7 +5,7 @@
 //! after the last pack of the check before. So twenty checks of 5 % read everything. Twenty random samples would miss a
 //! third.
 
-use crate::{access::PackInfo, base::id::PackId};
+use crate::{access::PackInfo, base::id::PackId, owner::packs::bytes};
 
 /// Which packs a check reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,7 +51,7 @@ pub(super) fn choose(mut packs: Vec<PackInfo>, read_data: ReadData) -> Vec<PackI
             packs
         }
         ReadData::Next { after, share } => {
-            let total: u64 = packs.iter().map(|pack| pack.len).sum();
+            let total = bytes(&packs);
             let wanted = match share {
                 Share::PerMillion(share) => (u128::from(total) * u128::from(share)).div_ceil(1_000_000) as u64,
                 Share::Bytes(bytes) => bytes,
@@ -62,7 +62,7 @@ pub(super) fn choose(mut packs: Vec<PackInfo>, read_data: ReadData) -> Vec<PackI
             let mut sum = 0;
             let count = packs.iter().take_while(|pack| {
                 let is_wanted = sum == 0 || sum < wanted;
-                sum += pack.len.max(1);
+                sum = u64::saturating_add(sum, pack.len.max(1));
                 is_wanted
             });
             let count = count.count();

@@ -24,11 +24,8 @@ use crate::{
         log::{Event, LogRecord},
         loss::Lost,
     },
-    owner::reader::{BrokenSnapshot, Reader},
+    owner::reader::{BrokenSnapshot, Reader, log_records},
 };
-
-/// How many log records one request asks for.
-const RECORDS_PER_REQUEST: u32 = 1024;
 
 /// A snapshot that stops every prune.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,19 +122,15 @@ fn blocking(broken: &BrokenSnapshot, lost: &HashMap<ChunkId, Time>) -> BlockingS
 
 /// When the store last noted the loss of each of these chunks.
 fn losses(access: &dyn Read, wanted: &HashSet<ChunkId>) -> Result<HashMap<ChunkId, Time>> {
-    let (mut found, mut from) = (HashMap::new(), 0);
-    loop {
-        let records = access.log(from, RECORDS_PER_REQUEST)?;
-        if records.is_empty() {
-            return Ok(found);
+    let mut found = HashMap::new();
+    log_records(access, 0, |bytes| {
+        // A record that does not decode is a problem of the log, which `check` reports.
+        if let Ok(LogRecord { event: Event::Quarantine { lost: Lost::Ids(ids), .. }, time, .. }) =
+            codec::decode("an entry of the log", bytes)
+        {
+            found.extend(ids.into_iter().filter(|id| wanted.contains(id)).map(|id| (id, time)));
         }
-        from += records.len() as u64;
-        for bytes in &records {
-            // A record that does not decode is a problem of the log, which `check` reports.
-            let Ok(record) = codec::decode::<LogRecord>("an entry of the log", bytes) else { continue };
-            if let Event::Quarantine { lost: Lost::Ids(ids), .. } = record.event {
-                found.extend(ids.into_iter().filter(|id| wanted.contains(id)).map(|id| (id, record.time)));
-            }
-        }
-    }
+        Ok(())
+    })?;
+    Ok(found)
 }

@@ -27,6 +27,9 @@ use crate::{
 /// Bytes of frames that are fetched together.
 const FETCHED_BYTES: u64 = 4 << 20;
 
+/// What a frame takes of the budget at least, in bytes. Something is remembered of each.
+const FRAME_COST_MIN: u64 = 1024;
+
 /// Rewrites frames for one prune.
 pub(super) struct Reframer<'a> {
     reader: &'a Reader,
@@ -87,7 +90,9 @@ impl<'a> Reframer<'a> {
             self.copy(&live_frames, marked.lease(), progress, report)?;
             let moved = self.moved(&live_frames);
             let bytes: u64 = frames.iter().map(|frame| u64::from(frame.len)).sum();
-            self.budget = self.budget.saturating_sub(bytes);
+            // A store that offers frames of no length, for ever, comes to the end of the budget as well.
+            let least = frames.len() as u64 * FRAME_COST_MIN;
+            self.budget = self.budget.saturating_sub(bytes.max(least));
             report.reframed_read_bytes += bytes;
             report.reframed += moved.len() as u64;
             if !moved.is_empty() {

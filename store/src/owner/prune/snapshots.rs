@@ -10,7 +10,10 @@ use crate::{
         id::SnapshotId,
     },
     format::tree::Node,
-    owner::reader::Reader,
+    owner::{
+        pages::expect_count,
+        reader::{Reader, check_commits},
+    },
 };
 
 /// How many snapshots one request asks for.
@@ -21,15 +24,15 @@ pub(super) fn committed(access: &dyn Maintain, records: Range<u64>) -> Result<Ve
     let (mut found, mut from) = (Vec::new(), records.start);
     loop {
         let more = committed_from(access, from)?;
+        expect_count(more.len(), COMMITTED_MAX, "committed snapshots")?;
         for snapshot in &more {
-            if snapshot.log_seq < from {
-                return Err(other_snapshots());
-            }
-            from = snapshot.log_seq + 1;
+            let next = snapshot.log_seq.checked_add(1).filter(|_| snapshot.log_seq >= from);
+            from = next.ok_or_else(other_snapshots)?;
             if records.contains(&snapshot.log_seq) {
                 found.push(*snapshot);
             }
         }
+        check_commits(found.len())?;
         if more.len() < COMMITTED_MAX || from >= records.end {
             return Ok(found);
         }
@@ -52,12 +55,18 @@ pub(super) fn roots(reader: &Reader, access: &dyn Maintain, wanted: &[CommittedS
     // There may be others between them that are not wanted.
     while next <= last.log_seq {
         let more = reader.access().snapshots(next, SNAPSHOTS_PER_REQUEST)?;
-        match more.last().map(|object| object.log_seq) {
-            None => break,
-            Some(newest) if newest < next => return Err(other_snapshots()),
-            Some(newest) => next = newest + 1,
+        expect_count(more.len(), SNAPSHOTS_PER_REQUEST as usize, "snapshots")?;
+        if more.is_empty() {
+            break;
         }
-        objects.extend(more.into_iter().filter(|object| wanted.iter().any(|wanted| wanted.id == object.id)));
+        for object in more {
+            let after = object.log_seq.checked_add(1).filter(|_| object.log_seq >= next);
+            next = after.ok_or_else(other_snapshots)?;
+            // Each place in the log comes once, so there are no more of these than are wanted.
+            if wanted.iter().any(|wanted| (wanted.log_seq, wanted.id) == (object.log_seq, object.id)) {
+                objects.push(object);
+            }
+        }
     }
     for CommittedSnapshot { log_seq, id, .. } in wanted.iter().copied() {
         match objects.iter().find(|object| object.id == id) {

@@ -15,6 +15,7 @@ use crate::{
         id::Hash,
     },
     format::log::LogRecord,
+    owner::pages::expect_count,
 };
 
 /// The longest log that is read, in records: a hundred machines that push every ten minutes write one in three years.
@@ -23,6 +24,8 @@ pub const RECORDS_MAX: u64 = 16 * 1024 * 1024;
 pub const COMMITS_MAX: usize = 4 * 1024 * 1024;
 /// How many log records one request asks for.
 const RECORDS_PER_REQUEST: u32 = 4096;
+/// How many log records one request asks for if they are only looked at.
+const PASSED_PER_REQUEST: u32 = 1024;
 /// Bytes that are kept of each head: enough that nobody finds another log with the same ones.
 const HEAD_KEPT: usize = 16;
 /// How long reading may take before a person is told how far it is, and again each time.
@@ -62,13 +65,8 @@ impl LogChain {
     pub fn read(&self, access: &dyn Read, target: u64) -> Result<Vec<Vec<u8>>> {
         let limit = target.saturating_sub(self.len()).min(RECORDS_PER_REQUEST.into()) as u32;
         let records = access.log(self.len(), limit)?;
-        match records.len() <= limit as usize {
-            true => Ok(records),
-            false => Err(Error::Invalid(format!(
-                "the store was asked for {limit} entries of its log and returned {}",
-                records.len()
-            ))),
-        }
+        expect_count(records.len(), limit as usize, "entries of its log")?;
+        Ok(records)
     }
 
     /// Adds a record.
@@ -94,6 +92,24 @@ impl LogChain {
             }
         }
     }
+}
+
+/// Passes the encoded records of the log from `from` on to `each`, up to the length that the log has now: what the
+/// store appends in the meantime does not count. Ends early if the store returns no more.
+pub fn log_records(access: &dyn Read, mut from: u64, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let end = access.wait_log(0, Duration::ZERO)?;
+    check_len(end)?;
+    while from < end {
+        let asked = (end - from).min(PASSED_PER_REQUEST.into()) as u32;
+        let records = access.log(from, asked)?;
+        expect_count(records.len(), asked as usize, "entries of its log")?;
+        if records.is_empty() {
+            break;
+        }
+        records.iter().try_for_each(|record| each(record))?;
+        from += records.len() as u64;
+    }
+    Ok(())
 }
 
 /// How far a log is to be read.

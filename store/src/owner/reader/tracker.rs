@@ -32,7 +32,7 @@ use crate::{
         snapshot::{Chains, Snapshot, SnapshotObject},
         tombstone::Tombstone,
     },
-    owner::keyring::KeyRing,
+    owner::{keyring::KeyRing, pages::expect_count},
 };
 
 /// How many snapshots one request asks for.
@@ -290,6 +290,7 @@ impl SnapshotTracker {
     /// Fetches the snapshots of waiting commits, from log record `first`, and adds them to the list.
     fn fetch_waiting(&self, tracked: &mut Tracked, first: u64) -> Result<()> {
         let fetched = self.access.snapshots(first, SNAPSHOTS_PER_REQUEST)?;
+        expect_count(fetched.len(), SNAPSHOTS_PER_REQUEST as usize, "snapshots")?;
         if fetched.windows(2).any(|two| two[0].log_seq >= two[1].log_seq)
             || fetched.first().is_some_and(|object| object.log_seq < first)
         {

@@ -8,7 +8,11 @@ use crate::{
         id::PackId,
     },
     format::loss::Quarantined,
+    owner::pages::PackPages,
 };
+
+/// The most bytes that a list of frames in quarantine may take, at one bit a frame: the frames of some 500 TB.
+const FRAMES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Has the store verify a pack and mend it. A dry run changes nothing and returns what mending would achieve.
 pub(super) fn verify(access: &dyn Maintain, pack: PackId, dry_run: bool) -> Result<Mending> {
@@ -20,19 +24,19 @@ pub(super) fn verify(access: &dyn Maintain, pack: PackId, dry_run: bool) -> Resu
 
 /// Lists all packs with frames in quarantine, in the order of their ids.
 pub(super) fn quarantined(access: &dyn Maintain) -> Result<Vec<Quarantined>> {
-    let mut all: Vec<Quarantined> = Vec::new();
+    let (mut all, mut pages, mut bytes) = (Vec::new(), PackPages::new(), 0);
     loop {
-        let after = all.last().map(|last| last.pack);
-        let RepairReply::Quarantine(packs) = access.repair(&RepairRequest::Quarantine { after })? else {
+        let RepairReply::Quarantine(packs) = access.repair(&RepairRequest::Quarantine { after: pages.last() })? else {
             return Err(unexpected());
         };
-        let count = packs.len();
-        for quarantined in packs {
-            if all.last().is_some_and(|last| quarantined.pack <= last.pack) {
-                return Err(Error::Invalid("the store lists its packs in the wrong order, and would never end".into()));
-            }
-            all.push(quarantined);
+        pages.add(packs.iter().map(|quarantined| quarantined.pack), QUARANTINE_MAX)?;
+        bytes += packs.iter().map(|quarantined| quarantined.frames.bits_len()).sum::<usize>();
+        if bytes > FRAMES_BYTES_MAX {
+            let what = "the list of frames that the store has in quarantine";
+            return Err(Error::TooLarge { what, size: bytes as u64, limit: FRAMES_BYTES_MAX as u64 });
         }
+        let count = packs.len();
+        all.extend(packs);
         if count < QUARANTINE_MAX {
             return Ok(all);
         }

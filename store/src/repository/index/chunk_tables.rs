@@ -64,16 +64,37 @@ impl ChunkTables {
 
     /// Calls `each` with all rows of ids that begin with a byte, or with all rows.
     pub fn each(&self, txn: &RoTxn<'_, WithoutTls>, first: Option<u8>, each: &mut dyn FnMut(&Row)) -> heed::Result<()> {
+        self.each_while(txn, first, &mut |row| {
+            each(row);
+            true
+        })
+    }
+
+    /// The same, until `each` returns false.
+    pub fn each_while(
+        &self,
+        txn: &RoTxn<'_, WithoutTls>,
+        first: Option<u8>,
+        each: &mut dyn FnMut(&Row) -> bool,
+    ) -> heed::Result<()> {
+        // A row of another length is damaged, and is skipped.
+        let mut is_wanted = |(row, ()): (&[u8], ())| row.try_into().map_or(true, &mut *each);
         for table in [self.settled, self.fresh] {
-            let mut each = |(row, ()): (&[u8], ())| {
-                // A row of another length is damaged, and is skipped.
-                if let Ok(row) = row.try_into() {
-                    each(row);
-                }
-            };
             match first {
-                Some(first) => table.prefix_iter(txn, &[first])?.try_for_each(|row| row.map(&mut each))?,
-                None => table.iter(txn)?.try_for_each(|row| row.map(&mut each))?,
+                Some(first) => {
+                    for row in table.prefix_iter(txn, &[first])? {
+                        if !is_wanted(row?) {
+                            return Ok(());
+                        }
+                    }
+                }
+                None => {
+                    for row in table.iter(txn)? {
+                        if !is_wanted(row?) {
+                            return Ok(());
+                        }
+                    }
+                }
             }
         }
         Ok(())

@@ -286,12 +286,12 @@ impl ChunkIndex<'_> {
     }
 
     /// Calls `each` for all copies of the chunks whose ids begin with a byte: with the id's [key](filter_key), the
-    /// number of the pack and of the frame.
-    pub fn scan(self, first: u8, each: &mut dyn FnMut(u64, u32, u32)) -> Result<()> {
+    /// number of the pack and of the frame. Ends early when `each` returns false.
+    pub fn scan(self, first: u8, each: &mut dyn FnMut(u64, u32, u32) -> bool) -> Result<()> {
         self.0.read(|txn| {
-            self.0.tables.chunks().each(txn, Some(first), &mut |row| {
+            self.0.tables.chunks().each_while(txn, Some(first), &mut |row| {
                 let (pack, frame) = chunk_tables::address(row);
-                each(filter_key(&chunk_tables::id_of(row)), pack, frame);
+                each(filter_key(&chunk_tables::id_of(row)), pack, frame)
             })
         })
     }

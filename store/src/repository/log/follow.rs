@@ -434,21 +434,25 @@ impl Log {
         }
     }
 
-    /// Records from `from` on, encoded: `limit` of them, or at least [`LOG_BYTES`], or all that there are. One read of
-    /// the log may end earlier, where one of its files is damaged.
+    /// Records from `from` on, encoded: `limit` of them, or fewer if the log ends there or more would not fit into
+    /// [`LOG_BYTES`]. A first record that is longer than that is returned by itself. There may be fewer records where a
+    /// file of the log is damaged.
     pub fn records(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>> {
         let (Some(offset), Some(head)) = (self.index.log().offset(from)?, self.head_at(from)?) else {
             return Ok(Vec::new());
         };
-        let (mut at, mut records, mut bytes) = (Position { len: from, head, offset }, Vec::new(), 0);
-        while records.len() < limit && bytes < LOG_BYTES {
-            let more = self.pair.read(&*self.backend, at)?;
+        let mut at = Position { len: from, head, offset };
+        let (mut records, mut left) = (Vec::new(), LOG_BYTES);
+        while records.len() < limit {
+            let more = match records.is_empty() {
+                true => self.pair.read_some(&*self.backend, at, left)?,
+                // What is wrong with the next record shows when it is asked for first.
+                false => self.pair.read_within(&*self.backend, at, left).unwrap_or_default(),
+            };
             let Some((_, end)) = more.last() else { break };
+            left = left.saturating_sub(usize::try_from(end.offset - at.offset).unwrap_or(usize::MAX));
             at = *end;
-            for (raw, _) in more.into_iter().take(limit - records.len()) {
-                bytes += raw.len();
-                records.push(raw);
-            }
+            records.extend(more.into_iter().take(limit - records.len()).map(|(raw, _)| raw));
         }
         Ok(records)
     }
@@ -465,5 +469,37 @@ impl Log {
             }
             self.grown.wait_for(&mut self.waiting.lock(), left.min(POLL));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repository::Repository;
+
+    #[test]
+    fn a_reply_of_records_keeps_to_its_limit_in_bytes() {
+        let repository = Repository::memory().unwrap();
+        let log = &repository.log;
+        let roster = |len: usize| Event::Roster { signed: vec![7; len] };
+        let _lock = log.lock_for_append().unwrap();
+        // A read of the file takes twice as much as a reply may hold.
+        let lens = [3 << 20; 6].into_iter().chain([LOG_BYTES + 1, 5, LOG_BYTES - 300, 300]);
+        let events: Vec<Event> = lens.map(roster).collect();
+        log.append(&events).unwrap();
+        let (mut from, mut counts) = (0, Vec::new());
+        while from < events.len() {
+            let records = log.records(from as u64, 100).unwrap();
+            let bytes: usize = records.iter().map(Vec::len).sum();
+            assert!(!records.is_empty() && (bytes <= LOG_BYTES || records.len() == 1), "{} {bytes}", records.len());
+            assert!(records.iter().zip(&events[from..]).all(|(raw, event)| {
+                crate::base::codec::decode::<LogRecord>("a record", raw).unwrap().event == *event
+            }));
+            from += records.len();
+            counts.push(records.len());
+        }
+        assert_eq!(counts, [2, 2, 2, 1, 2, 1]);
+        assert_eq!(log.records(0, 1).unwrap().len(), 1);
+        assert!(log.records(events.len() as u64, 100).unwrap().is_empty());
     }
 }

@@ -51,6 +51,25 @@ impl LogPair {
 
     /// Some of the records from `at` on; none if there are no more.
     pub fn read(&self, backend: &dyn Backend, at: Position) -> Result<Vec<Record>> {
+        self.read_within(backend, at, READ)
+    }
+
+    /// The same, as many as take at most `bytes` in the file, but at least one record.
+    pub fn read_some(&self, backend: &dyn Backend, at: Position, bytes: usize) -> Result<Vec<Record>> {
+        match self.read_within(backend, at, bytes) {
+            Ok(records) if !records.is_empty() => Ok(records),
+            // The next record may be longer. A damaged file and one that is cut off look alike then.
+            _ => {
+                let mut records = self.read(backend, at)?;
+                records.truncate(1);
+                Ok(records)
+            }
+        }
+    }
+
+    /// The records from `at` on that are whole in the next `max` bytes of the file; none if there are no more, or the
+    /// next one is longer.
+    pub fn read_within(&self, backend: &dyn Backend, at: Position, max: usize) -> Result<Vec<Record>> {
         let counts = match backend.len(self.second)? {
             Some(len) => len,
             None => backend.len(self.first)?.unwrap_or(0),
@@ -59,7 +78,7 @@ impl LogPair {
         if at.offset >= counts {
             return Ok(records);
         }
-        let take = |name, records: &mut Vec<Record>| match readable(backend.get_range(name, at.offset, READ))? {
+        let take = |name, records: &mut Vec<Record>| match readable(backend.get_range(name, at.offset, max))? {
             Ok(bytes) => Ok(take(at, &bytes.unwrap_or_default(), counts, records)),
             Err(error) => Ok::<_, Error>(End::Bad(error)),
         };

@@ -9,6 +9,7 @@
 use std::{collections::HashSet, time::Instant};
 
 use super::{
+    caller::Caller,
     condemned::{CondemnedPack, CondemnedSet, LOST_MAX},
     marking::{Marker, marks_of},
     marks::{Frames, Marks},
@@ -53,12 +54,18 @@ struct CondemnPlan {
 
 impl Marker {
     /// Condemns what is not marked.
-    pub fn condemn(&self, prune: u64, log_len: u64, options: &CondemnOptions) -> Result<PruneReply> {
+    pub fn condemn(
+        &self,
+        prune: u64,
+        log_len: u64,
+        options: &CondemnOptions,
+        caller: Caller<'_>,
+    ) -> Result<PruneReply> {
         let mut slot = self.marks.lock();
         let marks = marks_of(&mut slot, prune)?;
         marks.expect_complete()?;
         // Planned before the lock is taken, because it may take long. What changes in the meantime only keeps more.
-        let plan = self.plan(marks, &options.limits)?;
+        let plan = self.plan(marks, &options.limits, caller)?;
         let _lock = self.log.lock_for_append()?;
         let generation = self.log.generation()?;
         if generation != marks.generation {
@@ -113,8 +120,8 @@ impl Marker {
     }
 
     /// Chooses packs, and finds what is lost with them.
-    fn plan(&self, marks: &Marks, limits: &PruneLimits) -> Result<CondemnPlan> {
-        let (pinned, moved) = (self.pinned_packs(marks)?, self.moved_frames(marks)?);
+    fn plan(&self, marks: &Marks, limits: &PruneLimits, caller: Caller<'_>) -> Result<CondemnPlan> {
+        let (pinned, moved) = (self.pinned_packs(marks)?, self.moved_frames(marks, caller)?);
         let (condemned, domains) = (self.condemned()?, self.log.domains()?);
         let mut gone = self.spare_frames(marks, &moved, &condemned)?;
         for (number, frames) in &moved {
@@ -157,6 +164,7 @@ impl Marker {
         let mut plan = CondemnPlan { packs: Vec::new(), lost: Lost::Ids(Vec::new()), stats };
         let mut remembered = LostChunks::default();
         for number in chosen.drop.iter().chain(&chosen.repack) {
+            caller.expect_there()?;
             let Some(row) = self.index.packs().row(*number)? else { continue };
             let Ok(table) = self.files.table(row.id, row.len) else {
                 tracing::warn!(pack = %row.id, "a damaged pack is not pruned");

@@ -2,6 +2,9 @@
 //!
 //! A key holder sends filters of the ids that snapshots reach. Here they become one bit a frame, so the memory is an
 //! eighth of a byte for each stored frame, and four more bytes a frame for packs whose frames hold several chunks.
+//! What is said of moved frames takes a bit for each frame and each chunk of their packs ([`super::moved`]). How often
+//! filters may have the stored ids looked through has a limit ([`super::scan_budget`]).
+//!
 //! Nothing is durable before [`Marker::condemn`]. A store that restarts in between has forgotten the prune, which must
 //! begin again.
 
@@ -9,7 +12,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 
-use super::{hold::CommitHold, marks::Marks};
+use super::{
+    caller::{Caller, gone},
+    hold::CommitHold,
+    marks::Marks,
+};
 use crate::{
     access::{Filter, PruneReply},
     base::{
@@ -31,6 +38,9 @@ use crate::{
 /// How long a pack is kept for a session that has not committed, in seconds. A session that comes back later finds less
 /// to resume.
 const PIN_SECS: u64 = 7 * 24 * 3600;
+
+/// How many rows are compared with a filter before the store looks whether the caller is still there.
+const ROWS_UNWATCHED: u64 = 65_536;
 
 /// Until when a pin counts; none if it counts no more.
 pub(super) fn pinned_until(pin: &Pin, now: &TrustedNow) -> Option<Time> {
@@ -83,28 +93,41 @@ impl Marker {
         Ok(())
     }
 
-    /// Marks as live what filters hold.
-    pub fn mark(&self, prune: u64, filters: &[Filter]) -> Result<PruneReply> {
+    /// Marks as live what filters hold. If the caller is gone, the rest of the filters are not looked at.
+    pub fn mark(&self, prune: u64, filters: &[Filter], caller: Caller<'_>) -> Result<PruneReply> {
         let mut slot = self.marks.lock();
         let marks = marks_of(&mut slot, prune)?;
-        filters.iter().try_for_each(|filter| self.mark_filter(marks, filter))?;
+        filters.iter().try_for_each(|filter| self.mark_filter(marks, filter, caller))?;
         Ok(PruneReply::Done)
     }
 
-    fn mark_filter(&self, marks: &mut Marks, filter: &Filter) -> Result<()> {
+    /// Takes in a filter as a whole, or not at all.
+    fn mark_filter(&self, marks: &mut Marks, filter: &Filter, caller: Caller<'_>) -> Result<()> {
+        caller.expect_there()?;
         let (first, filter) = (filter.first, LiveFilter::decode(&filter.bytes)?);
-        let (was_seen, next_number) = (marks.has_seen(first), marks.next_number);
-        let mut live = Vec::new();
-        self.index.chunks().scan(first, &mut |key, pack, frame| match pack < next_number {
-            true if filter.holds(key) => live.push((pack, frame)),
-            true if !was_seen => marks.count_dead((pack, frame)),
-            _ => {}
+        marks.scans.expect_room(first, filter.count())?;
+        let (was_seen, next_number) = (marks.scans.has_seen(first), marks.next_number);
+        let (mut live, mut dead, mut rows, mut is_gone) = (Vec::new(), Vec::new(), 0u64, false);
+        self.index.chunks().scan(first, &mut |key, pack, frame| {
+            match pack < next_number {
+                true if filter.holds(key) => live.push((pack, frame)),
+                true if !was_seen => dead.push((pack, frame)),
+                _ => {}
+            }
+            rows += 1;
+            is_gone = rows.is_multiple_of(ROWS_UNWATCHED) && caller.is_gone();
+            !is_gone
         })?;
+        marks.scans.charge(first, filter.count(), rows);
+        if is_gone {
+            return Err(gone());
+        }
+        dead.into_iter().for_each(|address| marks.count_dead(address));
         for address in live {
             let frames = || Ok(self.index.packs().row(address.0)?.map_or(0, |row| row.frames()));
             marks.mark(address, was_seen, frames)?;
         }
-        marks.set_seen(first);
+        marks.scans.set_seen(first);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use super::{counts::ChunkCounts, plan::PackUse};
+use super::{counts::ChunkCounts, moved::MovedFrames, plan::PackUse, scan_budget::ScanBudget};
 use crate::{
     base::error::{Error, Result},
     format::loss::FrameBits,
@@ -11,9 +11,6 @@ use crate::{
 
 /// Some frames of packs, by the packs' numbers.
 pub(super) type Frames = HashMap<u32, FrameBits>;
-/// The frames of each pack that a key holder says to have moved: with the chunks that are live, and in other packs as
-/// well.
-pub(super) type MovedFrames = HashMap<u32, HashMap<u32, FrameBits>>;
 
 /// The marks of one prune.
 #[derive(Debug)]
@@ -31,35 +28,24 @@ pub(super) struct Marks {
     pub moved: MovedFrames,
     /// The live frames of each pack.
     live: Frames,
-    /// The first bytes of ids for which filters came.
-    seen: Box<[bool; 256]>,
+    /// The first bytes of ids for which filters came, and what these have cost.
+    pub scans: ScanBudget,
     counts: ChunkCounts,
 }
 
 impl Marks {
     pub fn new(prune: u64, generation: u64, next_number: u32, life: Option<Vec<u8>>, ends_pushes: bool) -> Self {
-        let (live, seen) = (HashMap::new(), Box::new([false; 256]));
         Self {
             prune,
             generation,
             next_number,
             life,
             ends_pushes,
-            moved: HashMap::new(),
-            live,
-            seen,
+            moved: MovedFrames::default(),
+            live: HashMap::new(),
+            scans: ScanBudget::default(),
             counts: ChunkCounts::default(),
         }
-    }
-
-    /// Whether a filter came before for ids with this first byte.
-    pub fn has_seen(&self, first: u8) -> bool {
-        self.seen[usize::from(first)]
-    }
-
-    /// Notes that a filter came for ids with this first byte.
-    pub fn set_seen(&mut self, first: u8) {
-        self.seen[usize::from(first)] = true;
     }
 
     /// Counts a chunk as dead.
@@ -78,9 +64,7 @@ impl Marks {
         if was_seen {
             self.counts.remove_dead(pack, frame);
         }
-        if let Some(moved) = self.moved.get_mut(&pack) {
-            moved.remove(&frame);
-        }
+        self.moved.forget(pack, frame);
         let bits = match self.live.entry(pack) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(FrameBits::none(frames()? as usize)),
@@ -94,9 +78,9 @@ impl Marks {
 
     /// Fails unless filters came for all ids.
     pub fn expect_complete(&self) -> Result<()> {
-        match self.seen.contains(&false) {
-            true => Err(Error::Invalid("a prune must first say of all ids whether they are live".into())),
-            false => Ok(()),
+        match self.scans.is_complete() {
+            true => Ok(()),
+            false => Err(Error::Invalid("a prune must first say of all ids whether they are live".into())),
         }
     }
 
