@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use bkfs_fs::cache::{Cache, Cursor};
+use bkfs_fs::cache::{Cache, Cursor, record};
 use bkfs_fuzz::{Input, encodes_back, keys};
 
 static CACHE: LazyLock<(tempfile::TempDir, Cache)> = LazyLock::new(|| {
@@ -33,7 +33,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     assert!(number > 0 || cursor.is_absent());
     let _ = cursor.epoch();
     while let Some(entry) = cursor.entry() {
-        assert!(entry.name.len() <= 255 && entry.stamp.len() == 41);
+        assert!(entry.name.len() <= 255 && entry.stamp.len() == record::STAMP);
         let _ = entry.is_dir();
         if let Ok(node) = entry.decode() {
             encodes_back(&node);

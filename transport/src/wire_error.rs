@@ -54,6 +54,8 @@ impl WireError {
     /// Returns what the client may know of an error. `place` names the repository. Paths on the server's disk stay out.
     pub fn new(error: &Error, place: &str) -> Self {
         match error {
+            // The client knows what it has sent.
+            Error::BadInput(error) => Self::new(error, place),
             Error::NoRepository { .. } => Self::NoRepository(place.into()),
             Error::RepositoryExists { .. } => Self::RepositoryExists(place.into()),
             Error::NoPermission { operation } => Self::NoPermission(operation.clone()),

@@ -236,6 +236,10 @@ pub enum Error {
         /// The limit, what is stored, and what was to be stored.
         reason: String,
     },
+    /// What the caller sent is damaged, or it names what the store does not have. Nothing that is stored is at fault. A
+    /// server must tell the two apart, or any client could raise alarms about its disk.
+    #[error("{0}")]
+    BadInput(Box<Error>),
     /// An input exceeds a limit of the format or of the server.
     #[error("{what} is too large: {size}, the limit is {limit}")]
     TooLarge {
@@ -324,6 +328,7 @@ impl Error {
             Error::Full { .. } | Error::StillFull { .. } | Error::OverQuota { .. } => ErrorKind::Full,
             Error::Unreachable(_) => ErrorKind::Unreachable,
             Error::SnapshotNotFound(_) => ErrorKind::NotFound,
+            Error::BadInput(error) => error.kind(),
             Error::Interrupted => ErrorKind::Interrupted,
             _ => ErrorKind::Other,
         }
@@ -355,12 +360,12 @@ impl Error {
         matches!(errno, Some(rustix::io::Errno::IO | rustix::io::Errno::BADMSG | rustix::io::Errno::NODATA))
     }
 
-    /// Tells damage of what a client has sent from damage of what is stored: only that concerns the store's operator.
-    /// What is found wrong in something that was sent becomes [`Error::Invalid`].
-    pub fn of_sent(self) -> Self {
+    /// Marks damage as damage of what the caller sent ([`Error::BadInput`]). For the places where a request is decoded
+    /// and verified. Other errors stay as they are.
+    pub fn in_input(self) -> Self {
         match self {
-            Error::NotOnRoster { .. } => self,
-            _ if self.kind() == ErrorKind::Damaged => Error::Invalid(format!("what was sent is refused: {self}")),
+            Error::BadInput(_) | Error::NotOnRoster { .. } => self,
+            _ if self.kind() == ErrorKind::Damaged => Error::BadInput(Box::new(self)),
             _ => self,
         }
     }

@@ -15,8 +15,8 @@ use crate::{
 
 /// Creates a repository. Fails if there is one already.
 pub(super) fn init(objects: &Objects, log: &Log, request: &InitRequest) -> Result<()> {
-    let config = verify_config(&request.config).map_err(Error::of_sent)?;
-    verify_roster(&request.roster, &admin_key(&config)?, config.repo).map_err(Error::of_sent)?;
+    let config = verify_config(&request.config).map_err(Error::in_input)?;
+    verify_roster(&request.roster, &admin_key(&config)?, config.repo).map_err(Error::in_input)?;
     let _lock = log.lock()?;
     if objects.has_config()? {
         return Err(objects.already_exists());

@@ -154,8 +154,11 @@ impl Packs {
 
     /// A whole pack, as stored.
     pub fn bytes(&self, id: PackId) -> Result<Bytes> {
-        let bytes = self.files.bytes(id)?;
-        bytes.ok_or_else(|| Error::PackDamaged { pack: id, reason: "its file is missing".into() })
+        if let Some(bytes) = self.files.bytes(id)? {
+            return Ok(bytes);
+        }
+        self.expect_known(id)?;
+        Err(Error::PackDamaged { pack: id, reason: "its file is missing".into() })
     }
 
     /// Verifies a pack, and mends it if it is damaged.
@@ -173,7 +176,7 @@ impl Packs {
     fn expect_known(&self, id: PackId) -> Result<()> {
         match self.index.packs().has(&id)? {
             true => Ok(()),
-            false => Err(Error::PackDamaged { pack: id, reason: "it is not in the repository".into() }),
+            false => Err(Error::PackDamaged { pack: id, reason: "it is not in the repository".into() }.in_input()),
         }
     }
 

@@ -155,6 +155,11 @@ impl Accounts {
         self.losses
     }
 
+    /// How many accounts were removed.
+    pub fn removals(&self) -> u64 {
+        self.removals
+    }
+
     /// Whether a client may have lost a right after the count was this.
     pub fn has_lost_since(&self, client: Hash, losses: u64) -> bool {
         self.lost.get(&client).is_some_and(|at| *at > losses)

@@ -36,7 +36,7 @@ impl BackgroundWork {
     pub fn start(state: &Arc<ServerState>) -> std::io::Result<Self> {
         let mut work = Self { progress: Arc::default(), threads: Vec::new() };
         let (mut last, mut is_first) = (Instant::now(), true);
-        let mut losses = state.registry.ask(|accounts| accounts.losses());
+        let mut losses = losses_and_removals(state);
         work.spawn("bkfs-rights", state, |_| RIGHTS_PAUSE, move |state, _| watch_rights(state, &mut losses))?;
         work.spawn(
             "bkfs-tidy",
@@ -117,14 +117,19 @@ fn pause(every: Duration) -> Duration {
 }
 
 /// Reads what the operator has recorded in another process, and ends what clients do that they may not do any more.
-fn watch_rights(state: &ServerState, seen_losses: &mut u64) {
+fn watch_rights(state: &ServerState, seen: &mut (u64, u64)) {
     if let Err(error) = state.registry.follow() {
         return state.notices.work_failed("reading", &"the server's log", &error);
     }
-    let losses = state.registry.ask(|accounts| accounts.losses());
-    if std::mem::replace(seen_losses, losses) != losses {
+    let now = losses_and_removals(state);
+    if std::mem::replace(seen, now) != now {
         state.close_sessions();
     }
+}
+
+/// How often clients have lost a right, and how many accounts were removed.
+fn losses_and_removals(state: &ServerState) -> (u64, u64) {
+    state.registry.ask(|accounts| (accounts.losses(), accounts.removals()))
 }
 
 /// Does one kind of work in each repository, until the server stops. An error is logged, and the next repository

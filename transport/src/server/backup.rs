@@ -9,7 +9,8 @@
 //! 3. once more what is new in the repositories: what a push stored, and logged, since the first pass.
 //!
 //! A prune writes what it keeps before it removes anything. So what pass 1 did not find because it was removed is found
-//! by pass 3, rewritten. Files that are gone at the source are removed from the copy at the end. Indexes are left out:
+//! by pass 3, rewritten. What neither pass found is removed from the copy at the end. What only pass 1 found stays: a
+//! prune has removed it since, and the copied log may still name it. The next backup removes it. Indexes are left out:
 //! they are made again. So are reserves, which hold nothing. A second backup to the same folder copies what has
 //! changed.
 
@@ -63,12 +64,8 @@ pub fn backup(data: &Path, copy: &Path) -> Result<BackupReport> {
     let mut run = Run { data, copy, report: BackupReport::default() };
     // The identity comes first: it makes the folder recognisable as a copy of this server if the backup is interrupted.
     run.copy_file(Path::new(NEEDED[0]), true)?;
-    run.pass(Pass::AllButLogs)?;
-    run.pass(Pass::Logs)?;
-    run.copy_file(Path::new(NEEDED[1]), true)?;
-    OPTIONAL.iter().try_for_each(|name| run.copy_file(Path::new(name), false))?;
-    let found = run.pass(Pass::AllButLogs)?;
-    run.remove_all_but(&found)?;
+    let found = run.begin()?;
+    run.finish(found)?;
     rustix::fs::syncfs(File::open(copy).map_err(|e| Error::io(copy, e))?).map_err(|e| Error::io(copy, e.into()))?;
     Ok(run.report)
 }
@@ -100,6 +97,21 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// The first pass and the logs. Returns what the first pass found.
+    fn begin(&mut self) -> Result<HashSet<PathBuf>> {
+        let found = self.pass(Pass::AllButLogs)?;
+        self.pass(Pass::Logs)?;
+        self.copy_file(Path::new(NEEDED[1]), true)?;
+        OPTIONAL.iter().try_for_each(|name| self.copy_file(Path::new(name), false))?;
+        Ok(found)
+    }
+
+    /// The last pass. Then removes what neither this pass nor the first one found.
+    fn finish(&mut self, mut found: HashSet<PathBuf>) -> Result<()> {
+        found.extend(self.pass(Pass::AllButLogs)?);
+        self.remove_all_but(&found)
+    }
+
     /// Copies the files of a pass. Returns all that are there, with the folders that lead to them.
     fn pass(&mut self, pass: Pass) -> Result<HashSet<PathBuf>> {
         let (mut found, mut folders) = (HashSet::new(), vec![(PathBuf::from(ACCOUNTS), 0)]);
@@ -204,4 +216,32 @@ fn entries(folder: &Path) -> Result<Vec<(std::ffi::OsString, bool)>> {
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_removed_meanwhile_stays_until_the_next_backup() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, copy) = (folder.path().join("data"), folder.path().join("copy"));
+        super::super::operator::init(&data, "127.0.0.1:1", 0).unwrap();
+        let packs = Path::new("accounts/alice/main/packs/00");
+        fs::create_dir_all(data.join(packs)).unwrap();
+        let [old, new] = ["old", "new"].map(|name| packs.join(name));
+        fs::write(data.join(&old), b"named by the log that is copied").unwrap();
+        let there = |path: &Path| copy.join(path).exists();
+        {
+            let mut run = Run { data: &data, copy: &copy, report: BackupReport::default() };
+            run.copy_file(Path::new(NEEDED[0]), true).unwrap();
+            let found = run.begin().unwrap();
+            fs::write(data.join(&new), b"written by a prune").unwrap();
+            fs::remove_file(data.join(&old)).unwrap();
+            run.finish(found).unwrap();
+        }
+        assert!(there(&old) && there(&new));
+        assert_eq!(backup(&data, &copy).unwrap().removed, 1);
+        assert!(!there(&old) && there(&new));
+    }
 }

@@ -534,7 +534,7 @@ async fn receive_pack(
         })
         .await
     };
-    if continues && matches!(&stored, Err(Error::Invalid(_))) {
+    if continues && matches!(&stored, Err(error) if error.kind() == bkfs_store::ErrorKind::Damaged) {
         // What was received before may have been damaged since. The client sends all of the pack again.
         let why = "the server must have all of the pack again: what it had of it may be damaged";
         return Ok(Err(Error::Unreachable(why.into())));

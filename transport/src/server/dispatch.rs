@@ -298,7 +298,7 @@ impl Caller {
         let mut found = Vec::with_capacity(ids.len());
         for ids in ids.chunks(SLICE) {
             if self.is_gone.load(Relaxed) {
-                return Err(Error::Unreachable("the client is gone".into()));
+                return Err(Error::Interrupted);
             }
             found.extend(look_up(ids)?);
         }
@@ -321,7 +321,7 @@ impl Caller {
     pub fn put_pack(&self, lease: Lease, upload: &PackUpload, mut reservation: Reservation) -> Result<()> {
         let repository = self.admit(number::PUT_PACK)?;
         // The parity file has a copy of the pack's table, whose length was not known before.
-        let table_len = Footer::parse(&upload.bytes).map_err(Error::of_sent)?.table_len as u64;
+        let table_len = Footer::parse(&upload.bytes).map_err(Error::in_input)?.table_len as u64;
         if repository.parity()?.is_some() {
             reservation.grow(&*self.state, Amount { bytes: table_len, ..Amount::default() })?;
         }

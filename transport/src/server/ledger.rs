@@ -106,6 +106,12 @@ impl Ledger {
         self.0.lock().values_mut().for_each(|entry| entry.is_stale = true);
     }
 
+    /// Whether an account is to be measured again.
+    #[cfg(test)]
+    pub fn is_stale(&self, account: &Name) -> bool {
+        self.0.lock().get(account).is_some_and(|entry| entry.is_stale)
+    }
+
     /// How many bytes an account may store by the tightest limit; none if there is no limit.
     pub fn room(&self, accounting: &impl Accounting, account: &Name) -> Result<Option<Room>> {
         self.room_within(accounting, accounting.bounds(account))

@@ -112,7 +112,9 @@ pub(super) fn concern(error: &Error) -> Concern {
     match error.kind() {
         // Clients ask whether there is a repository before they make one, and wait for leases.
         ErrorKind::NoRepository | ErrorKind::Locked | ErrorKind::NotFound | ErrorKind::Interrupted => Concern::Normal,
-        _ if matches!(error, Error::NotOnRoster { .. } | Error::OverQuota { .. }) => Concern::Refused,
+        _ if matches!(error, Error::BadInput(_) | Error::NotOnRoster { .. } | Error::OverQuota { .. }) => {
+            Concern::Refused
+        }
         ErrorKind::Full | ErrorKind::Damaged => Concern::Storage,
         _ if matches!(error, Error::Io { .. } | Error::Index { .. }) => Concern::Storage,
         _ => Concern::Refused,
@@ -249,7 +251,7 @@ mod tests {
         assert_eq!(concern(&Error::OverQuota { reason: "x".into() }), Concern::Refused);
         let rubbish = Error::damaged("a pack", "it is rubbish");
         assert_eq!(concern(&rubbish), Concern::Storage);
-        assert_eq!(concern(&rubbish.of_sent()), Concern::Refused, "only its sender is concerned");
+        assert_eq!(concern(&rubbish.in_input()), Concern::Refused, "only its sender is concerned");
         assert_eq!(concern(&Error::NoPermission { operation: "x".into() }), Concern::Refused);
     }
 }

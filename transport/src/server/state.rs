@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use bkfs_store::{
@@ -48,6 +51,8 @@ pub(super) struct ServerState {
     pub waits: Arc<Waits>,
     pub open_repositories: OpenRepositories,
     pub ledger: Ledger,
+    /// How many accounts had been removed when their repositories were last closed.
+    removals_seen: AtomicU64,
     /// Memory, in KiB.
     pub memory: Shares,
     /// Calls into the store.
@@ -62,6 +67,7 @@ impl ServerState {
     pub fn new(data: &Path, registry: Registry, options: Options) -> Result<Self> {
         Ok(Self {
             data: data.to_owned(),
+            removals_seen: AtomicU64::new(registry.ask(|accounts| accounts.removals())),
             registry,
             audit: Audit::open(options.audit.as_ref())?,
             options: RwLock::new(Arc::new(options)),
@@ -165,7 +171,11 @@ impl ServerState {
         self.close_lost();
         let is_there = |account: &Name, life| self.registry.ask(|accounts| accounts.life(account) == Some(life));
         self.open_repositories.retain(|(account, life, _)| is_there(account, *life));
-        self.ledger.changed_everywhere();
+        // Only the operator removes accounts. What a client can cause must not have all accounts measured again.
+        let removals = self.registry.ask(|accounts| accounts.removals());
+        if self.removals_seen.swap(removals, Relaxed) != removals {
+            self.ledger.changed_everywhere();
+        }
     }
 }
 

@@ -1,9 +1,10 @@
-//! A server that stops while a client is in the middle of a request. The client speaks the protocol by hand.
+//! A server that stops while a client is in the middle of a request, and what a client's requests mean for other
+//! accounts. The client speaks the protocol by hand.
 
 use bkfs_store::{
     access::{InitRequest, Lease, OpenRequest},
     base::{
-        id::{DomainId, PackId, RepoId},
+        id::{ClientId, DomainId, PackId, RepoId},
         time::Time,
     },
     crypto::{DataKey, random},
@@ -16,7 +17,7 @@ use bkfs_store::{
     },
 };
 
-use super::*;
+use super::{event::Event, *};
 use crate::{
     message::{Call, REPLY_MAX, Reply, RequestHead},
     stream,
@@ -138,4 +139,24 @@ fn a_client_without_requests_is_told_at_once_that_the_server_stops() {
         panic!("not closed")
     };
     assert_eq!(end.error_code, connection::STOPPED);
+}
+
+#[test]
+fn what_a_client_revokes_has_no_other_account_measured_again() {
+    let pair = Pair::new();
+    pair.init();
+    let (state, bob): (_, Name) = (&pair.server.state, "bob".parse().unwrap());
+    invite(&state.data, &bob, "push".parse().unwrap(), None, Duration::from_secs(60)).unwrap();
+    state.registry.follow().unwrap();
+    drop(state.ledger.reserve(&**state, &bob, Amount::default()).unwrap());
+    let Reply::Revoked(revoked) = pair.call(Call::RevokeHolders(ClientId([7; 16]))) else { panic!("refused") };
+    assert!(revoked.is_empty() && !state.ledger.is_stale(&account()) && !state.ledger.is_stale(&bob));
+    let client = state.registry.ask(|accounts| *accounts.account(&account()).unwrap().clients.keys().next().unwrap());
+    let record = |event| state.registry.change(None, |_| Ok(((), vec![event]))).unwrap();
+    record(Event::Revoke { account: account(), client });
+    state.close_sessions();
+    assert!(!state.ledger.is_stale(&bob), "nothing that is stored has changed");
+    record(Event::Remove { account: account() });
+    state.close_sessions();
+    assert!(state.ledger.is_stale(&bob), "it may have shared limits with the account that was removed");
 }

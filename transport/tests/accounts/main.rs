@@ -6,3 +6,4 @@ mod peer;
 mod quota;
 mod rights;
 mod seen;
+mod traces;

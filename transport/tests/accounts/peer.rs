@@ -22,7 +22,7 @@ use bkfs_store::{
 use bkfs_transport::{
     Identity, Name, Permissions, RepoUrl,
     client::{self, Remote},
-    server::{self, Invitation, RunningServer},
+    server::{self, AuditOptions, Invitation, RunningServer},
 };
 
 /// A server that runs.
@@ -35,9 +35,9 @@ pub struct Peer {
 pub struct Client {
     pub remote: Remote,
     pub fingerprint: String,
-    identity: Identity,
+    pub identity: Identity,
     url: RepoUrl,
-    server: Hash,
+    pub server: Hash,
 }
 
 /// A repository's keys.
@@ -59,7 +59,9 @@ impl Peer {
         let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         server::init(folder.path(), &format!("127.0.0.1:{port}"), secs).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let running = server::start(folder.path(), address, server::Options::default()).unwrap();
+        let path = folder.path().join("audit.log");
+        let audit = Some(AuditOptions { path, bytes_max: 1 << 24, kept: 1 });
+        let running = server::start(folder.path(), address, server::Options { audit, ..Default::default() }).unwrap();
         Self { folder, running }
     }
 

@@ -88,9 +88,6 @@ pub fn open(stored: &StoredSnapshot, id: SnapshotId, ids: &IdKeys, key: &DataKey
     if snapshot.previous.is_some() != (snapshot.sequence > 1) {
         return Err(damaged(&"its sequence and its previous snapshot contradict each other"));
     }
-    if snapshot.time.nanos >= 1_000_000_000 {
-        return Err(damaged(&"its time has too many nanoseconds"));
-    }
     snapshot.root.validate(true).map_err(|reason| damaged(&format!("its root: {reason}")))?;
     match snapshot.root.is_dir() {
         true => Ok(snapshot),

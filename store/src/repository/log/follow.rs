@@ -280,21 +280,21 @@ impl Log {
     /// Appends a roster, which must follow the newest one.
     pub fn put_roster(&self, signed: &[u8]) -> Result<()> {
         let config = self.objects.config()?;
-        let number = verify_roster(signed, &config.admin, config.config.repo).map_err(Error::of_sent)?.number;
+        let number = verify_roster(signed, &config.admin, config.config.repo).map_err(Error::in_input)?.number;
         let _lock = self.lock_for_append()?;
         let mut view = RosterView::new(&self.rosters.signed()?, config.admin, config.config.repo)?;
         let newest = view.newest().number;
         if number != newest + 1 {
             return Err(Error::LeaseRefused { reason: format!("roster {number} does not follow roster {newest}") });
         }
-        view.advance(signed).map_err(Error::of_sent)?;
+        view.advance(signed).map_err(Error::in_input)?;
         self.append(&[Event::Roster { signed: signed.to_vec() }])
     }
 
     /// Appends a list of seal keys, which must follow the newest one.
     pub fn put_seal_keys(&self, signed: &[u8]) -> Result<()> {
         let config = self.objects.config()?;
-        let next = SealKeys::verify(signed, &config.config).map_err(Error::of_sent)?;
+        let next = SealKeys::verify(signed, &config.config).map_err(Error::in_input)?;
         let _lock = self.lock_for_append()?;
         let newest = self.seal_keys()?;
         if newest == next {

@@ -41,7 +41,7 @@ impl Judge {
 
     /// Records a signed verdict, unless it says nothing new.
     pub fn judge(&self, signed: &[u8]) -> Result<()> {
-        let verdict = self.log.verify_verdict(signed).map_err(Error::of_sent)?;
+        let verdict = self.log.verify_verdict(signed).map_err(Error::in_input)?;
         let _lock = self.log.lock_for_append()?;
         if !self.index.verdicts().is_news(&verdict)? {
             return Ok(());

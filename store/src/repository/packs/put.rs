@@ -52,9 +52,9 @@ impl PackStore {
 
     /// Stores a pack that a client has made, and pins it.
     pub fn put(&self, lease: Lease, upload: &PackUpload) -> Result<()> {
-        let pack = Pack::parse(&upload.bytes).map_err(Error::of_sent)?;
+        let pack = Pack::parse(&upload.bytes).map_err(Error::in_input)?;
         let table = &pack.table;
-        let damaged = |reason: String| Error::PackDamaged { pack: upload.id, reason }.of_sent();
+        let damaged = |reason: String| Error::PackDamaged { pack: upload.id, reason }.in_input();
         if table.id != upload.id {
             return Err(damaged(format!("it is pack {}", table.id)));
         }
@@ -67,7 +67,7 @@ impl PackStore {
         self.objects.config()?;
         let roster = self.log.roster()?;
         roster.active_client(table.client, self.log.now()?, || format!("pack {}", table.id))?;
-        table.verify(&roster).map_err(Error::of_sent)?;
+        table.verify(&roster).map_err(Error::in_input)?;
         self.log.check_sealed(&table.wraps)?;
         let len = upload.bytes.len() as u64;
         loop {

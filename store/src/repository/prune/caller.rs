@@ -46,5 +46,5 @@ impl<'a> Caller<'a> {
 
 /// The error of a step that ended because its caller is gone.
 pub(super) fn gone() -> Error {
-    Error::Unreachable("the client is gone".into())
+    Error::Interrupted
 }

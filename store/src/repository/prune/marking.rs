@@ -104,7 +104,7 @@ impl Marker {
     /// Takes in a filter as a whole, or not at all.
     fn mark_filter(&self, marks: &mut Marks, filter: &Filter, caller: Caller<'_>) -> Result<()> {
         caller.expect_there()?;
-        let (first, filter) = (filter.first, LiveFilter::decode(&filter.bytes)?);
+        let (first, filter) = (filter.first, LiveFilter::decode(&filter.bytes).map_err(Error::in_input)?);
         marks.scans.expect_room(first, filter.count())?;
         let (was_seen, next_number) = (marks.scans.has_seen(first), marks.next_number);
         let (mut live, mut dead, mut rows, mut is_gone) = (Vec::new(), Vec::new(), 0u64, false);

@@ -49,6 +49,8 @@ const STEP_BYTES: u64 = 16 << 20;
 
 /// A pack with condemned frames, and which they are.
 type CondemnedPack = (PackId, FrameBits);
+/// The same, with the bytes of its live frames.
+type MixedPack = (u64, CondemnedPack);
 
 /// Sweeps condemned packs.
 #[derive(Debug)]
@@ -157,8 +159,7 @@ impl Sweeper {
     }
 
     /// Tells packs of which nothing is left from those whose live frames must be copied.
-    /// Those come with the bytes of their live frames.
-    fn split_dead(&self, condemned: Vec<CondemnedPack>) -> Result<(Vec<CondemnedPack>, Vec<(u64, CondemnedPack)>)> {
+    fn split_dead(&self, condemned: Vec<CondemnedPack>) -> Result<(Vec<CondemnedPack>, Vec<MixedPack>)> {
         let (mut wholly, mut mixed) = (Vec::new(), Vec::new());
         for (id, dead) in condemned {
             match self.is_dead(id, &dead) {

@@ -38,10 +38,10 @@ impl Snapshots {
             let reason = format!("it began in generation {}, and a prune has begun {generation}", lease.generation);
             return Err(Error::LeaseRefused { reason });
         }
-        let stored = verify_stored(snapshot, &*self.log.roster()?, self.log.now()?).map_err(Error::of_sent)?;
+        let stored = verify_stored(snapshot, &*self.log.roster()?, self.log.now()?).map_err(Error::in_input)?;
         if stored.repo != config.config.repo {
             let reason = "it belongs to another repository".into();
-            return Err(Error::SnapshotDamaged { snapshot: id, reason }.of_sent());
+            return Err(Error::SnapshotDamaged { snapshot: id, reason }.in_input());
         }
         // Under the lock: after a rotation, no snapshot counts that the older key opens.
         self.log.check_sealed(std::slice::from_ref(&stored.wrap))?;

@@ -23,7 +23,7 @@ impl Snapshots {
         let config = self.objects.config()?;
         let mut tombstones = Vec::with_capacity(request.tombstones.len());
         for signed in &request.tombstones {
-            let tombstone = Tombstone::verify(&signed.0, &config.admin, config.config.repo).map_err(Error::of_sent)?;
+            let tombstone = Tombstone::verify(&signed.0, &config.admin, config.config.repo).map_err(Error::in_input)?;
             tombstones.push((tombstone, &signed.0));
         }
         tombstones.sort_by_key(|(tombstone, _)| tombstone.snapshot);
