@@ -99,7 +99,7 @@ impl<M> Recorder<M> {
         inner.plan.as_mut()?(what, &path)
     }
 
-    /// Runs an operation and records it if it succeeds.
+    /// Runs an operation, unless it is to fail, and records it if it succeeds.
     fn run<T>(
         &self,
         what: &str,
@@ -110,13 +110,19 @@ impl<M> Recorder<M> {
         if let Some(fault) = self.planned(what, path) {
             return Err(io::Error::from_raw_os_error(fault.errno));
         }
-        self.done(path, run(), op)
+        self.record(path, run, op)
     }
 
-    /// Records an operation if it succeeded.
-    fn done<T>(&self, path: &Path, result: io::Result<T>, op: impl FnOnce(String) -> Op) -> io::Result<T> {
-        let value = result?;
+    /// Runs an operation, and records it if it succeeds. No other runs meanwhile: what another thread does because it
+    /// sees the effect of this one must be recorded after it.
+    fn record<T>(
+        &self,
+        path: &Path,
+        run: impl FnOnce() -> io::Result<T>,
+        op: impl FnOnce(String) -> Op,
+    ) -> io::Result<T> {
         let mut inner = self.inner.lock();
+        let value = run()?;
         inner.follow_index();
         let path = inner.relative(path);
         inner.events.push(Event::Op(op(path)));
@@ -159,7 +165,7 @@ impl<M: Send + 'static> Files for Recorder<M> {
             return Err(io::Error::from_raw_os_error(fault.errno));
         }
         let op = |path| Op::Write { path, offset, bytes: bytes.to_vec() };
-        self.done(path, backend::Disk.write(path, file, bytes, offset), op)
+        self.record(path, || backend::Disk.write(path, file, bytes, offset), op)
     }
 
     fn truncate(&self, path: &Path, file: &File, len: u64) -> io::Result<()> {

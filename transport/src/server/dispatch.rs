@@ -45,8 +45,6 @@ use crate::{
 const SLICE: usize = 4096;
 /// Up to this length, a repository's log grows whatever its account stores.
 const LOG_FREE: u64 = 64 << 20;
-/// The most bytes that one step of a prune may copy. A step ends by itself much earlier.
-const SWEEP_COPIES_MAX: u64 = 512 << 20;
 const ELSEWHERE: &str = "this call is answered elsewhere";
 
 /// A client, and the repository that it names in a request.
@@ -272,9 +270,9 @@ impl Caller {
         let room = state.ledger.room_for_overdraft(&**state, account)?;
         let left = room.as_ref().map_or(u64::MAX, Room::left);
         // A copy's parity takes no more than the copy.
-        let copies_max = (left / 2).min(SWEEP_COPIES_MAX);
-        let reserved = Amount { bytes: 2 * copies_max, ..Amount::default() };
-        let reservation = state.ledger.overdraw(&**state, account, reserved)?;
+        let copies_max = left / 2;
+        // Nothing is reserved: pushes would find no room while a prune runs that makes some.
+        let reservation = state.ledger.overdraw(&**state, account, Amount::default())?;
         let caller = caller.copying_at_most(copies_max);
         let reply = repository.prune_for(&PruneRequest::Sweep, caller).map_err(|error| match (error, &room) {
             (Error::OverQuota { reason }, Some(Room { used, .. })) => Error::OverQuota {

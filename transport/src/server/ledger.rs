@@ -216,7 +216,7 @@ impl Reservation {
         self.settle_as(amount);
     }
 
-    /// So much is stored now, of what was reserved.
+    /// So much is stored now, whatever was reserved.
     pub fn settle_as(mut self, stored: Amount) {
         let mut entries = self.ledger.0.lock();
         let entry = entries.entry(self.account.clone()).or_default();
