@@ -5,6 +5,9 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use bkfs_store::{base::label::Label, format::erasure::Parity};
 use clap::Args;
 
+/// The lowest limit of bandwidth, in bytes a second.
+const RATE_MIN: u64 = 1024;
+
 /// The options that every command takes.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
@@ -31,11 +34,11 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "DIR", env = "BKFS_CACHE_DIR", hide_env_values = true)]
     pub cache_dir: Option<PathBuf>,
     /// Send at most this many bytes of data in a second, like 500K or 2M
-    #[arg(long, global = true, value_name = "RATE", value_parser = parse_size, env = "BKFS_LIMIT_UPLOAD",
+    #[arg(long, global = true, value_name = "RATE", value_parser = parse_rate, env = "BKFS_LIMIT_UPLOAD",
         hide_env_values = true)]
     pub limit_upload: Option<u64>,
     /// Receive at most this many bytes of data in a second
-    #[arg(long, global = true, value_name = "RATE", value_parser = parse_size, env = "BKFS_LIMIT_DOWNLOAD",
+    #[arg(long, global = true, value_name = "RATE", value_parser = parse_rate, env = "BKFS_LIMIT_DOWNLOAD",
         hide_env_values = true)]
     pub limit_download: Option<u64>,
 }
@@ -101,6 +104,9 @@ fn parse_label(label: Label, text: &str) -> Result<String, String> {
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
+    if number.is_empty() {
+        return Err(format!("{text:?} is not a size; give one like 500M"));
+    }
     let shift = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 0,
         "k" | "kb" | "kib" => 10,
@@ -111,6 +117,15 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     };
     let number: u64 = number.parse().map_err(|_| format!("{text:?} is not a size; give one like 500M"))?;
     number.checked_mul(1 << shift).ok_or_else(|| format!("{text} is too large"))
+}
+
+/// Parses a rate in bytes a second, which must let something get done.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let rate = parse_size(text)?;
+    match rate >= RATE_MIN {
+        true => Ok(rate),
+        false => Err("give at least 1K; without the option there is no limit".into()),
+    }
 }
 
 /// Parses a limit of bytes, or `off`.
@@ -157,7 +172,9 @@ mod tests {
         assert_eq!(parse_size("0"), Ok(0));
         assert_eq!(parse_size("500M"), Ok(500 << 20));
         assert_eq!(parse_size("2GiB"), Ok(2 << 30));
-        assert!(parse_size("x").is_err());
+        assert!(parse_size("x").unwrap_err().contains("is not a size"));
+        assert_eq!(parse_rate("500K"), Ok(500 << 10));
+        assert!(parse_rate("0").is_err() && parse_rate("1023").is_err() && parse_rate("").is_err());
         assert!(parse_size("5X").is_err());
         assert!(parse_size("99999999999T").is_err());
     }

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 
-use super::data::DataArgs;
+use super::data::{AccountArgs, DataArgs};
 use crate::{
     args::{CountLimit, SizeLimit, parse_limit, parse_size_limit},
     ask,
@@ -27,7 +27,7 @@ pub enum AccountCommand {
     List(ListArgs),
     /// Show an account: its limits, repositories and clients
     #[command(after_help = "Example:\n  bkfs server account show --data /srv/bkfs alice")]
-    Show(ShowArgs),
+    Show(AccountArgs),
     /// Set how many bytes an account may store
     #[command(after_help = "What is stored already stays, whatever the quota: only what comes is refused. What is \
         forgotten or pruned counts until it has left the trash and the grave. A running server notices at \
@@ -52,15 +52,6 @@ pub enum AccountCommand {
 pub struct ListArgs {
     #[command(flatten)]
     data: DataArgs,
-}
-
-/// Arguments of `server account show`.
-#[derive(Debug, Args)]
-pub struct ShowArgs {
-    #[command(flatten)]
-    data: DataArgs,
-    /// The account
-    account: Name,
 }
 
 /// Arguments of `server account quota`.
@@ -186,7 +177,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
     table.print()
 }
 
-fn show(context: &Context, args: &ShowArgs) -> Result<()> {
+fn show(context: &Context, args: &AccountArgs) -> Result<()> {
     let account = server::account(&args.data.folder()?, &args.account)?;
     if context.json {
         let repositories: Vec<RepositoryJson> = account.repositories.iter().map(RepositoryJson::from).collect();

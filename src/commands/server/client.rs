@@ -9,7 +9,7 @@ use bkfs_transport::{
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::data::DataArgs;
+use super::data::{AccountArgs, DataArgs};
 use crate::{
     context::Context,
     output::{self, Table},
@@ -21,7 +21,7 @@ pub enum ClientCommand {
     /// List the clients of an account, and what they may do
     #[command(after_help = "A client is a machine that joined: it is known by the fingerprint of its certificate.\n\n\
         Example:\n  bkfs server client list --data /srv/bkfs alice")]
-    List(ListArgs),
+    List(AccountArgs),
     /// Set what a client may do, in all repositories or in one
     #[command(after_help = "The client may do exactly that from now on, also on connections that are open. Without \
         --repository this holds for all repositories of the account, whatever was set for one before. A client that \
@@ -41,15 +41,6 @@ pub enum ClientCommand {
     #[command(after_help = "The other commands take the name in place of the fingerprint.\n\n\
         Example:\n  bkfs server client rename --data /srv/bkfs alice 3f0c11aa laptop")]
     Rename(RenameArgs),
-}
-
-/// Arguments of `server client list`.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    #[command(flatten)]
-    data: DataArgs,
-    /// The account
-    account: Name,
 }
 
 /// Arguments of `server client revoke`, and what others have in common with it.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use bkfs_transport::Name;
 use clap::Args;
 
 use crate::{owner::check_server_folder, place::check_folder};
@@ -13,6 +14,15 @@ pub struct DataArgs {
     /// The folder of the server's data
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+}
+
+/// The arguments of a command that shows something of an account.
+#[derive(Debug, Args)]
+pub struct AccountArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// The account
+    pub account: Name,
 }
 
 impl DataArgs {

@@ -9,7 +9,7 @@ use bkfs_transport::{
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::data::DataArgs;
+use super::data::{AccountArgs, DataArgs};
 use crate::{
     context::Context,
     output::{self, Table},
@@ -20,20 +20,11 @@ use crate::{
 pub enum InvitationCommand {
     /// List the invitations to an account that can still be used
     #[command(after_help = "Example:\n  bkfs server invitation list --data /srv/bkfs alice")]
-    List(ListArgs),
+    List(AccountArgs),
     /// Withdraw an invitation: its token works no longer
     #[command(after_help = "Do this when a token went astray. Clients that have used it stay: `bkfs server client \
         revoke` ends them.\n\nExample:\n  bkfs server invitation withdraw --data /srv/bkfs alice 3f0c11aa")]
     Withdraw(WithdrawArgs),
-}
-
-/// Arguments of `server invitation list`.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    #[command(flatten)]
-    data: DataArgs,
-    /// The account
-    account: Name,
 }
 
 /// Arguments of `server invitation withdraw`.
@@ -51,7 +42,7 @@ pub struct WithdrawArgs {
 /// Runs a subcommand.
 pub fn run(context: &Context, command: InvitationCommand) -> Result<()> {
     match command {
-        InvitationCommand::List(ListArgs { data, account }) => {
+        InvitationCommand::List(AccountArgs { data, account }) => {
             let open = server::invitations(&data.folder()?, &account)?;
             if context.json {
                 return output::json_list(&open.iter().map(as_json).collect::<Vec<_>>());

@@ -3,7 +3,7 @@
 //! It has an entry for each request that changes something or opens a repository, for each that was refused, and one
 //! for each repository that a connection used, with the bytes in both directions. A client pays for nothing that it is
 //! refused, so those entries are bounded as notices are. What succeeds can be repeated at no cost, and is bounded for
-//! each client and kind of act. So nobody can rotate the trail of others away, nor hide an act behind others.
+//! each client and kind of act. So a client can neither push the entries of others out of the log nor hide an act.
 //!
 //! Entries are written when the request has ended, and not synced: an entry can be lost in a power cut, and never holds
 //! up a request. The server's signed log has what must not be lost.
