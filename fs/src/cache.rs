@@ -192,6 +192,17 @@ impl Cache {
         txn.commit()
     }
 
+    /// Removes all but the first segment of each record.
+    #[cfg(test)]
+    pub fn cut_off_records(&self) {
+        let mut txn = self.env.write_txn().unwrap();
+        let keys: Vec<Vec<u8>> = self.dirs.iter(&txn).unwrap().map(|row| row.unwrap().0.to_vec()).collect();
+        for key in keys.iter().filter(|key| key[16..] != [0; 4]) {
+            self.dirs.delete(&mut txn, key).unwrap();
+        }
+        txn.commit().unwrap();
+    }
+
     /// Removes the record of a directory and those of all directories below it.
     fn remove(&self, txn: &mut RwTxn<'_>, key: [u8; 16]) -> heed::Result<()> {
         let mut removed = vec![key];

@@ -126,6 +126,26 @@ impl Excludes {
         self.caches || !self.if_present.is_empty()
     }
 
+    /// Whether an entry of this name could be a tag file.
+    pub fn is_tag(&self, name: &[u8]) -> bool {
+        self.caches && name == CACHEDIR_TAG || self.if_present.iter().any(|tag| tag == name)
+    }
+
+    /// What tells these rules from others.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        let mut add = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+        };
+        self.rules.iter().for_each(|rule| add(&rule.pattern.written));
+        add(b"");
+        self.if_present.iter().for_each(|name| add(name));
+        add(b"");
+        add(&[u8::from(self.caches), u8::from(self.one_file_system), u8::from(self.larger_than.is_some())]);
+        add(&self.larger_than.unwrap_or_default().to_le_bytes());
+        *hasher.finalize().as_bytes()
+    }
+
     /// The name of the entry that marks a folder's contents as excluded, if there is one. `has_name` tells whether the
     /// folder has an entry of a name; `read_start` reads an entry's first bytes.
     pub fn find_tag(

@@ -70,6 +70,7 @@
 
 pub mod allocator;
 pub mod cache;
+pub mod changes;
 pub mod exclude;
 pub mod filesystem;
 pub mod metadata;

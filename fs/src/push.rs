@@ -26,7 +26,9 @@ mod context;
 mod dedup;
 mod event;
 mod file_assembler;
+mod follow;
 mod link_groups;
+mod link_names;
 mod options;
 mod pending_file;
 mod piece;
@@ -56,11 +58,12 @@ use bkfs_store::{
 
 pub use change::Change;
 pub use context::OnChange;
+pub use follow::{Follow, Following};
 pub use options::{PushOptions, PushReport, PushedSource};
 pub use progress::PushProgress;
 
 use self::{clock::Clock, context::PushContext, problems::ProblemList, session::PushSession};
-use crate::cache::Cache;
+use crate::{cache::Cache, walk::Observer};
 
 /// How many times the push goes through the source if the repository loses what it needs. Chunks that are stored are
 /// not sent again.
@@ -97,13 +100,24 @@ pub struct Push<'a> {
     options: &'a PushOptions,
     progress: Arc<PushProgress>,
     on_change: Option<&'a OnChange>,
+    follow: Option<Follow<'a>>,
+    observer: Option<Arc<dyn Observer>>,
     clock: Clock,
 }
 
 impl<'a> Push<'a> {
     /// A push into a repository. What this machine remembers of its pushes is below `cache_dir`.
     pub fn new(repository: OpenedRepository<'a>, cache_dir: &'a Path, options: &'a PushOptions) -> Self {
-        Self { repository, cache_dir, options, progress: Arc::default(), on_change: None, clock: clock::now }
+        Self {
+            repository,
+            cache_dir,
+            options,
+            progress: Arc::default(),
+            on_change: None,
+            follow: None,
+            observer: None,
+            clock: clock::now,
+        }
     }
 
     /// Counts in `progress`. The push stops when [`PushProgress::stop`] is set.
@@ -115,6 +129,18 @@ impl<'a> Push<'a> {
     /// Tells `on_change` of each entry that is new or changed, folders apart.
     pub fn on_change(mut self, on_change: &'a OnChange) -> Self {
         self.on_change = Some(on_change);
+        self
+    }
+
+    /// Follows the push before, if that can be trusted: looks only at what was reported as changed since.
+    pub fn follow(mut self, follow: Follow<'a>) -> Self {
+        self.follow = Some(follow);
+        self
+    }
+
+    /// Tells `observer` of each folder that is listed as a whole, before it is listed.
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
         self
     }
 
@@ -149,6 +175,8 @@ impl<'a> Push<'a> {
             problems: Arc::new(ProblemList::new(self.progress.clone())),
             progress: self.progress,
             on_change: self.on_change,
+            follow: self.follow,
+            observer: self.observer,
             clock: self.clock,
             time,
             begun,
@@ -174,7 +202,19 @@ impl<'a> Push<'a> {
 /// Goes through the source until everything that it holds is stored, and commits.
 fn run_rounds(context: &mut PushContext<'_>, session: &mut PushSession) -> Result<PushReport> {
     for _ in 0..ROUNDS {
-        let collected = pipeline::collect(context, session)?;
+        let collected = match pipeline::collect(context, session) {
+            // What is to be kept unseen is not there.
+            Err(Error::Damaged { .. }) if context.follows() => {
+                context.look_at_everything();
+                begin_again(context);
+                continue;
+            }
+            collected => collected?,
+        };
+        if context.follow.as_mut().is_some_and(|follow| follow.missed(collected.scanned.is_cut_off)) {
+            begin_again(context);
+            continue;
+        }
         challenge::challenge_sent(context, session, &collected.to_challenge)?;
         if !collected.missing.is_empty() {
             // A challenge found it missing, and the store knows that now.

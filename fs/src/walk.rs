@@ -29,13 +29,14 @@ use rustix::fs::CWD;
 
 use self::{list::Lister, queue::ListQueue, walker::Walker};
 use crate::{
+    changes::Changes,
     exclude::Excludes,
     metadata::{self, Stat},
     pool::Threads,
 };
 
 pub use dir_path::{DirPath, child_key};
-pub use list::{Entry, Problems, SourceDir};
+pub use list::{Entry, Observer, Problems, SourceDir};
 pub use roots::{Plan, Roots, mount_root};
 pub use task::{ListTask, Listed};
 
@@ -43,6 +44,15 @@ pub use task::{ListTask, Listed};
 const THREADS: usize = 16;
 /// Listed directories that may wait for the consumer. Each is an open file.
 const AHEAD_DIRS_MAX: usize = 512;
+
+/// What a walk looks at, and who follows it.
+#[derive(Default, Clone)]
+pub struct Scouting {
+    /// What may have changed below the root; none if everything may have.
+    pub changes: Option<Arc<Changes>>,
+    /// Who is told of directories.
+    pub observer: Option<Arc<dyn Observer>>,
+}
 
 /// A walk under way.
 pub struct Walk {
@@ -59,6 +69,17 @@ impl Walk {
         problems: Arc<dyn Problems>,
         key: [u8; 16],
     ) -> io::Result<(Self, Arc<ListTask>, Stat)> {
+        Self::start_with(roots, excludes, problems, key, Scouting::default())
+    }
+
+    /// Starts a walk that looks only at what may have changed, and that an observer follows.
+    pub fn start_with(
+        roots: &Roots,
+        excludes: Excludes,
+        problems: Arc<dyn Problems>,
+        key: [u8; 16],
+        scouting: Scouting,
+    ) -> io::Result<(Self, Arc<ListTask>, Stat)> {
         let ahead_dirs_max = AHEAD_DIRS_MAX.min(raise_file_limit() / 4);
         let base = metadata::c_name(roots.base.as_os_str().as_bytes())?;
         let handle = list::open_dir(CWD, &base, true, !roots.plan.is_included)?;
@@ -73,10 +94,11 @@ impl Walk {
             root_device: plan.is_included.then_some(stat.device),
             plan: Some(plan.clone()),
             is_included: plan.is_included,
+            changes: scouting.changes,
         };
         let path = dir.path.clone();
         let lister = Lister::new(excludes, problems, &roots.base);
-        let walker = Arc::new(Walker::new(lister, ListQueue::new(ahead_dirs_max)));
+        let walker = Arc::new(Walker::new(lister, ListQueue::new(ahead_dirs_max), scouting.observer));
         // The root is open already. Listing it here gives the threads something to begin with.
         let listed = walker.list(dir, Box::default());
         let root = Arc::new(ListTask::root(path, &stat, plan, listed));
@@ -93,7 +115,21 @@ impl Walk {
                 }
                 listed
             }
-            None => self.walker.open_and_list(task),
+            None => self.walker.open_and_list(task, task.changes.clone()),
+        };
+        self.start_threads();
+        listed
+    }
+
+    /// Takes a directory that is listed as far as `changes` say, whatever was said of it before.
+    pub fn take_with(&mut self, task: &Arc<ListTask>, changes: Option<Arc<Changes>>) -> io::Result<Listed> {
+        if task.is_whole() {
+            return self.take(task);
+        }
+        // No thread lists what is not whole.
+        let listed = match task.take() {
+            Some(listed) => listed,
+            None => self.walker.open_and_list(task, changes),
         };
         self.start_threads();
         listed

@@ -207,6 +207,9 @@ impl<'a> Assembler<'a> {
         let entry = dirty.old.entry().ok_or_else(record_ended)?;
         let node = entry.decode()?;
         data_chunks(&node).for_each(|id| self.sample.offer(id));
+        if let Some(subtree) = node.subtree {
+            self.sample.offer(subtree.id);
+        }
         if let Some(Content::Tree(id)) = &node.content {
             self.relied_on.push(*id);
         }

@@ -6,7 +6,7 @@ use bkfs_store::{
     base::id::{ChunkId, ClientId},
 };
 
-use super::{assemble::Assembled, dedup::NeededChunks, scan::Scanned, seal::WrappedKey};
+use super::{assemble::Assembled, dedup::NeededChunks, follow::Circumstances, scan::Scanned, seal::WrappedKey};
 use crate::walk::Roots;
 
 /// What is ready to be committed.
@@ -17,6 +17,10 @@ pub struct Collected {
     pub scanned: Scanned,
     /// What was pushed.
     pub roots: Roots,
+    /// What the next push must compare with its own to follow this one.
+    pub circumstances: Circumstances,
+    /// Whether it looked only at what was reported as changed.
+    pub follows: bool,
     /// The data key that the packs are sealed with.
     pub data_key: WrappedKey,
     /// Chunks that the repository did not have.

@@ -42,7 +42,9 @@ pub fn commit(
         totals: collected.assembled.root.subtree.map(|s| s.totals).unwrap_or_default(),
         sources: collected.assembled.sources.clone(),
         problems: context.problems.take(),
-        unused_patterns: collected.scanned.unused_patterns.clone(),
+        // What it did not look at may have used them.
+        unused_patterns: if collected.follows { Vec::new() } else { collected.scanned.unused_patterns.clone() },
+        looked_at_everything: !collected.follows,
     };
     if context.options.dry_run {
         return Ok(Some(report));
@@ -59,6 +61,10 @@ pub fn commit(
     if !is_remembered && let Err(error) = context.cache.apply(collected.assembled.spool, Some(seen)) {
         tracing::warn!("the file cache cannot be written; the next push reads the files again: {error}");
     }
+    if let Some(follow) = &context.follow {
+        let root = collected.assembled.root.subtree;
+        follow.committed(session, root, collected.roots, collected.circumstances);
+    }
     report.snapshot = Some(receipt.snapshot);
     report.received = Some(receipt.received);
     report.seen = Some(receipt.now);
@@ -67,10 +73,17 @@ pub fn commit(
 
 fn stats(context: &PushContext<'_>, collected: &Collected) -> PushStats {
     let counts = collected.assembled.counts;
+    let unchanged = match collected.follows {
+        true => {
+            let files = collected.assembled.root.subtree.map_or(0, |subtree| subtree.totals.files);
+            files.saturating_sub(counts.new.saturating_add(counts.changed))
+        }
+        false => counts.unchanged.saturating_add(collected.scanned.unchanged),
+    };
     PushStats {
         files_new: counts.new,
         files_changed: counts.changed,
-        files_unchanged: counts.unchanged.saturating_add(collected.scanned.unchanged),
+        files_unchanged: unchanged,
         bytes_read: context.progress.bytes_read.load(Relaxed),
         chunks_new: collected.chunks_new,
         bytes_new: collected.bytes_new,

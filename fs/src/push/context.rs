@@ -11,8 +11,10 @@ use bkfs_store::{
     },
 };
 
-use super::{change::Change, clock::Clock, options::PushOptions, problems::ProblemList, progress::PushProgress};
-use crate::cache::Cache;
+use super::{
+    change::Change, clock::Clock, follow::Follow, options::PushOptions, problems::ProblemList, progress::PushProgress,
+};
+use crate::{cache::Cache, walk::Observer};
 
 /// Is told of each entry that is new or changed, as soon as it is known.
 pub type OnChange = dyn Fn(Change, &Path) + Sync;
@@ -37,6 +39,10 @@ pub struct PushContext<'a> {
     pub problems: Arc<ProblemList>,
     /// Who wants to know what changed.
     pub on_change: Option<&'a OnChange>,
+    /// The series of pushes that this one is part of.
+    pub follow: Option<Follow<'a>>,
+    /// Who is told of each directory that is listed.
+    pub observer: Option<Arc<dyn Observer>>,
     /// The wall clock.
     pub clock: Clock,
     /// When the push began, by the wall clock.

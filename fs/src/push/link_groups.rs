@@ -52,6 +52,11 @@ impl<'a> LinkGroups<'a> {
         Self { ids, open: HashMap::new(), taken: HashSet::new(), next: HashMap::new() }
     }
 
+    /// No groups yet, but some that no inode of this push may get: they belong to entries that it does not look at.
+    pub fn reserving(ids: &'a IdKeys, reserved: impl Iterator<Item = HardLinkGroup>) -> Self {
+        Self { taken: reserved.collect(), ..Self::new(ids) }
+    }
+
     /// Whether an unchanged entry may keep the group that is stored for it. If not, it must be assigned one.
     pub fn keep(&mut self, stat: &Stat, stored: Option<HardLinkGroup>) -> bool {
         let Some(stored) = stored else { return false };

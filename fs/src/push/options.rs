@@ -81,6 +81,8 @@ pub struct PushReport {
     pub sources: Vec<PushedSource>,
     /// Entries that the snapshot lacks, or holds only in part: the first ten thousand of `stats.errors`.
     pub problems: Vec<(PathBuf, io::Error)>,
-    /// Patterns that decided about no entry, as they were written.
+    /// Patterns that decided about no entry, as they were written. Not known if the push did not look at everything.
     pub unused_patterns: Vec<String>,
+    /// Whether it looked at everything, and not only at what was reported as changed.
+    pub looked_at_everything: bool,
 }

@@ -27,6 +27,7 @@ use super::{
     context::PushContext,
     dedup::Dedup,
     file_assembler::FileAssembler,
+    follow::Circumstances,
     options::PushOptions,
     pending_file::PendingFile,
     read::FileReader,
@@ -40,7 +41,7 @@ use crate::{
     cache::record::RecordStamp,
     exclude::Excludes,
     pool::WorkerPool,
-    walk::{self, Roots, Walk},
+    walk::{self, Roots, Scouting, Walk},
 };
 
 /// Threads that read files: a cold disk wants many requests at a time, whatever the number of cores.
@@ -58,7 +59,15 @@ pub fn collect(context: &PushContext<'_>, session: &PushSession) -> Result<Colle
     let roots = find_roots(options)?;
     let excludes = Excludes::new(&options.exclude).map_err(invalid)?;
     let root_key = root_key(&context.ids, &options.target, &roots);
-    let (walk, root, stat) = Walk::start(&roots, excludes, context.problems.clone(), root_key)
+    let circumstances = Circumstances { root_key, excludes: excludes.digest() };
+    let changes =
+        context.follow.as_ref().and_then(|follow| follow.begin(&context.cache, session, &roots, &circumstances));
+    let follows = changes.is_some();
+    let scouting = Scouting {
+        changes: changes.map(|changes| Arc::new(changes.root().clone())),
+        observer: context.observer.clone(),
+    };
+    let (walk, root, stat) = Walk::start_with(&roots, excludes, context.problems.clone(), root_key, scouting)
         .map_err(|error| Error::io(&roots.base, error))?;
 
     let sources = SourceCounts::new(&roots, root_key);
@@ -112,6 +121,8 @@ pub fn collect(context: &PushContext<'_>, session: &PushSession) -> Result<Colle
         assembled,
         scanned,
         roots,
+        circumstances,
+        follows,
         data_key,
         chunks_new: count(&context.progress.chunks_new),
         bytes_new: count(&context.progress.bytes_new),

@@ -24,7 +24,12 @@ pub fn root_key(ids: &IdKeys, target: &str, roots: &Roots) -> [u8; 16] {
 
 /// The key of the record that holds only the root's own entry: no directory holds the root.
 pub fn root_entry_key(root: &DirPath) -> [u8; 16] {
-    walk::child_key(&root.key(), b"/")
+    root_entry_key_of(&root.key())
+}
+
+/// The same, from the key of the root directory's record.
+pub fn root_entry_key_of(root_key: &[u8; 16]) -> [u8; 16] {
+    walk::child_key(root_key, b"/")
 }
 
 /// The chunks that a node names: of its contents, or the root page of its content tree.

@@ -4,6 +4,8 @@
 //! stream of [`Event`]s. Files that must be read go to the readers as well. Unchanged entries are only counted: whether
 //! their nodes are needed shows when the directory ends.
 
+mod unseen;
+
 use std::{
     collections::HashSet,
     io,
@@ -22,11 +24,14 @@ use bkfs_store::{
     format::tree::{Content, Node, NodeKind, Xattr},
 };
 use crossbeam_channel::Sender;
+use parking_lot::Mutex;
 
+use self::unseen::Taken;
 use super::{
     clock::Clock,
     context::PushContext,
     event::{DirEntry, Event, NewEntry, is_distrusted},
+    follow::Following,
     link_groups::LinkGroups,
     pending_file::PendingFile,
     piece::ReadJob,
@@ -57,6 +62,8 @@ pub struct Scanned {
     pub unused_patterns: Vec<String>,
     /// A few of the chunks that unchanged entries rely on.
     pub relied_on: Sample,
+    /// Whether a record ended too early for entries to be kept unseen.
+    pub is_cut_off: bool,
 }
 
 /// Where the scanner sends what it finds.
@@ -88,6 +95,9 @@ pub struct Scanner<'a> {
     /// Of the chunks that unchanged entries rely on.
     relied_on: Sample,
     random: RandomNumbers,
+    /// The names of inodes that have several, if this push follows another.
+    link_names: Option<&'a Mutex<Following>>,
+    is_cut_off: bool,
 }
 
 /// A directory on the way from the root to the scanner's position.
@@ -122,6 +132,7 @@ impl<'a> Scanner<'a> {
         owners: &'a OwnerNames,
         output: ScanOutput<'a>,
     ) -> Self {
+        let link_names = context.follow.as_ref().map(|follow| follow.following);
         Self {
             walk,
             access: context.access.as_ref(),
@@ -136,10 +147,15 @@ impl<'a> Scanner<'a> {
             output,
             unchanged: 0,
             files: 0,
-            links: LinkGroups::new(&context.ids),
+            links: match link_names {
+                Some(following) => LinkGroups::reserving(&context.ids, following.lock().links.reserved()),
+                None => LinkGroups::new(&context.ids),
+            },
             filesystems: Filesystems::default(),
             relied_on: Sample::default(),
             random: RandomNumbers::default(),
+            link_names,
+            is_cut_off: false,
         }
     }
 
@@ -173,8 +189,8 @@ impl<'a> Scanner<'a> {
                 }
             }
         }
-        let Self { unchanged, relied_on, walk, .. } = self;
-        Ok(Scanned { unchanged, unused_patterns: walk.unused_patterns(), relied_on })
+        let Self { unchanged, relied_on, walk, is_cut_off, .. } = self;
+        Ok(Scanned { unchanged, unused_patterns: walk.unused_patterns(), relied_on, is_cut_off })
     }
 
     fn enter(&mut self, path: Arc<DirPath>, entry: DirEntry, listed: Option<Listed>) -> Result<DirScan<'a>> {
@@ -230,6 +246,7 @@ impl<'a> Scanner<'a> {
         self.pass_gone(scan, None)?;
         self.send_kept(scan)?;
         progress::add(&self.progress.dirs, 1);
+        self.is_cut_off |= scan.is_named() && scan.cursor.subtree().is_none();
         let subtree = if scan.is_whole { scan.cursor.subtree() } else { None };
         if let Some(subtree) = subtree {
             self.relied_on.offer(subtree.id);
@@ -239,11 +256,19 @@ impl<'a> Scanner<'a> {
 
     /// Passes the record's entries before `name`, or all that are left: they do not exist any more.
     fn pass_gone(&mut self, scan: &mut DirScan<'a>, name: Option<&[u8]>) -> Result<()> {
+        if scan.is_named() {
+            return self.pass_unseen(scan, name);
+        }
         let mut gone = 0;
         while scan.cursor.entry().is_some_and(|e| name.is_none_or(|name| e.name < name)) {
+            self.pass_link(&scan.cursor);
             scan.cursor.advance();
             gone += 1;
         }
+        self.send_gone(scan, gone)
+    }
+
+    fn send_gone(&mut self, scan: &mut DirScan<'a>, gone: u64) -> Result<()> {
         if gone > 0 {
             self.send_kept(scan)?;
             scan.is_whole = false;
@@ -275,11 +300,12 @@ impl<'a> Scanner<'a> {
             progress::add(&self.progress.bytes, stat.size);
         }
         if stat.kind == NodeKind::Directory {
-            return self.directory(scan, &dir, &name, &stat, task).map(Some);
+            return self.directory(scan, &dir, &name, &stat, task);
         }
         let has_record = was.is_some();
         let filesystem = self.filesystems.of_entry(&dir, dir.mount, &name, &stat);
         let is_linked = stat.links > 1;
+        let mut kept_group = None;
         let is_kept = was
             .filter(|was| !self.trust.distrusts_all && !was.is_distrusted && was.stamp == stamp(&stat, &filesystem.id))
             .is_some_and(|was| {
@@ -288,9 +314,16 @@ impl<'a> Scanner<'a> {
                     || was.decode().is_ok_and(|node| {
                         (scan.losses == Losses::None || self.is_stored(scan, &node))
                             && (!is_linked || self.links.keep(&stat, node.hard_link))
+                            && {
+                                kept_group = node.hard_link;
+                                true
+                            }
                     })
             });
         if is_kept {
+            if is_linked {
+                self.meet_link(&dir, &name, &stat, kept_group);
+            }
             if let Some(entry) = scan.cursor.entry() {
                 // A node is decoded only if it is taken into the sample.
                 let number = &mut self.random;
@@ -307,6 +340,7 @@ impl<'a> Scanner<'a> {
         self.send_kept(scan)?;
         scan.is_whole = false;
         if has_record {
+            self.pass_link(&scan.cursor);
             scan.cursor.advance();
             self.send(Event::Replaced)?;
         }
@@ -332,10 +366,19 @@ impl<'a> Scanner<'a> {
         name: &[u8],
         stat: &Stat,
         task: Option<Arc<ListTask>>,
-    ) -> Result<DirScan<'a>> {
-        self.send_kept(scan)?;
+    ) -> Result<Option<DirScan<'a>>> {
         let path = task.as_ref().map_or_else(|| dir.path.child(name), |task| task.path().clone());
-        let listed = match task.map(|task| self.walk.take(&task)) {
+        let listed = match task.map(|task| self.take_dir(scan, &task, dir, name, stat)) {
+            Some(Taken::Unseen) => {
+                scan.cursor.advance();
+                scan.kept += 1;
+                return Ok(None);
+            }
+            Some(Taken::Listed(listed)) => Some(listed),
+            None => None,
+        };
+        self.send_kept(scan)?;
+        let listed = match listed {
             Some(Ok(listed)) => Some(listed),
             Some(Err(error)) => {
                 self.problem(&dir.path, name, error);
@@ -362,7 +405,7 @@ impl<'a> Scanner<'a> {
                 self.send(Event::Replaced)?;
             }
         }
-        self.enter(path, entry, listed)
+        self.enter(path, entry, listed).map(Some)
     }
 
     /// What is known of a directory, by its entry in the record if the cursor is at that entry. Passes the entry.
@@ -413,6 +456,9 @@ impl<'a> Scanner<'a> {
     fn file(&mut self, dir: Arc<SourceDir>, name: Box<[u8]>, stat: Stat, filesystem: Filesystem) -> Result<()> {
         let assigned = (stat.links > 1).then(|| self.links.assign(&dir.mount_root, &stat));
         let hard_link = assigned.map(|assigned| assigned.group);
+        if assigned.is_some() {
+            self.meet_link(&dir, &name, &stat, hard_link);
+        }
         self.files += 1;
         let job = ReadJob { number: self.files, dir, name, stat, filesystem, hard_link };
         let file = Arc::new(PendingFile::new(job));
@@ -446,6 +492,7 @@ impl<'a> Scanner<'a> {
             // If another link has replaced it since, its target must not be linked to the other names.
             let is_still_there = || Stat::of(dir, &metadata::c_name(name)?);
             node.hard_link = is_still_there().is_ok_and(|now| now.is_same(stat)).then_some(assigned.group);
+            self.meet_link(dir, name, stat, node.hard_link);
         }
         Ok(node)
     }

@@ -2,6 +2,7 @@
 
 mod changes;
 pub(super) mod fake;
+mod following;
 mod images;
 mod links;
 mod lost;
@@ -74,13 +75,21 @@ impl Case {
     }
 
     fn try_push(&mut self) -> Result<PushReport> {
+        self.push_after(None)
+    }
+
+    fn push_after(&mut self, follow: Option<Follow<'_>>) -> Result<PushReport> {
         self.progress = Arc::default();
         let access: Arc<dyn access::Push> = self.store.clone();
         let seen = last_seen(self.cache.path(), self.store.client.repo, self.store.client.client_id());
         let opened = access.open(&OpenRequest { client: Some(self.store.client.client_id()), seen })?;
         let (config, key) = (&self.store.config, &self.store.client);
         let repository = OpenedRepository { access: access.clone(), opened: &opened, config, key };
-        Push::new(repository, self.cache.path(), &self.options).progress(&self.progress).clock(self.clock).run()
+        let push = Push::new(repository, self.cache.path(), &self.options).progress(&self.progress).clock(self.clock);
+        match follow {
+            Some(follow) => push.follow(follow).run(),
+            None => push.run(),
+        }
     }
 
     fn root(&self) -> bkfs_store::format::tree::Subtree {

@@ -18,6 +18,7 @@ use rustix::{
 
 use super::{dir_path::DirPath, names::Names, roots::Plan};
 use crate::{
+    changes::{Changes, Scope},
     exclude::{CACHEDIR_SIGNATURE, Excludes},
     metadata::{self, Stat},
 };
@@ -29,6 +30,12 @@ const READDIR_BYTES: usize = 32 * 1024;
 pub trait Problems: Send + Sync {
     /// Reports an entry that the snapshot lacks, or holds only in part.
     fn problem(&self, path: PathBuf, error: io::Error);
+}
+
+/// Is told of each directory before it is listed, so that no change after that is missed.
+pub trait Observer: Send + Sync {
+    /// A directory is about to be listed as a whole.
+    fn entering(&self, dir: &SourceDir);
 }
 
 /// An open directory of the source.
@@ -47,6 +54,8 @@ pub struct SourceDir {
     pub(super) plan: Option<Arc<Plan>>,
     /// Whether the snapshot includes all entries, not only those that the plan names.
     pub(super) is_included: bool,
+    /// What may have changed in it; none if everything may have.
+    pub(super) changes: Option<Arc<Changes>>,
 }
 
 impl AsFd for SourceDir {
@@ -56,10 +65,32 @@ impl AsFd for SourceDir {
 }
 
 impl SourceDir {
+    /// The changes of the directory, if only the entries that they name were looked at.
+    pub fn named_changes(&self) -> Option<&Changes> {
+        self.changes.as_deref().filter(|changes| self.is_included && changes.scope() == Scope::Named)
+    }
+
+    /// What may have changed at an entry.
+    pub(super) fn changes_of(&self, name: &[u8]) -> EntryChanges {
+        let Some(changes) = &self.changes else { return EntryChanges::All };
+        match changes.below(name) {
+            Some(below) if below.scope() == Scope::All => EntryChanges::All,
+            Some(below) => EntryChanges::Some(below.clone()),
+            None => EntryChanges::None,
+        }
+    }
+
     /// What the user named at and below an entry; none if nothing is named there.
     pub(super) fn child_plan(&self, name: &[u8]) -> Option<&Plan> {
         self.plan.as_ref()?.children.get(name)
     }
+}
+
+/// What may have changed at and below an entry.
+pub(super) enum EntryChanges {
+    All,
+    Some(Arc<Changes>),
+    None,
 }
 
 /// An entry of a directory.
@@ -120,6 +151,9 @@ impl Lister {
             let named = dir.plan.iter().flat_map(|plan| plan.children.keys());
             return Ok(named.map(|name| (0, name.as_slice())).collect());
         }
+        if let Some(names) = self.changed_names(dir) {
+            return Ok(names);
+        }
         let mut names = read_names(dir.as_fd())?;
         if self.excludes.has_tags() {
             let sorted = {
@@ -142,6 +176,27 @@ impl Lister {
         Ok(names)
     }
 
+    /// The names that are among the directory's changes, if no others can have changed.
+    ///
+    /// A tag decides about all that is below its directory. If one came or went, everything there may have changed; if
+    /// one is there, the directory is listed.
+    fn changed_names(&self, dir: &mut SourceDir) -> Option<Names> {
+        let changes = dir.changes.clone()?;
+        if changes.names().any(|name| self.excludes.is_tag(name)) {
+            dir.changes = None;
+            return None;
+        }
+        let has_name = |name: &[u8]| metadata::c_name(name).is_ok_and(|name| Stat::of(&*dir, &name).is_ok());
+        if changes.scope() != Scope::Named
+            || self.excludes.has_tags()
+                && self.excludes.find_tag(has_name, |name| read_start(dir.as_fd(), name)).is_some()
+        {
+            dir.changes = Some(Arc::new(changes.with_entries()));
+            return None;
+        }
+        Some(changes.names().map(|name| (0, name)).collect())
+    }
+
     /// Looks at the named entries. Returns those that the snapshot includes, sorted by name; reports those that it
     /// cannot look at.
     pub fn entries<'a>(&self, dir: &SourceDir, names: impl IntoIterator<Item = &'a [u8]>) -> Vec<Entry> {
@@ -155,6 +210,12 @@ impl Lister {
             });
             let stat = match found {
                 Ok(stat) => stat,
+                // It was reported as changed, and that is what happened to it.
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound && dir.named_changes().is_some() && plan.is_none() =>
+                {
+                    continue;
+                }
                 Err(error) => {
                     self.entry_problem(dir, name, plan, error);
                     continue;

@@ -9,11 +9,11 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{
     dir_path::DirPath,
-    list::{Entry, SourceDir},
+    list::{Entry, EntryChanges, SourceDir},
     names::Names,
     roots::Plan,
 };
-use crate::metadata::Stat;
+use crate::{changes::Changes, metadata::Stat};
 
 /// A directory to be listed.
 pub struct ListTask {
@@ -26,6 +26,10 @@ pub struct ListTask {
     pub(super) mount: u64,
     pub(super) plan: Option<Arc<Plan>>,
     pub(super) is_included: bool,
+    /// What may have changed in the directory; none if everything may have.
+    pub(super) changes: Option<Arc<Changes>>,
+    /// Whether no change of it was reported. Then it need not be listed, if the consumer knows it.
+    pub(super) is_unmarked: bool,
     state: Mutex<ListState>,
     listed: Condvar,
 }
@@ -68,6 +72,8 @@ impl ListTask {
             mount: stat.mount,
             is_included: plan.is_included,
             plan: Some(plan),
+            changes: None,
+            is_unmarked: false,
             state: Mutex::new(ListState::Done(listed)),
             listed: Condvar::new(),
         }
@@ -75,6 +81,13 @@ impl ListTask {
 
     /// The task to list a directory found in `parent`.
     pub(super) fn child(parent: &Arc<SourceDir>, order: Box<[u32]>, entry: &Entry, plan: Option<Arc<Plan>>) -> Self {
+        let (changes, is_unmarked) = match parent.changes_of(&entry.name) {
+            EntryChanges::All => (None, false),
+            EntryChanges::Some(changes) => (Some(changes), false),
+            // It is only on the way to what is included.
+            EntryChanges::None if !entry.is_included => (Some(Arc::default()), false),
+            EntryChanges::None => (None, true),
+        };
         Self {
             order,
             parent: Mutex::new(Some(parent.clone())),
@@ -84,6 +97,8 @@ impl ListTask {
             mount: entry.stat.mount,
             plan,
             is_included: entry.is_included,
+            changes,
+            is_unmarked,
             state: Mutex::new(ListState::Waiting),
             listed: Condvar::new(),
         }
@@ -92,6 +107,16 @@ impl ListTask {
     /// The directory's path in the snapshot.
     pub fn path(&self) -> &Arc<DirPath> {
         &self.path
+    }
+
+    /// Whether nothing is said to have changed at and below the directory. Then it is not listed ahead.
+    pub fn is_unmarked(&self) -> bool {
+        self.is_unmarked
+    }
+
+    /// Whether all of the directory is to be listed, and all below it.
+    pub fn is_whole(&self) -> bool {
+        self.changes.is_none() && !self.is_unmarked
     }
 
     /// The open directory that holds this one. It is given once, and closed with the last task in it.

@@ -10,11 +10,11 @@ use std::{
 use bkfs_store::format::tree::NodeKind;
 
 use super::{
-    list::{self, Entry, Lister, SourceDir},
+    list::{self, Entry, Lister, Observer, SourceDir},
     queue::ListQueue,
     task::{ListTask, Listed},
 };
-use crate::metadata;
+use crate::{changes::Changes, metadata};
 
 /// The entries of a larger directory are looked at in batches of this many.
 pub(super) const BATCH: usize = 4096;
@@ -26,12 +26,13 @@ pub const DEPTH_MAX: usize = 4096;
 pub(super) struct Walker {
     lister: Lister,
     pub queue: ListQueue,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl Walker {
     /// A walker that has found nothing yet.
-    pub fn new(lister: Lister, queue: ListQueue) -> Self {
-        Self { lister, queue }
+    pub fn new(lister: Lister, queue: ListQueue, observer: Option<Arc<dyn Observer>>) -> Self {
+        Self { lister, queue, observer }
     }
 
     /// See [`crate::exclude::Excludes::unused_patterns`].
@@ -47,14 +48,14 @@ impl Walker {
                 continue;
             }
             let since = Instant::now();
-            let listed = self.open_and_list(&task);
+            let listed = self.open_and_list(&task, task.changes.clone());
             self.queue.note_listed(&listed, since.elapsed());
             task.finish(listed);
         }
     }
 
-    /// Opens a task's directory and lists it.
-    pub fn open_and_list(&self, task: &ListTask) -> io::Result<Listed> {
+    /// Opens a task's directory and lists it, as far as `changes` say.
+    pub fn open_and_list(&self, task: &ListTask, changes: Option<Arc<Changes>>) -> io::Result<Listed> {
         let parent = task.take_parent()?;
         if task.order.len() > DEPTH_MAX {
             let reason = format!(
@@ -82,6 +83,7 @@ impl Walker {
             root_device: if is_named { Some(task.device) } else { parent.root_device },
             plan: task.plan.clone(),
             is_included: task.is_included,
+            changes,
         };
         drop(parent);
         self.list(dir, task.order.clone())
@@ -89,6 +91,11 @@ impl Walker {
 
     /// Lists an open directory. A large one gets only its names; [`Walker::next_batch`] looks at them.
     pub fn list(&self, mut dir: SourceDir, order: Box<[u32]>) -> io::Result<Listed> {
+        if dir.changes.is_none()
+            && let Some(observer) = &self.observer
+        {
+            observer.entering(&dir);
+        }
         let looked_at = Instant::now();
         let mut names = self.lister.names(&mut dir)?;
         let dir = Arc::new(dir);
@@ -142,7 +149,8 @@ impl Walker {
             let plan = plan.map(|plan| Arc::new(plan.clone()));
             tasks.push(Arc::new(ListTask::child(dir, order, entry, plan)));
         }
-        self.queue.add(&tasks);
+        let whole: Vec<_> = tasks.iter().filter(|task| task.is_whole()).cloned().collect();
+        self.queue.add(&whole);
         (entries, tasks)
     }
 }

@@ -40,6 +40,8 @@ fn put_together(case: &Case, between: impl FnOnce(), later: impl FnOnce()) -> [F
         progress: Arc::default(),
         problems: Arc::new(ProblemList::default()),
         on_change: None,
+        follow: None,
+        observer: None,
         clock: clock::now,
         time: clock::now(),
         begun: Instant::now(),

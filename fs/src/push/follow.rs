@@ -1,0 +1,120 @@
+//! Pushes that follow one another: each looks only at what was reported as changed since the one before.
+//!
+//! Everything else is taken from the file cache unseen. That is right only if the cache's records are those of the push
+//! before, nothing was lost in the repository since, and sources and rules are the same. If any of that is in doubt,
+//! the push looks at everything, as any other push does.
+
+use bkfs_store::format::tree::Subtree;
+use parking_lot::Mutex;
+
+use super::{
+    context::PushContext,
+    link_names::{LinkNames, Missed},
+    record::root_entry_key_of,
+    session::PushSession,
+};
+use crate::{
+    cache::{Cache, Cursor},
+    changes::ChangeSet,
+    walk::Roots,
+};
+
+/// What a series of pushes of the same sources knows of the last one.
+#[derive(Default)]
+pub struct Following {
+    base: Option<Base>,
+    pub(super) links: LinkNames,
+}
+
+/// The push that the next one follows.
+#[derive(PartialEq)]
+struct Base {
+    root: Subtree,
+    epoch: u32,
+    roots: Roots,
+    excludes: [u8; 32],
+}
+
+/// A push as part of a series.
+#[derive(Clone)]
+pub struct Follow<'a> {
+    /// What is known of the push before, and learned by this one.
+    pub following: &'a Mutex<Following>,
+    /// What was reported as changed since the push before.
+    pub changes: ChangeSet,
+}
+
+/// What decides whether a push may follow, beside its roots.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances {
+    /// The key of the root directory's record.
+    pub root_key: [u8; 16],
+    /// What tells the rules of exclusion from others.
+    pub excludes: [u8; 32],
+}
+
+impl Follow<'_> {
+    /// Begins a round of the push. Returns what it must look at; none if that is everything.
+    pub fn begin(&self, cache: &Cache, session: &PushSession, roots: &Roots, now: &Circumstances) -> Option<ChangeSet> {
+        let mut following = self.following.lock();
+        let trust = session.record_trust();
+        let is_base = |base: &Base| {
+            !trust.distrusts_all
+                && trust.epoch == Some(base.epoch)
+                && base.roots == *roots
+                && base.excludes == now.excludes
+                && remembered_root(cache, now.root_key) == Some(base.root)
+        };
+        if self.changes.is_all() || !following.base.as_ref().is_some_and(is_base) {
+            following.links.begin_whole();
+            return None;
+        }
+        let mut changes = self.changes.clone();
+        following.links.begin(&mut changes);
+        if changes.is_all() {
+            following.links.begin_whole();
+            return None;
+        }
+        Some(changes)
+    }
+
+    /// Takes account of what a round missed. Returns whether there must be another.
+    pub fn missed(&mut self, is_cut_off: bool) -> bool {
+        let missed = if is_cut_off { Missed::Everything } else { self.following.lock().links.missed() };
+        match missed {
+            Missed::Nothing => return false,
+            Missed::Names(names) => self.changes.merge(&names),
+            Missed::Everything => self.changes = ChangeSet::all(),
+        }
+        true
+    }
+
+    /// Remembers a push whose snapshot was committed, for the next one to follow.
+    pub fn committed(&self, session: &PushSession, root: Option<Subtree>, roots: Roots, now: Circumstances) {
+        let mut following = self.following.lock();
+        following.links.keep();
+        let epoch = session.losses().epoch();
+        let base = |(root, epoch)| Base { root, epoch, roots, excludes: now.excludes };
+        following.base = root.zip(epoch).map(base);
+    }
+}
+
+impl PushContext<'_> {
+    /// Whether the present round looks only at what was reported.
+    pub fn follows(&self) -> bool {
+        self.follow.as_ref().is_some_and(|follow| !follow.changes.is_all())
+    }
+
+    /// Looks at everything from now on.
+    pub fn look_at_everything(&mut self) {
+        if let Some(follow) = &mut self.follow {
+            follow.changes = ChangeSet::all();
+        }
+    }
+}
+
+/// The tree of the push that the file cache remembers.
+fn remembered_root(cache: &Cache, root_key: [u8; 16]) -> Option<Subtree> {
+    let record = Cursor::new(cache, root_entry_key_of(&root_key));
+    record.entry()?.decode().ok()?.subtree
+}
