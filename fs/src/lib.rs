@@ -83,3 +83,4 @@ pub mod select;
 pub mod userdb;
 pub mod vfs;
 pub mod walk;
+pub mod watch;

@@ -8,6 +8,7 @@ mod links;
 mod lost;
 mod reading;
 mod rotated;
+mod watched;
 
 use std::{
     fs,
@@ -27,7 +28,7 @@ use bkfs_store::{
 
 use self::fake::{ChunkId, Fake};
 use super::{pipeline::BUDGET_BYTES, record::root_key, *};
-use crate::walk::Roots;
+use crate::walk::{Observer, Roots};
 
 /// A clock so far ahead that no change counts as recent: the next push trusts what was pushed.
 fn late() -> Time {
@@ -75,17 +76,21 @@ impl Case {
     }
 
     fn try_push(&mut self) -> Result<PushReport> {
-        self.push_after(None)
+        self.push_after(None, None)
     }
 
-    fn push_after(&mut self, follow: Option<Follow<'_>>) -> Result<PushReport> {
+    fn push_after(&mut self, follow: Option<Follow<'_>>, observer: Option<Arc<dyn Observer>>) -> Result<PushReport> {
         self.progress = Arc::default();
         let access: Arc<dyn access::Push> = self.store.clone();
         let seen = last_seen(self.cache.path(), self.store.client.repo, self.store.client.client_id());
         let opened = access.open(&OpenRequest { client: Some(self.store.client.client_id()), seen })?;
         let (config, key) = (&self.store.config, &self.store.client);
         let repository = OpenedRepository { access: access.clone(), opened: &opened, config, key };
-        let push = Push::new(repository, self.cache.path(), &self.options).progress(&self.progress).clock(self.clock);
+        let mut push =
+            Push::new(repository, self.cache.path(), &self.options).progress(&self.progress).clock(self.clock);
+        if let Some(observer) = observer {
+            push = push.observer(observer);
+        }
         match follow {
             Some(follow) => push.follow(follow).run(),
             None => push.run(),

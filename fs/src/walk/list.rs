@@ -65,6 +65,21 @@ impl AsFd for SourceDir {
 }
 
 impl SourceDir {
+    /// The device of its file system.
+    pub fn device(&self) -> u64 {
+        self.device
+    }
+
+    /// Whether the user named the directory, or something in it.
+    pub fn is_planned(&self) -> bool {
+        self.plan.is_some()
+    }
+
+    /// What the snapshot includes, if the directory is only on the way to that.
+    pub fn plan_on_the_way(&self) -> Option<Arc<Plan>> {
+        self.plan.clone().filter(|_| !self.is_included)
+    }
+
     /// The changes of the directory, if only the entries that they name were looked at.
     pub fn named_changes(&self) -> Option<&Changes> {
         self.changes.as_deref().filter(|changes| self.is_included && changes.scope() == Scope::Named)

@@ -13,15 +13,15 @@ use crate::{
 
 /// A series of pushes, with the changes that were reported since the last one.
 #[derive(Default)]
-struct Series {
-    following: Mutex<Following>,
-    changes: ChangeSet,
+pub(super) struct Series {
+    pub following: Mutex<Following>,
+    pub changes: ChangeSet,
 }
 
 impl Series {
     fn push(&mut self, case: &mut Case) -> PushReport {
         let follow = Follow { following: &self.following, changes: self.changes.take() };
-        case.push_after(Some(follow)).unwrap()
+        case.push_after(Some(follow), None).unwrap()
     }
 
     fn named(&mut self, path: &str) {
@@ -30,7 +30,7 @@ impl Series {
 }
 
 /// Long enough for the file system's clock to tell two changes apart.
-fn tick() {
+pub(super) fn tick() {
     thread::sleep(Duration::from_millis(8));
 }
 
@@ -186,7 +186,7 @@ fn a_record_that_was_cut_off_is_not_believed() {
 
 /// Something that a program does to the source.
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Write(String, u16),
     Append(String),
     Mkdir(String),
@@ -204,7 +204,7 @@ fn path() -> impl Strategy<Value = String> {
     vec("[a-d]", 1..4).prop_map(|names| names.join("/"))
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (path(), 1..3000u16).prop_map(|(path, len)| Step::Write(path, len)),
         3 => path().prop_map(Step::Append),
@@ -220,7 +220,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Takes a step, and reports what a watch of the folders would.
-fn take(case: &Case, series: &mut Series, step: &Step) {
+pub(super) fn take(case: &Case, series: &mut Series, step: &Step) {
     let is_dir = |path: &str| case.at(path).symlink_metadata().is_ok_and(|meta| meta.is_dir());
     // Folders are reported where they are, whatever link led there.
     let root = case.source.path().canonicalize().unwrap();
@@ -264,9 +264,12 @@ fn take(case: &Case, series: &mut Series, step: &Step) {
         }
         Step::Rename(from, to) => {
             let scope = if is_dir(from) { Scope::All } else { Scope::Named };
+            // What is renamed may be the link that leads to its new place.
+            let places = [(found(from), Scope::Named), (found(to), scope)];
             if fs::rename(case.at(from), case.at(to)).is_ok() {
-                report(from, Scope::Named);
-                report(to, scope);
+                for (path, scope) in places.into_iter().filter_map(|(path, scope)| Some((path?, scope))) {
+                    series.changes.note(path.as_os_str().as_encoded_bytes(), scope);
+                }
             }
         }
         Step::Link(from, to) => {
