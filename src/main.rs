@@ -25,6 +25,7 @@ mod owner;
 mod passphrase;
 mod place;
 mod progress;
+mod push_job;
 mod rollback;
 mod secrecy;
 mod selector;

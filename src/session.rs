@@ -87,15 +87,47 @@ impl Session {
         cached: impl Fn(&CopyId, RepoId, ClientId) -> Option<Seen>,
     ) -> Result<Self> {
         let session = Self::open_at(context, repo, GivenKey::load(context)?, None, cached)?;
-        if let Some(failure) = session.rollback_failure().filter(|_| session.are_seal_keys_old) {
+        session.check_push()?;
+        Ok(session)
+    }
+
+    /// Opens the repository again on the same connection, for another push, and compares it with what was seen as
+    /// [`Session::open_to_push`] does.
+    pub fn open_to_push_again(
+        &mut self,
+        context: &Context,
+        cached: impl Fn(&CopyId, RepoId, ClientId) -> Option<Seen>,
+    ) -> Result<()> {
+        let remembered = Remembered::of(context, self.keys.given.as_ref(), &self.copy, Some(self.config.repo))?;
+        let cached = remembered.client.and_then(|client| cached(&self.copy, self.config.repo, client));
+        let opened = remembered.open(self.access.as_ref(), cached)?;
+        let config = verify_config(&opened.config)?;
+        check_expected(&self.place, Some(self.config.repo).filter(|repo| *repo != config.repo), config.repo, None)?;
+        let seal_keys = SealKeys::verify(&opened.seal_keys, &config)?;
+        let rollback = remembered.contradiction(self.access.as_ref(), &opened, cached)?;
+        let old = remembered.state.seal_contradiction(&seal_keys);
+        let old = self.keys.renew(&seal_keys).err().map(|error| error.to_string()).or(old);
+        self.are_seal_keys_old = old.is_some();
+        self.rollback = old.or(rollback);
+        (self.opened, self.config, self.seal_keys) = (opened, config, seal_keys);
+        if let Some(how) = &self.rollback {
+            rollback::found(format!("{}\n      {}", self.rollback_text(how), self.rollback_hint()));
+        }
+        self.remember(context);
+        self.check_push()
+    }
+
+    /// Fails if this machine must not push, or what it pushes would not count.
+    fn check_push(&self) -> Result<()> {
+        if let Some(failure) = self.rollback_failure().filter(|_| self.are_seal_keys_old) {
             // An older state can be pushed to. But whoever has the older key must not be able to read what is pushed.
             return Err(failure.into());
         }
-        if let Some(key) = session.push_key() {
+        if let Some(key) = self.push_key() {
             // In a repository that was rolled back, the client may be missing for that reason.
-            session.check_client(key).inspect_err(|_| session.warn_of_rollback())?;
+            self.check_client(key).inspect_err(|_| self.warn_of_rollback())?;
         }
-        Ok(session)
+        Ok(())
     }
 
     /// Opens the repository for a mount. `patience` limits how long to wait for a lost server, because a person may be

@@ -1,44 +1,28 @@
 //! `bkfs push`: backs up files and folders.
 
 use std::{
-    ffi::OsStr,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
     sync::atomic::Ordering::{Relaxed, Release},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use bkfs_fs::{
     exclude::ExcludeOptions,
-    push::{Change, OpenedRepository, Push, PushOptions, PushProgress, PushReport, PushedSource, last_seen},
-    walk::Roots,
+    push::{Change, OnChange, PushProgress},
 };
-use bkfs_store::{
-    access::LastSnapshot,
-    base::{
-        id::{DomainId, Hash},
-        label::Label,
-    },
-    format::{
-        compress::LEVEL_DEFAULT,
-        keys::{KeyFile, PushKey},
-        loss::Lost,
-    },
-};
+use bkfs_store::format::compress::LEVEL_DEFAULT;
 use clap::Args;
 use serde::Serialize;
 
 use crate::{
     args::{RepoArgs, parse_host, parse_size, parse_tag, parse_target},
     completion,
-    config::SeriesSources,
-    context::{Context, host_name, program, user_name},
-    enrol,
-    failure::{Exit, Failure},
+    context::Context,
+    failure::Exit,
     output,
-    place::{CopyId, Place},
     progress::ProgressView,
-    session::Session,
+    push_job::{PushJob, PushSession, Pushed},
     work::Work,
 };
 
@@ -152,228 +136,37 @@ struct ProblemJson {
 
 /// Runs `bkfs push`.
 pub fn run(context: &Context, args: PushArgs) -> Result<Exit> {
-    let missing = check_sources(&args)?;
-    let target = match &args.target {
-        Some(target) => target.clone(),
-        None => {
-            let host = args.host.clone().unwrap_or_else(host_name);
-            default_target(&host, args.directory.as_deref(), &args.paths)?
-        }
-    };
-    // Each copy of a repository has a cache of its own: a chunk that one copy holds may not be in the other.
-    let cache = |copy: &CopyId| context.folders.cache.join("push").join(copy.to_string());
-    let last_seen = |copy: &CopyId, repo, client| last_seen(&cache(copy), repo, client);
-    let mut session = Session::open_to_push(context, &args.repo, last_seen)?;
-    let cache = cache(&session.copy);
-    let options = options(&args, session.place.is_remote(), target);
-    check_room(&session, &options)?;
-    let known = match session.client() {
-        // Without it there is nothing to compare with. That must not prevent a push.
-        Some(client) => session.folder.sources(client, &options.target).unwrap_or_else(|error| {
-            tracing::warn!("cannot read what earlier pushes held: {error:#}");
-            None
-        }),
-        None => None,
-    };
-    if let (None, Some(missing)) = (&known, missing) {
-        return Err(missing.of_new_series(&options.target));
-    }
-    let key = match session.push_key() {
-        Some(key) => key.clone(),
-        None => enrol_this_machine(context, &mut session)?,
-    };
-    if session.rollback.is_some() {
-        // What this machine believes to be stored may be gone, so it must ask about everything again.
-        session.opened.lost = Lost::Everything;
-        session.warn_of_rollback();
-    }
+    let job = args.job();
+    let mut session = PushSession::open(context, &args.repo, &job)?;
     let work = Work::new(context, |progress: &PushProgress| progress.stop.store(true, Release));
-    let (access, opened, config) = (session.access.clone(), &session.opened, &session.config);
-    let repository = OpenedRepository { access, opened, config, key: &key };
     let lists_changes = context.verbose > 0 && !context.json && !context.quiet;
-    let report = work.run(view, |progress| {
-        let push = Push::new(repository, &cache, &options).progress(progress);
-        if lists_changes { push.on_change(&print_change).run() } else { push.run() }
-    })?;
-    let emptied = match args.allow_empty {
-        true => Vec::new(),
-        false => emptied(&known.unwrap_or_default(), &report),
-    };
-    remember(&session, &key, &options.target, &report, &emptied);
-    print(context, &options.target, &session, &report, &emptied)?;
-    Ok(match &session.rollback {
-        Some(_) => Exit::RolledBack,
-        None if report.stats.errors == 0 && emptied.is_empty() => Exit::Success,
-        None => Exit::Incomplete,
-    })
+    let on_change: Option<&OnChange> = if lists_changes { Some(&print_change) } else { None };
+    let pushed = work.run(view, |progress| session.push(context, &job, progress, on_change))?;
+    print(context, &pushed)?;
+    Ok(pushed.exit())
 }
 
-/// Fails if the account may store nothing more: everything would be read for nothing.
-fn check_room(session: &Session, options: &PushOptions) -> Result<()> {
-    match session.opened.room {
-        Some(room) if room.left() == 0 && !options.dry_run => {
-            let (used, limit) = (output::size(room.used), output::size(room.limit));
-            let reason = format!(
-                "{}: the quota of {limit} is used up ({used} are stored), and nothing was pushed",
-                session.place
-            );
-            Err(bkfs_store::Error::OverQuota { reason }.into())
+impl PushArgs {
+    fn job(&self) -> PushJob {
+        PushJob {
+            target: self.target.clone(),
+            tags: self.tag.clone(),
+            base: self.directory.clone(),
+            paths: self.paths.clone(),
+            exclude: ExcludeOptions {
+                patterns: self.exclude.exclude.clone(),
+                files: self.exclude.exclude_file.clone(),
+                if_present: self.exclude.exclude_if_present.iter().map(|n| n.clone().into_vec()).collect(),
+                caches: self.exclude.exclude_caches,
+                larger_than: self.exclude.exclude_larger_than,
+                one_file_system: self.exclude.one_file_system,
+            },
+            host: self.host.clone(),
+            dry_run: self.dry_run,
+            allow_empty: self.allow_empty,
+            force: self.force,
+            level: self.compression,
         }
-        _ => Ok(()),
-    }
-}
-
-/// Returns the sources that held files at an earlier push and hold none now, with the number of files.
-fn emptied(known: &SeriesSources, report: &PushReport) -> Vec<(PathBuf, u64)> {
-    let without_files = report.sources.iter().filter(|source| source.files == Some(0));
-    let with_before = without_files.map(|source| (source.path.clone(), known.files(&source.path)));
-    with_before.filter(|(_, files)| *files > 0).collect()
-}
-
-/// A path that does not exist, among others that do.
-struct MissingPath {
-    path: PathBuf,
-    error: std::io::Error,
-}
-
-impl MissingPath {
-    /// Returns the error for a push that would begin a new series: the path is more likely a typo than a folder that
-    /// was deleted.
-    fn of_new_series(&self, target: &str) -> anyhow::Error {
-        let path = output::name(self.path.as_os_str().as_bytes());
-        let hint = format!(
-            "nothing was pushed: this machine has not pushed to the target {} before, so every path must exist",
-            output::name(target.as_bytes())
-        );
-        Failure::new(format!("{path}: {}", self.error), hint).into()
-    }
-}
-
-/// Fails if no source exists, before the repository is opened. If some exist, returns the first that does not.
-fn check_sources(args: &PushArgs) -> Result<Option<MissingPath>> {
-    let base = args.directory.as_deref();
-    if let Some(base) = base {
-        let meta = std::fs::metadata(base).with_context(|| base.display().to_string())?;
-        if !meta.is_dir() {
-            return Err(Failure::new(format!("{} is not a folder", base.display()), "give a folder with -C").into());
-        }
-    }
-    let missing = |path: &PathBuf| {
-        let found = base.map_or(path.clone(), |base| base.join(path)).symlink_metadata();
-        found.err().map(|error| MissingPath { path: path.clone(), error })
-    };
-    let mut all: Vec<MissingPath> = args.paths.iter().filter_map(missing).collect();
-    if all.len() < args.paths.len() {
-        return Ok((!all.is_empty()).then(|| all.swap_remove(0)));
-    }
-    let MissingPath { path, error } = all.swap_remove(0);
-    let what = if args.paths.len() == 1 { "" } else { " (and none of the other paths exists)" };
-    let path = output::name(path.as_os_str().as_bytes());
-    Err(Failure::new(format!("{path}: {error}{what}"), "nothing was pushed").into())
-}
-
-/// Makes this machine a client. It has the passphrase, but no push key.
-fn enrol_this_machine(context: &Context, session: &mut Session) -> Result<PushKey> {
-    let full = session.full_key(context, "enrolling this machine").map_err(|error| match error.downcast_ref() {
-        Some(bkfs_store::Error::NoPermission { .. }) => no_push_key(&session.place),
-        _ => error,
-    })?;
-    let url = Some(session.place.to_string());
-    let key = enrol::add_client(session.access.as_ref(), &full, &host_name(), url, DomainId::OWNER)?;
-    session.folder.set_push_key(&KeyFile::Push(key.clone()).encode())?;
-    tracing::info!("this machine is now a client; its push key is {}", session.folder.push_key_path().display());
-    session.set_machine_key(key.clone());
-    session.reopen(Some(key.client_id()), session.folder.seen(&session.copy)?.0.seen())?;
-    Ok(key)
-}
-
-/// Returns the error for a client that may only push and has no push key: the server gives it nothing that a passphrase
-/// could open.
-fn no_push_key(place: &Place) -> anyhow::Error {
-    Failure::new(
-        format!("this machine has no push key for {place}, and no permission to read there, so it cannot enrol itself"),
-        "write a push key with `bkfs key export-push FILE` on a machine that can read; use it here with --key-file \
-         FILE or `bkfs join TOKEN --push-key FILE`",
-    )
-    .exit(Exit::WrongKey)
-    .into()
-}
-
-fn options(args: &PushArgs, is_remote: bool, target: String) -> PushOptions {
-    PushOptions {
-        target,
-        tags: args.tag.clone(),
-        base: args.directory.clone(),
-        paths: args.paths.clone(),
-        exclude: ExcludeOptions {
-            patterns: args.exclude.exclude.clone(),
-            files: args.exclude.exclude_file.clone(),
-            if_present: args.exclude.exclude_if_present.iter().map(|n| n.clone().into_vec()).collect(),
-            caches: args.exclude.exclude_caches,
-            larger_than: args.exclude.exclude_larger_than,
-            one_file_system: args.exclude.one_file_system,
-        },
-        dry_run: args.dry_run,
-        host: args.host.clone().unwrap_or_else(host_name),
-        user: user_name(),
-        force: args.force,
-        keeps_known_set: is_remote,
-        challenges: is_remote,
-        program: program(),
-        level: args.compression,
-    }
-}
-
-/// Returns the default target, `host:/path` or `host:/a,/b`. Paths are absolute, tidy and sorted, so that the same
-/// command always means the same series. A name that would be too long is cut and ends in a hash of all of it.
-fn default_target(host: &str, base: Option<&Path>, paths: &[PathBuf]) -> Result<String> {
-    let roots = Roots::new(base, paths).map_err(|error| Failure::new(error.to_string(), "nothing was pushed"))?;
-    let whole = |path: &Vec<u8>| {
-        let path = roots.base.join(OsStr::from_bytes(path));
-        output::name(path.components().collect::<PathBuf>().as_os_str().as_bytes())
-    };
-    let mut names: Vec<String> = roots.paths.iter().map(whole).collect();
-    names.sort();
-    let target = format!("{host}:{}", names.join(","));
-    if target.len() <= Label::Target.len_max() {
-        return Ok(target);
-    }
-    let hash = Hash::of(&[target.as_bytes()]).to_string();
-    let end = target.floor_char_boundary(Label::Target.len_max() - hash.len() - 1);
-    Ok(format!("{}~{hash}", &target[..end]))
-}
-
-/// Records what was acknowledged, so that a later rollback is detected, unless one was detected now; and what the
-/// sources held. Of sources that are `emptied`, the earlier number of files stays, so every push reports them.
-fn remember(session: &Session, key: &PushKey, target: &str, report: &PushReport, emptied: &[(PathBuf, u64)]) {
-    let held = |source: &PushedSource| {
-        let is_emptied = emptied.iter().any(|(path, _)| *path == source.path);
-        source.files.filter(|_| !is_emptied)
-    };
-    let keep_sources = || match report.snapshot {
-        Some(_) => {
-            let sources = report.sources.iter().filter_map(|source| Some((source.path.as_path(), held(source)?)));
-            session.folder.set_sources(key.client_id(), target, sources)
-        }
-        None => Ok(()),
-    };
-    let keep = || -> Result<()> {
-        if session.rollback.is_some() {
-            return Ok(());
-        }
-        match (report.snapshot, report.seen) {
-            (Some(id), seen) => {
-                // If another push of this client came in between, this number is too low, and the other push's record
-                // is kept.
-                let sequence = session.opened.last.map_or(1, |last| last.sequence.saturating_add(1));
-                session.folder.acknowledged(&session.copy, key.client_id(), LastSnapshot { id, sequence }, seen)
-            }
-            (None, Some(seen)) => session.folder.advance(&session.copy, seen),
-            (None, None) => Ok(()),
-        }
-    };
-    if let Err(error) = keep().and_then(|()| keep_sources()) {
-        tracing::warn!("cannot record what was acknowledged: {error:#}");
     }
 }
 
@@ -403,13 +196,8 @@ fn print_change(change: Change, path: &Path) {
     let _ = output::line(format!("{what}  {}", output::name(path.as_os_str().as_bytes())));
 }
 
-fn print(
-    context: &Context,
-    target: &str,
-    session: &Session,
-    report: &PushReport,
-    emptied: &[(PathBuf, u64)],
-) -> Result<()> {
+fn print(context: &Context, pushed: &Pushed) -> Result<()> {
+    let Pushed { target, report, emptied, .. } = pushed;
     let stats = &report.stats;
     for (path, files) in emptied {
         output::note(format!(
@@ -439,7 +227,7 @@ fn print(
         }
     }
     if context.json {
-        return output::json(&json(target, session, report, emptied));
+        return output::json(&json(pushed));
     }
     if !context.shows_summary() {
         return Ok(());
@@ -463,7 +251,8 @@ fn print(
     ))
 }
 
-fn json(target: &str, session: &Session, report: &PushReport, emptied: &[(PathBuf, u64)]) -> PushJson {
+fn json(pushed: &Pushed) -> PushJson {
+    let Pushed { target, report, emptied, .. } = pushed;
     let stats = &report.stats;
     let problem = |(path, error): &(PathBuf, std::io::Error)| ProblemJson {
         path: path.to_string_lossy().into_owned(),
@@ -472,7 +261,7 @@ fn json(target: &str, session: &Session, report: &PushReport, emptied: &[(PathBu
     PushJson {
         snapshot: report.snapshot.map(|id| id.to_string()),
         time: output::time_json(report.time),
-        target: target.to_owned(),
+        target: target.clone(),
         dry_run: report.snapshot.is_none(),
         files: report.totals.files,
         dirs: report.totals.dirs,
@@ -490,29 +279,6 @@ fn json(target: &str, session: &Session, report: &PushReport, emptied: &[(PathBu
         errors_total: stats.errors,
         patterns_unused: report.unused_patterns.clone(),
         emptied: emptied.iter().map(|(path, _)| path.to_string_lossy().into_owned()).collect(),
-        rolled_back: session.rollback.clone(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_target_does_not_depend_on_how_paths_are_written() {
-        let dir = tempfile::tempdir().unwrap();
-        let base = dir.path().canonicalize().unwrap();
-        std::fs::create_dir(base.join("a")).unwrap();
-        let base = base.to_str().unwrap();
-        let target = |folder: Option<&str>, paths: &[&str]| {
-            default_target("h", folder.map(Path::new), &paths.iter().map(PathBuf::from).collect::<Vec<_>>()).unwrap()
-        };
-        assert_eq!(target(None, &["/a/b/"]), "h:/a/b");
-        assert_eq!(target(None, &[&format!("{base}/a/../b/./c")]), format!("h:{base}/b/c"));
-        assert_eq!(target(Some(base), &["."]), format!("h:{base}"));
-        assert_eq!(target(Some(base), &["x", "a", "x/"]), format!("h:{base}/a,{base}/x"));
-        let many: Vec<String> = (0..999).map(|n| format!("/folder/{n}")).collect();
-        let many = target(None, &many.iter().map(String::as_str).collect::<Vec<_>>());
-        assert!(Label::Target.check(&many).is_ok() && many.starts_with("h:/folder/0,"), "{many}");
+        rolled_back: pushed.rollback.clone(),
     }
 }
