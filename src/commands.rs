@@ -20,6 +20,7 @@ pub mod server;
 pub mod snapshots;
 pub mod unforget;
 pub mod version;
+pub mod watch;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -37,6 +38,7 @@ pub enum Command {
     Init(init::InitArgs),
     #[command(visible_alias = "backup")]
     Push(push::PushArgs),
+    Watch(watch::WatchArgs),
     Snapshots(snapshots::SnapshotsArgs),
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
@@ -74,6 +76,7 @@ pub fn run(context: &Context, command: Command, whole: fn() -> clap::Command) ->
         Command::Join(args) => join::run(context, args),
         Command::Init(args) => init::run(context, args),
         Command::Push(args) => push::run(context, args),
+        Command::Watch(args) => watch::run(context, args),
         Command::Snapshots(args) => snapshots::run(context, args),
         Command::Ls(args) => ls::run(context, args),
         Command::Cat(args) => cat::run(context, args),

@@ -12,6 +12,7 @@
 //!   repositories/ID/seen.toml         what was last seen of each copy, to detect a rollback
 //!   repositories/ID/check.toml        where the last check of a share of the data ended
 //!   repositories/ID/sources.toml      what this machine has pushed, to detect disks that are not mounted
+//!   watches/HASH.json                 what each `bkfs watch` does
 //!   repositories/ID/retention.toml    what the last automatic forgetting saw, to detect a source that shrinks
 //! ~/.cache/bkfs/                      BKFS_CACHE_DIR, else XDG_CACHE_HOME/bkfs
 //! ```
@@ -22,11 +23,13 @@ mod last_check;
 mod places;
 mod retention_runs;
 mod sources;
+mod watches;
 
 pub use files::{make_private_dir, read_optional, write_private};
 pub use folder::{Accepted, RepoFolder, SeenState};
 pub use places::{KnownServer, Places};
 pub use sources::SeriesSources;
+pub use watches::{UnwatchedPart, WatchFile, WatchState};
 
 use std::{env, path::PathBuf};
 

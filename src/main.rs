@@ -31,6 +31,7 @@ mod secrecy;
 mod selector;
 mod session;
 mod signals;
+mod watching;
 mod work;
 
 use std::{ffi::OsString, process::ExitCode};

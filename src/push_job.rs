@@ -15,7 +15,8 @@ use std::{path::PathBuf, sync::Arc};
 use anyhow::Result;
 use bkfs_fs::{
     exclude::ExcludeOptions,
-    push::{OnChange, OpenedRepository, Push, PushOptions, PushProgress, PushReport, last_seen},
+    push::{Follow, OnChange, OpenedRepository, Push, PushOptions, PushProgress, PushReport, last_seen},
+    walk::Observer,
 };
 use bkfs_store::{
     access::{LastSnapshot, Seen},
@@ -158,6 +159,31 @@ impl PushSession {
         progress: &Arc<PushProgress>,
         on_change: Option<&OnChange>,
     ) -> Result<Pushed> {
+        self.push_by(context, job, |push| match on_change {
+            Some(on_change) => push.progress(progress).on_change(on_change).run(),
+            None => push.progress(progress).run(),
+        })
+    }
+
+    /// Pushes as part of a series, with what was reported as changed since the last push. `observer` is told of each
+    /// folder that is listed.
+    pub fn push_watched(
+        &mut self,
+        context: &Context,
+        job: &PushJob,
+        progress: &Arc<PushProgress>,
+        follow: Follow<'_>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Pushed> {
+        self.push_by(context, job, |push| push.progress(progress).observer(observer).follow(follow).run())
+    }
+
+    fn push_by(
+        &mut self,
+        context: &Context,
+        job: &PushJob,
+        run: impl FnOnce(Push<'_>) -> bkfs_store::Result<PushReport>,
+    ) -> Result<Pushed> {
         if !std::mem::take(&mut self.is_fresh) {
             self.reopen(context, job)?;
         }
@@ -166,11 +192,7 @@ impl PushSession {
         let known = known(session, &options.target);
         let (access, opened, config) = (session.access.clone(), &session.opened, &session.config);
         let repository = OpenedRepository { access, opened, config, key: &self.key };
-        let push = Push::new(repository, &self.cache, &options).progress(progress);
-        let report = match on_change {
-            Some(on_change) => push.on_change(on_change).run()?,
-            None => push.run()?,
-        };
+        let report = run(Push::new(repository, &self.cache, &options))?;
         let emptied = match job.allow_empty {
             true => Vec::new(),
             false => sources::emptied(&known.unwrap_or_default(), &report),
@@ -220,9 +242,12 @@ impl PushSession {
                 (None, None) => Ok(()),
             }
         };
+        // A push that did not look at everything does not know what all sources hold.
         let keep_sources = || match report.snapshot {
-            Some(_) => session.folder.set_sources(client, target, sources::held(report, emptied)),
-            None => Ok(()),
+            Some(_) if report.looked_at_everything => {
+                session.folder.set_sources(client, target, sources::held(report, emptied))
+            }
+            _ => Ok(()),
         };
         if let Err(error) = keep().and_then(|()| keep_sources()) {
             tracing::warn!("cannot record what was acknowledged: {error:#}");

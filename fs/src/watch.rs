@@ -15,12 +15,14 @@
 mod fanotify;
 mod inotify;
 mod mounts;
+mod priority;
 mod sources;
 mod timing;
 
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -32,6 +34,7 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, poll};
 
+pub use priority::lower_priority;
 pub use timing::{Pace, Timing};
 
 use self::{fanotify::Fanotify, inotify::Inotify, mounts::Mounts, sources::Sources};
@@ -97,6 +100,8 @@ struct Pending {
 struct Shared {
     pending: Mutex<Pending>,
     changed: Condvar,
+    /// Held while events are read and noted.
+    reading: Mutex<()>,
     fanotify: Option<Fanotify>,
     inotify: Inotify,
     sources: Sources,
@@ -127,17 +132,19 @@ pub enum WatchError {
 impl Watch {
     /// Begins to watch. Nothing is watched until a push enters its folders with this watch as its [observer].
     ///
-    /// What the rules exclude is not reported. Without `whole_file_systems` the program watches folder by folder, even
+    /// What the rules exclude is not reported, and neither is what happens in the folders `own`: what the pushes
+    /// themselves write would be pushed, and so on without end. Without `whole_file_systems` the program watches folder by folder, even
     /// if it could do better.
     ///
     /// [observer]: Watch::observer
-    pub fn start(excludes: &ExcludeOptions, whole_file_systems: bool) -> Result<Self, WatchError> {
+    pub fn start(excludes: &ExcludeOptions, own: &[PathBuf], whole_file_systems: bool) -> Result<Self, WatchError> {
         let shared = Arc::new(Shared {
             pending: Mutex::default(),
             changed: Condvar::new(),
+            reading: Mutex::default(),
             fanotify: if whole_file_systems { Fanotify::new() } else { None },
             inotify: Inotify::new()?,
-            sources: Sources::default(),
+            sources: Sources::new(own),
             excludes: Excludes::new(excludes)?,
             unwatched: Mutex::default(),
             overflows: AtomicU64::new(0),
@@ -169,6 +176,11 @@ impl Watch {
     /// How many whole file systems are watched.
     pub fn file_systems(&self) -> usize {
         self.shared.fanotify.as_ref().map_or(0, Fanotify::len)
+    }
+
+    /// Notes all changes that happened before the call.
+    pub fn catch_up(&self) {
+        self.shared.read();
     }
 
     /// When the changes that wait were noted; none if none wait.
@@ -279,14 +291,20 @@ impl Shared {
             if is_ended {
                 return;
             }
-            self.note(self.inotify.read());
-            if let Some(fanotify) = &self.fanotify {
-                self.note(fanotify.read(&self.sources));
-            }
+            self.read();
             if mounts.have_changed(&self.sources) {
                 tracing::debug!("something was mounted or unmounted at the source");
                 self.note([Report::Entry { path: Vec::new(), scope: Scope::All, is_dir: Some(true) }]);
             }
+        }
+    }
+
+    /// Reads and notes all events that wait. When it returns, so is whatever another thread has read.
+    fn read(&self) {
+        let _reading = self.reading.lock();
+        self.note(self.inotify.read());
+        if let Some(fanotify) = &self.fanotify {
+            self.note(fanotify.read(&self.sources));
         }
     }
 
@@ -316,6 +334,9 @@ impl Shared {
     /// Whether patterns exclude an entry, or a folder that it is in: then its changes are nobody's concern.
     fn is_excluded(&self, report: &Report) -> bool {
         let Report::Entry { path, scope, is_dir } = report else { return false };
+        if self.sources.is_own(path) {
+            return true;
+        }
         if !self.excludes.has_patterns() || path.is_empty() || *scope == Scope::All && is_dir.is_none() {
             return false;
         }

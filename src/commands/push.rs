@@ -46,15 +46,6 @@ use crate::{
 pub struct PushArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// Add the snapshot to the series with this name [default: host and paths, like alpha:/home/x]
-    #[arg(long, value_name = "NAME", value_parser = parse_target, add = completion::field("target"))]
-    target: Option<String>,
-    /// Tag the snapshot
-    #[arg(long, value_name = "TAG,...", value_delimiter = ',', value_parser = parse_tag)]
-    tag: Vec<String>,
-    /// Take and keep paths relative to DIR, as tar does
-    #[arg(short = 'C', long = "directory", value_name = "DIR")]
-    directory: Option<PathBuf>,
     /// Find out what would be sent, but send nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -64,6 +55,22 @@ pub struct PushArgs {
     /// Read every file, even those that have not changed
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+/// What to push, as the commands that push take it.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// Add the snapshot to the series with this name [default: host and paths, like alpha:/home/x]
+    #[arg(long, value_name = "NAME", value_parser = parse_target, add = completion::field("target"))]
+    target: Option<String>,
+    /// Tag the snapshot
+    #[arg(long, value_name = "TAG,...", value_delimiter = ',', value_parser = parse_tag)]
+    tag: Vec<String>,
+    /// Take and keep paths relative to DIR, as tar does
+    #[arg(short = 'C', long = "directory", value_name = "DIR")]
+    directory: Option<PathBuf>,
     /// Record this host name in the snapshot [default: the name of this machine]
     #[arg(long, value_name = "HOST", value_parser = parse_host)]
     host: Option<String>,
@@ -148,6 +155,13 @@ pub fn run(context: &Context, args: PushArgs) -> Result<Exit> {
 
 impl PushArgs {
     fn job(&self) -> PushJob {
+        PushJob { dry_run: self.dry_run, allow_empty: self.allow_empty, force: self.force, ..self.source.job() }
+    }
+}
+
+impl SourceArgs {
+    /// A push of this, in the ordinary way.
+    pub fn job(&self) -> PushJob {
         PushJob {
             target: self.target.clone(),
             tags: self.tag.clone(),
@@ -162,9 +176,9 @@ impl PushArgs {
                 one_file_system: self.exclude.one_file_system,
             },
             host: self.host.clone(),
-            dry_run: self.dry_run,
-            allow_empty: self.allow_empty,
-            force: self.force,
+            dry_run: false,
+            allow_empty: false,
+            force: false,
             level: self.compression,
         }
     }

@@ -48,6 +48,7 @@ mod source;
 mod sources;
 mod space;
 mod usage;
+mod watch;
 
 use std::{
     fs,

@@ -25,6 +25,16 @@ pub fn check<A: AsRef<OsStr>>(args: &[A], output: &Output) {
     }
 }
 
+/// Checks a line that a command printed while it runs on.
+#[track_caller]
+pub fn check_line(name: &str, line: &str) {
+    let known = keys(name).unwrap_or_else(|| panic!("docs/JSON.md has no row for bkfs {name}"));
+    let mut found = BTreeSet::new();
+    collect(&serde_json::from_str(line).unwrap_or_else(|e| panic!("bkfs {name}: {e}: {line}")), &mut found);
+    let missing: Vec<_> = found.iter().filter(|key| !known.contains(key.as_str())).collect();
+    assert!(missing.is_empty(), "docs/JSON.md lacks {missing:?} in the row of {name}: {line}");
+}
+
 /// Returns the keys of all objects in a value: the names of fields, and not what a map has for keys, like ids.
 fn collect(value: &Value, keys: &mut BTreeSet<String>) {
     match value {

@@ -238,6 +238,11 @@ impl Server {
         std::fs::read_to_string(&self.log).expect("its log")
     }
 
+    /// Returns the folder of the server's data.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// Returns the id of the server's process.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -49,6 +49,9 @@ pub fn commit(
     if context.options.dry_run {
         return Ok(Some(report));
     }
+    if context.follow.as_ref().is_some_and(|follow| follow.is_needless(collected.assembled.root.subtree)) {
+        return Ok(Some(report));
+    }
     let begun = session.opened().now;
     let snapshot = new_snapshot(context, &collected, stats);
     let Some(receipt) = commit_snapshot(context, session, snapshot, &collected)? else { return Ok(None) };

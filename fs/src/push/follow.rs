@@ -5,7 +5,7 @@
 //! the push looks at everything, as any other push does.
 
 use bkfs_store::format::tree::Subtree;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     context::PushContext,
@@ -21,9 +21,19 @@ use crate::{
 
 /// What a series of pushes of the same sources knows of the last one.
 #[derive(Default)]
-pub struct Following {
+pub struct Following(Mutex<Known>);
+
+/// What is known of the last push of a series.
+#[derive(Default)]
+pub struct Known {
     base: Option<Base>,
-    pub(super) links: LinkNames,
+    pub links: LinkNames,
+}
+
+impl Following {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock()
+    }
 }
 
 /// The push that the next one follows.
@@ -39,9 +49,11 @@ struct Base {
 #[derive(Clone)]
 pub struct Follow<'a> {
     /// What is known of the push before, and learned by this one.
-    pub following: &'a Mutex<Following>,
+    pub following: &'a Following,
     /// What was reported as changed since the push before.
     pub changes: ChangeSet,
+    /// Make no snapshot if nothing differs from the push before.
+    pub skips_unchanged: bool,
 }
 
 /// What decides whether a push may follow, beside its roots.
@@ -87,6 +99,11 @@ impl Follow<'_> {
             Missed::Everything => self.changes = ChangeSet::all(),
         }
         true
+    }
+
+    /// Whether no snapshot is to be made, as it would hold what the one before holds.
+    pub fn is_needless(&self, root: Option<Subtree>) -> bool {
+        self.skips_unchanged && self.following.lock().base.as_ref().is_some_and(|base| Some(base.root) == root)
     }
 
     /// Remembers a push whose snapshot was committed, for the next one to follow.

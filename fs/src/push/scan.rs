@@ -24,7 +24,6 @@ use bkfs_store::{
     format::tree::{Content, Node, NodeKind, Xattr},
 };
 use crossbeam_channel::Sender;
-use parking_lot::Mutex;
 
 use self::unseen::Taken;
 use super::{
@@ -96,7 +95,7 @@ pub struct Scanner<'a> {
     relied_on: Sample,
     random: RandomNumbers,
     /// The names of inodes that have several, if this push follows another.
-    link_names: Option<&'a Mutex<Following>>,
+    link_names: Option<&'a Following>,
     is_cut_off: bool,
 }
 

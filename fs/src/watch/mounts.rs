@@ -90,6 +90,6 @@ mod tests {
 
     #[test]
     fn a_table_that_did_not_change_says_so() {
-        assert!(!Mounts::open().unwrap().have_changed(&Sources::default()));
+        assert!(!Mounts::open().unwrap().have_changed(&Sources::new(&[])));
     }
 }

@@ -15,8 +15,9 @@ use parking_lot::RwLock;
 use crate::walk::{Plan, SourceDir};
 
 /// The folders that the user named, and those on the way to them.
-#[derive(Default)]
 pub struct Sources {
+    /// Folders whose changes are nobody's concern, by where they are.
+    own: Vec<PathBuf>,
     known: RwLock<Known>,
 }
 
@@ -25,6 +26,8 @@ struct Known {
     folders: Vec<SourceFolder>,
     /// The paths in the snapshot that the user named.
     named: HashSet<Vec<u8>>,
+    /// The paths in the snapshot of folders whose changes are nobody's concern.
+    own: Vec<Vec<u8>>,
 }
 
 /// A folder of the source that the user named, or that is on the way to one.
@@ -39,6 +42,11 @@ pub struct SourceFolder {
 }
 
 impl Sources {
+    /// Nothing is known yet. Changes in the folders `own` are nobody's concern.
+    pub fn new(own: &[PathBuf]) -> Self {
+        Self { own: own.iter().filter_map(|path| path.canonicalize().ok()).collect(), known: RwLock::default() }
+    }
+
     /// Notes a folder if the user named it, or something in it.
     pub fn entering(&self, dir: &SourceDir) {
         if !dir.is_planned() {
@@ -55,6 +63,17 @@ impl Sources {
             known.named.insert(join(&folder.path, name));
         }
         known.folders.push(folder);
+        drop(known);
+        let own = self.own.iter().flat_map(|own| self.find(own, None)).collect();
+        self.known.write().own = own;
+    }
+
+    /// Whether the entry at a path of the snapshot is, or is in, a folder whose changes are nobody's concern.
+    pub fn is_own(&self, path: &[u8]) -> bool {
+        let is_in = |own: &Vec<u8>| {
+            path.strip_prefix(own.as_slice()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        self.known.read().own.iter().any(is_in)
     }
 
     /// Whether the user named the entry at a path of the snapshot: no rule excludes it.
@@ -131,7 +150,7 @@ mod tests {
 
     #[test]
     fn entries_are_found_by_where_they_are() {
-        let sources = Sources::default();
+        let sources = Sources::new(&[]);
         let mut plan = Plan::default();
         plan.children.insert(b"file".to_vec(), Plan { is_included: true, ..Plan::default() });
         sources.known.write().folders = vec![

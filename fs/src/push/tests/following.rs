@@ -2,7 +2,6 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, thread, time::Duration};
 
-use parking_lot::Mutex;
 use proptest::{collection::vec, prelude::*};
 
 use super::{Case, noise};
@@ -14,13 +13,13 @@ use crate::{
 /// A series of pushes, with the changes that were reported since the last one.
 #[derive(Default)]
 pub(super) struct Series {
-    pub following: Mutex<Following>,
+    pub following: Following,
     pub changes: ChangeSet,
 }
 
 impl Series {
     fn push(&mut self, case: &mut Case) -> PushReport {
-        let follow = Follow { following: &self.following, changes: self.changes.take() };
+        let follow = Follow { following: &self.following, changes: self.changes.take(), skips_unchanged: false };
         case.push_after(Some(follow), None).unwrap()
     }
 
