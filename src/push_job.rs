@@ -14,8 +14,9 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Result;
 use bkfs_fs::{
+    cache::Cache,
     exclude::ExcludeOptions,
-    push::{Follow, OnChange, OpenedRepository, Push, PushOptions, PushProgress, PushReport, last_seen},
+    push::{Follow, OnChange, OpenedRepository, Push, PushOptions, PushProgress, PushReport, last_seen, open_cache},
     walk::Observer,
 };
 use bkfs_store::{
@@ -125,6 +126,8 @@ pub struct PushSession {
     pub session: Session,
     key: PushKey,
     cache: PathBuf,
+    /// What this machine remembers of its pushes, open for the next one.
+    opened_cache: Option<Arc<Cache>>,
     /// Whether nothing was pushed since the repository was opened.
     is_fresh: bool,
 }
@@ -146,7 +149,7 @@ impl PushSession {
             None => enrolment::enrol_this_machine(context, &mut session)?,
         };
         let cache = cache(context, &session.copy);
-        let mut opened = Self { session, key, cache, is_fresh: true };
+        let mut opened = Self { session, key, cache, opened_cache: None, is_fresh: true };
         opened.distrust_rollback();
         Ok(opened)
     }
@@ -192,7 +195,11 @@ impl PushSession {
         let known = known(session, &options.target);
         let (access, opened, config) = (session.access.clone(), &session.opened, &session.config);
         let repository = OpenedRepository { access, opened, config, key: &self.key };
-        let report = run(Push::new(repository, &self.cache, &options))?;
+        let mut push = Push::new(repository, &self.cache, &options);
+        if let Some(cache) = self.opened_cache.take() {
+            push = push.cache(cache);
+        }
+        let report = run(push)?;
         let emptied = match job.allow_empty {
             true => Vec::new(),
             false => sources::emptied(&known.unwrap_or_default(), &report),
@@ -205,9 +212,14 @@ impl PushSession {
     /// Opens the repository again for another push.
     fn reopen(&mut self, context: &Context, job: &PushJob) -> Result<()> {
         sources::check(job)?;
-        let cache = &self.cache;
-        let last_seen = |_: &CopyId, repo: RepoId, client: ClientId| -> Option<Seen> { last_seen(cache, repo, client) };
-        self.session.open_to_push_again(context, last_seen)?;
+        // Opening it takes more calls than the rest of a small push, so the push takes what is opened here.
+        let (own, cache) = ((self.session.config.repo, self.key.client_id()), &self.cache);
+        let opened = open_cache(cache, own.0, own.1).ok();
+        let seen = |_: &CopyId, repo: RepoId, client: ClientId| -> Option<Seen> {
+            if (repo, client) == own { opened.as_ref()?.seen() } else { last_seen(cache, repo, client) }
+        };
+        self.session.open_to_push_again(context, seen)?;
+        self.opened_cache = opened.filter(|_| self.session.client() == Some(own.1));
         self.key = self.session.push_key().cloned().unwrap_or_else(|| self.key.clone());
         check_room(&self.session, job)?;
         self.distrust_rollback();

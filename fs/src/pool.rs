@@ -6,11 +6,19 @@
 
 use std::{
     io,
+    num::NonZero,
     ops::ControlFlow,
+    sync::OnceLock,
     thread::{Builder, JoinHandle, Scope, ScopedJoinHandle},
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+
+/// How many threads can work at a time on this machine. It is asked once: the answer takes several system calls.
+pub fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(2, NonZero::get))
+}
 
 /// Threads that run until their owner tells them to end. The owner tells them, then calls [`Threads::join`].
 #[derive(Debug, Default)]

@@ -80,6 +80,11 @@ pub fn last_seen(cache_dir: &Path, repo: RepoId, client: ClientId) -> Option<See
     Cache::open(cache_dir, repo, client).ok()?.seen()
 }
 
+/// Opens what a client of this machine remembers of its pushes to a repository, for [`Push::cache`].
+pub fn open_cache(cache_dir: &Path, repo: RepoId, client: ClientId) -> Result<Arc<Cache>> {
+    Cache::open(cache_dir, repo, client).map(Arc::new)
+}
+
 /// A repository that was opened for a push.
 #[derive(Clone)]
 pub struct OpenedRepository<'a> {
@@ -102,6 +107,7 @@ pub struct Push<'a> {
     on_change: Option<&'a OnChange>,
     follow: Option<Follow<'a>>,
     observer: Option<Arc<dyn Observer>>,
+    cache: Option<Arc<Cache>>,
     clock: Clock,
 }
 
@@ -116,6 +122,7 @@ impl<'a> Push<'a> {
             on_change: None,
             follow: None,
             observer: None,
+            cache: None,
             clock: clock::now,
         }
     }
@@ -144,6 +151,12 @@ impl<'a> Push<'a> {
         self
     }
 
+    /// Uses a cache that is open already: that of the repository and the key's client.
+    pub fn cache(mut self, cache: Arc<Cache>) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
     /// Reads the time from another clock.
     #[cfg(test)]
     fn clock(mut self, clock: Clock) -> Self {
@@ -163,7 +176,10 @@ impl<'a> Push<'a> {
         self.options.check_names()?;
         let (begun, time) = (Instant::now(), (self.clock)());
         let ids = key.ids();
-        let cache = Arc::new(Cache::open(self.cache_dir, key.repo, key.client_id())?);
+        let cache = match self.cache {
+            Some(cache) => cache,
+            None => open_cache(self.cache_dir, key.repo, key.client_id())?,
+        };
         let _lock = cache.lock_target(ids.target_tag(&self.options.target))?;
         let mut context = PushContext {
             access,

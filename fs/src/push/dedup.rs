@@ -108,11 +108,12 @@ impl Dedup {
         Self { shared: Arc::new(shared), threads: Threads::default() }
     }
 
-    /// Starts the threads that ask the repository. Without them each question is asked when its answer is needed.
-    pub fn start(&mut self) {
+    /// Starts the threads that ask the repository: several, or one if there will be few questions. Without them each
+    /// question is asked when its answer is needed.
+    pub fn start(&mut self, is_small: bool) {
         if self.threads.is_empty() {
-            let shared = self.shared.clone();
-            self.threads = Threads::start("ask", THREADS, move |_| shared.run());
+            let (shared, count) = (self.shared.clone(), if is_small { 1 } else { THREADS });
+            self.threads = Threads::start("ask", count, move |_| shared.run());
         }
     }
 
@@ -371,7 +372,7 @@ mod tests {
         let store = Fake::new();
         let mut dedup = Dedup::new(store.clone(), ClientId::default(), None, true);
         Arc::get_mut(&mut dedup.shared).unwrap().sent_max = 1;
-        dedup.start();
+        dedup.start(false);
         let [a, b, c] = [1, 2, 3].map(|b| ChunkId([b; 32]));
         assert!(dedup.is_new(&a).unwrap());
         dedup.acknowledged(&[a]);

@@ -75,7 +75,7 @@ pub fn collect(context: &PushContext<'_>, session: &PushSession) -> Result<Colle
     let known_set = options.keeps_known_set.then(|| (context.cache.clone(), session.losses()));
     let mut dedup =
         Dedup::new(context.access.clone(), context.key.client_id(), known_set, session.opened().chunks == 0);
-    dedup.start();
+    dedup.start(follows);
     let announcer = dedup.announcer();
     let (ids, progress) = (context.ids.clone(), context.progress.clone());
     let reader = FileReader::new(ids, &context.config.chunker, announcer, progress, context.clock)?;

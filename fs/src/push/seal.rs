@@ -6,7 +6,6 @@
 
 use std::{
     io,
-    num::NonZero,
     ops::ControlFlow,
     sync::Arc,
     thread::{Builder, Scope, ScopedJoinHandle},
@@ -32,7 +31,7 @@ use super::{
     dedup::Dedup,
     progress::{self, PushProgress},
 };
-use crate::pool::WorkerPool;
+use crate::pool::{WorkerPool, cores};
 
 /// Frames between the assembler and the packer.
 const FRAMES: usize = 32;
@@ -118,14 +117,13 @@ impl<'a> Sealer<'a> {
 
     /// Starts all threads.
     pub fn start<'scope, 'env>(&'env self, scope: &'scope Scope<'scope, 'env>) -> io::Result<Sealing<'scope>> {
-        let threads = std::thread::available_parallelism().map_or(2, NonZero::get);
         let seal = move |job: SealJob| {
             let bytes = job.frame.seal(self.key.repo, job.kind, &self.data_key.key, self.level);
             // If the packer has stopped, the bytes are not wanted.
             let _ = job.sealed.send(bytes);
             ControlFlow::Continue(())
         };
-        let jobs = WorkerPool::full(scope, "seal", threads, FRAMES, seal)?.into_sender();
+        let jobs = WorkerPool::full(scope, "seal", cores(), FRAMES, seal)?.into_sender();
         let (order, in_order) = bounded(FRAMES);
         let packer = Builder::new().name("pack".to_owned()).spawn_scoped(scope, move || self.pack(scope, in_order))?;
         Ok(Sealing { jobs, order, packer })
@@ -138,8 +136,7 @@ impl<'a> Sealer<'a> {
         frames: Receiver<OrderedFrame>,
     ) -> Result<()> {
         let upload = move |upload| self.upload(upload);
-        let mut uploads = WorkerPool::full(scope, "upload", UPLOADS, 0, upload)
-            .map_err(|error| Error::io("cannot start a thread", error))?;
+        let mut uploads = WorkerPool::growing(scope, "upload", UPLOADS, 0, upload);
         let mut data = OpenPack::new(ChunkKind::Data);
         let mut tree = OpenPack::new(ChunkKind::Tree);
         let mut is_running = true;

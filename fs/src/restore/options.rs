@@ -25,7 +25,7 @@ pub struct RestoreOptions {
 impl Default for RestoreOptions {
     fn default() -> Self {
         // More threads than cores: they spend most of their time waiting for the store or the disk.
-        let cores = std::thread::available_parallelism().map_or(2, |n| n.get());
+        let cores = crate::pool::cores();
         Self {
             overwrite: false,
             verify: false,

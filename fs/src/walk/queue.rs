@@ -1,10 +1,11 @@
 //! The directories that wait to be listed ahead of the consumer, and how far ahead the threads may get.
 
-use std::{cmp::Ordering, collections::BinaryHeap, io, num::NonZero, sync::Arc, time::Duration};
+use std::{cmp::Ordering, collections::BinaryHeap, io, sync::Arc, time::Duration};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::task::{ListTask, Listed};
+use crate::pool::cores;
 
 /// While an entry takes less than this to list, on average, listing is bound by the processor. Then only as many
 /// threads as there are cores take part: waking one costs more than listing a directory. From a cache an entry takes
@@ -65,13 +66,7 @@ impl QueueState {
 impl ListQueue {
     /// An empty queue. At most `ahead_dirs_max` listed directories, each an open file, wait for the consumer.
     pub fn new(ahead_dirs_max: usize) -> Self {
-        Self {
-            ahead_dirs_max,
-            cores: std::thread::available_parallelism().map_or(2, NonZero::get),
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            slow: Condvar::new(),
-        }
+        Self { ahead_dirs_max, cores: cores(), state: Mutex::default(), changed: Condvar::new(), slow: Condvar::new() }
     }
 
     /// How many threads work even while listing is fast.
