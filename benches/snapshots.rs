@@ -21,7 +21,8 @@ use std::{
 };
 
 use bkfs_store::{
-    access::{ForgetRequest, Manage, Open, OpenRequest, Push, Read, SignedTombstone},
+    access::{ForgetRequest, Manage, Open, OpenRequest, Push, SignedTombstone},
+    base::id::SnapshotId,
     crypto::DataKey,
     format::{
         config::verify_config,
@@ -116,19 +117,18 @@ fn fill(person: &Person, key: &Path, wanted: &Wanted) {
     }
     let gone = &all[..all.len() * wanted.forgotten / 100];
     for part in gone.chunks(1000) {
-        forget(&*repo, &full, part);
+        forget(&repo, &full, part);
     }
-    assert!(repo.log(0, 1).is_ok());
 }
 
+/// The push key that `init` left on this machine.
 fn machine_key(person: &Person) -> PushKey {
-    let find = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
-    for folder in find(&person.path("config")).into_iter().filter(|path| path.is_dir()) {
-        for path in find(&folder)
-            .iter()
-            .chain(find(&folder).iter().filter(|p| p.is_dir()).flat_map(|p| find(p)).collect::<Vec<_>>().iter())
-        {
-            if let Some(KeyFile::Push(push)) = fs::read(path).ok().and_then(|bytes| KeyFile::decode(&bytes).ok()) {
+    let mut folders = vec![person.path("config")];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if let Ok(KeyFile::Push(push)) = KeyFile::decode(&fs::read(path).unwrap()) {
                 return push;
             }
         }
@@ -136,9 +136,9 @@ fn machine_key(person: &Person) -> PushKey {
     panic!("this machine has no push key");
 }
 
-fn forget(repo: &Repository, full: &FullKey, ids: &[bkfs_store::base::id::SnapshotId]) {
+fn forget(repo: &Repository, full: &FullKey, ids: &[SnapshotId]) {
     let log_len = repo.open(&OpenRequest::default()).unwrap().now.log_len;
-    let sign = |id: &bkfs_store::base::id::SnapshotId| {
+    let sign = |id: &SnapshotId| {
         SignedTombstone(Tombstone { repo: full.repo, snapshot: *id, log_len, is_broken: false }.sign(full))
     };
     let tombstones = ids.iter().map(sign).collect();

@@ -100,21 +100,23 @@ impl Catalog {
     ) -> Result<Self> {
         session.warn_of_rollback();
         let full = session.reading_key(context, operation)?;
-        // All snapshots of a series have the same client and target. Its host, tags and paths may change.
-        let Filters { client: _, target: _, host, tag, path } = filters;
-        let is_by_series = host.is_none() && tag.is_empty() && path.is_empty();
-        let needed = match selector.name == SnapshotName::Latest && is_by_series {
-            true => Needed::NewestOfEachSeries,
-            false => Needed::All,
-        };
+        let needed = needed_for(&selector.name, filters);
         Self::with(context, session, session.access.clone(), &full, CACHE_BYTES, needed)
     }
 
-    /// Does the same for a mount, with a larger cache.
-    pub fn open_for_mount(context: &Context, session: &Session, access: Arc<dyn Read>) -> Result<Self> {
+    /// Does the same for a mount, of one snapshot or of all, with a larger cache. A mount of all begins with the newest
+    /// snapshot of each series.
+    pub fn open_for_mount(
+        context: &Context,
+        session: &Session,
+        access: Arc<dyn Read>,
+        selector: Option<&Selector>,
+        filters: &Filters,
+    ) -> Result<Self> {
         session.warn_of_rollback();
         let full = session.reading_key(context, "mounting")?;
-        Self::with(context, session, access, &full, MOUNT_CACHE_BYTES, Needed::All)
+        let needed = needed_for(selector.map_or(&SnapshotName::Latest, |selector| &selector.name), filters);
+        Self::with(context, session, access, &full, MOUNT_CACHE_BYTES, needed)
     }
 
     /// Reads the list of snapshots with a key that the caller has already, so that no passphrase is asked for twice.
@@ -263,6 +265,14 @@ impl Catalog {
             true => format!("searched in {}: none has it", output::count(older.len() as u64, "older snapshot")),
         }
     }
+}
+
+/// Which snapshots are needed to find a snapshot. All snapshots of a series have the same client and target; host, tags
+/// and paths may change.
+fn needed_for(name: &SnapshotName, filters: &Filters) -> Needed {
+    let Filters { client: _, target: _, host, tag, path } = filters;
+    let is_by_series = host.is_none() && tag.is_empty() && path.is_empty();
+    if *name == SnapshotName::Latest && is_by_series { Needed::NewestOfEachSeries } else { Needed::All }
 }
 
 /// Says that the store contradicts itself or a client, and what to do.

@@ -195,6 +195,22 @@ fn snapshots_that_were_opened_are_not_fetched_again() {
 }
 
 #[test]
+fn what_was_purged_is_listed_from_a_remembered_log() {
+    let (place, repo) = Place::new();
+    let ids: Vec<SnapshotId> = (0..20).map(|_| push(&*repo, "home")).collect();
+    repo.operator().purge(&[ids[7].to_string()]).unwrap();
+    same_as_anew(&place, &repo);
+    assert_eq!(same_as_anew(&place, &repo), [0, 0]);
+    assert_eq!(newest(&repo, Some(&place.cache())).0.others.len(), 1);
+    // Nothing is left of which a record could be read.
+    repo.operator()
+        .purge(&ids.iter().filter(|id| **id != ids[7]).map(ToString::to_string).collect::<Vec<_>>())
+        .unwrap();
+    same_as_anew(&place, &repo);
+    assert_eq!(same_as_anew(&place, &repo), [0, 0]);
+}
+
+#[test]
 fn what_is_gone_leaves_the_files() {
     let (place, repo) = Place::new();
     let ids: Vec<SnapshotId> = (0..40).map(|_| push(&*repo, "home")).collect();
@@ -227,7 +243,7 @@ fn what_is_gone_leaves_the_files() {
 #[test]
 fn a_log_with_another_past_is_read_anew() {
     let (place, repo) = Place::new();
-    (0..30).for_each(|_| drop(push(&*repo, "home")));
+    (0..30).for_each(|_| _ = push(&*repo, "home"));
     copy(&place.path("repo"), &place.path("older"));
     let one = push(&*repo, "home");
     same_as_anew(&place, &repo);
@@ -242,7 +258,7 @@ fn a_log_with_another_past_is_read_anew() {
     assert_ne!(one, other);
     let (found, _) = list(&repo, Some(&place.cache()));
     assert!(found.snapshots.iter().any(|info| info.id == other) && found.snapshots.iter().all(|info| info.id != one));
-    (0..20).for_each(|_| drop(push(&*repo, "home")));
+    (0..20).for_each(|_| _ = push(&*repo, "home"));
     same_as_anew(&place, &repo);
     assert_eq!(same_as_anew(&place, &repo), [0, 0]);
 }
@@ -250,7 +266,7 @@ fn a_log_with_another_past_is_read_anew() {
 #[test]
 fn a_client_that_has_ended_ends_for_what_is_remembered() {
     let (place, repo) = Place::new();
-    (0..3).for_each(|_| drop(push(&*repo, "home")));
+    (0..3).for_each(|_| _ = push(&*repo, "home"));
     assert_eq!(list(&repo, Some(&place.cache())).0.snapshots.len(), 3);
     let mut next = roster();
     (next.number, next.clients[0].until) = (2, Some(time(1)));
@@ -280,7 +296,7 @@ fn a_check_notices_that_a_remembered_snapshot_is_gone() {
 #[test]
 fn a_push_key_neither_reads_nor_writes_it() {
     let (place, repo) = Place::new();
-    (0..20).for_each(|_| drop(push(&*repo, "a-very-secret-target")));
+    (0..20).for_each(|_| _ = push(&*repo, "a-very-secret-target"));
     same_as_anew(&place, &repo);
     let whole: Vec<(PathBuf, Vec<u8>)> =
         place.files().into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
@@ -336,7 +352,7 @@ fn on_a_bare_machine_only_the_newest_of_each_series_are_fetched() {
 #[test]
 fn a_store_that_names_a_wrong_target_hides_no_snapshot() {
     let (place, repo) = Place::new();
-    (0..300).for_each(|n| drop(push(&*repo, if n == 5 { "b" } else { "a" })));
+    (0..300).for_each(|n| _ = push(&*repo, if n == 5 { "b" } else { "a" }));
     drop(repo);
     // The newest snapshot of `a` is called one of `b`, whose newest is older.
     let path = place.path("repo").join("log");

@@ -188,6 +188,11 @@ impl Reader {
         self.snapshots.with_newest(show)
     }
 
+    /// Returns how many snapshots there are that have not expired, according to the log. Opens none.
+    pub fn snapshot_count(&self) -> Result<usize> {
+        self.snapshots.count()
+    }
+
     /// Brings the list of snapshots up to date, and has the store show every snapshot: what is remembered does not
     /// replace it.
     pub(crate) fn with_fetched_snapshots<T>(&self, show: impl FnOnce(&SnapshotList) -> T) -> Result<T> {

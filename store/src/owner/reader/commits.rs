@@ -4,7 +4,7 @@
 //! a log to some length need not do it again: the encoding holds the head at that length, and only a log that goes
 //! through that head has the same records before it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::OnceLock};
 
 use super::{fields::Fields, log::LogChain};
 use crate::{
@@ -73,7 +73,10 @@ pub(super) struct CommitLog {
     /// The records that made seal keys, in the order of the log.
     pub rotations: Vec<u64>,
     commits: Vec<Commit>,
-    by_id: HashMap<SnapshotId, usize>,
+    /// Made when it is first needed.
+    by_id: OnceLock<HashMap<SnapshotId, usize>>,
+    /// Whether a snapshot was committed twice.
+    has_duplicates: bool,
     /// Whether every record so far makes sense. Only such a log is remembered, so a problem is found each time.
     is_sound: bool,
     is_fate_changed: bool,
@@ -86,7 +89,8 @@ impl Default for CommitLog {
             repaired_at: None,
             rotations: Vec::new(),
             commits: Vec::new(),
-            by_id: HashMap::new(),
+            by_id: OnceLock::new(),
+            has_duplicates: false,
             is_sound: true,
             is_fate_changed: false,
         }
@@ -142,8 +146,8 @@ impl CommitLog {
             Event::Expire { snapshot } => (snapshot, FateStep::Expire, Vec::new()),
             _ => return Ok(()),
         };
-        let commit = self.by_id.get(&id).and_then(|at| self.commits.get_mut(*at));
-        let Some(commit) = commit else {
+        let place = self.places().get(&id).copied();
+        let Some(commit) = place.and_then(|place| self.commits.get_mut(place)) else {
             return Err(format!("it is about snapshot {id}, which was never committed"));
         };
         if matches!(step, FateStep::Forget { .. }) {
@@ -168,10 +172,17 @@ impl CommitLog {
     }
 
     fn insert(&mut self, commit: Commit) {
-        let before = self.by_id.insert(commit.id, self.commits.len());
+        self.places();
+        let before = self.by_id.get_mut().and_then(|places| places.insert(commit.id, self.commits.len()));
         // Stores commit a snapshot once. What came of such a log is not worth remembering.
+        self.has_duplicates |= before.is_some();
         self.is_sound &= before.is_none();
         self.commits.push(commit);
+    }
+
+    /// Where the last commit of each snapshot is.
+    fn places(&self) -> &HashMap<SnapshotId, usize> {
+        self.by_id.get_or_init(|| self.commits.iter().zip(0..).map(|(commit, at)| (commit.id, at)).collect())
     }
 
     /// All commits, in the order of the log.
@@ -181,7 +192,18 @@ impl CommitLog {
 
     /// The last commit of a snapshot.
     pub fn get(&self, id: &SnapshotId) -> Option<&Commit> {
-        self.commits.get(*self.by_id.get(id)?)
+        self.commits.get(*self.places().get(id)?)
+    }
+
+    /// A commit, with what became of its snapshot. A snapshot may have been committed again.
+    pub fn at(&self, place: usize) -> Option<Commit> {
+        let commit = *self.commits.get(place)?;
+        Some(Commit { fate: self.fate_of(&commit), ..commit })
+    }
+
+    /// What became of the snapshot of one of [`CommitLog::commits`].
+    pub fn fate_of(&self, commit: &Commit) -> Option<Fate> {
+        if self.has_duplicates { self.fate(&commit.id) } else { commit.fate }
     }
 
     /// What became of a snapshot.
@@ -223,13 +245,10 @@ impl CommitLog {
         let rotations = (0..count).map(|_| fields.u64()).collect::<Option<Vec<_>>>()?;
         let count = fields.count(COMMIT_LEN)?;
         let mut log = Self { chain, repaired_at, rotations, ..Self::default() };
-        (log.commits, log.by_id) = (Vec::with_capacity(count), HashMap::with_capacity(count));
-        for _ in 0..count {
-            log.insert(Commit::decode(&mut fields)?);
-        }
+        log.commits = (0..count).map(|_| Commit::decode(&mut fields)).collect::<Option<_>>()?;
         let ascends = log.commits.is_sorted_by(|one, next| one.log_seq < next.log_seq);
         let is_within = log.commits.last().is_none_or(|last| last.log_seq < log.chain.len());
-        (fields.is_empty() && log.is_sound && ascends && is_within).then_some(log)
+        (fields.is_empty() && ascends && is_within).then_some(log)
     }
 }
 

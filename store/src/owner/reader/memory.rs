@@ -183,10 +183,14 @@ impl SnapshotMemory {
         self.places.clear();
     }
 
-    /// Adds opened snapshots, and the log. A failure is no problem: the next process opens them again.
-    pub fn save(&mut self, new: &[(SnapshotId, Facts, &Snapshot)], log: &CommitLog) {
+    /// Adds opened snapshots, and the log. `has_new_fates` tells whether some may have expired that are remembered. A
+    /// failure is no problem: the next process opens them again.
+    pub fn save(&mut self, new: &[(SnapshotId, Facts, &Snapshot)], log: &CommitLog, has_new_fates: bool) {
         let is_live = |id: &SnapshotId| !log.is_expired(id);
-        let absorbed = self.absorbed(new.len(), &is_live);
+        let absorbed = match new.is_empty() && !has_new_fates {
+            true => Vec::new(),
+            false => self.absorbed(new.len(), &is_live),
+        };
         let due = self.log_len + LOG_STEP_MIN.max(self.log_len / LOG_STEP);
         let is_log_due = log.chain.len() >= due || log.chain.len() < self.log_len;
         if new.is_empty() && absorbed.is_empty() && self.unusable.is_empty() && !is_log_due {

@@ -116,6 +116,13 @@ impl SnapshotTracker {
         self.tracked.lock().announce(now);
     }
 
+    /// Returns how many snapshots have not expired, according to the log.
+    pub fn count(&self) -> Result<usize> {
+        let mut tracked = self.tracked.lock();
+        self.follow_log(&mut tracked)?;
+        Ok(tracked.log.commits().iter().filter(|commit| !commit.is_expired()).count())
+    }
+
     /// Returns whether a snapshot has expired by now, according to the log.
     pub fn is_gone(&self, id: &SnapshotId) -> Result<bool> {
         let mut tracked = self.tracked.lock();
@@ -186,7 +193,7 @@ impl SnapshotTracker {
             for bytes in &records {
                 tracked.list.problems.extend(tracked.log.add(bytes, &self.owner));
             }
-            tracked.is_unsorted |= tracked.log.take_fate_changed();
+            tracked.note_fates();
             check_commits(tracked.log.commits().len())?;
             tracked.list.check_unsound(UNSOUND_MAX)?;
             slow.at(tracked.log.chain.len(), target.len);
@@ -201,7 +208,7 @@ impl SnapshotTracker {
     /// Judges all commits that were not judged yet.
     fn advance(&self, tracked: &mut Tracked, fetch: Fetch) -> Result<()> {
         while let Some(commit) = tracked.next_commit() {
-            if tracked.log.is_expired(&commit.id) {
+            if commit.is_expired() {
                 tracked.skip(&commit);
             } else if let Some(opened) = tracked.opened.remove(&commit.id) {
                 tracked.add_opened(&commit, opened);

@@ -9,7 +9,7 @@
 //! the whole list is read as soon as an opened snapshot has another client or target than the log says. What such a
 //! store can still do is what it can do to a new machine anyway, which is to leave out the newest snapshots.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use parking_lot::Mutex;
 
@@ -51,7 +51,7 @@ impl SnapshotTracker {
         self.follow_log(&mut tracked)?;
         let is_new = |commit: &&Commit| {
             let id = &commit.id;
-            tracked.facts(id).is_none() && !tracked.opened.contains_key(id) && !tracked.log.is_expired(id)
+            !commit.is_expired() && tracked.facts(id).is_none() && !tracked.opened.contains_key(id)
         };
         let new = tracked.unjudged().iter().filter(is_new).take(NEW_MAX + 1).count();
         let found = match new > NEW_MAX {
@@ -86,7 +86,7 @@ impl SnapshotTracker {
         let (mut unshown, mut refused) = (Vec::new(), HashSet::new());
         for _ in 0..ROUNDS_MAX {
             let newest = newest_of_each(tracked.log.commits(), |commit| {
-                tracked.log.fate(&commit.id).is_none() && !refused.contains(&commit.id)
+                tracked.log.fate_of(commit).is_none() && !refused.contains(&commit.id)
             });
             let mut missing = Vec::new();
             for commit in &newest {
@@ -159,11 +159,11 @@ impl Tracked {
     /// a record cannot be read.
     fn newest_judged(&self) -> Option<Vec<SnapshotInfo>> {
         let listed: HashSet<SnapshotId> = self.list.snapshots.iter().map(|info| info.id).collect();
-        let mut remembered = self.remembered.iter().map(|commit| commit.log_seq).peekable();
+        let mut remembered = self.remembered.iter().rev().map(|commit| commit.log_seq).peekable();
         let newest = newest_of_each(self.log.commits(), |commit| {
-            while remembered.next_if(|seq| *seq < commit.log_seq).is_some() {}
+            while remembered.next_if(|seq| *seq > commit.log_seq).is_some() {}
             let is_shown = remembered.peek() == Some(&commit.log_seq) || listed.contains(&commit.id);
-            is_shown && self.log.fate(&commit.id).is_none()
+            is_shown && self.log.fate_of(commit).is_none()
         });
         if self.is_log_wrong { None } else { self.newest_of(&newest) }
     }
@@ -203,12 +203,17 @@ impl Tracked {
     }
 }
 
-/// The newest commit of each series that `counts`, in the order of the log.
+/// The newest commit of each series that `counts`, in the order of the log. Asks from the newest on, and no more of a
+/// series that it has.
 fn newest_of_each(commits: &[Commit], mut counts: impl FnMut(&Commit) -> bool) -> Vec<Commit> {
-    let mut newest: HashMap<(ClientId, TargetTag), Commit> = HashMap::new();
-    for commit in commits.iter().filter(|commit| counts(commit)) {
-        newest.insert((commit.client, commit.target), *commit);
+    let (mut found, mut newest) = (HashSet::new(), Vec::new());
+    for commit in commits.iter().rev() {
+        let series: (ClientId, TargetTag) = (commit.client, commit.target);
+        if !found.contains(&series) && counts(commit) {
+            found.insert(series);
+            newest.push(*commit);
+        }
     }
-    let by_place: BTreeMap<u64, Commit> = newest.into_values().map(|commit| (commit.log_seq, commit)).collect();
-    by_place.into_values().collect()
+    newest.reverse();
+    newest
 }

@@ -33,6 +33,8 @@ pub(super) struct Tracked {
     fresh: HashMap<SnapshotId, Facts>,
     /// Whether a fate has changed since the list was sorted.
     pub is_unsorted: bool,
+    /// Whether a fate has changed since the memory was saved.
+    has_new_fates: bool,
     /// Whether the list has a snapshot that the store has not shown.
     pub is_some_unseen: bool,
     memory: Option<SnapshotMemory>,
@@ -107,9 +109,16 @@ impl Tracked {
         self.memory.as_ref()?.facts(id)
     }
 
+    /// Notes whether the log has changed the fate of a snapshot.
+    pub fn note_fates(&mut self) {
+        let is_changed = self.log.take_fate_changed();
+        self.is_unsorted |= is_changed;
+        self.has_new_fates |= is_changed;
+    }
+
     /// The first commit that is not judged.
     pub fn next_commit(&self) -> Option<Commit> {
-        self.log.commits().get(self.judged).copied()
+        self.log.at(self.judged)
     }
 
     /// The commits that are not judged.
@@ -183,7 +192,7 @@ impl Tracked {
         let (used, newest) = (facts.seal_key, u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1));
         let is_old = used < newest;
         // What the owner has forgotten, they have seen. So a client that lies about the log cannot go on for ever.
-        let is_fork = self.log.fate(&commit.id).is_none() && self.is_of_another_log(commit, facts);
+        let is_fork = commit.fate.is_none() && self.is_of_another_log(commit, facts);
         if !is_old && !is_fork {
             return;
         }
@@ -282,7 +291,7 @@ impl Tracked {
         }
         let ahead = self.opened.iter().filter(|(id, _)| memory.facts(id).is_none());
         new.extend(ahead.map(|(id, opened)| (*id, opened.facts.clone(), &opened.snapshot)));
-        memory.save(&new, &self.log);
+        memory.save(&new, &self.log, std::mem::take(&mut self.has_new_fates));
         self.fresh.clear();
     }
 }
