@@ -12,7 +12,9 @@ use bkfs_store::{
         time::Time,
     },
     format::{keys::FullKey, tree::Node},
-    owner::reader::{BrokenSnapshot, Contradiction, PurgedSnapshot, Reader, SnapshotInfo, TrashedSnapshot},
+    owner::reader::{
+        BrokenSnapshot, Contradiction, PurgedSnapshot, Reader, SnapshotInfo, SnapshotList, TrashedSnapshot,
+    },
 };
 
 use crate::{
@@ -69,6 +71,15 @@ pub struct Catalog {
     client: Option<ClientId>,
     /// Whether to say on standard error what was chosen.
     says_choice: bool,
+    /// Whether `snapshots` has only the newest one of each series.
+    has_only_newest: bool,
+}
+
+/// Which snapshots a command needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needed {
+    All,
+    NewestOfEachSeries,
 }
 
 impl Catalog {
@@ -79,16 +90,38 @@ impl Catalog {
         Self::with_key(context, session, &full)
     }
 
-    /// Does the same for a mount, with a larger cache.
-    pub fn open_for_mount(context: &Context, session: &Session, access: Arc<dyn Read>) -> Result<Self> {
+    /// Does the same to show what the selector names. For `latest`, the newest snapshot of each series is enough.
+    pub fn open_to_show(
+        context: &Context,
+        session: &Session,
+        operation: &'static str,
+        selector: &Selector,
+        filters: &Filters,
+    ) -> Result<Self> {
+        session.warn_of_rollback();
+        let full = session.reading_key(context, operation)?;
+        let needed = needed_for(&selector.name, filters);
+        Self::with(context, session, session.access.clone(), &full, CACHE_BYTES, needed)
+    }
+
+    /// Does the same for a mount, of one snapshot or of all, with a larger cache. A mount of all begins with the newest
+    /// snapshot of each series.
+    pub fn open_for_mount(
+        context: &Context,
+        session: &Session,
+        access: Arc<dyn Read>,
+        selector: Option<&Selector>,
+        filters: &Filters,
+    ) -> Result<Self> {
         session.warn_of_rollback();
         let full = session.reading_key(context, "mounting")?;
-        Self::with(context, session, access, &full, MOUNT_CACHE_BYTES)
+        let needed = needed_for(selector.map_or(&SnapshotName::Latest, |selector| &selector.name), filters);
+        Self::with(context, session, access, &full, MOUNT_CACHE_BYTES, needed)
     }
 
     /// Reads the list of snapshots with a key that the caller has already, so that no passphrase is asked for twice.
     pub fn with_key(context: &Context, session: &Session, full: &FullKey) -> Result<Self> {
-        Self::with(context, session, session.access.clone(), full, CACHE_BYTES)
+        Self::with(context, session, session.access.clone(), full, CACHE_BYTES, Needed::All)
     }
 
     fn with(
@@ -97,10 +130,10 @@ impl Catalog {
         access: Arc<dyn Read>,
         full: &FullKey,
         cache_bytes: usize,
+        needed: Needed,
     ) -> Result<Self> {
-        let reader = Reader::new(access, full.clone(), &session.config, cache_bytes);
-        reader.announce_log(session.opened.now);
-        let (mut catalog, problems) = reader.with_snapshots(|list| {
+        let reader = new_reader(context, session, access, full, cache_bytes)?;
+        let take = |list: &SnapshotList| {
             list.contradictions.iter().for_each(|found| rollback::found(contradiction(session, found)));
             let catalog = Self {
                 reader: reader.clone(),
@@ -112,9 +145,14 @@ impl Catalog {
                 clients: Clients::default(),
                 client: session.client(),
                 says_choice: !context.quiet,
+                has_only_newest: needed == Needed::NewestOfEachSeries,
             };
             (catalog, list.problems.iter().map(Error::to_string).collect::<Vec<_>>())
-        })?;
+        };
+        let (mut catalog, problems) = match needed {
+            Needed::All => reader.with_snapshots(take)?,
+            Needed::NewestOfEachSeries => reader.with_newest_snapshots(take)?,
+        };
         rollback::warn();
         catalog.clients = Clients::of(&session.opened.roster, full)?;
         // The owner knows about a snapshot in the trash.
@@ -183,14 +221,25 @@ impl Catalog {
         match self.reader.resolve(&info.snapshot.root, path) {
             Ok(node) => Ok((info, node)),
             Err(Error::SnapshotNotFound(why)) if selector.name == SnapshotName::Latest => {
-                Err(Failure::new(why, self.where_to_look(info, path, &filters.filter(&self.clients)?)).into())
+                let filter = filters.filter(&self.clients)?;
+                let hint = match self.has_only_newest {
+                    true => self.where_to_look(&self.reader.snapshots()?, info, path, &filter),
+                    false => self.where_to_look(&self.snapshots, info, path, &filter),
+                };
+                Err(Failure::new(why, hint).into())
             }
             Err(error) => Err(error.into()),
         }
     }
 
     /// Says which older snapshots have a path that the newest one lacks: of each series, the newest that has it.
-    fn where_to_look(&self, newest: &SnapshotInfo, path: &[u8], filter: &SnapshotFilter) -> String {
+    fn where_to_look(
+        &self,
+        all: &[SnapshotInfo],
+        newest: &SnapshotInfo,
+        path: &[u8],
+        filter: &SnapshotFilter,
+    ) -> String {
         let own = Candidate::from(newest);
         let may_hold = |info: &&SnapshotInfo| {
             info.id != newest.id
@@ -198,7 +247,7 @@ impl Catalog {
                 && (info.client == newest.client || info.snapshot.host == newest.snapshot.host)
                 && coverage(&info.snapshot, path, false) != Coverage::Nothing
         };
-        let older: Vec<&SnapshotInfo> = self.snapshots.iter().rev().filter(may_hold).take(LOOK_BACK_MAX).collect();
+        let older: Vec<&SnapshotInfo> = all.iter().rev().filter(may_hold).take(LOOK_BACK_MAX).collect();
         let mut found: Vec<Candidate<'_>> = Vec::new();
         for info in &older {
             let candidate = Candidate::from(*info);
@@ -216,6 +265,14 @@ impl Catalog {
             true => format!("searched in {}: none has it", output::count(older.len() as u64, "older snapshot")),
         }
     }
+}
+
+/// Which snapshots are needed to find a snapshot. All snapshots of a series have the same client and target; host, tags
+/// and paths may change.
+fn needed_for(name: &SnapshotName, filters: &Filters) -> Needed {
+    let Filters { client: _, target: _, host, tag, path } = filters;
+    let is_by_series = host.is_none() && tag.is_empty() && path.is_empty();
+    if *name == SnapshotName::Latest && is_by_series { Needed::NewestOfEachSeries } else { Needed::All }
 }
 
 /// Says that the store contradicts itself or a client, and what to do.
@@ -236,7 +293,20 @@ fn unreadable(broken: &BrokenSnapshot) -> UnreadableSnapshot {
 /// Opens a reader with the full key, without reading the list of snapshots.
 pub fn open_reader(context: &Context, session: &Session, operation: &'static str) -> Result<Arc<Reader>> {
     let full = session.full_key(context, operation)?;
-    let reader = Reader::new(session.access.clone(), full, &session.config, CACHE_BYTES);
+    new_reader(context, session, session.access.clone(), &full, CACHE_BYTES)
+}
+
+/// Makes a reader that knows what the store said when it was opened, and what this machine remembers of its snapshots.
+fn new_reader(
+    context: &Context,
+    session: &Session,
+    access: Arc<dyn Read>,
+    full: &FullKey,
+    cache_bytes: usize,
+) -> Result<Arc<Reader>> {
+    let reader = Reader::new(access, full.clone(), &session.config, cache_bytes);
+    reader.remember(&context.folders.cache);
+    reader.announce_log(session.opened.now);
     reader.accept_roster(&session.opened.roster)?;
     Ok(reader)
 }

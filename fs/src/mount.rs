@@ -236,7 +236,11 @@ fn owner() -> MountOwner {
 }
 
 fn find_snapshot(source: &dyn VfsSource, id: SnapshotId) -> Result<Arc<ShownSnapshot>> {
-    let found = source.snapshots()?.into_iter().find(|snapshot| snapshot.id == id);
+    let find = |all: Vec<Arc<ShownSnapshot>>| all.into_iter().find(|snapshot| snapshot.id == id);
+    let found = match source.newest()?.and_then(find) {
+        None => find(source.snapshots()?),
+        found => found,
+    };
     found.ok_or_else(|| bkfs_store::Error::SnapshotNotFound(format!("there is no snapshot {id}")).into())
 }
 

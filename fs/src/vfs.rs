@@ -116,7 +116,7 @@ impl Vfs {
         let dir = self.dir(parent)?;
         match &dir.kind {
             DirKind::Top(top) => {
-                let list = self.up_to_date()?;
+                let list = self.list_for(top, Some(name))?;
                 let item = list.names.find(top, name).ok_or(Error::NotFound)?;
                 self.hold_item(&list, &dir, name, &item).map(Some)
             }
@@ -300,6 +300,16 @@ impl Vfs {
         self.current.as_ref().map(|current| current.up_to_date()).ok_or(Error::Stale)
     }
 
+    /// Returns the list to find a name in a folder above the snapshots, or to list the folder.
+    fn list_for(&self, top: &TopDir, name: Option<&[u8]>) -> Result<Arc<SnapshotList>> {
+        let current = self.current.as_ref().ok_or(Error::Stale)?;
+        current.list_for(top, name).map_err(|error| {
+            let reply = error::classify(&error, || false);
+            tracing::warn!(%error, "cannot load the list of snapshots: {reply}");
+            reply
+        })
+    }
+
     /// Returns the target of a link to a newest snapshot, if the inode still represents it.
     fn latest(&self, top: &TopDir, index: u64) -> Result<(Arc<SnapshotList>, Vec<u8>)> {
         let list = self.up_to_date()?;
@@ -315,7 +325,8 @@ impl Vfs {
         hold: bool,
         add: &mut dyn FnMut(&Listed<'_>) -> bool,
     ) -> Result<()> {
-        let list = if after == 0 { self.up_to_date()? } else { self.current.as_ref().ok_or(Error::Stale)?.known() };
+        let list =
+            if after == 0 { self.list_for(top, None)? } else { self.current.as_ref().ok_or(Error::Stale)?.known() };
         loop {
             let items = list.names.list(top, after, TOP_BATCH);
             let Some(last) = items.last() else { return Ok(()) };

@@ -509,5 +509,36 @@ fn main() -> Done {
     records()?;
     credentials()?;
     messages()?;
+    remembered()?;
     network()
+}
+
+/// What a reader remembers of three snapshots, as far as it does not differ from run to run.
+fn remembered() -> Done {
+    let repaired = u64::MAX.to_le_bytes();
+    let (rotations, none) = ([1u64.to_le_bytes(), 2u64.to_le_bytes()].concat(), 0u64.to_le_bytes());
+    let time = [&5i64.to_le_bytes()[..], &7u32.to_le_bytes()].concat();
+    let commit = |n: u8| {
+        let ids = [&[n; 32][..], &keys().push.client_id().0, &keys().ids.target_tag("home").0].concat();
+        let (sequence, seq) = (u64::from(n).to_le_bytes(), u64::from(n).to_le_bytes());
+        [&ids[..], &sequence, &seq, &time, &[n % 5], &time, &seq, &none].concat()
+    };
+    let commits = |count: u8| {
+        let list: Vec<u8> = (0..count).flat_map(commit).collect();
+        [&u64::from(count).to_le_bytes()[..], &list].concat()
+    };
+    let log = [&repaired[..], &rotations, &commits(3)].concat();
+    let record = cbor(support::snapshot(2, Some(SnapshotId([1; 32]))));
+    let row = |n: u8| {
+        let ids = [&[n; 32][..], &keys().push.client_id().0, &keys().ids.target_tag("home").0].concat();
+        let chain = [&2u64.to_le_bytes()[..], &[1], &[1; 32], &3u64.to_le_bytes(), &[0x88; 32]].concat();
+        [&ids[..], &chain, &1u32.to_le_bytes(), &(record.len() as u32).to_le_bytes()].concat()
+    };
+    let table = [&2u64.to_le_bytes()[..], &row(1), &row(2)].concat();
+    let block = record.repeat(2);
+    for (name, kind) in [("sealed", 3u8), ("without-chain", 1), ("outside", 2)] {
+        put("remembered", name, &[&[kind][..], &parts([&log[..], &table, &block])].concat())?;
+    }
+    let empty = [&repaired[..], &none, &none].concat();
+    put("remembered", "no-commits", &[&[3][..], &parts([&empty[..], &[], &[]])].concat())
 }

@@ -45,7 +45,7 @@ pub fn run(context: &Context, args: CatArgs) -> Result<Exit> {
         return Err(Failure::new("no file given", hint).into());
     };
     let session = Session::open(context, &args.repo)?;
-    let catalog = Catalog::open(context, &session, "reading files")?;
+    let catalog = Catalog::open_to_show(context, &session, "reading files", &args.selector, &args.filters)?;
     let (_, node) = catalog.find(&args.selector, &args.filters)?;
     if node.kind != NodeKind::File {
         let hint = match node.kind {

@@ -72,7 +72,7 @@ struct EntryJson<'a> {
 /// Runs `bkfs ls`.
 pub fn run(context: &Context, args: LsArgs) -> Result<Exit> {
     let session = Session::open(context, &args.repo)?;
-    let catalog = Catalog::open(context, &session, "listing files")?;
+    let catalog = Catalog::open_to_show(context, &session, "listing files", &args.selector, &args.filters)?;
     let (_, node) = catalog.find(&args.selector, &args.filters)?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut show = |path: &[u8], node: &Node| write_entry(&mut out, context, args.long, path, node);

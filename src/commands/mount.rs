@@ -53,7 +53,7 @@ pub fn run(context: &Context, args: MountArgs) -> Result<Exit> {
     let session = Session::open_to_mount(context, &args.repo, PATIENCE)?;
     // If the server goes away, wait for it once, and not again for each file that is opened.
     let access = Breaker::new(session.access.clone());
-    let catalog = Catalog::open_for_mount(context, &session, access)?;
+    let catalog = Catalog::open_for_mount(context, &session, access, args.snapshot.as_ref(), &args.filters)?;
     let filter = args.filters.filter(&catalog.clients)?;
     let snapshot = match &args.snapshot {
         Some(selector) => Some(catalog.choose(selector, &args.filters)?.id),

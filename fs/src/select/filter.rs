@@ -32,6 +32,13 @@ impl SnapshotFilter {
         self.host.is_some() || self.clients.is_some()
     }
 
+    /// Whether it lets all snapshots of a series through, or none: those have the same client and target, while host,
+    /// tags and paths may change.
+    pub fn is_by_series(&self) -> bool {
+        let Self { clients: _, target: _, host, tags, paths } = self;
+        host.is_none() && tags.is_empty() && paths.is_empty()
+    }
+
     /// Whether it lets every snapshot through.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -59,6 +59,8 @@ pub struct Names {
     by_id: BTreeMap<SnapshotId, usize>,
     groups: HashMap<GroupBy, BTreeMap<Arc<[u8]>, SnapshotGroup>>,
     latest: HashMap<LatestFolder, LatestItem>,
+    /// Whether only the newest snapshot of each series is known.
+    is_partial: bool,
 }
 
 impl Names {
@@ -82,19 +84,58 @@ impl Names {
                 names.snapshots.push(NamedSnapshot { name: name.into_bytes(), snapshot });
             }
         }
-        names.group();
+        names.group(&GroupBy::ALL);
         names.decide_latest(shapes);
         names
     }
 
-    fn group(&mut self) {
+    /// The names for which the newest snapshot of each series is enough: the ids of those that pass the filter, all
+    /// targets, and `latest` in each of these and at the root.
+    pub fn of_newest(newest: &[Arc<ShownSnapshot>], filter: &SnapshotFilter, shapes: &mut LatestShapes) -> Self {
+        let mut names = Self { is_partial: true, ..Self::default() };
+        let shown = newest.iter().filter(|snapshot| filter.matches(snapshot.client, &snapshot.record));
+        for (index, snapshot) in shown.enumerate() {
+            names.by_id.insert(snapshot.id, index);
+            let name = snapshot.id.to_string().into_bytes();
+            names.snapshots.push(NamedSnapshot { name, snapshot: snapshot.clone() });
+        }
+        names.group(&[GroupBy::Targets]);
+        names.decide_latest(shapes);
+        names
+    }
+
+    /// Whether only the newest snapshot of each series is known.
+    pub fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
+    /// Whether what is known is enough to find a name in a folder, or to list the folder.
+    pub fn is_enough_for(&self, top: &TopDir, name: Option<&[u8]>) -> bool {
+        match (top, name) {
+            _ if !self.is_partial => true,
+            (TopDir::Root | TopDir::Groups(GroupBy::Targets), _) => true,
+            (TopDir::Latest(None | Some((GroupBy::Targets, _))), _) => true,
+            (TopDir::Group(GroupBy::Targets, _), Some(name)) => name == b"latest",
+            (TopDir::Ids, Some(name)) => name.len() == SnapshotId::LEN * 2 && self.find_id(name).is_some(),
+            _ => false,
+        }
+    }
+
+    fn group(&mut self, by: &[GroupBy]) {
         for (index, named) in self.snapshots.iter().enumerate() {
             let snapshot = &named.snapshot.record;
-            let mut add = |by: GroupBy, name: &str| {
+            let mut add = |kind: GroupBy, name: &str| {
+                if !by.contains(&kind) {
+                    return;
+                }
                 let name: Arc<[u8]> = component(name.as_bytes()).into();
                 let cookie = cookie_of(&name);
-                let group =
-                    self.groups.entry(by).or_default().entry(name).or_insert(SnapshotGroup { cookie, members: vec![] });
+                let group = self
+                    .groups
+                    .entry(kind)
+                    .or_default()
+                    .entry(name)
+                    .or_insert(SnapshotGroup { cookie, members: vec![] });
                 if group.members.last() != Some(&index) {
                     group.members.push(index);
                 }
@@ -148,9 +189,9 @@ impl Names {
         self.snapshots.iter().map(key).eq(other.snapshots.iter().map(key))
     }
 
-    /// Returns whether a snapshot is shown.
+    /// Returns whether a snapshot is shown, as far as is known.
     pub fn contains(&self, id: &SnapshotId) -> bool {
-        self.by_id.contains_key(id)
+        self.is_partial || self.by_id.contains_key(id)
     }
 
     /// Returns the entry with that name in a folder. The folder may no longer exist.
@@ -165,14 +206,16 @@ impl Names {
             }
             TopDir::Group(by, group) => {
                 if name == b"latest" {
-                    return self.latest_item(&Some((*by, group.clone())), b"");
+                    return self.latest_item(&Some((*by, group.clone())));
                 }
                 let index = *self.by_name.get(name)?;
                 let group = self.groups.get(by)?.get(group)?;
                 group.members.binary_search(&index).ok().map(|_| self.snapshot(index))
             }
             TopDir::Latest(folder) => match self.latest.get(folder)? {
-                LatestItem::Folder(links) => links.get(name).map(|index| self.link(*index, prefix_in_latest(folder))),
+                LatestItem::Folder(links) => {
+                    links.get(name).map(|index| self.link(*index, self.prefix_in_latest(folder)))
+                }
                 LatestItem::Link(_) => None,
             },
         }
@@ -233,7 +276,7 @@ impl Names {
                 let Some(members) = self.groups.get(by).and_then(|groups| groups.get(group)) else { return vec![] };
                 let mut all = after_cookie(&members.members);
                 if after == 0 {
-                    let latest = self.latest_item(&Some((*by, group.clone())), b"");
+                    let latest = self.latest_item(&Some((*by, group.clone())));
                     all.splice(0..0, latest.map(|item| TopEntry { name: b"latest".to_vec(), item, cookie: 1 }));
                     all.truncate(limit);
                 }
@@ -244,7 +287,7 @@ impl Names {
                 let mut all: Vec<TopEntry> = (links.iter())
                     .map(|(name, index)| TopEntry {
                         name: name.to_vec(),
-                        item: self.link(*index, prefix_in_latest(folder)),
+                        item: self.link(*index, self.prefix_in_latest(folder)),
                         cookie: cookie_of(name),
                     })
                     .filter(|entry| entry.cookie > after)
@@ -257,7 +300,7 @@ impl Names {
     }
 
     fn root(&self) -> Vec<TopEntry> {
-        let latest = self.latest_item(&None, b"snapshots/");
+        let latest = self.latest_item(&None);
         let mut all: Vec<(&[u8], TopItem)> = latest.map(|item| (b"latest".as_slice(), item)).into_iter().collect();
         all.push((b"snapshots", TopItem::Dir(TopDir::Snapshots)));
         all.push((b"ids", TopItem::Dir(TopDir::Ids)));
@@ -272,7 +315,14 @@ impl Names {
         TopItem::Snapshot(self.snapshots[index].snapshot.clone())
     }
 
-    fn latest_item(&self, folder: &LatestFolder, prefix: &[u8]) -> Option<TopItem> {
+    fn latest_item(&self, folder: &LatestFolder) -> Option<TopItem> {
+        // Beside the link, or in a folder at the root.
+        let prefix: &[u8] = match folder {
+            None if self.is_partial => b"ids/",
+            None => b"snapshots/",
+            Some(_) if self.is_partial => b"../../ids/",
+            Some(_) => b"",
+        };
         match self.latest.get(folder)? {
             LatestItem::Link(index) => Some(self.link(*index, prefix)),
             LatestItem::Folder(_) => Some(TopItem::Dir(TopDir::Latest(folder.clone()))),
@@ -282,6 +332,16 @@ impl Names {
     fn link(&self, index: usize, prefix: &[u8]) -> TopItem {
         let NamedSnapshot { name, snapshot } = &self.snapshots[index];
         TopItem::Latest { target: [prefix, name].concat(), log_seq: snapshot.log_seq }
+    }
+
+    /// Returns where the links in `latest/` lead: beside the folder, or to a folder at the root.
+    fn prefix_in_latest(&self, folder: &LatestFolder) -> &'static [u8] {
+        match folder {
+            None if self.is_partial => b"../ids/",
+            None => b"../snapshots/",
+            Some(_) if self.is_partial => b"../../../ids/",
+            Some(_) => b"../",
+        }
     }
 
     fn find_id(&self, name: &[u8]) -> Option<usize> {
@@ -300,14 +360,6 @@ impl Names {
             (Some((_, index)), None) => Some(*index),
             _ => None,
         }
-    }
-}
-
-/// Returns where the links in `latest/` lead: beside the folder, or to `snapshots/` at the root.
-fn prefix_in_latest(folder: &LatestFolder) -> &'static [u8] {
-    match folder {
-        None => b"../snapshots/",
-        Some(_) => b"../",
     }
 }
 

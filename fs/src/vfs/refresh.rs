@@ -4,6 +4,9 @@
 //! `CHECK_EVERY`. And a thread waits for the log to grow, and tells the kernel to drop what it cached. While the
 //! store is unreachable the last list stays, and lookups do not wait for the store again until `RETRY_AFTER` has
 //! passed.
+//!
+//! If there are very many snapshots, a mount begins with the newest of each series. The thread loads all of them first,
+//! and so does a lookup that needs them.
 
 use std::{
     sync::{Arc, Weak},
@@ -14,7 +17,7 @@ use std::{
 use bkfs_store::{Result, base::time::Time};
 use parking_lot::{Mutex, RwLock};
 
-use super::{latest::LatestShapes, names::Names, source::VfsSource};
+use super::{latest::LatestShapes, names::Names, source::VfsSource, top::TopDir};
 use crate::select::SnapshotFilter;
 
 /// How old the shown list may be: too short to notice, but long enough that a burst of lookups asks only once.
@@ -47,11 +50,15 @@ pub struct CurrentSnapshots {
 }
 
 impl CurrentSnapshots {
-    /// Loads the list of the snapshots that pass the filter.
+    /// Loads the list of the snapshots that pass the filter, or of the newest of them.
     pub fn load(source: Arc<dyn VfsSource>, filter: SnapshotFilter) -> Result<Self> {
         let log_len = source.wait_log(0, Duration::ZERO)?;
         let mut shapes = LatestShapes::default();
-        let names = Names::new(&source.snapshots()?, &filter, &mut shapes);
+        let newest = if filter.is_by_series() { source.newest()? } else { None };
+        let names = match newest {
+            Some(newest) => Names::of_newest(&newest, &filter, &mut shapes),
+            None => Names::new(&source.snapshots()?, &filter, &mut shapes),
+        };
         let changed = names.snapshots().map(|snapshot| snapshot.received).max().unwrap_or_else(now).min(now());
         let list = RwLock::new(Arc::new(SnapshotList { names, changed, log_len }));
         let (due, shapes) = (Mutex::new(Instant::now() + CHECK_EVERY), Mutex::new(shapes));
@@ -63,8 +70,35 @@ impl CurrentSnapshots {
         self.list.read().clone()
     }
 
-    /// Returns the list, brought up to date if it may be too old.
+    /// Returns the list to find a name in a folder, or to list the folder: brought up to date if it may be too old, and
+    /// complete if that is needed.
+    pub fn list_for(&self, top: &TopDir, name: Option<&[u8]>) -> Result<Arc<SnapshotList>> {
+        let list = self.up_to_date();
+        match list.names.is_enough_for(top, name) {
+            true => Ok(list),
+            false => {
+                self.complete()?;
+                Ok(self.known())
+            }
+        }
+    }
+
+    /// Loads all snapshots if only the newest are known. Returns whether it did.
+    fn complete(&self) -> Result<bool> {
+        let _one_at_a_time = self.loading.lock();
+        match self.known().names.is_partial() {
+            true => self.load_all(),
+            false => Ok(false),
+        }
+    }
+
+    /// Returns the list, brought up to date if it may be too old. If only the newest snapshots are known, all of them
+    /// are being loaded already.
     pub fn up_to_date(&self) -> Arc<SnapshotList> {
+        let known = self.known();
+        if known.names.is_partial() {
+            return known;
+        }
         // If another thread is asking, this one uses the known list.
         if let Some(mut due) = self.due.try_lock().filter(|due| Instant::now() >= **due) {
             let known = self.known().log_len;
@@ -87,6 +121,10 @@ impl CurrentSnapshots {
     /// Loads the list again. Returns whether it has changed.
     fn reload(&self) -> Result<bool> {
         let _one_at_a_time = self.loading.lock();
+        self.load_all()
+    }
+
+    fn load_all(&self) -> Result<bool> {
         let log_len = self.source.wait_log(0, Duration::ZERO)?;
         let names = Names::new(&self.source.snapshots()?, &self.filter, &mut self.shapes.lock());
         let old = self.known();
@@ -117,13 +155,15 @@ fn watch(current: &Weak<CurrentSnapshots>, changed: &dyn Fn()) {
     loop {
         let Some(known) = current.upgrade().map(|current| current.known().log_len) else { return };
         let began = Instant::now();
-        let waited = source.wait_log(known, WAIT);
-        let Some(upgraded) = current.upgrade() else { return };
-        let has_changed = waited.and_then(|len| match len == known {
-            true => Ok(false),
-            false => upgraded.reload(),
-        });
-        drop(upgraded);
+        let Some(completed) = current.upgrade().map(|current| current.complete()) else { return };
+        let has_changed = match completed {
+            Ok(false) => {
+                let waited = source.wait_log(known, WAIT);
+                let Some(current) = current.upgrade() else { return };
+                waited.and_then(|len| if len == known { Ok(false) } else { current.reload() })
+            }
+            completed => completed,
+        };
         match has_changed {
             Ok(true) => changed(),
             Ok(false) if began.elapsed() >= PAUSE => {}

@@ -81,8 +81,23 @@ pub trait VfsSource: Send + Sync {
     /// Returns all snapshots, in the order of their commits.
     fn snapshots(&self) -> Result<Vec<Arc<ShownSnapshot>>>;
 
+    /// Returns the newest snapshot of each series, if that is much faster than to return all.
+    fn newest(&self) -> Result<Option<Vec<Arc<ShownSnapshot>>>> {
+        Ok(None)
+    }
+
     /// Waits until the log is longer than `len` records, or until the timeout. Returns its length.
     fn wait_log(&self, len: u64, timeout: Duration) -> Result<u64>;
+}
+
+/// If there are no more snapshots than this, all are loaded at once: that takes a few hundredths of a second, or half a
+/// second if all are new to the machine.
+const ALL_AT_ONCE: usize = 1000;
+
+fn shown(reader: &Reader, info: SnapshotInfo) -> Result<Arc<ShownSnapshot>> {
+    let SnapshotInfo { id, log_seq, received, client, snapshot: record } = info;
+    let is_trusted = reader.is_trusted(client)?;
+    Ok(Arc::new(ShownSnapshot { id, log_seq, received, client, is_trusted, record }))
 }
 
 impl VfsSource for Reader {
@@ -129,12 +144,15 @@ impl VfsSource for Reader {
     }
 
     fn snapshots(&self) -> Result<Vec<Arc<ShownSnapshot>>> {
-        let show = |info: SnapshotInfo| {
-            let SnapshotInfo { id, log_seq, received, client, snapshot: record } = info;
-            let is_trusted = self.is_trusted(client)?;
-            Ok(Arc::new(ShownSnapshot { id, log_seq, received, client, is_trusted, record }))
-        };
-        self.snapshots()?.into_iter().map(show).collect()
+        self.snapshots()?.into_iter().map(|info| shown(self, info)).collect()
+    }
+
+    fn newest(&self) -> Result<Option<Vec<Arc<ShownSnapshot>>>> {
+        if self.snapshot_count()? <= ALL_AT_ONCE {
+            return Ok(None);
+        }
+        let newest = self.with_newest_snapshots(|list| list.snapshots.clone())?;
+        newest.into_iter().map(|info| shown(self, info)).collect::<Result<_>>().map(Some)
     }
 
     fn wait_log(&self, len: u64, timeout: Duration) -> Result<u64> {

@@ -26,6 +26,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use super::source::{Seek, ShownSnapshot, VfsSource};
+use crate::select::{Candidate, newest_of_each_series};
 
 /// Returns a node of a kind.
 pub fn node(name: &[u8], kind: NodeKind) -> Node {
@@ -51,6 +52,10 @@ pub struct Memory {
     grown: Condvar,
     /// Every call fails as if the server were unreachable.
     pub away: AtomicBool,
+    /// The newest snapshots are given by themselves.
+    pub gives_newest: AtomicBool,
+    /// How often all snapshots were asked for.
+    pub loads: AtomicU64,
     /// Every read panics.
     pub panics: AtomicBool,
     /// Reads that have begun.
@@ -180,8 +185,17 @@ impl VfsSource for Memory {
         Ok((what == Seek::Hole && offset < file.size).then_some(file.size))
     }
 
+    fn newest(&self) -> Result<Option<Vec<Arc<ShownSnapshot>>>> {
+        self.check_reachable()?;
+        let all = self.snapshots.lock();
+        let newest = newest_of_each_series(all.iter().map(|snapshot| Candidate::from(&**snapshot)).enumerate());
+        let newest = newest.into_iter().map(|index| all[index].clone()).collect();
+        Ok(self.gives_newest.load(Ordering::SeqCst).then_some(newest))
+    }
+
     fn snapshots(&self) -> Result<Vec<Arc<ShownSnapshot>>> {
         self.check_reachable()?;
+        self.loads.fetch_add(1, Ordering::SeqCst);
         Ok(self.snapshots.lock().clone())
     }
 

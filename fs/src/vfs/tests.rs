@@ -1,6 +1,7 @@
 //! Tests of the file system, over a repository in memory.
 
 use std::{
+    collections::BTreeSet,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
@@ -56,6 +57,43 @@ fn two_snapshots() -> Arc<Memory> {
     memory.push(1_795_165_200, "home", "alpha", &["keep"], root.clone());
     memory.push(1_795_165_260, "etc", "alpha", &[], root);
     memory
+}
+
+#[test]
+fn latest_is_shown_before_all_snapshots_are_loaded() {
+    let memory = two_snapshots();
+    let newest = memory.push(1_795_165_260, "home", "alpha", &[], memory.snapshots().unwrap()[0].record.root.clone());
+    memory.gives_newest.store(true, Ordering::SeqCst);
+    let before = memory.loads.load(Ordering::SeqCst);
+    let loads = || memory.loads.load(Ordering::SeqCst) - before;
+    let vfs = all(&memory);
+    let root: Vec<String> = list(&vfs, inode::ROOT, 10).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(
+        root,
+        list(&all(&two_snapshots()), inode::ROOT, 10).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+    );
+    let link = walk(&vfs, "latest/home").unwrap().attr.ino;
+    let id = newest.id.to_string();
+    assert_eq!(vfs.readlink(link).unwrap(), format!("../ids/{id}").into_bytes());
+    assert_eq!(walk(&vfs, &format!("ids/{id}/file")).unwrap().attr.size, 1000);
+    // So does the path that scripts use.
+    let targets = walk(&vfs, "targets").unwrap().attr.ino;
+    assert_eq!(list(&vfs, targets, 10).into_iter().map(|(name, _)| name).collect::<BTreeSet<_>>().len(), 2 + 2);
+    let link_of_target = walk(&vfs, "targets/home/latest").unwrap().attr.ino;
+    assert_eq!(vfs.readlink(link_of_target).unwrap(), format!("../../ids/{id}").into_bytes());
+    assert_eq!(loads(), 0);
+
+    // Another snapshot has the same second, so only the whole list tells the name.
+    let (in_ids, file) = (walk(&vfs, &format!("ids/{id}")).unwrap(), walk(&vfs, &format!("ids/{id}/sub")).unwrap());
+    assert_eq!(walk(&vfs, "snapshots/2026-11-20T090100Z-2/file").unwrap().attr.size, 1000);
+    assert_eq!(loads(), 1);
+    assert_eq!(vfs.readlink(link).unwrap(), b"../snapshots/2026-11-20T090100Z-2");
+    assert_eq!(vfs.readlink(link_of_target).unwrap(), b"2026-11-20T090100Z-2");
+    assert_eq!(list(&vfs, walk(&vfs, "targets/home").unwrap().attr.ino, 10).len(), 2 + 3);
+    assert_eq!(walk(&vfs, &format!("ids/{id}")).unwrap().attr.ino, in_ids.attr.ino);
+    assert_eq!(walk(&vfs, &format!("ids/{id}/sub")).unwrap().attr.ino, file.attr.ino);
+    assert_eq!(list(&vfs, walk(&vfs, "snapshots").unwrap().attr.ino, 10).len(), 5);
+    assert_eq!(loads(), 1);
 }
 
 #[test]

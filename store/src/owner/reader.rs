@@ -14,16 +14,20 @@
 
 mod cache;
 mod chunks;
+mod commits;
 mod copies;
 mod directory;
+mod facts;
+mod fields;
 mod file;
 mod list;
 mod log;
+mod memory;
 mod mend;
 mod roster;
 mod tracker;
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, path::Path, sync::Arc};
 
 use bytes::Bytes;
 
@@ -177,6 +181,30 @@ impl Reader {
         self.snapshots.with_list(show)
     }
 
+    /// Does the same, but the list has only the newest snapshot of each series (client and target) that counts, and no
+    /// trash. On a machine that has seen few of the snapshots, only the newest are fetched. What is wrong with the
+    /// others is not noticed then.
+    pub fn with_newest_snapshots<T>(&self, show: impl FnOnce(&SnapshotList) -> T) -> Result<T> {
+        self.snapshots.with_newest(show)
+    }
+
+    /// Returns how many snapshots there are that have not expired, according to the log. Opens none.
+    pub fn snapshot_count(&self) -> Result<usize> {
+        self.snapshots.count()
+    }
+
+    /// Brings the list of snapshots up to date, and has the store show every snapshot: what is remembered does not
+    /// replace it.
+    pub(crate) fn with_fetched_snapshots<T>(&self, show: impl FnOnce(&SnapshotList) -> T) -> Result<T> {
+        self.snapshots.with_fetched_list(show)
+    }
+
+    /// Remembers opened snapshots and the log in a cache folder, in the folder of this repository, and uses what was
+    /// remembered there before. Call it before the first call for snapshots.
+    pub fn remember(&self, cache: &Path) {
+        self.snapshots.remember_in(cache.join(self.config.repo.to_string()).join("snapshots"));
+    }
+
     /// Notes what the store said of its log when it was opened. The list of snapshots is read up to there, and compared
     /// with it.
     pub fn announce_log(&self, now: Seen) {
@@ -192,6 +220,11 @@ impl Reader {
     /// the log does not know the snapshot.
     pub(crate) fn broken(&self, id: SnapshotId, error: Error) -> Result<BrokenSnapshot> {
         self.snapshots.broken(id, error)
+    }
+
+    /// Returns the roots of those of the snapshots that are remembered.
+    pub(crate) fn remembered_roots(&self, ids: &[SnapshotId]) -> Result<HashMap<SnapshotId, Node>> {
+        self.snapshots.remembered_roots(ids)
     }
 
     /// Verifies and opens a snapshot object, whatever became of the snapshot.

@@ -4,7 +4,7 @@ use reed_solomon_simd::ReedSolomonEncoder;
 
 use super::{
     head::{Head, head_len_of},
-    layout::{PARITY_MIN, TRAILER_LEN, TRAILER_MAGIC, shard_len},
+    layout::{TRAILER_LEN, TRAILER_MAGIC, parity_min, shard_len, table_copy_len},
 };
 use crate::{
     base::error::Result,
@@ -14,7 +14,8 @@ use crate::{
 /// The amount of parity of a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parity {
-    /// The number of parity shards, in percent of the data shards. There are at least two.
+    /// The number of parity shards, in percent of the data shards. There are at least two, or one for an only data
+    /// shard.
     percent: u8,
 }
 
@@ -35,11 +36,12 @@ impl Parity {
         let shard_len = shard_len(content as usize).max(1) as u64;
         let data = content.div_ceil(shard_len);
         let parity = self.shards(data as usize) as u64;
-        2 * head_len_of(data, parity) + parity * shard_len + table_len + TRAILER_LEN as u64
+        let table = table_copy_len(data as usize, table_len as usize) as u64;
+        2 * head_len_of(data, parity) + parity * shard_len + table + TRAILER_LEN as u64
     }
 
     pub(super) fn shards(self, data: usize) -> usize {
-        (data * usize::from(self.percent)).div_ceil(100).max(PARITY_MIN)
+        (data * usize::from(self.percent)).div_ceil(100).max(parity_min(data))
     }
 }
 
@@ -73,7 +75,8 @@ fn encode_with(encoder: &mut Option<ReedSolomonEncoder>, pack: &[u8], parity: Pa
     let shard_len = shard_len(content.len());
     let head = Head::of(pack, &footer, shard_len, parity.shards(content.len().div_ceil(shard_len)))?;
     let shards = head.encode_shards(content, encoder)?;
-    let (encoded, table) = (head.encode(&shards), &content[footer.table_offset..]);
+    let encoded = head.encode(&shards);
+    let table = &content[footer.table_offset..][..table_copy_len(head.data(), footer.table_len)];
     let mut file = Vec::with_capacity(2 * encoded.len() + shards.len() * shard_len + table.len() + TRAILER_LEN);
     file.extend_from_slice(&encoded);
     shards.iter().for_each(|shard| file.extend_from_slice(shard));

@@ -3,7 +3,9 @@
 use blake3::hazmat::{self, ChainingValue, HasherExt, Mode};
 use reed_solomon_simd::ReedSolomonEncoder;
 
-use super::layout::{MAGIC, PARITY_MIN, SHARD_LEN, SHARDS_MAX, TRAILER_LEN, TRAILER_MAGIC, VERSION, pack_damaged};
+use super::layout::{
+    MAGIC, SHARD_LEN, SHARDS_MAX, TRAILER_LEN, TRAILER_MAGIC, VERSION, pack_damaged, parity_min, table_copy_len,
+};
 use crate::{
     base::{
         error::{Error, Result},
@@ -32,7 +34,8 @@ pub fn file_len(start: &[u8]) -> Option<u64> {
     let table_len = field(8) & 0xffff_ffff;
     let data = field(0).checked_add(table_len)?.div_ceil(shard_len.max(1));
     let head = data.checked_add(parity + 2)?.checked_mul(HASH as u64)?.checked_add(FIXED as u64)?;
-    head.checked_mul(2)?.checked_add(parity * shard_len + table_len + TRAILER_LEN as u64)
+    let table = if data <= 1 { 0 } else { table_len };
+    head.checked_mul(2)?.checked_add(parity * shard_len + table + TRAILER_LEN as u64)
 }
 
 /// Returns how long the head is of a parity file that begins with these bytes; none if no parity file begins so, or its
@@ -157,7 +160,7 @@ impl Head {
         let is_subtree = data == 1 || (shard_len.is_power_of_two() && shard_len >= CHUNK);
         // At most as much parity as data, which is the most that `Parity` allows. So a decoder is never larger than two
         // packs.
-        if !is_subtree || data > SHARDS_MAX || !(1..=data.max(PARITY_MIN)).contains(&parity) {
+        if !is_subtree || data > SHARDS_MAX || !(1..=data.max(parity_min(data))).contains(&parity) {
             return Err(bad("its number of shards is out of bounds"));
         }
         let len = FIXED + HASH * (1 + data + parity);
@@ -249,15 +252,21 @@ impl Head {
         (self.hashes.get(number) == Some(blake3::hash(shard).as_bytes())).then_some(shard)
     }
 
-    /// Returns the file's copy of the pack's table, or `None` if it is damaged.
+    /// Returns the file's copy of the pack's table, or `None` if it is damaged or there is none.
     pub fn table<'a>(&self, file: &'a [u8]) -> Option<&'a [u8]> {
         let table = file.get(self.len() + self.parity * self.shard_len..)?.get(..self.footer.table_len)?;
-        (blake3::hash(table) == self.table_hash).then_some(table)
+        (self.has_table() && blake3::hash(table) == self.table_hash).then_some(table)
+    }
+
+    /// Whether the file has a copy of the pack's table.
+    pub fn has_table(&self) -> bool {
+        table_copy_len(self.data(), self.footer.table_len) > 0
     }
 
     /// Returns the length of an undamaged parity file.
     pub fn file_len(&self) -> usize {
-        2 * self.len() + self.parity * self.shard_len + self.footer.table_len + TRAILER_LEN
+        let table = table_copy_len(self.data(), self.footer.table_len);
+        2 * self.len() + self.parity * self.shard_len + table + TRAILER_LEN
     }
 
     fn root(&self) -> [u8; HASH] {

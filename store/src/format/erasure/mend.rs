@@ -71,7 +71,9 @@ fn damage(head: &Head, one_head: bool, pack: &[u8], parity: &[u8]) -> PackDamage
         data_shards: (0..head.data()).filter(|&i| !head.is_data(i, shard(head, pack, i))).collect(),
         is_footer_damaged: !is_pack_len || !pack.ends_with(&head.footer_bytes),
         parity_shards: (0..head.parity).filter(|&i| head.parity_shard(parity, i).is_none()).collect(),
-        has_other_parity_damage: one_head || head.table(parity).is_none() || parity.len() != head.file_len(),
+        has_other_parity_damage: one_head
+            || (head.has_table() && head.table(parity).is_none())
+            || parity.len() != head.file_len(),
         parity_total: head.parity,
     }
 }

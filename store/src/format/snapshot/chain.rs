@@ -24,19 +24,30 @@ impl Chains {
 
     /// Accepts a client's next snapshot. The snapshot becomes the head even on error, so that a gap is reported once.
     pub fn admit(&mut self, id: SnapshotId, stored: &StoredSnapshot, snapshot: &Snapshot) -> Result<()> {
-        let before = self.heads.insert(stored.client, (stored.sequence, id));
-        let (sequence, previous) = match before {
-            Some((sequence, head)) => (sequence.saturating_add(1), Some(head)),
+        self.admit_link(id, stored.client, stored.sequence, snapshot.previous)
+    }
+
+    /// Does the same with what matters of the snapshot.
+    pub fn admit_link(
+        &mut self,
+        id: SnapshotId,
+        client: ClientId,
+        sequence: u64,
+        previous: Option<SnapshotId>,
+    ) -> Result<()> {
+        let before = self.heads.insert(client, (sequence, id));
+        let (expected, head) = match before {
+            Some((last, head)) => (last.saturating_add(1), Some(head)),
             None => (1, None),
         };
-        if stored.sequence == sequence && snapshot.previous == previous {
+        if sequence == expected && previous == head {
             return Ok(());
         }
-        let reason = match stored.sequence == sequence {
+        let reason = match sequence == expected {
             true => "it does not name the snapshot before it".to_owned(),
             false => format!(
-                "it is number {} of its client, but {sequence} is expected: snapshots are missing or out of order",
-                stored.sequence
+                "it is number {sequence} of its client, but {expected} is expected: snapshots are missing or out of \
+                 order"
             ),
         };
         Err(Error::SnapshotDamaged { snapshot: id, reason })

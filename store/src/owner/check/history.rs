@@ -27,7 +27,7 @@ pub(super) fn check(check: &CheckContext<'_>, opened: &Opened, report: &mut Chec
     let committed = check_log(check, opened, report)?;
     let mut known_broken = Vec::new();
     check.reader.announce_log(opened.now);
-    let (snapshots, problems) = check.reader.with_snapshots(|list| {
+    let (snapshots, problems) = check.reader.with_fetched_snapshots(|list| {
         // Snapshots in the trash can come back, so they must be whole, too.
         let trash = list.trash.iter().filter(|trashed| !trashed.is_broken).map(|trashed| &trashed.info);
         let mut all: Vec<SnapshotInfo> = list.snapshots.iter().chain(trash).cloned().collect();

@@ -8,6 +8,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::fields::Fields;
 use crate::{
     access::{Read, Seen},
     base::{
@@ -75,6 +76,27 @@ impl LogChain {
         let mut kept = [0; HEAD_KEPT];
         kept.copy_from_slice(&self.head.0[..HEAD_KEPT]);
         self.heads.push(kept);
+    }
+
+    /// Appends the chain to `bytes`: its length, its head, and what is kept of all heads.
+    pub fn encode(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.len().to_le_bytes());
+        bytes.extend_from_slice(self.heads.as_flattened());
+        bytes.extend_from_slice(&self.head.0);
+    }
+
+    /// Reads what [`LogChain::encode`] wrote.
+    pub fn decode(fields: &mut Fields<'_>) -> Option<Self> {
+        let count = fields.count(HEAD_KEPT)?;
+        let heads = fields.bytes(count * HEAD_KEPT)?.as_chunks::<HEAD_KEPT>().0.to_vec();
+        let head = Hash(fields.array()?);
+        let fits = heads.last().map_or(head == Hash::default(), |last| *last == head.0[..HEAD_KEPT]);
+        fits.then_some(Self { heads, head, announced: None })
+    }
+
+    /// What the store said of its log when it was opened, if that was not read up to yet.
+    pub fn announced(&self) -> Option<Seen> {
+        self.announced
     }
 
     /// The head at the end of what was read.

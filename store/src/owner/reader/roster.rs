@@ -23,11 +23,13 @@ pub(super) struct RosterCache {
     access: Arc<dyn Read>,
     keys: Arc<KeyRing>,
     view: Mutex<Option<RosterView>>,
+    /// The newest roster of the view, for those who only look at it.
+    newest: Mutex<Option<Arc<Roster>>>,
 }
 
 impl RosterCache {
     pub fn new(access: Arc<dyn Read>, keys: Arc<KeyRing>) -> Self {
-        Self { access, keys, view: Mutex::default() }
+        Self { access, keys, view: Mutex::default(), newest: Mutex::default() }
     }
 
     /// Verifies a signed roster and remembers it.
@@ -50,19 +52,30 @@ impl RosterCache {
         Ok(view.newest().client(client).is_some_and(|client| client.domain == DomainId::OWNER))
     }
 
-    /// Verifies the id, the client and the signature of a snapshot object.
+    /// Verifies the id, the client and the signature of a snapshot object. Signatures are checked without the lock.
     pub fn verify(&self, object: &SnapshotObject) -> Result<StoredSnapshot> {
         if snapshot_id(&object.bytes) != object.id {
             let reason = "its bytes do not have its id".to_owned();
             return Err(Error::SnapshotDamaged { snapshot: object.id, reason });
         }
-        let verify = |view: &RosterView| verify_stored(&object.bytes, view.newest(), object.received);
-        let mut view = self.view.lock();
-        match view.as_ref().map(verify) {
+        let verify = |roster: &Roster| verify_stored(&object.bytes, roster, object.received);
+        let known = self.newest.lock().clone();
+        match known.as_deref().map(verify) {
             // The client may have been enrolled since: fetch the newest roster before refusing the snapshot.
-            None | Some(Err(Error::NotOnRoster { .. })) => verify(self.refresh(&mut view)?),
+            None | Some(Err(Error::NotOnRoster { .. })) => {
+                self.refresh(&mut self.view.lock())?;
+                verify(&*self.newest()?)
+            }
             Some(verified) => verified,
         }
+    }
+
+    /// Returns the newest roster that is known.
+    pub fn newest(&self) -> Result<Arc<Roster>> {
+        if let Some(newest) = &*self.newest.lock() {
+            return Ok(newest.clone());
+        }
+        Ok(Arc::new(self.refresh(&mut self.view.lock())?.newest().clone()))
     }
 
     fn refresh<'a>(&self, view: &'a mut Option<RosterView>) -> Result<&'a RosterView> {
@@ -71,15 +84,17 @@ impl RosterCache {
     }
 
     fn renew<'a>(&self, view: &'a mut Option<RosterView>, signed: &[u8]) -> Result<&'a RosterView> {
-        match view {
+        let view = match view {
             Some(view) => {
                 view.renew(signed)?;
-                Ok(view)
+                view
             }
             None => {
                 let admin = self.keys.full().admin.verifying_key();
-                Ok(view.insert(RosterView::new(signed, admin, self.keys.repo())?))
+                view.insert(RosterView::new(signed, admin, self.keys.repo())?)
             }
-        }
+        };
+        *self.newest.lock() = Some(Arc::new(view.newest().clone()));
+        Ok(view)
     }
 }
