@@ -4,6 +4,7 @@ pub mod cat;
 pub mod check;
 pub mod client;
 pub mod completions;
+pub mod config;
 pub mod forget;
 pub mod init;
 pub mod join;
@@ -56,9 +57,23 @@ pub enum Command {
     /// Manage the machines that push to a repository
     #[command(subcommand)]
     Client(client::ClientCommand),
+    /// Check and show profiles
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
     Version(version::VersionArgs),
+}
+
+impl Command {
+    /// Returns whether the command takes from a profile what its options do not say. Others name profiles themselves, or
+    /// use no repository.
+    pub fn uses_profile(&self) -> bool {
+        !matches!(
+            self,
+            Self::Server(_) | Self::Join(_) | Self::Config(_) | Self::Completions(_) | Self::Man(_) | Self::Version(_)
+        )
+    }
 }
 
 /// Runs a command. `whole` describes the whole command line.
@@ -87,6 +102,7 @@ pub fn run(context: &Context, command: Command, whole: fn() -> clap::Command) ->
         Command::Prune(args) => prune::run(context, args),
         Command::Key(command) => key::run(context, command),
         Command::Client(command) => client::run(context, command),
+        Command::Config(command) => config::run(context, command),
         Command::Completions(args) => completions::run(&args).map(|()| Exit::Success),
         Command::Man(args) => man::run(&args, whole()).map(|()| Exit::Success),
         Command::Version(_) => version::run(context).map(|()| Exit::Success),

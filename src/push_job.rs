@@ -20,7 +20,7 @@ use bkfs_fs::{
 use bkfs_store::{
     access::{LastSnapshot, Seen},
     base::id::{ClientId, RepoId},
-    format::{keys::PushKey, loss::Lost},
+    format::{compress::LEVEL_DEFAULT, keys::PushKey, loss::Lost},
 };
 
 use crate::{
@@ -56,6 +56,23 @@ pub struct PushJob {
     pub force: bool,
     /// The level of compression.
     pub level: i32,
+}
+
+impl Default for PushJob {
+    fn default() -> Self {
+        Self {
+            target: None,
+            tags: Vec::new(),
+            base: None,
+            paths: Vec::new(),
+            exclude: ExcludeOptions::default(),
+            host: None,
+            dry_run: false,
+            allow_empty: false,
+            force: false,
+            level: LEVEL_DEFAULT,
+        }
+    }
 }
 
 impl PushJob {
@@ -300,18 +317,7 @@ mod tests {
     }
 
     fn job(source: &Path) -> PushJob {
-        PushJob {
-            target: Some("t".into()),
-            tags: vec![],
-            base: None,
-            paths: vec![source.to_owned()],
-            exclude: ExcludeOptions::default(),
-            host: None,
-            dry_run: false,
-            allow_empty: false,
-            force: false,
-            level: 3,
-        }
+        PushJob { target: Some("t".into()), paths: vec![source.to_owned()], ..PushJob::default() }
     }
 
     /// What a long-running caller does. Another process pushes in between, so what the session knows is old.

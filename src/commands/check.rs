@@ -12,7 +12,7 @@ use bkfs_store::{
 use clap::Args;
 use serde::Serialize;
 
-use self::subset::Subset;
+pub use self::subset::Subset;
 use crate::{
     args::RepoArgs, catalog, clients::Clients, context::Context, failure::Exit, output, progress::ProgressView,
     session::Session, work::Work,

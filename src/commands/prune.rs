@@ -72,8 +72,8 @@ pub struct PruneArgs {
 }
 
 /// The value of `--max-unused`.
-#[derive(Debug, Clone, Copy)]
-struct MaxUnused(Unused);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxUnused(pub Unused);
 
 impl FromStr for MaxUnused {
     type Err = String;

@@ -32,6 +32,7 @@ mod owner;
 mod packaging;
 mod passphrase;
 mod places;
+mod profiles;
 mod prune;
 mod recovery;
 mod repair;
