@@ -16,6 +16,7 @@ pub mod prune;
 pub mod push;
 pub mod repair;
 pub mod restore;
+pub mod run;
 pub mod scrub;
 pub mod server;
 pub mod snapshots;
@@ -38,6 +39,7 @@ pub enum Command {
     Init(init::InitArgs),
     #[command(visible_alias = "backup")]
     Push(push::PushArgs),
+    Run(run::RunArgs),
     Snapshots(snapshots::SnapshotsArgs),
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
@@ -71,7 +73,13 @@ impl Command {
     pub fn uses_profile(&self) -> bool {
         !matches!(
             self,
-            Self::Server(_) | Self::Join(_) | Self::Config(_) | Self::Completions(_) | Self::Man(_) | Self::Version(_)
+            Self::Server(_)
+                | Self::Join(_)
+                | Self::Run(_)
+                | Self::Config(_)
+                | Self::Completions(_)
+                | Self::Man(_)
+                | Self::Version(_)
         )
     }
 }
@@ -89,6 +97,7 @@ pub fn run(context: &Context, command: Command, whole: fn() -> clap::Command) ->
         Command::Join(args) => join::run(context, args),
         Command::Init(args) => init::run(context, args),
         Command::Push(args) => push::run(context, args),
+        Command::Run(args) => run::run(context, &args),
         Command::Snapshots(args) => snapshots::run(context, args),
         Command::Ls(args) => ls::run(context, args),
         Command::Cat(args) => cat::run(context, args),

@@ -13,6 +13,8 @@
 //!   repositories/ID/check.toml        where the last check of a share of the data ended
 //!   repositories/ID/sources.toml      what this machine has pushed, to detect disks that are not mounted
 //!   repositories/ID/retention.toml    what the last automatic forgetting saw, to detect a source that shrinks
+//!   *.toml                            other files hold profiles, which their owner writes
+//!   runs/PROFILE.toml                 what the last run of a profile did
 //! ~/.cache/bkfs/                      BKFS_CACHE_DIR, else XDG_CACHE_HOME/bkfs
 //! ```
 
@@ -21,11 +23,13 @@ mod folder;
 mod last_check;
 mod places;
 mod retention_runs;
+mod runs;
 mod sources;
 
 pub use files::{make_private_dir, read_optional, write_private};
 pub use folder::{Accepted, RepoFolder, SeenState};
 pub use places::{KnownServer, Places};
+pub use runs::{RepositoryRecord, RunRecord, RunResult, Runs, Told};
 pub use sources::SeriesSources;
 
 use std::{env, path::PathBuf};

@@ -9,7 +9,7 @@ use crate::{
     args::{GlobalArgs, RepoArgs, Typed, parse_host},
     config::Folders,
     output,
-    profile::{Moment, Profile, Profiles, Secret},
+    profile::{Moment, Profile, Profiles, Rates, Secret},
 };
 
 /// What every command knows about its user and its options.
@@ -39,6 +39,8 @@ pub struct Context {
     pub profile_name: Option<String>,
     /// The profile, if the command uses one.
     pub profile: Option<Arc<Profile>>,
+    /// Whether nothing is asked, even on a terminal.
+    pub is_unattended: bool,
     /// Which options a person typed.
     typed: Typed,
 }
@@ -59,6 +61,7 @@ impl Context {
             limit_download: global.limit_download,
             profile_name: global.profile.clone().filter(|name| !name.is_empty()),
             profile: None,
+            is_unattended: false,
             typed: Typed::default(),
         })
     }
@@ -91,14 +94,30 @@ impl Context {
             self.password_command = settings.password_command.clone();
             self.password = settings.password.clone();
         }
-        if let Some(limits) = &settings.limits {
-            let (upload, download) = limits.at(Moment::now());
-            self.limit_upload = if self.typed.limit_upload { self.limit_upload } else { upload };
-            self.limit_download = if self.typed.limit_download { self.limit_download } else { download };
-        }
         self.profile_name = Some(profile.name.clone());
         self.profile = Some(profile);
+        (self.limit_upload, self.limit_download) = self.rates_now();
         self
+    }
+
+    /// Takes from a profile what was not typed, for a run that nobody watches. Each repository is named as if it were
+    /// typed, and nothing is asked.
+    pub fn for_run(self, profile: Arc<Profile>) -> Self {
+        let mut context = self.with_profile(profile);
+        context.typed.repository = true;
+        context.is_unattended = true;
+        context
+    }
+
+    /// Returns the limits of bandwidth that hold now: to send, and to receive.
+    pub fn rates_now(&self) -> Rates {
+        let given = (self.limit_upload, self.limit_download);
+        let Some(limits) = self.profile.as_ref().and_then(|profile| profile.settings.limits.as_ref()) else {
+            return given;
+        };
+        let (upload, download) = limits.at(Moment::now());
+        let pick = |is_typed: bool, given, of_profile| if is_typed { given } else { of_profile };
+        (pick(self.typed.limit_upload, given.0, upload), pick(self.typed.limit_download, given.1, download))
     }
 
     /// Returns the repository that a command works on: the one that was typed, else the first of the profile, else the

@@ -28,6 +28,7 @@ mod profile;
 mod progress;
 mod push_job;
 mod rollback;
+mod run;
 mod secrecy;
 mod selector;
 mod session;

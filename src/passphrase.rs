@@ -46,7 +46,7 @@ pub fn open<T>(context: &Context, place: &str, open: impl Fn(&[u8]) -> Result<T,
     if let Some(passphrase) = given(context)? {
         return Ok(Some(try_forms(&passphrase, &open)?));
     }
-    if !has_terminal() {
+    if context.is_unattended || !has_terminal() {
         return Ok(None);
     }
     for left in (0..PROMPTS).rev() {

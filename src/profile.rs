@@ -18,10 +18,11 @@ mod resolve;
 mod settings;
 mod words;
 
-pub use hours::Moment;
+pub use hours::{Moment, Rates};
 pub use load::{Profiles, SAMPLE};
 pub use resolve::Profile;
-pub use words::Secret;
+pub use settings::{Notify, Retention};
+pub use words::{Every, Many, Secret, Text};
 
 /// Returns the JSON Schema of a profile file, for editors.
 pub fn schema() -> serde_json::Value {

@@ -113,7 +113,6 @@ pub struct Pushed {
     /// The series that the snapshot belongs to.
     pub target: String,
     /// Where it was pushed.
-    #[allow(dead_code, reason = "for callers that push to several repositories")]
     pub place: Place,
     /// What the push reports.
     pub report: PushReport,

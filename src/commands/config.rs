@@ -3,6 +3,8 @@
 mod check;
 mod show;
 
+pub use check::none;
+
 use anyhow::Result;
 use clap::{Args, Subcommand};
 

@@ -99,8 +99,9 @@ struct ExcludeArgs {
     one_file_system: bool,
 }
 
+/// What a push did, for programs.
 #[derive(Serialize)]
-struct PushJson {
+pub struct PushJson {
     snapshot: Option<String>,
     time: String,
     target: String,
@@ -125,8 +126,9 @@ struct PushJson {
     rolled_back: Option<String>,
 }
 
+/// A part of the source that could not be read.
 #[derive(Serialize)]
-struct ProblemJson {
+pub struct ProblemJson {
     path: String,
     error: String,
 }
@@ -178,7 +180,8 @@ impl PushArgs {
     }
 }
 
-fn view(progress: &PushProgress) -> ProgressView {
+/// Returns how far a push is.
+pub fn view(progress: &PushProgress) -> ProgressView {
     let files = progress.files.load(Relaxed);
     let (bytes, expected) = (progress.bytes.load(Relaxed), progress.bytes_expected.load(Relaxed));
     let bytes_read = progress.bytes_read.load(Relaxed);
@@ -204,7 +207,8 @@ fn print_change(change: Change, path: &Path) {
     let _ = output::line(format!("{what}  {}", output::name(path.as_os_str().as_bytes())));
 }
 
-fn print(context: &Context, pushed: &Pushed) -> Result<()> {
+/// Prints what a push did: what is wrong in any case, the rest if somebody watches.
+pub fn print(context: &Context, pushed: &Pushed) -> Result<()> {
     let Pushed { target, report, emptied, .. } = pushed;
     let stats = &report.stats;
     for (path, files) in emptied {
@@ -259,7 +263,8 @@ fn print(context: &Context, pushed: &Pushed) -> Result<()> {
     ))
 }
 
-fn json(pushed: &Pushed) -> PushJson {
+/// Returns what a push did, for programs.
+pub fn json(pushed: &Pushed) -> PushJson {
     let Pushed { target, report, emptied, .. } = pushed;
     let stats = &report.stats;
     let problem = |(path, error): &(PathBuf, std::io::Error)| ProblemJson {

@@ -40,6 +40,7 @@ mod reserve;
 mod restart;
 mod rollback;
 mod rotate;
+mod runs;
 mod scrub;
 mod secrets;
 mod servers;
