@@ -12,6 +12,7 @@ pub mod key;
 pub mod ls;
 pub mod man;
 pub mod mount;
+pub mod notify;
 pub mod prune;
 pub mod push;
 pub mod repair;
@@ -62,14 +63,17 @@ pub enum Command {
     /// Check and show profiles
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Tell people how profiles are doing
+    #[command(subcommand)]
+    Notify(notify::NotifyCommand),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
     Version(version::VersionArgs),
 }
 
 impl Command {
-    /// Returns whether the command takes from a profile what its options do not say. Others name profiles themselves, or
-    /// use no repository.
+    /// Returns whether the command takes from a profile what its options do not say. Others name profiles themselves,
+    /// or use no repository.
     pub fn uses_profile(&self) -> bool {
         !matches!(
             self,
@@ -77,6 +81,7 @@ impl Command {
                 | Self::Join(_)
                 | Self::Run(_)
                 | Self::Config(_)
+                | Self::Notify(_)
                 | Self::Completions(_)
                 | Self::Man(_)
                 | Self::Version(_)
@@ -112,6 +117,7 @@ pub fn run(context: &Context, command: Command, whole: fn() -> clap::Command) ->
         Command::Key(command) => key::run(context, command),
         Command::Client(command) => client::run(context, command),
         Command::Config(command) => config::run(context, command),
+        Command::Notify(command) => notify::run(context, &command),
         Command::Completions(args) => completions::run(&args).map(|()| Exit::Success),
         Command::Man(args) => man::run(&args, whole()).map(|()| Exit::Success),
         Command::Version(_) => version::run(context).map(|()| Exit::Success),

@@ -20,6 +20,7 @@ mod kernel_keyring;
 mod log_writer;
 mod logging;
 mod mount_helper;
+mod notify;
 mod output;
 mod owner;
 mod passphrase;

@@ -24,6 +24,17 @@ pub use resolve::Profile;
 pub use settings::{Notify, Retention};
 pub use words::{Every, Many, Secret, Text};
 
+#[cfg(test)]
+impl Profile {
+    /// Returns the profile `a` of a file.
+    pub fn from_text(text: &str) -> Self {
+        let (definitions, problems) = file::parse(std::path::Path::new("/p.toml"), text);
+        assert_eq!(problems, []);
+        let all = definitions.into_iter().map(|definition| (definition.name.clone(), definition)).collect();
+        resolve::resolve(&all, "a", None).unwrap()
+    }
+}
+
 /// Returns the JSON Schema of a profile file, for editors.
 pub fn schema() -> serde_json::Value {
     file::schema()

@@ -246,8 +246,8 @@ impl PushSession {
     }
 }
 
-/// The folder of the caches of a copy. Each copy of a repository has one of its own: a chunk that one copy holds may not
-/// be in the other.
+/// The folder of the caches of a copy. Each copy of a repository has one of its own: a chunk that one copy holds may
+/// not be in the other.
 fn cache(context: &Context, copy: &CopyId) -> PathBuf {
     context.folders.cache.join("push").join(copy.to_string())
 }

@@ -10,18 +10,19 @@ mod outcome;
 mod repository;
 mod upkeep;
 
+pub use hooks::{Environment, how_it_failed, shell};
 pub use outcome::{ProfileOutcome, RepositoryOutcome, Trouble, combined, exit};
 
 use std::{sync::Arc, time::Instant};
 
 use anyhow::Result;
 
-use self::hooks::{Environment, Hook};
+use self::hooks::Hook;
 use crate::{
     config::{RepositoryRecord, RunRecord, RunResult, Runs},
     context::Context,
     failure::describe,
-    output,
+    notify, output,
     profile::Profile,
 };
 
@@ -50,6 +51,7 @@ pub fn run(
         // What left the profile is not asked about any more.
         record.repositories.retain(|name, _| profile.repositories().contains(name));
     });
+    notify::started(&profile);
     let hooks = profile.settings.hooks.clone().unwrap_or_default();
     let environment = environment(&profile);
     match hooks::run(Hook::Before, hooks.before.as_ref(), &environment) {
@@ -91,6 +93,7 @@ pub fn run(
             record.succeeded_secs = Some(now);
         }
     });
+    notify::ended(&profile, &outcome, &runs);
     Ok(outcome)
 }
 
@@ -111,7 +114,7 @@ fn remember(record: &mut RunRecord, name: &str, of_repository: RepositoryRecord)
 }
 
 /// What hooks learn before a run.
-fn environment(profile: &Profile) -> Environment {
+pub fn environment(profile: &Profile) -> Environment {
     let target = profile.job().target().unwrap_or_default();
     Environment::default()
         .with("BKFS_PROFILE", &profile.name)
@@ -120,7 +123,7 @@ fn environment(profile: &Profile) -> Environment {
 }
 
 /// What hooks learn after the pushes.
-fn environment_after(environment: Environment, outcome: &ProfileOutcome) -> Environment {
+pub fn environment_after(environment: Environment, outcome: &ProfileOutcome) -> Environment {
     let pushed = outcome.repositories.iter().filter_map(|done| done.pushed.as_ref()?.report.snapshot);
     let snapshots: Vec<String> = pushed.map(|id| id.to_string()).collect();
     let failed = outcome.repositories.iter().filter(|done| done.result() != RunResult::Success);

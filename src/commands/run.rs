@@ -27,12 +27,12 @@ use crate::{
 #[command(
     about = "Do all that profiles ask for: push, forget, prune, check",
     long_about = "Do all that profiles ask for. In each repository of a profile: push its sources, move to the trash \
-        what its retention does not keep, and prune and check if that is due. Without names, run every profile that has \
-        sources and repositories and is not abstract.\n\n\
-        A machine that has neither the passphrase nor the full key only pushes; -v says so. Nothing is ever asked. If a \
-        repository fails, the others are done all the same.\n\n\
-        On a terminal, print a summary. Elsewhere print nothing unless something is wrong, or -v or --json is given. The \
-        exit code is 0 if all was done, 3 if a part was, and 1 if nothing was. docs/PROFILES.md explains profiles, \
+        what its retention does not keep, and prune and check if that is due. Without names, run every profile that \
+        has sources and repositories and is not abstract.\n\n\
+        A machine that has neither the passphrase nor the full key only pushes; -v says so. Nothing is ever asked. If \
+        a repository fails, the others are done all the same.\n\n\
+        On a terminal, print a summary. Elsewhere print nothing unless something is wrong, or -v or --json is given. \
+        The exit code is 0 if all was done, 3 if a part was, and 1 if nothing was. docs/PROFILES.md explains profiles, \
         hooks and what is recorded of each run.",
     after_help = "Examples:\n  bkfs run\n  bkfs run home\n\n\
         A line for cron:\n  15 3 * * *  bkfs run"

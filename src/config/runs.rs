@@ -1,8 +1,8 @@
 //! What the runs of each profile did: `runs/PROFILE.toml`. `bkfs run` writes it when a run begins, after each
 //! repository, and when the run ends; who wants to know how a profile is doing reads it.
 //!
-//! A record whose result is [`RunResult::Running`] while nobody holds the lock is of a run that did not end: the machine
-//! was switched off, or the process was killed.
+//! A record whose result is [`RunResult::Running`] while nobody holds the lock is of a run that did not end: the
+//! machine was switched off, or the process was killed.
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -56,7 +56,8 @@ impl<T: Word> Text<T> {
 
 impl<T> Text<T> {
     /// Returns how it was written.
-    pub fn text(&self) -> &str {
+    #[cfg(test)]
+    fn text(&self) -> &str {
         &self.text
     }
 }

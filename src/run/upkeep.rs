@@ -98,7 +98,8 @@ pub fn run(
     }
 }
 
-/// Notes what a step did. One that key or server do not allow is skipped: a machine that only pushes is as it should be.
+/// Notes what a step did. One that key or server do not allow is skipped: a machine that only pushes is as it should
+/// be.
 fn note<T>(outcome: &mut RepositoryOutcome, step: &str, done: Result<T>, keep: impl FnOnce(&mut RepositoryOutcome, T)) {
     match done {
         Ok(done) => keep(outcome, done),

@@ -27,6 +27,7 @@ mod medium;
 mod mounting;
 mod names;
 mod network;
+mod notify;
 mod operations;
 mod owner;
 mod packaging;

@@ -19,7 +19,7 @@ use crate::{
 #[command(
     about = "Show a profile with all that it inherits",
     long_about = "Show a profile as it counts: with all that it inherits, and with ~ replaced. A passphrase is not \
-        shown, and neither is what follows the server in the URLs of notifications, because it is a secret of its service.",
+        shown, and neither is what follows the server in the URLs of notifications, because it is secret.",
     after_help = "Example:\n  bkfs config show home"
 )]
 pub struct ShowArgs {
