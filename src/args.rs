@@ -3,7 +3,9 @@
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use bkfs_store::{base::label::Label, format::erasure::Parity};
-use clap::Args;
+use clap::{ArgMatches, Args, parser::ValueSource};
+
+use crate::completion;
 
 /// The lowest limit of bandwidth, in bytes a second.
 const RATE_MIN: u64 = 1024;
@@ -21,6 +23,10 @@ pub struct GlobalArgs {
     /// Print nothing but errors
     #[arg(short, long, global = true)]
     pub quiet: bool,
+    /// Take repository, keys, limits and what to push from this profile; see `bkfs config sample`
+    #[arg(short = 'P', long, global = true, value_name = "NAME", env = "BKFS_PROFILE", hide_env_values = true,
+        add = completion::profile())]
+    pub profile: Option<String>,
     /// Use the key in this file, as written by `bkfs key export-full` or `bkfs key export-push`
     #[arg(long, global = true, value_name = "FILE", env = "BKFS_KEY_FILE", hide_env_values = true)]
     pub key_file: Option<PathBuf>,
@@ -41,6 +47,39 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "RATE", value_parser = parse_rate, env = "BKFS_LIMIT_DOWNLOAD",
         hide_env_values = true)]
     pub limit_download: Option<u64>,
+}
+
+/// Which options a person typed, in contrast to the environment. A profile counts for more than the environment, and
+/// for less than an option.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Typed {
+    /// Whether `-r` was typed.
+    pub repository: bool,
+    /// Whether `--key-file` was typed.
+    pub key_file: bool,
+    /// Whether `--limit-upload` was typed.
+    pub limit_upload: bool,
+    /// Whether `--limit-download` was typed.
+    pub limit_download: bool,
+}
+
+impl Typed {
+    /// Looks at what was parsed, down to the last subcommand.
+    pub fn of(matches: &ArgMatches) -> Self {
+        let is_typed = |id: &str| {
+            let mut levels = std::iter::successors(Some(matches), |level| level.subcommand().map(|(_, below)| below));
+            levels.any(|level| {
+                let is_known = level.ids().any(|known| known.as_str() == id);
+                is_known && level.value_source(id) == Some(ValueSource::CommandLine)
+            })
+        };
+        Self {
+            repository: is_typed("repository"),
+            key_file: is_typed("key_file"),
+            limit_upload: is_typed("limit_upload"),
+            limit_download: is_typed("limit_download"),
+        }
+    }
 }
 
 /// The option that names the repository.

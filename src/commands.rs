@@ -4,6 +4,7 @@ pub mod cat;
 pub mod check;
 pub mod client;
 pub mod completions;
+pub mod config;
 pub mod forget;
 pub mod init;
 pub mod join;
@@ -11,10 +12,12 @@ pub mod key;
 pub mod ls;
 pub mod man;
 pub mod mount;
+pub mod notify;
 pub mod prune;
 pub mod push;
 pub mod repair;
 pub mod restore;
+pub mod run;
 pub mod scrub;
 pub mod server;
 pub mod snapshots;
@@ -39,6 +42,7 @@ pub enum Command {
     #[command(visible_alias = "backup")]
     Push(push::PushArgs),
     Watch(watch::WatchArgs),
+    Run(run::RunArgs),
     Snapshots(snapshots::SnapshotsArgs),
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
@@ -58,9 +62,33 @@ pub enum Command {
     /// Manage the machines that push to a repository
     #[command(subcommand)]
     Client(client::ClientCommand),
+    /// Check and show profiles
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Tell people how profiles are doing
+    #[command(subcommand)]
+    Notify(notify::NotifyCommand),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
     Version(version::VersionArgs),
+}
+
+impl Command {
+    /// Returns whether the command takes from a profile what its options do not say. Others name profiles themselves,
+    /// or use no repository.
+    pub fn uses_profile(&self) -> bool {
+        !matches!(
+            self,
+            Self::Server(_)
+                | Self::Join(_)
+                | Self::Run(_)
+                | Self::Config(_)
+                | Self::Notify(_)
+                | Self::Completions(_)
+                | Self::Man(_)
+                | Self::Version(_)
+        )
+    }
 }
 
 /// Runs a command. `whole` describes the whole command line.
@@ -77,6 +105,7 @@ pub fn run(context: &Context, command: Command, whole: fn() -> clap::Command) ->
         Command::Init(args) => init::run(context, args),
         Command::Push(args) => push::run(context, args),
         Command::Watch(args) => watch::run(context, args),
+        Command::Run(args) => run::run(context, &args),
         Command::Snapshots(args) => snapshots::run(context, args),
         Command::Ls(args) => ls::run(context, args),
         Command::Cat(args) => cat::run(context, args),
@@ -90,6 +119,8 @@ pub fn run(context: &Context, command: Command, whole: fn() -> clap::Command) ->
         Command::Prune(args) => prune::run(context, args),
         Command::Key(command) => key::run(context, command),
         Command::Client(command) => client::run(context, command),
+        Command::Config(command) => config::run(context, command),
+        Command::Notify(command) => notify::run(context, &command),
         Command::Completions(args) => completions::run(&args).map(|()| Exit::Success),
         Command::Man(args) => man::run(&args, whole()).map(|()| Exit::Success),
         Command::Version(_) => version::run(context).map(|()| Exit::Success),

@@ -15,6 +15,8 @@ use std::{
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use serde_json::Value;
 
+use crate::{config::Folders, profile::Profiles};
+
 /// The variable in which the script names the shell.
 pub const VARIABLE: &str = "BKFS_COMPLETE";
 /// How long a person waits for what is offered.
@@ -51,6 +53,19 @@ pub fn field(name: &'static str) -> ArgValueCompleter {
     })
 }
 
+/// Completes the name of a profile.
+pub fn profile() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let current = current.to_string_lossy();
+        // The environment only: options may stand behind what is completed.
+        let variable = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from);
+        let folders = Folders::new(variable("BKFS_CONFIG_DIR"), variable("BKFS_CACHE_DIR"));
+        let profiles = folders.map(|folders| Profiles::load(&folders)).unwrap_or_default();
+        let fits = profiles.names().filter(|name| name.starts_with(&*current));
+        fits.map(CompletionCandidate::new).collect()
+    })
+}
+
 /// The snapshots of the repository, oldest first.
 fn listed() -> Vec<Value> {
     let text = run(&["snapshots", "--json"]);
@@ -83,7 +98,11 @@ fn paths(snapshot: &str, path: &str) -> Vec<CompletionCandidate> {
 fn run(args: &[&str]) -> Vec<u8> {
     let Ok(program) = std::env::current_exe() else { return Vec::new() };
     let mut command = Command::new(program);
-    command.args(args.iter().take(1)).args(repository(std::env::args_os())).args(args.iter().skip(1));
+    command.args(args.iter().take(1));
+    for names in [["-r", "--repository"], ["-P", "--profile"]] {
+        command.args(option(names, std::env::args_os()));
+    }
+    command.args(args.iter().skip(1));
     command.env_remove(VARIABLE).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let Ok(mut child) = command.spawn() else { return Vec::new() };
     let reading = child.stdout.take().map(|out| {
@@ -108,15 +127,15 @@ fn run(args: &[&str]) -> Vec<u8> {
     if ended { text } else { Vec::new() }
 }
 
-/// Finds the option that names the repository, among words that may not be complete.
-fn repository(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+/// Finds an option with its value, among words that may not be complete. `names` are its short and its long name.
+fn option([short, long]: [&str; 2], words: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut words = words.skip_while(|word| word != "--").skip(1);
     while let Some(word) = words.next() {
         let text = word.to_string_lossy();
-        if text == "-r" || text == "--repository" {
-            return words.next().map(|value| vec!["-r".into(), value]).unwrap_or_default();
+        if text == short || text == long {
+            return words.next().map(|value| vec![short.into(), value]).unwrap_or_default();
         }
-        if text.starts_with("--repository=") || (text.starts_with("-r") && !text.starts_with("--")) {
+        if text.starts_with(&format!("{long}=")) || (text.starts_with(short) && !text.starts_with("--")) {
             return vec![word];
         }
     }
@@ -128,10 +147,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_repository_is_found_among_the_words() {
+    fn repository_and_profile_are_found_among_the_words() {
         let found = |words: &str| {
-            let found = repository(words.split(' ').map(OsString::from)).join(OsStr::new(" "));
-            found.into_string().unwrap()
+            let words = || words.split(' ').map(OsString::from);
+            let found = option(["-r", "--repository"], words()).into_iter();
+            found
+                .chain(option(["-P", "--profile"], words()))
+                .collect::<Vec<_>>()
+                .join(OsStr::new(" "))
+                .into_string()
+                .unwrap()
         };
         assert_eq!(found("bkfs -- bkfs ls -r /r late"), "-r /r");
         assert_eq!(found("bkfs -- bkfs ls late -r/r"), "-r/r");
@@ -139,5 +164,7 @@ mod tests {
         assert_eq!(found("bkfs -- bkfs ls latest"), "");
         assert_eq!(found("bkfs -- bkfs ls latest -r"), "");
         assert_eq!(found("bkfs ls -r /r"), "");
+        assert_eq!(found("bkfs -- bkfs -P home ls -r /r lat"), "-r /r -P home");
+        assert_eq!(found("bkfs -- bkfs ls --profile=home"), "--profile=home");
     }
 }

@@ -14,6 +14,8 @@
 //!   repositories/ID/sources.toml      what this machine has pushed, to detect disks that are not mounted
 //!   watches/HASH.json                 what each `bkfs watch` does
 //!   repositories/ID/retention.toml    what the last automatic forgetting saw, to detect a source that shrinks
+//!   *.toml                            other files hold profiles, which their owner writes
+//!   runs/PROFILE.toml                 what the last run of a profile did
 //! ~/.cache/bkfs/                      BKFS_CACHE_DIR, else XDG_CACHE_HOME/bkfs
 //! ```
 
@@ -22,12 +24,14 @@ mod folder;
 mod last_check;
 mod places;
 mod retention_runs;
+mod runs;
 mod sources;
 mod watches;
 
 pub use files::{make_private_dir, read_optional, write_private};
 pub use folder::{Accepted, RepoFolder, SeenState};
 pub use places::{KnownServer, Places};
+pub use runs::{RepositoryRecord, RunRecord, RunResult, Runs, Told};
 pub use sources::SeriesSources;
 pub use watches::{UnwatchedPart, WatchFile, WatchState};
 

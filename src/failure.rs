@@ -103,13 +103,13 @@ struct ErrorJson {
 
 /// What an error says.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct Described {
+pub struct Described {
     /// What happened, to what.
-    message: String,
+    pub message: String,
     /// What to do about it. Empty if nothing can be done.
-    hint: String,
+    pub hint: String,
     /// The exit code.
-    exit: u8,
+    pub exit: u8,
 }
 
 /// Prints an error on standard error: as an object for programs, or as lines for people.
@@ -133,7 +133,7 @@ pub fn usage(error: &clap::Error) -> Failure {
 }
 
 /// Returns what an error says.
-fn describe(error: &anyhow::Error) -> Described {
+pub fn describe(error: &anyhow::Error) -> Described {
     let mut message = String::new();
     for cause in error.chain().map(ToString::to_string) {
         // Many errors include their cause in their own text.

@@ -20,13 +20,16 @@ mod kernel_keyring;
 mod log_writer;
 mod logging;
 mod mount_helper;
+mod notify;
 mod output;
 mod owner;
 mod passphrase;
 mod place;
+mod profile;
 mod progress;
 mod push_job;
 mod rollback;
+mod run;
 mod secrecy;
 mod selector;
 mod session;
@@ -36,10 +39,11 @@ mod work;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::{CommandFactory, Parser, builder::Resettable};
+use clap::{CommandFactory, FromArgMatches, builder::Resettable};
 use clap_complete::CompleteEnv;
 
 use crate::{
+    args::Typed,
     cli::Cli,
     commands::{
         Command,
@@ -79,8 +83,8 @@ fn asks_for_json(args: &[OsString]) -> bool {
 }
 
 fn run(args: Vec<OsString>, is_json: bool) -> anyhow::Result<Exit> {
-    let cli = match Cli::try_parse_from(&args).map_err(|error| without_environment(error, args)) {
-        Ok(cli) => cli,
+    let (cli, typed) = match parse(&args).map_err(|error| without_environment(error, args)) {
+        Ok(parsed) => parsed,
         Err(error) if error.use_stderr() && is_json => return Err(failure::usage(&error).into()),
         Err(error) => {
             // Help and version are not errors, and neither is a pipe that closes while they are printed.
@@ -98,8 +102,17 @@ fn run(args: Vec<OsString>, is_json: bool) -> anyhow::Result<Exit> {
             secrecy::hide_memory();
         }
     }
-    let context = Context::new(&cli.global)?;
+    let mut context = Context::new(&cli.global)?.typed(typed);
+    if cli.command.uses_profile() {
+        context = context.with_given_profile()?;
+    }
     commands::run(&context, cli.command, Cli::command).map(rollback::exit_after)
+}
+
+fn parse(args: &[OsString]) -> Result<(Cli, Typed), clap::Error> {
+    let matches = Cli::command().try_get_matches_from(args)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
+    Ok((cli, Typed::of(&matches)))
 }
 
 /// Returns the error for wrong arguments as it would be without the environment: clap counts options that are set there

@@ -9,6 +9,7 @@ mod forms;
 
 use std::{
     env,
+    ffi::OsStr,
     io::{IsTerminal, Read},
     os::{
         fd::AsRawFd,
@@ -42,14 +43,10 @@ pub type Passphrase = Zeroizing<String>;
 /// Opens something at `place` with its passphrase. `open` is given one after another, and fails with
 /// [`Error::WrongPassphrase`] if it does not fit. Returns `None` if there is neither a source nor a terminal.
 pub fn open<T>(context: &Context, place: &str, open: impl Fn(&[u8]) -> Result<T, Error>) -> Result<Option<T>> {
-    let given = match &context.password_file {
-        Some(path) => Some(from_file(path)?),
-        None => from_environment("BKFS_PASSWORD")?,
-    };
-    if let Some(passphrase) = given {
+    if let Some(passphrase) = given(context)? {
         return Ok(Some(try_forms(&passphrase, &open)?));
     }
-    if !has_terminal() {
+    if context.is_unattended || !has_terminal() {
         return Ok(None);
     }
     for left in (0..PROMPTS).rev() {
@@ -66,6 +63,18 @@ pub fn open<T>(context: &Context, place: &str, open: impl Fn(&[u8]) -> Result<T,
     Ok(None)
 }
 
+/// Returns the passphrase that needs no question: from the options, else from the profile, else from the environment.
+fn given(context: &Context) -> Result<Option<Passphrase>> {
+    match (&context.password_file, &context.password_command, &context.password) {
+        (Some(path), ..) => from_file(path).map(Some),
+        (None, Some(command), _) => from_command(OsStr::new(command), "password-command of the profile").map(Some),
+        (None, None, Some(password)) => {
+            check_len(Zeroizing::new(password.reveal().to_owned()), "the profile").map(Some)
+        }
+        (None, None, None) => from_environment("BKFS_PASSWORD"),
+    }
+}
+
 /// Tries the forms of a passphrase.
 fn try_forms<T>(passphrase: &Passphrase, open: impl Fn(&[u8]) -> Result<T, Error>) -> Result<T, Error> {
     let mut tried = Err(Error::WrongPassphrase { slots: 0, untried: 0 });
@@ -80,15 +89,14 @@ fn try_forms<T>(passphrase: &Passphrase, open: impl Fn(&[u8]) -> Result<T, Error
 
 /// Returns whether a passphrase can be had without asking a person.
 pub fn is_configured(context: &Context) -> bool {
-    context.password_file.is_some()
+    context.gives_passphrase()
         || ["BKFS_PASSWORD", "BKFS_PASSWORD_FILE", "BKFS_PASSWORD_COMMAND"].iter().any(|name| non_empty(name).is_some())
 }
 
 /// Returns a passphrase for a new repository, from the same sources. On a terminal it must be typed twice.
 pub fn initial(context: &Context) -> Result<Passphrase> {
     new_passphrase(
-        context.password_file.as_deref(),
-        "BKFS_PASSWORD",
+        given(context)?,
         "Passphrase for the new repository: ",
         "a new repository needs a passphrase, but none was given and there is no terminal to ask on",
         "set BKFS_PASSWORD, BKFS_PASSWORD_FILE or BKFS_PASSWORD_COMMAND",
@@ -98,20 +106,19 @@ pub fn initial(context: &Context) -> Result<Passphrase> {
 /// Returns a passphrase for another slot: from the file if one is given, else from BKFS_NEW_PASSWORD[_FILE|_COMMAND],
 /// else typed twice.
 pub fn additional(file: Option<&Path>) -> Result<Passphrase> {
+    let given = match file {
+        Some(path) => Some(from_file(path)?),
+        None => from_environment("BKFS_NEW_PASSWORD")?,
+    };
     new_passphrase(
-        file,
-        "BKFS_NEW_PASSWORD",
+        given,
         "New passphrase: ",
         "no new passphrase was given and there is no terminal to ask on",
         "use --new-password-file FILE, or set BKFS_NEW_PASSWORD",
     )
 }
 
-fn new_passphrase(file: Option<&Path>, variable: &str, ask: &str, missing: &str, hint: &str) -> Result<Passphrase> {
-    let given = match file {
-        Some(path) => Some(from_file(path)?),
-        None => from_environment(variable)?,
-    };
+fn new_passphrase(given: Option<Passphrase>, ask: &str, missing: &str, hint: &str) -> Result<Passphrase> {
     let passphrase = match given {
         Some(passphrase) => passphrase,
         None if has_terminal() => prompt_twice(ask)?,
@@ -184,7 +191,7 @@ pub fn leave_environment() -> Result<()> {
 }
 
 /// Runs a command in the shell and returns what it prints. It gets no passphrase in its environment.
-fn from_command(command: &std::ffi::OsStr, name: &str) -> Result<Passphrase> {
+fn from_command(command: &OsStr, name: &str) -> Result<Passphrase> {
     let mut child = Command::new("/bin/sh")
         .arg("-c")
         .arg(command)

@@ -22,7 +22,7 @@ use bkfs_fs::{
 use bkfs_store::{
     access::{LastSnapshot, Seen},
     base::id::{ClientId, RepoId},
-    format::{keys::PushKey, loss::Lost},
+    format::{compress::LEVEL_DEFAULT, keys::PushKey, loss::Lost},
 };
 
 use crate::{
@@ -58,6 +58,23 @@ pub struct PushJob {
     pub force: bool,
     /// The level of compression.
     pub level: i32,
+}
+
+impl Default for PushJob {
+    fn default() -> Self {
+        Self {
+            target: None,
+            tags: Vec::new(),
+            base: None,
+            paths: Vec::new(),
+            exclude: ExcludeOptions::default(),
+            host: None,
+            dry_run: false,
+            allow_empty: false,
+            force: false,
+            level: LEVEL_DEFAULT,
+        }
+    }
 }
 
 impl PushJob {
@@ -98,7 +115,6 @@ pub struct Pushed {
     /// The series that the snapshot belongs to.
     pub target: String,
     /// Where it was pushed.
-    #[allow(dead_code, reason = "for callers that push to several repositories")]
     pub place: Place,
     /// What the push reports.
     pub report: PushReport,
@@ -267,8 +283,8 @@ impl PushSession {
     }
 }
 
-/// The folder of the caches of a copy. Each copy of a repository has one of its own: a chunk that one copy holds may not
-/// be in the other.
+/// The folder of the caches of a copy. Each copy of a repository has one of its own: a chunk that one copy holds may
+/// not be in the other.
 fn cache(context: &Context, copy: &CopyId) -> PathBuf {
     context.folders.cache.join("push").join(copy.to_string())
 }
@@ -337,18 +353,7 @@ mod tests {
     }
 
     fn job(source: &Path) -> PushJob {
-        PushJob {
-            target: Some("t".into()),
-            tags: vec![],
-            base: None,
-            paths: vec![source.to_owned()],
-            exclude: ExcludeOptions::default(),
-            host: None,
-            dry_run: false,
-            allow_empty: false,
-            force: false,
-            level: 3,
-        }
+        PushJob { target: Some("t".into()), paths: vec![source.to_owned()], ..PushJob::default() }
     }
 
     /// What a long-running caller does. Another process pushes in between, so what the session knows is old.

@@ -143,7 +143,7 @@ impl Session {
         patience: Option<Duration>,
         cached: impl Fn(&CopyId, RepoId, ClientId) -> Option<Seen>,
     ) -> Result<Self> {
-        let place = Place::parse(repo.repository.as_deref().or(given.as_ref().and_then(GivenKey::url)))?;
+        let place = Place::parse(context.repository(repo).or(given.as_ref().and_then(GivenKey::url)))?;
         let Connected { access, remote } = connect(context, &place, patience)?;
         let expected = match context.folders.places().repository(&place.to_string())? {
             Some(id) => Some(id),

@@ -81,6 +81,8 @@ pub struct WatchPlan {
 #[derive(Default)]
 struct Stop {
     is_asked: AtomicBool,
+    /// Whether to read the profile again.
+    is_hung_up: AtomicBool,
     /// The counters of the push that runs.
     progress: Mutex<Arc<PushProgress>>,
 }
@@ -90,7 +92,7 @@ struct Watcher<'a> {
     context: &'a Context,
     repo: &'a RepoArgs,
     plan: &'a WatchPlan,
-    job: PushJob,
+    job: &'a PushJob,
     watch: Arc<Watch>,
     stop: Arc<Stop>,
     session: Option<PushSession>,
@@ -106,17 +108,18 @@ struct Watcher<'a> {
     sleep: SleepDetector,
 }
 
-/// Watches until a signal ends it.
-pub fn run(context: &Context, repo: &RepoArgs, mut job: PushJob, plan: &WatchPlan) -> Result<Exit> {
-    if !job.tags.iter().any(|tag| tag == TAG) {
-        job.tags.push(TAG.to_owned());
-    }
-    let target = job.target()?;
-    if plan.is_idle {
+/// What to push, to where, and how: from the options and the profile, which can be read again.
+pub type Prepare<'a> = dyn Fn(&Context) -> Result<(PushJob, RepoArgs, WatchPlan)> + 'a;
+
+/// Watches until a signal ends it. A hangup reads the profile again.
+pub fn run(context: &Context, prepare: &Prepare<'_>) -> Result<Exit> {
+    let mut context = context.clone();
+    let mut prepared = prepared(&context, prepare)?;
+    if prepared.plan.is_idle {
         lower_priority();
     }
     // What can only be wrong here is said at once, and not tried again and again.
-    let session = match PushSession::open(context, repo, &job) {
+    let mut session = match PushSession::open(&context, &prepared.repo, &prepared.job) {
         Ok(session) => Some(session),
         Err(error) if is_passing(&error) => {
             tracing::warn!("the repository cannot be opened yet: {error:#}");
@@ -124,43 +127,40 @@ pub fn run(context: &Context, repo: &RepoArgs, mut job: PushJob, plan: &WatchPla
         }
         Err(error) => return Err(error),
     };
-    let watch = Arc::new(Watch::start(&job.exclude, &own_folders(context, repo), plan.method == Method::Auto)?);
-    watch.note_all();
-    let stop = Arc::new(Stop::default());
-    signals::on_stop({
-        let (stop, watch) = (stop.clone(), watch.clone());
-        move || stop_soon(&stop, &watch)
-    });
-    signals::on_hangup({
-        let watch = watch.clone();
-        move || {
-            watch.note_all();
-            watch.wake();
+    let (stop, mut following) = (Arc::new(Stop::default()), Following::default());
+    loop {
+        let mut watcher = Watcher::new(&context, &prepared, session.take(), stop.clone())?;
+        watcher.following = following;
+        watcher.run();
+        if stop.is_asked.load(Relaxed) {
+            watcher.record.ended();
+            return Ok(signals::exit_after_stop());
         }
-    });
-    let now = Instant::now();
-    let mut watcher = Watcher {
-        context,
-        repo,
-        plan,
-        record: WatchRecord::begin(context, repo, &target)?,
-        telling: Telling::new(context, &target),
-        job,
-        watch,
-        stop,
-        session,
-        following: Following::default(),
-        timing: Timing::default(),
-        retries: ChangeSet::new(),
-        holds: Holds::new(plan.skips_on_battery, plan.skips_on_metered),
-        last_scan: now,
-        last_unwatched: now,
-        sleep: SleepDetector::new(),
-    };
-    watcher.telling.ready();
-    watcher.run();
-    watcher.record.ended();
-    Ok(signals::exit_after_stop())
+        following = std::mem::take(&mut watcher.following);
+        drop(watcher);
+        let again = context.clone().with_given_profile();
+        match again.and_then(|context| Ok((self::prepared(&context, prepare)?, context))) {
+            Ok((read, with)) => (prepared, context) = (read, with),
+            Err(error) => tracing::error!("the profile cannot be read again, and the old one stays: {error:#}"),
+        }
+    }
+}
+
+/// What is watched until the profile is read again.
+struct Prepared {
+    job: PushJob,
+    repo: RepoArgs,
+    plan: WatchPlan,
+    target: String,
+}
+
+fn prepared(context: &Context, prepare: &Prepare<'_>) -> Result<Prepared> {
+    let (mut job, repo, plan) = prepare(context)?;
+    if !job.tags.iter().any(|tag| tag == TAG) {
+        job.tags.push(TAG.to_owned());
+    }
+    let target = job.target()?;
+    Ok(Prepared { job, repo, plan, target })
 }
 
 /// The folders that pushes write to. With `bkfs watch ~`, they may be among the sources.
@@ -204,10 +204,57 @@ fn stop_soon(stop: &Arc<Stop>, watch: &Watch) {
     let _ = std::thread::Builder::new().name("stop".into()).spawn(see);
 }
 
-impl Watcher<'_> {
+impl<'a> Watcher<'a> {
+    fn new(
+        context: &'a Context,
+        prepared: &'a Prepared,
+        session: Option<PushSession>,
+        stop: Arc<Stop>,
+    ) -> Result<Self> {
+        let Prepared { job, repo, plan, target } = prepared;
+        let watch = Arc::new(Watch::start(&job.exclude, &own_folders(context, repo), plan.method == Method::Auto)?);
+        watch.note_all();
+        signals::on_stop({
+            let (stop, watch) = (stop.clone(), watch.clone());
+            move || stop_soon(&stop, &watch)
+        });
+        signals::on_hangup({
+            let (stop, watch) = (stop.clone(), watch.clone());
+            move || {
+                stop.is_hung_up.store(true, Relaxed);
+                watch.wake();
+            }
+        });
+        let now = Instant::now();
+        let mut watcher = Self {
+            context,
+            repo,
+            plan,
+            job,
+            record: WatchRecord::begin(context, repo, target)?,
+            telling: Telling::new(context, target),
+            watch,
+            stop,
+            session,
+            following: Following::default(),
+            timing: Timing::default(),
+            retries: ChangeSet::new(),
+            holds: Holds::new(plan.skips_on_battery, plan.skips_on_metered),
+            last_scan: now,
+            last_unwatched: now,
+            sleep: SleepDetector::new(),
+        };
+        watcher.telling.ready();
+        Ok(watcher)
+    }
+
+    /// Watches until a signal ends it, or a hangup asks to read the profile again.
     fn run(&mut self) {
         loop {
             let is_last = self.stop.is_asked.load(Relaxed);
+            if self.stop.is_hung_up.swap(false, Relaxed) && !is_last {
+                return;
+            }
             if is_last {
                 self.watch.catch_up();
             }
@@ -310,7 +357,7 @@ impl Watcher<'_> {
         *self.stop.progress.lock() = progress.clone();
         let session = match &mut self.session {
             Some(session) => session,
-            None => self.session.insert(PushSession::open(self.context, self.repo, &self.job)?),
+            None => self.session.insert(PushSession::open(self.context, self.repo, self.job)?),
         };
         if let Some(remote) = &session.session.remote {
             remote.set_retry_timeout(RETRY);
@@ -320,7 +367,7 @@ impl Watcher<'_> {
             Method::Scan => Arc::new(Nobody),
             _ => self.watch.observer(),
         };
-        session.push_watched(self.context, &self.job, &progress, follow, observer)
+        session.push_watched(self.context, self.job, &progress, follow, observer)
     }
 
     /// Remembers what could not be read, or only in part. If there is more than was listed, everything is looked at.

@@ -12,7 +12,7 @@ use bkfs_store::{
 use clap::Args;
 use serde::Serialize;
 
-use self::subset::Subset;
+pub use self::subset::Subset;
 use crate::{
     args::RepoArgs, catalog, clients::Clients, context::Context, failure::Exit, output, progress::ProgressView,
     session::Session, work::Work,
@@ -56,8 +56,9 @@ pub struct CheckArgs {
     accept_copy: bool,
 }
 
+/// What a check found, for programs.
 #[derive(Serialize)]
-struct CheckJson {
+pub struct CheckJson {
     log_records: u64,
     snapshots: u64,
     snapshots_broken_in_trash: u64,
@@ -75,6 +76,31 @@ struct CheckJson {
     problems: Vec<String>,
     problems_total: u64,
     rolled_back: Option<String>,
+}
+
+impl CheckJson {
+    /// Returns what a check found. `rolled_back` says how the repository contradicts what was seen before.
+    pub fn of(report: &CheckReport, rolled_back: Option<String>) -> Self {
+        Self {
+            log_records: report.log_records,
+            snapshots: report.snapshots,
+            snapshots_broken_in_trash: report.broken_in_trash,
+            tree_pages: report.pages,
+            chunks: report.chunks,
+            packs: report.packs,
+            packs_total: report.packs_total,
+            chunks_at_risk: report.chunks_at_risk,
+            bytes: report.bytes,
+            packs_mended: report.packs_mended,
+            parity_remade: report.parity_remade,
+            packs_compared: report.packs_compared,
+            packs_not_compared: report.packs_not_compared,
+            packs_refused: report.packs_refused,
+            problems: report.problems.iter().map(|p| p.to_string()).collect(),
+            problems_total: report.problems_total,
+            rolled_back,
+        }
+    }
 }
 
 /// Runs `bkfs check`.
@@ -112,7 +138,8 @@ pub fn run(context: &Context, args: CheckArgs) -> Result<Exit> {
     Ok(if report.problems_total == 0 { Exit::Success } else { Exit::Error })
 }
 
-fn view(progress: &CheckProgress) -> ProgressView {
+/// Returns how far a check is.
+pub fn view(progress: &CheckProgress) -> ProgressView {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (packs, packs_total) = (load(&progress.packs), load(&progress.packs_total));
     if packs < packs_total {
@@ -127,25 +154,7 @@ fn view(progress: &CheckProgress) -> ProgressView {
 
 fn print(context: &Context, args: &CheckArgs, session: &Session, full: &FullKey, report: &CheckReport) -> Result<()> {
     if context.json {
-        return output::json_pretty(&CheckJson {
-            log_records: report.log_records,
-            snapshots: report.snapshots,
-            snapshots_broken_in_trash: report.broken_in_trash,
-            tree_pages: report.pages,
-            chunks: report.chunks,
-            packs: report.packs,
-            packs_total: report.packs_total,
-            chunks_at_risk: report.chunks_at_risk,
-            bytes: report.bytes,
-            packs_mended: report.packs_mended,
-            parity_remade: report.parity_remade,
-            packs_compared: report.packs_compared,
-            packs_not_compared: report.packs_not_compared,
-            packs_refused: report.packs_refused,
-            problems: report.problems.iter().map(|p| p.to_string()).collect(),
-            problems_total: report.problems_total,
-            rolled_back: session.rollback.clone(),
-        });
+        return output::json_pretty(&CheckJson::of(report, session.rollback.clone()));
     }
     for problem in &report.problems {
         output::note(problem);

@@ -17,11 +17,12 @@ pub use execute::Executor;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
+use bkfs_fs::select::SnapshotFilter;
 use bkfs_store::{
     base::{id::SnapshotId, time::Time},
     owner::{
         reader::SnapshotInfo,
-        retention::{self, Group, SnapshotRow},
+        retention::{self, Group, Grouping, LastRun, Plan, Policy, SnapshotRow},
     },
 };
 use jiff::tz::TimeZone;
@@ -90,25 +91,59 @@ fn by_policy(
     executor: &Executor<'_>,
 ) -> Result<Exit> {
     let filter = args.filters.filter(&catalog.clients)?;
-    let rows: Vec<SnapshotRow> =
-        catalog.snapshots.iter().filter(|info| filter.matches(info.client, &info.snapshot)).map(policy::row).collect();
-    // By the clock that gave the snapshots their times. This machine's may differ.
-    let (grouping, now) = (args.policy.grouping(), session.opened.time);
-    let groups: BTreeSet<Group> = rows.iter().map(|row| grouping.group(row)).collect();
-    let runs = session.folder.retention_runs(&groups)?;
-    let plan = retention::plan(&rows, &args.policy.policy(), grouping, &TimeZone::system(), now, &runs)?;
-    let chosen: Vec<Chosen> = forgotten(&plan, args.confirm).map(|row| (row.id, Some(row.received))).collect();
+    let decided = decide(session, catalog, &filter, &args.policy.policy(), args.policy.grouping())?;
     let outcome = match args.dry_run {
         true => None,
         false => {
-            let outcome = execute(args, executor, &chosen)?;
-            session.folder.set_retention_runs(&plan.runs(&runs, now, args.confirm))?;
+            let mut outcome = decided.carry_out(session, executor, args.now, args.confirm)?;
+            if args.empty_trash {
+                outcome.gone.extend(execute::empty_trash(executor.access)?);
+            }
             Some(outcome)
         }
     };
-    report::policy(context, args, &plan, outcome.as_ref())?;
+    let plan = &decided.plan;
+    report::policy(context, args, plan, outcome.as_ref())?;
     let is_held = !args.confirm && plan.groups.iter().any(|group| !group.holds.is_empty());
     Ok(if is_held && !args.dry_run { Exit::Incomplete } else { Exit::Success })
+}
+
+/// What a policy decides about the snapshots of a repository.
+pub struct Decided {
+    /// The decisions.
+    pub plan: Plan,
+    /// What the last runs saw of the same groups.
+    runs: BTreeMap<Group, LastRun>,
+    /// The time by the store's clock, which gave the snapshots their times. This machine's may differ.
+    now: Time,
+}
+
+/// Applies a policy to the snapshots that pass a filter. Changes nothing.
+pub fn decide(
+    session: &Session,
+    catalog: &Catalog,
+    filter: &SnapshotFilter,
+    policy: &Policy,
+    grouping: Grouping,
+) -> Result<Decided> {
+    let rows: Vec<SnapshotRow> =
+        catalog.snapshots.iter().filter(|info| filter.matches(info.client, &info.snapshot)).map(policy::row).collect();
+    let now = session.opened.time;
+    let groups: BTreeSet<Group> = rows.iter().map(|row| grouping.group(row)).collect();
+    let runs = session.folder.retention_runs(&groups)?;
+    let plan = retention::plan(&rows, policy, grouping, &TimeZone::system(), now, &runs)?;
+    Ok(Decided { plan, runs, now })
+}
+
+impl Decided {
+    /// Forgets what the policy does not keep, except in groups that are held, unless a person `confirmed`. With `now`,
+    /// it skips the trash.
+    pub fn carry_out(&self, session: &Session, executor: &Executor<'_>, now: bool, confirmed: bool) -> Result<Outcome> {
+        let chosen: Vec<Chosen> = forgotten(&self.plan, confirmed).map(|row| (row.id, Some(row.received))).collect();
+        let outcome = executor.forget(&chosen, now)?;
+        session.folder.set_retention_runs(&self.plan.runs(&self.runs, self.now, confirmed))?;
+        Ok(outcome)
+    }
 }
 
 fn by_name(context: &Context, args: &ForgetArgs, catalog: &Catalog, executor: &Executor<'_>) -> Result<Exit> {

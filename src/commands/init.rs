@@ -68,7 +68,7 @@ struct InitJson {
 
 /// Runs `bkfs init`.
 pub fn run(context: &Context, args: InitArgs) -> Result<Exit> {
-    let place = Place::parse(args.repo.repository.as_deref())?;
+    let place = Place::parse(context.repository(&args.repo))?;
     let access = session::connect_new(context, &place, args.parity)?;
     // Checked here, before anyone is asked for a passphrase.
     match access.open(&OpenRequest::default()) {

@@ -15,7 +15,6 @@ use bkfs_fs::{
 use bkfs_store::owner::reader::SnapshotInfo;
 
 use crate::{
-    args::RepoArgs,
     catalog::Catalog,
     context::Context,
     failure::{Exit, Failure},
@@ -69,7 +68,7 @@ pub fn run(context: &Context, args: MountArgs) -> Result<Exit> {
         dev: args.dev,
         suid: args.suid,
         noexec: args.noexec,
-        name: name(&session.place, &args.repo),
+        name: name(&session.place, context.repository(&args.repo)),
         ..MountOptions::default()
     };
     // A signal that arrives while the mount is made waits for it: an unmounter exists only then.
@@ -135,10 +134,10 @@ fn check_filter(context: &Context, catalog: &Catalog, filter: &SnapshotFilter, n
 
 /// Returns the name of the mount: the repository as the user wrote it, so that mount(8) finds its line in fstab again.
 /// A relative path is made absolute, because it would mean nothing to other programs.
-fn name(place: &Place, repo: &RepoArgs) -> String {
-    match (&repo.repository, place) {
-        (Some(text), Place::Url(_)) => text.clone(),
-        (Some(text), Place::Path(_)) if text.starts_with('/') => text.clone(),
+fn name(place: &Place, repository: Option<&str>) -> String {
+    match (repository, place) {
+        (Some(text), Place::Url(_)) => text.to_owned(),
+        (Some(text), Place::Path(_)) if text.starts_with('/') => text.to_owned(),
         _ => place.to_string(),
     }
 }

@@ -1,6 +1,6 @@
 //! `bkfs prune`: reclaims the space of data that no snapshot needs.
 
-mod report;
+pub mod report;
 
 use std::{str::FromStr, sync::atomic::Ordering, time::Duration};
 
@@ -72,8 +72,8 @@ pub struct PruneArgs {
 }
 
 /// The value of `--max-unused`.
-#[derive(Debug, Clone, Copy)]
-struct MaxUnused(Unused);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxUnused(pub Unused);
 
 impl FromStr for MaxUnused {
     type Err = String;
@@ -155,7 +155,8 @@ fn confirm(context: &Context, report: &PruneReport) -> Result<()> {
     ask::confirm(context, &format!("{what}; {done}"), "Remove it?", "--yes")
 }
 
-fn view(progress: &PruneProgress) -> ProgressView {
+/// Returns how far a prune is.
+pub fn view(progress: &PruneProgress) -> ProgressView {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (packs, packs_total) = (load(&progress.packs), load(&progress.packs_total));
     if packs_total > 0 && packs < packs_total {

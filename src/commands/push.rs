@@ -7,11 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use bkfs_fs::{
-    exclude::ExcludeOptions,
-    push::{Change, OnChange, PushProgress},
-};
-use bkfs_store::format::compress::LEVEL_DEFAULT;
+use bkfs_fs::push::{Change, OnChange, PushProgress};
 use clap::Args;
 use serde::Serialize;
 
@@ -19,8 +15,9 @@ use crate::{
     args::{RepoArgs, parse_host, parse_size, parse_tag, parse_target},
     completion,
     context::Context,
-    failure::Exit,
+    failure::{Exit, Failure},
     output,
+    profile::Profile,
     progress::ProgressView,
     push_job::{PushJob, PushSession, Pushed},
     work::Work,
@@ -40,6 +37,7 @@ use crate::{
     after_help = "Examples:\n  bkfs push -r /media/usb/repo ~ /etc\n  \
         bkfs push --target db --tag nightly /var/lib/postgresql\n  \
         bkfs push -C /srv/www .    # keep paths relative to /srv/www\n  \
+        bkfs push -P home          # what the profile says; see `bkfs config sample`\n  \
         bkfs push --exclude '*.o' --exclude /home/*/.cache --exclude-caches --one-file-system /\n\n\
         A line for cron:\n  15 3 * * *  BKFS_REPOSITORY=bkfs://nas:7443/alice bkfs push $HOME"
 )]
@@ -74,12 +72,11 @@ pub struct SourceArgs {
     /// Record this host name in the snapshot [default: the name of this machine]
     #[arg(long, value_name = "HOST", value_parser = parse_host)]
     host: Option<String>,
-    /// Compress at this level, from 1 (fast) to 19 (small)
-    #[arg(long, value_name = "LEVEL", default_value_t = LEVEL_DEFAULT)]
-    #[arg(value_parser = clap::value_parser!(i32).range(1..=19))]
-    compression: i32,
-    /// The files and folders to back up
-    #[arg(required = true, value_name = "PATH")]
+    /// Compress at this level, from 1 (fast) to 19 (small) [default: 3]
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19))]
+    compression: Option<i32>,
+    /// The files and folders to back up [default: the sources of the profile]
+    #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     exclude: ExcludeArgs,
@@ -109,8 +106,9 @@ struct ExcludeArgs {
     one_file_system: bool,
 }
 
+/// What a push did, for programs.
 #[derive(Serialize)]
-struct PushJson {
+pub struct PushJson {
     snapshot: Option<String>,
     time: String,
     target: String,
@@ -135,15 +133,16 @@ struct PushJson {
     rolled_back: Option<String>,
 }
 
+/// A part of the source that could not be read.
 #[derive(Serialize)]
-struct ProblemJson {
+pub struct ProblemJson {
     path: String,
     error: String,
 }
 
 /// Runs `bkfs push`.
 pub fn run(context: &Context, args: PushArgs) -> Result<Exit> {
-    let job = args.job();
+    let job = args.job(context.profile.as_deref())?;
     let mut session = PushSession::open(context, &args.repo, &job)?;
     let work = Work::new(context, |progress: &PushProgress| progress.stop.store(true, Release));
     let lists_changes = context.verbose > 0 && !context.json && !context.quiet;
@@ -154,37 +153,48 @@ pub fn run(context: &Context, args: PushArgs) -> Result<Exit> {
 }
 
 impl PushArgs {
-    fn job(&self) -> PushJob {
-        PushJob { dry_run: self.dry_run, allow_empty: self.allow_empty, force: self.force, ..self.source.job() }
+    fn job(&self, profile: Option<&Profile>) -> Result<PushJob> {
+        let (dry_run, allow_empty, force) = (self.dry_run, self.allow_empty, self.force);
+        Ok(PushJob { dry_run, allow_empty, force, ..self.source.job(profile)? })
     }
 }
 
 impl SourceArgs {
-    /// A push of this, in the ordinary way.
-    pub fn job(&self) -> PushJob {
-        PushJob {
-            target: self.target.clone(),
-            tags: self.tag.clone(),
-            base: self.directory.clone(),
-            paths: self.paths.clone(),
-            exclude: ExcludeOptions {
-                patterns: self.exclude.exclude.clone(),
-                files: self.exclude.exclude_file.clone(),
-                if_present: self.exclude.exclude_if_present.iter().map(|n| n.clone().into_vec()).collect(),
-                caches: self.exclude.exclude_caches,
-                larger_than: self.exclude.exclude_larger_than,
-                one_file_system: self.exclude.one_file_system,
-            },
-            host: self.host.clone(),
-            dry_run: false,
-            allow_empty: false,
-            force: false,
-            level: self.compression,
+    /// Returns what to push: what the options say, and otherwise what the profile says. Exclusions add up.
+    pub fn job(&self, profile: Option<&Profile>) -> Result<PushJob> {
+        let mut job = profile.map_or_else(PushJob::default, Profile::job);
+        if !self.paths.is_empty() {
+            // Sources of the profile that are relative to its folder say nothing about these paths.
+            (job.paths, job.base) = (self.paths.clone(), None);
         }
+        if job.paths.is_empty() {
+            let what = match profile {
+                Some(profile) => format!("no PATH was given, and the profile {} has no sources", profile.name),
+                None => "no PATH was given".to_owned(),
+            };
+            let hint = "name the files and folders to back up, like `bkfs push ~ /etc`, or a profile that has sources";
+            return Err(Failure::new(what, hint).into());
+        }
+        job.base = self.directory.clone().or(job.base);
+        job.target = self.target.clone().or(job.target);
+        job.host = self.host.clone().or(job.host);
+        job.level = self.compression.unwrap_or(job.level);
+        if !self.tag.is_empty() {
+            job.tags = self.tag.clone();
+        }
+        let (given, exclude) = (&self.exclude, &mut job.exclude);
+        exclude.patterns.extend(given.exclude.iter().cloned());
+        exclude.files.extend(given.exclude_file.iter().cloned());
+        exclude.if_present.extend(given.exclude_if_present.iter().map(|name| name.clone().into_vec()));
+        exclude.caches |= given.exclude_caches;
+        exclude.larger_than = given.exclude_larger_than.or(exclude.larger_than);
+        exclude.one_file_system |= given.one_file_system;
+        Ok(job)
     }
 }
 
-fn view(progress: &PushProgress) -> ProgressView {
+/// Returns how far a push is.
+pub fn view(progress: &PushProgress) -> ProgressView {
     let files = progress.files.load(Relaxed);
     let (bytes, expected) = (progress.bytes.load(Relaxed), progress.bytes_expected.load(Relaxed));
     let bytes_read = progress.bytes_read.load(Relaxed);
@@ -210,7 +220,8 @@ fn print_change(change: Change, path: &Path) {
     let _ = output::line(format!("{what}  {}", output::name(path.as_os_str().as_bytes())));
 }
 
-fn print(context: &Context, pushed: &Pushed) -> Result<()> {
+/// Prints what a push did: what is wrong in any case, the rest if somebody watches.
+pub fn print(context: &Context, pushed: &Pushed) -> Result<()> {
     let Pushed { target, report, emptied, .. } = pushed;
     let stats = &report.stats;
     for (path, files) in emptied {
@@ -265,7 +276,8 @@ fn print(context: &Context, pushed: &Pushed) -> Result<()> {
     ))
 }
 
-fn json(pushed: &Pushed) -> PushJson {
+/// Returns what a push did, for programs.
+pub fn json(pushed: &Pushed) -> PushJson {
     let Pushed { target, report, emptied, .. } = pushed;
     let stats = &report.stats;
     let problem = |(path, error): &(PathBuf, std::io::Error)| ProblemJson {

@@ -11,8 +11,14 @@ use crate::{
     args::{RepoArgs, parse_duration},
     context::Context,
     failure::{Exit, Failure},
+    profile::{Profile, Text},
     watching::{self, Method, WatchPlan},
 };
+
+/// How often everything is looked at.
+const RESCAN: Duration = Duration::from_secs(24 * 3600);
+/// How often what the kernel does not watch is looked at.
+const RESCAN_UNWATCHED: Duration = Duration::from_secs(600);
 
 /// Arguments of `watch`.
 #[derive(Debug, Args)]
@@ -27,30 +33,31 @@ use crate::{
         is beyond their number, and what is on a network file system, is looked at every now and then. Changes that \
         the kernel does not report at all (through memory maps, below an overlay, by another machine) are found by \
         the full scan once a day.\n\n\
-        SIGTERM takes a last snapshot of what has changed and ends the program within ten seconds. With systemd, use \
+        SIGHUP reads the profile again and looks at everything. SIGTERM takes a last snapshot of what has changed and ends the program within ten seconds. With systemd, use \
         Type=notify.",
     after_help = "Examples:\n  bkfs watch -r bkfs://nas:7443/alice ~\n  \
         bkfs watch --target home --exclude-caches --settle 5s --at-most 1m ~ /etc\n  \
+        bkfs watch -P home    # what the profile says, its [watch] section included\n  \
         bkfs watch --json -r /media/usb/repo ~/work    # a line of JSON for each snapshot"
 )]
 pub struct WatchArgs {
     #[command(flatten)]
     repo: RepoArgs,
-    /// Push when nothing has changed for this long
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
-    settle: Duration,
-    /// Push this long after the first change at the latest, even if changes go on
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
-    at_most: Duration,
-    /// Let this much time pass from one push to the next
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
-    at_least: Duration,
-    /// Look at everything this often
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_duration)]
-    rescan: Duration,
-    /// Look this often at what the kernel does not watch
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
-    rescan_unwatched: Duration,
+    /// Push when nothing has changed for this long [default: 2s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    settle: Option<Duration>,
+    /// Push this long after the first change at the latest, even if changes go on [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    at_most: Option<Duration>,
+    /// Let this much time pass from one push to the next [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    at_least: Option<Duration>,
+    /// Look at everything this often [default: 24h]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    rescan: Option<Duration>,
+    /// Look this often at what the kernel does not watch [default: 10m]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    rescan_unwatched: Option<Duration>,
     /// How to watch
     #[arg(long, value_enum, default_value_t)]
     method: MethodArg,
@@ -81,23 +88,48 @@ enum MethodArg {
 
 /// Runs `bkfs watch`.
 pub fn run(context: &Context, args: WatchArgs) -> Result<Exit> {
-    let intervals =
-        [("--at-most", args.at_most), ("--rescan", args.rescan), ("--rescan-unwatched", args.rescan_unwatched)];
-    if let Some((name, _)) = intervals.iter().find(|(_, interval)| interval.is_zero()) {
-        return Err(Failure::new(format!("{name} is 0: it would never rest"), "give at least 1s").into());
+    watching::run(context, &|context| {
+        let plan = args.plan(context.profile.as_deref())?;
+        let repository = context.repository(&args.repo).map(str::to_owned);
+        Ok((args.source.job(context.profile.as_deref())?, RepoArgs { repository }, plan))
+    })
+}
+
+impl WatchArgs {
+    /// Returns how to watch: what the options say, and otherwise what the profile says.
+    fn plan(&self, profile: Option<&Profile>) -> Result<WatchPlan> {
+        let of_profile = profile.and_then(|profile| profile.settings.watch.clone()).unwrap_or_default();
+        let pick = |given: Option<Duration>, of_profile: &Option<Text<Duration>>, default: Duration| {
+            given.or(of_profile.as_ref().map(|time| *time.get())).unwrap_or(default)
+        };
+        let pace = Pace::default();
+        let plan = WatchPlan {
+            pace: Pace {
+                settle: pick(self.settle, &of_profile.settle, pace.settle),
+                at_most: pick(self.at_most, &of_profile.at_most, pace.at_most),
+                at_least: pick(self.at_least, &of_profile.at_least, pace.at_least),
+            },
+            rescan: pick(self.rescan, &of_profile.rescan, RESCAN),
+            rescan_unwatched: pick(self.rescan_unwatched, &of_profile.rescan_unwatched, RESCAN_UNWATCHED),
+            method: match self.method {
+                MethodArg::Auto => Method::Auto,
+                MethodArg::Inotify => Method::Folders,
+                MethodArg::Scan => Method::Scan,
+            },
+            skips_on_battery: self.skip_on_battery || of_profile.skip_on_battery == Some(true),
+            skips_on_metered: self.skip_on_metered || of_profile.skip_on_metered == Some(true),
+            is_idle: !self.normal_priority,
+        };
+        let intervals = [
+            ("--at-most", plan.pace.at_most),
+            ("--rescan", plan.rescan),
+            ("--rescan-unwatched", plan.rescan_unwatched),
+        ];
+        match intervals.iter().find(|(_, interval)| interval.is_zero()) {
+            Some((name, _)) => {
+                Err(Failure::new(format!("{name} is 0: it would never rest"), "give at least 1s").into())
+            }
+            None => Ok(plan),
+        }
     }
-    let plan = WatchPlan {
-        pace: Pace { settle: args.settle, at_most: args.at_most, at_least: args.at_least },
-        rescan: args.rescan,
-        rescan_unwatched: args.rescan_unwatched,
-        method: match args.method {
-            MethodArg::Auto => Method::Auto,
-            MethodArg::Inotify => Method::Folders,
-            MethodArg::Scan => Method::Scan,
-        },
-        skips_on_battery: args.skip_on_battery,
-        skips_on_metered: args.skip_on_metered,
-        is_idle: !args.normal_priority,
-    };
-    watching::run(context, &args.repo, args.source.job(), &plan)
 }

@@ -10,6 +10,7 @@ use crate::{
     args::RepoArgs,
     config::{UnwatchedPart, WatchFile, WatchState},
     context::Context,
+    place::Place,
     push_job::Pushed,
 };
 
@@ -28,7 +29,11 @@ pub struct WatchRecord {
 impl WatchRecord {
     /// Writes that the watch has begun. Fails if that cannot be written: nobody could see whether it works.
     pub fn begin(context: &Context, repo: &RepoArgs, target: &str) -> Result<Self> {
-        let repository = repo.repository.clone().unwrap_or_default();
+        // A folder is the same whichever way it is named.
+        let repository = match Place::parse(repo.repository.as_deref()) {
+            Ok(place) => place.to_string(),
+            Err(_) => repo.repository.clone().unwrap_or_default(),
+        };
         let file = context.folders.watch(&repository, target);
         let earlier = context.folders.watches().into_iter().find(|s| s.repository == repository && s.target == target);
         let earlier = earlier.unwrap_or_default();

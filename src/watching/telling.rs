@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    io,
     os::unix::ffi::OsStrExt,
     path::PathBuf,
     time::{Duration, Instant},
@@ -110,7 +111,9 @@ impl Telling {
             output::note(format!("warning: not watched: {}: {}", shown(&part.path), part.reason));
         }
         self.unwatched = unwatched.len();
-        for (path, error) in &report.problems {
+        // A file that came and went between two looks is no problem.
+        let is_told = |error: &io::Error| report.looked_at_everything || error.kind() != io::ErrorKind::NotFound;
+        for (path, error) in report.problems.iter().filter(|(_, error)| is_told(error)) {
             if self.problems.len() < PROBLEMS_MAX && self.problems.insert(path.clone()) {
                 output::note(format!("warning: {}: {error}", output::name(path.as_os_str().as_bytes())));
             }

@@ -289,3 +289,33 @@ fn what_cannot_work_is_said_at_once() {
     stranger.env("BKFS_CONFIG_DIR", person.path("none")).env("BKFS_PASSWORD", "wrong").args(["watch", source]);
     expect(&stranger.output().unwrap(), 12, &["passphrase"]);
 }
+
+#[test]
+fn a_hangup_reads_the_profile_again() {
+    let (person, source) = person_with_source();
+    let profile = |exclude: &str| {
+        let text = format!(
+            "[profile.home]\nrepositories = {:?}\nsources = {:?}\n[profile.home.exclude]\npatterns = {exclude}\n\
+             [profile.home.watch]\nsettle = \"1s\"\nat-least = \"0s\"\n",
+            person.repo, source
+        );
+        fs::write(person.path("config/home.toml"), text).unwrap();
+    };
+    profile("[]");
+    let mut command = person.command();
+    command.env_remove("BKFS_REPOSITORY").args(["watch", "--json", "-P", "home"]);
+    let mut watching = Watching::spawn(command);
+    assert_eq!(watching.snapshot()["files"], 2);
+    // A profile that is wrong changes nothing.
+    profile("[");
+    watching.signal(rustix::process::Signal::HUP);
+    fs::write(source.join("third"), "third\n").unwrap();
+    watching.expect(|event| event["files"] == 3);
+    profile("[\"hello\"]");
+    watching.signal(rustix::process::Signal::HUP);
+    let event = watching.expect(|event| event["files"] == 2);
+    assert!(event["event"] == "snapshot" && event["looked_at_everything"] == true, "{event}");
+    fs::write(source.join("hello"), "excluded\n").unwrap();
+    assert!(watching.is_silent_for(Duration::from_secs(3)));
+    assert!(watching.end().1.contains("the profile cannot be read again"));
+}

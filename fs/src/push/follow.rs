@@ -77,7 +77,11 @@ impl Follow<'_> {
                 && base.excludes == now.excludes
                 && remembered_root(cache, now.root_key) == Some(base.root)
         };
-        if self.changes.is_all() || !following.base.as_ref().is_some_and(is_base) {
+        if !following.base.as_ref().is_some_and(is_base) {
+            // What the last push stored says nothing about this one.
+            following.base = None;
+        }
+        if self.changes.is_all() || following.base.is_none() {
             following.links.begin_whole();
             return None;
         }

@@ -57,7 +57,7 @@ pub fn unlock(context: &Context, args: &UnlockArgs) -> Result<()> {
 
 /// Removes the key from the keyring. The repository itself need not be reachable.
 pub fn lock(context: &Context, args: &LockArgs) -> Result<()> {
-    let place = Place::parse(args.repo.repository.as_deref())?;
+    let place = Place::parse(context.repository(&args.repo))?;
     let id = match context.folders.places().repository(&place.to_string())? {
         Some(id) => id,
         None => Session::open(context, &args.repo)?.config.repo,

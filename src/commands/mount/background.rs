@@ -71,8 +71,11 @@ fn arguments(context: &Context, args: &MountArgs) -> Vec<OsString> {
         list.push(name.into());
         list.push(value.as_ref().into());
     };
-    if let Some(repository) = &args.repo.repository {
-        add("--repository", repository);
+    if let Some(repository) = context.repository(&args.repo) {
+        add("--repository", &repository);
+    }
+    if let Some(profile) = &context.profile_name {
+        add("--profile", profile);
     }
     if let Some(selector) = &args.snapshot {
         add("--snapshot", &selector.to_os_string());

@@ -10,8 +10,9 @@ use crate::{
     output::{self, count, size, time_json, time_local},
 };
 
+/// What a prune did, for programs.
 #[derive(Serialize)]
-struct PruneJson {
+pub struct PruneJson {
     dry_run: bool,
     snapshots_expired: u64,
     packs: u64,
@@ -81,10 +82,10 @@ impl Effect {
 }
 
 /// Prints what a prune did, or on a dry run what it would do.
-pub(super) fn print(context: &Context, dry_run: bool, report: &PruneReport) -> Result<()> {
+pub fn print(context: &Context, dry_run: bool, report: &PruneReport) -> Result<()> {
     let effect = Effect::of(report, dry_run);
     if context.json {
-        return output::json_pretty(&json(dry_run, report, effect));
+        return output::json_pretty(&json(dry_run, report));
     }
     if report.swept.damaged > 0 {
         output::note(format!("{} left unchanged", count(report.swept.damaged, "damaged pack")));
@@ -176,7 +177,9 @@ fn kept_line(report: &PruneReport) -> Option<String> {
     (!parts.is_empty()).then(|| format!("unused and kept: {}", parts.join("; ")))
 }
 
-fn json(dry_run: bool, report: &PruneReport, effect: Effect) -> PruneJson {
+/// Returns what a prune did, for programs.
+pub fn json(dry_run: bool, report: &PruneReport) -> PruneJson {
+    let effect = Effect::of(report, dry_run);
     let (stats, space) = (&report.stats, &report.after);
     PruneJson {
         dry_run,

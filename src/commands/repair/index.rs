@@ -63,7 +63,7 @@ impl From<&IndexReport> for IndexJson {
 
 /// Runs `bkfs repair index`.
 pub fn run(context: &Context, args: &IndexArgs) -> Result<Exit> {
-    let place = Place::parse(args.repo.repository.as_deref())?;
+    let place = Place::parse(context.repository(&args.repo))?;
     let Place::Path(path) = &place else {
         let what = format!("{place} is on a server, and its index is there");
         return Err(Failure::new(what, "the server's operator can run `bkfs server repair index`").into());

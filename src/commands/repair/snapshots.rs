@@ -70,7 +70,7 @@ struct SnapshotsJson {
 
 /// Runs `bkfs repair snapshots`.
 pub fn run(context: &Context, args: &SnapshotsArgs) -> Result<Exit> {
-    let log = match Place::parse(args.repo.repository.as_deref())? {
+    let log = match Place::parse(context.repository(&args.repo))? {
         Place::Path(path) => {
             if !repository::exists(&path)? {
                 return Err(Error::NoRepository { place: path.display().to_string() }.into());

@@ -1,0 +1,109 @@
+//! When a profile runs: `hourly`, `every 4h`, `daily 03:00`, `weekly sun 03:00`, `monthly 1 03:00`.
+//!
+//! Without a time of day, a schedule names none: whoever installs it chooses one.
+
+use std::{str::FromStr, time::Duration};
+
+use super::hours::Hour;
+use crate::args::parse_duration;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// The shortest interval. A run opens repositories and looks at every source.
+const EVERY_MIN: Duration = Duration::from_secs(60);
+/// The names of the days, Monday first, as systemd writes them in lower case.
+pub const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+/// When a profile runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Schedule {
+    /// This long after the last run began.
+    Every(Duration),
+    /// Once an hour.
+    Hourly,
+    /// Once a day.
+    Daily(Option<Hour>),
+    /// Once a week, on this day (0 is Monday).
+    Weekly(Option<u8>, Option<Hour>),
+    /// Once a month, on this day, from 1 to 28.
+    Monthly(Option<u8>, Option<Hour>),
+}
+
+impl Schedule {
+    /// Returns the time between two runs, at most.
+    pub fn interval(self) -> Duration {
+        match self {
+            Self::Every(every) => every,
+            Self::Hourly => Duration::from_secs(3600),
+            Self::Daily(_) => DAY,
+            Self::Weekly(..) => 7 * DAY,
+            Self::Monthly(..) => 31 * DAY,
+        }
+    }
+}
+
+impl FromStr for Schedule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let hour = |word: &str| word.parse::<Hour>();
+        match words[..] {
+            ["hourly"] => Ok(Self::Hourly),
+            ["every", every] => match parse_duration(every)? {
+                every if every >= EVERY_MIN => Ok(Self::Every(every)),
+                _ => Err(format!("{text:?} is too often: the shortest is every 60s; `bkfs watch` follows changes")),
+            },
+            ["daily"] => Ok(Self::Daily(None)),
+            ["daily", at] => Ok(Self::Daily(Some(hour(at)?))),
+            ["weekly"] => Ok(Self::Weekly(None, None)),
+            ["weekly", on] => Ok(Self::Weekly(Some(weekday(on)?), None)),
+            ["weekly", on, at] => Ok(Self::Weekly(Some(weekday(on)?), Some(hour(at)?))),
+            ["monthly"] => Ok(Self::Monthly(None, None)),
+            ["monthly", on] => Ok(Self::Monthly(Some(month_day(on)?), None)),
+            ["monthly", on, at] => Ok(Self::Monthly(Some(month_day(on)?), Some(hour(at)?))),
+            _ => Err(format!(
+                "{text:?} is not a schedule; give one like hourly, every 4h, daily 03:00, weekly sun 03:00 or monthly \
+                 1 03:00"
+            )),
+        }
+    }
+}
+
+/// Reads the name of a day, whole or its first three letters.
+pub fn weekday(text: &str) -> Result<u8, String> {
+    const WHOLE: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+    let found = (0..7).find(|day| DAYS[*day] == text || WHOLE[*day] == text);
+    found.map(|day| day as u8).ok_or_else(|| format!("{text:?} is not a day; give mon, tue, wed, thu, fri, sat or sun"))
+}
+
+fn month_day(text: &str) -> Result<u8, String> {
+    let day = text.parse().ok().filter(|day| (1..=28).contains(day));
+    day.ok_or_else(|| format!("{text:?} is not a day that every month has; give 1 to 28"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedules_are_parsed() {
+        let at = |text: &str| Some(text.parse::<Hour>().unwrap());
+        let hours = |n: u64| Duration::from_secs(n * 3600);
+        for (text, schedule, interval) in [
+            ("hourly", Schedule::Hourly, hours(1)),
+            ("every 4h", Schedule::Every(hours(4)), hours(4)),
+            ("daily", Schedule::Daily(None), hours(24)),
+            ("Daily 03:00", Schedule::Daily(at("03:00")), hours(24)),
+            ("weekly sun 3:05", Schedule::Weekly(Some(6), at("03:05")), hours(168)),
+            ("weekly monday", Schedule::Weekly(Some(0), None), hours(168)),
+            ("monthly 28 23:59", Schedule::Monthly(Some(28), at("23:59")), hours(744)),
+        ] {
+            let read: Schedule = text.parse().unwrap();
+            assert_eq!((read, read.interval()), (schedule, interval), "{text}");
+        }
+        for bad in ["", "daily 24:00", "every", "every 5", "every 0s", "yearly", "weekly 3", "monthly 31", "hourly 1"] {
+            assert!(bad.parse::<Schedule>().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! A run in one repository: push, then what the profile says about old snapshots, space and damage.
+
+use std::{
+    sync::atomic::Ordering::Release,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use bkfs_fs::push::PushProgress;
+
+use super::{limits, outcome::RepositoryOutcome, upkeep};
+use crate::{
+    args::RepoArgs,
+    commands::push,
+    config::{RepositoryRecord, RunResult},
+    context::Context,
+    output,
+    profile::Profile,
+    push_job::PushSession,
+    work::Work,
+};
+
+/// Runs a profile in one repository. `record` is what was done there before.
+pub fn run(context: &Context, profile: &Profile, repository: &str, record: &RepositoryRecord) -> RepositoryOutcome {
+    let begun = Instant::now();
+    let mut outcome = RepositoryOutcome::new(repository);
+    let repo = RepoArgs { repository: Some(repository.to_owned()) };
+    let pushed = push(context, profile, &repo).map(|pushed| outcome.pushed = Some(pushed));
+    match pushed {
+        // In a history whose newest part is missing, nothing is forgotten.
+        Ok(()) if outcome.pushed.as_ref().is_some_and(|pushed| pushed.rollback.is_some()) => {}
+        Ok(()) => upkeep::run(context, profile, &repo, record, &mut outcome),
+        Err(error) => outcome.fail("", &error),
+    }
+    outcome.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    outcome
+}
+
+fn push(context: &Context, profile: &Profile, repo: &RepoArgs) -> Result<crate::push_job::Pushed> {
+    let job = profile.job();
+    let mut session = PushSession::open(context, repo, &job)?;
+    let _limits = limits::follow(context, &session.session);
+    let work = Work::new(context, |progress: &PushProgress| progress.stop.store(true, Release));
+    work.run(push::view, |progress| session.push(context, &job, progress, None))
+}
+
+/// Returns the record after a run that began at `started_secs`.
+pub fn record(before: &RepositoryRecord, outcome: &RepositoryOutcome, started_secs: i64) -> RepositoryRecord {
+    let now = output::now().secs;
+    let result = outcome.result();
+    let snapshot = outcome.pushed.as_ref().and_then(|pushed| pushed.report.snapshot);
+    let is_sound = outcome.checked.as_ref().is_some_and(|report| report.problems_total == 0);
+    let when = |is_done: bool, before: Option<i64>| if is_done { Some(now) } else { before };
+    RepositoryRecord {
+        result,
+        started_secs,
+        duration_ms: outcome.duration_ms,
+        pushed_secs: when(snapshot.is_some(), before.pushed_secs),
+        succeeded_secs: when(result == RunResult::Success, before.succeeded_secs),
+        pruned_secs: when(outcome.pruned.is_some(), before.pruned_secs),
+        checked_secs: when(is_sound, before.checked_secs),
+        snapshot: snapshot.map(|id| id.to_string()).or_else(|| before.snapshot.clone()),
+        error: outcome.error(),
+    }
+}
+
+/// Returns how long ago something was done. A time in the future is no time at all: the clock was wrong.
+pub fn age(done_secs: Option<i64>) -> Option<Duration> {
+    let age = output::now().secs.checked_sub(done_secs?)?;
+    u64::try_from(age).ok().map(Duration::from_secs)
+}
