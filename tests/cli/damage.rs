@@ -188,6 +188,9 @@ fn a_snapshot_has_two_copies() {
     let id = name(&first);
     person.push(&person.path("src"));
     truncate(&person.path("repo/snapshots.2").join(&id));
+    // This machine has opened it before: a check has the store show it again.
+    expect(&person.output(["check"]), 1, &[&id, "damaged"]);
+    fs::remove_dir_all(person.path("cache")).unwrap();
     expect(&person.output(["cat", "latest:hello"]), 0, &[&id, "damaged"]);
     expect(&person.output(["check"]), 1, &[&id, "damaged"]);
 }

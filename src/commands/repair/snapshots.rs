@@ -140,7 +140,7 @@ fn forget_lost(context: &Context, args: &SnapshotsArgs, is_rewritten: bool) -> R
     }
     let full = session.full_key(context, "repairing")?;
     let reader = crate::catalog::Catalog::with_key(context, &session, &full)?.reader;
-    let (lost, log_len) = reader.with_snapshots(|list| {
+    let (lost, log_len) = reader.with_fetched_snapshots(|list| {
         let lost = list.broken.iter().filter(|broken| !broken.is_trashed);
         let lost = lost.filter(|broken| matches!(broken.error, Error::SnapshotDamaged { .. }));
         (lost.map(|broken| broken.id).collect::<Vec<_>>(), list.log_len)

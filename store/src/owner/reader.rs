@@ -195,7 +195,7 @@ impl Reader {
 
     /// Brings the list of snapshots up to date, and has the store show every snapshot: what is remembered does not
     /// replace it.
-    pub(crate) fn with_fetched_snapshots<T>(&self, show: impl FnOnce(&SnapshotList) -> T) -> Result<T> {
+    pub fn with_fetched_snapshots<T>(&self, show: impl FnOnce(&SnapshotList) -> T) -> Result<T> {
         self.snapshots.with_fetched_list(show)
     }
 
