@@ -34,7 +34,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
     0  success
     1  error
-    3  partly done: some source files could not be read, a source lost all its files, or forgetting was held
+    3  partly done: some source files could not be read, a source lost all its files, forgetting was held, or
+       something that `bkfs run` does failed
    10  no repository there
    11  repository locked, or session refused
    12  wrong passphrase or key

@@ -25,7 +25,7 @@ pub enum Exit {
     /// Something failed, or the usage was wrong.
     Error = 1,
     /// Partly done: a snapshot was made, but parts of the source could not be read, or a source has lost all its files;
-    /// or forgetting was held for some groups.
+    /// or forgetting was held for some groups; or a part of a run failed.
     Incomplete = 3,
     /// There is no repository at the place.
     NoRepository = 10,

@@ -24,6 +24,7 @@ use crate::{
     failure::describe,
     notify, output,
     profile::Profile,
+    signals,
 };
 
 /// Runs a profile. `on_repository` is called before each repository and with what was done there.
@@ -54,24 +55,26 @@ pub fn run(
     notify::started(&profile);
     let hooks = profile.settings.hooks.clone().unwrap_or_default();
     let environment = environment(&profile);
+    // The first signal stops the run between two steps, so that the hooks after it run. Long steps name more.
+    signals::on_stop(|| ());
     match hooks::run(Hook::Before, hooks.before.as_ref(), &environment) {
         Ok(()) => {
             for name in profile.repositories() {
+                if signals::is_stopping() {
+                    break;
+                }
                 on_repository(name, None)?;
                 let started_secs = output::now().secs;
                 let known = before.repositories.get(name).cloned().unwrap_or_default();
                 let done = repository::run(&context, &profile, name, &known);
                 keep(&runs, |record| remember(record, name, repository::record(&known, &done, started_secs)));
                 on_repository(name, Some(&done))?;
-                let is_interrupted = done.is_interrupted;
                 outcome.repositories.push(done);
-                if is_interrupted {
-                    break;
-                }
             }
         }
         Err(error) => trouble(&mut outcome, &error),
     }
+    outcome.is_interrupted = signals::is_stopping();
     let environment = environment_after(environment, &outcome);
     let (hook, commands) = match outcome.result() {
         RunResult::Success => (Hook::After, hooks.after.as_ref()),

@@ -113,6 +113,11 @@ pub fn exit_after_stop() -> Exit {
     }
 }
 
+/// Returns whether a signal has asked to stop. For work in several steps: it may come between two of them.
+pub fn is_stopping() -> bool {
+    RECEIVED.load(Ordering::Acquire) != 0
+}
+
 /// Ends the process by the signal that stopped it, if one did. Called when everything is done.
 pub fn end_if_stopped() {
     match RECEIVED.load(Ordering::Acquire) {

@@ -161,6 +161,8 @@ pub struct Prune {
     pub max_repack_size: Option<Text<Size>>,
     /// Fetch and resend at most this much data to free unused data in shared frames [default: 64M].
     pub max_reframe_size: Option<Text<Size>>,
+    /// Delete nothing from the trash.
+    pub keep_trash: Option<bool>,
 }
 
 /// When and how to verify the repository.

@@ -116,6 +116,8 @@ pub struct ProfileOutcome {
     pub troubles: Vec<Trouble>,
     /// Whether another run of the profile is under way, so that nothing was done.
     pub is_busy: bool,
+    /// Whether a signal stopped it.
+    pub is_interrupted: bool,
     /// How long it took.
     pub duration_ms: u64,
 }
@@ -128,12 +130,16 @@ impl ProfileOutcome {
             repositories: Vec::new(),
             troubles: Vec::new(),
             is_busy: false,
+            is_interrupted: false,
             duration_ms: 0,
         }
     }
 
     /// Returns how it ended.
     pub fn result(&self) -> RunResult {
+        if self.is_interrupted {
+            return RunResult::Interrupted;
+        }
         let results = self.repositories.iter().map(RepositoryOutcome::result);
         combined(results, !self.troubles.is_empty())
     }
@@ -145,7 +151,10 @@ impl ProfileOutcome {
             let error = outcome.error()?;
             Some(if error.contains(&outcome.repository) { error } else { format!("{}: {error}", outcome.repository) })
         });
-        let parts: Vec<String> = own.chain(below).collect();
+        let mut parts: Vec<String> = own.chain(below).collect();
+        if self.is_interrupted && parts.is_empty() {
+            parts.push("a signal stopped it".to_owned());
+        }
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 }

@@ -34,6 +34,7 @@ use crate::{
     output,
     profile::{Every, Profile, Retention, Text},
     session::Session,
+    signals,
     work::Work,
 };
 
@@ -60,7 +61,7 @@ pub fn run(
             .into_iter()
             .filter_map(|(step, is_asked)| is_asked.then_some(step))
             .collect();
-    if asked.is_empty() {
+    if asked.is_empty() || !goes_on(outcome) {
         return;
     }
     let opened = Session::open(context, repo).and_then(|session| match session.rollback_failure() {
@@ -76,7 +77,7 @@ pub fn run(
         let forgotten = forget(context, profile, retention, &session, &full);
         note(outcome, "forgetting", forgotten, |outcome, done| outcome.forgotten = Some(done));
     }
-    if let Some(settings) = prune.filter(|_| !outcome.is_interrupted) {
+    if let Some(settings) = prune.filter(|_| goes_on(outcome)) {
         let options = PruneOptions {
             limits: PruneLimits {
                 unused: settings.max_unused.as_ref().map_or(PruneLimits::default().unused, |most| most.get().0),
@@ -84,18 +85,24 @@ pub fn run(
             },
             dry_run: false,
             is_confirmed: false,
-            empty_trash: true,
+            empty_trash: settings.keep_trash != Some(true),
             reframe_bytes: settings.max_reframe_size.as_ref().map_or(REFRAME_BYTES, |size| size.get().0),
             ends_pushes: false,
         };
         let pruned = self::prune(context, &session, &options);
         note(outcome, "pruning", pruned, |outcome, done| outcome.pruned = Some(done));
     }
-    if let Some(settings) = check.filter(|_| !outcome.is_interrupted) {
+    if let Some(settings) = check.filter(|_| goes_on(outcome)) {
         let part = settings.read_data.as_ref().map(|part| *part.get());
         let checked = self::check(context, repo, part);
         note(outcome, "checking", checked, |outcome, done| outcome.checked = Some(done));
     }
+}
+
+/// Returns whether the next step may begin. A signal may have come between two steps, where nothing notices it.
+fn goes_on(outcome: &mut RepositoryOutcome) -> bool {
+    outcome.is_interrupted |= signals::is_stopping();
+    !outcome.is_interrupted
 }
 
 /// Notes what a step did. One that key or server do not allow is skipped: a machine that only pushes is as it should

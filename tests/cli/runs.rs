@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     common::program::{Person, Server},
-    expect, make_source,
+    expect, make_source, noise,
     profiles::{bare, home, with_profile, write},
     text,
 };
@@ -214,4 +214,40 @@ fn limits_and_keys_of_the_profile_hold_in_a_run() {
     assert!(!text(&done.stderr).contains("not done"), "{}", text(&done.stderr));
     let report = json(&run(bare(&person), &["--json"]));
     assert_eq!(report["profiles"][0]["repositories"][0]["forget"]["trashed_total"].as_u64(), Some(1), "{report}");
+}
+
+#[test]
+fn a_signal_stops_a_run_and_its_hooks_follow() {
+    let person = with_profile("");
+    let second = second_repository(&person);
+    let log = person.path("log").display().to_string();
+    let both = home(&person).replace(&format!("'{}'", person.repo), &format!("['{}', '{second}']", person.repo));
+    let hooks = |before: &str| {
+        format!(
+            "{both}compression = 19\n[profile.home.hooks]\nbefore = '{before}'\nfailed = 'echo failed $BKFS_EXIT >> {log}'\n\
+             finally = 'echo finally >> {log}'\n"
+        )
+    };
+    // While a hook runs, and while files are read.
+    let letters: Vec<u8> = noise(7, 64 << 20).into_iter().map(|byte| b'a' + (byte & 15)).collect();
+    fs::write(person.path("home/letters"), letters).unwrap();
+    for (before, pushes) in [("touch started; sleep 1", 0), ("touch started; (sleep 0.5; kill -INT $PPID) &", 1)] {
+        write(&person, "home.toml", &hooks(before));
+        let _ = (fs::remove_file(&log), fs::remove_file(person.path("started")));
+        let mut command = bare(&person);
+        let mut run = command.current_dir(person.dir.path()).arg("run").spawn().unwrap();
+        while !person.path("started").exists() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        if pushes == 0 {
+            let pid = rustix::process::Pid::from_raw(run.id() as i32).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        }
+        let status = run.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(2), "{before}");
+        assert_eq!(fs::read_to_string(&log).unwrap(), "failed 130\nfinally\n", "{before}");
+        let record = record(&person);
+        assert_eq!(record["result"].as_str(), Some("interrupted"));
+        assert_eq!(record.get("repositories").map_or(0, |of| of.as_table().unwrap().len()), pushes, "{record}");
+    }
 }
