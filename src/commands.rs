@@ -21,6 +21,7 @@ pub mod run;
 pub mod scrub;
 pub mod server;
 pub mod snapshots;
+pub mod status;
 pub mod unforget;
 pub mod version;
 pub mod watch;
@@ -43,6 +44,7 @@ pub enum Command {
     Push(push::PushArgs),
     Watch(watch::WatchArgs),
     Run(run::RunArgs),
+    Status(status::StatusArgs),
     Snapshots(snapshots::SnapshotsArgs),
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
@@ -82,6 +84,7 @@ impl Command {
             Self::Server(_)
                 | Self::Join(_)
                 | Self::Run(_)
+                | Self::Status(_)
                 | Self::Config(_)
                 | Self::Notify(_)
                 | Self::Completions(_)
@@ -106,6 +109,7 @@ pub fn run(context: &Context, command: Command, whole: fn() -> clap::Command) ->
         Command::Push(args) => push::run(context, args),
         Command::Watch(args) => watch::run(context, args),
         Command::Run(args) => run::run(context, &args),
+        Command::Status(args) => status::run(context, &args),
         Command::Snapshots(args) => snapshots::run(context, args),
         Command::Ls(args) => ls::run(context, args),
         Command::Cat(args) => cat::run(context, args),

@@ -34,6 +34,7 @@ mod secrecy;
 mod selector;
 mod session;
 mod signals;
+mod status;
 mod watching;
 mod work;
 

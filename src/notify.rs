@@ -112,7 +112,6 @@ pub fn ended(profile: &Profile, outcome: &ProfileOutcome, runs: &Runs) {
 /// Tells that a profile is overdue, if it is and people were not told yet. Returns whether it is overdue.
 ///
 /// A run that never begins cannot tell, so something else has to call this: `bkfs status`.
-#[allow(dead_code, reason = "for `bkfs status`")]
 pub fn overdue(context: &Context, profile: &Profile) -> Result<bool> {
     let runs = context.folders.runs(&profile.name);
     let Some(record) = runs.read()? else { return Ok(false) };

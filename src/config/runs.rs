@@ -58,6 +58,15 @@ pub struct RepositoryRecord {
     /// The last snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
+    /// How many files it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
+    /// How many bytes they have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// How many bytes its push stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_stored: Option<u64>,
     /// What went wrong in the last run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

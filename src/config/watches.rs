@@ -54,6 +54,12 @@ pub struct WatchState {
     pub snapshots: u64,
     /// When everything was last looked at.
     pub last_scan: Option<u64>,
+    /// How many files the last snapshot holds.
+    pub files: Option<u64>,
+    /// How many bytes they have.
+    pub bytes: Option<u64>,
+    /// How many bytes its push stored.
+    pub bytes_stored: Option<u64>,
     /// Why the last push failed; none if it did not.
     pub error: Option<String>,
     /// Entries that the last push could not read.

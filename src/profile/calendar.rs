@@ -4,6 +4,8 @@
 
 use std::{str::FromStr, time::Duration};
 
+use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
+
 use super::hours::Hour;
 use crate::args::parse_duration;
 
@@ -38,6 +40,33 @@ impl Schedule {
             Self::Weekly(..) => 7 * DAY,
             Self::Monthly(..) => 31 * DAY,
         }
+    }
+}
+
+impl Schedule {
+    /// Returns when a run is due after one that began at `last`, in seconds since 1970: with a time of day, the next
+    /// time it comes by this machine's clock; otherwise after the interval. What was missed is due at once.
+    pub fn next_after(self, last: i64, now: i64) -> Option<i64> {
+        let hour = match self {
+            Self::Daily(hour) | Self::Weekly(_, hour) | Self::Monthly(_, hour) => hour,
+            Self::Every(_) | Self::Hourly => None,
+        };
+        let Some(hour) = hour else {
+            let interval = i64::try_from(self.interval().as_secs()).ok()?;
+            return Some(last.saturating_add(interval).max(now));
+        };
+        let (hour, minute) = hour.parts();
+        let begun = Timestamp::from_second(last).ok()?.to_zoned(TimeZone::system());
+        let is_day = |date: Date| match self {
+            Self::Weekly(Some(day), _) => date.weekday().to_monday_zero_offset() == day as i8,
+            Self::Weekly(None, _) => date.weekday() == begun.weekday(),
+            Self::Monthly(day, _) => date.day() == day.map_or(1, |day| day as i8),
+            _ => true,
+        };
+        let days = (0..=31).filter_map(|days| begun.date().checked_add(days.days()).ok()).filter(|date| is_day(*date));
+        let times = days.filter_map(|date| date.at(hour as i8, minute as i8, 0, 0).to_zoned(TimeZone::system()).ok());
+        let due = times.map(|at| at.timestamp().as_second()).find(|at| *at > last)?;
+        Some(due.max(now))
     }
 }
 
@@ -85,6 +114,25 @@ fn month_day(text: &str) -> Result<u8, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_run_is_the_next_time_of_day_or_an_interval_later() {
+        let at = |text: &str| {
+            text.parse::<jiff::civil::DateTime>().unwrap().to_zoned(TimeZone::system()).unwrap().timestamp().as_second()
+        };
+        let next = |schedule: &str, last: &str, now: &str| {
+            let next = schedule.parse::<Schedule>().unwrap().next_after(at(last), at(now)).unwrap();
+            Timestamp::from_second(next).unwrap().to_zoned(TimeZone::system()).strftime("%m-%d %H:%M").to_string()
+        };
+        let (last, now) = ("2026-03-10T03:00:07", "2026-03-10T09:00");
+        assert_eq!(next("daily 03:00", last, now), "03-11 03:00");
+        assert_eq!(next("daily 04:00", last, "2026-03-10T03:10"), "03-10 04:00");
+        assert_eq!(next("weekly sun 03:00", last, now), "03-15 03:00");
+        assert_eq!(next("monthly 1 03:00", last, now), "04-01 03:00");
+        assert_eq!(next("every 4h", last, "2026-03-10T03:30"), "03-10 07:00");
+        assert_eq!(next("daily", last, now), "03-11 03:00");
+        assert_eq!(next("hourly", last, now), "03-10 09:00", "what was missed is due now");
+    }
 
     #[test]
     fn schedules_are_parsed() {

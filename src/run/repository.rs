@@ -48,7 +48,8 @@ fn push(context: &Context, profile: &Profile, repo: &RepoArgs) -> Result<crate::
 pub fn record(before: &RepositoryRecord, outcome: &RepositoryOutcome, started_secs: i64) -> RepositoryRecord {
     let now = output::now().secs;
     let result = outcome.result();
-    let snapshot = outcome.pushed.as_ref().and_then(|pushed| pushed.report.snapshot);
+    let report = outcome.pushed.as_ref().map(|pushed| &pushed.report).filter(|report| report.snapshot.is_some());
+    let snapshot = report.and_then(|report| report.snapshot);
     let is_sound = outcome.checked.as_ref().is_some_and(|report| report.problems_total == 0);
     let when = |is_done: bool, before: Option<i64>| if is_done { Some(now) } else { before };
     RepositoryRecord {
@@ -60,6 +61,9 @@ pub fn record(before: &RepositoryRecord, outcome: &RepositoryOutcome, started_se
         pruned_secs: when(outcome.pruned.is_some(), before.pruned_secs),
         checked_secs: when(is_sound, before.checked_secs),
         snapshot: snapshot.map(|id| id.to_string()).or_else(|| before.snapshot.clone()),
+        files: report.map(|report| report.totals.files).or(before.files),
+        bytes: report.map(|report| report.totals.bytes).or(before.bytes),
+        bytes_stored: report.map(|report| report.stats.bytes_stored).or(before.bytes_stored),
         error: outcome.error(),
     }
 }

@@ -82,6 +82,8 @@ impl WatchRecord {
         if let Some(snapshot) = report.snapshot {
             state.last_snapshot = Some(snapshot.to_string());
             state.snapshots += 1;
+            (state.files, state.bytes) = (Some(report.totals.files), Some(report.totals.bytes));
+            state.bytes_stored = Some(report.stats.bytes_stored);
         }
         if report.looked_at_everything {
             state.last_scan = Some(now);

@@ -50,6 +50,7 @@ mod signals;
 mod source;
 mod sources;
 mod space;
+mod status;
 mod usage;
 mod watch;
 
