@@ -17,6 +17,7 @@ mod denied;
 mod enrol;
 mod failure;
 mod kernel_keyring;
+mod limits;
 mod log_writer;
 mod logging;
 mod mount_helper;
@@ -33,7 +34,9 @@ mod run;
 mod secrecy;
 mod selector;
 mod session;
+mod shell;
 mod signals;
+mod values;
 mod work;
 
 use std::{ffi::OsString, process::ExitCode};
