@@ -1,14 +1,15 @@
-//! Arguments that several commands share, and the values they take: sizes, durations, parity.
+//! Arguments that several commands share. The values that they take are in [`crate::values`].
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr};
 
-use bkfs_store::{base::label::Label, format::erasure::Parity};
+use bkfs_store::format::erasure::Parity;
 use clap::{ArgMatches, Args, parser::ValueSource};
 
 use crate::completion;
-
-/// The lowest limit of bandwidth, in bytes a second.
-const RATE_MIN: u64 = 1024;
+pub use crate::values::{
+    CountLimit, SizeLimit, parse_client_label, parse_duration, parse_host, parse_limit, parse_rate, parse_size,
+    parse_size_limit, parse_tag, parse_target,
+};
 
 /// The options that every command takes.
 #[derive(Debug, Clone, Default, Args)]
@@ -106,126 +107,9 @@ impl FromStr for ParityArg {
     }
 }
 
-/// A limit in bytes; none is no limit. A type of its own, because clap takes an `Option` for an argument that may be
-/// missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SizeLimit(pub Option<u64>);
-
-/// A limit of a number; none is no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CountLimit(pub Option<u64>);
-
-/// Parses a tag. Options that take tags split their value at commas first.
-pub fn parse_tag(text: &str) -> Result<String, String> {
-    parse_label(Label::Tag, text)
-}
-
-/// Parses the name of a target.
-pub fn parse_target(text: &str) -> Result<String, String> {
-    parse_label(Label::Target, text)
-}
-
-/// Parses the name of a host.
-pub fn parse_host(text: &str) -> Result<String, String> {
-    parse_label(Label::Host, text)
-}
-
-/// Parses the label of a client.
-pub fn parse_client_label(text: &str) -> Result<String, String> {
-    parse_label(Label::Client, text)
-}
-
-fn parse_label(label: Label, text: &str) -> Result<String, String> {
-    label.check(text).map(str::to_owned).map_err(|error| error.to_string())
-}
-
-/// Parses a size in bytes: `500`, `500K`, `2GiB`. Units are powers of 1024.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    if number.is_empty() {
-        return Err(format!("{text:?} is not a size; give one like 500M"));
-    }
-    let shift = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        _ => return Err(format!("unknown unit {unit:?}: use K, M, G or T")),
-    };
-    let number: u64 = number.parse().map_err(|_| format!("{text:?} is not a size; give one like 500M"))?;
-    number.checked_mul(1 << shift).ok_or_else(|| format!("{text} is too large"))
-}
-
-/// Parses a rate in bytes a second, which must let something get done.
-pub fn parse_rate(text: &str) -> Result<u64, String> {
-    let rate = parse_size(text)?;
-    match rate >= RATE_MIN {
-        true => Ok(rate),
-        false => Err("give at least 1K; without the option there is no limit".into()),
-    }
-}
-
-/// Parses a limit of bytes, or `off`.
-pub fn parse_size_limit(text: &str) -> Result<SizeLimit, String> {
-    match text {
-        "off" => Ok(SizeLimit(None)),
-        text => parse_size(text).map(|bytes| SizeLimit(Some(bytes))).map_err(|why| format!("{why}, or off")),
-    }
-}
-
-/// Parses a limit of a number, or `off`.
-pub fn parse_limit(text: &str) -> Result<CountLimit, String> {
-    match text {
-        "off" => Ok(CountLimit(None)),
-        text => {
-            text.parse().map(|n| CountLimit(Some(n))).map_err(|_| format!("{text:?} is not a number; give one, or off"))
-        }
-    }
-}
-
-/// Parses a duration: `90s`, `30m`, `1h`, `2d`, `3w`.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let bad = || format!("{text:?} is not a duration; give one like 30m, 1h or 14d");
-    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
-    let (number, unit) = text.split_at(digits);
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        "w" => 7 * 86_400,
-        _ => return Err(bad()),
-    };
-    let number: u64 = number.parse().map_err(|_| bad())?;
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(bad)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_parsed() {
-        assert_eq!(parse_size("0"), Ok(0));
-        assert_eq!(parse_size("500M"), Ok(500 << 20));
-        assert_eq!(parse_size("2GiB"), Ok(2 << 30));
-        assert!(parse_size("x").unwrap_err().contains("is not a size"));
-        assert_eq!(parse_rate("500K"), Ok(500 << 10));
-        assert!(parse_rate("0").is_err() && parse_rate("1023").is_err() && parse_rate("").is_err());
-        assert!(parse_size("5X").is_err());
-        assert!(parse_size("99999999999T").is_err());
-    }
-
-    #[test]
-    fn durations_are_parsed() {
-        assert_eq!(parse_duration("14d").unwrap().as_secs(), 14 * 86_400);
-        assert_eq!(parse_duration("0d").unwrap().as_secs(), 0);
-        for bad in ["", "d", "5", "5y", "-5d", "99999999999999999999d", "9999999999999999999w"] {
-            assert!(parse_duration(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn parity_is_a_percentage_or_off() {

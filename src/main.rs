@@ -17,6 +17,7 @@ mod denied;
 mod enrol;
 mod failure;
 mod kernel_keyring;
+mod limits;
 mod log_writer;
 mod logging;
 mod mount_helper;
@@ -33,8 +34,10 @@ mod run;
 mod secrecy;
 mod selector;
 mod session;
+mod shell;
 mod signals;
 mod status;
+mod values;
 mod watching;
 mod work;
 

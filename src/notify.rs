@@ -7,6 +7,7 @@
 mod decide;
 mod http;
 mod mail;
+mod message;
 mod process;
 
 use std::time::Duration;
@@ -17,63 +18,22 @@ use serde::Serialize;
 pub use decide::overdue_for;
 
 use self::{
-    decide::{Decision, after_run, when_overdue},
+    decide::{Decision, Event, after_run, when_overdue},
     http::Http,
+    message::{Message, message},
 };
 use crate::{
     config::{RunRecord, RunResult, Runs},
-    context::{Context, host_name},
+    context::Context,
     output,
     profile::{Notify, Profile},
-    run::{Environment, ProfileOutcome, environment, environment_after, exit},
+    shell::Environment,
 };
 
 /// How long to wait for each of them, if the profile does not say.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// After what time the same failure is told again, if the profile does not say.
 const REPEAT: Duration = Duration::from_secs(86_400);
-
-/// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Event {
-    /// A run failed, or a part of it.
-    Failed,
-    /// The last success is too long ago.
-    Overdue,
-    /// A run succeeded after people were told of something bad.
-    Recovered,
-    /// A person wants to know whether it arrives.
-    Test,
-}
-
-/// What is told.
-#[derive(Debug, Clone)]
-struct Message {
-    /// One line.
-    subject: String,
-    /// All of it, for people.
-    text: String,
-    /// For programs.
-    data: MessageJson,
-    /// For the command.
-    environment: Environment,
-}
-
-/// What a webhook gets.
-#[derive(Debug, Clone, Serialize)]
-struct MessageJson {
-    event: Event,
-    profile: String,
-    host: String,
-    time: String,
-    subject: String,
-    text: String,
-    /// What went wrong; empty if nothing did.
-    error: String,
-    /// The exit code of the run.
-    exit: Option<u8>,
-}
 
 /// How telling went.
 #[derive(Debug, Serialize)]
@@ -92,10 +52,21 @@ pub fn started(profile: &Profile) {
     }
 }
 
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Whether it succeeded.
+    pub result: RunResult,
+    /// What went wrong, in a line. Empty if nothing did.
+    pub error: String,
+    /// What hooks learn of it.
+    pub environment: Environment,
+}
+
 /// Tells how a run ended, if that is worth telling.
-pub fn ended(profile: &Profile, outcome: &ProfileOutcome, runs: &Runs) {
+pub fn ended(profile: &Profile, ended: Ended, runs: &Runs) {
     let Some(notify) = &profile.settings.notify else { return };
-    let (result, error) = (outcome.result(), outcome.error().unwrap_or_default());
+    let Ended { result, error, environment } = ended;
     if let Some(url) = &notify.ping {
         let pinged = http(notify).and_then(|http| match result {
             RunResult::Success => http.get(url, ""),
@@ -103,9 +74,8 @@ pub fn ended(profile: &Profile, outcome: &ProfileOutcome, runs: &Runs) {
         });
         warn(&profile.name, [Told { by: "ping", error: pinged.err() }]);
     }
-    let environment = environment_after(environment(profile), outcome);
     let decide = |record: &RunRecord, now| after_run(record.told.as_ref(), result, &error, now, repeat(notify));
-    let code = Some(exit(result) as u8);
+    let code = Some(result.exit() as u8);
     tell(profile, notify, runs, decide, |event| message(profile, event, &error, code, environment));
 }
 
@@ -120,7 +90,7 @@ pub fn overdue(context: &Context, profile: &Profile) -> Result<bool> {
     let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
     let error = format!("the last success is {} ago", output::duration(age));
     let decide = |record: &RunRecord, now| when_overdue(record.told.as_ref(), now, repeat(notify));
-    tell(profile, notify, &runs, decide, |event| message(profile, event, &error, None, environment(profile)));
+    tell(profile, notify, &runs, decide, |event| message(profile, event, &error, None, Environment::of(profile)));
     Ok(true)
 }
 
@@ -130,7 +100,7 @@ pub fn test(profile: &Profile) -> Vec<Told> {
     let pinged =
         notify.ping.iter().map(|url| Told { by: "ping", error: http(notify).and_then(|http| http.get(url, "")).err() });
     let mut told: Vec<Told> = pinged.collect();
-    told.extend(send(notify, &message(profile, Event::Test, "", None, environment(profile))));
+    told.extend(send(notify, &message(profile, Event::Test, "", None, Environment::of(profile))));
     told
 }
 
@@ -174,40 +144,6 @@ fn send(notify: &Notify, message: &Message) -> Vec<Told> {
         told.push(Told { by: "mail", error: mail::send(notify.sendmail.as_deref(), &mail.0, message, timeout).err() });
     }
     told
-}
-
-fn message(profile: &Profile, event: Event, error: &str, exit: Option<u8>, environment: Environment) -> Message {
-    let (host, name) = (host_name(), &profile.name);
-    let what = match event {
-        Event::Failed if exit == Some(3) => "was partly done",
-        Event::Failed => "failed",
-        Event::Overdue => "is overdue",
-        Event::Recovered => "works again",
-        Event::Test => "can tell you: this is a test",
-    };
-    let subject = format!("bkfs: backup {name} on {host} {what}");
-    let time = output::now();
-    let mut text = format!("The backup {name} on {host} {what}.\n\nTime: {}\n", output::time_local(time));
-    text += &format!("Repositories: {}\n", profile.repositories().join(", "));
-    if !error.is_empty() {
-        text += &format!("\n{}\n", error.replace("; ", "\n"));
-    }
-    let data = MessageJson {
-        event,
-        profile: name.clone(),
-        host,
-        time: output::time_json(time),
-        subject: subject.clone(),
-        text: text.clone(),
-        error: error.to_owned(),
-        exit,
-    };
-    let event_name = serde_json::to_value(event).ok().and_then(|name| Some(name.as_str()?.to_owned()));
-    let environment = environment
-        .with("BKFS_EVENT", event_name.unwrap_or_default())
-        .with("BKFS_SUBJECT", &subject)
-        .with("BKFS_ERROR", error);
-    Message { subject, text, data, environment }
 }
 
 fn warn(profile: &str, told: impl IntoIterator<Item = Told>) {

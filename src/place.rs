@@ -2,7 +2,11 @@
 
 mod mistaken;
 
-use std::{fmt, path::PathBuf, time::UNIX_EPOCH};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
 
 use anyhow::{Context as _, Result};
 use bkfs_store::base::id::Hash;
@@ -10,7 +14,7 @@ use bkfs_transport::RepoUrl;
 use serde::{Deserialize, Serialize};
 
 use self::mistaken::Mistake;
-use crate::{context::Context, failure::Failure, output};
+use crate::{failure::Failure, output};
 
 /// A folder on this machine, or a repository on a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,11 +55,11 @@ impl Place {
         Ok(Self::Path(absolute.canonicalize().unwrap_or(absolute)))
     }
 
-    /// Returns the folder for the index of a repository at a path. It is in the cache, because the path may be on a USB
-    /// stick.
-    pub fn index_dir(&self, context: &Context) -> PathBuf {
+    /// Returns the folder for the index of a repository at a path. It is in the cache folder, because the path may be
+    /// on a USB stick.
+    pub fn index_dir(&self, cache: &Path) -> PathBuf {
         let name = Hash::of(&[b"bkfs index of ", self.to_string().as_bytes()]).to_string();
-        context.folders.cache.join("index").join(&name[..32])
+        cache.join("index").join(&name[..32])
     }
 
     /// Returns which copy of a repository is at this place now.

@@ -12,16 +12,17 @@ mod calendar;
 mod check;
 mod file;
 mod hours;
-mod job;
 mod load;
+mod rates;
 mod resolve;
 mod settings;
 mod words;
 
-pub use hours::{Moment, Rates};
+pub use hours::Moment;
 pub use load::{Profiles, SAMPLE};
+pub use rates::Rates;
 pub use resolve::Profile;
-pub use settings::{Notify, Retention};
+pub use settings::{Notify, Retention, Settings};
 pub use words::{Every, Many, Secret, Text};
 
 #[cfg(test)]

@@ -7,108 +7,35 @@
 //! the first opening did.
 
 mod enrolment;
+mod job;
 mod sources;
 mod target;
 
 use std::{path::PathBuf, sync::Arc};
 
+pub use job::PushJob;
+
 use anyhow::Result;
 use bkfs_fs::{
     cache::Cache,
-    exclude::ExcludeOptions,
-    push::{Follow, OnChange, OpenedRepository, Push, PushOptions, PushProgress, PushReport, last_seen, open_cache},
+    push::{Follow, OnChange, OpenedRepository, Push, PushProgress, PushReport, last_seen, open_cache},
     walk::Observer,
 };
 use bkfs_store::{
     access::{LastSnapshot, Seen},
     base::id::{ClientId, RepoId},
-    format::{compress::LEVEL_DEFAULT, keys::PushKey, loss::Lost},
+    format::{keys::PushKey, loss::Lost},
 };
 
 use crate::{
     args::RepoArgs,
     config::SeriesSources,
-    context::{Context, host_name, program, user_name},
+    context::Context,
     failure::Exit,
     output,
     place::{CopyId, Place},
     session::Session,
 };
-
-/// What to push, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PushJob {
-    /// The name of the series. Without it: the host and the paths.
-    pub target: Option<String>,
-    /// The tags of the snapshot.
-    pub tags: Vec<String>,
-    /// The folder that paths are relative to, in the source and in the snapshot.
-    pub base: Option<PathBuf>,
-    /// The files and folders to push.
-    pub paths: Vec<PathBuf>,
-    /// What to leave out.
-    pub exclude: ExcludeOptions,
-    /// The host name to record. Without it: the name of this machine.
-    pub host: Option<String>,
-    /// Find out what would be sent, but send nothing.
-    pub dry_run: bool,
-    /// Accept that a source that had files has none now.
-    pub allow_empty: bool,
-    /// Read every file, even those that have not changed.
-    pub force: bool,
-    /// The level of compression.
-    pub level: i32,
-}
-
-impl Default for PushJob {
-    fn default() -> Self {
-        Self {
-            target: None,
-            tags: Vec::new(),
-            base: None,
-            paths: Vec::new(),
-            exclude: ExcludeOptions::default(),
-            host: None,
-            dry_run: false,
-            allow_empty: false,
-            force: false,
-            level: LEVEL_DEFAULT,
-        }
-    }
-}
-
-impl PushJob {
-    /// Returns the host name to record.
-    pub fn host(&self) -> String {
-        self.host.clone().unwrap_or_else(host_name)
-    }
-
-    /// Returns the target: the given one, or the default.
-    pub fn target(&self) -> Result<String> {
-        match &self.target {
-            Some(target) => Ok(target.clone()),
-            None => target::default(&self.host(), self.base.as_deref(), &self.paths),
-        }
-    }
-
-    fn options(&self, is_remote: bool, target: String) -> PushOptions {
-        PushOptions {
-            target,
-            tags: self.tags.clone(),
-            base: self.base.clone(),
-            paths: self.paths.clone(),
-            exclude: self.exclude.clone(),
-            dry_run: self.dry_run,
-            host: self.host(),
-            user: user_name(),
-            force: self.force,
-            keeps_known_set: is_remote,
-            challenges: is_remote,
-            program: program(),
-            level: self.level,
-        }
-    }
-}
 
 /// What a push did.
 pub struct Pushed {

@@ -5,13 +5,11 @@
 //! other boundaries and other names, because both depend on its keys.
 
 mod hooks;
-mod limits;
 mod outcome;
 mod repository;
 mod upkeep;
 
-pub use hooks::{Environment, how_it_failed, shell};
-pub use outcome::{ProfileOutcome, RepositoryOutcome, Trouble, combined, exit};
+pub use outcome::{ProfileOutcome, RepositoryOutcome, Trouble, combined};
 
 use std::{sync::Arc, time::Instant};
 
@@ -21,9 +19,10 @@ use self::hooks::Hook;
 use crate::{
     config::{RepositoryRecord, RunRecord, RunResult, Runs},
     context::Context,
-    failure::describe,
-    notify, output,
+    notify::{self, Ended},
+    output,
     profile::Profile,
+    shell::Environment,
     signals,
 };
 
@@ -31,7 +30,7 @@ use crate::{
 pub fn run(
     context: &Context,
     profile: Arc<Profile>,
-    on_repository: &mut dyn FnMut(&str, Option<&RepositoryOutcome>) -> Result<()>,
+    on_repository: &mut dyn FnMut(&str, Option<&RepositoryOutcome>),
 ) -> Result<ProfileOutcome> {
     let (begun, mut outcome) = (Instant::now(), ProfileOutcome::new(&profile.name));
     let runs = context.folders.runs(&profile.name);
@@ -54,7 +53,7 @@ pub fn run(
     });
     notify::started(&profile);
     let hooks = profile.settings.hooks.clone().unwrap_or_default();
-    let environment = environment(&profile);
+    let environment = Environment::of(&profile);
     // The first signal stops the run between two steps, so that the hooks after it run. Long steps name more.
     signals::on_stop(|| ());
     match hooks::run(Hook::Before, hooks.before.as_ref(), &environment) {
@@ -63,16 +62,16 @@ pub fn run(
                 if signals::is_stopping() {
                     break;
                 }
-                on_repository(name, None)?;
+                on_repository(name, None);
                 let started_secs = output::now().secs;
                 let known = before.repositories.get(name).cloned().unwrap_or_default();
                 let done = repository::run(&context, &profile, name, &known);
                 keep(&runs, |record| remember(record, name, repository::record(&known, &done, started_secs)));
-                on_repository(name, Some(&done))?;
+                on_repository(name, Some(&done));
                 outcome.repositories.push(done);
             }
         }
-        Err(error) => trouble(&mut outcome, &error),
+        Err(error) => outcome.fail(&error),
     }
     outcome.is_interrupted = signals::is_stopping();
     let environment = environment_after(environment, &outcome);
@@ -81,28 +80,28 @@ pub fn run(
         _ => (Hook::Failed, hooks.failed.as_ref()),
     };
     if let Err(error) = hooks::run(hook, commands, &environment) {
-        trouble(&mut outcome, &error);
+        outcome.fail(&error);
     }
     let environment = environment_after(environment, &outcome);
     if let Err(error) = hooks::run(Hook::Finally, hooks.finally.as_ref(), &environment) {
-        trouble(&mut outcome, &error);
+        outcome.fail(&error);
     }
     outcome.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let (result, error) = (outcome.result(), outcome.error());
+    let ended = Ended {
+        result: outcome.result(),
+        error: outcome.error().unwrap_or_default(),
+        environment: environment_after(environment, &outcome),
+    };
     keep(&runs, |record| {
         let now = output::now().secs;
-        (record.result, record.ended_secs, record.error) = (result, Some(now), error);
-        if result == RunResult::Success {
+        (record.result, record.ended_secs) = (ended.result, Some(now));
+        record.error = outcome.error();
+        if ended.result == RunResult::Success {
             record.succeeded_secs = Some(now);
         }
     });
-    notify::ended(&profile, &outcome, &runs);
+    notify::ended(&profile, ended, &runs);
     Ok(outcome)
-}
-
-fn trouble(outcome: &mut ProfileOutcome, error: &anyhow::Error) {
-    let described = describe(error);
-    outcome.troubles.push(Trouble { message: described.message, hint: described.hint });
 }
 
 /// Changes the record. A failure is only a warning: it must not prevent a backup.
@@ -116,17 +115,8 @@ fn remember(record: &mut RunRecord, name: &str, of_repository: RepositoryRecord)
     record.repositories.insert(name.to_owned(), of_repository);
 }
 
-/// What hooks learn before a run.
-pub fn environment(profile: &Profile) -> Environment {
-    let target = profile.job().target().unwrap_or_default();
-    Environment::default()
-        .with("BKFS_PROFILE", &profile.name)
-        .with("BKFS_REPOSITORY", profile.repositories().join("\n"))
-        .with("BKFS_TARGET", target)
-}
-
 /// What hooks learn after the pushes.
-pub fn environment_after(environment: Environment, outcome: &ProfileOutcome) -> Environment {
+fn environment_after(environment: Environment, outcome: &ProfileOutcome) -> Environment {
     let pushed = outcome.repositories.iter().filter_map(|done| done.pushed.as_ref()?.report.snapshot);
     let snapshots: Vec<String> = pushed.map(|id| id.to_string()).collect();
     let failed = outcome.repositories.iter().filter(|done| done.result() != RunResult::Success);
@@ -134,6 +124,6 @@ pub fn environment_after(environment: Environment, outcome: &ProfileOutcome) -> 
     environment
         .with("BKFS_SNAPSHOT", snapshots.join("\n"))
         .with("BKFS_FAILED", failed.join("\n"))
-        .with("BKFS_EXIT", (exit(outcome.result()) as u8).to_string())
+        .with("BKFS_EXIT", (outcome.result().exit() as u8).to_string())
         .with("BKFS_ERROR", outcome.error().unwrap_or_default())
 }

@@ -1,7 +1,5 @@
 //! `bkfs check`: verifies a repository.
 
-mod subset;
-
 use std::sync::atomic::Ordering;
 
 use anyhow::Result;
@@ -12,10 +10,9 @@ use bkfs_store::{
 use clap::Args;
 use serde::Serialize;
 
-pub use self::subset::Subset;
 use crate::{
     args::RepoArgs, catalog, clients::Clients, context::Context, failure::Exit, output, progress::ProgressView,
-    session::Session, work::Work,
+    session::Session, values::Subset, work::Work,
 };
 
 /// Arguments of `check`.

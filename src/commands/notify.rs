@@ -25,8 +25,8 @@ pub enum NotifyCommand {
 #[command(
     about = "Send a test by each way that profiles name",
     long_about = "Send a test by each way that `notify` of a profile names: command, ping, webhook, mail. Without a \
-        name, by those of all profiles that `bkfs run` runs. The exit code is 1 if one of them fails. A ping counts as a \
-        success at the service that gets it.",
+        name, by those of all profiles that `bkfs run` runs. The exit code is 1 if one of them fails. A ping counts as \
+        a success at the service that gets it.",
     after_help = "Example:\n  bkfs notify test home"
 )]
 pub struct TestArgs {

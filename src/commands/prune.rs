@@ -2,11 +2,11 @@
 
 pub mod report;
 
-use std::{str::FromStr, sync::atomic::Ordering, time::Duration};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use anyhow::Result;
 use bkfs_store::{
-    access::{PruneLimits, Unused},
+    access::PruneLimits,
     owner::prune::{PruneOptions, PruneProgress, PruneReport, Pruner},
 };
 use clap::Args;
@@ -22,6 +22,7 @@ use crate::{
     place::Place,
     progress::ProgressView,
     session::Session,
+    values::MaxUnused,
     work::Work,
 };
 
@@ -69,29 +70,6 @@ pub struct PruneArgs {
     /// Do not ask, even if more than half of the repository would be removed
     #[arg(short = 'y', long)]
     yes: bool,
-}
-
-/// The value of `--max-unused`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MaxUnused(pub Unused);
-
-impl FromStr for MaxUnused {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "unlimited" {
-            return Ok(Self(Unused::Bytes(u64::MAX)));
-        }
-        let Some(share) = text.strip_suffix('%') else {
-            return Ok(Self(Unused::Bytes(parse_size(text)?)));
-        };
-        let wrong = || format!("{text:?} is not a percentage; give one like 5% or 0.5%");
-        let share: f64 = share.trim().parse().map_err(|_| wrong())?;
-        if !(0.0..=1e6).contains(&share) {
-            return Err(wrong());
-        }
-        Ok(Self(Unused::PerMille((share * 10.0).round() as u32)))
-    }
 }
 
 /// Runs `bkfs prune`.

@@ -16,7 +16,7 @@ use crate::{
     completion,
     context::Context,
     failure::{Exit, Failure},
-    output,
+    limits, output,
     profile::Profile,
     progress::ProgressView,
     push_job::{PushJob, PushSession, Pushed},
@@ -144,6 +144,7 @@ pub struct ProblemJson {
 pub fn run(context: &Context, args: PushArgs) -> Result<Exit> {
     let job = args.job(context.profile.as_deref())?;
     let mut session = PushSession::open(context, &args.repo, &job)?;
+    let _limits = limits::follow(context, &session.session);
     let work = Work::new(context, |progress: &PushProgress| progress.stop.store(true, Release));
     let lists_changes = context.verbose > 0 && !context.json && !context.quiet;
     let on_change: Option<&OnChange> = if lists_changes { Some(&print_change) } else { None };
@@ -162,7 +163,7 @@ impl PushArgs {
 impl SourceArgs {
     /// Returns what to push: what the options say, and otherwise what the profile says. Exclusions add up.
     pub fn job(&self, profile: Option<&Profile>) -> Result<PushJob> {
-        let mut job = profile.map_or_else(PushJob::default, Profile::job);
+        let mut job = profile.map_or_else(PushJob::default, PushJob::of);
         if !self.paths.is_empty() {
             // Sources of the profile that are relative to its folder say nothing about these paths.
             (job.paths, job.base) = (self.paths.clone(), None);

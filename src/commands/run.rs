@@ -16,7 +16,7 @@ use crate::{
     completion,
     config::RunResult,
     context::Context,
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, is_closed_pipe},
     output,
     profile::{Profile, Profiles},
     run::{self, ProfileOutcome, RepositoryOutcome, Trouble, combined},
@@ -45,7 +45,8 @@ pub struct RunArgs {
 
 #[derive(Serialize)]
 struct RunJson {
-    result: RunResult,
+    /// `null` if nothing was run.
+    result: Option<RunResult>,
     exit: u8,
     profiles: Vec<ProfileJson>,
 }
@@ -87,41 +88,69 @@ struct TroubleJson {
 
 /// Runs `bkfs run`.
 pub fn run(context: &Context, args: &RunArgs) -> Result<Exit> {
-    let profiles = chosen(context, args)?;
-    let mut outcomes = Vec::new();
-    for profile in profiles {
-        let shows_summary = context.shows_summary() && !context.json;
-        let name = profile.name.clone();
-        let mut show = |repository: &str, done: Option<&RepositoryOutcome>| match done {
-            None if shows_summary => output::line(format!("{name} -> {repository}")),
-            None => Ok(()),
-            Some(done) => print(context, &name, done),
-        };
-        let outcome = run::run(context, profile, &mut show)?;
-        notes(&outcome.profile, &outcome.troubles);
-        if outcome.is_busy {
-            output::note(format!(
-                "{}: another run of this profile is under way; this one did nothing",
-                outcome.profile
-            ));
-        }
+    let (mut outcomes, mut printed) = (Vec::new(), Ok(()));
+    for profile in chosen(context, args)? {
+        let outcome = run_one(context, profile, &mut printed);
         let is_interrupted = !outcome.is_busy && outcome.result() == RunResult::Interrupted;
         outcomes.push(outcome);
         if is_interrupted {
             break;
         }
     }
-    let exit = exit(&outcomes);
-    let done = outcomes.iter().filter(|outcome| !outcome.is_busy);
-    let result = combined(done.map(ProfileOutcome::result), outcomes.iter().any(|outcome| outcome.is_busy));
-    if context.json {
-        output::json_pretty(&RunJson { result, exit: exit as u8, profiles: outcomes.iter().map(json).collect() })?;
-    } else if context.shows_summary() {
-        for outcome in outcomes.iter().filter(|outcome| !outcome.is_busy) {
-            output::line(summary(outcome))?;
-        }
+    let (result, exit) = whole(&outcomes);
+    match printed.and_then(|()| print_all(context, &outcomes, result, exit)) {
+        // Otherwise it would count as success, whatever the run did.
+        Err(error) if is_closed_pipe(&error) => Ok(exit),
+        Err(error) => Err(error),
+        Ok(()) => Ok(exit),
     }
-    Ok(exit)
+}
+
+/// Runs a profile, and prints what happens. A failure to print is kept in `printed`: that nobody reads any more stops
+/// no backup.
+fn run_one(context: &Context, profile: Arc<Profile>, printed: &mut Result<()>) -> ProfileOutcome {
+    let shows_summary = context.shows_summary() && !context.json;
+    let name = profile.name.clone();
+    let mut show = |repository: &str, done: Option<&RepositoryOutcome>| {
+        let shown = match done {
+            None if shows_summary => output::line(format!("{name} -> {repository}")),
+            None => Ok(()),
+            Some(done) => print(context, &name, done),
+        };
+        *printed = std::mem::replace(printed, Ok(())).and(shown);
+    };
+    let outcome = run::run(context, profile, &mut show).unwrap_or_else(|error| {
+        let mut outcome = ProfileOutcome::new(&name);
+        outcome.fail(&error);
+        outcome
+    });
+    notes(&outcome.profile, &outcome.troubles);
+    if outcome.is_busy {
+        output::note(format!("{name}: another run of this profile is under way; this one did nothing"));
+    }
+    outcome
+}
+
+/// Returns how all profiles ended together, `None` if nothing was run; and the exit code.
+fn whole(outcomes: &[ProfileOutcome]) -> (Option<RunResult>, Exit) {
+    let run: Vec<&ProfileOutcome> = outcomes.iter().filter(|outcome| !outcome.is_busy).collect();
+    if run.is_empty() {
+        return (None, Exit::Locked);
+    }
+    let result = combined(run.iter().map(|outcome| outcome.result()), run.len() < outcomes.len());
+    (Some(result), result.exit())
+}
+
+/// Prints what the profiles did together.
+fn print_all(context: &Context, outcomes: &[ProfileOutcome], result: Option<RunResult>, exit: Exit) -> Result<()> {
+    if context.json {
+        let profiles = outcomes.iter().map(json).collect();
+        return output::json_pretty(&RunJson { result, exit: exit as u8, profiles });
+    }
+    if !context.shows_summary() {
+        return Ok(());
+    }
+    outcomes.iter().filter(|outcome| !outcome.is_busy).try_for_each(|outcome| output::line(summary(outcome)))
 }
 
 /// Returns the profiles to run. All of them are read before the first one runs.
@@ -167,18 +196,6 @@ fn named(profiles: &Profiles, name: &str) -> Result<Arc<Profile>> {
     };
     let hint = format!("`bkfs config show {name}` shows what it has; nothing was done");
     Err(Failure::new(format!("the profile {name} {lacks}"), hint).into())
-}
-
-/// Returns the exit code for everything.
-fn exit(outcomes: &[ProfileOutcome]) -> Exit {
-    let is_busy = |outcome: &ProfileOutcome| outcome.is_busy;
-    match outcomes.iter().all(is_busy) {
-        true => Exit::Locked,
-        false => {
-            let results = outcomes.iter().filter(|outcome| !is_busy(outcome)).map(ProfileOutcome::result);
-            run::exit(combined(results, outcomes.iter().any(is_busy)))
-        }
-    }
 }
 
 /// Prints what is wrong in a repository and, if somebody watches, what was done there.

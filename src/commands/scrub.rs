@@ -67,7 +67,7 @@ pub fn run(context: &Context, args: ScrubArgs) -> Result<Exit> {
     let found = match args.how.last {
         true => bkfs_store::repository::scrub::last_scrub_in(path)?,
         false => {
-            let repository = Repository::local(path, &place.index_dir(context))?;
+            let repository = Repository::local(path, &place.index_dir(&context.folders.cache))?;
             Some(Scrubber::new(context, &args.how).scrub(&repository)?)
         }
     };

@@ -14,6 +14,7 @@ use crate::{
     failure::Exit,
     notify, output,
     profile::{Profile, Profiles},
+    push_job::PushJob,
     status::{Ran, Status, judge},
 };
 
@@ -138,7 +139,7 @@ fn ran<'a>(context: &Context, profile: &'a Profile) -> Result<Ran<'a>> {
     let runs = context.folders.runs(&profile.name);
     let record = runs.read()?;
     // A profile whose sources cannot be resolved is shown all the same.
-    let target = profile.job().target().unwrap_or_default();
+    let target = PushJob::of(profile).target().unwrap_or_default();
     let is_running = record.is_some() && runs.lock()?.is_none();
     Ok(Ran { profile, record, target, is_running })
 }

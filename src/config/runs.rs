@@ -14,6 +14,7 @@ use super::{
     Folders,
     files::{Remembered, make_private_dir, read_toml, update_toml},
 };
+use crate::failure::Exit;
 
 /// How a run, or its part in one repository, ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -31,6 +32,18 @@ pub enum RunResult {
     Failed,
     /// A signal stopped it.
     Interrupted,
+}
+
+impl RunResult {
+    /// Returns the exit code.
+    pub fn exit(self) -> Exit {
+        match self {
+            Self::Success => Exit::Success,
+            Self::Partly => Exit::Incomplete,
+            Self::Failed | Self::Running => Exit::Error,
+            Self::Interrupted => Exit::Interrupted,
+        }
+    }
 }
 
 /// What was done in one repository.

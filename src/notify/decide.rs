@@ -2,11 +2,26 @@
 
 use std::time::Duration;
 
-use super::Event;
+use serde::Serialize;
+
 use crate::{
     config::{RunRecord, RunResult, Told},
     profile::Profile,
 };
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// A run failed, or a part of it.
+    Failed,
+    /// The last success is too long ago.
+    Overdue,
+    /// A run succeeded after people were told of something bad.
+    Recovered,
+    /// A person wants to know whether it arrives.
+    Test,
+}
 
 /// What was told of an overdue profile.
 const OVERDUE: &str = "overdue";

@@ -8,7 +8,7 @@ use std::{
 
 use data_encoding::BASE64;
 
-use super::{Message, process};
+use super::{message::Message, process};
 
 /// Where sendmail usually is.
 const USUAL: [&str; 3] = ["/usr/sbin/sendmail", "/usr/lib/sendmail", "/usr/bin/sendmail"];

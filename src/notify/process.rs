@@ -9,8 +9,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::Message;
-use crate::run::{how_it_failed, shell};
+use super::message::Message;
+use crate::shell::{how_it_failed, shell};
 
 /// Runs the command of a profile.
 pub(super) fn run(command: &str, message: &Message, timeout: Duration) -> Result<(), String> {

@@ -6,15 +6,12 @@ use std::{str::FromStr, time::Duration};
 
 use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
 
-use super::hours::Hour;
-use crate::args::parse_duration;
+use super::hours::{Hour, weekday};
+use crate::values::parse_duration;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// The shortest interval. A run opens repositories and looks at every source.
 const EVERY_MIN: Duration = Duration::from_secs(60);
-/// The names of the days, Monday first, as systemd writes them in lower case.
-pub const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
-
 /// When a profile runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Schedule {
@@ -97,13 +94,6 @@ impl FromStr for Schedule {
             )),
         }
     }
-}
-
-/// Reads the name of a day, whole or its first three letters.
-pub fn weekday(text: &str) -> Result<u8, String> {
-    const WHOLE: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
-    let found = (0..7).find(|day| DAYS[*day] == text || WHOLE[*day] == text);
-    found.map(|day| day as u8).ok_or_else(|| format!("{text:?} is not a day; give mon, tue, wed, thu, fri, sat or sun"))
 }
 
 fn month_day(text: &str) -> Result<u8, String> {

@@ -134,10 +134,26 @@ fn definition(
         // The key that stands at this line, or before it.
         let key = lines.iter().filter(|(_, at)| **at <= line).max_by_key(|(key, at)| (**at, key.len()));
         let key = key.map_or_else(String::new, |(key, _)| format!("{key}: "));
-        problems.push(Problem { file: file.to_owned(), line, message: format!("{key}{}", error.message()) });
+        problems.push(Problem { file: file.to_owned(), line, message: format!("{key}{}", plain(error.message())) });
         Settings::default()
     });
     Definition { name: name.to_owned(), file: file.to_owned(), line, settings, lines, problems, is_private: false }
+}
+
+/// Returns the message of a wrong value in words that are not those of Rust.
+fn plain(message: &str) -> String {
+    let (what, expected) = message.split_once(", expected ").unwrap_or((message, ""));
+    let expected = match expected {
+        "" => return message.to_owned(),
+        "a boolean" => "true or false",
+        "i32" | "u32" => "a number",
+        "path string" | "a string" => "text in quotes",
+        "a sequence" => "a list",
+        other if other.starts_with("struct ") => "a table",
+        other => other,
+    };
+    let what = what.replace("invalid type: ", "").replace("invalid value: ", "");
+    format!("{what} is not what belongs here: write {expected}")
 }
 
 /// Collects the lines of keys, and takes away the keys that the schema does not know.
@@ -279,11 +295,15 @@ mod tests {
     #[test]
     fn a_wrong_value_names_its_key_and_line() {
         only("[profile.a]\nsources = '/'\nschedule = 'dayly'\n", 3, &["schedule: ", "daily 03:00"]);
-        only("[profile.a]\ncompression = 'x'\n", 2, &["compression: ", "i32"]);
+        only("[profile.a]\ncompression = 'x'\n", 2, &["compression: ", "string \"x\"", "write a number"]);
         only("[profile.a.retention]\nkeep-daily = -1\n", 2, &["retention.keep-daily: ", "whole number"]);
         only("[profile.a.limits]\nupload = '5'\n", 2, &["limits.upload: ", "at least 1K"]);
         only("[profile.a]\ntags = ['x',\n 'a,b']\n", 3, &["tags: ", "comma"]);
         only("[[profile.a.limits.times]]\nfrom = '1:00'\n", 1, &["to"]);
+        only("[profile.a]\nretention = 5\n", 2, &["retention: integer `5`", "write a table"]);
+        only("[profile.a]\nsources = 5\n", 2, &["sources: ", "text or a list of texts"]);
+        only("[profile.a]\nabstract = 'yes'\n", 2, &["abstract: ", "write true or false"]);
+        only("[profile.a]\ntarget = true\n", 2, &["target: boolean `true`", "text like documents"]);
         // One profile's problem is not another's.
         let (definitions, _) = parse(Path::new("/p"), "[profile.a]\nx = 1\n[profile.b]\nsources = '/'\n");
         assert_eq!((definitions[0].problems.len(), definitions[1].problems.len()), (1, 0));

@@ -1,13 +1,11 @@
-//! Limits of bandwidth by the time of day.
+//! Times of day and days of the week, by the clock on the wall.
 
 use std::{fmt, str::FromStr};
 
 use jiff::{Zoned, civil::Weekday};
 
-use super::{
-    calendar::{DAYS, weekday},
-    settings::{Limits, TimedLimits},
-};
+/// The names of the days, Monday first, as systemd writes them in lower case.
+const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 /// A time of day, in minutes after midnight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,31 +60,11 @@ impl Moment {
     }
 }
 
-/// The limits in bytes a second at some moment: to send, and to receive.
-pub type Rates = (Option<u64>, Option<u64>);
-
-impl Limits {
-    /// Returns the limits that hold at a moment. Of the times that fit, the first that sets a limit counts; where none
-    /// does, the limit without a time.
-    pub fn at(&self, now: Moment) -> Rates {
-        let times = || self.times.iter().flatten().filter(|times| times.holds(now));
-        let upload = times().find_map(|times| times.upload.as_ref()).or(self.upload.as_ref());
-        let download = times().find_map(|times| times.download.as_ref()).or(self.download.as_ref());
-        (upload.and_then(|rate| rate.get().0), download.and_then(|rate| rate.get().0))
-    }
-}
-
-impl TimedLimits {
-    /// Returns whether a moment is between `from` and `to`. Over midnight, the day is that of `from`.
-    fn holds(&self, now: Moment) -> bool {
-        let (from, to) = (*self.from.get(), *self.to.get());
-        let (is_within, is_next_day) = match from < to {
-            true => ((from..to).contains(&now.hour), false),
-            false => (now.hour >= from || now.hour < to, now.hour < to),
-        };
-        let day = if is_next_day { (now.day + 6) % 7 } else { now.day };
-        is_within && self.days.as_ref().is_none_or(|days| days.get().contains(day))
-    }
+/// Reads the name of a day, whole or its first three letters.
+pub fn weekday(text: &str) -> Result<u8, String> {
+    const WHOLE: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+    let found = (0..7).find(|day| DAYS[*day] == text || WHOLE[*day] == text);
+    found.map(|day| day as u8).ok_or_else(|| format!("{text:?} is not a day; give mon, tue, wed, thu, fri, sat or sun"))
 }
 
 /// Days of the week, like `mon-fri` or `sat,sun`: a bit for each.
@@ -94,7 +72,8 @@ impl TimedLimits {
 pub struct Days(u8);
 
 impl Days {
-    fn contains(self, day: u8) -> bool {
+    /// Returns whether a day is among them; 0 is Monday.
+    pub fn contains(self, day: u8) -> bool {
         self.0 >> day & 1 == 1
     }
 }
@@ -127,10 +106,6 @@ impl fmt::Display for Days {
 mod tests {
     use super::*;
 
-    fn at(day: u8, hour: &str) -> Moment {
-        Moment { day, hour: hour.parse().unwrap() }
-    }
-
     #[test]
     fn times_of_day_and_days_are_parsed() {
         assert_eq!("3:05".parse::<Hour>().unwrap().to_string(), "03:05");
@@ -141,28 +116,5 @@ mod tests {
         assert_eq!("fri-mon,wed".parse::<Days>().unwrap().to_string(), "mon,wed,fri,sat,sun");
         assert!("mon-".parse::<Days>().is_err() && "".parse::<Days>().is_err() && "x".parse::<Days>().is_err());
         assert!(Moment::now().day < 7);
-    }
-
-    #[test]
-    fn the_limit_of_the_hour_counts() {
-        let limits: Limits = toml::from_str(
-            "upload = '4M'\n\
-             [[times]]\nfrom = '08:00'\nto = '18:00'\ndays = 'mon-fri'\nupload = '500K'\n\
-             [[times]]\nfrom = '22:00'\nto = '06:00'\ndays = 'sun'\nupload = 'off'\ndownload = '1M'\n",
-        )
-        .unwrap();
-        let (k, m) = (1 << 10, 1 << 20);
-        for (moment, rates) in [
-            (at(0, "08:00"), (Some(500 * k), None)),
-            (at(0, "18:00"), (Some(4 * m), None)),
-            (at(5, "09:00"), (Some(4 * m), None)),
-            (at(6, "21:59"), (Some(4 * m), None)),
-            (at(6, "23:00"), (None, Some(m))),
-            // The night that began on Sunday.
-            (at(0, "05:59"), (None, Some(m))),
-            (at(6, "05:59"), (Some(4 * m), None)),
-        ] {
-            assert_eq!(limits.at(moment), rates, "{moment:?}");
-        }
     }
 }

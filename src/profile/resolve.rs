@@ -27,6 +27,21 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// Returns the sources; none if the profile only names repositories.
+    pub fn sources(&self) -> &[PathBuf] {
+        self.settings.sources.as_ref().map_or(&[], |sources| &sources.0)
+    }
+
+    /// Returns the repositories.
+    pub fn repositories(&self) -> &[String] {
+        self.settings.repositories.as_ref().map_or(&[], |repositories| &repositories.0)
+    }
+
+    /// Returns whether `bkfs run` runs it without being told its name.
+    pub fn is_runnable(&self) -> bool {
+        self.settings.is_abstract != Some(true) && !self.sources().is_empty() && !self.repositories().is_empty()
+    }
+
     /// Returns the problem of a key, at the line of the profile that sets it.
     pub(super) fn problem(&self, key: &str, message: impl Into<String>) -> Problem {
         let message = format!("{key}: {}", message.into());

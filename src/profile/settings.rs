@@ -12,7 +12,7 @@ use super::{
     hours::{Days, Hour},
     words::{Every, Host, Many, Rate, Secret, Size, Tag, Target, Text},
 };
-use crate::commands::{check::Subset, prune::MaxUnused};
+use crate::values::{MaxUnused, Subset};
 
 /// A profile: what to back up, to where, and what to do with old snapshots.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -17,10 +17,7 @@ use super::{
     calendar::Schedule,
     hours::{Days, Hour},
 };
-use crate::{
-    args::{parse_duration, parse_host, parse_rate, parse_size, parse_tag, parse_target},
-    commands::{check::Subset, prune::MaxUnused},
-};
+use crate::values::{MaxUnused, Subset, parse_duration, parse_host, parse_rate, parse_size, parse_tag, parse_target};
 
 /// A value that is read from text.
 pub trait Word: Sized {

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use bkfs_fs::push::{PushReport, PushedSource};
 
-use super::PushJob;
+use super::job::PushJob;
 use crate::{config::SeriesSources, failure::Failure, output};
 
 /// A path that does not exist, among others that do.

@@ -135,6 +135,12 @@ impl ProfileOutcome {
         }
     }
 
+    /// Notes that something outside of the repositories failed.
+    pub fn fail(&mut self, error: &anyhow::Error) {
+        let described = describe(error);
+        self.troubles.push(Trouble { message: described.message, hint: described.hint });
+    }
+
     /// Returns how it ended.
     pub fn result(&self) -> RunResult {
         if self.is_interrupted {
@@ -168,16 +174,6 @@ pub fn combined(results: impl IntoIterator<Item = RunResult>, has_troubles: bool
         () if all(RunResult::Failed) => RunResult::Failed,
         () if all(RunResult::Success) && !has_troubles => RunResult::Success,
         () => RunResult::Partly,
-    }
-}
-
-/// Returns the exit code of a run.
-pub fn exit(result: RunResult) -> Exit {
-    match result {
-        RunResult::Success => Exit::Success,
-        RunResult::Partly => Exit::Incomplete,
-        RunResult::Failed | RunResult::Running => Exit::Error,
-        RunResult::Interrupted => Exit::Interrupted,
     }
 }
 

@@ -1,22 +1,19 @@
 //! A run in one repository: push, then what the profile says about old snapshots, space and damage.
 
-use std::{
-    sync::atomic::Ordering::Release,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering::Release, time::Instant};
 
 use anyhow::Result;
 use bkfs_fs::push::PushProgress;
 
-use super::{limits, outcome::RepositoryOutcome, upkeep};
+use super::{outcome::RepositoryOutcome, upkeep};
 use crate::{
     args::RepoArgs,
     commands::push,
     config::{RepositoryRecord, RunResult},
     context::Context,
-    output,
+    limits, output,
     profile::Profile,
-    push_job::PushSession,
+    push_job::{PushJob, PushSession, Pushed},
     work::Work,
 };
 
@@ -36,8 +33,8 @@ pub fn run(context: &Context, profile: &Profile, repository: &str, record: &Repo
     outcome
 }
 
-fn push(context: &Context, profile: &Profile, repo: &RepoArgs) -> Result<crate::push_job::Pushed> {
-    let job = profile.job();
+fn push(context: &Context, profile: &Profile, repo: &RepoArgs) -> Result<Pushed> {
+    let job = PushJob::of(profile);
     let mut session = PushSession::open(context, repo, &job)?;
     let _limits = limits::follow(context, &session.session);
     let work = Work::new(context, |progress: &PushProgress| progress.stop.store(true, Release));
@@ -66,10 +63,4 @@ pub fn record(before: &RepositoryRecord, outcome: &RepositoryOutcome, started_se
         bytes_stored: report.map(|report| report.stats.bytes_stored).or(before.bytes_stored),
         error: outcome.error(),
     }
-}
-
-/// Returns how long ago something was done. A time in the future is no time at all: the clock was wrong.
-pub fn age(done_secs: Option<i64>) -> Option<Duration> {
-    let age = output::now().secs.checked_sub(done_secs?)?;
-    u64::try_from(age).ok().map(Duration::from_secs)
 }

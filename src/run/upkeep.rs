@@ -1,7 +1,7 @@
 //! What follows a push: forget, prune and check, as far as the profile asks for it, it is due, and key and server allow
 //! it. Each step is tried, even if another one failed.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use anyhow::Result;
 use bkfs_fs::select::SnapshotFilter;
@@ -15,31 +15,29 @@ use bkfs_store::{
     },
 };
 
-use super::{
-    limits,
-    outcome::{Forgotten, RepositoryOutcome},
-    repository::age,
-};
+use super::outcome::{Forgotten, RepositoryOutcome};
 use crate::{
     args::RepoArgs,
     catalog::{self, Catalog},
     commands::{
-        check::{self, Subset},
+        check,
         forget::{self, Executor},
         prune,
     },
     config::RepositoryRecord,
     context::Context,
     failure::{Exit, Failure},
-    output,
+    limits, output,
     profile::{Every, Profile, Retention, Text},
+    push_job::PushJob,
     session::Session,
     signals,
+    values::Subset,
     work::Work,
 };
 
 /// How often to prune and to check, if the profile does not say.
-const EVERY: Every = Every::After(std::time::Duration::from_secs(7 * 86_400));
+const EVERY: Every = Every::After(Duration::from_secs(7 * 86_400));
 /// How much data to fetch and resend when pruning, as `bkfs prune` does.
 const REFRAME_BYTES: u64 = 64 << 20;
 
@@ -130,7 +128,7 @@ fn forget(
     session: &Session,
     full: &FullKey,
 ) -> Result<Forgotten> {
-    let job = profile.job();
+    let job = PushJob::of(profile);
     let catalog = Catalog::with_key(context, session, full)?;
     let filter = SnapshotFilter { host: Some(job.host()), target: Some(job.target()?), ..SnapshotFilter::default() };
     let decided = forget::decide(session, &catalog, &filter, &retention.policy(), retention.grouping())?;
@@ -196,4 +194,10 @@ fn check(context: &Context, repo: &RepoArgs, part: Option<Subset>) -> Result<Che
         Some(failure) => Err(failure.exit(Exit::RolledBack).into()),
         None => Ok(report),
     }
+}
+
+/// Returns how long ago something was done. A time in the future is no time at all: the clock was wrong.
+fn age(done_secs: Option<i64>) -> Option<Duration> {
+    let age = output::now().secs.checked_sub(done_secs?)?;
+    u64::try_from(age).ok().map(Duration::from_secs)
 }

@@ -35,7 +35,7 @@ pub fn connect(context: &Context, place: &Place, patience: Option<Duration>) -> 
             if !bkfs_store::repository::exists(path)? {
                 return Err(Error::NoRepository { place: place.to_string() }.into());
             }
-            let access = Arc::new(Repository::local(path, &place.index_dir(context))?);
+            let access = Arc::new(Repository::local(path, &place.index_dir(&context.folders.cache))?);
             Ok(Connected { access, remote: None })
         }
         Place::Url(url) => {
@@ -54,7 +54,8 @@ pub fn connect(context: &Context, place: &Place, patience: Option<Duration>) -> 
 pub fn connect_new(context: &Context, place: &Place, parity: Option<ParityArg>) -> Result<Arc<dyn Access>> {
     match (place, parity) {
         (Place::Path(path), parity) => {
-            let repository = Repository::local(path, &place.index_dir(context)).map_err(|e| explain(context, e))?;
+            let repository =
+                Repository::local(path, &place.index_dir(&context.folders.cache)).map_err(|e| explain(context, e))?;
             Ok(Arc::new(repository.with_parity(parity.map_or(Some(Parity::default()), |parity| parity.0))))
         }
         (Place::Url(url), None) => Ok(Arc::new(remote(context, url)?)),

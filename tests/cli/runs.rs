@@ -170,6 +170,25 @@ fn hooks_run_around_the_pushes_and_learn_what_happened() {
     expect(&run(bare(&person), &[]), 3, &["the hook after was ended by signal 9"]);
 }
 
+/// `bkfs run -v | head -1` is no reason to stop.
+#[test]
+fn a_closed_pipe_stops_no_run() {
+    let person = with_profile("");
+    let log = person.path("log").display().to_string();
+    write(
+        &person,
+        "home.toml",
+        &format!("{}[profile.home.hooks]\nfinally = 'echo $BKFS_EXIT > {log}'\n", home(&person)),
+    );
+    let mut command = bare(&person);
+    let mut run = command.args(["run", "-v"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(run.stdout.take());
+    assert_eq!(run.wait().unwrap().code(), Some(0));
+    assert_eq!(fs::read_to_string(&log).unwrap(), "0\n");
+    assert_eq!(record(&person)["result"].as_str(), Some("success"));
+    assert!(person.run(["snapshots"]).contains("docs"));
+}
+
 #[test]
 fn what_cannot_run_is_explained() {
     let person = Person::with_repo();
@@ -224,7 +243,8 @@ fn a_signal_stops_a_run_and_its_hooks_follow() {
     let both = home(&person).replace(&format!("'{}'", person.repo), &format!("['{}', '{second}']", person.repo));
     let hooks = |before: &str| {
         format!(
-            "{both}compression = 19\n[profile.home.hooks]\nbefore = '{before}'\nfailed = 'echo failed $BKFS_EXIT >> {log}'\n\
+            "{both}compression = 19\n[profile.home.hooks]\nbefore = '{before}'\n\
+             failed = 'echo failed $BKFS_EXIT >> {log}'\n\
              finally = 'echo finally >> {log}'\n"
         )
     };

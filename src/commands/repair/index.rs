@@ -71,7 +71,7 @@ pub fn run(context: &Context, args: &IndexArgs) -> Result<Exit> {
     if !repository::exists(path)? {
         return Err(Error::NoRepository { place: place.to_string() }.into());
     }
-    let report = repository::repair::rebuild_index(path, &place.index_dir(context), args.dry_run)?;
+    let report = repository::repair::rebuild_index(path, &place.index_dir(&context.folders.cache), args.dry_run)?;
     match context.json {
         true => output::json_pretty(&IndexJson::from(&report))?,
         false => print_index(context, &place.to_string(), &report, args.dry_run)?,

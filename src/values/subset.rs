@@ -7,7 +7,7 @@ use bkfs_store::{
     owner::check::{ReadData, Share},
 };
 
-use crate::args::parse_size;
+use super::size::parse_size;
 
 /// The value of `--read-data-subset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
