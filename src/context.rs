@@ -116,8 +116,12 @@ impl Context {
             return given;
         };
         let (upload, download) = limits.at(Moment::now());
-        let pick = |is_typed: bool, given, of_profile| if is_typed { given } else { of_profile };
-        (pick(self.typed.limit_upload, given.0, upload), pick(self.typed.limit_download, given.1, download))
+        let (sets_upload, sets_download) = limits.sets();
+        let pick = |of_profile: bool, rate, given| if of_profile { rate } else { given };
+        (
+            pick(sets_upload && !self.typed.limit_upload, upload, given.0),
+            pick(sets_download && !self.typed.limit_download, download, given.1),
+        )
     }
 
     /// Returns the repository that a command works on: the one that was typed, else the first of the profile, else the

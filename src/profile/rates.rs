@@ -9,6 +9,14 @@ use super::{
 pub type Rates = (Option<u64>, Option<u64>);
 
 impl Limits {
+    /// Returns whether a limit to send, and one to receive, is set at any time. One that is never set is not the
+    /// profile's to say.
+    pub fn sets(&self) -> (bool, bool) {
+        let times = || self.times.iter().flatten();
+        let upload = self.upload.is_some() || times().any(|times| times.upload.is_some());
+        (upload, self.download.is_some() || times().any(|times| times.download.is_some()))
+    }
+
     /// Returns the limits that hold at a moment. Of the times that fit, the first that sets a limit counts; where none
     /// does, the limit without a time.
     pub fn at(&self, now: Moment) -> Rates {
@@ -48,6 +56,8 @@ mod tests {
              [[times]]\nfrom = '22:00'\nto = '06:00'\ndays = 'sun'\nupload = 'off'\ndownload = '1M'\n",
         )
         .unwrap();
+        assert_eq!(limits.sets(), (true, true));
+        assert_eq!(toml::from_str::<Limits>("upload = 'off'").unwrap().sets(), (true, false));
         let (k, m) = (1 << 10, 1 << 20);
         for (moment, rates) in [
             (at(0, "08:00"), (Some(500 * k), None)),

@@ -271,3 +271,32 @@ fn a_signal_stops_a_run_and_its_hooks_follow() {
         assert_eq!(record.get("repositories").map_or(0, |of| of.as_table().unwrap().len()), pushes, "{record}");
     }
 }
+
+#[test]
+fn the_limit_of_a_profile_holds_for_a_server() {
+    let operator = Person::new();
+    let server = Server::start(&operator, &operator.path("server"));
+    let person = server.person("alice");
+    make_source(&person.path("home"));
+    write(&person, "home.toml", &home(&person));
+    let took = |args: &[&str]| {
+        fs::write(person.path("home/sub/big"), noise(std::process::id().into(), 1 << 20)).unwrap();
+        let begun = std::time::Instant::now();
+        expect(&bare(&person).args(args).output().unwrap(), 0, &[]);
+        begun.elapsed().as_secs_f64()
+    };
+    // All the day, and all the night: a limit that has times.
+    let times = "[[profile.home.limits.times]]\nfrom = '00:00'\nto = '12:00'\nupload = '256K'\n\
+                 [[profile.home.limits.times]]\nfrom = '12:00'\nto = '00:00'\nupload = '256K'\n";
+    write(&person, "home.toml", &format!("{}{times}", home(&person)));
+    assert!(took(&["run", "home"]) > 2.0, "a megabyte at 256 KiB a second takes longer");
+    // What is typed counts for more. Everything is new in a second repository.
+    write(&person, "home.toml", &format!("{}{times}", home(&person).replace("/alice'", "/alice/two'")));
+    let mut init = bare(&person);
+    expect(
+        &init.env("BKFS_PASSWORD", "x").args(["init", "-P", "home", "--limit-upload", "1G"]).output().unwrap(),
+        0,
+        &[],
+    );
+    assert!(took(&["push", "-P", "home", "--limit-upload", "1G"]) < 2.0);
+}
