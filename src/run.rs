@@ -7,6 +7,7 @@
 mod hooks;
 mod outcome;
 mod repository;
+mod thin;
 mod upkeep;
 
 pub use outcome::{ProfileOutcome, RepositoryOutcome, Trouble, combined};

@@ -15,7 +15,10 @@ use bkfs_store::{
     },
 };
 
-use super::outcome::{Forgotten, RepositoryOutcome};
+use super::{
+    outcome::{Forgotten, RepositoryOutcome},
+    thin,
+};
 use crate::{
     args::RepoArgs,
     catalog::{self, Catalog},
@@ -24,15 +27,17 @@ use crate::{
         forget::{self, Executor},
         prune,
     },
-    config::RepositoryRecord,
+    config::{RepositoryRecord, WatchState},
     context::Context,
     failure::{Exit, Failure},
     limits, output,
+    place::Place,
     profile::{Every, Profile, Retention, Text},
     push_job::PushJob,
     session::Session,
     signals,
     values::Subset,
+    watching,
     work::Work,
 };
 
@@ -52,13 +57,14 @@ pub fn run(
     let settings = &profile.settings;
     let is_due = |every: Option<&Text<Every>>, done| every.map_or(EVERY, |every| *every.get()).is_due(age(done));
     let retention = settings.retention.as_ref();
+    let is_watched = is_watched(context, profile, repo);
+    let forgets = retention.is_some() || is_watched;
     let prune = settings.prune.as_ref().filter(|prune| is_due(prune.every.as_ref(), record.pruned_secs));
     let check = settings.check.as_ref().filter(|check| is_due(check.every.as_ref(), record.checked_secs));
-    let asked: Vec<&str> =
-        [("forgetting", retention.is_some()), ("pruning", prune.is_some()), ("checking", check.is_some())]
-            .into_iter()
-            .filter_map(|(step, is_asked)| is_asked.then_some(step))
-            .collect();
+    let asked: Vec<&str> = [("forgetting", forgets), ("pruning", prune.is_some()), ("checking", check.is_some())]
+        .into_iter()
+        .filter_map(|(step, is_asked)| is_asked.then_some(step))
+        .collect();
     if asked.is_empty() || !goes_on(outcome) {
         return;
     }
@@ -71,8 +77,8 @@ pub fn run(
         Err(error) => return note(outcome, &asked.join(", "), Err(error), |_, ()| {}),
     };
     let _limits = limits::follow(context, &session);
-    if let Some(retention) = retention {
-        let forgotten = forget(context, profile, retention, &session, &full);
+    if forgets {
+        let forgotten = forget(context, profile, is_watched, &session, &full);
         note(outcome, "forgetting", forgotten, |outcome, done| outcome.forgotten = Some(done));
     }
     if let Some(settings) = prune.filter(|_| goes_on(outcome)) {
@@ -120,18 +126,36 @@ fn note<T>(outcome: &mut RepositoryOutcome, step: &str, done: Result<T>, keep: i
     }
 }
 
-/// Forgets by the policy of the profile, among the snapshots of its own series.
+/// Whether a watch on this machine makes snapshots of the series, or is to do so.
+fn is_watched(context: &Context, profile: &Profile, repo: &RepoArgs) -> bool {
+    let Ok(place) = Place::parse(repo.repository.as_deref()) else { return false };
+    let (place, target) = (place.to_string(), PushJob::of(profile).target().unwrap_or_default());
+    let is_it = |watch: &WatchState| watch.repository == place && watch.target == target;
+    profile.settings.watch.is_some() || context.folders.watches().iter().any(is_it)
+}
+
+/// Forgets by the policy of the profile, among the snapshots of its own series. If the profile has none, only the
+/// snapshots of a watch are thinned.
 fn forget(
     context: &Context,
     profile: &Profile,
-    retention: &Retention,
+    is_watched: bool,
     session: &Session,
     full: &FullKey,
 ) -> Result<Forgotten> {
     let job = PushJob::of(profile);
     let catalog = Catalog::with_key(context, session, full)?;
-    let filter = SnapshotFilter { host: Some(job.host()), target: Some(job.target()?), ..SnapshotFilter::default() };
-    let decided = forget::decide(session, &catalog, &filter, &retention.policy(), retention.grouping())?;
+    let retention = profile.settings.retention.as_ref();
+    let tags = if retention.is_none() { vec![watching::TAG.to_owned()] } else { Vec::new() };
+    let filter =
+        SnapshotFilter { host: Some(job.host()), target: Some(job.target()?), tags, ..SnapshotFilter::default() };
+    let of_profile = retention.map(Retention::policy);
+    let policy = match (of_profile, is_watched) {
+        (Some(policy), false) => policy,
+        (policy, _) => thin::policy(policy),
+    };
+    let grouping = retention.map(Retention::grouping).unwrap_or_default();
+    let decided = forget::decide(session, &catalog, &filter, &policy, grouping)?;
     let executor = Executor {
         access: session.access.as_ref(),
         full,
