@@ -18,13 +18,13 @@ pub use job::PushJob;
 use anyhow::Result;
 use bkfs_fs::{
     cache::Cache,
-    push::{Follow, OnChange, OpenedRepository, Push, PushProgress, PushReport, last_seen, open_cache},
+    push::{Alarm, Follow, OnChange, OpenedRepository, Push, PushProgress, PushReport, last_seen, open_cache},
     walk::Observer,
 };
 use bkfs_store::{
     access::{LastSnapshot, Seen},
     base::id::{ClientId, RepoId},
-    format::{keys::PushKey, loss::Lost},
+    format::{keys::PushKey, loss::Lost, snapshot::SUSPICIOUS},
 };
 
 use crate::{
@@ -57,7 +57,9 @@ impl Pushed {
     pub fn exit(&self) -> Exit {
         match &self.rollback {
             Some(_) => Exit::RolledBack,
-            None if self.report.stats.errors == 0 && self.emptied.is_empty() => Exit::Success,
+            None if self.report.stats.errors == 0 && self.emptied.is_empty() && self.report.alarm.is_none() => {
+                Exit::Success
+            }
             None => Exit::Incomplete,
         }
     }
@@ -208,6 +210,17 @@ impl PushSession {
             tracing::warn!("cannot record what was acknowledged: {error:#}");
         }
     }
+}
+
+/// What an alarm says to a person.
+pub fn alarm_text(alarm: &Alarm) -> String {
+    format!(
+        "ALARM: {} of {} became unreadable, as if somebody had encrypted them. The snapshot has the tag {SUSPICIOUS}, and \
+         older ones are not touched: `bkfs forget` and `bkfs run` forget nothing of this series until a person says \
+         `bkfs forget --confirm`. If you did this yourself, all is well",
+        alarm.files,
+        output::count(alarm.of, "file"),
+    )
 }
 
 /// The folder of the caches of a copy. Each copy of a repository has one of its own: a chunk that one copy holds may

@@ -253,6 +253,9 @@ fn add_watch(status: &mut Status, watch: &WatchState, limit: Duration, now: i64)
     if is_running && status.unprotected_secs(now).is_some_and(|secs| Duration::from_secs(secs) > limit) {
         raise(status, Health::Overdue, "changes have waited for too long".into());
     }
+    if let Some(alarm) = &watch.alarm {
+        raise(status, Health::Failed, alarm.clone());
+    }
     if watch.unreadable > 0 {
         let parts = output::count(watch.unreadable, "part");
         raise(status, Health::Partly, format!("{parts} of the source cannot be read"));

@@ -1,5 +1,6 @@
 //! Values that people write, on the command line and in profiles: sizes, rates, durations, names, parts of the data.
 
+mod alarm_share;
 mod max_unused;
 mod size;
 mod subset;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use bkfs_store::base::label::Label;
 
+pub use alarm_share::AlarmShare;
 pub use max_unused::MaxUnused;
 pub use size::{parse_rate, parse_size};
 pub use subset::Subset;

@@ -14,6 +14,7 @@
 //! Only the assembler and the uploaders wait for the repository; the scanner does if the repository may have lost
 //! everything. Every queue between the stages is bounded. `pipeline.rs` wires the stages together.
 
+mod alarm;
 mod assemble;
 mod budget;
 mod challenge;
@@ -56,6 +57,7 @@ use bkfs_store::{
     },
 };
 
+pub use alarm::{Alarm, AlarmLimits};
 pub use change::Change;
 pub use context::OnChange;
 pub use follow::{Follow, Following};

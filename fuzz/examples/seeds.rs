@@ -148,7 +148,7 @@ fn trees() -> Done {
         stamp[0] = u8::from(at % 3 == 0);
         let encoded = codec::encode(node);
         let (name, is_distrusted) = (&node.name[..], at % 2 == 0);
-        writer.add(&CachedEntry { name, stamp: &stamp, is_distrusted, node: &encoded }, &mut spool);
+        writer.add(&CachedEntry { name, stamp: &stamp, is_distrusted, is_calm: false, node: &encoded }, &mut spool);
     }
     writer.finish(&support::root().subtree.unwrap_or_else(|| unreachable!("a root has a tree")), &mut spool);
     let mut segments = Vec::new();

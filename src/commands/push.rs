@@ -19,7 +19,8 @@ use crate::{
     limits, output,
     profile::Profile,
     progress::ProgressView,
-    push_job::{PushJob, PushSession, Pushed},
+    push_job::{PushJob, PushSession, Pushed, alarm_text},
+    values::AlarmShare,
     work::Work,
 };
 
@@ -72,6 +73,9 @@ pub struct SourceArgs {
     /// Record this host name in the snapshot [default: the name of this machine]
     #[arg(long, value_name = "HOST", value_parser = parse_host)]
     host: Option<String>,
+    /// Raise an alarm if this share of the files becomes unreadable, as if it were encrypted (or off) [default: 5%]
+    #[arg(long, value_name = "SHARE")]
+    alarm: Option<AlarmShare>,
     /// Compress at this level, from 1 (fast) to 19 (small) [default: 3]
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=19))]
     compression: Option<i32>,
@@ -130,7 +134,15 @@ pub struct PushJson {
     patterns_unused: Vec<String>,
     /// Sources that held files at an earlier push and hold none now.
     emptied: Vec<String>,
+    /// How many files became unreadable, if that is alarming.
+    alarm: Option<AlarmJson>,
     rolled_back: Option<String>,
+}
+
+#[derive(Serialize)]
+struct AlarmJson {
+    files: u64,
+    of: u64,
 }
 
 /// A part of the source that could not be read.
@@ -180,6 +192,7 @@ impl SourceArgs {
         job.target = self.target.clone().or(job.target);
         job.host = self.host.clone().or(job.host);
         job.level = self.compression.unwrap_or(job.level);
+        job.alarm = self.alarm.map_or(job.alarm, AlarmShare::limits);
         if !self.tag.is_empty() {
             job.tags = self.tag.clone();
         }
@@ -232,6 +245,9 @@ pub fn print(context: &Context, pushed: &Pushed) -> Result<()> {
             output::name(path.as_os_str().as_bytes()),
             output::count(*files, "file"),
         ));
+    }
+    if let Some(alarm) = &report.alarm {
+        output::note(alarm_text(alarm));
     }
     for (path, error) in &report.problems {
         output::note(format!("{}: {error}", output::name(path.as_os_str().as_bytes())));
@@ -305,6 +321,7 @@ pub fn json(pushed: &Pushed) -> PushJson {
         errors: report.problems.iter().map(problem).collect(),
         errors_total: stats.errors,
         patterns_unused: report.unused_patterns.clone(),
+        alarm: report.alarm.map(|alarm| AlarmJson { files: alarm.files, of: alarm.of }),
         emptied: emptied.iter().map(|(path, _)| path.to_string_lossy().into_owned()).collect(),
         rolled_back: pushed.rollback.clone(),
     }

@@ -62,6 +62,8 @@ pub struct WatchState {
     pub bytes_stored: Option<u64>,
     /// Why the last push failed; none if it did not.
     pub error: Option<String>,
+    /// That many files became unreadable, in words. It stays until the watch is started again.
+    pub alarm: Option<String>,
     /// Entries that the last push could not read.
     pub unreadable: u64,
     /// How many folders are watched one by one.

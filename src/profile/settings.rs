@@ -12,7 +12,7 @@ use super::{
     hours::{Days, Hour},
     words::{Every, Host, Many, Rate, Secret, Size, Tag, Target, Text},
 };
-use crate::values::{MaxUnused, Subset};
+use crate::values::{AlarmShare, MaxUnused, Subset};
 
 /// A profile: what to back up, to where, and what to do with old snapshots.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -38,6 +38,8 @@ pub struct Settings {
     /// The level of compression, from 1 (fast) to 19 (small).
     #[schemars(range(min = 1, max = 19))]
     pub compression: Option<i32>,
+    /// The share of all files that is an alarm if they become unreadable, as if they were encrypted: like 5%, or off.
+    pub alarm: Option<Text<AlarmShare>>,
     /// A key file, as written by `bkfs key export-full` or `bkfs key export-push`.
     pub key_file: Option<PathBuf>,
     /// A file that holds the passphrase.

@@ -17,7 +17,9 @@ use super::{
     calendar::Schedule,
     hours::{Days, Hour},
 };
-use crate::values::{MaxUnused, Subset, parse_duration, parse_host, parse_rate, parse_size, parse_tag, parse_target};
+use crate::values::{
+    AlarmShare, MaxUnused, Subset, parse_duration, parse_host, parse_rate, parse_size, parse_tag, parse_target,
+};
 
 /// A value that is read from text.
 pub trait Word: Sized {
@@ -253,6 +255,7 @@ words! {
     Grouping, "Grouping", "host,target,paths", false;
     Subset, "Subset", "5%, 2G, or 3/7 (the third of seven parts)", false;
     MaxUnused, "MaxUnused", "5%, 2G, or unlimited", false;
+    AlarmShare, "AlarmShare", "5%, or off", false;
     Schedule, "Schedule", "hourly, every 4h, daily 03:00, weekly sun 03:00, or monthly 1 03:00", false;
     Hour, "Hour", "08:00", false;
     Days, "Days", "mon-fri or sat,sun", false;

@@ -3,7 +3,10 @@
 use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 
 use anyhow::Result;
-use bkfs_fs::{exclude::ExcludeOptions, push::PushOptions};
+use bkfs_fs::{
+    exclude::ExcludeOptions,
+    push::{AlarmLimits, PushOptions},
+};
 use bkfs_store::format::compress::LEVEL_DEFAULT;
 
 use super::target;
@@ -35,6 +38,8 @@ pub struct PushJob {
     pub force: bool,
     /// The level of compression.
     pub level: i32,
+    /// When files that became unreadable are an alarm. None: never.
+    pub alarm: Option<AlarmLimits>,
 }
 
 impl Default for PushJob {
@@ -50,6 +55,7 @@ impl Default for PushJob {
             allow_empty: false,
             force: false,
             level: LEVEL_DEFAULT,
+            alarm: Some(AlarmLimits::default()),
         }
     }
 }
@@ -66,6 +72,7 @@ impl PushJob {
             exclude: exclude(settings),
             host: settings.host.as_ref().map(|host| host.get().0.clone()),
             level: settings.compression.unwrap_or(LEVEL_DEFAULT),
+            alarm: settings.alarm.as_ref().map_or(Some(AlarmLimits::default()), |share| share.get().limits()),
             ..Self::default()
         }
     }
@@ -99,6 +106,7 @@ impl PushJob {
             challenges: is_remote,
             program: program(),
             level: self.level,
+            alarm: self.alarm,
         }
     }
 }

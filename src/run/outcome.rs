@@ -5,7 +5,7 @@ use bkfs_store::owner::{check::CheckReport, prune::PruneReport};
 use crate::{
     config::RunResult,
     failure::{Exit, describe, exit_of},
-    push_job::Pushed,
+    push_job::{Pushed, alarm_text},
 };
 
 /// Something that went wrong.
@@ -95,6 +95,7 @@ impl RepositoryOutcome {
             if stats.errors > 0 {
                 parts.push(format!("{} of the source could not be read", crate::output::count(stats.errors, "part")));
             }
+            parts.extend(pushed.report.alarm.as_ref().map(alarm_text));
             parts.extend(pushed.emptied.iter().map(|(path, _)| format!("{} has no files now", path.display())));
             parts.extend(pushed.rollback.iter().map(|how| format!("{} was rolled back: {how}", pushed.place)));
         }

@@ -11,7 +11,7 @@ use crate::{
     config::{UnwatchedPart, WatchFile, WatchState},
     context::Context,
     place::Place,
-    push_job::Pushed,
+    push_job::{Pushed, alarm_text},
 };
 
 /// How often the watch says that it runs.
@@ -78,6 +78,9 @@ impl WatchRecord {
         state.unprotected_since = watch.noted().map(|noted| seconds(noted.first_time));
         state.last_success = Some(now);
         state.error = None;
+        if let Some(alarm) = &report.alarm {
+            state.alarm = Some(alarm_text(alarm));
+        }
         state.unreadable = report.stats.errors;
         if let Some(snapshot) = report.snapshot {
             state.last_snapshot = Some(snapshot.to_string());

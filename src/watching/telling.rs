@@ -13,7 +13,11 @@ use sd_notify::NotifyState;
 use serde::Serialize;
 
 use super::shown;
-use crate::{context::Context, output, push_job::Pushed};
+use crate::{
+    context::Context,
+    output,
+    push_job::{Pushed, alarm_text},
+};
 
 /// How often the same failure is told.
 const REPEAT: Duration = Duration::from_secs(3600);
@@ -36,8 +40,15 @@ struct WatchJson {
     bytes_stored: u64,
     duration_ms: u64,
     errors_total: u64,
+    alarm: Option<AlarmJson>,
     unwatched: Vec<UnwatchedJson>,
     error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct AlarmJson {
+    files: u64,
+    of: u64,
 }
 
 #[derive(Serialize)]
@@ -125,6 +136,9 @@ impl Telling {
                 output::count(*files, "file")
             ));
         }
+        if let Some(alarm) = &report.alarm {
+            output::note(alarm_text(alarm));
+        }
         let stats = &report.stats;
         let time = output::time_local(report.time);
         let snapshot = report.snapshot.map(|id| id.short().to_string());
@@ -149,6 +163,7 @@ impl Telling {
                 bytes_stored: stats.bytes_stored,
                 duration_ms: stats.duration_ms,
                 errors_total: stats.errors,
+                alarm: report.alarm.map(|alarm| AlarmJson { files: alarm.files, of: alarm.of }),
                 unwatched: parts.map(|p| UnwatchedJson { path: shown(&p.path), reason: p.reason.clone() }).collect(),
                 error: None,
             });
@@ -188,6 +203,7 @@ impl Telling {
                 bytes_stored: 0,
                 duration_ms: 0,
                 errors_total: 0,
+                alarm: None,
                 unwatched: Vec::new(),
                 error: Some(text),
             });

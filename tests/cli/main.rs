@@ -7,6 +7,7 @@
 mod common;
 
 mod accounts;
+mod alarm;
 mod clients;
 mod copies;
 mod damage;

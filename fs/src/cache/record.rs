@@ -5,7 +5,7 @@
 //! ```text
 //! version u8 = 2 | flags u8 (1: last) | generation u64 | trailer length u16 | epoch u32
 //!     | entries | trailer | checksum 8 bytes
-//! entry: flags u8 (1: distrusted) | name length u8 | stamp 49 bytes | node length u32 | name | node
+//! entry: flags u8 (1: distrusted, 2: calm) | name length u8 | stamp 49 bytes | node length u32 | name | node
 //! ```
 //!
 //! Numbers are little-endian. The generation is random for each push and the same in all segments of a record. If a
@@ -26,6 +26,7 @@ use crate::{filesystem::FilesystemId, metadata::Stat};
 const VERSION: u8 = 2;
 const FLAG_LAST: u8 = 1;
 const FLAG_DISTRUSTED: u8 = 1;
+const FLAG_CALM: u8 = 2;
 const HEADER: usize = 16;
 const CHECKSUM: usize = 8;
 const ENTRY_HEADER: usize = 2 + STAMP + 4;
@@ -71,6 +72,8 @@ pub struct CachedEntry<'a> {
     pub stamp: &'a [u8],
     /// Whether it changed so shortly before it was read that a later change may carry the same times.
     pub is_distrusted: bool,
+    /// Whether it was a file whose bytes did not look like noise: see `push::alarm`.
+    pub is_calm: bool,
     /// Its encoded node.
     pub node: &'a [u8],
 }
@@ -149,8 +152,8 @@ fn parse(bytes: &[u8], at: usize, end: usize) -> Option<(CachedEntry<'_>, usize)
     let length = u32::from_le_bytes(header[2 + STAMP..].try_into().ok()?) as usize;
     let (name, rest) = rest.split_at_checked(usize::from(header[1]))?;
     let (node, _) = rest.split_at_checked(length)?;
-    let is_distrusted = header[0] & FLAG_DISTRUSTED != 0;
-    let entry = CachedEntry { name, stamp: &header[2..2 + STAMP], is_distrusted, node };
+    let [is_distrusted, is_calm] = [FLAG_DISTRUSTED, FLAG_CALM].map(|flag| header[0] & flag != 0);
+    let entry = CachedEntry { name, stamp: &header[2..2 + STAMP], is_distrusted, is_calm, node };
     Some((entry, at + ENTRY_HEADER + name.len() + node.len()))
 }
 
@@ -202,7 +205,8 @@ impl RecordWriter {
             self.number += 1;
             self.begin();
         }
-        self.bytes.push(if entry.is_distrusted { FLAG_DISTRUSTED } else { 0 });
+        let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+        self.bytes.push(flag(entry.is_distrusted, FLAG_DISTRUSTED) | flag(entry.is_calm, FLAG_CALM));
         self.bytes.push(name_len);
         self.bytes.extend_from_slice(entry.stamp);
         self.bytes.extend_from_slice(&node_len.to_le_bytes());

@@ -26,8 +26,13 @@ fn write(cache: &Cache, key: [u8; 16], generation: u8, count: usize, node: usize
         let mut stamp = [0; STAMP];
         stamp[0] = u8::from(i % 10 == 0);
         let name = format!("{i:06}");
-        let entry =
-            CachedEntry { name: name.as_bytes(), stamp: &stamp, is_distrusted: i % 3 == 0, node: &vec![i as u8; node] };
+        let entry = CachedEntry {
+            name: name.as_bytes(),
+            stamp: &stamp,
+            is_distrusted: i % 3 == 0,
+            is_calm: i % 2 == 0,
+            node: &vec![i as u8; node],
+        };
         writer.add(&entry, &mut spool);
     }
     writer.finish(&subtree(count as u64), &mut spool);

@@ -15,6 +15,7 @@ use bkfs_store::{
 use crossbeam_channel::Receiver;
 
 use super::{
+    alarm::{Look, Upheaval},
     change::{Change, FileCounts},
     chunk_writer::ChunkWriter,
     context::{OnChange, PushContext},
@@ -50,6 +51,7 @@ pub struct Assembler<'a> {
     base: &'a Path,
     on_change: Option<&'a OnChange>,
     counts: FileCounts,
+    upheaval: Upheaval,
     /// The root pages of trees and content trees that are reused. The sample joins them at the end.
     relied_on: Vec<ChunkId>,
     /// Of the remembered chunks of files, to notice a loss early.
@@ -65,6 +67,8 @@ struct DirAssembly<'a> {
     reused: Vec<ChunkId>,
     /// What the last push stored under the name that comes next.
     replaced: Option<Node>,
+    /// Whether that was a calm file.
+    was_calm: bool,
 }
 
 enum TreeState<'a> {
@@ -80,7 +84,7 @@ struct DirtyTree<'a> {
 
 impl DirAssembly<'_> {
     fn new(path: Arc<DirPath>, entry: DirEntry) -> Self {
-        Self { path, entry, state: TreeState::Clean { kept: 0 }, reused: Vec::new(), replaced: None }
+        Self { path, entry, state: TreeState::Clean { kept: 0 }, reused: Vec::new(), replaced: None, was_calm: false }
     }
 }
 
@@ -102,6 +106,8 @@ pub struct Assembled {
     pub relied_on: Vec<ChunkId>,
     /// The files that were looked at more closely. The scanner counts the others.
     pub counts: FileCounts,
+    /// What was seen of files that became noise.
+    pub upheaval: Upheaval,
     /// What was counted of each source.
     pub sources: Vec<PushedSource>,
 }
@@ -128,6 +134,7 @@ impl<'a> Assembler<'a> {
             base,
             on_change: context.on_change,
             counts: FileCounts::default(),
+            upheaval: Upheaval::default(),
             relied_on: Vec::new(),
             sample: Sample::default(),
         }
@@ -159,12 +166,14 @@ impl<'a> Assembler<'a> {
                 }
                 Event::File(file) => {
                     if let Some(end) = self.files.file(&file, &mut self.writer)? {
-                        self.add_file(top, end)?;
+                        let look = self.files.take_look();
+                        self.add_file(top, end, look)?;
                     }
                 }
                 Event::Link(file) => {
                     if let Some(end) = self.files.link(&file, &mut self.writer)? {
-                        self.add_file(top, end)?;
+                        // Its first name was looked at.
+                        self.add_file(top, end, None)?;
                     }
                 }
                 Event::Leave(subtree) => {
@@ -235,24 +244,27 @@ impl<'a> Assembler<'a> {
     /// Passes the next entries of the old record, and removes the records of the directories among them.
     fn remove(&mut self, dir: &mut DirAssembly<'a>, count: u64) -> Result<()> {
         let parent = dir.path.key();
+        let (mut removed, mut calm_gone) = (Vec::new(), 0);
         let dirty = self.dirty(dir)?;
-        let mut removed = Vec::new();
         for _ in 0..count {
+            calm_gone += u64::from(dirty.old.entry().is_some_and(|entry| entry.is_calm));
             if let Some(entry) = dirty.old.entry().filter(CachedEntry::is_dir) {
                 removed.push(walk::child_key(&parent, entry.name));
             }
             dirty.old.advance();
         }
         removed.iter().for_each(|key| self.spool.remove(key));
+        self.upheaval.calm_gone += calm_gone;
         Ok(())
     }
 
     /// Passes the next entry of the old record. A different one follows under its name, if that can be read.
     fn replace(&mut self, dir: &mut DirAssembly<'a>) -> Result<()> {
         let old = &mut self.dirty(dir)?.old;
+        let was_calm = old.entry().is_some_and(|entry| entry.is_calm);
         let was = old.entry().and_then(|entry| entry.decode().ok());
         old.advance();
-        dir.replaced = was;
+        (dir.replaced, dir.was_calm) = (was, was_calm);
         Ok(())
     }
 
@@ -276,13 +288,20 @@ impl<'a> Assembler<'a> {
             name: &new.node.name,
             stamp: &stamp(&new.stat, &new.filesystem),
             is_distrusted: new.is_distrusted,
+            is_calm: new.is_calm,
             node: &bytes,
         };
         dirty.record.add(&entry, &mut self.spool);
         self.writer.add_node(&mut dirty.tree, new.node)
     }
 
-    fn add_file(&mut self, dir: &mut DirAssembly<'a>, end: FileEnd) -> Result<()> {
+    fn add_file(&mut self, dir: &mut DirAssembly<'a>, end: FileEnd, look: Option<Look>) -> Result<()> {
+        let was_file = dir.replaced.as_ref().is_some_and(|was| was.name == end.node.name);
+        match look {
+            Some(Look::Noise) if was_file => self.upheaval.became_noise += u64::from(dir.was_calm),
+            Some(Look::Noise) => self.upheaval.new_noise += 1,
+            _ => {}
+        }
         self.note_change(dir, &end.node);
         let path = || walk::join(self.base, &dir.path.entry(&end.node.name));
         if end.is_changing {
@@ -294,7 +313,8 @@ impl<'a> Assembler<'a> {
         }
         let is_distrusted = is_incomplete || is_distrusted(&end.stat, end.read_at);
         let (stat, filesystem) = (end.stat, end.filesystem);
-        self.add_new(dir, NewEntry { node: end.node, stat, filesystem, is_distrusted })
+        let is_calm = look == Some(Look::Calm);
+        self.add_new(dir, NewEntry { node: end.node, stat, filesystem, is_distrusted, is_calm })
     }
 
     /// Ends a directory. `reusable` is the tree of its record, if the whole record was kept.
@@ -358,14 +378,21 @@ impl<'a> Assembler<'a> {
         if !is_same {
             let mut record = RecordWriter::new(key, self.stamp);
             let bytes = codec::encode(&root);
-            let entry = CachedEntry { name: b"", stamp: &entry_stamp, is_distrusted, node: &bytes };
+            let entry = CachedEntry { name: b"", stamp: &entry_stamp, is_distrusted, is_calm: false, node: &bytes };
             record.add(&entry, &mut self.spool);
             record.finish(&finished.subtree, &mut self.spool);
         }
         self.relied_on.extend(self.sample.ids());
         self.writer.finish()?;
         let sources = self.sources.into_sources();
-        Ok(Assembled { root, spool: self.spool, relied_on: self.relied_on, counts: self.counts, sources })
+        Ok(Assembled {
+            root,
+            spool: self.spool,
+            relied_on: self.relied_on,
+            counts: self.counts,
+            upheaval: self.upheaval,
+            sources,
+        })
     }
 }
 

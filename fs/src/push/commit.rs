@@ -8,11 +8,11 @@ use bkfs_store::{
     crypto::random,
     format::{
         loss::Lost,
-        snapshot::{self, PathBytes, PushStats, Snapshot},
+        snapshot::{self, PathBytes, PushStats, SUSPICIOUS, Snapshot},
     },
 };
 
-use super::{collected::Collected, context::PushContext, options::PushReport, session::PushSession};
+use super::{alarm::Alarm, collected::Collected, context::PushContext, options::PushReport, session::PushSession};
 
 /// How many times a commit may fail because the store cannot be reached. Each time, the connection has tried for long.
 const UNREACHED_MAX: u32 = 5;
@@ -30,7 +30,7 @@ const HELD_ATTEMPTS: u32 = 120;
 pub fn commit(
     context: &PushContext<'_>,
     session: &mut PushSession,
-    collected: Collected,
+    mut collected: Collected,
 ) -> Result<Option<PushReport>> {
     let stats = stats(context, &collected);
     let mut report = PushReport {
@@ -44,6 +44,7 @@ pub fn commit(
         problems: context.problems.take(),
         // What it did not look at may have used them.
         unused_patterns: if collected.follows { Vec::new() } else { collected.scanned.unused_patterns.clone() },
+        alarm: alarm(context, &collected),
         looked_at_everything: !collected.follows,
     };
     if context.options.dry_run {
@@ -53,7 +54,10 @@ pub fn commit(
         return Ok(Some(report));
     }
     let begun = session.opened().now;
-    let snapshot = new_snapshot(context, &collected, stats);
+    let mut snapshot = new_snapshot(context, &collected, stats);
+    if report.alarm.is_some() && !snapshot.tags.iter().any(|tag| tag == SUSPICIOUS) {
+        snapshot.tags.push(SUSPICIOUS.to_owned());
+    }
     let Some(receipt) = commit_snapshot(context, session, snapshot, &collected)? else { return Ok(None) };
     // If anything else has happened to the log since, it may have been a loss, and the next opening must report it.
     let is_next =
@@ -61,17 +65,25 @@ pub fn commit(
     let seen = if is_next { receipt.now } else { begun };
     // A push that changed nothing has nothing to remember, and the older point of the log will do.
     let is_remembered = collected.assembled.spool.is_empty() && context.cache.seen().is_some();
-    if !is_remembered && let Err(error) = context.cache.apply(collected.assembled.spool, Some(seen)) {
+    let spool = std::mem::replace(&mut collected.assembled.spool, context.cache.spool());
+    if !is_remembered && let Err(error) = context.cache.apply(spool, Some(seen)) {
         tracing::warn!("the file cache cannot be written; the next push reads the files again: {error}");
     }
     if let Some(follow) = &context.follow {
-        let root = collected.assembled.root.subtree;
-        follow.committed(session, root, collected.roots, collected.circumstances);
+        follow.committed(session, collected);
     }
     report.snapshot = Some(receipt.snapshot);
     report.received = Some(receipt.received);
     report.seen = Some(receipt.now);
     Ok(Some(report))
+}
+
+/// Whether an alarming number of files became unreadable.
+fn alarm(context: &PushContext<'_>, collected: &Collected) -> Option<Alarm> {
+    let seen = collected.assembled.upheaval;
+    let seen = context.follow.as_ref().map_or(seen, |follow| follow.with_recent(&seen));
+    let files = collected.assembled.root.subtree.map_or(0, |subtree| subtree.totals.files);
+    context.options.alarm?.judge(&seen, files)
 }
 
 fn stats(context: &PushContext<'_>, collected: &Collected) -> PushStats {

@@ -58,6 +58,8 @@ pub struct NewEntry {
     pub filesystem: FilesystemId,
     /// See [`is_distrusted`].
     pub is_distrusted: bool,
+    /// Whether it is a file whose bytes do not look like noise.
+    pub is_calm: bool,
 }
 
 /// Whether an entry changed so shortly before it was looked at that the next push cannot trust its times.

@@ -18,6 +18,7 @@ use bkfs_store::{
 };
 
 use super::{
+    alarm::Look,
     budget::{Budget, Closed},
     chunk_writer::ChunkWriter,
     context::PushContext,
@@ -39,6 +40,7 @@ pub struct FileAssembler<'a> {
     progress: &'a PushProgress,
     base: &'a Path,
     links: HashMap<HardLinkGroup, LinkedFile>,
+    look: Option<Look>,
 }
 
 /// A file with several names, once it is read.
@@ -53,11 +55,12 @@ struct FileState {
     has_extents: bool,
     end: Option<FileEnd>,
     is_over: bool,
+    look: Option<Look>,
 }
 
 impl FileState {
     fn new(content: ContentBuilder) -> Self {
-        Self { content, has_extents: false, end: None, is_over: false }
+        Self { content, has_extents: false, end: None, is_over: false, look: None }
     }
 }
 
@@ -71,7 +74,7 @@ impl<'a> FileAssembler<'a> {
         dedup: &'a Dedup,
     ) -> Self {
         let (problems, progress) = (&context.problems, &context.progress);
-        Self { budget, reader, dedup, problems, progress, base, links: HashMap::new() }
+        Self { budget, reader, dedup, problems, progress, base, links: HashMap::new(), look: None }
     }
 
     /// Takes a file from the thread that reads it; none if it could not be read.
@@ -121,6 +124,11 @@ impl<'a> FileAssembler<'a> {
         Ok(end)
     }
 
+    /// What the bytes of the last file look like that was put together from its pieces.
+    pub fn take_look(&mut self) -> Option<Look> {
+        self.look.take()
+    }
+
     /// Reads a file on this thread.
     fn read_here(&mut self, job: &ReadJob, writer: &mut ChunkWriter<'_>) -> Result<Option<FileEnd>> {
         let reader = self.reader;
@@ -146,6 +154,9 @@ impl<'a> FileAssembler<'a> {
                 // A chunk has at most a few megabytes.
                 let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
                 writer.add_extent(&mut state.content, Extent::Data { id, len })?;
+                if !state.has_extents {
+                    state.look = Look::of(&bytes);
+                }
                 state.has_extents = true;
                 if self.dedup.is_new(&id)? {
                     writer.add_data(id, &bytes, is_small)?;
@@ -170,6 +181,7 @@ impl<'a> FileAssembler<'a> {
 
     /// Completes the node of a file; none if it could not be read.
     fn finish(&mut self, job: &ReadJob, state: FileState, writer: &mut ChunkWriter<'_>) -> Result<Option<FileEnd>> {
+        self.look = state.look;
         let Some(mut end) = state.end else { return Ok(None) };
         if end.node.content.is_none() {
             end.node.content = Some(match state.has_extents {

@@ -4,10 +4,14 @@
 //! before, nothing was lost in the repository since, and sources and rules are the same. If any of that is in doubt,
 //! the push looks at everything, as any other push does.
 
+use std::time::Instant;
+
 use bkfs_store::format::tree::Subtree;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
+    alarm::{Recent, Upheaval},
+    collected::Collected,
     context::PushContext,
     link_names::{LinkNames, Missed},
     record::root_entry_key_of,
@@ -28,6 +32,8 @@ pub struct Following(Mutex<Known>);
 pub struct Known {
     base: Option<Base>,
     pub links: LinkNames,
+    /// What was seen of files that became noise.
+    recent: Recent,
 }
 
 impl Following {
@@ -105,14 +111,22 @@ impl Follow<'_> {
         true
     }
 
+    /// Adds to what this push saw of files that became noise what those before it saw.
+    pub fn with_recent(&self, seen: &Upheaval) -> Upheaval {
+        self.following.lock().recent.with(Instant::now(), seen)
+    }
+
     /// Whether no snapshot is to be made, as it would hold what the one before holds.
     pub fn is_needless(&self, root: Option<Subtree>) -> bool {
         self.skips_unchanged && self.following.lock().base.as_ref().is_some_and(|base| Some(base.root) == root)
     }
 
     /// Remembers a push whose snapshot was committed, for the next one to follow.
-    pub fn committed(&self, session: &PushSession, root: Option<Subtree>, roots: Roots, now: Circumstances) {
+    pub fn committed(&self, session: &PushSession, collected: Collected) {
+        let Collected { roots, circumstances: now, assembled, .. } = collected;
+        let root = assembled.root.subtree;
         let mut following = self.following.lock();
+        following.recent.add(Instant::now(), assembled.upheaval);
         following.links.keep();
         let epoch = session.losses().epoch();
         let base = |(root, epoch)| Base { root, epoch, roots, excludes: now.excludes };

@@ -9,6 +9,7 @@ use bkfs_store::{
     format::{snapshot::PushStats, tree::Totals},
 };
 
+use super::alarm::{Alarm, AlarmLimits};
 use crate::exclude::ExcludeOptions;
 
 /// What to push, and how.
@@ -38,6 +39,8 @@ pub struct PushOptions {
     /// Challenge the repository to show some of what the push relies on. For a repository on a server: in a local one,
     /// this program would only ask itself.
     pub challenges: bool,
+    /// When files that became unreadable are an alarm. None: never.
+    pub alarm: Option<AlarmLimits>,
     /// The program and its version, for the snapshot.
     pub program: String,
     /// Level of compression; 0 stands for the default.
@@ -83,6 +86,8 @@ pub struct PushReport {
     pub problems: Vec<(PathBuf, io::Error)>,
     /// Patterns that decided about no entry, as they were written. Not known if the push did not look at everything.
     pub unused_patterns: Vec<String>,
+    /// That an alarming number of files became unreadable. The snapshot has the tag [`SUSPICIOUS`] then.
+    pub alarm: Option<Alarm>,
     /// Whether it looked at everything, and not only at what was reported as changed.
     pub looked_at_everything: bool,
 }

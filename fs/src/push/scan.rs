@@ -350,7 +350,13 @@ impl<'a> Scanner<'a> {
                 Ok(node) => {
                     let is_distrusted = is_distrusted(&stat, scan.looked_at) || filesystem.sizes == Sizes::Meaningless;
                     let filesystem = filesystem.id;
-                    self.send(Event::New(Box::new(NewEntry { node, stat, filesystem, is_distrusted })))?;
+                    self.send(Event::New(Box::new(NewEntry {
+                        node,
+                        stat,
+                        filesystem,
+                        is_distrusted,
+                        is_calm: false,
+                    })))?;
                 }
                 Err(error) => self.problem(&dir.path, &name, error),
             }
@@ -438,7 +444,13 @@ impl<'a> Scanner<'a> {
                 is_distrusted = true;
             }
         }
-        DirEntry::New(Box::new(NewEntry { node, stat: *stat, filesystem: filesystem.id, is_distrusted }))
+        DirEntry::New(Box::new(NewEntry {
+            node,
+            stat: *stat,
+            filesystem: filesystem.id,
+            is_distrusted,
+            is_calm: false,
+        }))
     }
 
     /// Whether the contents of a remembered node are still stored, by the losses that were reported.

@@ -1,5 +1,6 @@
 //! Tests that push into a fake store in memory.
 
+mod alarming;
 mod changes;
 pub(super) mod fake;
 mod following;

@@ -26,6 +26,9 @@ use crate::{
     format::tree::Node,
 };
 
+/// The tag of a snapshot whose push found that many files had become unreadable.
+pub const SUSPICIOUS: &str = "suspicious";
+
 /// A snapshot as the store returns it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]

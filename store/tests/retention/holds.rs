@@ -192,3 +192,24 @@ fn a_hold_on_one_group_does_not_hold_another() {
     assert_eq!(runs.len(), 1, "only the run over etc went through");
     assert_eq!(runs[&plan.groups[0].group].log_len, 10);
 }
+
+#[test]
+fn a_suspicious_snapshot_holds_everything_until_a_person_confirms() {
+    let mut job = Job::new();
+    job.push(10 * DAY, 1000);
+    job.rows.last_mut().unwrap().tags.push("suspicious".into());
+    let first = job.rows.last().unwrap().id;
+    let kept = job.rows.len();
+    for day in 11..20 {
+        job.push(day * DAY, 1000);
+        assert_eq!(job.night(day * DAY + 3600, false), [Hold::Suspicious { snapshot: first }], "day {day}");
+    }
+    assert_eq!(job.rows.len(), kept + 9, "nothing is forgotten");
+    job.night(19 * DAY + 7200, true);
+    job.push(20 * DAY, 1000);
+    assert_eq!(job.night(20 * DAY + 3600, false), []);
+    // The next one is another matter.
+    job.push(21 * DAY, 1000);
+    job.rows.last_mut().unwrap().tags.push("suspicious".into());
+    assert_eq!(job.night(21 * DAY + 3600, false).len(), 1);
+}

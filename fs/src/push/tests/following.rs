@@ -18,7 +18,7 @@ pub(super) struct Series {
 }
 
 impl Series {
-    fn push(&mut self, case: &mut Case) -> PushReport {
+    pub fn push(&mut self, case: &mut Case) -> PushReport {
         let follow = Follow { following: &self.following, changes: self.changes.take(), skips_unchanged: false };
         case.push_after(Some(follow), None).unwrap()
     }

@@ -21,7 +21,10 @@
 use std::fmt;
 
 use super::row::SnapshotRow;
-use crate::base::{id::SnapshotId, time::Time};
+use crate::{
+    base::{id::SnapshotId, time::Time},
+    format::snapshot::SUSPICIOUS,
+};
 
 /// How many seconds a clock may be wrong before a group is held.
 pub const SKEW_SECS: i64 = 600;
@@ -82,6 +85,11 @@ pub enum Hold {
         /// By how many seconds it was received earlier.
         back_secs: i64,
     },
+    /// A push found that many files had become unreadable, as if they were encrypted.
+    Suspicious {
+        /// The first of its snapshots that nobody confirmed.
+        snapshot: SnapshotId,
+    },
     /// The last run was in the future.
     RunInFuture {
         /// How many seconds ahead.
@@ -127,6 +135,12 @@ impl fmt::Display for Hold {
                 later.short(),
                 Secs(*back_secs),
                 first.short()
+            ),
+            Hold::Suspicious { snapshot } => write!(
+                f,
+                "in snapshot {} many files became unreadable, as if somebody had encrypted them: the snapshots before \
+                 it may be the last good ones",
+                snapshot.short()
             ),
             Hold::RunInFuture { ahead_secs } => {
                 write!(f, "the last run was {} in the future: check the clock", Secs(*ahead_secs))
@@ -177,7 +191,12 @@ pub(super) fn holds(rows: &[&SnapshotRow], kept: &[bool], now: Time, run: Option
     let (seen, new) = by_log.split_at(by_log.partition_point(|(row, _)| row.log_seq < seen_len));
 
     shrinks(seen, new, confirmed, &mut holds);
-    jumps(&by_log[by_log.partition_point(|(row, _)| row.log_seq < confirmed)..], now, &mut holds);
+    let unconfirmed = &by_log[by_log.partition_point(|(row, _)| row.log_seq < confirmed)..];
+    jumps(unconfirmed, now, &mut holds);
+    let is_suspicious = |row: &SnapshotRow| row.tags.iter().any(|tag| tag == SUSPICIOUS);
+    if let Some((row, _)) = unconfirmed.iter().find(|(row, _)| is_suspicious(row)) {
+        holds.push(Hold::Suspicious { snapshot: row.id });
+    }
     if let Some(ahead) = run.map(|run| ahead_secs(run.at, now)).filter(|ahead| *ahead > SKEW_SECS) {
         holds.push(Hold::RunInFuture { ahead_secs: ahead });
     }
