@@ -215,8 +215,8 @@ impl PushSession {
 /// What an alarm says to a person.
 pub fn alarm_text(alarm: &Alarm) -> String {
     format!(
-        "ALARM: {} of {} became unreadable, as if somebody had encrypted them. The snapshot has the tag {SUSPICIOUS}, and \
-         older ones are not touched: `bkfs forget` and `bkfs run` forget nothing of this series until a person says \
+        "ALARM: {} of {} became unreadable, as if somebody had encrypted them. The snapshot has the tag {SUSPICIOUS}. \
+         Older ones are not touched: `bkfs forget` and `bkfs run` forget nothing of this series until a person says \
          `bkfs forget --confirm`. If you did this yourself, all is well",
         alarm.files,
         output::count(alarm.of, "file"),

@@ -1,15 +1,16 @@
 //! The work of `bkfs watch`: push what the kernel reports, again and again, until a signal ends it.
 //!
-//! Changes are taken out of the [`Watch`] for a push, and put back if it fails. Nothing but an acknowledged push removes
-//! them, so however often the repository cannot be reached, the first push that succeeds holds everything.
+//! Changes are taken out of the [`Watch`] for a push, and put back if it fails. Nothing but an acknowledged push
+//! removes them, so however often the repository cannot be reached, the first push that succeeds holds everything.
 
 mod hold;
 mod record;
+mod shown;
 mod sleep;
 mod telling;
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -392,10 +393,4 @@ struct Nobody;
 
 impl bkfs_fs::walk::Observer for Nobody {
     fn entering(&self, _: &bkfs_fs::walk::SourceDir) {}
-}
-
-/// A path of the snapshot, for people.
-fn shown(path: &[u8]) -> String {
-    let path = crate::output::name(path);
-    if path.is_empty() { "everything".to_owned() } else { Path::new("/").join(path).display().to_string() }
 }

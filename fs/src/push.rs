@@ -44,6 +44,7 @@ mod seal;
 mod session;
 mod sources;
 mod timed_file;
+mod trust;
 
 use std::{path::Path, sync::Arc, time::Instant};
 

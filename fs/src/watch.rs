@@ -16,6 +16,7 @@ mod fanotify;
 mod inotify;
 mod mounts;
 mod priority;
+mod report;
 mod sources;
 mod timing;
 
@@ -37,7 +38,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 pub use priority::lower_priority;
 pub use timing::{Pace, Timing};
 
-use self::{fanotify::Fanotify, inotify::Inotify, mounts::Mounts, sources::Sources};
+use self::{fanotify::Fanotify, inotify::Inotify, mounts::Mounts, report::Report, sources::Sources};
 use crate::{
     changes::{ChangeSet, Scope},
     exclude::{ExcludeError, ExcludeOptions, Excludes},
@@ -46,21 +47,6 @@ use crate::{
 
 /// Parts of the source that are remembered as not watched. More count as one: the whole source.
 const UNWATCHED_MAX: usize = 1000;
-
-/// What an event says.
-#[derive(Debug, PartialEq, Eq)]
-enum Report {
-    /// An entry of the snapshot changed, or what is below it.
-    Entry {
-        /// Its path below the snapshot's root.
-        path: Vec<u8>,
-        scope: Scope,
-        /// Whether it is a folder, if that is known.
-        is_dir: Option<bool>,
-    },
-    /// Events were lost.
-    Lost,
-}
 
 /// A part of the source that the kernel does not watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,8 +119,8 @@ impl Watch {
     /// Begins to watch. Nothing is watched until a push enters its folders with this watch as its [observer].
     ///
     /// What the rules exclude is not reported, and neither is what happens in the folders `own`: what the pushes
-    /// themselves write would be pushed, and so on without end. Without `whole_file_systems` the program watches folder by folder, even
-    /// if it could do better.
+    /// themselves write would be pushed, and so on without end. Without `whole_file_systems` the program watches folder
+    /// by folder, even if it could do better.
     ///
     /// [observer]: Watch::observer
     pub fn start(excludes: &ExcludeOptions, own: &[PathBuf], whole_file_systems: bool) -> Result<Self, WatchError> {

@@ -33,8 +33,8 @@ const RESCAN_UNWATCHED: Duration = Duration::from_secs(600);
         is beyond their number, and what is on a network file system, is looked at every now and then. Changes that \
         the kernel does not report at all (through memory maps, below an overlay, by another machine) are found by \
         the full scan once a day.\n\n\
-        SIGHUP reads the profile again and looks at everything. SIGTERM takes a last snapshot of what has changed and ends the program within ten seconds. With systemd, use \
-        Type=notify.",
+        SIGHUP reads the profile again and looks at everything. SIGTERM takes a last snapshot of what has changed and \
+        ends the program within ten seconds. With systemd, use Type=notify.",
     after_help = "Examples:\n  bkfs watch -r bkfs://nas:7443/alice ~\n  \
         bkfs watch --target home --exclude-caches --settle 5s --at-most 1m ~ /etc\n  \
         bkfs watch -P home    # what the profile says, its [watch] section included\n  \

@@ -97,8 +97,8 @@ impl Folders {
         WatchFile(self.config.join(FOLDER).join(format!("{}.json", &name[..16])))
     }
 
-    /// Returns what all watches of this user do, by repository and target. A file that cannot be read is left out with a
-    /// warning.
+    /// Returns what all watches of this user do, by repository and target. A file that cannot be read is left out,
+    /// with a warning.
     pub fn watches(&self) -> Vec<WatchState> {
         let entries = fs::read_dir(self.config.join(FOLDER)).into_iter().flatten().flatten();
         let paths = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|ext| ext == "json"));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Result;
 use bkfs_fs::watch::Watch;
 
-use super::shown;
+use super::shown::shown;
 use crate::{
     args::RepoArgs,
     config::{UnwatchedPart, WatchFile, WatchState},

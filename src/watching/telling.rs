@@ -12,7 +12,7 @@ use bkfs_fs::watch::Watch;
 use sd_notify::NotifyState;
 use serde::Serialize;
 
-use super::shown;
+use super::shown::shown;
 use crate::{
     context::Context,
     output,

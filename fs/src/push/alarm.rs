@@ -1,12 +1,12 @@
 //! An alarm for what a program that encrypts files in place leaves behind: files that were text, tables or programs and
 //! are noise now.
 //!
-//! Of each file that is read, a part of its first chunk is looked at. If the distribution of its bytes is that of random
-//! numbers, as in encrypted and in compressed data, the file is *noise*; otherwise it is *calm*. The file cache remembers
-//! which files were calm. A calm file that is noise at the next push has become unreadable to whoever made it. So has,
-//! probably, a calm file that is gone while a new one that is noise has appeared: some of these programs rename what
-//! they encrypt. Photos, archives and packages that are added are new noise without calm files that went, and what was
-//! noise before proves nothing.
+//! Of each file that is read, a part of its first chunk is looked at. If the distribution of its bytes is that of
+//! random numbers, as in encrypted and in compressed data, the file is *noise*; otherwise it is *calm*. The file cache
+//! remembers which files were calm. A calm file that is noise at the next push has become unreadable to whoever made
+//! it. So has, probably, a calm file that is gone while a new one that is noise has appeared: some of these programs
+//! rename what they encrypt. Photos, archives and packages that are added are new noise without calm files that went,
+//! and what was noise before proves nothing.
 
 use std::time::{Duration, Instant};
 

@@ -12,7 +12,10 @@ use bkfs_store::{
     },
 };
 
-use super::{alarm::Alarm, collected::Collected, context::PushContext, options::PushReport, session::PushSession};
+use super::{
+    alarm::Alarm, collected::Collected, context::PushContext, follow::Committed, options::PushReport,
+    session::PushSession,
+};
 
 /// How many times a commit may fail because the store cannot be reached. Each time, the connection has tried for long.
 const UNREACHED_MAX: u32 = 5;
@@ -70,7 +73,13 @@ pub fn commit(
         tracing::warn!("the file cache cannot be written; the next push reads the files again: {error}");
     }
     if let Some(follow) = &context.follow {
-        follow.committed(session, collected);
+        follow.committed(Committed {
+            root: collected.assembled.root.subtree,
+            epoch: session.losses().epoch(),
+            roots: collected.roots,
+            circumstances: collected.circumstances,
+            upheaval: collected.assembled.upheaval,
+        });
     }
     report.snapshot = Some(receipt.snapshot);
     report.received = Some(receipt.received);

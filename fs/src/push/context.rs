@@ -14,7 +14,7 @@ use bkfs_store::{
 use super::{
     change::Change, clock::Clock, follow::Follow, options::PushOptions, problems::ProblemList, progress::PushProgress,
 };
-use crate::{cache::Cache, walk::Observer};
+use crate::{cache::Cache, changes::ChangeSet, walk::Observer};
 
 /// Is told of each entry that is new or changed, as soon as it is known.
 pub type OnChange = dyn Fn(Change, &Path) + Sync;
@@ -49,4 +49,18 @@ pub struct PushContext<'a> {
     pub time: Time,
     /// When the push began, to measure how long it took.
     pub begun: Instant,
+}
+
+impl PushContext<'_> {
+    /// Whether the present round looks only at what was reported.
+    pub fn follows(&self) -> bool {
+        self.follow.as_ref().is_some_and(|follow| !follow.changes.is_all())
+    }
+
+    /// Looks at everything from now on.
+    pub fn look_at_everything(&mut self) {
+        if let Some(follow) = &mut self.follow {
+            follow.changes = ChangeSet::all();
+        }
+    }
 }

@@ -11,11 +11,9 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     alarm::{Recent, Upheaval},
-    collected::Collected,
-    context::PushContext,
     link_names::{LinkNames, Missed},
     record::root_entry_key_of,
-    session::PushSession,
+    trust::RecordTrust,
 };
 use crate::{
     cache::{Cache, Cursor},
@@ -62,6 +60,20 @@ pub struct Follow<'a> {
     pub skips_unchanged: bool,
 }
 
+/// A push whose snapshot was committed.
+pub struct Committed {
+    /// Its tree.
+    pub root: Option<Subtree>,
+    /// The epoch whose losses it took into account: `LossView::epoch`.
+    pub epoch: Option<u32>,
+    /// Its roots.
+    pub roots: Roots,
+    /// What else the next push must compare with its own.
+    pub circumstances: Circumstances,
+    /// What it saw of files that became noise.
+    pub upheaval: Upheaval,
+}
+
 /// What decides whether a push may follow, beside its roots.
 #[derive(Debug, Clone, Copy)]
 pub struct Circumstances {
@@ -73,9 +85,8 @@ pub struct Circumstances {
 
 impl Follow<'_> {
     /// Begins a round of the push. Returns what it must look at; none if that is everything.
-    pub fn begin(&self, cache: &Cache, session: &PushSession, roots: &Roots, now: &Circumstances) -> Option<ChangeSet> {
+    pub fn begin(&self, cache: &Cache, trust: RecordTrust, roots: &Roots, now: &Circumstances) -> Option<ChangeSet> {
         let mut following = self.following.lock();
-        let trust = session.record_trust();
         let is_base = |base: &Base| {
             !trust.distrusts_all
                 && trust.epoch == Some(base.epoch)
@@ -122,29 +133,13 @@ impl Follow<'_> {
     }
 
     /// Remembers a push whose snapshot was committed, for the next one to follow.
-    pub fn committed(&self, session: &PushSession, collected: Collected) {
-        let Collected { roots, circumstances: now, assembled, .. } = collected;
-        let root = assembled.root.subtree;
+    pub fn committed(&self, done: Committed) {
+        let Committed { root, epoch, roots, circumstances: now, upheaval } = done;
         let mut following = self.following.lock();
-        following.recent.add(Instant::now(), assembled.upheaval);
+        following.recent.add(Instant::now(), upheaval);
         following.links.keep();
-        let epoch = session.losses().epoch();
         let base = |(root, epoch)| Base { root, epoch, roots, excludes: now.excludes };
         following.base = root.zip(epoch).map(base);
-    }
-}
-
-impl PushContext<'_> {
-    /// Whether the present round looks only at what was reported.
-    pub fn follows(&self) -> bool {
-        self.follow.as_ref().is_some_and(|follow| !follow.changes.is_all())
-    }
-
-    /// Looks at everything from now on.
-    pub fn look_at_everything(&mut self) {
-        if let Some(follow) = &mut self.follow {
-            follow.changes = ChangeSet::all();
-        }
     }
 }
 

@@ -60,8 +60,10 @@ pub fn collect(context: &PushContext<'_>, session: &PushSession) -> Result<Colle
     let excludes = Excludes::new(&options.exclude).map_err(invalid)?;
     let root_key = root_key(&context.ids, &options.target, &roots);
     let circumstances = Circumstances { root_key, excludes: excludes.digest() };
-    let changes =
-        context.follow.as_ref().and_then(|follow| follow.begin(&context.cache, session, &roots, &circumstances));
+    let changes = context
+        .follow
+        .as_ref()
+        .and_then(|follow| follow.begin(&context.cache, session.record_trust(), &roots, &circumstances));
     let follows = changes.is_some();
     let scouting = Scouting {
         changes: changes.map(|changes| Arc::new(changes.root().clone())),

@@ -25,7 +25,6 @@ use bkfs_store::{
 };
 use crossbeam_channel::Sender;
 
-use self::unseen::Taken;
 use super::{
     clock::Clock,
     context::PushContext,
@@ -38,7 +37,7 @@ use super::{
     progress::{self, PushProgress},
     record::{chunks, data_chunks, root_entry_key},
     sample::{RandomNumbers, Sample},
-    session::RecordTrust,
+    trust::RecordTrust,
 };
 use crate::{
     cache::{Cache, Cursor, Losses, record::stamp},
@@ -374,12 +373,12 @@ impl<'a> Scanner<'a> {
     ) -> Result<Option<DirScan<'a>>> {
         let path = task.as_ref().map_or_else(|| dir.path.child(name), |task| task.path().clone());
         let listed = match task.map(|task| self.take_dir(scan, &task, dir, name, stat)) {
-            Some(Taken::Unseen) => {
+            Some(None) => {
                 scan.cursor.advance();
                 scan.kept += 1;
                 return Ok(None);
             }
-            Some(Taken::Listed(listed)) => Some(listed),
+            Some(Some(listed)) => Some(listed),
             None => None,
         };
         self.send_kept(scan)?;

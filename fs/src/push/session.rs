@@ -9,7 +9,7 @@ use bkfs_store::{
     },
 };
 
-use super::context::PushContext;
+use super::{context::PushContext, trust::RecordTrust};
 use crate::cache::LossView;
 
 /// The session of a push.
@@ -19,15 +19,6 @@ pub struct PushSession {
     /// What the session knows of losses.
     losses: LossView,
     distrusts_cache: bool,
-}
-
-/// How far a push trusts the records of the file cache.
-#[derive(Debug, Clone, Copy)]
-pub struct RecordTrust {
-    /// The epoch whose losses the push takes into account; none if the cache knows of later losses.
-    pub epoch: Option<u32>,
-    /// Whether no record is trusted.
-    pub distrusts_all: bool,
 }
 
 impl PushSession {

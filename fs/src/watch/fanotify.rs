@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 
 use super::{
-    Report,
+    report::Report,
     sources::{Sources, real_path},
 };
 use crate::{changes::Scope, walk::SourceDir};

@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 
-use super::Report;
+use super::report::Report;
 use crate::{
     changes::Scope,
     walk::{DirPath, Plan, SourceDir},

@@ -13,14 +13,6 @@ use crate::{
     walk::{DirPath, ListTask, Listed, SourceDir},
 };
 
-/// What became of a directory's task.
-pub enum Taken {
-    /// It is kept as its record says.
-    Unseen,
-    /// It was listed, as far as it may have changed.
-    Listed(io::Result<Listed>),
-}
-
 /// How a directory compares with its entry in the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Known {
@@ -45,7 +37,7 @@ impl DirScan<'_> {
 
 impl<'a> Scanner<'a> {
     /// Takes a directory: lists as much of it as may have changed. What is not as the record says is listed as a whole,
-    /// whatever was reported.
+    /// whatever was reported. Returns none if it is kept unseen, as its record says.
     pub(super) fn take_dir(
         &mut self,
         scan: &DirScan<'a>,
@@ -53,16 +45,16 @@ impl<'a> Scanner<'a> {
         parent: &SourceDir,
         name: &[u8],
         stat: &Stat,
-    ) -> Taken {
+    ) -> Option<io::Result<Listed>> {
         if task.is_whole() {
-            return Taken::Listed(self.walk.take(task));
+            return Some(self.walk.take(task));
         }
         let filesystem = self.filesystems.of_entry(parent, parent.mount, name, stat);
         match (self.known(scan, task.path(), name, stat, filesystem), task.is_unmarked()) {
-            (Known::Not, _) => Taken::Listed(self.walk.take_with(task, None)),
-            (Known::Same, true) => Taken::Unseen,
-            (Known::Inode, true) => Taken::Listed(self.walk.take_with(task, Some(Arc::default()))),
-            (_, false) => Taken::Listed(self.walk.take(task)),
+            (Known::Not, _) => Some(self.walk.take_with(task, None)),
+            (Known::Same, true) => None,
+            (Known::Inode, true) => Some(self.walk.take_with(task, Some(Arc::default()))),
+            (_, false) => Some(self.walk.take(task)),
         }
     }
 
