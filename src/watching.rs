@@ -4,6 +4,7 @@
 //! removes them, so however often the repository cannot be reached, the first push that succeeds holds everything.
 
 mod hold;
+mod pulse;
 mod record;
 mod shown;
 mod sleep;
@@ -21,17 +22,25 @@ use std::{
 use anyhow::Result;
 use bkfs_fs::{
     changes::{ChangeSet, Scope},
+    exclude::Excludes,
     push::{Follow, Following, PushProgress},
     walk::Roots,
     watch::{Noted, Pace, Timing, Waiting, Watch, lower_priority},
 };
 use parking_lot::Mutex;
 
-use self::{hold::Holds, record::WatchRecord, sleep::SleepDetector, telling::Telling};
+use self::{
+    hold::Holds,
+    pulse::{Life, Pulse},
+    record::WatchRecord,
+    sleep::SleepDetector,
+    telling::Telling,
+};
 use crate::{
     args::RepoArgs,
     context::Context,
     failure::{Exit, exit_of},
+    limits,
     place::Place,
     push_job::{PushJob, PushSession, Pushed},
     signals,
@@ -102,7 +111,10 @@ struct Watcher<'a> {
     /// Entries that could not be read. The next push looks at them again.
     retries: ChangeSet,
     holds: Holds,
-    record: WatchRecord,
+    record: Arc<Mutex<WatchRecord>>,
+    life: Arc<Mutex<Life>>,
+    /// Says that the watch is alive.
+    _pulse: Pulse,
     telling: Telling,
     last_scan: Instant,
     last_unwatched: Instant,
@@ -134,7 +146,7 @@ pub fn run(context: &Context, prepare: &Prepare<'_>) -> Result<Exit> {
         watcher.following = following;
         watcher.run();
         if stop.is_asked.load(Relaxed) {
-            watcher.record.ended();
+            watcher.record.lock().ended();
             return Ok(signals::exit_after_stop());
         }
         following = std::mem::take(&mut watcher.following);
@@ -161,6 +173,8 @@ fn prepared(context: &Context, prepare: &Prepare<'_>) -> Result<Prepared> {
         job.tags.push(TAG.to_owned());
     }
     let target = job.target()?;
+    // If pattern files cannot be read, that shows here, where nothing has ended yet.
+    Excludes::new(&job.exclude)?;
     Ok(Prepared { job, repo, plan, target })
 }
 
@@ -227,12 +241,16 @@ impl<'a> Watcher<'a> {
             }
         });
         let now = Instant::now();
+        let record = Arc::new(Mutex::new(WatchRecord::begin(context, repo, target)?));
+        let life = Arc::new(Mutex::new(Life::new()));
         let mut watcher = Self {
             context,
             repo,
             plan,
             job,
-            record: WatchRecord::begin(context, repo, target)?,
+            _pulse: Pulse::start(record.clone(), life.clone()),
+            record,
+            life,
             telling: Telling::new(context, target),
             watch,
             stop,
@@ -259,10 +277,11 @@ impl<'a> Watcher<'a> {
             if is_last {
                 self.watch.catch_up();
             }
+            self.life.lock().note(false);
             self.note_what_is_due();
             let now = Instant::now();
             let noted = self.watch.noted();
-            self.record.unprotected_since(noted.map(|noted| noted.first_time));
+            self.record.lock().unprotected_since(noted.map(|noted| noted.first_time));
             match noted {
                 Some(_) if is_last => self.push(),
                 None if is_last => {}
@@ -277,8 +296,6 @@ impl<'a> Watcher<'a> {
                 }
                 None => self.watch.wait(Some(self.next_scan().min(now + TICK))),
             }
-            self.telling.alive();
-            self.record.alive();
             if is_last {
                 return;
             }
@@ -332,7 +349,9 @@ impl<'a> Watcher<'a> {
     fn push(&mut self) {
         let mut waiting = self.watch.take();
         waiting.changes.merge(&self.retries.take());
+        self.life.lock().note(true);
         let result = self.try_push(&waiting);
+        self.life.lock().note(false);
         self.timing.pushed(Instant::now(), result.is_ok());
         match result {
             Ok(pushed) => {
@@ -340,14 +359,14 @@ impl<'a> Watcher<'a> {
                     self.last_scan = Instant::now();
                 }
                 self.retry_later(&pushed);
-                self.record.pushed(&pushed, &self.watch);
+                self.record.lock().pushed(&pushed, &self.watch);
                 self.telling.pushed(&pushed, &self.watch);
             }
             Err(error) => {
                 self.watch.put_back(&waiting);
                 // A connection that broke may not come back by itself, and a rollback must be seen again.
                 self.session = None;
-                self.record.failed(&error);
+                self.record.lock().failed(&error);
                 self.telling.failed(&error);
             }
         }
@@ -368,6 +387,7 @@ impl<'a> Watcher<'a> {
             Method::Scan => Arc::new(Nobody),
             _ => self.watch.observer(),
         };
+        let _limits = limits::follow(self.context, &session.session);
         session.push_watched(self.context, self.job, &progress, follow, observer)
     }
 

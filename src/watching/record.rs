@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How often the watch says that it runs.
-pub const ALIVE_EVERY: Duration = Duration::from_secs(30);
+const ALIVE_EVERY: Duration = Duration::from_secs(30);
 /// Unwatched parts that are written down.
 const PARTS_MAX: usize = 100;
 
@@ -104,7 +104,7 @@ impl WatchRecord {
         self.write();
     }
 
-    /// Says that the watch runs, every now and then.
+    /// Says that the watch runs, if that was not said for a while.
     pub fn alive(&mut self) {
         if self.written.elapsed() >= ALIVE_EVERY {
             self.write();

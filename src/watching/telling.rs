@@ -66,8 +66,11 @@ pub struct Telling {
     held: Option<&'static str>,
     problems: HashSet<PathBuf>,
     unwatched: usize,
-    watchdog: Option<Duration>,
-    alive: Instant,
+}
+
+/// Tells the service manager that the watch is alive.
+pub fn alive() {
+    notify(&[NotifyState::Watchdog]);
 }
 
 impl Telling {
@@ -81,8 +84,6 @@ impl Telling {
             held: None,
             problems: HashSet::new(),
             unwatched: 0,
-            watchdog: sd_notify::watchdog_enabled(),
-            alive: Instant::now(),
         }
     }
 
@@ -91,14 +92,6 @@ impl Telling {
         notify(&[NotifyState::Ready, NotifyState::Status("the first push looks at everything")]);
         if self.shows {
             print(format!("watching {}; the first push looks at everything", self.target));
-        }
-    }
-
-    /// The watch is alive: the service manager wants to know.
-    pub fn alive(&mut self) {
-        if self.watchdog.is_some_and(|every| self.alive.elapsed() >= every / 3) {
-            self.alive = Instant::now();
-            notify(&[NotifyState::Watchdog]);
         }
     }
 

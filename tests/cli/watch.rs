@@ -319,3 +319,25 @@ fn a_hangup_reads_the_profile_again() {
     assert!(watching.is_silent_for(Duration::from_secs(3)));
     assert!(watching.end().1.contains("the profile cannot be read again"));
 }
+
+#[test]
+fn the_service_manager_is_told_what_the_watch_does() {
+    use std::os::unix::net::UnixDatagram;
+    let (person, source) = person_with_source();
+    let path = person.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = person.command();
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "600000").args(["watch", "--settle", "0s"]).arg(&source);
+    let watching = Watching::spawn(command);
+    let mut told = String::new();
+    let mut buffer = [0; 4096];
+    for wanted in ["READY=1", "STATUS=snapshot ", "WATCHDOG=1"] {
+        while !told.contains(wanted) {
+            let len = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{wanted}: {error}: {told}"));
+            told += &String::from_utf8_lossy(&buffer[..len]);
+            told.push('\n');
+        }
+    }
+    assert!(watching.end().0.success());
+}
