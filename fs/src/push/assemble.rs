@@ -162,6 +162,11 @@ impl<'a> Assembler<'a> {
                         self.add_file(top, end)?;
                     }
                 }
+                Event::Stream(job) => {
+                    if let Some(end) = self.files.stream(&job, &mut self.writer)? {
+                        self.add_file(top, end)?;
+                    }
+                }
                 Event::Link(file) => {
                     if let Some(end) = self.files.link(&file, &mut self.writer)? {
                         self.add_file(top, end)?;

@@ -9,6 +9,7 @@ use bkfs_store::{
     format::{snapshot::PushStats, tree::Totals},
 };
 
+use super::stream::StreamFile;
 use crate::exclude::ExcludeOptions;
 
 /// What to push, and how.
@@ -22,6 +23,8 @@ pub struct PushOptions {
     pub base: Option<PathBuf>,
     /// What to push.
     pub paths: Vec<PathBuf>,
+    /// Files of the snapshot that are read from elsewhere. With these, `paths` may be empty.
+    pub streams: Vec<StreamFile>,
     /// What to exclude.
     pub exclude: ExcludeOptions,
     /// Find out what would be sent; send and remember nothing.
