@@ -43,6 +43,7 @@ mod scan;
 mod seal;
 mod session;
 mod sources;
+mod stream;
 mod timed_file;
 mod trust;
 
@@ -64,6 +65,7 @@ pub use context::OnChange;
 pub use follow::{Follow, Following};
 pub use options::{PushOptions, PushReport, PushedSource};
 pub use progress::PushProgress;
+pub use stream::{Stream, StreamFile, StreamSource, check_streams};
 
 use self::{clock::Clock, context::PushContext, problems::ProblemList, session::PushSession};
 use crate::{cache::Cache, walk::Observer};
@@ -177,6 +179,11 @@ impl<'a> Push<'a> {
         let (key, rotated);
         key = SealKeys::verify(&opened.seal_keys, config)?.renew(self.repository.key)?;
         self.options.check_names()?;
+        if self.follow.is_some() && !self.options.streams.is_empty() {
+            return Err(Error::Invalid(
+                "a push that follows another has no streams: nobody tells that they changed".into(),
+            ));
+        }
         let (begun, time) = (Instant::now(), (self.clock)());
         let ids = key.ids();
         let cache = match self.cache {

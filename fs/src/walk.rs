@@ -39,6 +39,7 @@ pub use dir_path::{DirPath, child_key};
 pub use list::{Entry, Observer, Problems, SourceDir};
 pub use roots::{Plan, Roots, mount_root};
 pub use task::{ListTask, Listed};
+pub use walker::DEPTH_MAX;
 
 /// Threads that list ahead: as many requests as a cold disk can use, whatever the number of cores.
 const THREADS: usize = 16;

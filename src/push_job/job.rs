@@ -107,6 +107,7 @@ impl PushJob {
             program: program(),
             level: self.level,
             alarm: self.alarm,
+            streams: Vec::new(),
         }
     }
 }

@@ -170,6 +170,11 @@ impl<'a> Assembler<'a> {
                         self.add_file(top, end, look)?;
                     }
                 }
+                Event::Stream(job) => {
+                    if let Some(end) = self.files.stream(&job, &mut self.writer)? {
+                        self.add_file(top, end, None)?;
+                    }
+                }
                 Event::Link(file) => {
                     if let Some(end) = self.files.link(&file, &mut self.writer)? {
                         // Its first name was looked at.

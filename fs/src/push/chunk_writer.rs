@@ -66,6 +66,11 @@ impl<'a> ChunkWriter<'a> {
         }
     }
 
+    /// Whether storing has failed, so that nothing more is wanted.
+    pub fn has_failed(&self) -> bool {
+        self.sealing.has_failed()
+    }
+
     /// Starts the tree of a directory.
     pub fn dir(&self) -> TreeBuilder {
         TreeBuilder::new(self.ids)

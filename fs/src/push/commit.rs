@@ -13,7 +13,11 @@ use bkfs_store::{
 };
 
 use super::{
-    alarm::Alarm, collected::Collected, context::PushContext, follow::Committed, options::PushReport,
+    alarm::Alarm,
+    collected::Collected,
+    context::PushContext,
+    follow::Committed,
+    options::{PushOptions, PushReport},
     session::PushSession,
 };
 
@@ -125,7 +129,7 @@ fn new_snapshot(context: &PushContext<'_>, collected: &Collected, stats: PushSta
         host: options.host.clone(),
         user: options.user.clone(),
         target: options.target.clone(),
-        paths: collected.roots.paths.iter().cloned().map(PathBytes).collect(),
+        paths: paths(options, collected),
         tags: options.tags.clone(),
         root: collected.assembled.root.clone(),
         stats,
@@ -135,6 +139,13 @@ fn new_snapshot(context: &PushContext<'_>, collected: &Collected, stats: PushSta
         log_len: 0,
         log_head: Default::default(),
     }
+}
+
+/// The paths that the snapshot was made of, those of streams included.
+fn paths(options: &PushOptions, collected: &Collected) -> Vec<PathBytes> {
+    let root: &[u8] = if options.base.is_some() { b"" } else { b"/" };
+    let streams = options.streams.iter().map(|stream| [root, &stream.path()].concat());
+    collected.roots.paths.iter().cloned().chain(streams).map(PathBytes).collect()
 }
 
 /// Commits a snapshot. Opens the repository again if the connection broke on the way, or if a prune has begun a new

@@ -7,7 +7,7 @@ use bkfs_store::{
     format::tree::{Node, Subtree},
 };
 
-use super::pending_file::PendingFile;
+use super::{pending_file::PendingFile, piece::StreamJob};
 use crate::{filesystem::FilesystemId, metadata::Stat, walk::DirPath};
 
 /// If an entry changed this shortly before it was looked at, in seconds, it may change again without a trace in its
@@ -34,6 +34,8 @@ pub enum Event {
     New(Box<NewEntry>),
     /// A file that is being read.
     File(Arc<PendingFile>),
+    /// A file that the assembler reads from a stream.
+    Stream(Box<StreamJob>),
     /// Another name of a file that came before.
     Link(Arc<PendingFile>),
     /// The directory ends. Carries the tree of its record if the whole record was kept.

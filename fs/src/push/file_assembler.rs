@@ -6,6 +6,8 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread::{self, Builder},
 };
 
 use bkfs_store::{
@@ -23,8 +25,8 @@ use super::{
     chunk_writer::ChunkWriter,
     context::PushContext,
     dedup::Dedup,
-    pending_file::PendingFile,
-    piece::{FileEnd, Piece, PieceSink, ReadJob},
+    pending_file::{PendingFile, PieceQueue},
+    piece::{FileEnd, Piece, PieceSink, ReadJob, StreamJob},
     problems::ProblemList,
     progress::PushProgress,
     read::FileReader,
@@ -80,22 +82,50 @@ impl<'a> FileAssembler<'a> {
     /// Takes a file from the thread that reads it; none if it could not be read.
     pub fn file(&mut self, file: &PendingFile, writer: &mut ChunkWriter<'_>) -> Result<Option<FileEnd>> {
         let job = &file.job;
-        self.budget.set_head(job.number);
-        *self.progress.current.lock() = self.path(job);
+        let state = self.take(job.number, &self.path(job), &file.pieces, writer)?;
+        self.finish(job.stat.links, state, writer)
+    }
+
+    /// Reads a stream with a thread of its own, and takes it from there; none if it failed.
+    pub fn stream(&mut self, job: &StreamJob, writer: &mut ChunkWriter<'_>) -> Result<Option<FileEnd>> {
+        let (pieces, is_unwanted) = (PieceQueue::default(), AtomicBool::new(false));
+        let (reader, budget) = (self.reader, self.budget);
+        let path = walk::join(self.base, &job.dir.entry(&job.name));
+        let state = thread::scope(|scope| {
+            let read = || pieces.fill(job.number, budget, |sink| reader.read_stream(job, &is_unwanted, sink));
+            Builder::new()
+                .name("read-stream".to_owned())
+                .spawn_scoped(scope, read)
+                .map_err(|error| Error::io("cannot start a thread", error))?;
+            let state = self.take(job.number, &path, &pieces, writer);
+            if state.is_err() {
+                // The push has failed. The thread must not wait for room, nor for the stream.
+                is_unwanted.store(true, Relaxed);
+                budget.close();
+            }
+            state
+        })?;
+        self.finish(job.stat.links, state, writer)
+    }
+
+    /// Takes the pieces of a file that a thread reads.
+    fn take(&self, number: u64, path: &Path, pieces: &PieceQueue, writer: &mut ChunkWriter<'_>) -> Result<FileState> {
+        self.budget.set_head(number);
+        *self.progress.current.lock() = path.to_owned();
         let mut state = FileState::new(writer.content());
         while !state.is_over {
-            let piece = file.next_piece();
+            let piece = pieces.next(|| writer.has_failed()).map_err(|_| Error::Interrupted)?;
             let held = match &piece {
                 Piece::Chunk { bytes, .. } => bytes.len(),
                 _ => 0,
             };
-            let added = self.add_piece(job, &mut state, piece, writer);
+            let added = self.add_piece(path, &mut state, piece, writer);
             if held > 0 {
-                self.budget.give(job.number, held);
+                self.budget.give(number, held);
             }
             added?;
         }
-        self.finish(job, state, writer)
+        Ok(state)
     }
 
     /// Takes another name of a file. Reads the file here if it could not be read under its first name, or was not the
@@ -133,22 +163,17 @@ impl<'a> FileAssembler<'a> {
     fn read_here(&mut self, job: &ReadJob, writer: &mut ChunkWriter<'_>) -> Result<Option<FileEnd>> {
         let reader = self.reader;
         let state = FileState::new(writer.content());
-        let mut direct = DirectSink { files: self, writer, job, state, failed: None };
+        let path = self.path(job);
+        let mut direct = DirectSink { files: self, writer, path, state, failed: None };
         let _ = reader.read(job, &mut direct);
         let DirectSink { state, failed, .. } = direct;
         match failed {
             Some(error) => Err(error),
-            None => self.finish(job, state, writer),
+            None => self.finish(job.stat.links, state, writer),
         }
     }
 
-    fn add_piece(
-        &self,
-        job: &ReadJob,
-        state: &mut FileState,
-        piece: Piece,
-        writer: &mut ChunkWriter<'_>,
-    ) -> Result<()> {
+    fn add_piece(&self, path: &Path, state: &mut FileState, piece: Piece, writer: &mut ChunkWriter<'_>) -> Result<()> {
         match piece {
             Piece::Chunk { id, bytes, is_small } => {
                 // A chunk has at most a few megabytes.
@@ -173,14 +198,14 @@ impl<'a> FileAssembler<'a> {
                     return Err(Error::Interrupted);
                 }
                 state.is_over = true;
-                self.problems.problem(self.path(job), error);
+                self.problems.problem(path.to_owned(), error);
             }
         }
         Ok(())
     }
 
     /// Completes the node of a file; none if it could not be read.
-    fn finish(&mut self, job: &ReadJob, state: FileState, writer: &mut ChunkWriter<'_>) -> Result<Option<FileEnd>> {
+    fn finish(&mut self, links: u32, state: FileState, writer: &mut ChunkWriter<'_>) -> Result<Option<FileEnd>> {
         self.look = state.look;
         let Some(mut end) = state.end else { return Ok(None) };
         if end.node.content.is_none() {
@@ -190,7 +215,7 @@ impl<'a> FileAssembler<'a> {
             });
         }
         if let Some(group) = end.node.hard_link {
-            let names_left = job.stat.links.saturating_sub(1);
+            let names_left = links.saturating_sub(1);
             self.links.entry(group).or_insert_with(|| LinkedFile { end: end.for_other_name(), names_left });
         }
         Ok(Some(end))
@@ -205,7 +230,7 @@ impl<'a> FileAssembler<'a> {
 struct DirectSink<'x, 'a, 'w> {
     files: &'x FileAssembler<'a>,
     writer: &'x mut ChunkWriter<'w>,
-    job: &'x ReadJob,
+    path: PathBuf,
     state: FileState,
     failed: Option<Error>,
 }
@@ -216,7 +241,7 @@ impl PieceSink for DirectSink<'_, '_, '_> {
     }
 
     fn piece(&mut self, piece: Piece) -> Result<(), Closed> {
-        self.files.add_piece(self.job, &mut self.state, piece, self.writer).map_err(|error| {
+        self.files.add_piece(&self.path, &mut self.state, piece, self.writer).map_err(|error| {
             self.failed = Some(error);
             Closed
         })

@@ -9,7 +9,10 @@ use bkfs_store::{
     format::{snapshot::PushStats, tree::Totals},
 };
 
-use super::alarm::{Alarm, AlarmLimits};
+use super::{
+    alarm::{Alarm, AlarmLimits},
+    stream::StreamFile,
+};
 use crate::exclude::ExcludeOptions;
 
 /// What to push, and how.
@@ -23,6 +26,8 @@ pub struct PushOptions {
     pub base: Option<PathBuf>,
     /// What to push.
     pub paths: Vec<PathBuf>,
+    /// Files of the snapshot that are read from elsewhere. With these, `paths` may be empty.
+    pub streams: Vec<StreamFile>,
     /// What to exclude.
     pub exclude: ExcludeOptions,
     /// Find out what would be sent; send and remember nothing.

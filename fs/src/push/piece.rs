@@ -10,11 +10,11 @@ use bkfs_store::{
     format::tree::Node,
 };
 
-use super::budget::Closed;
+use super::{budget::Closed, stream::StreamFile};
 use crate::{
     filesystem::{Filesystem, FilesystemId},
     metadata::Stat,
-    walk::SourceDir,
+    walk::{DirPath, SourceDir},
 };
 
 /// A file to be read.
@@ -31,6 +31,20 @@ pub struct ReadJob {
     pub filesystem: Filesystem,
     /// The group of its names, if the inode has others.
     pub hard_link: Option<HardLinkGroup>,
+}
+
+/// A file to be read from a stream.
+pub struct StreamJob {
+    /// Its number in the order of the push.
+    pub number: u64,
+    /// The directory that holds it.
+    pub dir: Arc<DirPath>,
+    /// Its name.
+    pub name: Box<[u8]>,
+    /// Where the contents come from.
+    pub file: StreamFile,
+    /// What the snapshot says of the file. The length is not known yet.
+    pub stat: Stat,
 }
 
 /// A part of what is read from a file.

@@ -36,6 +36,7 @@ use super::{
     seal::{Sealer, WrappedKey},
     session::PushSession,
     sources::SourceCounts,
+    stream::StreamTree,
 };
 use crate::{
     cache::record::RecordStamp,
@@ -57,6 +58,7 @@ const FILES: usize = 1024;
 pub fn collect(context: &PushContext<'_>, session: &PushSession) -> Result<Collected> {
     let options = context.options;
     let roots = find_roots(options)?;
+    let streams = StreamTree::beside(&options.streams, &roots).map_err(invalid)?;
     let excludes = Excludes::new(&options.exclude).map_err(invalid)?;
     let root_key = root_key(&context.ids, &options.target, &roots);
     let circumstances = Circumstances { root_key, excludes: excludes.digest() };
@@ -92,7 +94,7 @@ pub fn collect(context: &PushContext<'_>, session: &PushSession) -> Result<Colle
         let (reader, budget, base) = (&reader, &budget, roots.base.as_path());
         let scan = move || {
             let output = ScanOutput { events, readers: start_readers(scope, queued, reader, budget) };
-            Scanner::new(context, session.record_trust(), walk, base, reader.owners(), output).run(&root, stat)
+            Scanner::new(context, session.record_trust(), walk, base, reader.owners(), output).run(&root, stat, streams)
         };
         let scanning = Builder::new().name("scan".to_owned()).spawn_scoped(scope, scan)?;
 
@@ -136,6 +138,9 @@ pub fn collect(context: &PushContext<'_>, session: &PushSession) -> Result<Colle
 
 /// Works out the roots. Fails if none of the paths exists.
 fn find_roots(options: &PushOptions) -> Result<Roots> {
+    if options.paths.is_empty() && !options.streams.is_empty() {
+        return Roots::without_paths(options.base.as_deref()).map_err(invalid);
+    }
     let roots = Roots::new(options.base.as_deref(), &options.paths).map_err(invalid)?;
     let exists = |path: &Vec<u8>| walk::join(&roots.base, path).symlink_metadata().is_ok();
     if !roots.paths.iter().any(exists) {

@@ -7,6 +7,8 @@
 //! A file whose length means nothing, as in `/proc`, is read to its end, as is one that says that it is empty and is
 //! not. What the next push would compare proves nothing about such a file, so the next push reads it again.
 
+mod stream;
+
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
@@ -114,7 +116,11 @@ impl FileReader {
 
     /// Reads a file into a sink. An error of the file is a piece, too.
     pub fn read(&self, job: &ReadJob, sink: &mut dyn PieceSink) -> Result<(), Closed> {
-        match self.try_read(job, sink) {
+        self.sent(self.try_read(job, sink), sink)
+    }
+
+    fn sent(&self, result: Result<(), ReadError>, sink: &mut dyn PieceSink) -> Result<(), Closed> {
+        match result {
             Ok(()) => Ok(()),
             Err(ReadError::Closed) => Err(Closed),
             Err(ReadError::Failed(error)) => sink.piece(Piece::Failed(error)),
@@ -170,16 +176,7 @@ impl FileReader {
         // If another inode has the name now, nothing is known of that inode's other names.
         let is_replaced = !after.is_same_inode(&job.stat);
         node.hard_link = job.hard_link.filter(|_| !is_replaced);
-        match body {
-            Body::Held(bytes) if bytes.len() <= Content::INLINE_MAX => node.content = Some(Content::Inline(bytes)),
-            Body::Held(bytes) => {
-                let id = self.ids.data_id(&bytes);
-                self.announcer.announce(&[id]);
-                sink.reserve(bytes.len())?;
-                sink.piece(Piece::Chunk { id, bytes, is_small: true })?;
-            }
-            Body::NotEmpty | Body::InSink(_) => {}
-        }
+        node.content = self.place(body, sink)?;
         progress::add(&self.progress.files_read, 1);
         let proves_nothing = match sizes {
             Sizes::Exact => node.size != after.size,
@@ -190,6 +187,21 @@ impl FileReader {
         let filesystem = job.filesystem.id;
         let end = FileEnd { node, stat: after, filesystem, read_at, is_changing, xattr_error, is_distrusted };
         Ok(sink.piece(Piece::End(Box::new(end)))?)
+    }
+
+    /// Returns the contents that the node itself holds. Others go to the sink.
+    fn place(&self, body: Body, sink: &mut dyn PieceSink) -> Result<Option<Content>, ReadError> {
+        match body {
+            Body::Held(bytes) if bytes.len() <= Content::INLINE_MAX => return Ok(Some(Content::Inline(bytes))),
+            Body::Held(bytes) => {
+                let id = self.ids.data_id(&bytes);
+                self.announcer.announce(&[id]);
+                sink.reserve(bytes.len())?;
+                sink.piece(Piece::Chunk { id, bytes, is_small: true })?;
+            }
+            Body::NotEmpty | Body::InSink(_) => {}
+        }
+        Ok(None)
     }
 
     /// Reads a file that should have `size` bytes, and no more than that.

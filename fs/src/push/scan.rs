@@ -4,6 +4,8 @@
 //! stream of [`Event`]s. Files that must be read go to the readers as well. Unchanged entries are only counted: whether
 //! their nodes are needed shows when the directory ends.
 
+mod next;
+mod streams;
 mod unseen;
 
 use std::{
@@ -25,6 +27,7 @@ use bkfs_store::{
 };
 use crossbeam_channel::Sender;
 
+use self::next::Next;
 use super::{
     clock::Clock,
     context::PushContext,
@@ -37,6 +40,7 @@ use super::{
     progress::{self, PushProgress},
     record::{chunks, data_chunks, root_entry_key},
     sample::{RandomNumbers, Sample},
+    stream::StreamTree,
     trust::RecordTrust,
 };
 use crate::{
@@ -84,6 +88,8 @@ pub struct Scanner<'a> {
     progress: &'a PushProgress,
     base: &'a Path,
     clock: Clock,
+    /// When the push began.
+    time: Time,
     output: ScanOutput<'a>,
     unchanged: u64,
     /// How many files were numbered.
@@ -100,6 +106,7 @@ pub struct Scanner<'a> {
 
 /// A directory on the way from the root to the scanner's position.
 struct DirScan<'a> {
+    path: Arc<DirPath>,
     /// None if it could not be listed, or is on an excluded file system.
     listed: Option<Listed>,
     cursor: Cursor<'a>,
@@ -111,6 +118,10 @@ struct DirScan<'a> {
     /// Whether every entry so far was kept, and nothing else was found.
     is_whole: bool,
     looked_at: Time,
+    /// The next entry of the source, if a stream comes before it.
+    waiting: Option<(Entry, Option<Arc<ListTask>>)>,
+    /// The streams that are still to come in it.
+    streams: StreamTree,
 }
 
 /// The state of a directory when its parent was listed.
@@ -142,6 +153,7 @@ impl<'a> Scanner<'a> {
             progress: &context.progress,
             base,
             clock: context.clock,
+            time: context.time,
             output,
             unchanged: 0,
             files: 0,
@@ -157,8 +169,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Goes through the whole source.
-    pub fn run(mut self, root: &Arc<ListTask>, stat: Stat) -> Result<Scanned> {
+    /// Goes through the whole source, and the streams that come with it.
+    pub fn run(mut self, root: &Arc<ListTask>, stat: Stat, streams: StreamTree) -> Result<Scanned> {
         let path = root.path().clone();
         let mut record = Cursor::new(self.cache, root_entry_key(&path));
         let last_totals = record.entry().and_then(|was| was.decode().ok()).and_then(|node| node.subtree);
@@ -171,20 +183,26 @@ impl<'a> Scanner<'a> {
         let state = DirState { stat: &stat, filesystem, looked_at };
         let entry = self.dir_entry(&mut record, b"", state, attributes, &path);
         let mut stack = vec![self.enter(path, entry, Some(listed))?];
+        stack[0].streams = streams;
         while let Some(top) = stack.last_mut() {
             if self.progress.is_stopped() {
                 return Err(Error::Interrupted);
             }
-            match top.listed.as_mut().and_then(|listed| self.walk.next(listed)) {
-                Some((entry, task)) => {
-                    if let Some(scan) = self.entry(top, entry, task)? {
-                        stack.push(scan);
-                    }
+            let below = match self.next(top) {
+                Next::Entry { entry, task, streams } => self.entry(top, entry, task)?.map(|scan| (scan, streams)),
+                Next::Stream { name, file } => {
+                    self.stream(top, name, file)?;
+                    None
                 }
-                None => {
+                Next::StreamDir { name, streams } => Some((self.stream_dir(top, &name)?, streams)),
+                Next::End => {
                     self.leave(top)?;
                     stack.pop();
+                    None
                 }
+            };
+            if let Some((scan, streams)) = below {
+                stack.push(DirScan { streams, ..scan });
             }
         }
         let Self { unchanged, relied_on, walk, is_cut_off, .. } = self;
@@ -204,8 +222,19 @@ impl<'a> Scanner<'a> {
         // An unlisted directory has no entries to compare.
         let is_whole = losses == Losses::None && listed.is_some() && !self.trust.distrusts_all;
         let looked_at = listed.as_ref().map_or_else(|| (self.clock)(), |listed| self.time_of(listed.looked_at));
-        self.send(Event::Enter { path, entry })?;
-        Ok(DirScan { listed, cursor, losses, missing, kept: 0, is_whole, looked_at })
+        self.send(Event::Enter { path: path.clone(), entry })?;
+        Ok(DirScan {
+            path,
+            listed,
+            cursor,
+            losses,
+            missing,
+            kept: 0,
+            is_whole,
+            looked_at,
+            waiting: None,
+            streams: StreamTree::default(),
+        })
     }
 
     /// An estimate of the wall clock at a past moment, never later than that moment.
@@ -478,7 +507,7 @@ impl<'a> Scanner<'a> {
         self.send(Event::File(file.clone()))?;
         self.output.readers.submit(file.clone()).map_err(|error| {
             // The assembler already waits for the file.
-            file.abandon();
+            file.pieces.abandon();
             match error {
                 SubmitError::Ended => Error::Interrupted,
                 SubmitError::NoThread(error) => Error::io("cannot start a thread", error),

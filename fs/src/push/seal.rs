@@ -75,6 +75,7 @@ pub struct Sealing<'scope> {
     jobs: Sender<SealJob>,
     order: Sender<OrderedFrame>,
     packer: ScopedJoinHandle<'scope, Result<()>>,
+    failed: &'scope Mutex<Option<Error>>,
 }
 
 /// The stages have stopped. [`Sealing::finish`] returns the reason.
@@ -126,7 +127,7 @@ impl<'a> Sealer<'a> {
         let jobs = WorkerPool::full(scope, "seal", cores(), FRAMES, seal)?.into_sender();
         let (order, in_order) = bounded(FRAMES);
         let packer = Builder::new().name("pack".to_owned()).spawn_scoped(scope, move || self.pack(scope, in_order))?;
-        Ok(Sealing { jobs, order, packer })
+        Ok(Sealing { jobs, order, packer, failed: &self.failed })
     }
 
     /// Packs frames in order.
@@ -188,6 +189,11 @@ impl Sealing<'_> {
         let (sealed, bytes) = bounded(1);
         self.order.send(OrderedFrame { kind, ids, bytes }).map_err(|_| Stopped)?;
         self.jobs.send(SealJob { kind, frame, sealed }).map_err(|_| Stopped)
+    }
+
+    /// Whether the stages have failed, so that nothing more is wanted.
+    pub fn has_failed(&self) -> bool {
+        self.failed.lock().is_some() || self.packer.is_finished()
     }
 
     /// Waits until every pack is stored.

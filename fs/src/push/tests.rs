@@ -9,6 +9,7 @@ mod links;
 mod lost;
 mod reading;
 mod rotated;
+mod streams;
 mod watched;
 
 use std::{

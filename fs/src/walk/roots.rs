@@ -63,6 +63,15 @@ impl Roots {
         if paths.is_empty() {
             return Err(wrong("no path is given".to_owned()));
         }
+        Self::with(base, paths)
+    }
+
+    /// The roots of a push that names no path: the snapshot has its root, and nothing from a file system below it.
+    pub fn without_paths(base: Option<&Path>) -> io::Result<Self> {
+        Self::with(base, &[])
+    }
+
+    fn with(base: Option<&Path>, paths: &[PathBuf]) -> io::Result<Self> {
         let resolver = Resolver::new(base)?;
         let mut named = paths.iter().map(|path| resolver.resolve(path)).collect::<io::Result<Vec<_>>>()?;
         for at in 0..named.len() {
