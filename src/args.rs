@@ -18,6 +18,9 @@ pub struct GlobalArgs {
     /// Print results as JSON
     #[arg(long, global = true)]
     pub json: bool,
+    /// Write a line of JSON about the progress of long work to standard error, each second
+    #[arg(long, global = true)]
+    pub progress_json: bool,
     /// Print more (repeat for even more)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,

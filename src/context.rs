@@ -19,6 +19,8 @@ pub struct Context {
     pub folders: Folders,
     /// Print results as JSON.
     pub json: bool,
+    /// Write the progress of long work as JSON.
+    pub progress_json: bool,
     /// Print nothing but errors.
     pub quiet: bool,
     /// How often `-v` was given.
@@ -51,6 +53,7 @@ impl Context {
         Ok(Self {
             folders: Folders::new(global.config_dir.clone(), global.cache_dir.clone())?,
             json: global.json,
+            progress_json: global.progress_json,
             quiet: global.quiet,
             verbose: global.verbose,
             key_file: global.key_file.clone().filter(|path| !path.as_os_str().is_empty()),

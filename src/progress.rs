@@ -1,8 +1,10 @@
 //! Progress on a terminal: a line on standard error, redrawn a few times a second from counters that the work keeps.
-//! Nothing is drawn if standard error is not a terminal, or with `--quiet` or `--json`.
+//! Nothing is drawn if standard error is not a terminal, or with `--quiet` or `--json`. With `--progress-json` the same
+//! is written for programs, as a line of JSON each second.
 
 use std::{
     collections::VecDeque,
+    io::Write,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,11 +15,14 @@ use std::{
 
 use bkfs_transport::client;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use crate::{context::Context, output};
 
 /// Time between two drawings of the line.
 const INTERVAL: Duration = Duration::from_millis(200);
+/// Time between two lines of JSON.
+const JSON_INTERVAL: Duration = Duration::from_secs(1);
 /// The span over which a speed is measured.
 const SPEED_OVER: Duration = Duration::from_secs(5);
 
@@ -38,8 +43,11 @@ pub struct ProgressView {
 }
 
 impl ProgressLine {
-    /// Starts to draw what `view` returns. Draws nothing if nobody watches.
+    /// Starts to draw what `view` returns, or to write it as JSON. Draws nothing if nobody watches.
     pub fn start(context: &Context, view: impl Fn() -> ProgressView + Send + 'static) -> Self {
+        if context.progress_json {
+            return Self::start_json(view);
+        }
         if !context.shows_progress() {
             return Self { drawing: None };
         }
@@ -77,6 +85,60 @@ impl ProgressLine {
         let thread = std::thread::Builder::new().name("progress".into()).spawn(draw);
         Self { drawing: thread.ok().map(|thread| (stop, thread)) }
     }
+}
+
+impl ProgressLine {
+    /// Writes lines of JSON: one at once, one each second, and one at the end.
+    fn start_json(view: impl Fn() -> ProgressView + Send + 'static) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let write = move || {
+            let (begun, mut speed) = (Instant::now(), Speed::default());
+            loop {
+                let is_last = stopped.load(Ordering::Acquire);
+                let ProgressView { done, moved, text } = view();
+                let progress = ProgressJson {
+                    done: done.map(|(done, _)| done),
+                    total: done.map(|(_, total)| total).filter(|total| *total > 0),
+                    moved,
+                    moved_per_second: moved.and_then(|moved| speed.update(Instant::now(), moved)),
+                    seconds: begun.elapsed().as_secs(),
+                    waiting: client::is_waiting(),
+                    text,
+                };
+                // Whoever read the lines may be gone.
+                if let Ok(line) = output::json_text(&ProgressLineJson { progress }) {
+                    let _ = writeln!(std::io::stderr(), "{line}");
+                }
+                if is_last {
+                    return;
+                }
+                let due = Instant::now() + JSON_INTERVAL;
+                while !stopped.load(Ordering::Acquire) && Instant::now() < due {
+                    std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("progress".into()).spawn(write);
+        Self { drawing: thread.ok().map(|thread| (stop, thread)) }
+    }
+}
+
+/// A line of progress.
+#[derive(Serialize)]
+struct ProgressLineJson {
+    progress: ProgressJson,
+}
+
+#[derive(Serialize)]
+struct ProgressJson {
+    done: Option<u64>,
+    total: Option<u64>,
+    moved: Option<u64>,
+    moved_per_second: Option<u64>,
+    seconds: u64,
+    waiting: bool,
+    text: String,
 }
 
 /// How fast a counter grows, over the last few seconds.

@@ -140,3 +140,19 @@ fn a_mount_says_that_it_is_ready() {
     assert!(unmounted.success());
     assert_eq!(mounted["mountpoint"], point.to_str().unwrap());
 }
+
+#[test]
+fn progress_is_written_as_lines_of_json() {
+    let person = Person::with_repo();
+    make_source(&person.path("src"));
+    let source = person.path("src");
+    let output = person.command().args(["push", "--progress-json", "--json"]).arg(&source).output().unwrap();
+    assert!(output.status.success());
+    let err = text(&output.stderr);
+    let lines: Vec<Value> = err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let last = &lines.last().unwrap()["progress"];
+    assert!(last["done"].as_u64().unwrap() > 1 << 20 && last["waiting"] == false, "{last}");
+    assert!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["snapshot"].is_string());
+    let output = person.command().args(["check", "--read-data", "--progress-json"]).output().unwrap();
+    assert!(text(&output.stderr).lines().all(|line| line.starts_with("{\"version\":1,\"progress\":{")));
+}
