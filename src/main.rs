@@ -33,6 +33,7 @@ mod run;
 mod secrecy;
 mod selector;
 mod session;
+mod shell;
 mod signals;
 mod watching;
 mod work;

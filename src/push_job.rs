@@ -8,6 +8,7 @@
 
 mod enrolment;
 mod sources;
+mod streams;
 mod target;
 
 use std::{path::PathBuf, sync::Arc};
@@ -25,6 +26,7 @@ use bkfs_store::{
     format::{compress::LEVEL_DEFAULT, keys::PushKey, loss::Lost},
 };
 
+pub use self::streams::{Feed, JobStream, check_name};
 use crate::{
     args::RepoArgs,
     config::SeriesSources,
@@ -46,6 +48,8 @@ pub struct PushJob {
     pub base: Option<PathBuf>,
     /// The files and folders to push.
     pub paths: Vec<PathBuf>,
+    /// The files of the snapshot that are read from elsewhere. With these, `paths` may be empty.
+    pub streams: Vec<JobStream>,
     /// What to leave out.
     pub exclude: ExcludeOptions,
     /// The host name to record. Without it: the name of this machine.
@@ -67,6 +71,7 @@ impl Default for PushJob {
             tags: Vec::new(),
             base: None,
             paths: Vec::new(),
+            streams: Vec::new(),
             exclude: ExcludeOptions::default(),
             host: None,
             dry_run: false,
@@ -87,16 +92,17 @@ impl PushJob {
     pub fn target(&self) -> Result<String> {
         match &self.target {
             Some(target) => Ok(target.clone()),
-            None => target::default(&self.host(), self.base.as_deref(), &self.paths),
+            None => target::default(&self.host(), self.base.as_deref(), &self.paths, &self.streams),
         }
     }
 
-    fn options(&self, is_remote: bool, target: String) -> PushOptions {
-        PushOptions {
+    fn options(&self, is_remote: bool, target: String) -> Result<PushOptions> {
+        Ok(PushOptions {
             target,
             tags: self.tags.clone(),
             base: self.base.clone(),
             paths: self.paths.clone(),
+            streams: streams::files(self)?,
             exclude: self.exclude.clone(),
             dry_run: self.dry_run,
             host: self.host(),
@@ -106,7 +112,7 @@ impl PushJob {
             challenges: is_remote,
             program: program(),
             level: self.level,
-        }
+        })
     }
 }
 
@@ -207,7 +213,7 @@ impl PushSession {
             self.reopen(context, job)?;
         }
         let session = &self.session;
-        let options = job.options(session.place.is_remote(), job.target()?);
+        let options = job.options(session.place.is_remote(), job.target()?)?;
         let known = known(session, &options.target);
         let (access, opened, config) = (session.access.clone(), &session.opened, &session.config);
         let repository = OpenedRepository { access, opened, config, key: &self.key };

@@ -10,7 +10,7 @@ mod outcome;
 mod repository;
 mod upkeep;
 
-pub use hooks::{Environment, how_it_failed, shell};
+pub use crate::shell::{Environment, how_it_failed, shell};
 pub use outcome::{ProfileOutcome, RepositoryOutcome, Trouble, combined, exit};
 
 use std::{sync::Arc, time::Instant};

@@ -5,8 +5,11 @@ use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 use bkfs_fs::exclude::ExcludeOptions;
 use bkfs_store::format::compress::LEVEL_DEFAULT;
 
-use super::{resolve::Profile, settings::Settings};
-use crate::push_job::PushJob;
+use super::{
+    resolve::Profile,
+    settings::{CommandFile, Settings},
+};
+use crate::push_job::{Feed, JobStream, PushJob};
 
 impl Profile {
     /// Returns the push of this profile.
@@ -17,6 +20,7 @@ impl Profile {
             tags: settings.tags.iter().flat_map(|tags| &tags.0).map(|tag| tag.get().0.clone()).collect(),
             base: settings.directory.clone(),
             paths: self.sources().to_vec(),
+            streams: self.commands().map(stream).collect(),
             exclude: exclude(settings),
             host: settings.host.as_ref().map(|host| host.get().0.clone()),
             level: settings.compression.unwrap_or(LEVEL_DEFAULT),
@@ -29,6 +33,16 @@ impl Profile {
         self.settings.sources.as_ref().map_or(&[], |sources| &sources.0)
     }
 
+    /// Returns the commands whose output becomes a file of the snapshot.
+    pub fn commands(&self) -> impl Iterator<Item = &CommandFile> {
+        self.settings.command.iter().flatten()
+    }
+
+    /// Returns whether there is anything to push.
+    pub fn has_sources(&self) -> bool {
+        !self.sources().is_empty() || self.commands().next().is_some()
+    }
+
     /// Returns the repositories.
     pub fn repositories(&self) -> &[String] {
         self.settings.repositories.as_ref().map_or(&[], |repositories| &repositories.0)
@@ -36,8 +50,12 @@ impl Profile {
 
     /// Returns whether `bkfs run` runs it without being told its name.
     pub fn is_runnable(&self) -> bool {
-        self.settings.is_abstract != Some(true) && !self.sources().is_empty() && !self.repositories().is_empty()
+        self.settings.is_abstract != Some(true) && self.has_sources() && !self.repositories().is_empty()
     }
+}
+
+fn stream(command: &CommandFile) -> JobStream {
+    JobStream { name: command.name.clone(), feed: Feed::Command(command.run.clone()) }
 }
 
 fn exclude(settings: &Settings) -> ExcludeOptions {

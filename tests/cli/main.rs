@@ -50,6 +50,7 @@ mod signals;
 mod source;
 mod sources;
 mod space;
+mod streams;
 mod usage;
 mod watch;
 
