@@ -1,6 +1,6 @@
 //! Files of a snapshot that are read from standard input, or from what a command prints.
 //!
-//! A command runs with `sh -c` in a process group of its own. It reads nothing, and what it says goes to standard error.
+//! A command runs with `sh -c` in a process group of its own. It reads nothing, and its standard error is that of bkfs.
 //! If the push is stopped, or does not want the rest, the whole group is ended.
 
 use std::{

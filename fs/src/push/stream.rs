@@ -22,8 +22,8 @@ pub trait StreamSource: Send + Sync {
 
 /// Contents that are being produced. Dropped before its end, it produces nothing more.
 ///
-/// Both calls fail with [`io::ErrorKind::WouldBlock`] if nothing has happened for a moment. They are repeated then, unless
-/// the push was stopped.
+/// Both calls fail with [`io::ErrorKind::WouldBlock`] if nothing has happened for a moment. They are repeated then,
+/// unless the push was stopped.
 pub trait Stream: Send {
     /// Reads the next bytes. Returns their number; 0 at the end.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;

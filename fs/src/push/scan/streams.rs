@@ -106,8 +106,8 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// What the snapshot says of an entry that is in no file system: it belongs to the user who pushes, and changed when
-    /// the push began.
+    /// What the snapshot says of an entry that is in no file system: it belongs to the user who pushes, and changed
+    /// when the push began.
     fn stream_stat(&self, kind: NodeKind, mode: u32) -> Stat {
         Stat {
             kind,
