@@ -50,6 +50,8 @@ pub struct PushJob {
     pub paths: Vec<PathBuf>,
     /// The files of the snapshot that are read from elsewhere. With these, `paths` may be empty.
     pub streams: Vec<JobStream>,
+    /// Read block devices that `paths` name as files.
+    pub reads_devices: bool,
     /// What to leave out.
     pub exclude: ExcludeOptions,
     /// The host name to record. Without it: the name of this machine.
@@ -72,6 +74,7 @@ impl Default for PushJob {
             base: None,
             paths: Vec::new(),
             streams: Vec::new(),
+            reads_devices: false,
             exclude: ExcludeOptions::default(),
             host: None,
             dry_run: false,
@@ -103,6 +106,7 @@ impl PushJob {
             base: self.base.clone(),
             paths: self.paths.clone(),
             streams: streams::files(self)?,
+            reads_devices: self.reads_devices,
             exclude: self.exclude.clone(),
             dry_run: self.dry_run,
             host: self.host(),

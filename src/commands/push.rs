@@ -35,6 +35,9 @@ use crate::{
         print, alone or beside PATHs. Commands run one after another. If one fails, the snapshot does not have its \
         file, and the exit code is 3. Of 'a | b', sh reports only the failure of b; `bash -c 'set -o pipefail; a | b'` \
         reports both.\n\n\
+        With --devices, each PATH that is a block device is read from its first byte to its last by every push. Runs \
+        of zeros become holes. Nothing keeps a device from changing while it is read: unmount it, or push a snapshot \
+        of it.\n\n\
         On a terminal, print progress and a summary. Elsewhere print nothing unless something is wrong, or -v or \
         --json is given. With -v, print a line for each file that is new or changed; with -n -v, for each that would \
         be pushed as such.",
@@ -44,6 +47,7 @@ use crate::{
         pg_dump mydb | bkfs push --stdin db.sql\n  \
         bkfs push --command 'dumps/db.sql=pg_dump mydb' ~ /etc\n  \
         bkfs push -P home          # what the profile says; see `bkfs config sample`\n  \
+        bkfs push --devices /dev/disk/by-id/usb-stick\n  \
         bkfs push --exclude '*.o' --exclude /home/*/.cache --exclude-caches --one-file-system /\n\n\
         A line for cron:\n  15 3 * * *  BKFS_REPOSITORY=bkfs://nas:7443/alice bkfs push $HOME"
 )]
@@ -65,6 +69,9 @@ pub struct PushArgs {
     /// Run a shell command and store what it prints as the file NAME of the snapshot. Can be given several times
     #[arg(long, value_name = "NAME=COMMAND", value_parser = parse_command)]
     command: Vec<JobStream>,
+    /// Store a PATH that is a block device, or a link to one, as a file with the contents of the device
+    #[arg(long)]
+    devices: bool,
     #[command(flatten)]
     source: SourceArgs,
 }
@@ -169,7 +176,9 @@ impl PushArgs {
         let (dry_run, allow_empty, force) = (self.dry_run, self.allow_empty, self.force);
         let stdin = self.stdin.iter().map(|name| JobStream { name: name.clone(), feed: Feed::Stdin });
         let streams = stdin.chain(self.command.iter().cloned()).collect();
-        Ok(PushJob { dry_run, allow_empty, force, ..self.source.job(profile, streams)? })
+        let mut job = PushJob { dry_run, allow_empty, force, ..self.source.job(profile, streams)? };
+        job.reads_devices |= self.devices;
+        Ok(job)
     }
 }
 

@@ -78,6 +78,9 @@ pub struct WatchArgs {
     /// Cannot be watched: only to say so
     #[arg(long, value_name = "NAME=COMMAND", hide = true)]
     command: Vec<String>,
+    /// Cannot be watched: only to say so
+    #[arg(long, hide = true)]
+    devices: bool,
     #[command(flatten)]
     source: SourceArgs,
 }
@@ -106,7 +109,9 @@ pub fn run(context: &Context, args: WatchArgs) -> Result<Exit> {
 impl WatchArgs {
     /// Returns what to push: only what can be watched.
     fn job(&self, profile: Option<&Profile>) -> Result<PushJob> {
-        for (option, is_given) in [("--stdin", self.stdin.is_some()), ("--command", !self.command.is_empty())] {
+        for (option, is_given) in
+            [("--stdin", self.stdin.is_some()), ("--command", !self.command.is_empty()), ("--devices", self.devices)]
+        {
             if is_given {
                 let what = format!("`bkfs watch` takes no {option}: nothing tells when what it would read has changed");
                 return Err(Failure::new(what, format!("use `bkfs push {option}`, from a timer")).into());
@@ -124,6 +129,11 @@ impl WatchArgs {
                 "note: {commands} of the profile {name} left out: only `bkfs push` and `bkfs run` run commands"
             ));
             job.streams.clear();
+        }
+        if std::mem::take(&mut job.reads_devices) {
+            output::note(format!(
+                "note: the profile {name} has devices = true: only `bkfs push` and `bkfs run` read devices"
+            ));
         }
         Ok(job)
     }

@@ -21,6 +21,7 @@ impl Profile {
             base: settings.directory.clone(),
             paths: self.sources().to_vec(),
             streams: self.commands().map(stream).collect(),
+            reads_devices: settings.devices.unwrap_or(false),
             exclude: exclude(settings),
             host: settings.host.as_ref().map(|host| host.get().0.clone()),
             level: settings.compression.unwrap_or(LEVEL_DEFAULT),

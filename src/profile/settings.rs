@@ -29,6 +29,8 @@ pub struct Settings {
     pub sources: Option<Many<PathBuf>>,
     /// Commands whose output becomes a file of each snapshot: a list of tables.
     pub command: Option<Vec<CommandFile>>,
+    /// Store sources that are block devices, or links to them, as files with the contents of the devices.
+    pub devices: Option<bool>,
     /// Take and keep the paths of sources relative to this folder, as tar does.
     pub directory: Option<PathBuf>,
     /// The name of the series [default: host and paths, like alpha:/home/x].

@@ -11,6 +11,7 @@ mod clients;
 mod copies;
 mod damage;
 mod derived;
+mod devices;
 mod empty;
 mod exclude;
 mod filesystems;
