@@ -15,6 +15,7 @@ mod config;
 mod context;
 mod denied;
 mod enrol;
+mod environment;
 mod failure;
 mod kernel_keyring;
 mod limits;

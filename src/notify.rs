@@ -25,7 +25,7 @@ use self::{
 use crate::{
     config::{RunRecord, RunResult, Runs},
     context::Context,
-    output,
+    environment, output,
     profile::{Notify, Profile},
     shell::Environment,
 };
@@ -90,7 +90,7 @@ pub fn overdue(context: &Context, profile: &Profile) -> Result<bool> {
     let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
     let error = format!("the last success is {} ago", output::duration(age));
     let decide = |record: &RunRecord, now| when_overdue(record.told.as_ref(), now, repeat(notify));
-    tell(profile, notify, &runs, decide, |event| message(profile, event, &error, None, Environment::of(profile)));
+    tell(profile, notify, &runs, decide, |event| message(profile, event, &error, None, environment::of(profile)));
     Ok(true)
 }
 
@@ -100,7 +100,7 @@ pub fn test(profile: &Profile) -> Vec<Told> {
     let pinged =
         notify.ping.iter().map(|url| Told { by: "ping", error: http(notify).and_then(|http| http.get(url, "")).err() });
     let mut told: Vec<Told> = pinged.collect();
-    told.extend(send(notify, &message(profile, Event::Test, "", None, Environment::of(profile))));
+    told.extend(send(notify, &message(profile, Event::Test, "", None, environment::of(profile))));
     told
 }
 

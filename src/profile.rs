@@ -22,7 +22,7 @@ pub use hours::Moment;
 pub use load::{Profiles, SAMPLE};
 pub use rates::Rates;
 pub use resolve::Profile;
-pub use settings::{Notify, Retention, Settings};
+pub use settings::{CommandFile, Notify, Retention, Settings};
 pub use words::{Every, Many, Secret, Text};
 
 #[cfg(test)]

@@ -7,12 +7,15 @@
 //! the first opening did.
 
 mod enrolment;
+mod feed;
 mod job;
 mod sources;
+mod streams;
 mod target;
 
 use std::{path::PathBuf, sync::Arc};
 
+pub use feed::{Feed, JobStream};
 pub use job::PushJob;
 
 use anyhow::Result;
@@ -136,7 +139,7 @@ impl PushSession {
             self.reopen(context, job)?;
         }
         let session = &self.session;
-        let options = job.options(session.place.is_remote(), job.target()?);
+        let options = job.options(session.place.is_remote(), job.target()?, streams::files(job)?);
         let known = known(session, &options.target);
         let (access, opened, config) = (session.access.clone(), &session.opened, &session.config);
         let repository = OpenedRepository { access, opened, config, key: &self.key };

@@ -20,6 +20,7 @@ use self::hooks::Hook;
 use crate::{
     config::{RepositoryRecord, RunRecord, RunResult, Runs},
     context::Context,
+    environment,
     notify::{self, Ended},
     output,
     profile::Profile,
@@ -54,7 +55,7 @@ pub fn run(
     });
     notify::started(&profile);
     let hooks = profile.settings.hooks.clone().unwrap_or_default();
-    let environment = Environment::of(&profile);
+    let environment = environment::of(&profile);
     // The first signal stops the run between two steps, so that the hooks after it run. Long steps name more.
     signals::on_stop(|| ());
     match hooks::run(Hook::Before, hooks.before.as_ref(), &environment) {

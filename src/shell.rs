@@ -1,12 +1,10 @@
-//! Shell commands that a profile names, for hooks and notifications. Their environment says what happened, and holds no
+//! Shell commands that a person wrote: hooks, notifications, and sources of a push. Their environment holds no
 //! passphrase.
 
 use std::{
     os::unix::process::ExitStatusExt,
     process::{Command, ExitStatus},
 };
-
-use crate::{profile::Profile, push_job::PushJob};
 
 /// What a hook, or the command of a notification, learns from its environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,14 +14,6 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// What is known of a profile before it runs.
-    pub fn of(profile: &Profile) -> Self {
-        Self::default()
-            .with("BKFS_PROFILE", &profile.name)
-            .with("BKFS_REPOSITORY", profile.repositories().join("\n"))
-            .with("BKFS_TARGET", PushJob::of(profile).target().unwrap_or_default())
-    }
-
     /// Returns the environment with another value.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         /// The kernel takes no longer string, and refuses to start a program with too many.

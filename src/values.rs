@@ -5,8 +5,9 @@ mod max_unused;
 mod size;
 mod subset;
 
-use std::time::Duration;
+use std::{os::unix::ffi::OsStrExt, path::Path, time::Duration};
 
+use bkfs_fs::push::StreamFile;
 use bkfs_store::base::label::Label;
 
 pub use alarm_share::AlarmShare;
@@ -22,6 +23,11 @@ pub struct SizeLimit(pub Option<u64>);
 /// A limit of a number; none is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CountLimit(pub Option<u64>);
+
+/// Fails with what is wrong with the path of a stream in a snapshot, if anything is.
+pub fn check_stream_name(name: &Path) -> Result<(), String> {
+    StreamFile::names(name.as_os_str().as_bytes()).map(drop).map_err(|error| error.to_string())
+}
 
 /// Parses a tag. Options that take tags split their value at commas first.
 pub fn parse_tag(text: &str) -> Result<String, String> {

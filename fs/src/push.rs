@@ -179,9 +179,9 @@ impl<'a> Push<'a> {
         let (key, rotated);
         key = SealKeys::verify(&opened.seal_keys, config)?.renew(self.repository.key)?;
         self.options.check_names()?;
-        if self.follow.is_some() && !self.options.streams.is_empty() {
+        if self.follow.is_some() && (self.options.reads_devices || !self.options.streams.is_empty()) {
             return Err(Error::Invalid(
-                "a push that follows another has no streams: nobody tells that they changed".into(),
+                "a push that follows another reads no streams and devices: nothing tells that they changed".into(),
             ));
         }
         let (begun, time) = (Instant::now(), (self.clock)());

@@ -9,6 +9,7 @@
 //! nowhere. A directory of very many entries holds only their names in memory; its entries come in batches. The walk
 //! lists entries and reads their metadata. It reads no contents and decides nothing about them.
 
+mod device;
 mod dir_path;
 mod list;
 mod names;
@@ -35,6 +36,7 @@ use crate::{
     pool::Threads,
 };
 
+pub use device::{device_size, file_stat, open_device};
 pub use dir_path::{DirPath, child_key};
 pub use list::{Entry, Observer, Problems, SourceDir};
 pub use roots::{Plan, Roots, mount_root};
@@ -53,6 +55,8 @@ pub struct Scouting {
     pub changes: Option<Arc<Changes>>,
     /// Who is told of directories.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Whether block devices that are named, or that a named link leads to, are files: see [`Entry::is_device`].
+    pub reads_devices: bool,
 }
 
 /// A walk under way.
@@ -98,7 +102,7 @@ impl Walk {
             changes: scouting.changes,
         };
         let path = dir.path.clone();
-        let lister = Lister::new(excludes, problems, &roots.base);
+        let lister = Lister::new(excludes, problems, &roots.base, scouting.reads_devices);
         let walker = Arc::new(Walker::new(lister, ListQueue::new(ahead_dirs_max), scouting.observer));
         // The root is open already. Listing it here gives the threads something to begin with.
         let listed = walker.list(dir, Box::default());

@@ -19,8 +19,8 @@ use crate::{
     limits, output,
     profile::Profile,
     progress::ProgressView,
-    push_job::{PushJob, PushSession, Pushed, alarm_text},
-    values::AlarmShare,
+    push_job::{Feed, JobStream, PushJob, PushSession, Pushed, alarm_text},
+    values::{AlarmShare, check_stream_name},
     work::Work,
 };
 
@@ -32,13 +32,23 @@ use crate::{
         that have not changed are not read again.\n\n\
         This needs no passphrase, but a push key in the configuration folder, from `bkfs init`, `bkfs join --push-key` \
         or an earlier push. A machine that has the passphrase but no push key enrols itself.\n\n\
+        With --stdin and --command, the snapshot has files that are read from standard input and from what commands \
+        print, alone or beside PATHs. Commands run one after another. If one fails, the snapshot does not have its \
+        file, and the exit code is 3. Of 'a | b', sh reports only the failure of b; `bash -c 'set -o pipefail; a | b'` \
+        reports both.\n\n\
+        With --devices, each PATH that is a block device is read from its first byte to its last by every push. Runs \
+        of zeros become holes. Nothing keeps a device from changing while it is read: unmount it, or push a snapshot \
+        of it.\n\n\
         On a terminal, print progress and a summary. Elsewhere print nothing unless something is wrong, or -v or \
         --json is given. With -v, print a line for each file that is new or changed; with -n -v, for each that would \
         be pushed as such.",
     after_help = "Examples:\n  bkfs push -r /media/usb/repo ~ /etc\n  \
         bkfs push --target db --tag nightly /var/lib/postgresql\n  \
         bkfs push -C /srv/www .    # keep paths relative to /srv/www\n  \
+        pg_dump mydb | bkfs push --stdin db.sql\n  \
+        bkfs push --command 'dumps/db.sql=pg_dump mydb' ~ /etc\n  \
         bkfs push -P home          # what the profile says; see `bkfs config sample`\n  \
+        bkfs push --devices /dev/disk/by-id/usb-stick\n  \
         bkfs push --exclude '*.o' --exclude /home/*/.cache --exclude-caches --one-file-system /\n\n\
         A line for cron:\n  15 3 * * *  BKFS_REPOSITORY=bkfs://nas:7443/alice bkfs push $HOME"
 )]
@@ -54,6 +64,15 @@ pub struct PushArgs {
     /// Read every file, even those that have not changed
     #[arg(long)]
     force: bool,
+    /// Store standard input as the file NAME of the snapshot, like db.sql or dumps/db.sql
+    #[arg(long, value_name = "NAME")]
+    stdin: Option<PathBuf>,
+    /// Run a shell command and store what it prints as the file NAME of the snapshot. Can be given several times
+    #[arg(long, value_name = "NAME=COMMAND", value_parser = parse_command)]
+    command: Vec<JobStream>,
+    /// Store a PATH that is a block device, or a link to one, as a file with the contents of the device
+    #[arg(long)]
+    devices: bool,
     #[command(flatten)]
     source: SourceArgs,
 }
@@ -168,19 +187,23 @@ pub fn run(context: &Context, args: PushArgs) -> Result<Exit> {
 impl PushArgs {
     fn job(&self, profile: Option<&Profile>) -> Result<PushJob> {
         let (dry_run, allow_empty, force) = (self.dry_run, self.allow_empty, self.force);
-        Ok(PushJob { dry_run, allow_empty, force, ..self.source.job(profile)? })
+        let stdin = self.stdin.iter().map(|name| JobStream { name: name.clone(), feed: Feed::Stdin });
+        let streams = stdin.chain(self.command.iter().cloned()).collect();
+        let mut job = PushJob { dry_run, allow_empty, force, ..self.source.job(profile, streams)? };
+        job.reads_devices |= self.devices;
+        Ok(job)
     }
 }
 
 impl SourceArgs {
     /// Returns what to push: what the options say, and otherwise what the profile says. Exclusions add up.
-    pub fn job(&self, profile: Option<&Profile>) -> Result<PushJob> {
+    pub fn job(&self, profile: Option<&Profile>, streams: Vec<JobStream>) -> Result<PushJob> {
         let mut job = profile.map_or_else(PushJob::default, PushJob::of);
-        if !self.paths.is_empty() {
+        if !self.paths.is_empty() || !streams.is_empty() {
             // Sources of the profile that are relative to its folder say nothing about these paths.
-            (job.paths, job.base) = (self.paths.clone(), None);
+            (job.paths, job.streams, job.base) = (self.paths.clone(), streams, None);
         }
-        if job.paths.is_empty() {
+        if job.paths.is_empty() && job.streams.is_empty() {
             let what = match profile {
                 Some(profile) => format!("no PATH was given, and the profile {} has no sources", profile.name),
                 None => "no PATH was given".to_owned(),
@@ -204,6 +227,16 @@ impl SourceArgs {
         exclude.larger_than = given.exclude_larger_than.or(exclude.larger_than);
         exclude.one_file_system |= given.one_file_system;
         Ok(job)
+    }
+}
+
+fn parse_command(text: &str) -> Result<JobStream, String> {
+    match text.split_once('=') {
+        Some((name, command)) => {
+            check_stream_name(Path::new(name))?;
+            Ok(JobStream { name: name.into(), feed: Feed::Command(command.to_owned()) })
+        }
+        None => Err("write it as NAME=COMMAND, like 'db.sql=pg_dump mydb'".into()),
     }
 }
 

@@ -190,7 +190,7 @@ fn named(profiles: &Profiles, name: &str) -> Result<Arc<Profile>> {
         profile if profile.settings.is_abstract == Some(true) => {
             "is abstract: it is only for other profiles to inherit"
         }
-        profile if profile.sources().is_empty() => "has no sources",
+        profile if !profile.has_sources() => "has no sources",
         profile if profile.repositories().is_empty() => "has no repositories",
         _ => return Ok(Arc::new(profile)),
     };

@@ -1,6 +1,6 @@
 //! `bkfs watch`: keeps a series current.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use bkfs_fs::watch::Pace;
@@ -11,7 +11,9 @@ use crate::{
     args::{RepoArgs, parse_duration},
     context::Context,
     failure::{Exit, Failure},
+    output,
     profile::{Profile, Text},
+    push_job::PushJob,
     watching::{self, Method, WatchPlan},
 };
 
@@ -70,6 +72,15 @@ pub struct WatchArgs {
     /// Run with the ordinary priority, not at idle priority
     #[arg(long)]
     normal_priority: bool,
+    /// Cannot be watched: only to say so
+    #[arg(long, value_name = "NAME", hide = true)]
+    stdin: Option<PathBuf>,
+    /// Cannot be watched: only to say so
+    #[arg(long, value_name = "NAME=COMMAND", hide = true)]
+    command: Vec<String>,
+    /// Cannot be watched: only to say so
+    #[arg(long, hide = true)]
+    devices: bool,
     #[command(flatten)]
     source: SourceArgs,
 }
@@ -91,11 +102,42 @@ pub fn run(context: &Context, args: WatchArgs) -> Result<Exit> {
     watching::run(context, &|context| {
         let plan = args.plan(context.profile.as_deref())?;
         let repository = context.repository(&args.repo).map(str::to_owned);
-        Ok((args.source.job(context.profile.as_deref())?, RepoArgs { repository }, plan))
+        Ok((args.job(context.profile.as_deref())?, RepoArgs { repository }, plan))
     })
 }
 
 impl WatchArgs {
+    /// Returns what to push: only what can be watched.
+    fn job(&self, profile: Option<&Profile>) -> Result<PushJob> {
+        for (option, is_given) in
+            [("--stdin", self.stdin.is_some()), ("--command", !self.command.is_empty()), ("--devices", self.devices)]
+        {
+            if is_given {
+                let what = format!("`bkfs watch` takes no {option}: nothing tells when what it would read has changed");
+                return Err(Failure::new(what, format!("use `bkfs push {option}`, from a timer")).into());
+            }
+        }
+        let mut job = self.source.job(profile, Vec::new())?;
+        let name = profile.map_or("", |profile| profile.name.as_str());
+        if !job.streams.is_empty() {
+            if job.paths.is_empty() {
+                let what = format!("the profile {name} has only commands, and no sources that can be watched");
+                return Err(Failure::new(what, format!("use `bkfs run {name}`, from a timer")).into());
+            }
+            let commands = output::count(job.streams.len() as u64, "command");
+            output::note(format!(
+                "note: {commands} of the profile {name} left out: only `bkfs push` and `bkfs run` run commands"
+            ));
+            job.streams.clear();
+        }
+        if std::mem::take(&mut job.reads_devices) {
+            output::note(format!(
+                "note: the profile {name} has devices = true: only `bkfs push` and `bkfs run` read devices"
+            ));
+        }
+        Ok(job)
+    }
+
     /// Returns how to watch: what the options say, and otherwise what the profile says.
     fn plan(&self, profile: Option<&Profile>) -> Result<WatchPlan> {
         let of_profile = profile.and_then(|profile| profile.settings.watch.clone()).unwrap_or_default();

@@ -1,9 +1,9 @@
 //! What is wrong with a whole profile: what no single key shows.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use super::{file::Problem, resolve::Profile};
-use crate::{failure::Failure, place::Place};
+use crate::{failure::Failure, place::Place, values::check_stream_name};
 
 /// Returns what is wrong with a profile. Nothing outside of it is looked at.
 pub(super) fn check(profile: &Profile) -> Vec<Problem> {
@@ -111,6 +111,17 @@ fn values(profile: &Profile, found: &mut Vec<Problem>) {
             }
         }
     }
+    let mut names = BTreeSet::new();
+    for command in profile.commands() {
+        if let Err(why) = check_stream_name(&command.name) {
+            found.push(profile.problem("command.name", why));
+        } else if !names.insert(&command.name) {
+            found.push(profile.problem("command.name", format!("two commands have the name {:?}", command.name)));
+        }
+        if command.run.trim().is_empty() {
+            found.push(profile.problem("command.run", "the command is empty"));
+        }
+    }
     let Some(notify) = &settings.notify else { return };
     for (key, url) in [("notify.ping", &notify.ping), ("notify.webhook", &notify.webhook)] {
         if let Some(url) = url
@@ -181,6 +192,9 @@ mod tests {
             ("[profile.a.retention]\nkeep-daily = 0", "it keeps nothing"),
             ("[profile.a.watch]\nsettle = '1m'\nat-most = '30s'", ":3: watch.settle: "),
             ("[profile.a.hooks]\nbefore = ['true', ' ']", "a command is empty"),
+            ("[[profile.a.command]]\nname = '../x'\nrun = 'true'", ":3: command.name: \"../x\" has .. in it"),
+            ("[[profile.a.command]]\nname = 'x'\nrun = ' '", ":4: command.run: the command is empty"),
+            ("command = [{ name = 'x', run = 'a' }, { name = 'x', run = 'b' }]", "two commands have the name \"x\""),
             ("[profile.a.notify]\nping = 'hc-ping.com/x'", "does not begin with https://"),
             ("[profile.a.notify]\nwebhook = 'https:///x'", "names no server"),
             ("[profile.a.notify]\nmail = ['a@b', 'x y']", ":3: notify.mail: \"x y\""),

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     file::{Definition, Problem, nearest},
-    settings::Settings,
+    settings::{CommandFile, Settings},
 };
 
 /// A profile with all that it inherits.
@@ -32,6 +32,16 @@ impl Profile {
         self.settings.sources.as_ref().map_or(&[], |sources| &sources.0)
     }
 
+    /// Returns the commands whose output becomes a file of the snapshot.
+    pub fn commands(&self) -> impl Iterator<Item = &CommandFile> {
+        self.settings.command.iter().flatten()
+    }
+
+    /// Returns whether there is anything to push.
+    pub fn has_sources(&self) -> bool {
+        !self.sources().is_empty() || self.commands().next().is_some()
+    }
+
     /// Returns the repositories.
     pub fn repositories(&self) -> &[String] {
         self.settings.repositories.as_ref().map_or(&[], |repositories| &repositories.0)
@@ -39,7 +49,7 @@ impl Profile {
 
     /// Returns whether `bkfs run` runs it without being told its name.
     pub fn is_runnable(&self) -> bool {
-        self.settings.is_abstract != Some(true) && !self.sources().is_empty() && !self.repositories().is_empty()
+        self.settings.is_abstract != Some(true) && self.has_sources() && !self.repositories().is_empty()
     }
 
     /// Returns the problem of a key, at the line of the profile that sets it.

@@ -27,6 +27,10 @@ pub struct Settings {
     pub repositories: Option<Many<String>>,
     /// The files and folders to back up.
     pub sources: Option<Many<PathBuf>>,
+    /// Commands whose output becomes a file of each snapshot: a list of tables.
+    pub command: Option<Vec<CommandFile>>,
+    /// Store sources that are block devices, or links to them, as files with the contents of the devices.
+    pub devices: Option<bool>,
     /// Take and keep the paths of sources relative to this folder, as tar does.
     pub directory: Option<PathBuf>,
     /// The name of the series [default: host and paths, like alpha:/home/x].
@@ -68,6 +72,16 @@ pub struct Settings {
     pub notify: Option<Notify>,
     /// How `bkfs watch` follows changes.
     pub watch: Option<Watch>,
+}
+
+/// A command whose output becomes a file of the snapshot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CommandFile {
+    /// The path of the file below the root of the snapshot, like db.sql or dumps/db.sql.
+    pub name: PathBuf,
+    /// The shell command. If it fails, the snapshot does not have the file.
+    pub run: String,
 }
 
 /// What to leave out.

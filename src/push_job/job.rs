@@ -5,14 +5,17 @@ use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
 use anyhow::Result;
 use bkfs_fs::{
     exclude::ExcludeOptions,
-    push::{AlarmLimits, PushOptions},
+    push::{AlarmLimits, PushOptions, StreamFile},
 };
 use bkfs_store::format::compress::LEVEL_DEFAULT;
 
-use super::target;
+use super::{
+    feed::{Feed, JobStream},
+    target,
+};
 use crate::{
     context::{host_name, program, user_name},
-    profile::{Profile, Settings},
+    profile::{CommandFile, Profile, Settings},
 };
 
 /// What to push, and how.
@@ -26,6 +29,10 @@ pub struct PushJob {
     pub base: Option<PathBuf>,
     /// The files and folders to push.
     pub paths: Vec<PathBuf>,
+    /// The files of the snapshot that are read from elsewhere. With these, `paths` may be empty.
+    pub streams: Vec<JobStream>,
+    /// Read block devices that `paths` name as files.
+    pub reads_devices: bool,
     /// What to leave out.
     pub exclude: ExcludeOptions,
     /// The host name to record. Without it: the name of this machine.
@@ -49,6 +56,8 @@ impl Default for PushJob {
             tags: Vec::new(),
             base: None,
             paths: Vec::new(),
+            streams: Vec::new(),
+            reads_devices: false,
             exclude: ExcludeOptions::default(),
             host: None,
             dry_run: false,
@@ -69,6 +78,8 @@ impl PushJob {
             tags: settings.tags.iter().flat_map(|tags| &tags.0).map(|tag| tag.get().0.clone()).collect(),
             base: settings.directory.clone(),
             paths: profile.sources().to_vec(),
+            streams: profile.commands().map(stream).collect(),
+            reads_devices: settings.devices.unwrap_or(false),
             exclude: exclude(settings),
             host: settings.host.as_ref().map(|host| host.get().0.clone()),
             level: settings.compression.unwrap_or(LEVEL_DEFAULT),
@@ -86,12 +97,12 @@ impl PushJob {
     pub fn target(&self) -> Result<String> {
         match &self.target {
             Some(target) => Ok(target.clone()),
-            None => target::default(&self.host(), self.base.as_deref(), &self.paths),
+            None => target::default(&self.host(), self.base.as_deref(), &self.paths, &self.streams),
         }
     }
 
-    /// Returns the options for the push itself.
-    pub(super) fn options(&self, is_remote: bool, target: String) -> PushOptions {
+    /// Returns the options for the push itself, which reads `streams`.
+    pub(super) fn options(&self, is_remote: bool, target: String, streams: Vec<StreamFile>) -> PushOptions {
         PushOptions {
             target,
             tags: self.tags.clone(),
@@ -107,9 +118,14 @@ impl PushJob {
             program: program(),
             level: self.level,
             alarm: self.alarm,
-            streams: Vec::new(),
+            streams,
+            reads_devices: self.reads_devices,
         }
     }
+}
+
+fn stream(command: &CommandFile) -> JobStream {
+    JobStream { name: command.name.clone(), feed: Feed::Command(command.run.clone()) }
 }
 
 fn exclude(settings: &Settings) -> ExcludeOptions {

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use bkfs_fs::push::{PushReport, PushedSource};
 
-use super::job::PushJob;
+use super::{job::PushJob, streams};
 use crate::{config::SeriesSources, failure::Failure, output};
 
 /// A path that does not exist, among others that do.
@@ -32,6 +32,12 @@ impl MissingPath {
 
 /// Fails if no source exists, before the repository is opened. If some exist, returns the first that does not.
 pub(super) fn check(job: &PushJob) -> Result<Option<MissingPath>> {
+    let missing = check_paths(job)?;
+    streams::check(job)?;
+    Ok(missing)
+}
+
+fn check_paths(job: &PushJob) -> Result<Option<MissingPath>> {
     let base = job.base.as_deref();
     if let Some(base) = base {
         let meta = std::fs::metadata(base).with_context(|| base.display().to_string())?;
@@ -46,6 +52,9 @@ pub(super) fn check(job: &PushJob) -> Result<Option<MissingPath>> {
     let mut all: Vec<MissingPath> = job.paths.iter().filter_map(missing).collect();
     if all.len() < job.paths.len() {
         return Ok((!all.is_empty()).then(|| all.swap_remove(0)));
+    }
+    if all.is_empty() && !job.streams.is_empty() {
+        return Ok(None);
     }
     if all.is_empty() {
         return Err(Failure::new("there is nothing to push", "name the files and folders to back up").into());

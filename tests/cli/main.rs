@@ -12,6 +12,7 @@ mod clients;
 mod copies;
 mod damage;
 mod derived;
+mod devices;
 mod empty;
 mod exclude;
 mod filesystems;
@@ -52,6 +53,7 @@ mod source;
 mod sources;
 mod space;
 mod status;
+mod streams;
 mod usage;
 mod watch;
 

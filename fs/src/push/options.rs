@@ -38,6 +38,8 @@ pub struct PushOptions {
     pub user: String,
     /// Read every file, whatever the file cache holds.
     pub force: bool,
+    /// Read block devices that `paths` name, or that a named link leads to, and store what they hold as files.
+    pub reads_devices: bool,
     /// Keep the known-set: a local set of the ids that are known to be stored. For a repository behind a network, where
     /// each question costs a round trip.
     pub keeps_known_set: bool,

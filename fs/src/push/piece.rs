@@ -31,6 +31,8 @@ pub struct ReadJob {
     pub filesystem: Filesystem,
     /// The group of its names, if the inode has others.
     pub hard_link: Option<HardLinkGroup>,
+    /// Whether it is a block device.
+    pub is_device: bool,
 }
 
 /// A file to be read from a stream.

@@ -70,6 +70,7 @@ pub fn collect(context: &PushContext<'_>, session: &PushSession) -> Result<Colle
     let scouting = Scouting {
         changes: changes.map(|changes| Arc::new(changes.root().clone())),
         observer: context.observer.clone(),
+        reads_devices: options.reads_devices,
     };
     let (walk, root, stat) = Walk::start_with(&roots, excludes, context.problems.clone(), root_key, scouting)
         .map_err(|error| Error::io(&roots.base, error))?;

@@ -2,11 +2,13 @@
 //!
 //! What is read goes to a [`PieceSink`] piece by piece, so a file of any size passes through a bounded buffer. A file
 //! whose times or length changed while it was read is read again, a few times (a very large one is not). Then it is
-//! kept as it was read last, and reported. The file system is asked for holes; zeros are never searched for.
+//! kept as it was read last, and reported. The file system is asked for holes; zeros are searched for only in block
+//! devices, which have no other sign of them.
 //!
 //! A file whose length means nothing, as in `/proc`, is read to its end, as is one that says that it is empty and is
 //! not. What the next push would compare proves nothing about such a file, so the next push reads it again.
 
+mod device;
 mod stream;
 
 use std::{
@@ -116,7 +118,8 @@ impl FileReader {
 
     /// Reads a file into a sink. An error of the file is a piece, too.
     pub fn read(&self, job: &ReadJob, sink: &mut dyn PieceSink) -> Result<(), Closed> {
-        self.sent(self.try_read(job, sink), sink)
+        let result = if job.is_device { self.try_read_device(job, sink) } else { self.try_read(job, sink) };
+        self.sent(result, sink)
     }
 
     fn sent(&self, result: Result<(), ReadError>, sink: &mut dyn PieceSink) -> Result<(), Closed> {

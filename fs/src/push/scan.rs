@@ -318,7 +318,7 @@ impl<'a> Scanner<'a> {
         entry: Entry,
         task: Option<Arc<ListTask>>,
     ) -> Result<Option<DirScan<'a>>> {
-        let Entry { name, stat, .. } = entry;
+        let Entry { name, stat, is_device, .. } = entry;
         let Some(dir) = scan.listed.as_ref().map(|listed| listed.dir.clone()) else { return Ok(None) };
         self.pass_gone(scan, Some(&name))?;
         let was = scan.cursor.entry().filter(|was| was.name == &*name);
@@ -334,6 +334,7 @@ impl<'a> Scanner<'a> {
         let is_linked = stat.links > 1;
         let mut kept_group = None;
         let is_kept = was
+            .filter(|_| !is_device)
             .filter(|was| !self.trust.distrusts_all && !was.is_distrusted && was.stamp == stamp(&stat, &filesystem.id))
             .is_some_and(|was| {
                 // The node is looked at only if something in it is in question.
@@ -372,7 +373,7 @@ impl<'a> Scanner<'a> {
             self.send(Event::Replaced)?;
         }
         if stat.kind == NodeKind::File {
-            self.file(dir, name, stat, filesystem)?;
+            self.file(ReadJob { number: 0, dir, name, stat, filesystem, hard_link: None, is_device })?;
         } else {
             match self.other(&dir, &name, &stat) {
                 Ok(node) => {
@@ -492,14 +493,15 @@ impl<'a> Scanner<'a> {
             })
     }
 
-    fn file(&mut self, dir: Arc<SourceDir>, name: Box<[u8]>, stat: Stat, filesystem: Filesystem) -> Result<()> {
-        let assigned = (stat.links > 1).then(|| self.links.assign(&dir.mount_root, &stat));
-        let hard_link = assigned.map(|assigned| assigned.group);
+    /// Sends a file to the readers and to the assembler, with its number and its group of names.
+    fn file(&mut self, mut job: ReadJob) -> Result<()> {
+        let assigned = (job.stat.links > 1).then(|| self.links.assign(&job.dir.mount_root, &job.stat));
+        job.hard_link = assigned.map(|assigned| assigned.group);
         if assigned.is_some() {
-            self.meet_link(&dir, &name, &stat, hard_link);
+            self.meet_link(&job.dir, &job.name, &job.stat, job.hard_link);
         }
         self.files += 1;
-        let job = ReadJob { number: self.files, dir, name, stat, filesystem, hard_link };
+        job.number = self.files;
         let file = Arc::new(PendingFile::new(job));
         if assigned.is_some_and(|assigned| !assigned.is_first) {
             return self.send(Event::Link(file));

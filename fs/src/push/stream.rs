@@ -49,6 +49,11 @@ impl fmt::Debug for StreamFile {
 impl StreamFile {
     /// A file at `path`, which is relative to the snapshot's root. Fails if it is not such a path.
     pub fn new(path: &[u8], source: Arc<dyn StreamSource>) -> io::Result<Self> {
+        Ok(Self { names: Self::names(path)?, source })
+    }
+
+    /// The names in a path that a stream may have. Fails if it may not.
+    pub fn names(path: &[u8]) -> io::Result<Vec<Vec<u8>>> {
         let names: Vec<Vec<u8>> = path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect();
         let shown = metadata::display(path);
         let refuse = |why: &str| Err(wrong(format!("{:?} {why}", shown.display().to_string())));
@@ -67,7 +72,7 @@ impl StreamFile {
         if names.len() > walk::DEPTH_MAX {
             return refuse("is in too many folders");
         }
-        Ok(Self { names, source })
+        Ok(names)
     }
 
     /// The path below the snapshot's root.

@@ -16,7 +16,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{dir_path::DirPath, names::Names, roots::Plan};
+use super::{device, dir_path::DirPath, names::Names, roots::Plan};
 use crate::{
     changes::{Changes, Scope},
     exclude::{CACHEDIR_SIGNATURE, Excludes},
@@ -115,6 +115,8 @@ pub struct Entry {
     pub name: Box<[u8]>,
     /// Its state.
     pub stat: Stat,
+    /// Whether it is a block device, or a link to one, that is to be read as a file. Its state is that of the file.
+    pub is_device: bool,
     /// See [`SourceDir::is_included`].
     pub(super) is_included: bool,
 }
@@ -141,12 +143,14 @@ pub(super) struct Lister {
     excludes: Excludes,
     problems: Arc<dyn Problems>,
     base: PathBuf,
+    /// See [`Scouting::reads_devices`](super::Scouting::reads_devices).
+    reads_devices: bool,
 }
 
 impl Lister {
     /// Lists below `base`. Reports what it cannot read to `problems`.
-    pub fn new(excludes: Excludes, problems: Arc<dyn Problems>, base: &Path) -> Self {
-        Self { excludes, problems, base: base.to_path_buf() }
+    pub fn new(excludes: Excludes, problems: Arc<dyn Problems>, base: &Path, reads_devices: bool) -> Self {
+        Self { excludes, problems, base: base.to_path_buf(), reads_devices }
     }
 
     /// The path of a directory in the file system.
@@ -236,6 +240,10 @@ impl Lister {
                     continue;
                 }
             };
+            let is_named = plan.is_some_and(|plan| plan.is_included);
+            let as_device = || device::as_file(dir, &metadata::c_name(name).ok()?, &stat);
+            let device = if self.reads_devices && is_named { as_device() } else { None };
+            let (is_device, stat) = (device.is_some(), device.unwrap_or(stat));
             let is_dir = stat.kind == NodeKind::Directory;
             if !is_dir {
                 for (below, plan) in plan.iter().flat_map(|plan| &plan.children) {
@@ -264,7 +272,7 @@ impl Lister {
                 Some(plan) if plan.is_included => true,
                 Some(_) => dir.is_included && !is_excluded() && !self.is_other_file_system(dir, &stat),
             };
-            entries.push(Entry { name: name.into(), stat, is_included });
+            entries.push(Entry { name: name.into(), stat, is_device, is_included });
         }
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         entries

@@ -59,7 +59,15 @@ fn put_together(case: &Case, between: impl FnOnce(), later: impl FnOnce()) -> [F
     let job = |number, name: &str| {
         let stat = Stat::of(&dir, &crate::metadata::c_name(name.as_bytes()).unwrap()).unwrap();
         let filesystem = Filesystems::default().of_handle(&dir, &stat);
-        ReadJob { number, dir: dir.clone(), name: name.as_bytes().into(), stat, filesystem, hard_link: Some(group) }
+        ReadJob {
+            number,
+            dir: dir.clone(),
+            name: name.as_bytes().into(),
+            stat,
+            filesystem,
+            hard_link: Some(group),
+            is_device: false,
+        }
     };
     let (a, b) = (PendingFile::new(job(1, "a")), PendingFile::new(job(2, "b")));
     between();

@@ -63,7 +63,15 @@ fn read<F: FnMut()>(dir: &Path, between: impl FnOnce(), at_chunk: F) -> Collect<
     let stat = Stat::of(&dir_handle, c"f").unwrap();
     let filesystem = Filesystems::default().of_handle(&dir_handle, &stat);
     between();
-    let job = ReadJob { number: 1, dir: dir_handle, name: Box::from(&b"f"[..]), stat, filesystem, hard_link: None };
+    let job = ReadJob {
+        number: 1,
+        dir: dir_handle,
+        name: Box::from(&b"f"[..]),
+        stat,
+        filesystem,
+        hard_link: None,
+        is_device: false,
+    };
     let mut sink = Collect { bytes: vec![], restarts: 0, end: None, failed: None, at_chunk };
     assert_eq!(reader.read(&job, &mut sink), Ok(()));
     sink
