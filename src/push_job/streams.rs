@@ -14,7 +14,6 @@ use std::{
             process::CommandExt,
         },
     },
-    path::Path,
     process::{Child, ChildStdout, Stdio},
     sync::{
         Arc,
