@@ -18,6 +18,7 @@ pub mod push;
 pub mod repair;
 pub mod restore;
 pub mod run;
+pub mod schedule;
 pub mod scrub;
 pub mod server;
 pub mod snapshots;
@@ -67,6 +68,9 @@ pub enum Command {
     /// Check and show profiles
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Let the system run profiles: timers of systemd, or a crontab
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
     /// Tell people how profiles are doing
     #[command(subcommand)]
     Notify(notify::NotifyCommand),
@@ -86,6 +90,7 @@ impl Command {
                 | Self::Run(_)
                 | Self::Status(_)
                 | Self::Config(_)
+                | Self::Schedule(_)
                 | Self::Notify(_)
                 | Self::Completions(_)
                 | Self::Man(_)
@@ -124,6 +129,7 @@ pub fn run(context: &Context, command: Command, whole: fn() -> clap::Command) ->
         Command::Key(command) => key::run(context, command),
         Command::Client(command) => client::run(context, command),
         Command::Config(command) => config::run(context, command),
+        Command::Schedule(command) => schedule::run(context, &command),
         Command::Notify(command) => notify::run(context, &command),
         Command::Completions(args) => completions::run(&args).map(|()| Exit::Success),
         Command::Man(args) => man::run(&args, whole()).map(|()| Exit::Success),

@@ -18,6 +18,7 @@ mod resolve;
 mod settings;
 mod words;
 
+pub use calendar::Schedule;
 pub use hours::Moment;
 pub use load::{Profiles, SAMPLE};
 pub use rates::Rates;

@@ -161,7 +161,7 @@ fn chosen(context: &Context, args: &RunArgs) -> Result<Vec<Arc<Profile>>> {
         names.extend(context.profile_name.clone());
     }
     if !names.is_empty() {
-        return names.iter().map(|name| named(&profiles, name)).collect();
+        return names.iter().map(|name| runnable(&profiles, name)).collect();
     }
     profiles.problems().iter().for_each(output::note);
     if profiles.names().next().is_none() {
@@ -184,7 +184,8 @@ fn chosen(context: &Context, args: &RunArgs) -> Result<Vec<Arc<Profile>>> {
     }
 }
 
-fn named(profiles: &Profiles, name: &str) -> Result<Arc<Profile>> {
+/// Returns a profile that can be run.
+pub fn runnable(profiles: &Profiles, name: &str) -> Result<Arc<Profile>> {
     let profile = profiles.get(name)?;
     let lacks = match &profile {
         profile if profile.settings.is_abstract == Some(true) => {

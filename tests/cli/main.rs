@@ -42,6 +42,7 @@ mod restart;
 mod rollback;
 mod rotate;
 mod runs;
+mod schedule;
 mod scrub;
 mod secrets;
 mod servers;

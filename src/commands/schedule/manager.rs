@@ -1,0 +1,45 @@
+//! What runs profiles on this machine: systemd, or cron.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::schedule::{Scope, Systemd};
+
+/// Options that choose it.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct ManagerArgs {
+    /// As root, use root's own user units and not those of the system
+    #[arg(long, conflicts_with = "cron")]
+    pub user: bool,
+    /// Use the crontab even if there is systemd
+    #[arg(long)]
+    pub cron: bool,
+}
+
+/// What runs profiles.
+#[derive(Debug, Clone)]
+pub enum Manager {
+    /// systemd.
+    Systemd(Systemd),
+    /// The user's crontab.
+    Cron,
+}
+
+impl ManagerArgs {
+    /// Returns what runs profiles here.
+    pub fn find(self) -> Result<Manager> {
+        let found = if self.cron { None } else { Systemd::find(self.user)? };
+        Ok(found.map_or(Manager::Cron, Manager::Systemd))
+    }
+}
+
+impl Manager {
+    /// Returns its name, for programs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Systemd(Systemd { scope: Scope::User, .. }) => "systemd-user",
+            Self::Systemd(Systemd { scope: Scope::System, .. }) => "systemd",
+            Self::Cron => "cron",
+        }
+    }
+}
