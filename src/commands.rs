@@ -21,6 +21,7 @@ pub mod run;
 pub mod schedule;
 pub mod scrub;
 pub mod server;
+pub mod setup;
 pub mod snapshots;
 pub mod status;
 pub mod unforget;
@@ -39,6 +40,7 @@ pub enum Command {
     /// Run a server that keeps repositories, and administer it
     #[command(subcommand)]
     Server(server::ServerCommand),
+    Setup(setup::SetupArgs),
     Join(join::JoinArgs),
     Init(init::InitArgs),
     #[command(visible_alias = "backup")]
@@ -86,6 +88,7 @@ impl Command {
         !matches!(
             self,
             Self::Server(_)
+                | Self::Setup(_)
                 | Self::Join(_)
                 | Self::Run(_)
                 | Self::Status(_)
@@ -109,6 +112,7 @@ pub fn run(context: &Context, command: Command, whole: fn() -> clap::Command) ->
     }
     match command {
         Command::Server(command) => server::run(context, command),
+        Command::Setup(args) => setup::run(context, &args),
         Command::Join(args) => join::run(context, args),
         Command::Init(args) => init::run(context, args),
         Command::Push(args) => push::run(context, args),

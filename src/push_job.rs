@@ -13,6 +13,7 @@ mod target;
 
 use std::{path::PathBuf, sync::Arc};
 
+pub use enrolment::{enrol_this_machine, enrol_with};
 pub use job::PushJob;
 
 use anyhow::Result;

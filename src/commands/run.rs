@@ -106,6 +106,14 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<Exit> {
     }
 }
 
+/// Runs a profile for another command, and prints what happens. Returns `None` if another run of it is under way.
+pub fn once(context: &Context, profile: Arc<Profile>) -> Result<Option<RunResult>> {
+    let mut printed = Ok(());
+    let outcome = run_one(context, profile, &mut printed);
+    printed?;
+    Ok((!outcome.is_busy).then(|| outcome.result()))
+}
+
 /// Runs a profile, and prints what happens. A failure to print is kept in `printed`: that nobody reads any more stops
 /// no backup.
 fn run_one(context: &Context, profile: Arc<Profile>, printed: &mut Result<()>) -> ProfileOutcome {

@@ -2,7 +2,7 @@
 
 pub mod install;
 mod list;
-mod manager;
+pub mod manager;
 mod remove;
 
 use anyhow::Result;

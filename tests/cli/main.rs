@@ -46,6 +46,7 @@ mod schedule;
 mod scrub;
 mod secrets;
 mod servers;
+mod setup;
 mod shell;
 mod signals;
 mod source;

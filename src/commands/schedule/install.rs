@@ -29,7 +29,7 @@ use crate::{
         system. Runs that were missed while the machine was off or asleep are caught up, and not all machines start \
         at the same second. Elsewhere, these are lines in the user's crontab between two markers.\n\n\
         All that is written is shown first. Installing again after a change of the profile replaces it. \
-        docs/OPERATIONS.md tells more.",
+        docs/PROFILES.md tells more.",
     after_help = "Examples:\n  bkfs schedule install --dry-run\n  bkfs schedule install home\n  \
         bkfs schedule install --watch home\n  sudo bkfs schedule install --yes    # profiles in /etc/bkfs"
 )]
