@@ -1,7 +1,7 @@
 //! Profiles that run without a person: as timers and services of systemd, or as lines of a crontab.
 //!
-//! [`times`] says in the words of systemd and of cron when a schedule runs, [`units`] and [`crontab`] are the texts that
-//! are written. All of that is pure. [`systemd`] and [`cron`] read and write what the machine has.
+//! [`times`] says in the words of systemd and of cron when a schedule runs, [`units`] and [`crontab`] are the texts
+//! that are written. All of that is pure. [`systemd`] and [`cron`] read and write what the machine has.
 //!
 //! Only files with the first line that [`units::marker`] returns are ever replaced or removed, and only the lines
 //! between two markers of a crontab.

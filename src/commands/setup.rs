@@ -57,8 +57,12 @@ pub fn run(context: &Context, args: &SetupArgs) -> Result<Exit> {
     let is_new = profile_file::write(context, &file, &answers, &place.to_string())?;
     say(context, format!("the profile {} is {}", answers.name, if is_new { "written" } else { "there already" }))?;
     let profile = Arc::new(Profiles::load(&context.folders).get(&answers.name)?);
-    let scheduled = schedule(context, args, &answers, &profile);
-    let result = if args.no_push { None } else { once(context, profile)? };
+    let mut scheduled = schedule(context, args, &answers, &profile);
+    let result = if args.no_push { None } else { once(context, profile.clone())? };
+    if answers.watch && matches!(scheduled, Ok(true)) && result != Some(RunResult::Interrupted) {
+        let installed = install(context, args, &profile, Kind::Watch);
+        scheduled = installed.inspect_err(|error| print_failure(error, &profile)).map(|()| true);
+    }
     let exit = match (&scheduled, result) {
         (_, Some(result)) if result.exit() != Exit::Success => result.exit(),
         (Err(_), _) => Exit::Incomplete,
@@ -109,31 +113,42 @@ fn say(context: &Context, text: String) -> Result<()> {
     if context.quiet || context.json { Ok(()) } else { output::line(text) }
 }
 
-/// Lets the system run the profile. A failure is printed, and does not prevent the first backup.
+/// Lets the system run the profile, if a person agrees. Returns whether it does, or will when the first backup is made:
+/// a watch that starts earlier would make the same one. A failure is printed, and does not prevent the first backup.
 fn schedule(context: &Context, args: &SetupArgs, answers: &Answers, profile: &Arc<Profile>) -> Result<bool> {
-    let job = |kind| Job { profile: profile.clone(), kind };
-    let mut jobs: Vec<Job> = answers.schedule.iter().map(|_| job(Kind::Run)).collect();
-    jobs.extend(answers.watch.then(|| job(Kind::Watch)));
-    if args.no_schedule || jobs.is_empty() {
+    let kinds = [(Kind::Run, answers.schedule.is_some()), (Kind::Watch, answers.watch)];
+    let kinds: Vec<Kind> = kinds.into_iter().filter_map(|(kind, is_wanted)| is_wanted.then_some(kind)).collect();
+    if args.no_schedule || kinds.is_empty() {
         return Ok(false);
     }
     let install = || {
-        let plan = Plan::new(context, jobs, args.manager)?;
+        let jobs = kinds.iter().map(|kind| Job { profile: profile.clone(), kind: *kind });
+        let all = Plan::new(context, jobs.collect(), args.manager)?;
         if !context.json && !context.quiet {
-            plan.show()?;
+            all.show()?;
         }
         if !args.yes && !ask::agrees(context, "Let the system run it like this?", true)? {
             return Ok(false);
         }
-        plan.apply(context)?;
-        plan.tell(context)?;
+        if kinds.contains(&Kind::Run) {
+            install(context, args, profile, Kind::Run)?;
+        }
         Ok(true)
     };
-    install().inspect_err(|error: &anyhow::Error| {
-        let described = describe(error);
-        let hint = format!("the setup goes on; `bkfs schedule install {}` tries again", profile.name);
-        output::note(format!("{}\n      {}\n      {hint}", described.message, described.hint));
-    })
+    install().inspect_err(|error| print_failure(error, profile))
+}
+
+/// Lets the system run the profile in one way, that a person has agreed to.
+fn install(context: &Context, args: &SetupArgs, profile: &Arc<Profile>, kind: Kind) -> Result<()> {
+    let plan = Plan::new(context, vec![Job { profile: profile.clone(), kind }], args.manager)?;
+    plan.apply(context)?;
+    if context.json { Ok(()) } else { plan.tell(context) }
+}
+
+fn print_failure(error: &anyhow::Error, profile: &Profile) {
+    let described = describe(error);
+    let hint = format!("the setup goes on; `bkfs schedule install {}` tries again", profile.name);
+    output::note(format!("{}\n      {}\n      {hint}", described.message, described.hint));
 }
 
 /// Says what to do from now on.
@@ -156,7 +171,8 @@ fn next_steps(answers: &Answers, file: &std::path::Path, result: Option<RunResul
     ]);
     if !questions::keeps_passphrase(answers) {
         lines.push(
-            "Old snapshots are kept until a run has the passphrase: `password-file` or `password-command` in the profile."
+            "Old snapshots are kept until a run has the passphrase: `password-file` or `password-command` in the \
+             profile."
                 .to_owned(),
         );
     }

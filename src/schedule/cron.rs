@@ -19,7 +19,8 @@ impl Cron {
         let why = reason(&output);
         // cron says the first, and busybox the second.
         let is_empty = ["no crontab for", "No such file or directory"].iter().any(|words| why.contains(words));
-        if !output.status.success() && !(is_empty && output.stdout.is_empty()) {
+        let is_empty = is_empty && output.stdout.is_empty();
+        if !output.status.success() && !is_empty {
             let hint = "nothing was changed; `crontab -l` must show the crontab";
             return Err(Failure::new(format!("`crontab -l` failed: {why}"), hint).into());
         }

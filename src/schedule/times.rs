@@ -85,8 +85,8 @@ impl Times {
         }
     }
 
-    /// Returns the five fields of crontab lines. Cron knows no random delay: `spread`, any number, chooses the minute if
-    /// the schedule names none.
+    /// Returns the five fields of crontab lines. Cron knows no random delay: `spread`, any number, chooses the minute
+    /// if the schedule names none.
     pub fn cron(&self, spread: u32) -> Vec<String> {
         let field = |time: &Time| {
             let mut time = time.clone();

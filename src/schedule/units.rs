@@ -90,8 +90,9 @@ fn timer(name: &str, times: &Times) -> String {
     }
     format!(
         "{}\n[Unit]\nDescription=bkfs run of the profile {name}, as its schedule says\n\n\
-         [Timer]\n{calendar}RandomizedDelaySec={}\n# What was missed while the machine was off or asleep is caught up.\n\
-         Persistent=true\n\n[Install]\nWantedBy=timers.target\n",
+         [Timer]\n{calendar}RandomizedDelaySec={}\n\
+         # What was missed while the machine was off or asleep is caught up.\nPersistent=true\n\n\
+         [Install]\nWantedBy=timers.target\n",
         marker(name),
         times.delay_secs(),
     )
@@ -149,8 +150,8 @@ fn limits(profile: &Profile, kind: Kind, scope: Scope) -> String {
         Scope::User => "",
         // Reading every file, its trusted attributes, and whole file systems' events takes the others.
         Scope::System => {
-            "CapabilityBoundingSet=~CAP_SYS_MODULE CAP_SYS_BOOT CAP_SYS_TIME CAP_SYS_RAWIO CAP_SYS_PTRACE CAP_NET_ADMIN \
-             CAP_NET_RAW CAP_SYSLOG CAP_BPF CAP_MKNOD CAP_SETFCAP\n"
+            "CapabilityBoundingSet=~CAP_SYS_MODULE CAP_SYS_BOOT CAP_SYS_TIME CAP_SYS_RAWIO CAP_SYS_PTRACE \
+             CAP_NET_ADMIN CAP_NET_RAW CAP_SYSLOG CAP_BPF CAP_MKNOD CAP_SETFCAP\n"
         }
     };
     format!(

@@ -60,7 +60,8 @@ fn options_alone_set_up_everything_and_again_change_nothing() {
     }
     assert!(fs::read_to_string(&sheet).unwrap().starts_with("# bkfs recovery sheet"));
     let calls = machine.calls();
-    assert_eq!(calls[1], "systemctl --user enable --now bkfs-run@home.timer bkfs-watch@home.service");
+    assert_eq!(calls[1], "systemctl --user enable --now bkfs-run@home.timer");
+    assert_eq!(calls[3], "systemctl --user enable --now bkfs-watch@home.service");
     let status = machine.command().args(["status", "--json"]).output().unwrap();
     assert!(status.status.success(), "{}", text(&status.stdout));
     machine.person.run(["config", "check", "home"]);
@@ -122,12 +123,15 @@ fn without_a_terminal_what_is_missing_is_named() {
         (&["--to", &repo, "--yes", "--source", gone], &["gone", "No such file", "--source"]),
         (&["--to", &repo, "--yes", "--every", "dayly"], &["dayly", "daily 03:00", "--every"]),
         (&["--to", &repo, "--yes", "--profile-name", "a b"], &["a b", "cannot be the name"]),
+        (&["--to", &repo, "--yes", "--quiet", "--every", "every 5s"], &["too often"]),
         (&["--to", "bkfs1broken", "--yes"], &["not a valid invitation token"]),
         (&["--to", "sftp://h/x", "--yes"], &["sftp://h/x"]),
         (&["--to", "bkfs://127.0.0.1:1/alice", "--yes"], &["has not joined", "bkfs join TOKEN"]),
     ] {
         expect(&output(&machine, args), 1, words);
     }
+    let as_json = output(&machine, &["--to", &repo, "--yes", "--json", "--recovery", "-"]);
+    expect(&as_json, 1, &["cannot be printed", "name a file in --recovery"]);
     let mut without = command(&machine, &["--to", &repo, "--yes"]);
     expect(&without.env_remove("BKFS_PASSWORD").output().unwrap(), 12, &["needs a passphrase", "BKFS_PASSWORD"]);
     assert!(!machine.person.path("config/home.toml").exists() && machine.calls().is_empty());

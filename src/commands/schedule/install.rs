@@ -6,12 +6,12 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
-use super::manager::{Manager, ManagerArgs};
+use super::manager::{Manager, ManagerArgs, local, spread};
 use crate::{
     ask,
     commands::run::runnable,
     completion,
-    context::{Context, host_name, user_name},
+    context::{Context, user_name},
     failure::Failure,
     output,
     profile::{Profile, Profiles},
@@ -171,12 +171,6 @@ fn entries(job: &Job, times: Option<&Times>, program: &Program) -> Vec<Entry> {
     }
 }
 
-/// Returns a number that differs from machine to machine, and stays the same (FNV-1a).
-pub fn spread(profile: &str) -> u32 {
-    let text = format!("{} {} {profile}", host_name(), user_name());
-    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
-}
-
 impl Plan {
     /// Finds out what to write. Changes nothing.
     pub fn new(context: &Context, jobs: Vec<Job>, manager: ManagerArgs) -> Result<Self> {
@@ -271,8 +265,8 @@ impl Plan {
         }
         if systemd.lacks_lingering(&user_name()) && !context.quiet {
             output::note(format!(
-                "note: units of a user run only while that user is logged in; `loginctl enable-linger {}` lets them run \
-                 always",
+                "note: units of a user run only while that user is logged in; `loginctl enable-linger {}` lets them \
+                 run always",
                 user_name()
             ));
         }
@@ -301,7 +295,7 @@ impl Plan {
                 Manager::Systemd(systemd) => systemd.next(&unit).filter(|_| job.kind == Kind::Run),
                 Manager::Cron => None,
             };
-            let when = when.map_or(String::new(), |secs| format!(", next {}", super::list::local(secs)));
+            let when = when.map_or(String::new(), |secs| format!(", next {}", local(secs)));
             output::line(format!("{}: {} is installed{when}", job.profile.name, job.kind))?;
         }
         Ok(())
@@ -312,8 +306,8 @@ impl Plan {
 fn without_cron(error: anyhow::Error, jobs: &[Job]) -> anyhow::Error {
     let name = jobs.first().map_or("NAME", |job| job.profile.name.as_str());
     let hint = format!(
-        "there is no systemd here, so the crontab is used: install cron, or let what starts programs on this machine run \
-         `bkfs run {name}`"
+        "there is no systemd here, so the crontab is used: install cron, or let what starts programs on this machine \
+         run `bkfs run {name}`"
     );
     match error.downcast_ref::<Failure>() {
         Some(failure) if failure.message.starts_with("cannot run") => {

@@ -5,10 +5,7 @@ use bkfs_store::base::time::Time;
 use clap::Args;
 use serde::Serialize;
 
-use super::{
-    install::spread,
-    manager::{Manager, ManagerArgs},
-};
+use super::manager::{Manager, ManagerArgs, local, spread};
 use crate::{
     context::Context,
     output,
@@ -20,8 +17,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     about = "Show which profiles the system runs, and when",
-    long_about = "Show which profiles the system runs, and when; and which profiles have a schedule that nobody runs, or \
-        another one than is installed.",
+    long_about = "Show which profiles the system runs, and when; and which profiles have a schedule that nobody runs, \
+        or another one than is installed.",
     after_help = "Examples:\n  bkfs schedule list\n  bkfs schedule list --json"
 )]
 pub struct ListArgs {
@@ -124,11 +121,6 @@ fn installed(manager: &Manager, profiles: &[Profile]) -> Result<Vec<RowJson>> {
 
 fn schedule(profile: &Profile) -> Option<String> {
     profile.settings.schedule.as_ref().map(ToString::to_string)
-}
-
-/// Returns a time of the next run, for people.
-pub fn local(secs: i64) -> String {
-    output::time_local(Time { secs, ..Time::default() })
 }
 
 fn print(context: &Context, rows: &[RowJson]) -> Result<()> {

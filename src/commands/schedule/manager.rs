@@ -1,9 +1,14 @@
 //! What runs profiles on this machine: systemd, or cron.
 
 use anyhow::Result;
+use bkfs_store::base::time::Time;
 use clap::Args;
 
-use crate::schedule::{Scope, Systemd};
+use crate::{
+    context::{host_name, user_name},
+    output,
+    schedule::{Scope, Systemd},
+};
 
 /// Options that choose it.
 #[derive(Debug, Clone, Copy, Default, Args)]
@@ -42,4 +47,15 @@ impl Manager {
             Self::Cron => "cron",
         }
     }
+}
+
+/// Returns a number that differs from machine to machine, and stays the same (FNV-1a).
+pub fn spread(profile: &str) -> u32 {
+    let text = format!("{} {} {profile}", host_name(), user_name());
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// Returns a time of the next run, for people.
+pub fn local(secs: i64) -> String {
+    output::time_local(Time { secs, ..Time::default() })
 }

@@ -17,8 +17,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     about = "Let the system run profiles no longer",
-    long_about = "Let the system run profiles no longer: stop and remove what `bkfs schedule install` wrote, and nothing \
-        else. Without names, for all profiles. The profile itself may be gone.",
+    long_about = "Let the system run profiles no longer: stop and remove what `bkfs schedule install` wrote, and \
+        nothing else. Without names, for all profiles. The profile itself may be gone.",
     after_help = "Examples:\n  bkfs schedule remove home\n  bkfs schedule remove --watch home    # its timer stays\n  \
         bkfs schedule remove --yes"
 )]

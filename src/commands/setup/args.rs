@@ -10,8 +10,8 @@ use crate::commands::schedule::manager::ManagerArgs;
 #[derive(Debug, Args)]
 #[command(
     about = "Set up backups of this machine, step by step",
-    long_about = "Set up backups of this machine: asks where to, what and how often, and then creates the repository or \
-        joins the server, writes a profile, lets the system run it, and makes the first backup.\n\n\
+    long_about = "Set up backups of this machine: asks where to, what and how often, and then creates the repository \
+        or joins the server, writes a profile, lets the system run it, and makes the first backup.\n\n\
         Each answer can be an option. With --yes nothing is asked, and what no option says is the default: the home \
         folder, without caches, once a day. The passphrase is asked for, or taken from --password-file, BKFS_PASSWORD, \
         BKFS_PASSWORD_FILE or BKFS_PASSWORD_COMMAND.\n\n\

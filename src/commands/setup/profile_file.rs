@@ -77,8 +77,8 @@ pub fn check(context: &Context, file: &Path, answers: &Answers, repository: &str
     let (name, wanted) = (&answers.name, text(answers, repository)?);
     let fail = |what: String| {
         let hint = format!(
-            "nothing was changed; choose another name with --profile-name, or go on with this profile: `bkfs config show \
-             {name}` shows it, and `bkfs run {name}` runs it"
+            "nothing was changed; choose another name with --profile-name, or go on with this profile: `bkfs config \
+             show {name}` shows it, and `bkfs run {name}` runs it"
         );
         Err(Failure::new(what, hint).into())
     };

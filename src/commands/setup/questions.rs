@@ -157,6 +157,10 @@ impl Answers {
                 Recovery::read,
             )?,
         };
+        if context.json && recovery == Recovery::Terminal {
+            let hint = "name a file in --recovery";
+            return Err(Failure::new("with --json, the recovery sheet cannot be printed", hint).into());
+        }
         let checked =
             |name: &str| check_name(name).map(|()| name.to_owned()).map_err(|why| Failure::new(why, "").into());
         let name = match &args.profile_name {
