@@ -30,7 +30,8 @@ fn text(answers: &Answers, repository: &str) -> Result<String> {
         })
     };
     let sources = answers.sources.iter().map(path).collect::<Result<Vec<_>, _>>()?.join(", ");
-    let name = quoted(&answers.name);
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let name = if answers.name.chars().all(is_bare) { answers.name.clone() } else { quoted(&answers.name) };
     let mut text = format!(
         "# Written by `bkfs setup`. docs/PROFILES.md explains all keys, and `bkfs config check` finds mistakes.\n\
          [profile.{name}]\nrepositories = [{}]\nsources = [{sources}]\n",
