@@ -25,6 +25,7 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  bkfs setup                              # asks a few questions, and makes the first backup
   bkfs init -r /media/usb/repo            # create a repository in a folder
   bkfs push -r /media/usb/repo ~          # back up your home folder
   bkfs mount -r /media/usb/repo /mnt/b    # browse every version as folders; restore with cp

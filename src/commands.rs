@@ -18,8 +18,10 @@ pub mod push;
 pub mod repair;
 pub mod restore;
 pub mod run;
+pub mod schedule;
 pub mod scrub;
 pub mod server;
+pub mod setup;
 pub mod snapshots;
 pub mod status;
 pub mod unforget;
@@ -38,6 +40,7 @@ pub enum Command {
     /// Run a server that keeps repositories, and administer it
     #[command(subcommand)]
     Server(server::ServerCommand),
+    Setup(setup::SetupArgs),
     Join(join::JoinArgs),
     Init(init::InitArgs),
     #[command(visible_alias = "backup")]
@@ -67,6 +70,9 @@ pub enum Command {
     /// Check and show profiles
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Let the system run profiles: timers of systemd, or a crontab
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
     /// Tell people how profiles are doing
     #[command(subcommand)]
     Notify(notify::NotifyCommand),
@@ -82,10 +88,12 @@ impl Command {
         !matches!(
             self,
             Self::Server(_)
+                | Self::Setup(_)
                 | Self::Join(_)
                 | Self::Run(_)
                 | Self::Status(_)
                 | Self::Config(_)
+                | Self::Schedule(_)
                 | Self::Notify(_)
                 | Self::Completions(_)
                 | Self::Man(_)
@@ -104,6 +112,7 @@ pub fn run(context: &Context, command: Command, whole: fn() -> clap::Command) ->
     }
     match command {
         Command::Server(command) => server::run(context, command),
+        Command::Setup(args) => setup::run(context, &args),
         Command::Join(args) => join::run(context, args),
         Command::Init(args) => init::run(context, args),
         Command::Push(args) => push::run(context, args),
@@ -124,6 +133,7 @@ pub fn run(context: &Context, command: Command, whole: fn() -> clap::Command) ->
         Command::Key(command) => key::run(context, command),
         Command::Client(command) => client::run(context, command),
         Command::Config(command) => config::run(context, command),
+        Command::Schedule(command) => schedule::run(context, &command),
         Command::Notify(command) => notify::run(context, &command),
         Command::Completions(args) => completions::run(&args).map(|()| Exit::Success),
         Command::Man(args) => man::run(&args, whole()).map(|()| Exit::Success),

@@ -112,6 +112,13 @@ impl Context {
         context
     }
 
+    /// Returns the context for a repository that is named as if it were typed, without a profile.
+    pub fn for_place(mut self) -> Self {
+        self.typed.repository = true;
+        self.profile = None;
+        self
+    }
+
     /// Returns the limits of bandwidth that hold now: to send, and to receive.
     pub fn rates_now(&self) -> Rates {
         let given = (self.limit_upload, self.limit_download);

@@ -32,6 +32,7 @@ mod progress;
 mod push_job;
 mod rollback;
 mod run;
+mod schedule;
 mod secrecy;
 mod selector;
 mod session;

@@ -18,6 +18,8 @@ mod resolve;
 mod settings;
 mod words;
 
+pub use calendar::Schedule;
+pub use file::check_name;
 pub use hours::Moment;
 pub use load::{Profiles, SAMPLE};
 pub use rates::Rates;

@@ -15,6 +15,7 @@ mod target;
 
 use std::{path::PathBuf, sync::Arc};
 
+pub use enrolment::{enrol_this_machine, enrol_with};
 pub use feed::{Feed, JobStream};
 pub use job::PushJob;
 

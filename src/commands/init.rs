@@ -1,11 +1,13 @@
 //! `bkfs init`: creates a repository and its keys, and makes this machine the first client.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use bkfs_store::{
     Error, ErrorKind,
     access::{InitRequest, OpenRequest},
     base::{
-        id::{DomainId, RepoId},
+        id::{ClientId, DomainId, RepoId},
         medium,
     },
     crypto::random,
@@ -69,7 +71,36 @@ struct InitJson {
 /// Runs `bkfs init`.
 pub fn run(context: &Context, args: InitArgs) -> Result<Exit> {
     let place = Place::parse(context.repository(&args.repo))?;
-    let access = session::connect_new(context, &place, args.parity)?;
+    let Created { full, client, push_key } = create(context, &place, args.parity)?;
+    if context.json {
+        output::json(&InitJson {
+            repository: full.repo.to_string(),
+            place: place.to_string(),
+            client: client.to_string(),
+        })?;
+    } else if !context.quiet {
+        output::line(format!("created repository {} at {place}", full.repo.short()))?;
+        output::line(format!("this machine's push key is {}", push_key.display()))?;
+        output::line(
+            "nobody can read the repository without the passphrase: keep it safe, or print `bkfs key recovery`",
+        )?;
+    }
+    Ok(Exit::Success)
+}
+
+/// A repository that was created.
+pub struct Created {
+    /// Its full key.
+    pub full: FullKey,
+    /// The first client, which is this machine.
+    pub client: ClientId,
+    /// Where the push key of this machine is kept.
+    pub push_key: PathBuf,
+}
+
+/// Creates a repository, and makes this machine its first client. Prints what the place lacks, and nothing else.
+pub fn create(context: &Context, place: &Place, parity: Option<ParityArg>) -> Result<Created> {
+    let access = session::connect_new(context, place, parity)?;
     // Checked here, before anyone is asked for a passphrase.
     match access.open(&OpenRequest::default()) {
         Ok(_) => return Err(Error::RepositoryExists { place: place.to_string() }.into()),
@@ -101,18 +132,5 @@ pub fn run(context: &Context, args: InitArgs) -> Result<Exit> {
     if !context.quiet {
         medium::lacks().iter().for_each(|lack| output::note(format!("note: {place}: {lack}")));
     }
-    if context.json {
-        output::json(&InitJson {
-            repository: full.repo.to_string(),
-            place: place.to_string(),
-            client: client.to_string(),
-        })?;
-    } else if !context.quiet {
-        output::line(format!("created repository {} at {place}", full.repo.short()))?;
-        output::line(format!("this machine's push key is {}", folder.push_key_path().display()))?;
-        output::line(
-            "nobody can read the repository without the passphrase: keep it safe, or print `bkfs key recovery`",
-        )?;
-    }
-    Ok(Exit::Success)
+    Ok(Created { full, client, push_key: folder.push_key_path() })
 }

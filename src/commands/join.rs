@@ -63,18 +63,8 @@ pub fn run(context: &Context, args: JoinArgs) -> Result<Exit> {
     };
     // All questions come first: an answer of no, or a key file that cannot be used, must not use up the invitation.
     let key = args.push_key.as_deref().map(|path| read_push_key(context, path)).transpose()?;
-    check_pin(context, &token, args.replace_pin)?;
-    let identity = session::identity(context)?;
-    let Joined { url, can } = client::join(&token, &identity)?;
-    let places = context.folders.places();
-    places.set_addresses(token.fingerprint, &in_order(&token, &url.server()))?;
-    places.add_account(token.fingerprint, url.account.as_str())?;
     let has_key = key.is_some();
-    if let Some(key) = key {
-        let repo = key.repo;
-        context.folders.repository(repo).set_push_key(&KeyFile::Push(key).encode())?;
-        places.set_repository(&url.to_string(), repo)?;
-    }
+    let Joined { url, can } = enrol(context, &token, key, args.replace_pin)?;
     if context.json {
         let server = token.fingerprint.to_string();
         output::json(&JoinJson { url: url.to_string(), server, can: can.to_string() })?;
@@ -93,8 +83,23 @@ pub fn run(context: &Context, args: JoinArgs) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
+/// Enrols this machine, and remembers the server and the push key. Asks before it replaces a known server.
+pub fn enrol(context: &Context, token: &Token, key: Option<PushKey>, is_pin_confirmed: bool) -> Result<Joined> {
+    check_pin(context, token, is_pin_confirmed)?;
+    let joined = client::join(token, &session::identity(context)?)?;
+    let (url, places) = (&joined.url, context.folders.places());
+    places.set_addresses(token.fingerprint, &in_order(token, &url.server()))?;
+    places.add_account(token.fingerprint, url.account.as_str())?;
+    if let Some(key) = key {
+        let repo = key.repo;
+        context.folders.repository(repo).set_push_key(&KeyFile::Push(key).encode())?;
+        places.set_repository(&url.to_string(), repo)?;
+    }
+    Ok(joined)
+}
+
 /// Reads a token. Arguments of a program are shown to every user of the machine; its input is not.
-fn read_token() -> Result<String> {
+pub fn read_token() -> Result<String> {
     let (input, mut text) = (std::io::stdin(), String::new());
     let mut line = input.lock().take(TOKEN_MAX);
     if input.is_terminal() {
@@ -115,7 +120,7 @@ fn read_token() -> Result<String> {
 
 /// Reads the push key for this machine. Only the push key is kept, even if the file has a full key. Fails if this
 /// machine has another push key for the same repository: it would be lost.
-fn read_push_key(context: &Context, path: &Path) -> Result<PushKey> {
+pub fn read_push_key(context: &Context, path: &Path) -> Result<PushKey> {
     let bytes = session::read_key_file(path)?;
     let decoded = KeyFile::decode(&bytes).map_err(|error| {
         let is_sheet = std::str::from_utf8(&bytes).is_ok_and(FullKey::looks_like_recovery_text);

@@ -1,7 +1,7 @@
 //! `bkfs key`: manages passphrases, key files and clients.
 
 mod enrol;
-mod export;
+pub mod export;
 mod list;
 mod rotate;
 mod slots;

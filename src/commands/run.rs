@@ -106,6 +106,14 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<Exit> {
     }
 }
 
+/// Runs a profile for another command, and prints what happens. Returns `None` if another run of it is under way.
+pub fn once(context: &Context, profile: Arc<Profile>) -> Result<Option<RunResult>> {
+    let mut printed = Ok(());
+    let outcome = run_one(context, profile, &mut printed);
+    printed?;
+    Ok((!outcome.is_busy).then(|| outcome.result()))
+}
+
 /// Runs a profile, and prints what happens. A failure to print is kept in `printed`: that nobody reads any more stops
 /// no backup.
 fn run_one(context: &Context, profile: Arc<Profile>, printed: &mut Result<()>) -> ProfileOutcome {
@@ -161,7 +169,7 @@ fn chosen(context: &Context, args: &RunArgs) -> Result<Vec<Arc<Profile>>> {
         names.extend(context.profile_name.clone());
     }
     if !names.is_empty() {
-        return names.iter().map(|name| named(&profiles, name)).collect();
+        return names.iter().map(|name| runnable(&profiles, name)).collect();
     }
     profiles.problems().iter().for_each(output::note);
     if profiles.names().next().is_none() {
@@ -184,7 +192,8 @@ fn chosen(context: &Context, args: &RunArgs) -> Result<Vec<Arc<Profile>>> {
     }
 }
 
-fn named(profiles: &Profiles, name: &str) -> Result<Arc<Profile>> {
+/// Returns a profile that can be run.
+pub fn runnable(profiles: &Profiles, name: &str) -> Result<Arc<Profile>> {
     let profile = profiles.get(name)?;
     let lacks = match &profile {
         profile if profile.settings.is_abstract == Some(true) => {

@@ -243,7 +243,8 @@ pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
     scored.filter(|(score, _)| *score >= NEAR).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }
 
-fn check_name(name: &str) -> Result<(), String> {
+/// Fails if a text cannot be the name of a profile.
+pub fn check_name(name: &str) -> Result<(), String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     match name.len() {
         1..=NAME_MAX if name.chars().all(is_plain) && !name.starts_with(['-', '.']) => Ok(()),

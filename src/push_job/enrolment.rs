@@ -3,7 +3,7 @@
 use anyhow::Result;
 use bkfs_store::{
     base::id::DomainId,
-    format::keys::{KeyFile, PushKey},
+    format::keys::{FullKey, KeyFile, PushKey},
 };
 
 use crate::{
@@ -15,13 +15,18 @@ use crate::{
 };
 
 /// Makes this machine a client. It has the passphrase, but no push key.
-pub(super) fn enrol_this_machine(context: &Context, session: &mut Session) -> Result<PushKey> {
+pub fn enrol_this_machine(context: &Context, session: &mut Session) -> Result<PushKey> {
     let full = session.full_key(context, "enrolling this machine").map_err(|error| match error.downcast_ref() {
         Some(bkfs_store::Error::NoPermission { .. }) => no_push_key(&session.place),
         _ => error,
     })?;
+    enrol_with(session, &full)
+}
+
+/// Makes this machine a client, with the full key.
+pub fn enrol_with(session: &mut Session, full: &FullKey) -> Result<PushKey> {
     let url = Some(session.place.to_string());
-    let key = enrol::add_client(session.access.as_ref(), &full, &host_name(), url, DomainId::OWNER)?;
+    let key = enrol::add_client(session.access.as_ref(), full, &host_name(), url, DomainId::OWNER)?;
     session.folder.set_push_key(&KeyFile::Push(key.clone()).encode())?;
     tracing::info!("this machine is now a client; its push key is {}", session.folder.push_key_path().display());
     session.set_machine_key(key.clone());

@@ -110,7 +110,7 @@ fn export(context: &Context, args: &ExportArgs, with_full: bool, domain: &dyn Fn
 }
 
 /// Creates the file. It must be new: an existing file may have other readers, or hold another key.
-fn create(path: &Path) -> Result<fs::File> {
+pub fn create(path: &Path) -> Result<fs::File> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(file) => Ok(file),
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -160,27 +160,34 @@ pub fn recovery(context: &Context, args: &RecoveryArgs) -> Result<()> {
         }
         return output::json(&report);
     }
-    let origin = format!(
-        "# repository {}\n# at {}\n# log: {} entries, head {}\n#\n",
-        full.repo, session.place, now.log_len, now.log_head
-    );
-    let (time, commands) = (time_name(output::now()), bad_day(&session.place));
-    for (at, sheet) in sheets.iter().enumerate() {
+    let texts = sheets.iter().enumerate().map(|(at, sheet)| {
         let (number, what) = match args.shares {
             Some(shares) => (format!(" {} of {}", at + 1, shares.count), what_shares_do(shares)),
             None => (String::new(), WHAT_THE_SHEET_DOES.to_owned()),
         };
-        if at > 0 {
-            output::line("")?;
-        }
-        // Reading a sheet skips comments and empty lines, so the whole sheet can be typed in as it is.
-        output::line(format!(
-            "# bkfs recovery sheet{number}, {time}\n{origin}{what}#\n{commands}#\n\
-             # Spaces, dashes, line numbers and upper or lower case do not matter. A mistyped line is named.\n\n{}",
-            sheet.trim_end(),
-        ))?;
-    }
-    Ok(())
+        whole_sheet(&full, &session, &number, &what, sheet)
+    });
+    output::line(texts.collect::<Vec<_>>().join("\n\n"))
+}
+
+/// Returns the recovery sheet of a repository.
+pub fn sheet(session: &Session, full: &FullKey) -> String {
+    whole_sheet(full, session, "", WHAT_THE_SHEET_DOES, &full.recovery_text())
+}
+
+/// Reading a sheet skips comments and empty lines, so the whole sheet can be typed in as it is.
+fn whole_sheet(full: &FullKey, session: &Session, number: &str, what: &str, lines: &str) -> String {
+    let (time, now, place) = (time_name(output::now()), session.opened.now, &session.place);
+    format!(
+        "# bkfs recovery sheet{number}, {time}\n# repository {}\n# at {place}\n# log: {} entries, head {}\n#\n\
+         {what}#\n{}#\n\
+         # Spaces, dashes, line numbers and upper or lower case do not matter. A mistyped line is named.\n\n{}",
+        full.repo,
+        now.log_len,
+        now.log_head,
+        bad_day(place),
+        lines.trim_end(),
+    )
 }
 
 const WHAT_THE_SHEET_DOES: &str = "\
