@@ -9,6 +9,7 @@ mod common;
 mod accounts;
 mod alarm;
 mod clients;
+mod cookbook;
 mod copies;
 mod damage;
 mod derived;
