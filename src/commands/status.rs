@@ -148,10 +148,13 @@ fn time(secs: i64) -> Time {
     Time { secs, nanos: 0 }
 }
 
+/// An age, as exact as a person wants it.
 fn ago(secs: u64) -> String {
     match secs {
-        0..172_800 => output::duration(secs.saturating_mul(1000)),
-        _ => format!("{} d", secs / 86_400),
+        0..120 => format!("{secs} s"),
+        120..7200 => format!("{} min", secs / 60),
+        7200..172_800 => format!("{} h", secs / 3600),
+        _ => format!("{} days", secs / 86_400),
     }
 }
 
@@ -271,6 +274,12 @@ fn label(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ages_are_told_in_one_unit() {
+        let told = [0, 119, 120, 7199, 7200, 172_799, 172_800].map(ago);
+        assert_eq!(told, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 days"]);
+    }
 
     #[test]
     fn values_of_labels_are_escaped() {
