@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Renews the corpora that are kept in the repository, from these and from what runs have found: fuzz/keep.sh [TARGET]...
-# Keeps as few inputs as reach the same code; of each target at most 100, none over 16 KiB, in all about 64 KiB.
+# Keeps as few inputs as reach the same code; of each target at most 32, none over 16 KiB, in all about 64 KiB.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export RUSTC_BOOTSTRAP=1
@@ -16,7 +16,7 @@ for target in "${targets[@]}"; do
   mapfile -t files < <(find "$merged" -type f -size -17k -printf '%s %f\n' | sort -n)
   rm -rf "$corpus"
   mkdir -p "$corpus"
-  kept=$((${#files[@]} < 100 ? ${#files[@]} : 100))
+  kept=$((${#files[@]} < 32 ? ${#files[@]} : 32))
   bytes=0
   for ((at = 0; at < kept; at++)); do
     read -r size name <<<"${files[at * ${#files[@]} / kept]}"
