@@ -4,9 +4,9 @@
 //! Of each file that is read, a part of its first chunk is looked at. If the distribution of its bytes is that of
 //! random numbers, as in encrypted and in compressed data, the file is *noise*; otherwise it is *calm*. The file cache
 //! remembers which files were calm. A calm file that is noise at the next push has become unreadable to whoever made
-//! it. So has, probably, a calm file that is gone while a new one that is noise has appeared: some of these programs
-//! rename what they encrypt. Photos, archives and packages that are added are new noise without calm files that went,
-//! and what was noise before proves nothing.
+//! it. So has, probably, a calm file that is gone while a new one that is noise has its name with something after it:
+//! that is how some of these programs name what they encrypt. Photos, archives and packages that come and go are
+//! neither, and what was noise before proves nothing.
 
 use std::time::{Duration, Instant};
 
@@ -56,23 +56,20 @@ impl Look {
 pub struct Upheaval {
     /// Calm files that are noise now.
     pub became_noise: u64,
-    /// New files that are noise.
-    pub new_noise: u64,
-    /// Calm files that are gone.
-    pub calm_gone: u64,
+    /// New files that are noise, with the name of a calm file that is gone and something after it.
+    pub renamed: u64,
 }
 
 impl Upheaval {
     /// How many files have probably become unreadable.
     pub fn files(&self) -> u64 {
-        self.became_noise.saturating_add(self.new_noise.min(self.calm_gone))
+        self.became_noise.saturating_add(self.renamed)
     }
 
     /// Adds what another push saw.
     pub fn add(&mut self, other: &Self) {
         self.became_noise = self.became_noise.saturating_add(other.became_noise);
-        self.new_noise = self.new_noise.saturating_add(other.new_noise);
-        self.calm_gone = self.calm_gone.saturating_add(other.calm_gone);
+        self.renamed = self.renamed.saturating_add(other.renamed);
     }
 }
 
@@ -173,10 +170,8 @@ mod tests {
         assert_eq!(limits.judge(&became(19), 50), None, "too few");
         assert_eq!(limits.judge(&became(20), 400), Some(Alarm { files: 20, of: 400 }));
         assert_eq!(limits.judge(&became(20), 401), None, "too small a share");
-        let renamed = Upheaval { new_noise: 100, calm_gone: 90, ..Upheaval::default() };
-        assert_eq!(limits.judge(&renamed, 1000).map(|alarm| alarm.files), Some(90));
-        let imported = Upheaval { new_noise: 5000, ..Upheaval::default() };
-        assert_eq!(limits.judge(&imported, 6000), None, "photos");
+        let both = Upheaval { became_noise: 10, renamed: 90 };
+        assert_eq!(limits.judge(&both, 1000).map(|alarm| alarm.files), Some(100));
         assert_eq!(AlarmLimits { files: 0, percent: 0 }.judge(&became(0), 0), None);
     }
 

@@ -69,6 +69,9 @@ struct DirAssembly<'a> {
     replaced: Option<Node>,
     /// Whether that was a calm file.
     was_calm: bool,
+    /// The last calm file that the last push stored and that is gone. Names come in order, so what has this name with
+    /// something after it comes soon.
+    calm_gone: Option<Box<[u8]>>,
 }
 
 enum TreeState<'a> {
@@ -84,7 +87,15 @@ struct DirtyTree<'a> {
 
 impl DirAssembly<'_> {
     fn new(path: Arc<DirPath>, entry: DirEntry) -> Self {
-        Self { path, entry, state: TreeState::Clean { kept: 0 }, reused: Vec::new(), replaced: None, was_calm: false }
+        Self {
+            path,
+            entry,
+            state: TreeState::Clean { kept: 0 },
+            reused: Vec::new(),
+            replaced: None,
+            was_calm: false,
+            calm_gone: None,
+        }
     }
 }
 
@@ -249,17 +260,19 @@ impl<'a> Assembler<'a> {
     /// Passes the next entries of the old record, and removes the records of the directories among them.
     fn remove(&mut self, dir: &mut DirAssembly<'a>, count: u64) -> Result<()> {
         let parent = dir.path.key();
-        let (mut removed, mut calm_gone) = (Vec::new(), 0);
+        let (mut removed, mut calm_gone) = (Vec::new(), None);
         let dirty = self.dirty(dir)?;
         for _ in 0..count {
-            calm_gone += u64::from(dirty.old.entry().is_some_and(|entry| entry.is_calm));
+            if let Some(entry) = dirty.old.entry().filter(|entry| entry.is_calm) {
+                calm_gone = Some(entry.name.into());
+            }
             if let Some(entry) = dirty.old.entry().filter(CachedEntry::is_dir) {
                 removed.push(walk::child_key(&parent, entry.name));
             }
             dirty.old.advance();
         }
         removed.iter().for_each(|key| self.spool.remove(key));
-        self.upheaval.calm_gone += calm_gone;
+        dir.calm_gone = calm_gone.or(dir.calm_gone.take());
         Ok(())
     }
 
@@ -304,7 +317,10 @@ impl<'a> Assembler<'a> {
         let was_file = dir.replaced.as_ref().is_some_and(|was| was.name == end.node.name);
         match look {
             Some(Look::Noise) if was_file => self.upheaval.became_noise += u64::from(dir.was_calm),
-            Some(Look::Noise) => self.upheaval.new_noise += 1,
+            Some(Look::Noise) => {
+                let gone = dir.calm_gone.take_if(|gone| end.node.name.starts_with(gone));
+                self.upheaval.renamed += u64::from(gone.is_some());
+            }
             _ => {}
         }
         self.note_change(dir, &end.node);

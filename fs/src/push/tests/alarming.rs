@@ -100,7 +100,14 @@ fn a_month_of_ordinary_work_raises_none() {
     case.push();
     let check = |report: PushReport, what: &str| assert_eq!(report.alarm, None, "{what}");
     for day in 0..30 {
-        // Photos are imported.
+        // An old project is deleted, and photos are imported.
+        for i in 0..50 {
+            case.write(&format!("project-{}/{i}", day + 1), &text(70_000 + day * 100 + i, 2000));
+        }
+        let _ = fs::remove_dir_all(case.at(&format!("project-{day}")));
+        for i in 0..(day % 3) * 40 {
+            let _ = fs::remove_file(case.at(&format!("docs/{}/{}", i % 10, 60 + (day * 7 + i) % 240)));
+        }
         for i in 0..40 {
             case.write(&format!("photos/{day}/{i}.jpg"), &noise(10_000 + day * 100 + i, 20_000));
         }
