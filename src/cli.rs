@@ -35,8 +35,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
     0  success
     1  error
-    3  partly done: some source files could not be read, a source lost all its files, forgetting was held, or
-       something that `bkfs run` does failed
+    3  partly done: some source files could not be read, a source lost all its files, many files became
+       unreadable, forgetting was held, or a step of a run or a setup failed
    10  no repository there
    11  repository locked, or session refused
    12  wrong passphrase or key
