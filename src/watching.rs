@@ -39,7 +39,7 @@ use self::{
 use crate::{
     args::RepoArgs,
     context::Context,
-    failure::{Exit, exit_of},
+    failure::Exit,
     limits,
     place::Place,
     push_job::{PushJob, PushSession, Pushed},
@@ -198,9 +198,8 @@ fn is_passing(error: &anyhow::Error) -> bool {
                 | bkfs_store::Error::LeaseRefused { .. }
                 | bkfs_store::Error::Full { .. }
                 | bkfs_store::Error::OverQuota { .. }
-                | bkfs_store::Error::Io { .. }
         )
-    ) || exit_of(error) == Exit::NoRepository
+    )
 }
 
 /// Asks the watch to end after a last snapshot, and sees to it that it does.

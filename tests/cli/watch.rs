@@ -285,6 +285,7 @@ fn what_cannot_work_is_said_at_once() {
     expect(&person.output(["watch", "/nonexistent"]), 1, &["/nonexistent", "nothing was pushed"]);
     expect(&person.output(["watch", "--exclude-file", "/nonexistent", source]), 1, &["/nonexistent"]);
     expect(&person.output(["watch", "--settle", "soon", source]), 1, &["soon"]);
+    expect(&person.output(["watch", "-r", "/nonexistent/repo", source]), 10, &["/nonexistent/repo"]);
     let mut stranger = person.command();
     stranger.env("BKFS_CONFIG_DIR", person.path("none")).env("BKFS_PASSWORD", "wrong").args(["watch", source]);
     expect(&stranger.output().unwrap(), 12, &["passphrase"]);
