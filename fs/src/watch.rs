@@ -280,6 +280,9 @@ impl Shared {
             self.read();
             if mounts.have_changed(&self.sources) {
                 tracing::debug!("something was mounted or unmounted at the source");
+                if let Some(fanotify) = &self.fanotify {
+                    fanotify.forget_mounts();
+                }
                 self.note([Report::Entry { path: Vec::new(), scope: Scope::All, is_dir: Some(true) }]);
             }
         }

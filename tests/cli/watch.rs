@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{expect, network};
+use super::{expect, network, source::SmallDisk};
 use crate::common::{
     json_doc,
     program::{Person, Server},
@@ -341,4 +341,30 @@ fn the_service_manager_is_told_what_the_watch_does() {
         }
     }
     assert!(watching.end().0.success());
+}
+
+#[test]
+fn what_is_mounted_and_unmounted_at_the_source_is_noticed() {
+    if !rustix::process::geteuid().is_root() {
+        crate::skip!("only root can mount a small disk");
+    }
+    for method in ["auto", "inotify"] {
+        let (person, source) = person_with_source();
+        let mut watching = Watching::start(&person, &["--method", method], &source);
+        assert_eq!(watching.snapshot()["files"], 2);
+        for _ in 0..2 {
+            let disk = SmallDisk::new(&source.join("disk")).unwrap();
+            fs::write(disk.path.join("first"), "first\n").unwrap();
+            watching.expect(|event| event["files"] == 3 && event["looked_at_everything"] == true);
+            // What is on it is watched from now on.
+            fs::write(disk.path.join("second"), "second\n").unwrap();
+            let event = watching.expect(|event| event["files"] == 4);
+            assert_eq!(event["looked_at_everything"], false, "{method}");
+            drop(disk);
+            watching.expect(|event| event["files"] == 2 && event["looked_at_everything"] == true);
+            fs::remove_dir(source.join("disk")).unwrap();
+            watching.snapshot();
+        }
+        assert!(watching.end().0.success());
+    }
 }

@@ -151,6 +151,14 @@ impl Fanotify {
         }
     }
 
+    /// Forgets which mounts are marked, after some came or went: a mark goes with its file system, and an old kernel
+    /// gives the number of a mount that went to a new one. The next full scan marks them again.
+    pub fn forget_mounts(&self) {
+        let mut state = self.state.lock();
+        state.mounts.clear();
+        state.paths.clear();
+    }
+
     /// Reads all events that wait.
     pub fn read(&self, sources: &Sources) -> Vec<Report> {
         let mut buffer = vec![0; BUFFER];
