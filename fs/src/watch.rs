@@ -150,6 +150,7 @@ impl Watch {
     }
 
     /// Whether whole file systems are watched where possible.
+    #[cfg(test)]
     pub fn watches_file_systems(&self) -> bool {
         self.shared.fanotify.is_some()
     }
@@ -175,6 +176,7 @@ impl Watch {
     }
 
     /// Whether a change of the entry at a path waits.
+    #[cfg(test)]
     pub fn has_noted(&self, path: &[u8]) -> bool {
         let pending = self.shared.pending.lock();
         let waiting = &pending.waiting;

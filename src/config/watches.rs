@@ -70,6 +70,8 @@ pub struct WatchState {
     pub folders: u64,
     /// How many whole file systems are watched.
     pub file_systems: u64,
+    /// How many times the kernel lost events, so that everything was looked at.
+    pub overflows: u64,
     /// What is not watched.
     pub unwatched: Vec<UnwatchedPart>,
 }

@@ -92,6 +92,7 @@ impl WatchRecord {
             state.last_scan = Some(now);
         }
         state.folders = watch.folders() as u64;
+        state.overflows = watch.overflows();
         state.file_systems = watch.file_systems() as u64;
         let parts = watch.unwatched().into_iter().take(PARTS_MAX);
         state.unwatched = parts.map(|part| UnwatchedPart { path: shown(&part.path), reason: part.reason }).collect();

@@ -55,7 +55,6 @@ pub enum Missed {
 #[derive(Debug, Default)]
 pub struct LinkNames {
     inodes: HashMap<Inode, Linked>,
-    names: usize,
     /// Whether there are more names than are kept, so that none are.
     is_overfull: bool,
     round: Round,
@@ -164,11 +163,10 @@ impl LinkNames {
             met.outside = outside;
             self.inodes.insert(inode, met);
         }
-        self.names = self.inodes.values().map(|linked| linked.names.len()).sum();
-        self.is_overfull |= self.names > NAMES_MAX;
+        let names: usize = self.inodes.values().map(|linked| linked.names.len()).sum();
+        self.is_overfull |= names > NAMES_MAX;
         if self.is_overfull {
             self.inodes = HashMap::new();
-            self.names = 0;
         }
     }
 }

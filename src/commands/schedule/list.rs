@@ -17,8 +17,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     about = "Show which profiles the system runs, and when",
-    long_about = "Show which profiles the system runs, and when; and which profiles have a schedule that nobody runs, \
-        or another one than is installed.",
+    long_about = "Show which profiles the system runs, and when. Also show which profiles have a schedule that is not \
+        installed, or that has changed since it was.",
     after_help = "Examples:\n  bkfs schedule list\n  bkfs schedule list --json"
 )]
 pub struct ListArgs {
